@@ -1,6 +1,6 @@
 //! # ecs-agent: the map
 //!
-//! The agent is one pure function with a ring of edges around it.
+//! The agent is one pure function, the core, with edges around it that talk to the outside.
 //!
 //! ```text
 //! ACS websocket ── acs ──────┐
@@ -13,17 +13,18 @@
 //!
 //! In reading order:
 //!
-//! * [`model`]: the vocabulary. Tasks, statuses, observations, reports. Plain data.
+//! * [`model`]: the types that all other parts share: tasks, statuses, observations, reports. Plain data.
 //! * [`core`]: all decisions. `step(state, now, event) -> effects`.
 //! * [`runtime`]: the loop (step, commit, publish, act), and the executor that turns effects into calls.
 //! * [`docker`]: the container engine. [`store`]: the state on disk.
 //! * [`acs`]: messages from the control plane. [`ecs`]: calls to it. [`aws`]: identity, credentials, clients. [`websocket`]: the
 //!   signed connection.
-//! * [`resources`]: the needs of a task besides its containers: control groups, secrets, environment files, a log router's files,
-//!   Kerberos tickets.
+//! * [`resources`]: anything that a task needs besides its containers: control groups, secrets, environment files, a log router's
+//!   files, Kerberos tickets.
 //! * [`config`]: one table of all settings.
-//! * [`lane`]: threads for work that may block, a limited number for each kind of work.
-//! * [`http_server`]: a listener, its audience and its limits. [`introspection`]: the answers to `curl localhost:51678`.
+//! * [`lane`]: threads for work that may block, with a limit for each kind of work.
+//! * [`http_server`]: the listener: which peers it serves, how many at once, and for how long. [`introspection`]: the answers to
+//!   `curl localhost:51678`.
 //! * [`local`]: the embedded control plane behind `ecs-local`. The agent cannot tell it from AWS, and neither uses the other's
 //!   code.
 //!
@@ -38,33 +39,42 @@
 //! # Glossary
 //!
 //! * **The Go agent**: amazon-ecs-agent, the program that this one replaces. Numbers refer to version 1.105.1.
+//! * **Compat**, in a comment: the agent does this in the same way as the Go agent, on purpose.
 //! * **Engine**: the container engine, Docker.
 //! * **Core**: [`core`], which makes all decisions. It is a pure function over its own state.
 //! * **Edge**: a part that translates between the model and one external system: [`docker`], [`acs`], [`ecs`], [`aws`],
 //!   [`resources`], [`store`], [`introspection`]. An edge decides nothing.
 //! * **Task**: a unit that ECS runs on this instance, identified by its ARN: containers that start and end together, and their
 //!   resources.
-//! * **Container**: one container of a task. If it is created again, Docker gives it a new id.
+//! * **Container**: one container of a task. If it is created again, Docker gives it a new id; each such creation is an
+//!   **incarnation** of the container. A container is **unsettled** while an inspection must come before anything else, because
+//!   the agent has just started or an operation got no answer. A **foreign** container belongs to no task of this agent. An
+//!   **orphan** is a container that this agent created and that belongs to no task any more.
 //! * **Resource**: anything that a task needs besides its containers, such as a volume or secrets. [`model::resource`] lists the
 //!   kinds.
+//! * **Share**: the CPU, memory, host ports and GPUs of this host that a task holds from its **admission** until it has stopped.
+//!   A task for which too little is free waits in the queue for admission.
 //! * **Desired status**: the status that a task should reach, `RUNNING` or `STOPPED`. ECS sets it. The core changes it to
 //!   `STOPPED` for good when an essential container is lost. **Known status**: the progress of a task or container as the agent
 //!   knows it. It never goes back. **Sent status**: the last status that ECS has accepted. If it is behind the known status, a
 //!   report is due.
 //! * **Payload**: a message from ACS with tasks to run and to stop. **Manifest**: a message from ACS that lists every task that
-//!   should run on this instance; the agent asks ECS whether other tasks are to stop. **Attachment**: a device that ECS attaches
-//!   to the instance or to a task, such as a network interface or a volume; this agent acknowledges such messages, but does not
-//!   attach devices yet.
+//!   should run on this instance. If the agent has other tasks, it asks ECS which of them must stop. **Attachment**: a device
+//!   that ECS attaches to the instance or to a task, such as a network interface or a volume; this agent acknowledges such
+//!   messages, but does not attach devices yet.
 //! * **Owner**: the agent that created a container, named by a label of the container. Several agents may use one engine; each
 //!   leaves the others' containers alone ([`model::owner`]).
-//! * **Outline**: the part of a task's definition that the agent needs to go on with existing containers. It is a label of each
-//!   container, so a task can be rebuilt if its state is lost.
-//! * **Observation**: a container as the engine has shown it at one moment ([`model::Observation`]).
+//! * **Observation**: a container as the engine has shown it at one moment ([`model::Observation`]). **Inventory**: the
+//!   observations of all containers of this agent at one moment.
+//! * **Outline**: the part of a task's specification that is needed to manage its existing containers. It is stored in a label of
+//!   each container, and tasks are rebuilt from it if the state is lost ([`model::TaskSpec::outline`]).
 //! * **Event**: a fact that enters the core: a payload, an observation, an outcome, the time ([`core::Event`]).
 //! * **Effect**: a request of the core, as data ([`core::Effect`]). Most effects begin an **operation**, which has an id: pull,
 //!   create, stop, report ([`core::Operation`]). Its **outcome** comes back as an event with the same id ([`core::Outcome`]).
-//! * **Step**: one call of [`core::step()`]: one event in, effects and the changed documents out. **Commit**: writes the changed
-//!   documents to disk ([`store`]). The loop is step, commit, publish, act; no effect starts before the commit of its step.
+//! * **Document**: a part of the state that is stored as a whole: one for each task, and one for the host. **Step**: one call of
+//!   [`core::step()`]: one event in, effects and the changed documents out. **Commit**: writes the changed documents to disk
+//!   ([`store`]). **Turn** of the loop: step, commit, publish the view, act. No effect starts before the commit of its step. In a
+//!   **burst**, several waiting events are stepped one by one and committed together.
 //! * **View**: a copy of the state for readers, without anything confidential ([`model::view`]).
 //!
 //! # How a change looks
@@ -75,8 +85,8 @@
 //!
 //! The core treats all kinds alike: if the new kind is only created and removed, no file of `src/core` changes.
 //!
-//! 1. `src/model/resource.rs`: the variant of `ResourceKind` with its data, and three matches: its lifetime, the part of it that
-//!    a label may contain, whether it needs the execution role.
+//! 1. `src/model/resource.rs`: the variant of `ResourceKind` with its data, and three matches: its lifetime, the part of it
+//!    for the outline, whether it needs the execution role.
 //! 2. `src/acs/wire/task.rs` (or `src/acs/wire/volume.rs`): the members of the message.
 //! 3. `src/acs/translate/<kind>.rs`, called in `spec` of `src/acs/translate.rs`: translates these members to the resource.
 //! 4. `src/acs/unsupported.rs`: remove the line that refuses such tasks.
@@ -86,7 +96,7 @@
 //! 6. `src/runtime/resources.rs`: two matches that choose the edge.
 //! 7. `src/ecs/attributes.rs`: the attribute that offers it. Its condition is a field of `Capabilities`, filled in
 //!    `src/runtime/settings.rs` (`capabilities`).
-//! 8. If the resource changes a container: `src/model/create.rs` (`CreateRequest` for values known in advance, `Values` for
+//! 8. If the resource changes a container: `src/model/create.rs` (`CreateRequest` for values known in advance, `SecretValues` for
 //!    values that the state must not contain) and `src/docker/create.rs`. If its creation yields something that the state must
 //!    keep, such as the tickets of a credential spec: `Output` in `src/core/event.rs`, and `src/core/resource.rs`.
 //! 9. The embedded control plane: `src/local/definition/shapes.rs` (the members of a definition),

@@ -1,10 +1,11 @@
-//! The host's ledger of CPU, memory, ports and GPUs, and the queue of tasks that wait for their share.
+//! Admission: which waiting tasks get their share of the host's CPU, memory, ports and GPUs.
 //!
-//! The ledger is not stored: it is the sum over the tasks that hold a share. The rule of the queue: a task is admitted as soon as
-//! it fits beside the shares given out, and takes nothing that an earlier task needs which has waited for [`PATIENCE`]. So no
-//! task waits behind one that does not fit, and no task that has waited long is overtaken by a later one that takes what it
-//! needs. (The Go agent admits strictly in the order of arrival, spec `task-engine.md` §6.3: one task that waits for a port keeps
-//! an idle host idle.) A task that can never fit is stopped with a reason.
+//! A task holds its share from its admission until it has stopped. The shares are not stored: they follow from the specifications
+//! of the tasks that hold them. The rule: a task is admitted as soon as its share is free, unless it would take something that an
+//! earlier task needs and has waited for at least as long as [`RESERVE_AFTER`]. So a task that does not fit blocks no other at
+//! first, but after a long wait its share is reserved. (The Go agent admits strictly in the order of arrival, spec
+//! `task-engine.md` §6.3: there, one task that waits for a port keeps all later ones waiting on an idle host.) A task that can
+//! never fit is stopped with a reason.
 
 use super::policy::Capacity;
 use super::state::{State, TaskState};
@@ -13,10 +14,10 @@ use crate::model::{Protocol, Span, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
 /// A task that has waited for this long is overtaken only by tasks that take nothing it needs. ECS counts the share of a task as
-/// free when it asks for the task's stop, so most waits are as long as a stop.
-pub const PATIENCE: Span = Span::secs(120);
+/// free when it requests the task's stop, so most waits are as long as a stop.
+pub const RESERVE_AFTER: Span = Span::secs(120);
 
-/// A share of the host: CPU units, MiB of memory, host ports and GPU ids.
+/// A share of the host: CPU units, MiB of memory, TCP and UDP host ports, and GPU ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Share {
     cpu: u64,
@@ -36,35 +37,35 @@ pub(super) fn waits(task: &TaskState) -> bool {
     !task.admitted && task.desired != TaskStatus::Stopped && task.known != TaskStatus::Stopped
 }
 
-/// The waiting tasks that may be admitted now, all of them together.
-pub(super) fn turn(state: &State, now: Timestamp) -> BTreeSet<TaskArn> {
-    let mut turn = BTreeSet::new();
+/// The waiting tasks that may be admitted now. All of them fit together.
+pub(super) fn admissible(state: &State, now: Timestamp) -> BTreeSet<TaskArn> {
+    let mut admissible = BTreeSet::new();
     if state.host.lost {
-        return turn; // lost tasks may hold shares too
+        return admissible; // lost tasks may hold shares too
     }
     let capacity = &state.policy.capacity;
     let waiting = state.tasks.values().filter(|task| waits(task)).map(|task| (task, share(task)));
     let mut waiting: Vec<_> = waiting.filter(|(_, wanted)| wanted.fits(capacity)).collect();
     if waiting.is_empty() {
-        return turn;
+        return admissible;
     }
     waiting.sort_by_key(|(task, _)| task.arrival);
     let mut granted = Share::default();
     for holder in state.tasks.values().filter(|task| holds(task)) {
         granted.add(share(holder));
     }
-    // Shares given out, and the needs of earlier tasks that have waited long.
+    // The shares that tasks hold, and the needs of earlier tasks that have waited long.
     let mut reserved = granted.clone();
     for (task, wanted) in waiting {
         if wanted.fits_beside(&granted, capacity) && wanted.leaves(&reserved, capacity) {
             granted.add(wanted.clone());
             reserved.add(wanted);
-            turn.insert(task.spec.arn.clone());
-        } else if task.known_at + PATIENCE <= now {
+            admissible.insert(task.spec.arn.clone());
+        } else if task.known_at + RESERVE_AFTER <= now {
             reserved.add(wanted);
         }
     }
-    turn
+    admissible
 }
 
 /// The shares that the tasks hold, for readers.
@@ -77,7 +78,7 @@ pub(super) struct Ledger<'a> {
 const MAX_HOLDERS: usize = 5;
 
 impl<'a> Ledger<'a> {
-    /// The ledger of a state. It stays empty if no task waits.
+    /// The ledger of a state. If no task waits, nobody needs it, so it is left empty.
     pub(super) fn new(state: &'a State) -> Self {
         let is_needed = state.tasks.values().any(|task| waits(task));
         let holders = state.tasks.values().filter(|task| is_needed && holds(task));
@@ -85,7 +86,7 @@ impl<'a> Ledger<'a> {
         Self { capacity: &state.policy.capacity, holders }
     }
 
-    /// What this task needs more of than is free.
+    /// Everything that this task needs and of which too little is free.
     pub(super) fn shortages(&self, task: &TaskState) -> Vec<Shortage> {
         let wanted = share(task);
         let amount = |what, wanted: u64, all: u64, get: fn(&Share) -> u64| {
@@ -110,7 +111,8 @@ impl<'a> Ledger<'a> {
         [cpu, memory, ports, gpus].into_iter().flatten().collect()
     }
 
-    /// A shortage of things that have one holder each; `None` if all that is wanted is free.
+    /// A shortage of ports or GPUs, each of which only one task can hold; `None` if everything wanted is free. `taken` yields the
+    /// part of a share that is wanted too.
     fn names(
         &self,
         what: &'static str,
@@ -154,8 +156,8 @@ pub(super) fn impossible(capacity: &Capacity, task: &TaskState) -> Option<String
     Some(reason)
 }
 
-/// Invariant: the shares given out are disjoint and within the host's capacity. Shares that were given out before this process
-/// started stay even if the host is smaller now, but then no more are given out.
+/// Invariant: the shares that tasks hold are disjoint and within the host's capacity. Tasks that were admitted before this
+/// process started keep their shares even if the host is smaller now, but then no other task is admitted.
 pub(super) fn ledger_holds(state: &State) -> bool {
     let mut holders = state.tasks.values().filter(|task| holds(task));
     if holders.clone().all(|task| task.live.inherited) {
@@ -165,7 +167,7 @@ pub(super) fn ledger_holds(state: &State) -> bool {
     holders.all(|task| sum.add(share(task))) && sum.fits(&state.policy.capacity)
 }
 
-/// What a task needs (spec `task-engine.md` §6.1).
+/// The share that a task needs (spec `task-engine.md` §6.1).
 fn share(task: &TaskState) -> Share {
     let mut share = Share::default();
     for container in task.specs() {
@@ -220,7 +222,7 @@ impl Share {
         sum.add(self.clone()) && sum.fits(capacity)
     }
 
-    /// Takes nothing that is reserved. Of what this share does not take, there may be too little already.
+    /// True if this share takes nothing that is reserved. An amount that it does not take at all may be overcommitted already.
     fn leaves(&self, reserved: &Self, capacity: &Capacity) -> bool {
         let leaves = |wanted: u64, reserved: u64, all: u64| wanted == 0 || reserved.saturating_add(wanted) <= all;
         self.is_disjoint(reserved)
@@ -244,7 +246,7 @@ mod tests {
     }
 
     fn holders(state: &State) -> Vec<&str> {
-        state.tasks.values().filter(|it| holds(it)).map(|it| it.spec.arn.as_str()).collect()
+        state.tasks.values().filter(|task| holds(task)).map(|task| task.spec.arn.as_str()).collect()
     }
 
     fn host(capacity: Capacity) -> State {
@@ -256,7 +258,7 @@ mod tests {
         let task = state.tasks.get_mut(&arn.into()).unwrap();
         task.containers[0].state.live.operation = None;
         state.ops.retain(
-            |_, owner| !matches!(owner, super::super::state::Owner::Container(task, _) if task.as_str() == arn),
+            |_, owner| !matches!(owner, super::super::state::OperationOwner::Container(task, _) if task.as_str() == arn),
         );
         step(state, now, Event::Observed(Box::new(seen(arn, "a", arn, RunState::Exited))));
     }
@@ -267,7 +269,7 @@ mod tests {
         let mut state = host(capacity);
         step(&mut state, NOW, run(wanting("first", 600)));
         step(&mut state, NOW, run(wanting("large", 900)));
-        let late = NOW + PATIENCE;
+        let late = NOW + RESERVE_AFTER;
         let almost = Timestamp(late.0 - 1);
         step(&mut state, almost, run(wanting("small", 100)));
         assert_eq!(holders(&state), ["first", "small"]);
@@ -279,7 +281,7 @@ mod tests {
         let stop = Event::Payload { tasks: vec![PayloadTask::Stop("large".into(), Vec::new())], seq: 2, ack: None };
         step(&mut other, late, stop);
         assert_eq!(holders(&other), ["first", "small", "tiny", "zero"]);
-        // Or it gets its share, and the next one gets the rest.
+        // If it gets its share instead, the next one gets the rest.
         ends(&mut state, "first", late);
         assert_eq!(holders(&state), ["large", "small", "tiny", "zero"]);
     }
@@ -303,7 +305,7 @@ mod tests {
             ended += 1;
         }
         assert!(holds(&state.tasks[&"large".into()]));
-        assert_eq!(now, NOW + PATIENCE + Span::secs(30), "when those that overtook it in time have ended");
+        assert_eq!(now, NOW + RESERVE_AFTER + Span::secs(30), "when those that overtook it in time have ended");
     }
 
     /// A task that waits for a port holds up only the tasks that would take something it needs.
@@ -317,7 +319,7 @@ mod tests {
         let mut state = host(Capacity { cpu: 1000, memory: 1000, ..Capacity::default() });
         step(&mut state, NOW, run(port("a-holds-80", 100, 80)));
         step(&mut state, NOW, run(port("b-waits-80", 400, 80)));
-        let late = NOW + PATIENCE;
+        let late = NOW + RESERVE_AFTER;
         for (arn, cpu, host_port, is_admitted) in [
             ("c-other-port", 100, 81, true),
             ("d-fits-beside", 400, 0, true),
@@ -329,7 +331,7 @@ mod tests {
         }
     }
 
-    /// Compat: not even a task that needs nothing of what is overcommitted.
+    /// Compat: not even a task that needs none of the overcommitted amounts is admitted.
     #[test]
     fn an_overcommitted_host_admits_no_task() {
         let mut state = host(Capacity { cpu: 100, memory: 1000, ..Capacity::default() });
@@ -403,7 +405,7 @@ mod tests {
         assert!(holds(&state.tasks[&"next".into()]));
     }
 
-    /// A share may also be the whole host.
+    /// A share may be as large as the whole host.
     #[test]
     fn ports_and_reserved_memory_count_in_a_share() {
         let port = |host_port, protocol| PortMapping { container_port: 80, host_port, protocol };
@@ -422,9 +424,12 @@ mod tests {
             impossible(&capacity, &task(vec![container])).is_none()
         };
         assert!(fits(&|_| {}), "all there is");
-        assert!(!fits(&|it| it.cpu = 11) && !fits(&|it| it.memory = 21));
-        assert!(fits(&|it| (it.memory, it.memory_reservation) = (21, 1)), "the reservation counts");
-        assert!(!fits(&|it| (it.memory, it.memory_reservation) = (1, 21)));
+        assert!(!fits(&|container| container.cpu = 11) && !fits(&|container| container.memory = 21));
+        assert!(
+            fits(&|container| (container.memory, container.memory_reservation) = (21, 1)),
+            "the reservation counts"
+        );
+        assert!(!fits(&|container| (container.memory, container.memory_reservation) = (1, 21)));
         for (host_port, protocol, does_fit) in [
             (22, Protocol::Tcp, false),
             (22, Protocol::Udp, true),
@@ -432,7 +437,11 @@ mod tests {
             (53, Protocol::Tcp, true),
             (0, Protocol::Tcp, true),
         ] {
-            assert_eq!(fits(&|it| it.ports.push(port(host_port, protocol))), does_fit, "{host_port} {protocol:?}");
+            assert_eq!(
+                fits(&|container| container.ports.push(port(host_port, protocol))),
+                does_fit,
+                "{host_port} {protocol:?}"
+            );
         }
         let two = |first, other| share(&task(vec![first])).add(share(&task(vec![other])));
         let with = |host_port, protocol| {

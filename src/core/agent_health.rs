@@ -1,8 +1,8 @@
-//! Whether the agent is healthy: the one place that defines it.
+//! Defines when the agent is healthy. No other file decides that.
 //!
 //! | situation | verdict |
 //! |---|---|
-//! | the core loop has completed no turn for over a minute | not healthy: core loop |
+//! | the core loop has not completed a turn for over a minute | not healthy: core loop |
 //! | the state cannot be written | not healthy: state |
 //! | Docker has not answered for over a minute | not healthy: Docker |
 //! | ACS has sent nothing for over five minutes | not healthy: ACS |
@@ -12,18 +12,18 @@
 //! | the agent waits in a warm pool, however long | healthy |
 //! | the agent has been starting for over five minutes | not healthy, with what it waits for |
 //!
-//! In the first five minutes a check that has never passed counts as passed: a booting host brings up Docker and its network in
-//! its own time. A check that has passed once counts by its own limit at once.
+//! In the first five minutes, a check that has never passed counts as passed: a booting host needs time to start Docker and the
+//! network. Once a check has passed, its own limit applies.
 
 use crate::model::agent_health::{AgentHealth, Check, Subject};
 use crate::model::{Span, Timestamp};
 
-/// The longest time between two turns of the core loop. An idle loop makes one every 15 seconds. The unit's watchdog has the same
-/// limit.
+/// The longest time between two turns of the core loop. An idle loop completes a turn every 15 seconds. The watchdog of the
+/// systemd unit has the same limit.
 const CORE_LOOP: Span = Span::secs(60);
-/// The longest silence of Docker, which is asked every 15 seconds.
+/// The longest time without an answer of Docker, which is asked every 15 seconds.
 const DOCKER: Span = Span::secs(60);
-/// The longest silence of ACS, which sends a heartbeat about every minute.
+/// The longest time without a message of ACS, which sends a heartbeat about every minute.
 const ACS: Span = Span::secs(300);
 /// The longest time that a start may take.
 const START: Span = Span::secs(300);
@@ -72,10 +72,10 @@ impl Step {
     }
 }
 
-/// The facts that decide about the health. All moments are of one monotonic clock; `None`: it has not happened.
+/// The facts that decide whether the agent is healthy. All moments are from one monotonic clock; `None`: it has not happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthFacts {
-    /// When the agent started, came out of a warm pool or was registered, whichever was last.
+    /// When the agent started, left a warm pool or was registered, whichever was last.
     pub started: Timestamp,
     /// What the agent is doing.
     pub stage: Stage,
@@ -87,7 +87,7 @@ pub struct HealthFacts {
     pub docker_answer: Option<Timestamp>,
     /// When ACS last sent something, or the last connection to it was made.
     pub acs_message: Option<Timestamp>,
-    /// When ECS reported that this instance is not registered; `None` again after the next connection.
+    /// When ECS reported that this instance is not registered; `None` if it has not, or if a connection was made since.
     pub deregistered: Option<Timestamp>,
 }
 
@@ -130,7 +130,8 @@ fn starting(facts: &HealthFacts, step: Step, now: Timestamp) -> AgentHealth {
     AgentHealth { stage: step.waits_for().to_owned(), checks: vec![check(step.subject(), text)] }
 }
 
-/// A check of something that must happen regularly. If it has not happened yet, it may take as long as a start.
+/// A check of something that must happen at least every `limit`. Until it happens for the first time, it may take as long as a
+/// start.
 fn since(
     facts: &HealthFacts,
     now: Timestamp,
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_and_is_gone_counts_in_the_first_minutes() {
+    fn a_lost_check_counts_even_in_the_first_minutes() {
         let young = HealthFacts { started: ago(120), ..well() };
         assert_eq!(wrong(&HealthFacts { docker_answer: Some(ago(90)), ..young }), "Docker: no answer for 90 s");
         assert_eq!(wrong(&HealthFacts { core_turn: Some(ago(90)), ..young }), "core loop: no turn for 90 s");

@@ -1,4 +1,4 @@
-//! From events to facts. Writes the facts into the state and returns the tasks that they concern. It never decides what to do
+//! Turns events into facts: writes each fact into the state and returns the tasks that it concerns. It never decides what to do
 //! next.
 
 use super::backoff;
@@ -6,7 +6,9 @@ use super::desired;
 use super::effect::{Effect, Message};
 use super::event::{Event, Outcome, Output, PayloadTask};
 use super::policy::{Policy, PullBehavior};
-use super::state::{Container, HostState, Key, OperationKind, Owner, PendingOperation, Retry, State, TaskState};
+use super::state::{
+    Container, HostState, Key, OperationKind, OperationOwner, PendingOperation, Retry, State, TaskState,
+};
 use super::step::Step;
 use super::{credentials, dependency, image, inventory, rebuild, report, resource, restart, seen};
 use crate::model::{Ack, ContainerStatus, FailureKind, Observation, OpError, RunState, TaskArn, TaskStatus, Timestamp};
@@ -43,17 +45,17 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
         }
         Event::Completed { op, outcome } => match state.ops.remove(&op) {
             None => BTreeSet::new(), // stale: the operation was cancelled or belongs to an earlier process
-            Some(Owner::Inventory) => return listed(state, now, outcome, out),
-            Some(Owner::Images) => return image::completed(state, now, outcome, out),
-            Some(Owner::Orphan(name)) => {
+            Some(OperationOwner::Inventory) => return listed(state, now, outcome, out),
+            Some(OperationOwner::Images) => return image::completed(state, now, outcome, out),
+            Some(OperationOwner::Orphan(name)) => {
                 inventory::orphan_completed(state, now, &name, &outcome);
                 BTreeSet::new()
             }
-            Some(Owner::Report(arn)) => touch(state, &arn, |task| report::completed(task, now, &outcome)),
-            Some(Owner::Resource(arn, name)) => {
+            Some(OperationOwner::Report(arn)) => touch(state, &arn, |task| report::completed(task, now, &outcome)),
+            Some(OperationOwner::Resource(arn, name)) => {
                 touch(state, &arn, |task| resource::completed(task, &name, now, outcome))
             }
-            Some(Owner::Container(arn, index)) => container_completed(state, now, arn, index, outcome, out),
+            Some(OperationOwner::Container(arn, index)) => container_completed(state, now, arn, index, outcome, out),
         },
         Event::Tick => BTreeSet::new(),
     };
@@ -61,6 +63,7 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
     touched
 }
 
+/// Changes the task with this ARN, and returns the ARN; nothing happens if the task is unknown.
 fn touch(state: &mut State, arn: &TaskArn, write: impl FnOnce(&mut TaskState)) -> BTreeSet<TaskArn> {
     match state.tasks.get_mut(arn) {
         Some(task) => {
@@ -92,8 +95,8 @@ fn payload(
         touched.insert(arn.clone());
         match (state.tasks.get_mut(arn), task) {
             (Some(known), PayloadTask::Stop(..)) => known.desired = TaskStatus::Stopped,
-            // A known task is not changed when it is sent again, which makes redelivery harmless. Only the credentials that came
-            // with it replace the earlier ones.
+            // If ECS sends a known task again, the task is not changed; only the credentials that came with it replace the
+            // earlier ones.
             (Some(known), PayloadTask::Run(spec)) => {
                 spec.execution_credentials.iter().for_each(|id| credentials::replace(known, id));
                 rebuild::complete(known, *spec);
@@ -118,10 +121,11 @@ fn new_task(task: PayloadTask, arrival: u64, now: Timestamp) -> TaskState {
             let reason = format!("Task dependencies cannot be resolved, taskArn: {}", spec.arn);
             let credentials = spec.execution_credentials.clone();
             let stopped = TaskState::stopped(spec.arn, Some(reason), arrival, now);
-            TaskState { execution_credentials: credentials, ..stopped } // dropped together with the task
+            TaskState { execution_credentials: credentials, ..stopped } // so that they are dropped with the task
         }
         PayloadTask::Refused { arn, reason } => TaskState::stopped(arn, Some(reason), arrival, now),
-        // The task is not known, or not any more. It does not run, so it and all of its containers are reported as stopped.
+        // The task is unknown, or has been removed from the state. It does not run, so it and all of its containers are reported
+        // as stopped.
         PayloadTask::Stop(arn, containers) => {
             TaskState { never_known: containers, ..TaskState::stopped(arn, None, arrival, now) }
         }
@@ -140,8 +144,8 @@ fn manifest(
     }
     state.host.seq = timeline;
     out.changed.insert(Key::Host);
-    state.asked_manifest = Some(ack.message_id.clone());
-    let doubted: Vec<TaskArn> = state
+    state.last_manifest = Some(ack.message_id.clone());
+    let unlisted: Vec<TaskArn> = state
         .tasks
         .values()
         // A task may also have stopped by itself: all its containers ended, none of them essential.
@@ -151,17 +155,17 @@ fn manifest(
         .collect();
     let (message_id, cluster) = (ack.message_id.clone(), ack.cluster.clone());
     out.effects.push(Effect::Send(Message::Ack(ack)));
-    if !doubted.is_empty() {
-        out.effects.push(Effect::Send(Message::VerifyStop { message_id, cluster, tasks: doubted }));
+    if !unlisted.is_empty() {
+        out.effects.push(Effect::Send(Message::VerifyStop { message_id, cluster, tasks: unlisted }));
     }
     BTreeSet::new()
 }
 
 fn stop_confirmed(state: &mut State, message_id: &str, tasks: Vec<TaskArn>) -> BTreeSet<TaskArn> {
-    if message_id.is_empty() || state.asked_manifest.as_deref() != Some(message_id) {
+    if message_id.is_empty() || state.last_manifest.as_deref() != Some(message_id) {
         return BTreeSet::new();
     }
-    state.asked_manifest = None;
+    state.last_manifest = None;
     let known = tasks.into_iter().flat_map(|arn| touch(state, &arn, |task| task.desired = TaskStatus::Stopped));
     known.collect()
 }
@@ -202,9 +206,10 @@ fn container_completed(
     let State { tasks, policy, host, .. } = state;
     let Some(task) = tasks.get_mut(&arn) else { return BTreeSet::new() };
     let Some(operation) = task.containers[index].state.live.operation.take() else { return BTreeSet::new() };
-    // What was learnt after an inspection was asked for is newer than its result, so the container is inspected again.
-    let is_look = operation.kind == OperationKind::Inspect && outcome.is_ok();
-    let is_overtaken = is_look && task.containers[index].state.live.touched > operation.asked;
+    // If something was learnt about the container after the inspection was requested, that is newer than its result, so the
+    // container is inspected again.
+    let is_inspection = operation.kind == OperationKind::Inspect && outcome.is_ok();
+    let is_overtaken = is_inspection && task.containers[index].state.live.touched > operation.asked_in_step;
     task.containers[index].state.live.touched = step;
     if is_overtaken {
         return BTreeSet::from([arn]);
@@ -260,7 +265,7 @@ fn image_completed(
                 out.changed.insert(Key::Host);
             }
         }
-        // Compat, except that a failed pull is not reported if the container then runs from the cached image.
+        // Compat, with one exception: a failed pull is not reported if the container then runs from the cached image.
         Ok(
             Output::Nothing
             | Output::Cached
@@ -270,7 +275,7 @@ fn image_completed(
             | Output::Images(_),
         ) => {}
         Err(OpError::Failed(failure)) if failure.kind == FailureKind::EndsTask => {
-            // Not even a cached image is good enough: the Go agent asks for such credentials before anything else.
+            // A cached image is not used either: the Go agent requests these credentials before anything else.
             desired::end(task, &failure.message);
             return;
         }
@@ -313,8 +318,8 @@ fn engine_completed(
             seen::settle(task, index);
             let container = &mut task.containers[index].state;
             match (kind, container.observed) {
-                // Docker reports success, and nothing has changed. A repetition at once could go on for ever, so there is a wait.
-                // (A container that did start and has ended must stop unless a restart is due, and a stop begins without
+                // Docker reports success, but nothing has changed. Immediate repetitions could go on for ever, so there is a
+                // wait. (A container that did start and has ended must stop unless a restart is due, and a stop begins without
                 // failures.)
                 (OperationKind::Stop, Some(RunState::Running))
                 | (OperationKind::Start, Some(RunState::Created | RunState::Exited)) => {
@@ -329,13 +334,13 @@ fn engine_completed(
                 && matches!(kind, OperationKind::Create | OperationKind::Start) =>
         {
             let container = &mut task.containers[index].state;
-            // A create that failed because the image is missing is reported with the failure of the pull. (The Go agent reports
-            // the failure of the pull whatever the create failed for.)
+            // If a create failed because the image is missing, the failure of the pull is reported. (The Go agent reports the
+            // failure of the pull whatever the reason of the create's failure.)
             let no_image = failure.kind == FailureKind::ImageMissing;
             let cause = if no_image { container.pull_failure.take() } else { None };
             container.fail(cause.unwrap_or(failure));
-            // Docker may refuse a start and have started the container all the same (spec `task-engine.md` §4.1). So it is
-            // inspected before it is reported as stopped.
+            // Docker may report an error for a start and have started the container all the same (spec `task-engine.md` §4.1). So
+            // the container is inspected before it is reported as stopped.
             container.live.unsettled = kind == OperationKind::Start;
         }
         Ok(_) | Err(_) => {
@@ -343,7 +348,7 @@ fn engine_completed(
             container.live.unsettled = true;
             backoff::ENGINE.again(&mut container.live.retry, now, &key);
             if let Err(OpError::Unknown(failure)) = outcome {
-                container.live.doubt.get_or_insert((kind, failure));
+                container.live.unknown_outcome.get_or_insert((kind, failure));
             }
         }
     }

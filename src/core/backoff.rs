@@ -1,4 +1,5 @@
-//! Delays before the next try: exponential, with jitter from a hash, so that the same state always gives the same delay.
+//! Delays before the next try. They grow exponentially. The jitter comes from a hash, so the same state always gives the same
+//! delay.
 
 use super::state::Retry;
 use crate::model::ids::stable_hash;
@@ -11,13 +12,13 @@ pub(super) struct Backoff {
     first: u64,
     /// The longest delay in milliseconds, without the jitter.
     max: u64,
-    /// Each delay as a percentage of the one before.
+    /// Each delay as a percentage of the previous one.
     percent: u64,
 }
 
 /// Docker operations.
 pub(super) const ENGINE: Backoff = Backoff { first: 1_000, max: 60_000, percent: 180 };
-/// The inventory: every unsettled container waits for it, so the longest delay is short.
+/// The inventory. All unsettled containers wait for it, so the longest delay is short.
 pub(super) const INVENTORY: Backoff = Backoff { first: 1_000, max: 10_000, percent: 180 };
 /// State changes (spec `ecs-api.md` §3: 1 s to 30 s, factor 1.3).
 pub(super) const REPORT: Backoff = Backoff { first: 1_000, max: 30_000, percent: 130 };

@@ -1,7 +1,7 @@
-//! Invariants of the state, as code. Tests check them after every step, debug builds too.
+//! The invariants of the state, as code. Tests check them after every step; so do debug builds.
 
 use super::admission;
-use super::state::{Owner, Resource, State, TaskState};
+use super::state::{OperationOwner, Resource, State, TaskState};
 use crate::model::{ResourceStatus, RunState, TaskStatus};
 
 /// Checks the invariants and returns the first that does not hold, in words.
@@ -13,23 +13,23 @@ pub fn check(state: &State) -> Result<(), String> {
         check_task(state, task).map_err(|broken| format!("{arn}: {broken}"))?;
     }
     for (op, owner) in &state.ops {
-        let is_waited_for = match owner {
-            Owner::Container(arn, index) => state.tasks.get(arn).is_some_and(|task| {
+        let has_waiting_owner = match owner {
+            OperationOwner::Container(arn, index) => state.tasks.get(arn).is_some_and(|task| {
                 task.containers[*index].state.live.operation.is_some_and(|operation| operation.id == *op)
             }),
-            Owner::Resource(arn, name) => state.tasks.get(arn).is_some_and(|task| {
+            OperationOwner::Resource(arn, name) => state.tasks.get(arn).is_some_and(|task| {
                 let resource = task.resource_index(name).map(|index| &task.resources[index].state);
                 resource.and_then(|resource| resource.live.operation).is_some_and(|operation| operation.id == *op)
             }),
-            Owner::Report(arn) => state
+            OperationOwner::Report(arn) => state
                 .tasks
                 .get(arn)
                 .is_some_and(|task| task.live.report.as_ref().is_some_and(|report| report.op == *op)),
-            Owner::Inventory => state.inventory.pending.is_some_and(|(id, _)| id == *op),
-            Owner::Images => state.images.operation.as_ref().is_some_and(|(id, _)| id == op),
-            Owner::Orphan(name) => state.orphans.get(name).is_some_and(|orphan| orphan.op == Some(*op)),
+            OperationOwner::Inventory => state.inventory.pending.is_some_and(|(id, _)| id == *op),
+            OperationOwner::Images => state.images.operation.as_ref().is_some_and(|(id, _)| id == op),
+            OperationOwner::Orphan(name) => state.orphans.get(name).is_some_and(|orphan| orphan.op == Some(*op)),
         };
-        require(is_waited_for, "a pending operation has no owner that waits for it")?;
+        require(has_waiting_owner, "a pending operation has no owner that waits for it")?;
     }
     require(admission::ledger_holds(state), "more of the host is given out than it has, or a port twice")
 }
@@ -128,41 +128,45 @@ mod tests {
         type Change = fn(&mut TaskState);
         let table: [(Change, &str); 14] = [
             (
-                |it| {
+                |task| {
                     let kind = ResourceKind::CredentialSpecs(Vec::new());
                     let spec = ResourceSpec { name: "r".to_owned(), needed_by: Vec::new(), kind };
                     let state = ResourceState { tickets: Some(Tickets::default()), ..ResourceState::default() };
-                    it.resources = vec![Resource { spec, state }];
+                    task.resources = vec![Resource { spec, state }];
                 },
                 "tickets of a resource that does not exist (resource r)",
             ),
-            (|it| it.sent = TaskStatus::Stopped, "more was sent to ECS than is known of the task"),
-            (|it| it.desired = TaskStatus::Created, "neither running nor stopped"),
-            (|it| (it.known, it.sent) = (TaskStatus::Created, TaskStatus::Created), "a task that ran is known as less"),
+            (|task| task.sent = TaskStatus::Stopped, "more was sent to ECS than is known of the task"),
+            (|task| task.desired = TaskStatus::Created, "neither running nor stopped"),
             (
-                |it| {
-                    it.live.report = Some(PendingReport { op: OP, status: TaskStatus::Running, containers: Vec::new() })
+                |task| (task.known, task.sent) = (TaskStatus::Created, TaskStatus::Created),
+                "a task that ran is known as less",
+            ),
+            (
+                |task| {
+                    task.live.report =
+                        Some(PendingReport { op: OP, status: TaskStatus::Running, containers: Vec::new() })
                 },
                 "a pending report has no owner",
             ),
             (
-                |it| it.containers[0].state.sent = ContainerStatus::Stopped,
+                |task| task.containers[0].state.sent = ContainerStatus::Stopped,
                 "more was sent to ECS than is known (container a)",
             ),
-            (|it| it.containers[0].state.removed = true, "removed, but still seen"),
-            (|it| it.containers[0].state.create_asked = false, "seen, but never asked for"),
-            (|it| it.containers[0].state.restarts.due = true, "a restart is due, but the container runs"),
-            (|it| it.containers[0].state.running_since = None, "ran, but without a time of its start"),
-            (|it| it.containers[0].state.observed = Some(RunState::Exited), "seen to have ended"),
+            (|task| task.containers[0].state.removed = true, "removed, but still seen"),
+            (|task| task.containers[0].state.create_asked = false, "seen, but never asked for"),
+            (|task| task.containers[0].state.restarts.due = true, "a restart is due, but the container runs"),
+            (|task| task.containers[0].state.running_since = None, "ran, but without a time of its start"),
+            (|task| task.containers[0].state.observed = Some(RunState::Exited), "seen to have ended"),
             (
-                |it| {
-                    it.containers[0].state.live.operation =
-                        Some(PendingOperation { id: OP, kind: OperationKind::Stop, since: NOW, asked: 0 })
+                |task| {
+                    task.containers[0].state.live.operation =
+                        Some(PendingOperation { id: OP, kind: OperationKind::Stop, since: NOW, asked_in_step: 0 })
                 },
                 "a pending operation has no owner",
             ),
-            (|it| it.known = TaskStatus::Stopped, "a stopped task has a container that is not"),
-            (|it| it.sent = TaskStatus::Stopped, "task: "),
+            (|task| task.known = TaskStatus::Stopped, "a stopped task has a container that is not"),
+            (|task| task.sent = TaskStatus::Stopped, "task: "),
         ];
         for (change, text) in table {
             let broken = check_with(change);
@@ -171,16 +175,16 @@ mod tests {
     }
 
     #[test]
-    fn facts_that_only_look_alike_are_no_breach() {
+    fn similar_states_that_are_valid_pass() {
         let table: [fn(&mut TaskState); 5] = [
-            |it| (it.desired, it.sent) = (TaskStatus::Stopped, TaskStatus::None),
-            |it| (it.containers[0].state.removed, it.containers[0].state.observed) = (true, None),
-            |it| (it.containers[0].state.create_asked, it.containers[0].state.observed) = (false, None),
-            |it| {
-                (it.known, it.containers[0].state.known) = (TaskStatus::Stopped, ContainerStatus::Stopped);
-                it.containers[0].state.observed = Some(RunState::Exited);
+            |task| (task.desired, task.sent) = (TaskStatus::Stopped, TaskStatus::None),
+            |task| (task.containers[0].state.removed, task.containers[0].state.observed) = (true, None),
+            |task| (task.containers[0].state.create_asked, task.containers[0].state.observed) = (false, None),
+            |task| {
+                (task.known, task.containers[0].state.known) = (TaskStatus::Stopped, ContainerStatus::Stopped);
+                task.containers[0].state.observed = Some(RunState::Exited);
             },
-            |it| (it.ran, it.known, it.sent) = (false, TaskStatus::Created, TaskStatus::None),
+            |task| (task.ran, task.known, task.sent) = (false, TaskStatus::Created, TaskStatus::None),
         ];
         for (nth, change) in table.into_iter().enumerate() {
             assert_eq!(check_with(change), Ok(()), "{nth}");
@@ -190,22 +194,27 @@ mod tests {
     #[test]
     fn each_operation_has_an_owner_that_waits_for_it() {
         let arn = || "task".into();
-        let owners =
-            [Owner::Container(arn(), 0), Owner::Report(arn()), Owner::Inventory, Owner::Orphan("id".to_owned())];
+        let owners = [
+            OperationOwner::Container(arn(), 0),
+            OperationOwner::Report(arn()),
+            OperationOwner::Inventory,
+            OperationOwner::Orphan("id".to_owned()),
+        ];
         for owner in owners {
             for waits_for in [None, Some(OpId(8)), Some(OP)] {
                 let broken = broken_by(|state| {
                     state.ops.insert(OP, owner.clone());
                     let Some(id) = waits_for else { return };
-                    let other = Owner::Inventory;
+                    let other = OperationOwner::Inventory;
                     state.inventory.pending = (owner == other).then_some((id, 1));
                     let orphan = Orphan::from_observation(&seen("forgotten", "a", "id", RunState::Created));
                     state.orphans.insert("id".to_owned(), Orphan { op: Some(id), ..orphan });
                     let task = state.tasks.get_mut(&arn()).unwrap();
-                    if matches!(owner, Owner::Container(..)) {
-                        let operation = PendingOperation { id, kind: OperationKind::Stop, since: NOW, asked: 0 };
+                    if matches!(owner, OperationOwner::Container(..)) {
+                        let operation =
+                            PendingOperation { id, kind: OperationKind::Stop, since: NOW, asked_in_step: 0 };
                         task.containers[0].state.live.operation = Some(operation);
-                    } else if matches!(owner, Owner::Report(_)) {
+                    } else if matches!(owner, OperationOwner::Report(_)) {
                         let report = PendingReport { op: id, status: TaskStatus::Stopped, containers: Vec::new() };
                         task.live.report = Some(report);
                     }
@@ -235,7 +244,7 @@ mod tests {
                 task.containers[0].spec.ports.push(port(Protocol::Tcp));
                 let mut other = task.clone();
                 (other.spec.arn, other.containers[0].spec.ports[0]) = ("other".into(), port(protocol));
-                state.tasks.extend([task, other].map(|it| (it.spec.arn.clone(), it)));
+                state.tasks.extend([task, other].map(|task| (task.spec.arn.clone(), task)));
             })
         };
         assert_eq!(ports(Protocol::Udp), Ok(()));

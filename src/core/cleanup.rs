@@ -1,7 +1,8 @@
-//! When a stopped task may be removed from Docker and forgotten.
+//! The clean-up of a stopped task: when its containers and resources are removed, and when it is removed from the state
+//! ("forgotten").
 //!
 //! A task is cleaned up only after ECS has accepted `STOPPED` and after the configured wait, since people inspect stopped
-//! containers. A task is forgotten when it has nothing left in Docker, so no container is leaked.
+//! containers. Invariant: a task is forgotten only when all its containers and resources are removed, so nothing is leaked.
 
 use super::backoff::spread;
 use super::effect::Operation;
@@ -43,7 +44,8 @@ pub(super) fn is_done(task: &TaskState) -> bool {
     task.live.removing && task.states().all(ContainerState::is_gone) && resource::all_are_removed(task)
 }
 
-/// Drops what the agent remembers of the task, which is no longer in the state.
+/// Forgets a task, which the caller has taken out of the state: its document and its credentials are dropped, and its images are
+/// recorded for the image clean-up.
 pub(super) fn forget(state: &mut State, task: &TaskState, now: Timestamp, out: &mut Step) {
     image::remember(state, task, now, out);
     out.changed.insert(Key::Task(task.spec.arn.clone()));
@@ -58,14 +60,16 @@ mod tests {
     use crate::core::{Effect, Event, Output, next_deadline, step};
     use crate::model::{ContainerStatus, Failure, OpError, OpId, Timestamp};
 
-    /// A stopped task of two containers, of which only the first was ever to be created.
+    /// A stopped task of two containers. Only the creation of the first was ever requested.
     fn stopped(jitter: Span) -> State {
         let mut state = state(Policy { cleanup_wait: Span::secs(100), cleanup_jitter: jitter, ..Policy::default() });
         let inventory = *state.ops.keys().next().unwrap();
         step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
         let mut task = task(vec![container("a", &[]), container("b", &[])]);
         (task.known, task.sent, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
-        task.states_mut().for_each(|it| (it.known, it.sent) = (ContainerStatus::Stopped, ContainerStatus::Stopped));
+        task.states_mut().for_each(|container| {
+            (container.known, container.sent) = (ContainerStatus::Stopped, ContainerStatus::Stopped)
+        });
         (task.containers[0].state.create_asked, task.containers[0].state.observed) = (true, Some(RunState::Exited));
         (task.known_at, task.live.wake, state.wakes_from) = (NOW, Some(NOW), NOW);
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
@@ -80,7 +84,7 @@ mod tests {
         ops.collect()
     }
 
-    /// The task is forgotten afterwards.
+    /// The task is forgotten after its containers are removed.
     #[test]
     fn containers_are_removed_after_the_wait() {
         let mut state = stopped(Span::default());
@@ -127,11 +131,11 @@ mod tests {
     #[test]
     fn running_unsettled_or_unreported_containers_are_kept() {
         let table: [fn(&mut TaskState); 5] = [
-            |it| it.containers[0].state.observed = Some(RunState::Running),
-            |it| it.containers[0].state.live.unsettled = true,
-            |it| it.sent = TaskStatus::Running,
-            |it| (it.known, it.containers[0].state.known) = (TaskStatus::Running, ContainerStatus::Running),
-            |it| it.containers[0].state.removed = true,
+            |task| task.containers[0].state.observed = Some(RunState::Running),
+            |task| task.containers[0].state.live.unsettled = true,
+            |task| task.sent = TaskStatus::Running,
+            |task| (task.known, task.containers[0].state.known) = (TaskStatus::Running, ContainerStatus::Running),
+            |task| task.containers[0].state.removed = true,
         ];
         let late = NOW + Span::secs(200);
         for (nth, change) in table.into_iter().enumerate() {
@@ -139,7 +143,7 @@ mod tests {
             change(state.tasks.get_mut(&"task".into()).unwrap());
             assert!(removals(&mut state, late).is_empty(), "{nth}");
         }
-        // Nor while the pending inventory will show it.
+        // An unsettled container is also kept while an inventory that will show it is pending.
         let mut state = stopped(Span::default());
         state.inventory.events_missed = true;
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.live.unsettled = true;

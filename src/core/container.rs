@@ -1,4 +1,4 @@
-//! The next action for one container, or what it waits for: decided in one place ([`next`]), carried out by [`advance`].
+//! The next action for one container, or its reason to wait: [`next`] decides, [`advance`] carries the decision out.
 
 use super::dependency::{self, NEVER_STARTED_EXIT_CODE, Readiness};
 use super::effect::{ImageRequest, Operation};
@@ -11,14 +11,14 @@ use super::state::{Container, OperationKind, PendingOperation, Retry, State, Tas
 use crate::model::task::{ContainerKind, RegistryAuth};
 use crate::model::{ContainerStatus, CreateRequest, Failure, ResourceKind, RunState, Timestamp};
 
-/// What comes next for one container.
+/// The next action for one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Nothing: the container has reached the status that it should have.
     Nothing,
     /// The container waits.
     Wait(Wait),
-    /// The pending operation is of no use any more.
+    /// The pending operation is useless now, so it is cancelled.
     Cancel,
     /// The container reaches this status without any operation.
     Raise(ContainerStatus),
@@ -28,35 +28,35 @@ pub(super) enum Next {
     Do(OperationKind),
 }
 
-/// What a container waits for. The details are in the state; `view` adds them for readers.
+/// The reason why a container waits. The details are in the state; `view` adds them for readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     /// The task's share of the host.
     Admission,
     /// This pending operation on the container.
     Operation(PendingOperation),
-    /// The next try, at this moment, after a failure.
+    /// The next try after a failure, at this moment.
     NextTry(Timestamp),
     /// The inventory, which will show this container too.
     Inventory,
     /// Containers that depend on this one and must end first.
     Dependents,
-    /// Containers that this one depends on, and essential containers that are unsettled. It gives up at this moment; `None`:
-    /// never.
+    /// Containers that this one depends on, and essential containers that are unsettled. The wait is given up at this moment;
+    /// `None`: never.
     Dependencies(Option<Timestamp>),
     /// The credentials of the execution role.
     Credentials,
     /// The resource of the task with this index.
     Resource(usize),
-    /// The removal of its image by the clean-up.
+    /// The removal of the container's image by the image clean-up.
     ImageRemoval,
     /// Room on the disk for a pull: the disk is being checked, or images are being removed.
     DiskSpace,
 }
 
-/// Decides what comes next for a container. The planner carries this decision out, and readers see it.
+/// Decides the next action for a container. Planning carries the decision out, and readers see it.
 ///
-/// At most one operation is pending for a container. While it is unsettled it is inspected, and nothing else is done.
+/// At most one operation is pending for a container. An unsettled container is inspected before anything else is done to it.
 pub(super) fn next(state: &State, task: &TaskState, index: usize, now: Timestamp) -> Next {
     let container = &task.containers[index].state;
     if let Some(operation) = container.live.operation {
@@ -78,14 +78,14 @@ pub(super) fn next(state: &State, task: &TaskState, index: usize, now: Timestamp
 fn next_toward_stop(task: &TaskState, index: usize) -> Next {
     let container = &task.containers[index].state;
     if container.observed == Some(RunState::Running) {
-        // A stopped container that runs again, after a late start, is of no use to its dependents and need not wait for them.
+        // If a stopped container runs again after a late start, its dependents have no use for it, so it need not wait for them.
         let may_stop = container.is_stopped() || dependency::may_stop(task, index);
         return if may_stop { Next::Do(OperationKind::Stop) } else { Next::Wait(Wait::Dependents) };
     }
     if container.is_stopped() {
         return Next::Nothing;
     }
-    // A container with a due restart has ended already, so it waits for no other.
+    // A container with a due restart has ended already, so it does not wait for its dependents.
     let may_end = container.restarts.due || dependency::may_stop(task, index);
     if may_end { Next::Raise(ContainerStatus::Stopped) } else { Next::Wait(Wait::Dependents) }
 }
@@ -109,16 +109,16 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
         ContainerStatus::ManifestPulled => OperationKind::Pull,
         ContainerStatus::Pulled => OperationKind::Create,
         ContainerStatus::Created => OperationKind::Start,
-        // Its dependencies were met before its first start.
+        // The dependencies of this container were met before its first start.
         ContainerStatus::Running if container.restarts.due => {
-            let is_in_doubt = dependency::in_doubt(task).next().is_some();
-            return if is_in_doubt { Next::Wait(Wait::Dependencies(None)) } else { Next::Do(OperationKind::Start) };
+            let must_wait = dependency::unsettled_essentials(task).next().is_some();
+            return if must_wait { Next::Wait(Wait::Dependencies(None)) } else { Next::Do(OperationKind::Start) };
         }
         ContainerStatus::Running | ContainerStatus::Stopped => return Next::Nothing,
     };
-    let is_before_its_turn =
+    let needs_no_dependency =
         wanted == OperationKind::ResolveDigest || (wanted == OperationKind::Pull && state.policy.pull_upfront);
-    let readiness = if is_before_its_turn { Readiness::Ready } else { dependency::may_start(task, index, now) };
+    let readiness = if needs_no_dependency { Readiness::Ready } else { dependency::may_start(task, index, now) };
     match readiness {
         Readiness::Never(failure) => Next::Fail(failure),
         Readiness::Waits(until) => Next::Wait(Wait::Dependencies(until)),
@@ -126,7 +126,7 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
     }
 }
 
-/// What the image of the container makes it wait for before this operation; `None`: nothing.
+/// The container's wait that concerns its image, before this operation; `None`: there is none.
 fn image_wait(state: &State, task: &TaskState, index: usize, wanted: OperationKind, now: Timestamp) -> Option<Wait> {
     if wanted != OperationKind::Start && image::is_being_removed(state, &task.containers[index].spec.image) {
         return Some(Wait::ImageRemoval);
@@ -137,24 +137,25 @@ fn image_wait(state: &State, task: &TaskState, index: usize, wanted: OperationKi
     (wanted == OperationKind::Pull && image::lacks_room(state, now)).then_some(Wait::DiskSpace)
 }
 
-/// Takes one container one step further if it can go on; true if facts of the task may follow from that.
+/// Carries out the next action for one container; true if the container's state changed so that other facts of the task may
+/// follow.
 pub(super) fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) -> bool {
     if task.must_stop(index) && !std::mem::replace(&mut task.containers[index].state.live.stopping, true) {
-        task.containers[index].state.live.retry = Retry::default(); // the failures before were on the way to running
+        task.containers[index].state.live.retry = Retry::default(); // earlier failures do not delay the stop
     }
-    let mut step = next(planning.state, task, index, planning.now);
-    if step == Next::Cancel {
+    let mut action = next(planning.state, task, index, planning.now);
+    if action == Next::Cancel {
         planning.cancel(task, index);
-        step = next(planning.state, task, index, planning.now);
+        action = next(planning.state, task, index, planning.now);
     }
-    match step {
+    match action {
         Next::Nothing | Next::Cancel => false,
         Next::Wait(wait) => {
             match wait {
                 Wait::NextTry(at) | Wait::Dependencies(Some(at)) => {
                     planning.is_time(at);
                 }
-                Wait::DiskSpace => image::ask_for_room(planning.state, planning.now),
+                Wait::DiskSpace => image::request_disk_check(planning.state, planning.now),
                 _ => {}
             }
             false
@@ -193,8 +194,8 @@ fn begin(task: &mut TaskState, index: usize, kind: OperationKind, planning: &mut
         OperationKind::ResolveDigest => Operation::ResolveDigest(image_request(task, index, planning)),
         OperationKind::Pull => {
             let image = image_request(task, index, planning);
-            // Otherwise the image may be cached, and nothing is pulled; see `apply`.
-            if image.fresh {
+            // Otherwise the image may be cached, and then nothing is pulled. If it is pulled, `apply` sets the moment.
+            if image.asks_registry {
                 task.pull_started_at.get_or_insert(planning.now);
             }
             Operation::Pull(image)
@@ -253,7 +254,7 @@ fn credentials_missing(task: &TaskState, index: usize, state: &State) -> bool {
 fn image_request(task: &TaskState, index: usize, planning: &Planning<'_>) -> ImageRequest {
     let spec = &task.containers[index].spec;
     let policy = &planning.state.policy;
-    let (fresh, cached_serves) = match policy.pull {
+    let (asks_registry, accepts_cached) = match policy.pull {
         PullBehavior::Default => (true, true),
         PullBehavior::Always => (true, false),
         PullBehavior::Once => (!planning.state.host.pulled_images.contains(&spec.image), false),
@@ -264,9 +265,9 @@ fn image_request(task: &TaskState, index: usize, planning: &Planning<'_>) -> Ima
         digest: task.containers[index].state.digest.clone(),
         auth: spec.registry_auth.clone(),
         execution_credentials: task.execution_credentials.clone(),
-        fresh,
-        cached_serves,
-        looks_after_failure: cached_serves && policy.pull_upfront,
+        asks_registry,
+        accepts_cached,
+        checks_host_after_failure: accepts_cached && policy.pull_upfront,
     }
 }
 
@@ -279,7 +280,7 @@ mod tests {
     use crate::model::task::Condition;
     use crate::model::{Failure, OpError, OpId, Span, TaskStatus};
 
-    /// It is never reported, and the other containers are created with a reference to it.
+    /// The pause container is never reported, and the other containers are created with a reference to it.
     #[test]
     fn a_pause_container_is_created_first_and_never_pulled() {
         let mut state = state(Policy::default());
@@ -315,7 +316,7 @@ mod tests {
         assert_eq!(reported, ["main"]);
     }
 
-    /// Docker did not answer for a while, so the next inspection was a minute ahead. A stop does not wait for that.
+    /// Docker did not answer for a while, so the next inspection is due in a minute. A stop does not wait for that.
     #[test]
     fn a_stop_does_not_wait_for_earlier_failures() {
         let mut state = state(Policy::default());
@@ -341,7 +342,7 @@ mod tests {
         assert!(state.tasks[&"task".into()].containers[0].state.live.retry.not_before > NOW);
     }
 
-    /// Answers every operation with success until the container with this name is to be created.
+    /// Answers every operation with success until the creation of the container with this name is requested.
     fn request_of(wanted: &str, state: &mut State, first: Event) -> CreateRequest {
         let mut effects = step(state, NOW, first).effects;
         let ok = |op: OpId, output: Output| done(op, output);

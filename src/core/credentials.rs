@@ -1,7 +1,7 @@
-//! Which credentials of execution roles are in memory, and when they may be dropped.
+//! Which credentials of execution roles are in memory, and when they are dropped.
 //!
-//! Owns [`State::credentials`] and the retired ids of a task; the credentials themselves never enter the core. Invariant: an id
-//! that no task uses any more is dropped, but not while an image operation that was given it is pending.
+//! Owns [`State::credentials`] and the retired ids of a task. Does not own the credentials themselves: only their ids enter the
+//! core. Invariant: credentials that no task uses any more are dropped, but not while an operation that uses them is pending.
 
 use super::effect::{Effect, Message};
 use super::planning::Planning;
@@ -11,8 +11,8 @@ use super::step::Step;
 use crate::model::{CredentialsAck, CredentialsId, TaskArn};
 use std::collections::BTreeSet;
 
-/// Records credentials that are in memory now, and returns the tasks to plan again. For a task, the first id replaces its earlier
-/// one.
+/// Records credentials that are in memory now, and returns the tasks to plan again. If they are for one task, the first id
+/// replaces the task's earlier one.
 pub(super) fn arrived(
     state: &mut State,
     task: Option<&TaskArn>,
@@ -21,7 +21,7 @@ pub(super) fn arrived(
     out: &mut Step,
 ) -> BTreeSet<TaskArn> {
     if task.is_some_and(|arn| !state.tasks.contains_key(arn)) {
-        // The task was forgotten meanwhile. Without an acknowledgement ECS notices that something is wrong.
+        // The task has been removed from the state meanwhile. Without an acknowledgement, ECS notices that something is wrong.
         ids.into_iter().for_each(|id| drop_unused(state, id, &mut out.effects));
         return BTreeSet::new();
     }
@@ -33,25 +33,26 @@ pub(super) fn arrived(
         out.changed.insert(Key::Task(arn.clone()));
     }
     state.credentials.extend(ids);
-    // The Go agent does not acknowledge if domainless tickets cannot be renewed with the credentials. Here the message is
-    // acknowledged as soon as the credentials are in memory, which is all that ECS asks for. The renewal is repeated on its own,
-    // without a second message.
+    // The Go agent does not acknowledge credentials with which domainless tickets cannot be renewed. Here the message is
+    // acknowledged as soon as the credentials are in memory, which is all that ECS needs. A failed renewal is repeated without a
+    // second message.
     out.effects.extend(ack.map(|ack| Effect::Send(Message::AckCredentials(ack))));
     let waiting = state.tasks.values().filter(|task| task.execution_credentials.is_some());
     waiting.map(|task| task.spec.arn.clone()).collect()
 }
 
-/// The task uses this id from now on. The earlier id is dropped when no operation needs it.
+/// Makes the task use this id from now on. The earlier id is retired: it is dropped when no operation needs it.
 pub(super) fn replace(task: &mut TaskState, id: &CredentialsId) {
     if task.execution_credentials.as_ref() != Some(id) {
         task.live.retired_credentials.extend(task.execution_credentials.replace(id.clone()));
     }
 }
 
-/// Drops the replaced credentials, once no pending operation may need them.
+/// Drops the retired credentials of the task, once no pending operation may need them.
 pub(super) fn retire(task: &mut TaskState, planning: &mut Planning<'_>) {
-    let is_needed = task.states().any(|container| container.live.operation.is_some_and(|it| it.kind.is_image_work()))
-        || task.resources.iter().any(|resource| resource.state.live.operation.is_some());
+    let is_needed =
+        task.states().any(|container| container.live.operation.is_some_and(|operation| operation.kind.is_image_work()))
+            || task.resources.iter().any(|resource| resource.state.live.operation.is_some());
     if is_needed {
         return;
     }
@@ -128,7 +129,7 @@ mod tests {
         assert_eq!(effects, []);
         assert_eq!(pull(&arrive(&mut state, None, "of-another-task")), None);
         let effects = arrive(&mut state, None, "old");
-        assert_eq!(pull(&effects).map(|it| it.1), Some(Some(&"old".into())));
+        assert_eq!(pull(&effects).map(|(_, id)| id), Some(Some(&"old".into())));
         let (_, effects) = by_role(true);
         assert!(pull(&effects).is_some(), "they came first");
     }
@@ -137,7 +138,7 @@ mod tests {
     fn replaced_credentials_are_dropped_after_image_operations() {
         let (mut state, effects) = by_role(true);
         let (op, _) = pull(&effects).unwrap();
-        let kind = state.tasks[&"task".into()].containers[0].state.live.operation.map(|it| it.kind);
+        let kind = state.tasks[&"task".into()].containers[0].state.live.operation.map(|operation| operation.kind);
         assert_eq!(kind, Some(OperationKind::Pull));
         assert_eq!(forgotten(&arrive(&mut state, Some("task"), "new")), [""; 0], "the pull was given the old ones");
         let effects = step(&mut state, NOW, done(op, Output::Pulled)).effects;

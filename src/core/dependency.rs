@@ -1,10 +1,10 @@
-//! The order between the containers of a task: which may start, and which may stop. Pure predicates over the state.
+//! The order of a task's containers: which of them may start, and which may stop. Pure predicates over the state.
 //!
 //! Source: spec `task-engine.md` §5.
 
 use super::state::{ContainerState, TaskState};
 use crate::model::task::{Condition, Dependency};
-use crate::model::waiting::{Awaited, Must};
+use crate::model::waiting::{Awaited, Requirement};
 use crate::model::{
     ContainerName, ContainerSpec, ContainerStatus, Failure, Health, RunState, Span, TaskSpec, TaskStatus, Timestamp,
 };
@@ -14,7 +14,7 @@ use crate::model::{
 pub(super) enum Readiness {
     /// The container may go on.
     Ready,
-    /// Not yet. The answer may change with the next event, or at this moment if there is one.
+    /// The container must wait. That may change with the next event, or at this moment; `None`: only with an event.
     Waits(Option<Timestamp>),
     /// The container can never go on.
     Never(Failure),
@@ -25,7 +25,8 @@ pub(super) const NEVER_STARTED_EXIT_CODE: i32 = 143;
 
 /// Whether this container may be pulled (unless images are pulled upfront), created and started.
 pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readiness {
-    let mut verdict = if in_doubt(task).next().is_none() { Readiness::Ready } else { Readiness::Waits(None) };
+    let mut verdict =
+        if unsettled_essentials(task).next().is_none() { Readiness::Ready } else { Readiness::Waits(None) };
     for dependency in &task.containers[index].spec.depends_on {
         match judge(task, index, dependency, now) {
             Readiness::Ready => {}
@@ -41,24 +42,25 @@ pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readi
     verdict
 }
 
-/// The containers that this one waits for, and what each of them must do first.
+/// The containers that this one waits for, and what must happen to each of them first.
 pub(super) fn awaited(task: &TaskState, index: usize, now: Timestamp) -> Vec<Awaited> {
-    let mut awaited: Vec<Awaited> = in_doubt(task).map(|name| entry(task, name, Must::BeLookedAt)).collect();
+    let mut awaited: Vec<Awaited> =
+        unsettled_essentials(task).map(|name| entry(task, name, Requirement::Inspection)).collect();
     for dependency in &task.containers[index].spec.depends_on {
-        let is_in_doubt = awaited.iter().any(|it| it.container == dependency.container);
-        if !is_in_doubt && judge(task, index, dependency, now) != Readiness::Ready {
-            awaited.push(entry(task, &dependency.container, Must::Be(dependency.condition)));
+        let is_listed = awaited.iter().any(|other| other.container == dependency.container);
+        if !is_listed && judge(task, index, dependency, now) != Readiness::Ready {
+            awaited.push(entry(task, &dependency.container, Requirement::Condition(dependency.condition)));
         }
     }
     awaited
 }
 
-fn entry(task: &TaskState, name: &ContainerName, must: Must) -> Awaited {
+fn entry(task: &TaskState, name: &ContainerName, requirement: Requirement) -> Awaited {
     let container = task.index_of(name).map(|index| &task.containers[index].state);
     let is_unsettled = container.is_some_and(|container| container.live.unsettled);
     Awaited {
         container: name.clone(),
-        must: if is_unsettled { Must::BeLookedAt } else { must },
+        requirement: if is_unsettled { Requirement::Inspection } else { requirement },
         known: container.map(|container| container.known).unwrap_or_default(),
         health: container.map(|container| container.health).unwrap_or_default(),
         health_output: container.map(|container| container.live.health_output.clone()).unwrap_or_default(),
@@ -66,17 +68,19 @@ fn entry(task: &TaskState, name: &ContainerName, must: Must) -> Awaited {
     }
 }
 
-/// The essential containers that are unsettled: not inspected since the agent started, or since an operation got no answer. If
-/// one of them has ended, the whole task must stop, so nothing else of the task may be started before.
-pub(super) fn in_doubt(task: &TaskState) -> impl Iterator<Item = &ContainerName> {
+/// The essential containers that are unsettled: they have not been inspected since the agent started, or since an operation got
+/// no answer. One of them may have ended, and then the whole task must stop. So nothing of the task is started before they are
+/// inspected.
+pub(super) fn unsettled_essentials(task: &TaskState) -> impl Iterator<Item = &ContainerName> {
     task.pairs().filter(|(spec, container)| spec.essential && container.live.unsettled).map(|(spec, _)| &spec.name)
 }
 
 /// The containers that must end before this one may be stopped.
 pub(super) fn dependents(task: &TaskState, index: usize) -> Vec<Awaited> {
-    open_dependents(task, index).map(|name| entry(task, name, Must::End)).collect()
+    open_dependents(task, index).map(|name| entry(task, name, Requirement::End)).collect()
 }
 
+/// The containers that depend on this one and have not stopped.
 fn open_dependents(task: &TaskState, index: usize) -> impl Iterator<Item = &ContainerName> {
     let name = &task.containers[index].spec.name;
     let dependents = task.pairs().filter(move |(spec, container)| {
@@ -85,7 +89,7 @@ fn open_dependents(task: &TaskState, index: usize) -> impl Iterator<Item = &Cont
     dependents.map(|(spec, _)| &spec.name)
 }
 
-/// Whether this container may be stopped: only after all containers that depend on it, in the reverse of the start order.
+/// Whether this container may be stopped: only after all containers that depend on it, which is the reverse of the start order.
 pub(super) fn may_stop(task: &TaskState, index: usize) -> bool {
     open_dependents(task, index).next().is_none()
 }
@@ -108,25 +112,27 @@ pub(super) fn is_solvable(spec: &TaskSpec) -> bool {
     true
 }
 
+/// A container that is placed before can meet the dependency.
 fn met_by(placed: &[&ContainerSpec], dependency: &Dependency) -> bool {
     placed.iter().any(|container| {
         container.name == dependency.container && (dependency.condition != Condition::Healthy || container.health_check)
     })
 }
 
+/// Whether this container may go on, as far as one of its dependencies is concerned.
 fn judge(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp) -> Readiness {
     let Some(at) = task.index_of(&dependency.container) else {
-        return never(task, index, &dependency.container.0, Hopeless::Unknown);
+        return never(task, index, &dependency.container.0, Unmeetable::Unknown);
     };
     let (spec, container) = (&task.containers[at].spec, &task.containers[at].state);
     let describe = || describe(task, at);
     if container.live.unsettled {
-        return Readiness::Waits(None); // what is known of the container may be outdated
+        return Readiness::Waits(None); // the facts about the container may be outdated
     }
     if !container.ran && (container.is_stopped() || container.failure.is_some()) && container.live.operation.is_none() {
-        return never(task, index, &describe(), Hopeless::NeverStarts);
+        return never(task, index, &describe(), Unmeetable::NeverStarts);
     }
-    // A stopped container that runs again must be stopped first; until then no other container may rely on it.
+    // A stopped container that runs again must be stopped first. Until then it meets no dependency.
     let is_seen_running = container.observed == Some(RunState::Running);
     let settled = container.is_stopped() && container.live.operation.is_none() && !is_seen_running;
     let met = match dependency.condition {
@@ -146,18 +152,19 @@ fn judge(task: &TaskState, index: usize, dependency: &Dependency, now: Timestamp
         Condition::Create | Condition::Start => false,
     };
     if ended {
-        return never(task, index, &describe(), Hopeless::Ended);
+        return never(task, index, &describe(), Unmeetable::Ended);
     }
     match deadline(spec, container, dependency) {
         Some(deadline) if now > deadline && task.containers[index].state.known < ContainerStatus::Created => {
-            never(task, index, &describe(), Hopeless::TimedOut)
+            never(task, index, &describe(), Unmeetable::TimedOut)
         }
         Some(deadline) if now <= deadline => Readiness::Waits(Some(deadline + Span::millis(1))),
         Some(_) | None => Readiness::Waits(None),
     }
 }
 
-/// The moment at which the wait for this dependency ends: `startTimeout` after the start of the container; `None`: never.
+/// The moment at which the wait for this dependency times out: `startTimeout` after the first start of the container; `None`:
+/// never.
 fn deadline(spec: &ContainerSpec, container: &ContainerState, dependency: &Dependency) -> Option<Timestamp> {
     let timed = matches!(dependency.condition, Condition::Complete | Condition::Success | Condition::Healthy);
     if !timed || container.is_stopped() {
@@ -166,9 +173,9 @@ fn deadline(spec: &ContainerSpec, container: &ContainerState, dependency: &Depen
     Some(container.running_since? + spec.start_timeout?)
 }
 
-/// Why a dependency is never met.
+/// Why a dependency can never be met.
 #[derive(Clone, Copy, Debug)]
-enum Hopeless {
+enum Unmeetable {
     /// The task has no such container.
     Unknown,
     /// The container will never start.
@@ -179,21 +186,21 @@ enum Hopeless {
     TimedOut,
 }
 
-/// The failure in the texts of the Go agent, which operators search for.
-fn never(task: &TaskState, index: usize, dependency: &str, why: Hopeless) -> Readiness {
+/// The failure in the words of the Go agent, which operators search for.
+fn never(task: &TaskState, index: usize, dependency: &str, why: Unmeetable) -> Readiness {
     let target = describe(task, index);
     let (failed, why) = match why {
-        Hopeless::Unknown => ("", "does not exist."),
-        Hopeless::TimedOut => ("", "has timed out."),
-        Hopeless::NeverStarts => ("failed to resolve ", "because dependency will never start"),
-        Hopeless::Ended => ("failed to resolve ", "as dependency did not exit successfully."),
+        Unmeetable::Unknown => ("", "does not exist."),
+        Unmeetable::TimedOut => ("", "has timed out."),
+        Unmeetable::NeverStarts => ("failed to resolve ", "because dependency will never start"),
+        Unmeetable::Ended => ("failed to resolve ", "as dependency did not exit successfully."),
     };
     let text =
         format!("dependency graph: {failed}container ordering dependency [{dependency}] for target [{target}] {why}");
     Readiness::Never(Failure::permanent("CannotStartContainerError", text))
 }
 
-/// `name(image) (KNOWN->DESIRED)[ - Exit: n]`.
+/// Describes a container as the Go agent does: `name(image) (KNOWN->DESIRED)[ - Exit: n]`.
 fn describe(task: &TaskState, index: usize) -> String {
     let (spec, container) = (&task.containers[index].spec, &task.containers[index].state);
     // A container that ended by itself was still desired to run.
@@ -233,9 +240,9 @@ mod tests {
         use ContainerStatus::{Created, Pulled, Running, Stopped};
         let is_never = |verdict: &Readiness| matches!(verdict, Readiness::Never(_));
         let in_time = Readiness::Waits(Some(NOW + Span::millis(10_001)));
-        assert_eq!(verdict(Create, |it| it.known = Pulled), Readiness::Waits(None));
-        assert_eq!(verdict(Create, |it| it.known = Created), Readiness::Ready);
-        assert_eq!(verdict(Start, |it| it.known = Created), Readiness::Waits(None));
+        assert_eq!(verdict(Create, |container| container.known = Pulled), Readiness::Waits(None));
+        assert_eq!(verdict(Create, |container| container.known = Created), Readiness::Ready);
+        assert_eq!(verdict(Start, |container| container.known = Created), Readiness::Waits(None));
         assert_eq!(verdict(Start, ran(Running, None)), Readiness::Ready);
         assert_eq!(verdict(Start, ran(Stopped, Some(1))), Readiness::Ready);
         assert_eq!(verdict(Complete, ran(Running, None)), in_time);
@@ -246,28 +253,33 @@ mod tests {
         assert_eq!(verdict(Healthy, ran(Running, None)), in_time);
         assert!(is_never(&verdict(Healthy, ran(Stopped, Some(0)))));
         for condition in [Create, Start, Complete, Success, Healthy] {
-            assert!(is_never(&verdict(condition, |it| it.known = Stopped)), "{condition:?} on one that never ran");
+            assert!(
+                is_never(&verdict(condition, |container| container.known = Stopped)),
+                "{condition:?} on one that never ran"
+            );
         }
     }
 
     #[test]
     fn an_unsettled_dependency_is_not_met() {
         use Condition::{Complete, Create, Healthy, Start, Success};
-        let in_doubt = |container: &mut ContainerState| {
+        let unsettle = |container: &mut ContainerState| {
             ran(ContainerStatus::Running, Some(0))(container);
             (container.health, container.live.unsettled) = (Health::Healthy, true);
         };
         for condition in [Create, Start, Complete, Success, Healthy] {
-            assert_eq!(verdict(condition, in_doubt), Readiness::Waits(None), "{condition:?}");
+            assert_eq!(verdict(condition, unsettle), Readiness::Waits(None), "{condition:?}");
         }
         // The end of an essential container ends the task, whichever containers depend on it.
-        for (essential, names) in [(true, vec![(ContainerName::from("a"), Must::BeLookedAt)]), (false, Vec::new())] {
+        for (essential, names) in
+            [(true, vec![(ContainerName::from("a"), Requirement::Inspection)]), (false, Vec::new())]
+        {
             let mut task = task(vec![container("a", &[]), container("b", &[])]);
             task.containers[0].spec.essential = essential;
-            in_doubt(&mut task.containers[0].state);
+            unsettle(&mut task.containers[0].state);
             assert_eq!(may_start(&task, 1, NOW) == Readiness::Ready, !essential);
             let awaited = awaited(&task, 1, NOW).into_iter();
-            assert_eq!(awaited.map(|it| (it.container, it.must)).collect::<Vec<_>>(), names);
+            assert_eq!(awaited.map(|awaited| (awaited.container, awaited.requirement)).collect::<Vec<_>>(), names);
         }
     }
 
@@ -340,7 +352,7 @@ mod tests {
         use crate::model::OpId;
         let busy = |container: &mut ContainerState| {
             container.live.operation =
-                Some(PendingOperation { id: OpId(1), kind: OperationKind::Start, since: NOW, asked: 0 });
+                Some(PendingOperation { id: OpId(1), kind: OperationKind::Start, since: NOW, asked_in_step: 0 });
         };
         let failed = |container: &mut ContainerState| container.fail(Failure::permanent("x", "y"));
         assert!(matches!(verdict(Condition::Start, failed), Readiness::Never(_)));
@@ -364,7 +376,7 @@ mod tests {
     #[test]
     fn a_failed_dependency_has_the_text_of_the_go_agent() {
         let Readiness::Never(failure) = verdict(Condition::Success, ran(ContainerStatus::Stopped, Some(3))) else {
-            panic!("it will not end well any more")
+            panic!("the dependency can no longer be met")
         };
         assert_eq!(
             failure.to_string(),
@@ -385,7 +397,8 @@ mod tests {
 
     #[test]
     fn an_unstartable_dependency_has_the_text_of_the_go_agent() {
-        let lost = |it: &mut ContainerState| it.fail(Failure::permanent("CannotCreateContainerError", "no"));
+        let lost =
+            |container: &mut ContainerState| container.fail(Failure::permanent("CannotCreateContainerError", "no"));
         let Readiness::Never(failure) = verdict(Condition::Start, lost) else { panic!("it waits for nothing") };
         assert_eq!(
             failure.to_string(),

@@ -1,4 +1,4 @@
-//! The facts of a task that follow from its containers: its status, its desired status, and when it stopped executing.
+//! The facts of a task that follow from its containers: its known status, its desired status, and when its execution stopped.
 
 use super::state::{ContainerState, TaskState};
 use crate::model::text::cleaned;
@@ -9,43 +9,43 @@ pub(super) fn derive(task: &mut TaskState, now: Timestamp) -> bool {
     derive_to(task, now, TaskStatus::Stopped)
 }
 
-/// Updates the derived facts in the middle of a list of observations. Whether the task has stopped is not known before the last
-/// of them.
+/// Updates the derived facts in the middle of a list of observations. The task does not become `Stopped` here, since a later
+/// observation of the list may show a running container.
 pub(super) fn derive_midway(task: &mut TaskState, now: Timestamp) {
     derive_to(task, now, TaskStatus::Running);
 }
 
 fn derive_to(task: &mut TaskState, now: Timestamp, highest: TaskStatus) -> bool {
-    let mut moved = clear_future_moments(task, now);
+    let mut has_changed = clear_future_moments(task, now);
     let essential_over = task.pairs().any(|(spec, container)| spec.essential && container.is_stopped());
     let essential_lost = task.pairs().any(|(spec, container)| spec.essential && container.failure.is_some());
     if (essential_over || essential_lost) && task.desired != TaskStatus::Stopped {
         task.desired = TaskStatus::Stopped;
-        moved = true;
+        has_changed = true;
     }
     if essential_over && task.execution_stopped_at.is_none() {
         task.execution_stopped_at = Some(now);
-        moved = true;
+        has_changed = true;
     }
     if let Some(status) = task.states().map(|container| task_status(container.known)).min()
         && status > task.known
         && status <= highest
-        // The rest of the task is about to stop, so the task is not reported as running.
+        // The other containers are about to stop, so the task is not reported as running.
         && !(status == TaskStatus::Running && essential_over)
-        // A stopped container that runs again, after a late start, must be stopped first. The share of the task is not free
-        // before.
+        // A stopped container that runs again, after a late start, must be stopped first. Until then the task's share is not
+        // free.
         && !(status == TaskStatus::Stopped && task.is_seen_running())
     {
         task.known = status;
         task.known_at = now;
         task.ran |= status == TaskStatus::Running;
-        moved = true;
+        has_changed = true;
     }
-    moved
+    has_changed
 }
 
-/// Ends the task, with this reason unless it has one already. Compat: single blanks between words and a capital first letter
-/// (spec `task-engine.md` §14).
+/// Makes the task stop, with this reason unless it has one already. Compat: the reason has single blanks between words and a
+/// capital first letter (spec `task-engine.md` §14).
 pub(super) fn end(task: &mut TaskState, reason: &str) {
     let mut reason = cleaned(&reason.split_whitespace().collect::<Vec<_>>().join(" "));
     if let Some(first) = reason.get_mut(..1) {
@@ -58,17 +58,17 @@ pub(super) fn end(task: &mut TaskState, reason: &str) {
 /// Moves moments in the future back to now; true if there were any. The clock may have been set back while the agent was down,
 /// and a wait that begins at such a moment could last for years.
 fn clear_future_moments(task: &mut TaskState, now: Timestamp) -> bool {
-    let moments = |it| -> Vec<&mut Timestamp> {
-        let container: &mut ContainerState = it;
+    let moments = |container| -> Vec<&mut Timestamp> {
+        let container: &mut ContainerState = container;
         [&mut container.running_since, &mut container.restarts.last].into_iter().flatten().collect()
     };
     let since = task.containers.iter_mut().map(|container| &mut container.state).flat_map(moments);
-    let mut moved = false;
+    let mut has_changed = false;
     for moment in since.chain([&mut task.known_at]).filter(|moment| **moment > now) {
         *moment = now;
-        moved = true;
+        has_changed = true;
     }
-    moved
+    has_changed
 }
 
 /// The status of a task whose least advanced container has this status.

@@ -1,7 +1,7 @@
-//! Everything that the core can ask for, as data.
+//! Everything that the core can request, as data.
 //!
-//! Effects are named by intent and are safe to repeat: an existing container of ours is success for a create, and a missing one
-//! is success for a stop or a removal. Each [`Effect::Do`] gets exactly one [`Event::Completed`](super::Event::Completed) with
+//! Effects are safe to repeat: a create succeeds if our container exists already, and a stop or a removal succeeds if the
+//! container does not exist. Each [`Effect::Do`] gets exactly one [`Event::Completed`](super::Event::Completed) with
 //! its id.
 
 use super::state::OperationKind;
@@ -11,21 +11,24 @@ use crate::model::{
     Ack, CreateRequest, CredentialsAck, CredentialsId, OpId, ResourceRequest, Span, StateChange, TaskArn,
 };
 
-/// Something that the core asks for.
+/// A request of the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Begin this operation. Its outcome carries the id.
     Do(OpId, Operation),
     /// Abandon the operation with this id. It still completes, but its outcome is ignored.
     Cancel(OpId),
-    /// Send a message over ACS. It is lost if the connection is lost; ECS then repeats the message that it answers.
+    /// Send a message over ACS. The message is lost if the connection is lost; ECS then sends its own message again, which is
+    /// answered once more.
     Send(Message),
-    /// No task uses these credentials any more. Drop them from memory, unless [`State::credentials`](super::State::credentials)
-    /// holds their id again because they arrived once more in a later step of the same burst.
+    /// Drop these credentials from memory, because no task uses them any more. The exception: steps that are committed together
+    /// have their effects started together, and if the credentials arrived again in a later one of these steps,
+    /// [`State::credentials`](super::State::credentials) holds their id. Then they are kept.
     ForgetCredentials(CredentialsId),
 }
 
-/// An operation. The target of a container is Docker's id of it, or the name under which it was or will be created.
+/// An operation. The *target* of an operation on a container is Docker's id of the container, or its name in Docker while the
+/// id is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Resolve the digest of an image reference.
@@ -34,9 +37,9 @@ pub enum Operation {
     Pull(ImageRequest),
     /// Create a container.
     Create(Box<CreateRequest>),
-    /// Start the container with this target, which is created or has ended.
+    /// Start the container with this target. It has never run, or has ended.
     Start(String),
-    /// Stop a container: send SIGTERM or the image's own stop signal, and SIGKILL after the grace period.
+    /// Stop a container: send its stop signal (SIGTERM unless the image names another), and SIGKILL after the grace period.
     Stop {
         /// The container's target.
         target: String,
@@ -45,7 +48,7 @@ pub enum Operation {
     },
     /// Inspect the container with this target.
     Inspect(String),
-    /// Remove the container with this target, which does not run, and its anonymous volumes.
+    /// Remove the container with this target and its anonymous volumes. The container does not run.
     Remove(String),
     /// Create a resource of a task. A resource that exists already is success.
     CreateResource(Box<ResourceRequest>),
@@ -55,7 +58,7 @@ pub enum Operation {
     RenewResource(Box<ResourceRequest>),
     /// List all containers with this agent's labels, and inspect each.
     Inventory,
-    /// One part of the clean-up of images.
+    /// One operation of the image clean-up.
     CleanImages(ImageWork),
     /// Submit a state change to ECS.
     Report(Box<StateChange>),
@@ -68,13 +71,13 @@ pub enum Message {
     Ack(Ack),
     /// Acknowledges new credentials of a known task.
     AckCredentials(CredentialsAck),
-    /// Asks whether tasks that are missing in a manifest are to stop.
+    /// Asks which of the tasks that a manifest did not list must stop.
     VerifyStop {
         /// Message id of the manifest.
         message_id: String,
         /// `clusterArn` of the manifest.
         cluster: String,
-        /// The tasks that are missing in the manifest.
+        /// The tasks that the manifest did not list.
         tasks: Vec<TaskArn>,
     },
 }
@@ -111,11 +114,11 @@ pub struct ImageRequest {
     pub auth: RegistryAuth,
     /// Id of the credentials of the task execution role, for ECR and Secrets Manager; `None` if the task has no such role.
     pub execution_credentials: Option<CredentialsId>,
-    /// The registry is asked even if the image is on this host.
-    pub fresh: bool,
-    /// A cached image is good enough if the registry does not answer, so the pull need not wait for it for long.
-    pub cached_serves: bool,
-    /// A failed pull looks whether the image is on this host: [`Output::Cached`](super::Output::Cached) if it is, a failure of
-    /// the kind `ImageMissing` if not.
-    pub looks_after_failure: bool,
+    /// The registry is asked even if the image is on this host. If false, an image on this host is used as it is.
+    pub asks_registry: bool,
+    /// If the registry does not answer, an image on this host is used. So the pull need not wait long for the registry.
+    pub accepts_cached: bool,
+    /// After a failed pull, the executor checks whether the image is on this host: the outcome is
+    /// [`Output::Cached`](super::Output::Cached) if it is, and a failure of the kind `ImageMissing` if not.
+    pub checks_host_after_failure: bool,
 }

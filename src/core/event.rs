@@ -17,20 +17,20 @@ pub enum Event {
         tasks: Vec<PayloadTask>,
         /// `seqNum` of the payload. Manifests up to this number are outdated.
         seq: i64,
-        /// The acknowledgement to send once the tasks are on disk; `None` if a part of the payload could not be read, and ECS is
-        /// to send it again.
+        /// The acknowledgement to send once the tasks are on disk; `None` if a part of the payload could not be read: ECS then
+        /// sends the payload again.
         ack: Option<Ack>,
     },
     /// ACS listed every task that should run here (spec `acs.md` §4.4).
     Manifest {
-        /// The manifest's place in the order of manifests and payloads. An old manifest is ignored.
+        /// The manifest's number in the common order of manifests and payloads. An old manifest is ignored.
         timeline: i64,
         /// The tasks that should run.
         running: BTreeSet<TaskArn>,
         /// The acknowledgement to send.
         ack: Ack,
     },
-    /// ACS answered which of the tasks that were missing in a manifest are to stop.
+    /// ACS confirmed which of the tasks that a manifest did not list must stop.
     StopVerificationAck {
         /// Message id of the manifest.
         message_id: String,
@@ -39,12 +39,12 @@ pub enum Event {
     },
     /// Credentials have arrived and are in memory now.
     CredentialsArrived {
-        /// The task that the credentials are for; `None` if they came with a payload. For a task, the first id is that of its
-        /// execution role.
+        /// The task that the credentials are for; `None` if they came with a payload. If there is a task, the first id is that of
+        /// its execution role.
         task: Option<TaskArn>,
         /// The ids of the credentials.
         ids: Vec<CredentialsId>,
-        /// The acknowledgement to send if the task is known; `None`: none is sent.
+        /// The acknowledgement to send if the task is known; `None`: nothing is sent.
         ack: Option<CredentialsAck>,
     },
     /// Docker showed the state of a container.
@@ -55,9 +55,9 @@ pub enum Event {
         task: TaskArn,
         /// The container's name in that task.
         container: ContainerName,
-        /// Docker's id of the removed incarnation.
+        /// Docker's id of the removed container.
         runtime_id: RuntimeId,
-        /// The exit code, if the container ran until it was removed and the code is known.
+        /// The exit code; `None` unless the container ran until it was removed and the code is known.
         exit_code: Option<i32>,
     },
     /// Observations may have been missed, so an inventory is due.
@@ -115,9 +115,9 @@ pub enum Output {
     Pulled,
     /// The pull failed, and the image is on this host.
     Cached,
-    /// The digest of an image reference; `None` if the registry does not name it.
+    /// The digest of an image reference; `None` if the registry does not provide it.
     Digest(Option<String>),
-    /// The container after the operation; `None`: it does not exist.
+    /// The container as it was after the operation; `None`: it does not exist.
     Seen(Option<Box<Observation>>),
     /// All containers with this agent's labels.
     Inventory(Vec<Observation>),

@@ -1,36 +1,37 @@
-//! The inventory, a listing of all containers with this agent's labels: after a start, after a gap in the events, and every few
-//! minutes.
+//! The inventory: a listing of all containers with this agent's labels. It is requested after a start, after a gap in the events,
+//! and every few minutes.
 //!
-//! An inventory settles unsettled containers, and finds removed containers and orphans. It counts only for containers that were
-//! not touched since it was asked for: otherwise a listing from before a create would end the container that was just created.
+//! An inventory settles unsettled containers, and finds removed containers and orphans. It says nothing about a container that
+//! was touched after the inventory was requested: otherwise a listing from before a create would end the container that was just
+//! created.
 
 use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};
-use super::state::{ContainerState, Key, LiveContainer, Orphan, Owner, Retry, State, TaskState};
+use super::state::{ContainerState, Key, LiveContainer, OperationOwner, Orphan, Retry, State, TaskState};
 use super::step::Step;
 use super::{backoff, seen};
 use crate::model::task::name_suffix;
 use crate::model::{Observation, RunState, TaskArn, Timestamp};
 use std::collections::BTreeSet;
 
-/// Asks for an inventory if one is due, and for the removal of orphans.
+/// Requests an inventory if one is due, and the removal of orphans.
 pub(super) fn plan(state: &mut State, now: Timestamp, out: &mut Step) {
     let inventory = &state.inventory;
     let is_due = inventory.events_missed || inventory.due <= now;
     if inventory.pending.is_none() && is_due && inventory.retry.not_before <= now {
-        let op = state.new_op(Owner::Inventory);
+        let op = state.new_op(OperationOwner::Inventory);
         state.inventory.pending = Some((op, state.steps));
         state.inventory.events_missed = false;
         out.effects.push(Effect::Do(op, Operation::Inventory));
     }
-    // ECS may have sent the task again since. Then the container belongs to the task, which takes it over and removes it.
+    // ECS may have sent the task again since. Then the container belongs to the task and is no orphan any more.
     let State { orphans, tasks, .. } = state;
     let has_a_task =
-        |orphan: &Orphan| tasks.get(&orphan.task).is_some_and(|it| it.index_of(&orphan.container).is_some());
+        |orphan: &Orphan| tasks.get(&orphan.task).is_some_and(|task| task.index_of(&orphan.container).is_some());
     orphans.retain(|_, orphan| orphan.op.is_some() || !has_a_task(orphan));
     let waiting = state.orphans.iter().filter(|(_, orphan)| orphan.op.is_none() && orphan.retry.not_before <= now);
     for name in waiting.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-        let op = state.new_op(Owner::Orphan(name.clone()));
+        let op = state.new_op(OperationOwner::Orphan(name.clone()));
         out.effects.push(Effect::Do(op, Operation::Remove(name.clone())));
         if let Some(orphan) = state.orphans.get_mut(&name) {
             orphan.op = Some(op);
@@ -53,13 +54,13 @@ pub(super) fn next_deadline(state: &State) -> impl Iterator<Item = Timestamp> {
 pub(super) struct Listing {
     /// All containers of this agent.
     pub(super) seen: Vec<Observation>,
-    /// The step in which the inventory was asked for.
-    asked: u64,
+    /// The number of the step that requested the inventory.
+    asked_in_step: u64,
 }
 
-/// Takes the outcome of an inventory; `None`: it failed, and is tried again.
+/// Takes the outcome of an inventory; `None`: the inventory failed, and is tried again.
 pub(super) fn listed(state: &mut State, now: Timestamp, outcome: Outcome) -> Option<Listing> {
-    let (_, asked) = state.inventory.pending.take()?;
+    let (_, asked_in_step) = state.inventory.pending.take()?;
     let Ok(Output::Inventory(mut seen)) = outcome else {
         backoff::INVENTORY.again(&mut state.inventory.retry, now, "inventory");
         state.inventory.events_missed = true;
@@ -67,22 +68,23 @@ pub(super) fn listed(state: &mut State, now: Timestamp, outcome: Outcome) -> Opt
     };
     state.inventory.retry = Retry::default();
     state.inventory.due = now + state.policy.inventory_every;
-    // A container of another agent, with another data directory and in another namespace, may have the labels of a task too.
+    // Several agents may use one Docker. A container of another agent may have the labels of a task of ours too.
     seen.retain(|seen| state.policy.owners.owns(seen.owner.as_ref()));
-    Some(Listing { seen, asked })
+    Some(Listing { seen, asked_in_step })
 }
 
-/// Compares an inventory with the state and returns the tasks to plan again. It mostly shows what is known, so few documents
-/// change.
+/// Compares an inventory with the state and returns the tasks to plan again: all of them. Most of an inventory is known already,
+/// so few documents change.
 pub(super) fn compare(state: &mut State, listing: &Listing, now: Timestamp, out: &mut Step) -> BTreeSet<TaskArn> {
     for observation in &listing.seen {
-        present(state, observation, listing.asked, now, out);
+        present(state, observation, listing.asked_in_step, now, out);
     }
-    absent(state, &listing.seen, listing.asked, now, out);
+    absent(state, &listing.seen, listing.asked_in_step, now, out);
     state.tasks.keys().cloned().collect()
 }
 
-fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, out: &mut Step) {
+/// Writes one container of an inventory into the state.
+fn present(state: &mut State, seen: &Observation, asked_in_step: u64, now: Timestamp, out: &mut Step) {
     let step = state.steps;
     let Some(task) = state.tasks.get_mut(&seen.task) else {
         if is_surely_ours(seen) {
@@ -92,7 +94,7 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
     };
     let Some(index) = task.index_of(&seen.container) else { return };
     let container = &mut task.containers[index].state;
-    if container.live.operation.is_some() || container.live.touched > asked {
+    if container.live.operation.is_some() || container.live.touched > asked_in_step {
         return;
     }
     if seen::is_end_without_details(seen) {
@@ -108,14 +110,15 @@ fn present(state: &mut State, seen: &Observation, asked: u64, now: Timestamp, ou
     write(task, index, out, |task| seen::observe(task, index, seen, now, step));
 }
 
-/// The container as ended. Docker does not write a start to disk before it goes on, but the agent does: after a power cut Docker
-/// may list a container that ran as never started. The listing was asked for after the agent knew of the start, so it is not
-/// outdated: the process is gone, and its exit code is not known.
+/// The observation of a container whose start Docker has lost, changed to show that the container has ended. The agent writes a
+/// start to disk at once, but Docker does not: after a power cut Docker may list a container that ran as never started. The
+/// listing was requested after the agent knew of the start, so it is not outdated: the process is gone, and its exit code is not
+/// known.
 fn as_ended(seen: &Observation) -> Observation {
     Observation { state: RunState::Exited, ..seen.clone() }
 }
 
-/// Writes a fact and settles the container. Its task counts as changed if more than `touched` changed.
+/// Writes a fact and settles the container. The task's document counts as changed if anything but `touched` changed.
 fn write(task: &mut TaskState, index: usize, out: &mut Step, fact: impl FnOnce(&mut TaskState)) {
     let before = task.containers[index].state.clone();
     fact(task);
@@ -127,16 +130,17 @@ fn write(task: &mut TaskState, index: usize, out: &mut Step, fact: impl FnOnce(&
     }
 }
 
-fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, out: &mut Step) {
+/// Finds the containers that the state knows and that an inventory does not list.
+fn absent(state: &mut State, seen: &[Observation], asked_in_step: u64, now: Timestamp, out: &mut Step) {
     let step = state.steps;
     let names: BTreeSet<_> = seen.iter().map(|seen| (&seen.task, &seen.container)).collect();
     let ids: BTreeSet<_> = seen.iter().map(|seen| &seen.runtime_id).collect();
     for task in state.tasks.values_mut() {
         for index in 0..task.containers.len() {
             let container = &task.containers[index].state;
-            let is_covered = container.live.operation.is_none() && container.live.touched <= asked;
+            let is_covered = container.live.operation.is_none() && container.live.touched <= asked_in_step;
             let name = &task.containers[index].spec.name;
-            // Another container may have taken the name since, but the one that was seen is gone.
+            // Another container may have taken the name since. A container that was seen is found by its id only.
             let is_there = match &container.runtime_id {
                 Some(id) if container.observed.is_some() => ids.contains(id),
                 Some(_) | None => names.contains(&(&task.spec.arn, name)),
@@ -145,7 +149,7 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
                 continue;
             }
             if container.observed.is_some() {
-                // A listing may lack an existing container for many reasons; only its own inspection proves that it is gone.
+                // A listing may lack an existing container for many reasons. Only an inspection proves that it is gone.
                 task.containers[index].state.live.unsettled = true;
             } else {
                 write(task, index, out, |task| seen::removed(task, index, now, step));
@@ -154,8 +158,8 @@ fn absent(state: &mut State, seen: &[Observation], asked: u64, now: Timestamp, o
     }
 }
 
-/// The container is an orphan of this agent: it was never started, and only this agent gives such names. A create whose answer
-/// came too late leaves such a container behind.
+/// The container of an unknown task is certainly an orphan of this agent: it was never started, and only this agent gives such
+/// names. A create that was done after it was given up leaves such a container behind.
 fn is_surely_ours(seen: &Observation) -> bool {
     seen.state == RunState::Created && seen.runtime_name.ends_with(&name_suffix(&seen.task, &seen.container))
 }
@@ -186,7 +190,7 @@ mod tests {
     use crate::model::{ContainerStatus, Failure, OpError, OpId, RuntimeId, Span, TaskStatus};
 
     /// A task with an unsettled container, as after a restart or a lost answer, and the pending inventory.
-    fn in_doubt(change: fn(&mut TaskState)) -> (State, OpId) {
+    fn unsettled_task(change: fn(&mut TaskState)) -> (State, OpId) {
         let mut state = state(Policy::default());
         let op = *state.ops.keys().next().unwrap();
         let mut task = task(vec![container("a", &[])]);
@@ -207,25 +211,25 @@ mod tests {
 
     #[test]
     fn a_listing_shows_what_exists_and_what_is_missing() {
-        let running: fn(&mut TaskState) = |it| {
-            (it.containers[0].state.observed, it.containers[0].state.runtime_id) =
+        let running: fn(&mut TaskState) = |task| {
+            (task.containers[0].state.observed, task.containers[0].state.runtime_id) =
                 (Some(RunState::Created), Some("id".into()));
         };
         // A container that was seen is inspected before it counts as removed.
-        let (mut state, op) = in_doubt(running);
+        let (mut state, op) = unsettled_task(running);
         let effects = listed(&mut state, op, Vec::new());
         let [Effect::Do(op, Operation::Inspect(_))] = effects[..] else { panic!("{effects:?}") };
         assert_eq!((first(&state).known, &first(&state).failure), (ContainerStatus::Created, &None));
         step(&mut state, NOW, done(op, Output::Seen(None)));
         assert_eq!((first(&state).known, first(&state).removed), (ContainerStatus::Stopped, true));
-        assert_eq!(first(&state).failure.as_ref().map(|it| it.name.as_str()), Some("ContainerVanishedError"));
+        assert_eq!(first(&state).failure.as_ref().map(|failure| failure.name.as_str()), Some("ContainerVanishedError"));
 
-        let (mut state, op) = in_doubt(running);
+        let (mut state, op) = unsettled_task(running);
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Running)]);
         assert_eq!((first(&state).known, first(&state).live.unsettled), (ContainerStatus::Running, false));
 
         // Another container has its name, but the one that was seen is inspected all the same.
-        let (mut state, op) = in_doubt(running);
+        let (mut state, op) = unsettled_task(running);
         let effects = listed(&mut state, op, vec![seen("task", "a", "other", RunState::Created)]);
         assert!(matches!(&effects[..], [Effect::Do(_, Operation::Inspect(target))] if target == "id"), "{effects:?}");
     }
@@ -233,40 +237,42 @@ mod tests {
     /// Found by cutting the power of a host: the task stayed `RUNNING`, and no stop could end it.
     #[test]
     fn a_container_that_ran_and_is_listed_as_created_has_ended() {
-        let ran: fn(&mut TaskState) = |it| {
-            (it.known, it.sent) = (TaskStatus::Running, TaskStatus::Running);
-            let container = &mut it.containers[0].state;
+        let ran: fn(&mut TaskState) = |task| {
+            (task.known, task.sent) = (TaskStatus::Running, TaskStatus::Running);
+            let container = &mut task.containers[0].state;
             (container.known, container.ran) = (ContainerStatus::Running, true);
             (container.observed, container.runtime_id) = (Some(RunState::Running), Some("id".into()));
             container.started_at = Some("then".to_owned());
         };
-        let (mut state, op) = in_doubt(ran);
+        let (mut state, op) = unsettled_task(ran);
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
         assert_eq!((first(&state).known, first(&state).exit_code), (ContainerStatus::Stopped, None));
         assert_eq!(first(&state).started_at.as_deref(), Some("then"), "it was started once");
         assert_eq!(state.tasks[&"task".into()].known, TaskStatus::Stopped);
 
         // The listing is older than the start.
-        let (mut state, op) = in_doubt(ran);
+        let (mut state, op) = unsettled_task(ran);
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.live.touched = u64::MAX;
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
         assert_eq!(first(&state).known, ContainerStatus::Running);
     }
 
-    /// Such a container was once taken for one that never ran: not reported as out of memory, and not restarted by its policy.
+    /// Such a container was once taken for one that never ran: it was not reported as out of memory, and not restarted by its
+    /// policy.
     #[test]
     fn an_end_listed_without_details_is_inspected_first() {
-        let ran: fn(&mut TaskState) = |it| {
-            let container = &mut it.containers[0].state;
+        let ran: fn(&mut TaskState) = |task| {
+            let container = &mut task.containers[0].state;
             (container.known, container.ran, container.live.unsettled) = (ContainerStatus::Running, true, false);
             (container.observed, container.runtime_id) = (Some(RunState::Running), Some("id".into()));
             container.running_since = Some(NOW);
         };
         let brief = Observation { started_at: None, ..seen("task", "a", "id", RunState::Exited) };
-        let (mut state, op) = in_doubt(ran);
+        let (mut state, op) = unsettled_task(ran);
         let effects = listed(&mut state, op, vec![brief.clone()]);
-        let looks =
-            effects.iter().find_map(|it| if let Effect::Do(op, Operation::Inspect(_)) = it { Some(*op) } else { None });
+        let looks = effects
+            .iter()
+            .find_map(|effect| if let Effect::Do(op, Operation::Inspect(_)) = effect { Some(*op) } else { None });
         let Some(op) = looks else { panic!("{effects:?}") };
         assert_eq!((first(&state).known, first(&state).exit_code), (ContainerStatus::Running, None));
         let killed = Failure::permanent("OutOfMemoryError", "Container killed due to memory usage");
@@ -275,11 +281,11 @@ mod tests {
         assert_eq!((first(&state).known, &first(&state).failure), (ContainerStatus::Stopped, &Some(killed)));
 
         // A stopped container is not inspected any more, and neither is one that never started and has an error.
-        let (mut state, op) = in_doubt(ran);
+        let (mut state, op) = unsettled_task(ran);
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.known = ContainerStatus::Stopped;
         let effects = listed(&mut state, op, vec![brief.clone()]);
-        assert!(!effects.iter().any(|it| matches!(it, Effect::Do(_, Operation::Inspect(_)))), "{effects:?}");
-        let (mut state, op) = in_doubt(|_| {});
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Inspect(_)))), "{effects:?}");
+        let (mut state, op) = unsettled_task(|_| {});
         let error = Some(Failure::permanent("DockerStateError", "no such program"));
         listed(&mut state, op, vec![Observation { error, ..brief }]);
         assert_eq!(first(&state).known, ContainerStatus::Stopped);
@@ -288,26 +294,26 @@ mod tests {
     #[test]
     fn a_container_that_was_never_seen_is_known_by_its_name() {
         // The known id belongs to an earlier incarnation.
-        let (mut state, op) = in_doubt(|it| it.containers[0].state.runtime_id = Some("before".into()));
+        let (mut state, op) = unsettled_task(|task| task.containers[0].state.runtime_id = Some("before".into()));
         listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
         assert_eq!(first(&state).observed, Some(RunState::Created));
         assert_eq!((&first(&state).runtime_id, &first(&state).failure), (&Some(RuntimeId::from("id")), &None));
     }
 
-    /// Also those whose create was never asked for.
+    /// This also holds for containers whose creation was never requested.
     #[test]
     fn a_listing_leaves_containers_touched_since_alone() {
         type Case = (fn(&mut TaskState), bool);
         let cases: [Case; 4] = [
-            (|it| it.containers[0].state.live.touched = 100, true),
-            (|it| it.containers[0].state.create_asked = false, true),
+            (|task| task.containers[0].state.live.touched = 100, true),
+            (|task| task.containers[0].state.create_asked = false, true),
             (
-                |it| {
-                    it.containers[0].state.live.operation = Some(crate::core::state::PendingOperation {
+                |task| {
+                    task.containers[0].state.live.operation = Some(crate::core::state::PendingOperation {
                         id: OpId(50),
                         kind: crate::core::state::OperationKind::Inspect,
                         since: NOW,
-                        asked: 0,
+                        asked_in_step: 0,
                     });
                 },
                 true,
@@ -315,19 +321,19 @@ mod tests {
             (|_| {}, false),
         ];
         for (nth, (change, is_left_alone)) in cases.into_iter().enumerate() {
-            let (mut state, op) = in_doubt(change);
+            let (mut state, op) = unsettled_task(change);
             let before = first(&state).clone();
             let task = state.tasks.get_mut(&"task".into()).unwrap();
             task.containers[0].state.live.retry.not_before = NOW + Span::secs(1);
             listed(&mut state, op, Vec::new());
             assert_eq!(first(&state).live.unsettled == before.live.unsettled, is_left_alone, "{nth}");
 
-            let (mut state, op) = in_doubt(change);
+            let (mut state, op) = unsettled_task(change);
             state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.live.retry.not_before =
                 NOW + Span::secs(1);
             listed(&mut state, op, vec![seen("task", "a", "id", RunState::Created)]);
             let is_unseen = first(&state).observed.is_none();
-            // A container that exists although it was never asked for is ours.
+            // A container that exists although its creation was never requested is ours.
             assert_eq!(is_unseen, is_left_alone && before.create_asked, "{nth}");
         }
     }
@@ -335,11 +341,11 @@ mod tests {
     #[test]
     fn only_a_created_container_under_a_name_of_ours_is_an_orphan() {
         let removed = |run_state, name: &dyn Fn(&str) -> String| {
-            let (mut state, op) = in_doubt(|it| it.containers[0].state.create_asked = false);
+            let (mut state, op) = unsettled_task(|task| task.containers[0].state.create_asked = false);
             let mut orphan = seen("forgotten", "a", "id", run_state);
             orphan.runtime_name = name(&name_suffix(&orphan.task, &orphan.container));
             let effects = listed(&mut state, op, vec![orphan]);
-            effects.iter().any(|it| matches!(it, Effect::Do(_, Operation::Remove(target)) if target == "id"))
+            effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Remove(target)) if target == "id"))
         };
         let ours = |suffix: &str| format!("ecs-family-1-a-{suffix}");
         assert!(removed(RunState::Created, &ours));
@@ -350,13 +356,13 @@ mod tests {
     /// The container has the labels and the name of one of ours, but another agent created it.
     #[test]
     fn another_agents_container_is_neither_seen_nor_taken_for_ours() {
-        let in_doubt = || {
-            let (mut state, op) = in_doubt(|it| it.containers[0].state.runtime_id = None);
+        let unsettled_task = || {
+            let (mut state, op) = unsettled_task(|task| task.containers[0].state.runtime_id = None);
             state.policy.owners.own = "us".into();
             (state, op)
         };
         let theirs = Observation { owner: Some("them".into()), ..seen("task", "a", "id", RunState::Running) };
-        let (mut state, op) = in_doubt();
+        let (mut state, op) = unsettled_task();
         step(&mut state, NOW, Event::Observed(Box::new(theirs.clone())));
         assert_eq!((&first(&state).runtime_id, first(&state).observed), (&None, None), "an event");
         listed(&mut state, op, vec![theirs.clone()]);
@@ -364,7 +370,7 @@ mod tests {
         let orphan =
             Observation { runtime_id: "orphan".into(), state: RunState::Created, task: "forgotten".into(), ..theirs };
         let suffix = name_suffix(&orphan.task, &orphan.container);
-        let (mut state, op) = in_doubt();
+        let (mut state, op) = unsettled_task();
         listed(&mut state, op, vec![Observation { runtime_name: format!("ecs-f-1-a-{suffix}"), ..orphan }]);
         assert!(state.orphans.is_empty(), "{:?}", state.orphans);
     }
@@ -395,12 +401,12 @@ mod tests {
     #[test]
     fn an_orphan_whose_task_is_asked_for_again_is_not_removed() {
         for (name, is_an_orphan) in [("a", false), ("b", true)] {
-            let (mut state, op) = in_doubt(|_| {});
+            let (mut state, op) = unsettled_task(|_| {});
             let mut orphan = seen("again", name, "id", RunState::Created);
             orphan.runtime_name = format!("ecs-family-1-{name}-{}", name_suffix(&orphan.task, &orphan.container));
             let effects = listed(&mut state, op, vec![orphan]);
             let Some(Effect::Do(op, Operation::Remove(_))) =
-                effects.iter().find(|it| matches!(it, Effect::Do(_, Operation::Remove(_))))
+                effects.iter().find(|effect| matches!(effect, Effect::Do(_, Operation::Remove(_))))
             else {
                 panic!("{effects:?}")
             };
@@ -409,7 +415,7 @@ mod tests {
             step(&mut state, NOW, run(spec("again", vec![container("a", &[])])));
             let later = step(&mut state, NOW + Span::secs(2), Event::Tick).effects;
             let is_removed =
-                later.iter().any(|it| matches!(it, Effect::Do(_, Operation::Remove(target)) if target == "id"));
+                later.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Remove(target)) if target == "id"));
             assert_eq!((is_removed, state.orphans.is_empty()), (is_an_orphan, !is_an_orphan), "{name}");
         }
     }
@@ -432,7 +438,7 @@ mod tests {
         assert_eq!(step(&mut state, again + Span::secs(400), Event::EventsMissed).effects, [], "one at a time");
     }
 
-    /// Two tasks whose containers run, and a pending inventory that was asked for afterwards.
+    /// Two tasks whose containers run, and a pending inventory that was requested afterwards.
     fn two_running() -> (State, OpId) {
         let mut state = state(Policy::default());
         let first = *state.ops.keys().next().unwrap();
@@ -457,7 +463,7 @@ mod tests {
     /// the first the task was reported as stopped.
     #[test]
     fn a_task_is_not_over_in_the_middle_of_a_list() {
-        let (mut state, op) = in_doubt(|task| {
+        let (mut state, op) = unsettled_task(|task| {
             *task = TaskState::new(spec("task", vec![container("a", &[]), container("b", &[])]), 1, NOW);
             for (container, observed) in task.states_mut().zip([RunState::Running, RunState::Exited]) {
                 (container.known, container.observed) = (ContainerStatus::Stopped, Some(observed));
@@ -476,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_it_was_is_not_written_again() {
+    fn unchanged_facts_are_not_written_again() {
         let (mut state, op) = two_running();
         let both = vec![seen("a", "c", "a", RunState::Running), seen("b", "c", "b", RunState::Running)];
         assert_eq!(step(&mut state, NOW, done(op, Output::Inventory(both))).changed, BTreeSet::new());

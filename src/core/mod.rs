@@ -4,17 +4,22 @@
 //! step(state, now, event) -> effects + what changed
 //! ```
 //!
-//! `apply` writes the fact into the state and decides nothing. `plan` looks at the state, never at the event, and decides what to
-//! do next. So an event that arrives twice, late or out of order cannot confuse a decision, and planning again without a new fact
-//! yields nothing. The caller commits the changed documents before it starts an effect: **step, commit, publish, act**. Only a
-//! step without effects may leave its commit to a later one ([`Step::may_wait`]).
+//! A step has two parts. `apply` writes the event's fact into the state and decides nothing. `plan` reads the state, never the
+//! event, and decides what to do next. So an event that arrives twice, late or out of order cannot lead to a wrong decision, and
+//! planning again without a new fact yields nothing. The caller commits the changed documents before it starts an effect:
+//! **step, commit, publish, act**. Only the commit of a step without effects may be deferred ([`Step::may_wait`]).
 //!
-//! Time comes in as an argument. There are no timers: the state holds moments, and [`next_deadline`] is the earliest of them. At
-//! most one operation is pending for each container. Its outcome carries its id, and an outcome with another id is ignored. A
-//! timeout is not an answer: the container is inspected before anything else is done to it.
+//! The time is an argument. There are no timers: the state holds moments, and [`next_deadline`] is the earliest of them. At most
+//! one operation is pending for each container. The outcome carries the operation's id, and an outcome with an unknown id is
+//! ignored. After a timeout nobody knows whether the operation was done, so the container is inspected before anything else is
+//! done to it.
 //!
-//! State changes for ECS are not queued: a state change is the difference between `known` and `sent`. A failed report leaves the
-//! difference in place.
+//! State changes for ECS are not queued: a report contains the difference between `known` and `sent`. After a failed report the
+//! difference is still there, so the report is repeated.
+//!
+//! Reading order: [`event`] and [`effect`] (input and output), [`state`], `apply` and `seen` (facts), `plan` (the order of
+//! planning), then one file for each subject: `admission`, `container`, `dependency`, `resource`, `report`, `cleanup`,
+//! `inventory`, `image`.
 //!
 //! Nothing here can wait, read a clock, draw a random number, lock, log or touch a file.
 
@@ -49,7 +54,7 @@ mod step;
 mod urgency;
 mod view;
 
-pub use admission::PATIENCE;
+pub use admission::RESERVE_AFTER;
 pub use check::check;
 pub use effect::{Effect, ImageRequest, Message, Operation};
 pub use event::{Event, Outcome, Output, PayloadTask};
@@ -61,14 +66,14 @@ pub use view::view;
 
 use crate::model::Timestamp;
 
-/// Applies one event to the state and returns what to do about it.
+/// Applies one event to the state, and returns the effects to start and the documents that changed.
 pub fn step(state: &mut State, now: Timestamp, event: Event) -> Step {
     state.steps += 1;
     let mut out = Step::default();
     let subject = urgency::repeated_subject(&event).cloned();
-    let mut work = apply::apply(state, now, event, &mut out);
-    work.extend(plan::due(state, now));
-    plan::plan(state, now, work, &mut out);
+    let mut to_plan = apply::apply(state, now, event, &mut out);
+    to_plan.extend(plan::due(state, now));
+    plan::plan(state, now, to_plan, &mut out);
     out.may_wait = subject.is_some_and(|task| urgency::may_wait(&task, &out));
     out
 }

@@ -1,4 +1,4 @@
-//! From the state to effects. It never looks at the event, and calls the files that own a subject in a fixed order until nothing
+//! Turns the state into effects. It never reads the event. It calls the file of each subject in a fixed order until nothing
 //! changes any more.
 
 use super::planning::Planning;
@@ -9,7 +9,7 @@ use crate::model::text::cleaned;
 use crate::model::{TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
-/// The tasks whose `wake` has come, which must be planned.
+/// The tasks whose `wake` has been reached, so they must be planned.
 pub(super) fn due(state: &mut State, now: Timestamp) -> BTreeSet<TaskArn> {
     if now < state.wakes_from {
         return BTreeSet::new();
@@ -23,15 +23,15 @@ pub(super) fn due(state: &mut State, now: Timestamp) -> BTreeSet<TaskArn> {
 /// Plans these tasks, and the waiting tasks that fit on the host afterwards.
 pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn>, out: &mut Step) {
     loop {
-        // Computed once: while these tasks are planned, only their own admission takes from what is free.
+        // Computed once: while these tasks are planned, only their own admissions take something that is free.
         let waits = |arn: &TaskArn| state.tasks.get(arn).is_some_and(|task| admission::waits(task));
-        let turn = if work.iter().any(waits) { admission::turn(state, now) } else { BTreeSet::new() };
+        let admissible = if work.iter().any(waits) { admission::admissible(state, now) } else { BTreeSet::new() };
         let mut has_made_room = false;
         while let Some(arn) = work.pop_first() {
-            // Taken out of the state meanwhile, so that the planner can borrow the task and the other tasks separately.
+            // Taken out of the state while it is planned, so that the task and the other tasks can be borrowed separately.
             let Some(mut task) = state.tasks.remove(&arn) else { continue };
-            let is_its_turn = turn.contains(&arn);
-            let mut planning = Planning { state: &mut *state, now, out: &mut *out, wake: None, is_its_turn };
+            let may_be_admitted = admissible.contains(&arn);
+            let mut planning = Planning { state: &mut *state, now, out: &mut *out, wake: None, may_be_admitted };
             plan_task(&mut task, &mut planning);
             let wake = planning.wake;
             has_made_room |= !admission::holds(&task) && !admission::waits(&task);
@@ -44,7 +44,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn
             }
         }
         if has_made_room {
-            work = admission::turn(state, now);
+            work = admission::admissible(state, now);
         }
         if work.is_empty() && image::plan(state, now, out) {
             work = state.tasks.keys().cloned().collect();
@@ -58,14 +58,14 @@ pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn
 
 fn plan_task(task: &mut TaskState, planning: &mut Planning<'_>) {
     loop {
-        planning.wake = None; // a wait from before the last change no longer counts
-        let mut moved = desired::derive(task, planning.now);
-        moved |= admit(task, planning);
+        planning.wake = None; // a moment from before the last change no longer counts
+        let mut has_changed = desired::derive(task, planning.now);
+        has_changed |= admit(task, planning);
         for index in 0..task.containers.len() {
-            moved |= container::advance(task, index, planning);
+            has_changed |= container::advance(task, index, planning);
         }
         resource::plan(task, planning);
-        if !moved {
+        if !has_changed {
             break;
         }
         planning.changed(task);
@@ -84,6 +84,6 @@ fn admit(task: &mut TaskState, planning: &Planning<'_>) -> bool {
         task.desired = TaskStatus::Stopped;
         return true;
     }
-    task.admitted = planning.is_its_turn;
+    task.admitted = planning.may_be_admitted;
     task.admitted
 }

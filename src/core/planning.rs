@@ -1,7 +1,7 @@
-//! The context in which one task is planned. Every file that plans uses it.
+//! The context in which one task is planned, shared by all files that plan.
 
 use super::effect::{Effect, Operation};
-use super::state::{Key, Owner, PendingOperation, State, TaskState};
+use super::state::{Key, OperationOwner, PendingOperation, State, TaskState};
 use super::step::Step;
 use crate::model::Timestamp;
 
@@ -13,14 +13,14 @@ pub(super) struct Planning<'a> {
     pub(super) now: Timestamp,
     /// Effects and changes so far.
     pub(super) out: &'a mut Step,
-    /// The earliest moment at which the task may have something to do; `None`: not without an event.
+    /// The earliest moment at which the task must be planned again; `None`: not without an event.
     pub(super) wake: Option<Timestamp>,
-    /// The task may be given its share of the host now, if it waits for it.
-    pub(super) is_its_turn: bool,
+    /// If the task waits for its share of the host, it may be admitted now.
+    pub(super) may_be_admitted: bool,
 }
 
 impl Planning<'_> {
-    /// True once the moment is reached. Before that, the task is planned again at this moment.
+    /// True if the moment has been reached. Otherwise the task is planned again at this moment.
     pub(super) fn is_time(&mut self, at: Timestamp) -> bool {
         if at <= self.now {
             return true;
@@ -29,15 +29,16 @@ impl Planning<'_> {
         false
     }
 
-    /// Asks for an operation on a container and marks it as pending.
+    /// Requests an operation on a container and records it as pending.
     pub(super) fn start(&mut self, task: &mut TaskState, index: usize, operation: Operation) {
         let Some(kind) = operation.container_kind() else {
             debug_assert!(false, "not an operation on a container");
             return;
         };
-        let id = self.state.new_op(Owner::Container(task.spec.arn.clone(), index));
+        let id = self.state.new_op(OperationOwner::Container(task.spec.arn.clone(), index));
         let container = &mut task.containers[index].state;
-        container.live.operation = Some(PendingOperation { id, kind, since: self.now, asked: self.state.steps });
+        container.live.operation =
+            Some(PendingOperation { id, kind, since: self.now, asked_in_step: self.state.steps });
         container.live.touched = self.state.steps;
         self.changed(task);
         self.out.effects.push(Effect::Do(id, operation));

@@ -1,17 +1,17 @@
 //! The operator's settings for the core: waits, limits and the capacity of the host. Filled from the configuration.
 //!
-//! Owns no behaviour: each setting is applied by the file that owns its subject. Invariant: it never changes while the process
-//! lives.
+//! Owns no behaviour: each setting is applied by the file that owns its subject. Invariant: the policy never changes while the
+//! process lives.
 
 use crate::model::{Owners, Span};
 use std::collections::BTreeSet;
 
-/// Waits and limits for the planner.
+/// The operator's settings for the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// CPU units, memory, ports and GPUs that this host can give to tasks.
     pub capacity: Capacity,
-    /// When the registry is asked (`ECS_IMAGE_PULL_BEHAVIOR`).
+    /// When an image is pulled from its registry (`ECS_IMAGE_PULL_BEHAVIOR`).
     pub pull: PullBehavior,
     /// Images are pulled while their containers still wait for others (`ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT`).
     pub pull_upfront: bool,
@@ -21,16 +21,16 @@ pub struct Policy {
     pub cleanup_jitter: Span,
     /// Time between two inventories if no event was missed.
     pub inventory_every: Span,
-    /// The clean-up of images.
+    /// The image clean-up.
     pub images: ImagePolicy,
     /// The identities whose containers belong to this agent. Other agents' containers are never taken over, changed or removed.
     pub owners: Owners,
 }
 
-/// The clean-up of images (spec `images.md` §7).
+/// The image clean-up (spec `images.md` §7).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImagePolicy {
-    /// Images are removed from time to time (`ECS_DISABLE_IMAGE_CLEANUP` is not set).
+    /// Unused images are removed in regular cycles (`ECS_DISABLE_IMAGE_CLEANUP` is not set).
     pub enabled: bool,
     /// Time between two cycles (`ECS_IMAGE_CLEANUP_INTERVAL`).
     pub interval: Span,
@@ -42,8 +42,8 @@ pub struct ImagePolicy {
     pub exclude: BTreeSet<String>,
     /// The clean-up of images and containers that belong to no task; `None`: they stay (`ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP`).
     pub untracked: Option<UntrackedPolicy>,
-    /// Two percentages of the disk. From the first on, images are removed before a pull until the disk is below the second
-    /// (`ECS_IMAGE_DISK_…_PERCENT`). `None`: a pull does not depend on the disk.
+    /// The high and the low mark of the disk's use, in percent (`ECS_IMAGE_DISK_…_PERCENT`). If the disk has reached the high
+    /// mark, images are removed before a pull until it is below the low one. `None`: a pull does not depend on the disk.
     pub disk: Option<(u8, u8)>,
 }
 
@@ -57,13 +57,13 @@ pub struct UntrackedPolicy {
 }
 
 impl ImagePolicy {
-    /// Images are cleaned up from time to time or before a pull.
+    /// Images are removed in regular cycles, or before a pull.
     pub fn is_on(&self) -> bool {
         self.enabled || self.disk.is_some()
     }
 }
 
-/// What this host can give to tasks (spec `task-engine.md` §6.2).
+/// The resources of this host that tasks can use (spec `task-engine.md` §6.2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capacity {
     /// CPU units, 1024 per logical CPU.

@@ -1,6 +1,6 @@
 //! The published ports of a container that are reported to ECS (spec `task-engine.md` §14).
 //!
-//! Owns the choice: each port that the task definition names, and each of its ranges as one binding, found by the range's first
+//! Owns the choice: each port that the task definition names, and one binding for each of its ranges, found by the range's first
 //! port. Other ports that Docker publishes, from the image or from raw Docker settings, are not reported. Pure.
 
 use crate::model::task::{PortMapping, PortRange};
@@ -8,10 +8,10 @@ use crate::model::{ContainerSpec, PortBinding, RangeBinding};
 
 /// Bindings of single ports, in the order of Docker.
 pub(super) fn single(spec: &ContainerSpec, bound: &[PortBinding]) -> Vec<PortBinding> {
-    let is = |port: &PortMapping, binding: &PortBinding| {
+    let is_same_port = |port: &PortMapping, binding: &PortBinding| {
         port.container_port == binding.container_port && port.protocol == binding.protocol
     };
-    let is_named = |binding: &&PortBinding| spec.ports.iter().any(|port| is(port, binding));
+    let is_named = |binding: &&PortBinding| spec.ports.iter().any(|port| is_same_port(port, binding));
     bound.iter().filter(is_named).cloned().collect()
 }
 
@@ -21,8 +21,9 @@ pub(super) fn ranges(spec: &ContainerSpec, bound: &[PortBinding]) -> Vec<RangeBi
 }
 
 fn bindings_of<'a>(range: &'a PortRange, bound: &'a [PortBinding]) -> impl Iterator<Item = RangeBinding> + 'a {
-    let begins = |binding: &&PortBinding| binding.container_port == range.first && binding.protocol == range.protocol;
-    bound.iter().filter(begins).map(|binding| RangeBinding {
+    let is_first_port =
+        |binding: &&PortBinding| binding.container_port == range.first && binding.protocol == range.protocol;
+    bound.iter().filter(is_first_port).map(|binding| RangeBinding {
         container_ports: (range.first, range.last),
         host_ports: (binding.host_port, binding.host_port.saturating_add(range.count() - 1)),
         bind_ip: binding.bind_ip.clone(),

@@ -1,9 +1,9 @@
 //! Rebuilds tasks from the labels of their containers after the state was lost.
 //!
-//! Owns the one inventory after a loss ([`HostState::lost`](super::state::HostState)). Only containers that this agent certainly
-//! created are taken over, and only tasks of which a container has run; a container that never ran is an orphan. Invariant: no
-//! running container is stopped because the state was lost. Until that inventory, messages of ECS are held back: the stop of an
-//! unknown task would be answered with "it is stopped" while it runs.
+//! Owns the handling of the first inventory after a loss ([`HostState::lost`](super::state::HostState)). It takes over only
+//! containers that this agent certainly created, and only tasks of which a container has run; the containers of a task that never
+//! ran are orphans. Until that inventory, messages of ECS are held back: a task that ECS asks to stop would seem unknown, and
+//! would be reported as stopped while it runs. Invariant: no running container is stopped because the state was lost.
 
 use super::desired;
 use super::event::Event;
@@ -13,10 +13,10 @@ use super::{resource, seen};
 use crate::model::{ContainerStatus, Failure, Observation, ResourceSpec, RunState, TaskArn, TaskSpec, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The largest number of messages held back. A message beyond it is dropped and not acknowledged, so ECS sends it again.
+/// The largest number of messages that are held back. Any further message is dropped and not acknowledged, so ECS sends it again.
 const MAX_HELD_EVENTS: usize = 256;
 
-/// Holds a message of ECS back while tasks may be missing, and returns any other event.
+/// Holds back a message of ECS while tasks may be missing. Returns the event to apply now; `None` if it was held back.
 pub(super) fn hold(state: &mut State, event: Event) -> Option<Event> {
     let is_from_ecs =
         matches!(event, Event::Payload { .. } | Event::Manifest { .. } | Event::StopVerificationAck { .. });
@@ -29,7 +29,8 @@ pub(super) fn hold(state: &mut State, event: Event) -> Option<Event> {
     None
 }
 
-/// Takes over the containers of unknown tasks, and returns the messages that were held back, in their order, to be applied now.
+/// Rebuilds the unknown tasks of these containers, and returns the messages that were held back, in their order. The caller
+/// applies them.
 #[must_use]
 pub(super) fn from_containers(state: &mut State, seen: &[Observation], now: Timestamp, out: &mut Step) -> Vec<Event> {
     let mut found: BTreeMap<&TaskArn, Vec<&Observation>> = BTreeMap::new();
@@ -44,14 +45,14 @@ pub(super) fn from_containers(state: &mut State, seen: &[Observation], now: Time
         out.changed.insert(Key::Task(task.spec.arn.clone()));
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     }
-    // Events of these containers since the listing were ignored, because their tasks were unknown.
+    // Events of these containers since the listing were ignored, because their tasks were unknown. So another inventory is due.
     state.inventory.events_missed |= !found.is_empty();
     state.host.lost = false;
     out.changed.insert(Key::Host);
     std::mem::take(&mut state.held)
 }
 
-/// The label was written by this agent: the container has exactly the name that this agent derives from the label.
+/// This agent created the container: its name is exactly the one that this agent derives from the outline in the label.
 fn is_made_here(seen: &Observation) -> bool {
     seen.outline.as_ref().is_some_and(|outline| {
         outline.arn == seen.task
@@ -82,13 +83,13 @@ fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Times
     task
 }
 
-/// Stops the containers that cannot be created again, because their specification is lost, and those that wait for them. The task
-/// goes on without them, even if they were essential.
+/// Marks as stopped the containers that do not exist any more, which cannot be created again because their specification is lost,
+/// and the containers that wait for them. The task goes on without them, even if they were essential.
 fn give_up_missing_containers(task: &mut TaskState, now: Timestamp) {
     let mut gone = BTreeSet::new();
     for _ in 0..task.containers.len() {
         let lost = task.pairs().filter(|(spec, container)| {
-            let waits_in_vain = || spec.depends_on.iter().any(|it| gone.contains(&it.container));
+            let waits_in_vain = || spec.depends_on.iter().any(|dependency| gone.contains(&dependency.container));
             (container.observed.is_none() && !container.live.unsettled)
                 || (!container.ran && container.observed == Some(RunState::Created) && waits_in_vain())
         });
@@ -106,7 +107,8 @@ fn give_up_missing_containers(task: &mut TaskState, now: Timestamp) {
     }
 }
 
-/// Replaces the outline of a rebuilt task by the whole specification that ECS has sent again. The state of the task stays.
+/// Replaces the outline of a rebuilt task by the whole specification that ECS has sent again. The state of the task does not
+/// change.
 pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
     let is_same = task.specs().map(|known| &known.name).eq(spec.containers.iter().map(|new| &new.name));
     if !task.reduced || !is_same {
@@ -122,8 +124,8 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
         Resource { spec, state }
     });
     task.resources = resources.collect();
-    // A resource that the specification does not name any more may exist or be in the making. No container waits for it, and it
-    // is removed with the task.
+    // A resource that is missing in the new specification may exist, or its creation may be pending. It is kept, so that it is
+    // removed with the task; no container waits for it.
     for Resource { spec, state } in earlier.into_values() {
         if state.live.operation.is_some() || resource::may_exist(&state) {
             task.resources.push(Resource { spec: ResourceSpec { needed_by: Vec::new(), ..spec }, state });
@@ -140,7 +142,7 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
 mod tests {
     use crate::core::policy::{Capacity, Policy};
     use crate::core::sample::{NOW, container, done, seen, spec};
-    use crate::core::state::{HostState, Owner, State, TaskState};
+    use crate::core::state::{HostState, OperationOwner, State, TaskState};
     use crate::core::{
         Effect, Event, Message, Operation, Output, PayloadTask, Step, check, next_deadline, recover, step,
     };
@@ -190,7 +192,9 @@ mod tests {
             Effect::Do(_, Operation::Report(change)) => Some(change),
             _ => None,
         });
-        changes.map(|change| (change.status, change.containers.iter().map(|it| it.exit_code).collect())).collect()
+        changes
+            .map(|change| (change.status, change.containers.iter().map(|container| container.exit_code).collect()))
+            .collect()
     }
 
     fn touched(out: &Step) -> bool {
@@ -220,7 +224,7 @@ mod tests {
         assert_eq!(state.tasks[&spec.arn].containers[1].state.exit_code, Some(3));
     }
 
-    /// The containers are listed once more, but only if a task was rebuilt.
+    /// Another inventory is requested, but only if a task was rebuilt.
     #[test]
     fn rebuilt_tasks_get_consecutive_arrivals() {
         let seen: Vec<Observation> = ["one", "two", "three"]
@@ -266,8 +270,9 @@ mod tests {
         let brief = Observation { started_at: None, ..found(&spec, "main", RunState::Exited) };
         let (mut state, out) = after(vec![found(&spec, "init", RunState::Running), brief]);
         assert!(reported(&out).is_empty() && !touched(&out), "{out:?}");
-        // The inventory that follows the rebuilding comes first.
-        let listing = |it: &Effect| if let Effect::Do(op, Operation::Inventory) = it { Some(*op) } else { None };
+        // The second inventory, which the rebuilding requests, must be answered before.
+        let listing =
+            |effect: &Effect| if let Effect::Do(op, Operation::Inventory) = effect { Some(*op) } else { None };
         let op = out.effects.iter().find_map(listing).unwrap();
         let mut other = state.clone();
         let whole = vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Exited)];
@@ -276,7 +281,9 @@ mod tests {
         // The container is gone meanwhile, and is not created again.
         let out = step(&mut other, NOW, done(op, Output::Inventory(vec![found(&spec, "init", RunState::Running)])));
         assert!(
-            !out.effects.iter().any(|it| matches!(it, Effect::Do(_, Operation::ResolveDigest(_) | Operation::Pull(_)))),
+            !out.effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::Do(_, Operation::ResolveDigest(_) | Operation::Pull(_)))),
             "{out:?}"
         );
         let main = &other.tasks[&spec.arn].containers[1].state;
@@ -308,12 +315,12 @@ mod tests {
         let (state, out) =
             after(vec![found(&three, "side", RunState::Running), found(&three, "main", RunState::Created)]);
         assert!(!touched(&out), "{out:?}");
-        let statuses: Vec<_> = state.tasks[&three.arn].states().map(|it| it.known).collect();
+        let statuses: Vec<_> = state.tasks[&three.arn].states().map(|container| container.known).collect();
         assert_eq!(statuses, [ContainerStatus::Stopped, ContainerStatus::Stopped, ContainerStatus::Running]);
     }
 
     #[test]
-    fn strangers_and_what_never_ran_are_not_taken_over() {
+    fn foreign_and_never_started_containers_are_not_taken_over() {
         let spec = two(true);
         let renamed = Observation { runtime_name: "by-hand".to_owned(), ..found(&spec, "main", RunState::Running) };
         let unlabelled = Observation { outline: None, ..found(&spec, "main", RunState::Running) };
@@ -326,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_agent_made_is_not_taken_over() {
+    fn containers_of_another_agent_are_not_taken_over() {
         let spec = two(true);
         let by =
             |owner: Option<&str>, state| Observation { owner: owner.map(Into::into), ..found(&spec, "main", state) };
@@ -422,7 +429,7 @@ mod tests {
         assert_eq!(tickets.leases, ["lease".to_owned()]);
     }
 
-    /// It starts nothing twice.
+    /// A repeated payload starts nothing twice.
     #[test]
     fn a_repeated_payload_completes_the_specification() {
         let spec = two(true);
@@ -467,7 +474,8 @@ mod tests {
         let mut waiting: Vec<OpId> = state.ops.keys().copied().collect();
         while let Some(op) = waiting.pop() {
             let list = ended.to_vec();
-            let output = if state.ops[&op] == Owner::Inventory { Output::Inventory(list) } else { Output::Nothing };
+            let output =
+                if state.ops[&op] == OperationOwner::Inventory { Output::Inventory(list) } else { Output::Nothing };
             let out = step(&mut state, later, done(op, output));
             removals.extend(out.effects.iter().filter_map(|effect| match effect {
                 Effect::Do(op, Operation::RemoveResource(request)) => Some((request.spec.name.clone(), *op)),

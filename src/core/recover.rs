@@ -1,5 +1,5 @@
-//! The state after a start of the agent: no operation is pending, and each container must be inspected before anything is done to
-//! it.
+//! Builds the state at a start of the agent: no operation is pending, and each container must be inspected before anything is
+//! done to it.
 
 use super::policy::Policy;
 use super::resource;
@@ -7,8 +7,8 @@ use super::state::{HostState, Resource, State, TaskState};
 
 /// Builds the state from the documents on disk.
 ///
-/// Every effect is safe to repeat, and every name is derived from the specification. So recovery forgets the pending operations,
-/// asks for an inventory and plans. The first [`Event::Tick`](super::Event::Tick) starts it.
+/// Every effect is safe to repeat, and every name is derived from the specification. So the operations that were pending before
+/// are forgotten. The first [`Event::Tick`](super::Event::Tick) requests an inventory and plans every task.
 pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = TaskState>) -> State {
     let mut state = State { policy, host, ..State::default() };
     for mut task in tasks {

@@ -1,22 +1,22 @@
 //! Which state change must be reported to ECS, and its content.
 //!
-//! A report is due when `sent` is behind `known`. One report of a task is pending at a time, so changes arrive in order. A task
-//! that ran is reported as `RUNNING` even if it has stopped meanwhile; so is a container, unless the task has stopped. Changes of
-//! containers alone wait 10 to 30 s for a change of the task in the same report (spec `ecs-api.md` §3).
+//! A report is due when `sent` is behind `known`. Only one report of a task is pending at a time, so changes arrive in order. A
+//! task that ran is reported as `RUNNING` even if it has stopped meanwhile; so is a container, unless the task has stopped. If
+//! only containers have changed, the report waits 10 to 30 s for a change of the task (spec `ecs-api.md` §3).
 
 use super::backoff::{self, spread};
 use super::effect::{Effect, Operation};
 use super::event::Outcome;
 use super::planning::Planning;
 use super::ports;
-use super::state::{ContainerState, Owner, PendingReport, Retry, TaskState};
+use super::state::{ContainerState, OperationOwner, PendingReport, Retry, TaskState};
 use crate::model::task::ContainerKind;
 use crate::model::{
     ContainerChange, ContainerName, ContainerSpec, ContainerStatus, FailureKind, OpError, Span, StateChange,
     TaskStatus, Timestamp,
 };
 
-/// Starts the report that is due, if any.
+/// Starts a report if one is due.
 pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
     if task.live.report.is_some() {
         return;
@@ -31,7 +31,7 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
         reason: if status == TaskStatus::Stopped { task.reason.clone().unwrap_or_default() } else { String::new() },
         pull_started_at: task.pull_started_at,
         pull_stopped_at: task.pull_stopped_at,
-        // A late report of an earlier status does not contain the end.
+        // A late report of an earlier status does not contain the end of the execution.
         execution_stopped_at: if status == task.known { task.execution_stopped_at } else { None },
         containers: containers
             .iter()
@@ -41,9 +41,9 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
             .chain(task.never_known.iter().map(stopped_unseen))
             .collect(),
     };
-    let op = planning.state.new_op(Owner::Report(task.spec.arn.clone()));
+    let op = planning.state.new_op(OperationOwner::Report(task.spec.arn.clone()));
     task.live.report = Some(PendingReport { op, status, containers });
-    task.live.drain_at = None;
+    task.live.report_containers_at = None;
     planning.out.effects.push(Effect::Do(op, Operation::Report(Box::new(change))));
 }
 
@@ -51,8 +51,8 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
 pub(super) fn completed(task: &mut TaskState, now: Timestamp, outcome: &Outcome) {
     let Some(report) = task.live.report.take() else { return };
     match outcome {
-        // ECS will never accept a report that it found invalid, and a repetition would hold up all later reports. The Go agent
-        // drops such a report without marking it as sent, and then never cleans the task up.
+        // ECS will never accept a report that it found invalid, and repeating it would block all later reports. So it counts as
+        // accepted. The Go agent drops such a report without marking it as sent, and then never cleans the task up.
         Ok(_) => accepted(task, &report),
         Err(OpError::Failed(failure)) if failure.kind != FailureKind::Retryable => accepted(task, &report),
         Err(_) => {
@@ -70,7 +70,7 @@ fn accepted(task: &mut TaskState, report: &PendingReport) {
     task.live.report_retry = Retry::default();
 }
 
-/// The status of the task and of the containers to report; `None` if nothing is due.
+/// The statuses of the task and of its containers to report now; `None` if no report is due.
 fn due(task: &mut TaskState, planning: &mut Planning<'_>) -> Option<(TaskStatus, Vec<(usize, ContainerStatus)>)> {
     if let Some(status) = due_status(task) {
         return Some((status, due_containers(task, status)));
@@ -80,8 +80,8 @@ fn due(task: &mut TaskState, planning: &mut Planning<'_>) -> Option<(TaskStatus,
         return None;
     }
     let wait = Span::millis(10_000 + spread(20_000, &[&task.spec.arn.0, &planning.now.0.to_string()]));
-    let drain_at = *task.live.drain_at.get_or_insert(planning.now + wait);
-    planning.is_time(drain_at).then_some((task.known, containers))
+    let report_containers_at = *task.live.report_containers_at.get_or_insert(planning.now + wait);
+    planning.is_time(report_containers_at).then_some((task.known, containers))
 }
 
 /// The next status of the task that ECS has not accepted; `None` if there is none.
@@ -101,7 +101,7 @@ fn due_status(task: &TaskState) -> Option<TaskStatus> {
 fn due_containers(task: &TaskState, status: TaskStatus) -> Vec<(usize, ContainerStatus)> {
     let reported = task.pairs().enumerate().filter(|(_, (spec, _))| spec.kind == ContainerKind::Normal);
     let due = reported.filter_map(|(index, (spec, container))| {
-        let rung = if container.ran && container.sent < ContainerStatus::Running && status != TaskStatus::Stopped {
+        let reached = if container.ran && container.sent < ContainerStatus::Running && status != TaskStatus::Stopped {
             ContainerStatus::Running
         } else if container.known >= ContainerStatus::Running {
             container.known
@@ -110,17 +110,17 @@ fn due_containers(task: &TaskState, status: TaskStatus) -> Vec<(usize, Container
         } else {
             ContainerStatus::None
         };
-        (rung > container.sent).then_some((index, rung))
+        (reached > container.sent).then_some((index, reached))
     });
     due.collect()
 }
 
-/// The agent resolved the digest itself, so ECS needs to know it: services pin it.
+/// The agent resolved the digest itself, so ECS needs it: a service then uses this digest for its other tasks too.
 fn digest_was_resolved(spec: &ContainerSpec, container: &ContainerState) -> bool {
     container.digest.is_some() && !spec.image.contains('@')
 }
 
-/// The report of a container of an unknown task that is to stop.
+/// The reported change of a container whose task ECS asked to stop and that was unknown here.
 fn stopped_unseen(name: &ContainerName) -> ContainerChange {
     let (spec, container) =
         (ContainerSpec { name: name.clone(), ..ContainerSpec::default() }, ContainerState::default());
@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn statuses(change: &StateChange) -> Vec<(&str, ContainerStatus)> {
-        change.containers.iter().map(|it| (it.container.as_str(), it.status)).collect()
+        change.containers.iter().map(|container| (container.container.as_str(), container.status)).collect()
     }
 
     fn fails(op: OpId, failure: Failure) -> Event {
@@ -223,9 +223,9 @@ mod tests {
         );
         assert_eq!((change.pull_started_at, change.pull_stopped_at), (Some(Timestamp(1)), Some(Timestamp(2))));
         assert_eq!(statuses(&change), [("a", Running), ("b", Running)]);
-        assert!(
-            change.containers.iter().all(|it| it.exit_code.is_none() && it.reason.is_none() && it.bindings.len() == 1)
-        );
+        assert!(change.containers.iter().all(|container| container.exit_code.is_none()
+            && container.reason.is_none()
+            && container.bindings.len() == 1));
         assert!(reported(&mut state, NOW).is_none(), "one at a time");
         step(&mut state, NOW, done(op, Output::Nothing));
 
@@ -239,7 +239,8 @@ mod tests {
         assert_eq!(change.status, TaskStatus::Stopped);
         assert_eq!((change.reason.as_str(), change.execution_stopped_at), ("for this reason", Some(Timestamp(3))));
         assert_eq!(statuses(&change), [("a", Stopped), ("b", Stopped)]);
-        let details: Vec<_> = change.containers.iter().map(|it| (it.exit_code, it.reason.as_deref())).collect();
+        let details: Vec<_> =
+            change.containers.iter().map(|container| (container.exit_code, container.reason.as_deref())).collect();
         assert_eq!(details, [(Some(7), None), (Some(7), Some("Name: text"))]);
     }
 
@@ -251,7 +252,7 @@ mod tests {
         end(&mut task, 0, 1);
         let mut state = with(task);
         assert!(reported(&mut state, NOW).is_none());
-        let at = state.tasks[&"task".into()].live.drain_at.unwrap();
+        let at = state.tasks[&"task".into()].live.report_containers_at.unwrap();
         let (_, change) = reported(&mut state, at).unwrap();
         assert_eq!(
             (change.status, change.execution_stopped_at),
@@ -266,14 +267,14 @@ mod tests {
         end(&mut task, 0, 0);
         let mut state = with(task);
         assert!(reported(&mut state, NOW).is_none());
-        let at = state.tasks[&"task".into()].live.drain_at.unwrap();
+        let at = state.tasks[&"task".into()].live.report_containers_at.unwrap();
         assert!((NOW + Span::secs(10)..=NOW + Span::secs(30)).contains(&at) && next_deadline(&state) == Some(at));
         assert!(reported(&mut state, Timestamp(at.0 - 1)).is_none());
         let (op, change) = reported(&mut state, at).unwrap();
         assert_eq!((change.status, statuses(&change)), (TaskStatus::Running, vec![("a", ContainerStatus::Stopped)]));
         step(&mut state, at, done(op, Output::Nothing));
         let task = &state.tasks[&"task".into()];
-        assert_eq!((task.containers[0].state.sent, task.live.drain_at), (ContainerStatus::Stopped, None));
+        assert_eq!((task.containers[0].state.sent, task.live.report_containers_at), (ContainerStatus::Stopped, None));
     }
 
     #[test]
@@ -281,11 +282,13 @@ mod tests {
         let table = [(None, "sha256:here"), (Some("sha256:1"), "sha256:1")];
         for (digest, wanted) in table {
             let mut running = running();
-            running.states_mut().for_each(|it| it.digest = None);
+            running.states_mut().for_each(|container| container.digest = None);
             running.containers[0].state.local_digest = Some("sha256:here".to_owned());
             let mut pulled = running.clone();
             (pulled.known, pulled.ran) = (TaskStatus::ManifestPulled, false);
-            pulled.states_mut().for_each(|it| (it.known, it.ran) = (ContainerStatus::Created, false));
+            pulled
+                .states_mut()
+                .for_each(|container| (container.known, container.ran) = (ContainerStatus::Created, false));
             assert!(reported(&mut with(pulled), NOW).is_none(), "it causes no report by itself");
             running.containers[0].state.digest = digest.map(str::to_owned);
             let (_, change) = reported(&mut with(running), NOW).unwrap();
@@ -303,7 +306,7 @@ mod tests {
             task.containers[0].state.digest = digest.map(str::to_owned);
             let mut state = with(task);
             let change = reported(&mut state, NOW);
-            let is_pending = state.tasks[&"task".into()].live.drain_at.is_some();
+            let is_pending = state.tasks[&"task".into()].live.report_containers_at.is_some();
             assert!(
                 !is_pending || sent == TaskStatus::ManifestPulled,
                 "a digest that causes no report does not wait for one either"
@@ -333,7 +336,7 @@ mod tests {
             (task.sent, task.live.report_retry, task.live.report.is_none()),
             (TaskStatus::Running, Retry::default(), true)
         );
-        assert!(task.states().all(|it| it.sent == ContainerStatus::Running));
+        assert!(task.states().all(|container| container.sent == ContainerStatus::Running));
     }
 
     #[test]

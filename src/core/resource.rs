@@ -1,11 +1,11 @@
 //! The next action for one resource of a task. All kinds are treated alike.
 //!
-//! A resource is created as soon as the task has its share of the host, in parallel with the pulls, and exists before the
+//! A resource is created as soon as the task holds its share of the host, in parallel with the pulls. It exists before the
 //! containers that need it are created. A resource in the agent's memory is removed when no container needs it any more; the
-//! others are removed with the task, after its containers. Creation and removal may be repeated: if nothing is left to do, that
-//! is success. Tickets are the exception: each creation yields new ones, so the last ones are kept until the removal. Resources
-//! that expire with the credentials they were created with are renewed when new credentials arrive. Source: spec `resources.md`
-//! §1; in the Go agent the pull waits for control groups and volumes, though it does not need them.
+//! others are removed with the task, after its containers. Creation and removal may be repeated: if there is nothing to do, that
+//! is success. Tickets are the exception: each creation yields new ones, so the last ones are kept until the removal. A resource
+//! that expires with the credentials that it was created with is renewed when new credentials arrive. Source: spec
+//! `resources.md` §1. In the Go agent the pull waits for control groups and volumes, although it does not need them.
 
 use super::backoff;
 use super::desired;
@@ -13,8 +13,8 @@ use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};
 use super::planning::Planning;
 use super::state::{
-    ContainerState, OperationKind, Owner, PendingOperation, PendingResourceOperation, Resource, ResourceOperationKind,
-    ResourceState, Retry, State, TaskState,
+    ContainerState, OperationKind, OperationOwner, PendingOperation, PendingResourceOperation, Resource,
+    ResourceOperationKind, ResourceState, Retry, State, TaskState,
 };
 use crate::model::resource::Lifetime;
 use crate::model::{
@@ -23,7 +23,7 @@ use crate::model::{
 };
 use std::collections::BTreeSet;
 
-/// How many consecutive unknown or temporary failures end the task, or leave the resource behind at its removal.
+/// After this many consecutive unknown or temporary failures, a creation ends the task, and a removal or a renewal is given up.
 const MAX_TRIES: u32 = 3;
 
 /// Starts the creation, renewal or removal of each resource that is ready for it.
@@ -45,7 +45,7 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
     } else if may_exist(&task.resources[index].state) && may_be_removed(task, index) && planning.is_time(not_before) {
         let resource = &mut task.resources[index].state;
         if !std::mem::replace(&mut resource.live.removing, true) {
-            resource.live.retry = Retry::default(); // the failures before were of the creation
+            resource.live.retry = Retry::default(); // failures of the creation do not delay the removal
         }
         start(task, index, planning, ResourceOperationKind::Remove);
     } else if is_to_be_renewed(task, index) && planning.is_time(not_before) {
@@ -56,7 +56,7 @@ fn advance(task: &mut TaskState, index: usize, planning: &mut Planning<'_>) {
 
 fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: ResourceOperationKind) {
     let name = task.resources[index].spec.name.clone();
-    let op = planning.state.new_op(Owner::Resource(task.spec.arn.clone(), name));
+    let op = planning.state.new_op(OperationOwner::Resource(task.spec.arn.clone(), name));
     task.resources[index].state.live.operation = Some(PendingResourceOperation { id: op, kind, since: planning.now });
     let request = Box::new(ResourceRequest {
         task: task.spec.arn.clone(),
@@ -75,7 +75,7 @@ fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: 
     planning.out.effects.push(Effect::Do(op, operation));
 }
 
-/// The resource may exist: a creation that was asked for may have been done, whatever its answer.
+/// The resource may exist: a creation that was requested may have been done, whatever its answer was.
 pub(super) fn may_exist(resource: &ResourceState) -> bool {
     match resource.known {
         ResourceStatus::None => resource.create_asked,
@@ -84,12 +84,12 @@ pub(super) fn may_exist(resource: &ResourceState) -> bool {
     }
 }
 
-/// The resource must be created, because a container that is to run needs it.
+/// The resource must be created, because a container that should run needs it.
 fn is_wanted(task: &TaskState, index: usize) -> bool {
     task.admitted && task.desired == TaskStatus::Running && is_needed(task, index)
 }
 
-/// A container still needs the resource for one of its next steps.
+/// A container that should run still needs the resource, for its creation or its start.
 fn is_needed(task: &TaskState, index: usize) -> bool {
     let resource = &task.resources[index].spec;
     let needs = |at: usize, container: &ContainerState| match resource.kind.lifetime() {
@@ -103,7 +103,7 @@ fn is_needed(task: &TaskState, index: usize) -> bool {
 /// No container uses the resource, and none will.
 fn may_be_removed(task: &TaskState, index: usize) -> bool {
     if task.resources[index].spec.kind.lifetime() == Lifetime::Process {
-        // A pending create has got the contents already, or will get them when it starts.
+        // A pending create may not have read the contents yet.
         let is_create = |operation: &PendingOperation| operation.kind == OperationKind::Create;
         let is_in_use = task.states().any(|container| container.live.operation.as_ref().is_some_and(is_create));
         return !is_needed(task, index) && !is_in_use;
@@ -117,7 +117,7 @@ fn is_to_be_renewed(task: &TaskState, index: usize) -> bool {
     resource.live.renewal_due && resource.known == ResourceStatus::Created && task.known != TaskStatus::Stopped
 }
 
-/// The credentials of the execution role are new, so resources that were created with earlier ones must be renewed.
+/// Marks the resources that must be renewed, because the task has new credentials of the execution role.
 pub(super) fn credentials_renewed(task: &mut TaskState) {
     for Resource { state, .. } in &mut task.resources {
         let is_renewed = |tickets: &Tickets| !tickets.accounts.is_empty();
@@ -130,8 +130,8 @@ pub(super) fn ticket(task: &TaskState, credential_spec: &str) -> Option<String> 
     task.tickets().filter_map(|tickets| tickets.paths.get(credential_spec)).next().cloned()
 }
 
-/// The index of the first resource that does not exist and that the container waits for: before its creation and, unless the
-/// resource is kept in memory, also before its start.
+/// The index of the first missing resource that the container waits for; `None` if there is none. A container waits for its
+/// resources before its creation, and again before its start unless the resource is kept in memory.
 pub(super) fn missing_resource(task: &TaskState, container: usize) -> Option<usize> {
     let name = &task.containers[container].spec.name;
     let state = &task.containers[container].state;
@@ -146,7 +146,8 @@ pub(super) fn missing_resource(task: &TaskState, container: usize) -> Option<usi
     })
 }
 
-/// The credentials that the resource needs are not in memory: after a restart they are missing until ECS sends them again.
+/// The credentials that the resource needs are not in memory. After a restart of the agent they are missing until ECS sends them
+/// again.
 pub(super) fn credentials_missing(task: &TaskState, index: usize, state: &State) -> bool {
     let id = task.execution_credentials.as_ref();
     task.resources[index].spec.kind.needs_execution_role() && id.is_some_and(|id| !state.credentials.contains(id))
@@ -169,7 +170,7 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
     backoff::ENGINE.again(&mut resource.live.retry, now, &arn);
     let is_given_up = resource.live.retry.attempts >= MAX_TRIES;
     match operation.kind {
-        // The resource is left behind; each failure was logged.
+        // The resource counts as removed, although it may still exist. Each failure was logged.
         ResourceOperationKind::Remove if is_given_up => removed(resource),
         ResourceOperationKind::Remove => {}
         // The next renewal comes with the next credentials.
@@ -207,7 +208,8 @@ fn removed(resource: &mut ResourceState) {
     (resource.known, resource.tickets) = (ResourceStatus::Removed, None);
 }
 
-/// The state of a resource of a rebuilt task: it may exist, and the leases in the labels of the containers must be given back.
+/// The state of a resource of a rebuilt task. It may exist, and if it has tickets, the leases in the labels of the containers
+/// must be released.
 pub(super) fn rebuilt(spec: &ResourceSpec, leases: &BTreeSet<&String>) -> ResourceState {
     let is_ours = matches!(spec.kind, ResourceKind::CredentialSpecs(_)) && !leases.is_empty();
     let leases = leases.iter().map(|lease| (*lease).clone()).collect();
@@ -218,8 +220,8 @@ pub(super) fn rebuilt(spec: &ResourceSpec, leases: &BTreeSet<&String>) -> Resour
     resource
 }
 
-/// The agent starts. A resource that may be gone meanwhile is created once more as soon as a container needs it. That is safe if
-/// it still exists, and a running container does not depend on it.
+/// Adapts the state of a resource at a start of the agent. A resource that may be gone meanwhile counts as missing, so it is
+/// created once more as soon as a container needs it. That is safe even if it still exists.
 pub(super) fn recover(resource: &mut ResourceState, lifetime: Lifetime) {
     match (lifetime, resource.known) {
         (Lifetime::Process, ResourceStatus::None | ResourceStatus::Created) => *resource = ResourceState::default(),

@@ -1,9 +1,9 @@
 //! The restart policy of a container: when a container that ended by itself is started again (spec `task-engine.md` §8).
 //!
-//! A restart is decided when the end is seen. It is counted and on disk before the start is asked for. Until the container is
-//! seen running again the restart is *due*, so a crash in between neither loses nor doubles it. The reported status does not
-//! change: the container is `RUNNING` all the while. Runs differ by Docker's time of their start; an observation of a run before
-//! the last one is outdated.
+//! A restart is decided when the end of the container is seen. The restart is counted and on disk before the start is requested.
+//! Until the container is seen running again, the restart is *due*. So if the agent dies in between, the restart is neither lost
+//! nor done twice. The known status of the container stays `RUNNING` all the while. Runs are distinguished by the time of their
+//! start, as Docker reports it. An observation of a run before the last one is outdated.
 
 use super::state::{Container, ContainerState, TaskState};
 use crate::model::{Failure, Observation, RunState, Timestamp};
@@ -34,7 +34,7 @@ pub(super) fn decide(
     true
 }
 
-/// Gives up a due restart, because the container must stop. The end of its last run then counts as its end.
+/// Gives up a due restart, because the container must stop. The end of the last run then counts as the end of the container.
 pub(super) fn give_up(container: &mut ContainerState) {
     container.restarts.due = false;
     if let Some(error) = container.restarts.error.take() {
@@ -61,12 +61,12 @@ pub(super) fn is_earlier_run(task: &TaskState, index: usize, seen: &Observation)
 }
 
 /// The observation repeats the end that caused the due restart.
-pub(super) fn is_answered(task: &TaskState, index: usize, seen: &Observation) -> bool {
+pub(super) fn repeats_known_end(task: &TaskState, index: usize, seen: &Observation) -> bool {
     let restarts = &task.containers[index].state.restarts;
     restarts.due && seen.state == RunState::Exited && seen.started_at == restarts.run
 }
 
-/// Records the observed run. A new run, or one that goes on, fulfils the due restart.
+/// Records the observed run. If it is a new run, or if the container runs, the restart is no longer due.
 pub(super) fn remember(task: &mut TaskState, index: usize, seen: &Observation) {
     if task.containers[index].spec.restart.is_none() || seen.state == RunState::Created {
         return;
@@ -76,16 +76,17 @@ pub(super) fn remember(task: &mut TaskState, index: usize, seen: &Observation) {
     if is_another {
         container.restarts.run.clone_from(&seen.started_at);
     }
-    // Another run has begun, whoever asked for it.
+    // Another run has begun, whoever requested it.
     if is_another || seen.state == RunState::Running {
-        (container.restarts.due, container.restarts.error, container.live.doubts) = (false, None, 0);
+        (container.restarts.due, container.restarts.error, container.live.undone_operations) = (false, None, 0);
     }
     if seen.state == RunState::Running && !container.is_stopped() {
         container.exit_code = None; // it belonged to the run before
     }
 }
 
-/// A form of RFC 3339 times of one zone that sorts correctly: Docker leaves out zeros at the end of the fraction.
+/// A form of Docker's RFC 3339 times that sorts correctly as text. Docker leaves out zeros at the end of the fraction, so the `Z`
+/// after it must not take part in the comparison.
 fn order(time: &str) -> &str {
     time.trim_end_matches('Z')
 }
@@ -139,7 +140,7 @@ mod tests {
         &state.tasks[&"task".into()]
     }
 
-    /// The start that is asked for, if any. Any other effect is a failure.
+    /// The requested start, if there is one. Any other effect is a failure.
     fn start(effects: &[Effect]) -> Option<OpId> {
         match effects {
             [] => None,
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(container.restarts.count, 1);
     }
 
-    /// The start is done, and its answer shows the end that caused the restart.
+    /// The start is reported as done, but its answer still shows the end that caused the restart.
     #[test]
     fn a_restart_without_effect_is_not_repeated_at_once() {
         let shown = |seen: Observation| {
@@ -260,7 +261,7 @@ mod tests {
             let container = task(&state).containers[0].state.clone();
             (effects, container.restarts.count, container.known, container.restarts.due)
         };
-        // The start was not done, so it is asked for again and counted once.
+        // The start was not done, so it is requested again and counted once.
         let (effects, count, known, is_due) = killed(ended(1, 1), Span::secs(500));
         assert!(start(&effects).is_some());
         assert_eq!((count, known, is_due), (1, ContainerStatus::Running, true));
@@ -275,7 +276,7 @@ mod tests {
         assert_eq!((count, known), (2, ContainerStatus::Running));
     }
 
-    /// Through JSON and back, as on disk.
+    /// The task as it is after it was written to disk and read again.
     fn stored(task: &TaskState) -> TaskState {
         serde_json::from_str(&serde_json::to_string(task).unwrap()).unwrap()
     }
@@ -331,7 +332,7 @@ mod tests {
         };
         step(&mut state, later, done(op, Output::Seen(Some(Box::new(ended(1, 137))))));
         let container = &task(&state).containers[0].state;
-        assert_eq!(container.failure.as_ref().map(|it| it.name.as_str()), Some("OutOfMemoryError"));
+        assert_eq!(container.failure.as_ref().map(|failure| failure.name.as_str()), Some("OutOfMemoryError"));
         assert!(container.is_stopped() && !container.restarts.due);
     }
 

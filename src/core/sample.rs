@@ -33,7 +33,7 @@ pub(super) fn task(containers: Vec<ContainerSpec>) -> TaskState {
     TaskState::new(spec("task", containers), 1, NOW)
 }
 
-/// A state that was just started, with the inventory pending.
+/// The state of an agent that has just started, with a pending inventory.
 pub(super) fn state(policy: Policy) -> State {
     let mut state = recover(policy, state::HostState::default(), []);
     step(&mut state, NOW, Event::Tick);

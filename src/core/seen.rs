@@ -1,16 +1,17 @@
-//! Writes observations of a container into the state.
+//! Writes observations of a container into the state, and settles operations with an unknown outcome.
 
 use super::state::{OperationKind, TaskState};
 use super::{desired, restart};
 use crate::model::{ContainerStatus, Failure, Observation, RunState, Timestamp};
 
-/// How many consecutive creates or starts may have an unknown outcome and turn out not to have been done, before the container is
-/// given up. (The Go agent gives up after the first, though nothing was refused. Here a busy Docker gets more than one chance.)
-const MAX_DOUBTS: u32 = 3;
+/// The container is given up after this many consecutive creates or starts that had an unknown outcome and turned out not to have
+/// been done. (The Go agent gives up after the first, although nothing was refused. Here a busy Docker gets more than one
+/// chance.)
+const MAX_UNDONE_OPERATIONS: u32 = 3;
 
 /// Writes an observation of a container. `observed` follows the facts and may go back; `known` does not.
 pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, now: Timestamp, step: u64) {
-    // Labels can be copied. A container whose creation was never asked for is ours only if it has the name that this agent gives.
+    // Labels can be copied. A container whose creation was never requested is ours only if it has the name that this agent gives.
     if !task.containers[index].state.create_asked && seen.runtime_name != task.spec.runtime_name(&seen.container) {
         return;
     }
@@ -29,10 +30,10 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     container.observed = Some(seen.state);
     container.remember(seen);
     // The exit code of an earlier run says nothing about how the last one ended.
-    let is_answered = restart::is_answered(task, index, seen);
+    let is_known_end = restart::repeats_known_end(task, index, seen);
     let exit_code = seen.exit_code.filter(|_| !restart::is_earlier_run(task, index, seen));
     restart::remember(task, index, seen);
-    if is_answered {
+    if is_known_end {
         return;
     }
     let container = &mut task.containers[index].state;
@@ -44,11 +45,11 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
         container.raise(ContainerStatus::Running, now);
     }
     if seen.state == RunState::Exited {
-        // A container that ended at once did run, so the task is `RUNNING` for this moment, and that is reported.
+        // A container that ended at once did run. So the task may have been `RUNNING` for a moment, which is reported.
         desired::derive_midway(task, now);
         let is_restarted = has_run && restart::decide(task, index, exit_code, seen.error.as_ref(), now);
         let container = &mut task.containers[index].state;
-        // The first end counts: the task is not affected by what somebody did to the container afterwards.
+        // Only the first end counts: if somebody started the container again, its later ends do not concern the task.
         if !container.is_stopped() || container.exit_code.is_none() {
             container.exit_code = exit_code.or(container.exit_code);
         }
@@ -62,7 +63,7 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     }
 }
 
-/// Docker has no such container.
+/// Records that the container does not exist in Docker.
 pub(super) fn removed(task: &mut TaskState, index: usize, now: Timestamp, step: u64) {
     let container = &mut task.containers[index].state;
     container.live.touched = step;
@@ -77,11 +78,11 @@ pub(super) fn removed(task: &mut TaskState, index: usize, now: Timestamp, step: 
     }
 }
 
-/// The container has been inspected, which decides about an operation with an unknown outcome.
+/// Records that the container has been inspected. The inspection shows whether an operation with an unknown outcome was done.
 pub(super) fn settle(task: &mut TaskState, index: usize) {
     let container = &mut task.containers[index].state;
     container.live.unsettled = false;
-    let Some((kind, failure)) = container.live.doubt.take() else { return };
+    let Some((kind, failure)) = container.live.unknown_outcome.take() else { return };
     let did_not_happen = match kind {
         OperationKind::Create => container.observed.is_none(),
         OperationKind::Start => container.observed == Some(RunState::Created) || container.restarts.due,
@@ -92,17 +93,17 @@ pub(super) fn settle(task: &mut TaskState, index: usize) {
         | OperationKind::Remove => false,
     };
     if !did_not_happen {
-        container.live.doubts = 0;
+        container.live.undone_operations = 0;
         return;
     }
-    container.live.doubts += 1;
-    if container.live.doubts >= MAX_DOUBTS {
+    container.live.undone_operations += 1;
+    if container.live.undone_operations >= MAX_UNDONE_OPERATIONS {
         container.fail(failure);
     }
 }
 
-/// A listing shows that the container has ended, but its inspection failed: whether it ever ran and why it ended is not known. It
-/// must be inspected once more before anything follows.
+/// An inventory shows that the container has ended, but the inspection for the details failed: it is not known whether the
+/// container ever ran, nor why it ended. It must be inspected once more before anything else is done.
 pub(super) fn is_end_without_details(seen: &Observation) -> bool {
     seen.state == RunState::Exited && seen.started_at.is_none() && seen.error.is_none()
 }

@@ -1,8 +1,8 @@
 //! The state of the core. Plain data: `apply` writes facts into it, `plan` reads it.
 //!
-//! The parts that are kept in memory only are grouped: the field `live` of a task, a container and a resource describes this
-//! process (pending operations, when to try again). It is never stored, so it is empty after a restart of the agent. Everything
-//! else in these structs is on disk before any effect that rests on it starts.
+//! The `live` field of a task, a container and a resource groups the parts that are kept in memory only (pending operations, when
+//! to try again). It is never stored, so it is empty after a restart of the agent. Everything else in these structs is on disk
+//! before any effect that depends on it starts.
 
 mod container;
 mod images;
@@ -19,7 +19,7 @@ use crate::model::{
 };
 pub use container::{ContainerState, LiveContainer};
 pub use images::{ImageCleanup, TrackedImage};
-pub use operation::{OperationKind, Owner, PendingOperation, PendingResourceOperation, ResourceOperationKind};
+pub use operation::{OperationKind, OperationOwner, PendingOperation, PendingResourceOperation, ResourceOperationKind};
 pub use restarts::Restarts;
 pub use retry::Retry;
 use serde::{Deserialize, Serialize};
@@ -28,33 +28,33 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Everything the core knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// Waits and limits; fixed for the life of the process.
+    /// The operator's settings; fixed for the life of the process.
     pub policy: Policy,
-    /// Facts beyond single tasks; on disk.
+    /// Facts that concern no single task; on disk.
     pub host: HostState,
     /// Every task from its payload to its clean-up, by ARN; on disk, one document each. Boxed, because planning takes a task out
-    /// and puts it back.
+    /// of the map and puts it back.
     pub tasks: BTreeMap<TaskArn, Box<TaskState>>,
-    /// No task has a `wake` before this moment, so most steps need not look at every task.
+    /// No task has an earlier `wake` than this moment, so most steps need not look at every task.
     pub wakes_from: Timestamp,
-    /// The inventory, which lists all containers of this agent: whether one is due or pending.
+    /// Whether an inventory, the listing of all containers of this agent, is due or pending.
     pub inventory: InventoryState,
-    /// Containers with names that this agent gives and without a task, by Docker's id. They are removed.
+    /// Orphans, by Docker's id: containers that have a name of this agent but belong to no task. They are removed.
     pub orphans: BTreeMap<String, Orphan>,
     /// Ids of the credentials that the agent holds in memory.
     pub credentials: BTreeSet<CredentialsId>,
-    /// Message id of the last task manifest that was acknowledged. ECS may answer which of the tasks missing in it are to stop.
-    pub asked_manifest: Option<String>,
-    /// The last operation id that was given out. Operations end with the process, so it is not stored.
+    /// Message id of the last manifest that was acknowledged; `None` if there is none, or if ECS has answered which of the tasks
+    /// that it did not list must stop.
+    pub last_manifest: Option<String>,
+    /// The last operation id that was assigned. Operations end with the process, so it is not stored.
     pub last_op: u64,
-    /// The owner of each pending operation: the part of the state that its outcome goes to.
-    pub ops: BTreeMap<OpId, Owner>,
-    /// Number of steps so far. It orders the moments in `asked` and `touched`.
+    /// The owner of each pending operation: the part of the state that its outcome is written to.
+    pub ops: BTreeMap<OpId, OperationOwner>,
+    /// Number of steps so far. `asked_in_step` and `touched` are numbers of steps.
     pub steps: u64,
     /// The clean-up of images.
     pub images: ImageCleanup,
-    /// Messages of ECS that arrived while tasks may be missing ([`HostState::lost`]), in their order. They are applied after the
-    /// inventory.
+    /// Messages of ECS that arrived while [`HostState::lost`] was set, in their order. They are applied after the inventory.
     pub held: Vec<Event>,
 }
 
@@ -67,19 +67,19 @@ pub enum Key {
     Task(TaskArn),
 }
 
-/// Facts beyond single tasks that outlive the process.
+/// Facts that concern no single task and that outlive the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostState {
     /// The highest sequence number seen in payloads and manifests. An older manifest is ignored.
     pub seq: i64,
-    /// Number of tasks that have arrived. It orders the queue for admission.
+    /// Number of tasks that have arrived. It gives each task its `arrival`, which orders the queue for admission.
     pub arrivals: u64,
     /// References of the images that were pulled successfully, for `ECS_IMAGE_PULL_BEHAVIOR=once`.
     pub pulled_images: BTreeSet<String>,
     /// Images that tasks have used, by image id.
     #[serde(default)]
     pub images: BTreeMap<String, TrackedImage>,
-    /// The state was lost, so tasks may be missing. The next inventory rebuilds the tasks whose containers it finds.
+    /// The state on disk was lost, so tasks may be missing. The next inventory rebuilds the tasks whose containers it finds.
     #[serde(default)]
     pub lost: bool,
 }
@@ -89,7 +89,7 @@ pub struct HostState {
 pub struct TaskState {
     /// The specification of the task as a whole.
     pub spec: TaskInfo,
-    /// The task's place in the order of arrival.
+    /// The task's number in the order of arrival, from 1.
     pub arrival: u64,
     /// The status that the task should reach: `Running` or `Stopped`. It becomes `Stopped` for good when ECS asks for that or an
     /// essential container is lost.
@@ -98,13 +98,13 @@ pub struct TaskState {
     pub known: TaskStatus,
     /// When `known` last changed.
     pub known_at: Timestamp,
-    /// The task has been `Running` at least once. ECS gets a report of that even if the task has stopped since.
+    /// The task has been `Running` at least once. `RUNNING` is reported to ECS even if the task has stopped since.
     pub ran: bool,
     /// The last status of the task that ECS has accepted.
     pub sent: TaskStatus,
     /// Why the task as a whole stopped; `None` if the failures of its containers explain it. Set once.
     pub reason: Option<String>,
-    /// The task has been given its share of the host's CPU, memory, ports and GPUs.
+    /// The task has been admitted: it holds its share of the host's CPU, memory, ports and GPUs until it has stopped.
     pub admitted: bool,
     /// The task was rebuilt from its containers after the state was lost. Its specification holds no more than
     /// [`TaskSpec::outline`].
@@ -120,8 +120,8 @@ pub struct TaskState {
     pub execution_credentials: Option<CredentialsId>,
     /// The containers, in the order of the task definition; those that the agent adds come last.
     pub containers: Vec<Container>,
-    /// Containers of a task that ECS asked to stop and that was unknown here: only these names are known, and that they do not
-    /// run.
+    /// Names of the containers of a task that ECS asked to stop and that was unknown here. Nothing else is known of them, except
+    /// that they do not run. Empty for all other tasks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub never_known: Vec<ContainerName>,
     /// What the task needs besides containers.
@@ -133,41 +133,42 @@ pub struct TaskState {
 }
 
 /// The part of a task's state that is kept in memory only. After a restart of the agent it is empty.
-/// [`recover`](super::recover()) then sets `inherited` from the stored `admitted` and has the task planned at once; planning and
+/// [`recover`](super::recover()) then copies the stored `admitted` to `inherited` and has the task planned at once; planning and
 /// outcomes fill in the rest again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveTask {
-    /// The task was given its share before this process started. The host may have had more to give then.
+    /// The task was admitted before this process started. The host may have been larger then.
     pub inherited: bool,
-    /// Ids of credentials that `execution_credentials` has replaced. They are dropped from memory when no operation needs them.
+    /// Earlier values of `execution_credentials`. These credentials are dropped from memory when no operation needs them any
+    /// more.
     pub retired_credentials: Vec<CredentialsId>,
     /// The pending report; `None` if there is none.
     pub report: Option<PendingReport>,
     /// Consecutive failed reports, and when to try again.
     pub report_retry: Retry,
-    /// When changes of containers are reported without a change of the task; `None` if there are no such changes.
-    pub drain_at: Option<Timestamp>,
-    /// The wait after the task's stop is over, and its containers and resources are being removed.
+    /// When changes of containers are reported even without a change of the task; `None` if there are no such changes.
+    pub report_containers_at: Option<Timestamp>,
+    /// The clean-up has begun: the wait after the task's stop is over, and its containers and resources are being removed.
     pub removing: bool,
-    /// When the task must be planned again if nothing happens; `None`: it need not be.
+    /// When the task must be planned again if no event concerns it before; `None`: not without an event.
     pub wake: Option<Timestamp>,
 }
 
 /// One container of a task: its specification and its state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
-    /// What was asked for.
+    /// The specification, as ECS sent it.
     pub spec: ContainerSpec,
-    /// What is known of the container.
+    /// The known facts about the container.
     pub state: ContainerState,
 }
 
 /// One resource of a task: its specification and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resource {
-    /// What was asked for.
+    /// The specification, as ECS sent it.
     pub spec: ResourceSpec,
-    /// What is known of the resource.
+    /// The known facts about the resource.
     pub state: ResourceState,
 }
 
@@ -176,10 +177,10 @@ pub struct Resource {
 pub struct ResourceState {
     /// The status that the resource has reached.
     pub known: ResourceStatus,
-    /// The creation has been asked for, so there may be something to remove.
+    /// The creation has been requested, so there may be something to remove.
     pub create_asked: bool,
     /// The Kerberos tickets that the creation yielded; `None` while the resource does not exist, and for all other kinds.
-    /// Containers are created with them, and the removal gives their leases back.
+    /// Containers are created with them, and the removal of the resource releases their leases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tickets: Option<Tickets>,
     /// The part of the state that is kept in memory only.
@@ -187,21 +188,22 @@ pub struct ResourceState {
     pub live: LiveResource,
 }
 
-/// The part of a resource's state that is kept in memory only. After a restart of the agent it is empty. Planning starts any
-/// operation again from the stored `known` and `create_asked`, and the credentials that make a renewal due are sent again by ECS.
+/// The part of a resource's state that is kept in memory only. After a restart of the agent it is empty. The stored `known` and
+/// `create_asked` are enough for planning to start an operation again, and ECS sends the credentials that make a renewal due
+/// again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveResource {
     /// Credentials have arrived since the resource was last created or renewed.
     pub renewal_due: bool,
     /// The pending operation; `None` if there is none.
     pub operation: Option<PendingResourceOperation>,
-    /// The removal has begun.
+    /// A removal has been requested at least once.
     pub removing: bool,
     /// Consecutive failures of the creation, the renewal or the removal, and when to try again.
     pub retry: Retry,
 }
 
-/// A report on its way to ECS. When ECS accepts it, these statuses become `sent`.
+/// A pending report. When ECS accepts it, these statuses become the `sent` statuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingReport {
     /// The report's operation; its outcome carries the same id.
@@ -212,20 +214,20 @@ pub struct PendingReport {
     pub containers: Vec<(usize, ContainerStatus)>,
 }
 
-/// The inventory, which lists all containers of this agent.
+/// The inventory: the listing of all containers of this agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InventoryState {
     /// Events may have been missed, so an inventory is due now.
     pub events_missed: bool,
-    /// The pending inventory and the step in which it was asked for; `None` if there is none.
+    /// The pending inventory and the number of the step that requested it; `None` if there is none.
     pub pending: Option<(OpId, u64)>,
-    /// When the next inventory is due if no event is missed.
+    /// When the next regular inventory is due.
     pub due: Timestamp,
     /// Consecutive failures, and when to try again.
     pub retry: Retry,
 }
 
-/// A container without a task.
+/// A container that has a name of this agent but belongs to no task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphan {
     /// The task that the container was created for.
@@ -253,7 +255,7 @@ impl State {
     }
 
     /// Registers a new operation for its owner and returns its id.
-    pub fn new_op(&mut self, owner: Owner) -> OpId {
+    pub fn new_op(&mut self, owner: OperationOwner) -> OpId {
         self.last_op += 1;
         let op = OpId(self.last_op);
         self.ops.insert(op, owner);
@@ -261,11 +263,11 @@ impl State {
     }
 }
 
-/// How many references of pulled images are remembered. An image that is forgotten is pulled once more.
+/// The largest number of references in [`HostState::pulled_images`]. An image whose reference was dropped is pulled once more.
 const MAX_PULLED_IMAGES: usize = 10_000;
 
 impl HostState {
-    /// Remembers that an image was pulled from its registry; true if that is new.
+    /// Records that an image was pulled from its registry; true if that is new.
     pub fn remember_pulled(&mut self, image: String) -> bool {
         if self.pulled_images.contains(&image) {
             return false;
@@ -305,7 +307,7 @@ impl TaskState {
         }
     }
 
-    /// A task that stops before it begins. ECS gets a report that it is stopped, for this reason.
+    /// A task that is stopped before it begins. It is reported to ECS as stopped, for this reason.
     pub fn stopped(arn: TaskArn, reason: Option<String>, arrival: u64, now: Timestamp) -> Self {
         let spec = TaskSpec { arn, ..TaskSpec::default() };
         // The reason quotes the task definition, which may have names of any length.
@@ -353,8 +355,8 @@ impl TaskState {
         self.resources.iter().filter_map(|resource| resource.state.tickets.as_ref())
     }
 
-    /// What the labels of its containers say about the task, for an agent that has lost its state: the outline, and the leases to
-    /// give back.
+    /// The outline of the task with the leases to release, for the labels of its containers. An agent that has lost its state
+    /// reads it there.
     pub fn outline(&self) -> TaskSpec {
         let containers = self.specs().map(ContainerSpec::outline).collect();
         let resources = self.resources.iter().filter_map(|resource| resource.spec.outline()).collect();
@@ -367,13 +369,13 @@ impl TaskState {
         self.specs().find(|container| container.kind == ContainerKind::Pause)
     }
 
-    /// One of the containers runs, according to the last observation.
+    /// A container of the task runs, according to its last observation.
     pub fn is_seen_running(&self) -> bool {
         self.states().any(|container| container.observed == Some(RunState::Running))
     }
 
-    /// The target of operations on the container: Docker's id once it is known, the name before. The id belongs to one
-    /// incarnation; a later one may take the name.
+    /// The target of operations on the container: Docker's id while the container is seen, else its name. The id belongs to one
+    /// incarnation, and a later one may have the same name.
     pub fn target(&self, index: usize) -> String {
         match &self.containers[index].state.runtime_id {
             Some(id) if self.containers[index].state.observed.is_some() => id.as_str().to_owned(),
@@ -390,7 +392,7 @@ impl TaskState {
         container.known == ContainerStatus::Running && !container.restarts.due
     }
 
-    /// The container must stop, or has stopped.
+    /// The container should stop, or has stopped.
     pub fn must_stop(&self, index: usize) -> bool {
         let container = &self.containers[index].state;
         self.desired == TaskStatus::Stopped || container.failure.is_some() || container.is_stopped()
@@ -402,7 +404,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_memory_of_pulled_images_is_bounded() {
+    fn the_list_of_pulled_images_is_bounded() {
         let mut host = HostState::default();
         let names: Vec<String> = (0..MAX_PULLED_IMAGES).map(|nth| format!("{nth:05}")).collect();
         assert!(names.iter().all(|name| host.remember_pulled(name.clone())));

@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 pub struct Step {
     /// The effects to start after the commit, in this order.
     pub effects: Vec<Effect>,
-    /// Keys of the documents that differ from the disk. The document of a task that is not in the state any more must be deleted.
+    /// Keys of the documents that must be written to disk. The document of a task that is no longer in the state must be
+    /// deleted.
     pub changed: BTreeSet<Key>,
-    /// The commit may be deferred a moment and joined with later ones. There are no effects, and if the agent dies first, the
-    /// inventory of its next start shows the same facts again.
+    /// The commit may be deferred for a moment and joined with a later one. The step has no effects, and if the agent dies before
+    /// the commit, the inventory of its next start shows the same facts again.
     pub may_wait: bool,
 }

@@ -1,16 +1,17 @@
 //! Facts whose commit may be deferred.
 //!
-//! Every start of the agent inspects each of its containers. A fact that such an inspection shows again is not lost with the
-//! agent, as long as the container still exists and nothing follows from the fact. The creation of a container that is to be
-//! started is not such a fact: if somebody removes the container later, the agent must not run it a second time.
+//! At each start, the agent inspects all of its containers. A fact that this inspection shows again need not be on disk at once,
+//! as long as the container still exists and no effect follows from the fact. The creation of a container that will be started
+//! does not qualify: if somebody removes the container later, the agent must not run it a second time.
 
 use super::event::{Event, Output};
 use super::state::Key;
 use super::step::Step;
 use crate::model::{RunState, TaskArn};
 
-/// The task of an event that the next start of the agent would learn again; `None` for all other events. A container that has not
-/// ended is still there then, while one that has ended may be gone. The digest of an image is looked up only by the create.
+/// The task of an event that the agent would learn again at its next start; `None` for all other events. A container that has not
+/// ended still exists then, while one that has ended may have been removed. An event with the digest of an image does not
+/// qualify, since only a create looks it up.
 pub(super) fn repeated_subject(event: &Event) -> Option<&TaskArn> {
     let seen = match event {
         Event::Observed(seen) | Event::Completed { outcome: Ok(Output::Seen(Some(seen))), .. } => seen,
@@ -20,7 +21,7 @@ pub(super) fn repeated_subject(event: &Event) -> Option<&TaskArn> {
     (is_there && seen.image_digest.is_none()).then_some(&seen.task)
 }
 
-/// Nothing but this task has changed, and there are no effects.
+/// The step has no effects, and changed at most the document of this task.
 pub(super) fn may_wait(task: &TaskArn, step: &Step) -> bool {
     step.effects.is_empty() && step.changed.iter().all(|key| matches!(key, Key::Task(arn) if arn == task))
 }
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reaches_further_does_not_wait() {
+    fn changes_beyond_the_task_do_not_wait() {
         let step =
             |changed: &[Key], effects| Step { changed: changed.iter().cloned().collect(), effects, may_wait: false };
         let own = Key::Task("task".into());

@@ -1,4 +1,4 @@
-//! From the state to what readers may see, without environment, settings and credentials.
+//! Makes the view: a snapshot of the state for readers, without environment variables, settings and credentials.
 
 use super::container::{self, Next, Wait};
 use super::state::{ContainerState, OperationKind, PendingOperation, State, TaskState};
@@ -26,7 +26,7 @@ fn task_view(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, no
 }
 
 fn container_view(task: &TaskState, spec: &ContainerSpec, container: &ContainerState) -> ContainerView {
-    let asked = || {
+    let from_definition = || {
         spec.ports.iter().map(|port| PortBinding {
             container_port: port.container_port,
             host_port: port.host_port,
@@ -44,7 +44,7 @@ fn container_view(task: &TaskState, spec: &ContainerSpec, container: &ContainerS
         known: container.known,
         created_at: container.created_at.clone(),
         started_at: container.started_at.clone(),
-        ports: if container.bindings.is_empty() { asked().collect() } else { container.bindings.clone() },
+        ports: if container.bindings.is_empty() { from_definition().collect() } else { container.bindings.clone() },
         mounts: container.mounts.clone(),
         health: container.health,
         exit_code: container.exit_code,
@@ -52,7 +52,7 @@ fn container_view(task: &TaskState, spec: &ContainerSpec, container: &ContainerS
     }
 }
 
-/// What a task waits for that has not reached its target.
+/// What the task and its containers wait for. A container that has reached its target status is left out.
 fn waits(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: Timestamp) -> Vec<Waiting> {
     if admission::waits(task) {
         let blocker = if state.host.lost { Blocker::Inventory } else { Blocker::HostResources(ledger.shortages(task)) };
@@ -70,7 +70,7 @@ fn waits(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: T
     containers.collect()
 }
 
-/// A wait with its details.
+/// Adds to a wait its details, for readers.
 fn blocker(task: &TaskState, index: usize, wait: Wait, now: Timestamp) -> Blocker {
     match wait {
         Wait::Admission => Blocker::HostResources(Vec::new()), // the task itself shows the shortages
@@ -110,23 +110,26 @@ mod tests {
     use super::super::{Output, sample, step};
     use super::*;
     use crate::model::task::Condition;
-    use crate::model::waiting::{Awaited, Must, Shortage};
+    use crate::model::waiting::{Awaited, Requirement, Shortage};
     use crate::model::{
         ContainerStatus, CredentialsId, Failure, Health, OpError, OpId, RunState, TaskSpec, TaskStatus,
     };
 
     fn waits_of(state: &State, task: &str) -> Vec<(Option<String>, Blocker)> {
         let view = view(state, NOW);
-        let task = view.tasks.into_iter().find(|it| it.arn.as_str() == task).unwrap();
-        task.waits.into_iter().map(|it| (it.container.map(|name| name.to_string()), it.blocker)).collect()
+        let task = view.tasks.into_iter().find(|candidate| candidate.arn.as_str() == task).unwrap();
+        task.waits
+            .into_iter()
+            .map(|waiting| (waiting.container.map(|name| name.to_string()), waiting.blocker))
+            .collect()
     }
 
     /// An awaited container of which nothing is known yet.
-    fn awaited(name: &str, must: Must) -> Awaited {
+    fn awaited(name: &str, requirement: Requirement) -> Awaited {
         let known = ContainerStatus::ManifestPulled;
         Awaited {
             container: name.into(),
-            must,
+            requirement,
             known,
             health: Health::Unknown,
             health_output: String::new(),
@@ -142,7 +145,10 @@ mod tests {
         let op = state.tasks[&"task".into()].containers[0].state.live.operation.unwrap().id;
         let wanted = [
             (Some("a".to_owned()), Blocker::Pull(op, "image@sha256:1".to_owned())),
-            (Some("b".to_owned()), Blocker::Containers(vec![awaited("a", Must::Be(Condition::Start))], None)),
+            (
+                Some("b".to_owned()),
+                Blocker::Containers(vec![awaited("a", Requirement::Condition(Condition::Start))], None),
+            ),
         ];
         assert_eq!(waits_of(&state, "task"), wanted);
         step(&mut state, NOW, sample::done(op, Output::Pulled));
@@ -157,8 +163,9 @@ mod tests {
     fn blocked(change: impl FnOnce(&mut TaskState)) -> Option<Blocker> {
         let mut task = sample::task(vec![container("a", &[])]);
         (task.admitted, task.desired, task.known) = (true, TaskStatus::Stopped, TaskStatus::Running);
-        let it = &mut task.containers[0].state;
-        (it.known, it.observed, it.ran) = (ContainerStatus::Running, Some(RunState::Running), true);
+        let container = &mut task.containers[0].state;
+        (container.known, container.observed, container.ran) =
+            (ContainerStatus::Running, Some(RunState::Running), true);
         change(&mut task);
         let mut state = state(Policy::default());
         state.tasks.insert("task".into(), Box::new(task));
@@ -168,59 +175,61 @@ mod tests {
     }
 
     fn doing(task: &mut TaskState, kind: OperationKind) {
-        task.containers[0].state.live.operation = Some(PendingOperation { id: OpId(7), kind, since: NOW, asked: 0 });
+        task.containers[0].state.live.operation =
+            Some(PendingOperation { id: OpId(7), kind, since: NOW, asked_in_step: 0 });
     }
 
     #[test]
     fn the_pending_operation_is_shown() {
         use OperationKind::{Create, Inspect, Pull, Remove, ResolveDigest, Start, Stop};
         let image = || "image@sha256:1".to_owned();
-        let begins = |it: &mut TaskState, kind| {
-            (it.desired, it.containers[0].state) = (TaskStatus::Running, ContainerState::default());
-            doing(it, kind);
+        let begins = |task: &mut TaskState, kind| {
+            (task.desired, task.containers[0].state) = (TaskStatus::Running, ContainerState::default());
+            doing(task, kind);
         };
-        assert_eq!(blocked(|it| begins(it, ResolveDigest)), Some(Blocker::Digest(OpId(7), image())));
-        assert_eq!(blocked(|it| begins(it, Pull)), Some(Blocker::Pull(OpId(7), image())));
-        assert_eq!(blocked(|it| doing(it, Pull)), None, "a pull of what is to stop is cancelled");
-        assert_eq!(blocked(|it| doing(it, Create)), Some(Blocker::Docker(OpId(7), "create")));
-        assert_eq!(blocked(|it| doing(it, Start)), Some(Blocker::Docker(OpId(7), "start")));
-        assert_eq!(blocked(|it| doing(it, Stop)), Some(Blocker::Docker(OpId(7), "stop")));
-        assert_eq!(blocked(|it| doing(it, Inspect)), Some(Blocker::Docker(OpId(7), "describe")));
-        assert_eq!(blocked(|it| doing(it, Remove)), Some(Blocker::Docker(OpId(7), "remove")));
+        assert_eq!(blocked(|task| begins(task, ResolveDigest)), Some(Blocker::Digest(OpId(7), image())));
+        assert_eq!(blocked(|task| begins(task, Pull)), Some(Blocker::Pull(OpId(7), image())));
+        assert_eq!(blocked(|task| doing(task, Pull)), None, "a pull of what is to stop is cancelled");
+        assert_eq!(blocked(|task| doing(task, Create)), Some(Blocker::Docker(OpId(7), "create")));
+        assert_eq!(blocked(|task| doing(task, Start)), Some(Blocker::Docker(OpId(7), "start")));
+        assert_eq!(blocked(|task| doing(task, Stop)), Some(Blocker::Docker(OpId(7), "stop")));
+        assert_eq!(blocked(|task| doing(task, Inspect)), Some(Blocker::Docker(OpId(7), "describe")));
+        assert_eq!(blocked(|task| doing(task, Remove)), Some(Blocker::Docker(OpId(7), "remove")));
     }
 
     #[test]
     fn a_task_in_its_target_state_shows_no_wait() {
         assert_eq!(blocked(|_| {}), None, "it is about to be stopped, and nothing holds that up");
-        assert_eq!(blocked(|it| it.containers[0].state.live.retry.not_before = NOW), None, "it is time");
+        assert_eq!(blocked(|task| task.containers[0].state.live.retry.not_before = NOW), None, "it is time");
         assert_eq!(
-            blocked(|it| it.containers[0].state.live.retry.not_before = Timestamp(NOW.0 + 1)),
+            blocked(|task| task.containers[0].state.live.retry.not_before = Timestamp(NOW.0 + 1)),
             Some(Blocker::NextTry(Timestamp(NOW.0 + 1)))
         );
         // The first inventory is pending.
-        assert_eq!(blocked(|it| it.containers[0].state.live.unsettled = true), Some(Blocker::Inventory));
+        assert_eq!(blocked(|task| task.containers[0].state.live.unsettled = true), Some(Blocker::Inventory));
         assert_eq!(
-            blocked(|it| (it.desired, it.containers[0].state.live.unsettled) = (TaskStatus::Running, true)),
+            blocked(|task| (task.desired, task.containers[0].state.live.unsettled) = (TaskStatus::Running, true)),
             None,
             "it runs"
         );
-        let over: fn(&mut TaskState) = |it| {
-            it.containers[0].state.known = ContainerStatus::Stopped;
-            it.containers[0].state.observed = Some(RunState::Exited);
+        let over: fn(&mut TaskState) = |task| {
+            task.containers[0].state.known = ContainerStatus::Stopped;
+            task.containers[0].state.observed = Some(RunState::Exited);
         };
         assert_eq!(blocked(over), None);
     }
 
     #[test]
-    fn what_is_to_stop_says_who_must_stop_before() {
+    fn a_stopping_container_shows_what_must_stop_before_it() {
         let mut task = sample::task(vec![container("a", &[]), container("b", &[("a", Condition::Start)])]);
         (task.admitted, task.desired, task.known) = (true, TaskStatus::Stopped, TaskStatus::Running);
-        for it in task.states_mut() {
-            (it.known, it.observed, it.ran) = (ContainerStatus::Running, Some(RunState::Running), true);
+        for container in task.states_mut() {
+            (container.known, container.observed, container.ran) =
+                (ContainerStatus::Running, Some(RunState::Running), true);
         }
         let mut state = state(Policy::default());
         state.tasks.insert("task".into(), Box::new(task));
-        let running = Awaited { known: ContainerStatus::Running, ..awaited("b", Must::End) };
+        let running = Awaited { known: ContainerStatus::Running, ..awaited("b", Requirement::End) };
         assert_eq!(waits_of(&state, "task"), [(Some("a".to_owned()), Blocker::Containers(vec![running], None))]);
         state.tasks.get_mut(&"task".into()).unwrap().containers[0].state.known = ContainerStatus::Stopped;
         assert_eq!(waits_of(&state, "task"), []);
@@ -244,7 +253,7 @@ mod tests {
         state.tasks.insert("task".into(), Box::new(task.clone()));
         assert_eq!(since(&state), Timestamp(9));
         task.containers[0].state.live.operation =
-            Some(PendingOperation { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8), asked: 0 });
+            Some(PendingOperation { id: OpId(7), kind: OperationKind::Pull, since: Timestamp(8), asked_in_step: 0 });
         state.tasks.insert("task".into(), Box::new(task));
         assert_eq!(since(&state), Timestamp(8));
     }
@@ -278,7 +287,7 @@ mod tests {
         assert_eq!(waits_of(&state, "third"), [(Some("a".to_owned()), Blocker::Credentials(id))]);
     }
 
-    /// Readers see what the planner waits for. Neither of these waits was shown before.
+    /// Readers see the same waits as planning. Neither of these two was shown at first.
     #[test]
     fn a_pull_that_waits_for_the_disk_or_for_a_removal_says_so() {
         use crate::core::policy::ImagePolicy;

@@ -7,7 +7,7 @@ use super::create::{CreateContext, LABEL_CLUSTER, LABEL_TASK, body};
 use super::error::DockerError;
 use super::{Docker, log, observe};
 use crate::model::{
-    ContainerKind, ContainerSpec, CreateRequest, Failure, Observation, OpError, OwnerMark, Protocol, Span, Values,
+    ContainerKind, ContainerSpec, CreateRequest, Failure, Observation, OpError, OwnerMark, Protocol, SecretValues, Span,
 };
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
@@ -44,7 +44,7 @@ impl Docker {
     /// # Errors
     /// Fails if the settings are invalid, if the pause image, a host port or the API version that the container needs is not
     /// available, or if the engine does not create the container. [`OpError::Unknown`]: the container may have been created.
-    pub async fn create(&self, request: &CreateRequest, values: &Values) -> Result<Observation, OpError> {
+    pub async fn create(&self, request: &CreateRequest, values: &SecretValues) -> Result<Observation, OpError> {
         if request.spec.kind == ContainerKind::Pause {
             self.ensure_pause_image().await?;
         }

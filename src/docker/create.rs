@@ -8,7 +8,7 @@ use super::error::config_error;
 use super::merge::overlay;
 use super::{accelerator, health_check, log, log_endpoint, namespaces, outline, ticket};
 use crate::model::task::{Mount, PortRange};
-use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, OwnerMark, Protocol, Values};
+use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, OwnerMark, Protocol, SecretValues};
 use bollard::models::{ContainerConfig, ContainerCreateBody, HealthConfig, HostConfig, PortBinding};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -59,7 +59,7 @@ pub(super) struct CreateContext<'a> {
 /// Builds the body of the create call.
 pub(super) fn body(
     request: &CreateRequest,
-    values: &Values,
+    values: &SecretValues,
     context: &CreateContext<'_>,
 ) -> Result<ContainerCreateBody, Failure> {
     let settings = &request.spec.engine_settings;
@@ -163,7 +163,11 @@ fn port_key(port: u16, protocol: Protocol) -> String {
     format!("{port}/{}", protocol.as_str())
 }
 
-fn config(request: &CreateRequest, values: &Values, context: &CreateContext<'_>) -> Result<ContainerConfig, Failure> {
+fn config(
+    request: &CreateRequest,
+    values: &SecretValues,
+    context: &CreateContext<'_>,
+) -> Result<ContainerConfig, Failure> {
     let spec = &request.spec;
     let single = spec.ports.iter().map(|mapping| port_key(mapping.container_port, mapping.protocol));
     let each =
@@ -184,7 +188,11 @@ fn config(request: &CreateRequest, values: &Values, context: &CreateContext<'_>)
 
 /// The environment as `K=V`, sorted by name. Secrets take precedence over the task definition's plain variables, and these over
 /// environment files.
-fn environment(request: &CreateRequest, values: &Values, context: &CreateContext<'_>) -> Result<Vec<String>, Failure> {
+fn environment(
+    request: &CreateRequest,
+    values: &SecretValues,
+    context: &CreateContext<'_>,
+) -> Result<Vec<String>, Failure> {
     let spec = &request.spec;
     let mut env: BTreeMap<&str, String> = spec.environment.0.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
     env.extend(log::router_variables(request)?);
@@ -232,7 +240,8 @@ fn set_labels(config: &mut Map<String, Value>, request: &CreateRequest, context:
         labels.insert(key.to_owned(), Value::from(value));
     }
     // Removed even if this agent has no mark: a payload must not name an owner.
-    let owner = context.owner.map(|mark| [(outline::OWNER, mark.id.as_str()), (outline::PLACE, mark.place.as_str())]);
+    let owner =
+        context.owner.map(|mark| [(outline::OWNER, mark.id.as_str()), (outline::PLACE, mark.data_directory.as_str())]);
     for key in [outline::OWNER, outline::PLACE] {
         labels.remove(key);
     }
@@ -295,11 +304,11 @@ mod tests {
     }
 
     /// The values that the recorded task gets from SSM, Secrets Manager and S3.
-    fn values() -> Values {
+    fn values() -> SecretValues {
         let secrets = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect::<BTreeMap<_, _>>()
         };
-        Values {
+        SecretValues {
             environment: secrets(&[("FROM_ASM", "asm-value"), ("FROM_SSM", "ssm-value")]),
             log_options: secrets(&[]),
             environment_files: vec![secrets(&[("FROM_FILE", "file-value"), ("SHARED", "file")])],
@@ -341,7 +350,7 @@ mod tests {
     fn no_region_is_injected_if_the_task_or_image_sets_one() {
         let mut request = web();
         let with = |request: &CreateRequest, image: &[String]| {
-            let body = body(request, &Values::default(), &context(&[], image)).unwrap();
+            let body = body(request, &SecretValues::default(), &context(&[], image)).unwrap();
             body.env.unwrap().iter().any(|line| line == "AWS_REGION=us-west-2")
         };
         assert!(with(&request, &[]));
@@ -357,7 +366,7 @@ mod tests {
         };
         let mut request = web();
         request.spec.environment.0 = BTreeMap::from([("A".into(), "plain".into()), ("B".into(), "plain".into())]);
-        let values = Values {
+        let values = SecretValues {
             environment: secrets(&[("A", "secret"), ("EMPTY", "")]),
             log_options: secrets(&[("tag", "t0ken")]),
             environment_files: vec![
@@ -442,7 +451,7 @@ mod tests {
         for (make_invalid, text) in table {
             let mut request = web();
             make_invalid(&mut request);
-            let failure = body(&request, &Values::default(), &context(&[1, 2], &[])).unwrap_err().to_string();
+            let failure = body(&request, &SecretValues::default(), &context(&[1, 2], &[])).unwrap_err().to_string();
             assert!(failure.starts_with(text), "{failure}");
         }
     }
@@ -455,7 +464,7 @@ mod tests {
         request.spec.port_ranges = vec![range(7000, 7002, Protocol::Udp), range(7000, 7000, Protocol::Tcp)];
         request.volumes_from = vec![("ecs-a".into(), false), ("ecs-b".into(), true)];
         let context = CreateContext { range_starts: &[40_000, 50_000], ..context(&[28480], &[]) };
-        let created = serde_json::to_value(body(&request, &Values::default(), &context).unwrap()).unwrap();
+        let created = serde_json::to_value(body(&request, &SecretValues::default(), &context).unwrap()).unwrap();
         let bound = |port: u16| json!([{"HostPort": port.to_string()}]);
         let wanted = json!({
             "80/tcp": bound(28480), "7000/udp": bound(40_000), "7001/udp": bound(40_001), "7002/udp": bound(40_002),
@@ -473,7 +482,7 @@ mod tests {
         request.spec.engine_settings.config =
             r#"{"Labels": {"ecs-agent.owner": "forged", "ecs-agent.data-dir": "forged", "my": "label"}}"#.to_owned();
         request.spec.health_check = false;
-        let mark = OwnerMark { id: "us".into(), place: "8:1 /data".to_owned() };
+        let mark = OwnerMark { id: "us".into(), data_directory: "8:1 /data".to_owned() };
         for owner in [Some(&mark), None] {
             let context = CreateContext { owner, ..context(&[8080], &[]) };
             let created = serde_json::to_value(body(&request, &values(), &context).unwrap()).unwrap();
@@ -497,14 +506,14 @@ mod tests {
         let labels = [("mine", "1"), (LABEL_TASK, "forged")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         let labels = BTreeMap::from(labels);
         let context = CreateContext { pause_labels: &labels, ..context(&[], &[]) };
-        let created = serde_json::to_value(body(&request, &Values::default(), &context).unwrap()).unwrap();
+        let created = serde_json::to_value(body(&request, &SecretValues::default(), &context).unwrap()).unwrap();
         assert_eq!((&created["Env"], &created["StopSignal"]), (&json!([]), &json!("SIGKILL")));
         assert_eq!((&created["Labels"]["mine"], &created["Labels"][LABEL_TASK]), (&json!("1"), &json!("task")));
         assert_eq!(created["HostConfig"]["NetworkMode"], "none");
         assert_eq!(created["HostConfig"]["IpcMode"], "shareable");
         let mut other = web();
         other.spec.health_check = false;
-        let created = serde_json::to_value(body(&other, &Values::default(), &context).unwrap()).unwrap();
+        let created = serde_json::to_value(body(&other, &SecretValues::default(), &context).unwrap()).unwrap();
         assert!(created["Labels"].get("mine").is_none() && created.get("StopSignal").is_none());
     }
 
@@ -514,7 +523,7 @@ mod tests {
         request.spec.engine_settings.config = r#"{"healthcheck": {"test": ["CMD"]}}"#.into();
         let refused = |request: &CreateRequest, image: Option<&HealthConfig>| {
             let context = CreateContext { image_health_check: image, ..context(&[1, 2], &[]) };
-            body(request, &Values::default(), &context).unwrap_err().to_string()
+            body(request, &SecretValues::default(), &context).unwrap_err().to_string()
         };
         let wanted = "DockerClientConfigError: the health check has no command after CMD";
         assert_eq!(refused(&request, None), wanted);

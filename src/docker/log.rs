@@ -4,7 +4,7 @@
 //! whose log goes to a router has only the driver options made here, since the payload's options are meant for the router.
 
 use crate::model::resource::LogRouting;
-use crate::model::{CreateRequest, Failure, Values};
+use crate::model::{CreateRequest, Failure, SecretValues};
 use serde_json::{Map, Value, json};
 
 /// The port on which every log router listens.
@@ -65,7 +65,7 @@ pub(super) fn router_variables(request: &CreateRequest) -> Result<Vec<(&'static 
 }
 
 /// Adds the log options that are secrets, if a driver is set. Empty values are left out.
-pub(super) fn add_secret_options(host: &mut Map<String, Value>, values: &Values) {
+pub(super) fn add_secret_options(host: &mut Map<String, Value>, values: &SecretValues) {
     let Some(log) = host.get_mut("LogConfig").and_then(Value::as_object_mut) else { return };
     if values.log_options.is_empty() || log.get("Type").and_then(Value::as_str).unwrap_or_default().is_empty() {
         return;
@@ -145,12 +145,12 @@ mod tests {
 
     #[test]
     fn secret_options_need_a_driver() {
-        let values = Values {
+        let values = SecretValues {
             log_options: BTreeMap::from([
                 ("splunk-token".to_owned(), Secret::from("t0ken")),
                 ("tag".to_owned(), Secret::from("")),
             ]),
-            ..Values::default()
+            ..SecretValues::default()
         };
         let revealed = |log: Value| {
             let mut host = Map::from_iter([("LogConfig".to_owned(), log)]);

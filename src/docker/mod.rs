@@ -218,7 +218,7 @@ impl Docker {
     /// this agent keeps its data; empty if it keeps none.
     #[must_use]
     pub fn with_owner(mut self, owners: Owners, place: &str) -> Self {
-        self.owner = Some(OwnerMark { id: owners.own.clone(), place: place.to_owned() });
+        self.owner = Some(OwnerMark { id: owners.own.clone(), data_directory: place.to_owned() });
         self.owners = owners;
         self
     }
@@ -263,7 +263,7 @@ pub(crate) fn create_body(
         ipv6_only: false,
         log_driver: log::Driver { is_async: true, server: "20.10.24" },
     };
-    create::body(request, &crate::model::Values::default(), &context)
+    create::body(request, &crate::model::SecretValues::default(), &context)
 }
 
 #[cfg(test)]
@@ -393,7 +393,7 @@ mod tests {
             let docker = Docker::connect(docker_settings).await.unwrap();
             let spec = crate::model::ContainerSpec { image: "app:1".into(), ..Default::default() };
             let request = crate::model::CreateRequest { spec, runtime_name: "c".into(), ..Default::default() };
-            docker.create(&request, &crate::model::Values::default()).await
+            docker.create(&request, &crate::model::SecretValues::default()).await
         };
         let (lines, created) = tokio::join!(engine, create);
         let Err(crate::model::OpError::Failed(failure)) = created else { panic!("{created:?}") };

@@ -95,7 +95,7 @@ pub(super) fn owner(labels: &Value) -> Option<OwnerId> {
 /// The agent that created a container and the place of that agent's data; `None` = the container has no owner label.
 pub(super) fn owner_mark(labels: &Value) -> Option<OwnerMark> {
     let place = labels.get(outline::PLACE).and_then(Value::as_str).unwrap_or_default();
-    Some(OwnerMark { id: owner(labels)?, place: place.to_owned() })
+    Some(OwnerMark { id: owner(labels)?, data_directory: place.to_owned() })
 }
 
 /// An entry of the container list, for a task of this cluster.
@@ -444,7 +444,7 @@ mod tests {
 
     #[test]
     fn the_owner_is_read_from_the_label() {
-        let mark = |labels: Value| owner_mark(&labels).map(|mark| (mark.id.0, mark.place));
+        let mark = |labels: Value| owner_mark(&labels).map(|mark| (mark.id.0, mark.data_directory));
         let id = "0123456789abcdef".repeat(2);
         let table = [
             (json!({"ecs-agent.owner": id, "ecs-agent.data-dir": "8:1 /d"}), Some((id.as_str(), "8:1 /d"))),

@@ -166,7 +166,7 @@ impl<'a> Layers<'a> {
             shown.phase = PullPhase::Fetching;
             (shown.layers, shown.layers_done) = (count(None), count(Some(Stage::Done)));
             (shown.bytes, shown.bytes_total) = (sum(|layer| layer.current), sum(|layer| layer.total));
-            shown.moved = Some((self.job.now)());
+            shown.last_progress = Some((self.job.now)());
         });
     }
 }
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!((shown.borrow().next_try, shown.borrow().limit_ends), (Some(NOW), Some(NOW + Span::secs(1))));
         attempt_begins(&job, 5);
         let text = Layers::new(&job, start).note(&line("a", "Downloading", None), start + EVERY).unwrap();
-        assert_eq!(shown.borrow().moved, Some(NOW));
+        assert_eq!(shown.borrow().last_progress, Some(NOW));
         assert!(text.starts_with("fetching for 2 s"), "{text}");
     }
 

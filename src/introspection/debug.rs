@@ -156,7 +156,7 @@ impl Pull {
             bytes: progress.bytes,
             bytes_total: progress.bytes_total,
             percent: progress.percent(),
-            quiet_seconds: progress.moved.map(|at| age(at, now)),
+            quiet_seconds: progress.last_progress.map(|at| age(at, now)),
             next_try_in_seconds: progress.next_try.map(|at| ahead(at, now)),
             limit_ends_in_seconds: progress.limit_ends.map(|at| ahead(at, now)),
             last_failure: progress.failure,
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::model::task::Condition;
     use crate::model::view::TaskView;
-    use crate::model::waiting::{Awaited, Must, PullPhase};
+    use crate::model::waiting::{Awaited, PullPhase, Requirement};
     use crate::model::{ContainerStatus, Health, TaskStatus};
     use serde_json::json;
 
@@ -187,7 +187,7 @@ mod tests {
         let wait = |name: &str, blocker| Waiting { container: Some(name.into()), blocker, since };
         let app = Awaited {
             container: "app".into(),
-            must: Must::Be(Condition::Healthy),
+            requirement: Requirement::Condition(Condition::Healthy),
             known: ContainerStatus::Running,
             health: Health::Unhealthy,
             health_output: "nope".to_owned(),

@@ -1,8 +1,9 @@
-//! Addresses without the user and the password that they may contain (`https://user:password@host`), for logs and error texts.
+//! Addresses for logs and error texts, without the user and the password that they may contain (`https://user:password@host`),
+//! and the normal form of an address.
 //!
-//! Owns only the redaction. [`redacted`] takes a text that is one address, as an operator writes it; [`without_passwords`] takes
+//! Owns the redaction. [`redacted`] takes a text that is one address, as an operator writes it; [`without_passwords`] takes
 //! a text that may contain addresses, such as the error of an HTTP client. Invariant: no part of the user and the password is
-//! ever shown. If the beginning of the host is unclear, more is hidden rather than less.
+//! ever shown. If it is unclear where the host begins, more is hidden rather than less.
 
 use std::borrow::Cow;
 use url::Url;
@@ -43,7 +44,8 @@ pub fn without_passwords(text: &str) -> Cow<'_, str> {
         if hidden > 0 {
             result.push_str(HIDDEN);
         }
-        // The word has no other user, because its last `@` counted. Searching it again would take time quadratic in its length.
+        // Everything up to the last `@` of the address is hidden, so the rest holds no other user. Searching it again would take
+        // time quadratic in its length.
         result.push_str(&address[hidden..end]);
         rest = &address[end..];
     }
@@ -54,7 +56,7 @@ pub fn without_passwords(text: &str) -> Cow<'_, str> {
     Cow::Owned(result)
 }
 
-/// The place where an address goes on after `://`.
+/// The place right after the `://` of an address.
 struct Start {
     /// Offset in bytes from the beginning of the text.
     at: usize,
@@ -62,7 +64,7 @@ struct Start {
     is_percent_encoded: bool,
 }
 
-/// The first `://` of the text, plain, escaped or percent-encoded.
+/// Finds the first `://` of the text, plain, escaped or percent-encoded; `None` if there is none.
 fn next_address(text: &str) -> Option<Start> {
     text.match_indices([':', '\\', '%']).find_map(|(at, _)| {
         let colon = &text[at..];
@@ -73,7 +75,7 @@ fn next_address(text: &str) -> Option<Start> {
     })
 }
 
-/// The text after a slash, escaped or not. Each level of JSON adds backslashes.
+/// The text after a slash, escaped or not; `None` if it does not begin with one. Each level of JSON adds backslashes.
 fn slash(text: &str) -> Option<&str> {
     let plain = text.trim_start_matches('\\');
     let is_escaped = plain.len() < text.len();
@@ -81,17 +83,18 @@ fn slash(text: &str) -> Option<&str> {
     plain.strip_prefix('/').or_else(after_unicode).or_else(|| percent_encoded(text, "2f"))
 }
 
-/// The text after a backslash and `escape`.
+/// The text after a backslash and `escape`; `None` if it does not begin with them.
 fn escaped<'a>(text: &'a str, escape: &str) -> Option<&'a str> {
     without_prefix(text.strip_prefix('\\')?, escape)
 }
 
-/// The text after the character with this hexadecimal code, percent-encoded once (`%2F`) or several times (`%252F`).
+/// The text after the character with this hexadecimal code, percent-encoded once (`%2F`) or several times (`%252F`); `None` if
+/// it does not begin with that character.
 fn percent_encoded<'a>(text: &'a str, code: &str) -> Option<&'a str> {
     without_prefix(text.strip_prefix('%')?.trim_start_matches("25"), code)
 }
 
-/// The text after `prefix`, in any case of its letters.
+/// The text after `prefix`, whose letters match in any case; `None` if it does not begin with `prefix`.
 fn without_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let (start, rest) = text.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
@@ -149,7 +152,7 @@ mod tests {
         }
     }
 
-    /// If such a text were read again for each address in it, that would take hours.
+    /// The search is linear. If it read such a text again for each address in it, it would take hours.
     #[test]
     fn a_text_of_any_shape_is_read_once() {
         let units =

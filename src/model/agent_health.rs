@@ -3,7 +3,7 @@
 /// The subject of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// The start, until the instance is registered.
+    /// The start of the agent, until the instance is registered.
     Start,
     /// The loop that runs the core.
     CoreLoop,
@@ -33,7 +33,7 @@ impl Subject {
 pub struct Check {
     /// What was checked.
     pub subject: Subject,
-    /// The check passed. If it is false, the agent is not healthy because of this check.
+    /// The check passed. One failed check makes the agent unhealthy.
     pub healthy: bool,
     /// What the check found, in a few words.
     pub text: String,

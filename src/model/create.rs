@@ -4,7 +4,7 @@ use super::{ContainerSpec, Failure, OpError, Secret, TaskArn, TaskSpec, text};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
-/// A container to create, with all its names.
+/// A request to create one container, with every name that Docker needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateRequest {
     /// The task that the container belongs to.
@@ -19,7 +19,7 @@ pub struct CreateRequest {
     pub spec: ContainerSpec,
     /// Docker links: the name of the target in Docker, and the alias for it.
     pub links: Vec<(String, String)>,
-    /// The containers whose volumes it mounts: their names in Docker, and whether the mounts are read-only.
+    /// The containers whose volumes this one mounts: their names in Docker, and whether the mounts are read-only.
     pub volumes_from: Vec<(String, bool)>,
     /// The name in Docker of the task's pause container; `None` if the task has none.
     pub pause: Option<String>,
@@ -29,7 +29,7 @@ pub struct CreateRequest {
     pub router_address: Option<String>,
     /// Path on the host of the container's Kerberos ticket; `None` if it has no credential spec.
     pub ticket: Option<String>,
-    /// Names of the task's resources that the container needs. They exist.
+    /// Names of the task's resources that the container needs. All of them exist already.
     pub resources: Vec<String>,
     /// The outline of the task for the container's label, from which the task is rebuilt if the agent's state is lost.
     pub outline: TaskSpec,
@@ -38,7 +38,7 @@ pub struct CreateRequest {
 /// Secret values that a container is created with. No state holds them: they are looked up right before the create and dropped
 /// after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Values {
+pub struct SecretValues {
     /// Environment variables that are secrets, by name.
     pub environment: BTreeMap<String, Secret>,
     /// Options of the log driver that are secrets, by name.
@@ -47,11 +47,12 @@ pub struct Values {
     pub environment_files: Vec<BTreeMap<String, Secret>>,
 }
 
-impl Values {
-    /// The shortest value that is redacted, in bytes. A shorter text may be part of any word, and is hardly a secret.
+impl SecretValues {
+    /// The length of the shortest value that is redacted, in bytes. A shorter text may be part of any word, and is hardly a
+    /// secret.
     const MIN_REDACTED: usize = 4;
 
-    /// The error without these values: Docker may quote what it was given.
+    /// The error with these values redacted, since Docker may quote them.
     pub fn hide(&self, error: OpError) -> OpError {
         let clean = |failure: Failure| {
             let message = self.hide_in(&failure.message);
@@ -63,20 +64,22 @@ impl Values {
         }
     }
 
-    /// The text without these values. It is cleaned, so a value in it may be cleaned too, and may be cut off at the end.
+    /// The text with these values redacted. The text was cleaned before ([`text::cleaned`]), so it contains a value in its
+    /// cleaned form, and the cut at its end may have left only the beginning of a value.
     fn hide_in(&self, text: &str) -> String {
         let files = self.environment_files.iter().flat_map(BTreeMap::values);
         let values = self.environment.values().chain(self.log_options.values()).chain(files);
-        let forms = values.map(|value| Zeroizing::new(text::cut(value.expose(), usize::MAX)));
-        let long: Vec<_> = forms.filter(|value| value.len() >= Self::MIN_REDACTED).collect();
-        let hidden = long.iter().fold(text.to_owned(), |text, value| text.replace(value.as_str(), REDACTED));
-        let Some(start) = hidden.strip_suffix(text::CUT) else { return hidden };
-        let ends = |value: &str| {
-            let lengths = (Self::MIN_REDACTED..=value.len().min(start.len())).rev();
-            lengths.filter(|length| value.is_char_boundary(*length)).find(|length| start.ends_with(&value[..*length]))
+        let cleaned = values.map(|value| Zeroizing::new(text::cut(value.expose(), usize::MAX)));
+        let redacted: Vec<_> = cleaned.filter(|value| value.len() >= Self::MIN_REDACTED).collect();
+        let hidden = redacted.iter().fold(text.to_owned(), |text, value| text.replace(value.as_str(), REDACTED));
+        let Some(before_cut) = hidden.strip_suffix(text::CUT) else { return hidden };
+        let length_at_end = |value: &str| {
+            let lengths = (Self::MIN_REDACTED..=value.len().min(before_cut.len())).rev();
+            let mut lengths = lengths.filter(|length| value.is_char_boundary(*length));
+            lengths.find(|length| before_cut.ends_with(&value[..*length]))
         };
-        match long.iter().filter_map(|value| ends(value)).max() {
-            Some(length) => format!("{}{REDACTED}{}", &start[..start.len() - length], text::CUT),
+        match redacted.iter().filter_map(|value| length_at_end(value)).max() {
+            Some(length) => format!("{}{REDACTED}{}", &before_cut[..before_cut.len() - length], text::CUT),
             None => hidden,
         }
     }
@@ -92,7 +95,7 @@ mod tests {
     #[test]
     fn an_error_quotes_no_value() {
         let secrets = |value: &str| BTreeMap::from([("name".to_owned(), Secret::from(value))]);
-        let values = Values {
+        let values = SecretValues {
             environment: secrets("hunter2"),
             log_options: secrets("t0ken"),
             environment_files: vec![secrets("yes"), secrets("file")],
@@ -107,7 +110,7 @@ mod tests {
     fn a_value_is_hidden_in_every_form_that_an_error_can_have() {
         let message_of = |value: &str, answer: String| {
             let environment = BTreeMap::from([("name".to_owned(), Secret::from(value))]);
-            let values = Values { environment, ..Values::default() };
+            let values = SecretValues { environment, ..SecretValues::default() };
             let OpError::Failed(failure) = values.hide(OpError::Failed(Failure::permanent("x", answer))) else {
                 panic!()
             };

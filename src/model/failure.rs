@@ -1,8 +1,7 @@
 //! Failures of operations, with the names and texts that customers and ECS know.
 //!
-//! `reasons.md` beside this file lists the reasons of the catalogue that the agent gives, with the tests that prove them.
-//!
-//! The names and texts are a catalogue (spec `task-engine.md` §15). Log messages are made elsewhere.
+//! The names and texts come from the Go agent's catalogue of reasons (spec `task-engine.md` §15). `reasons.md` beside this file
+//! lists the reasons that this agent gives, with the tests that prove them. Log messages are made elsewhere.
 
 use super::text::{MAX_TEXT, cleaned};
 use serde::{Deserialize, Serialize};
@@ -15,14 +14,14 @@ pub struct Failure {
     pub name: String,
     /// The text after the name, which ECS shows to the customer. It holds no secrets; the constructors clean and bound it.
     pub message: String,
-    /// How the planner reacts.
+    /// The kind, which decides how the core reacts.
     pub kind: FailureKind,
 }
 
-/// The kinds of failures that the planner treats differently.
+/// The kinds of failures that the core treats differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// The operation was refused or did not work, and a repetition is not worth it.
+    /// The operation was refused or failed, and a repetition would not help.
     Permanent,
     /// A later repetition may succeed (throttled, unreachable, 5xx).
     Retryable,
@@ -37,8 +36,8 @@ pub enum FailureKind {
 pub enum OpError {
     /// The operation was not done.
     Failed(Failure),
-    /// There was no answer: the operation may have been done, or may still be done. The failure counts if it turns out that it
-    /// was not.
+    /// There was no answer: the operation may have been done, or may still be done. The failure applies if it turns out that the
+    /// operation was not done.
     Unknown(Failure),
 }
 
@@ -58,12 +57,12 @@ impl From<Failure> for OpError {
 }
 
 impl Failure {
-    /// A failure after which a repetition is not worth it.
+    /// A failure after which a repetition would not help.
     pub fn permanent(name: &str, message: impl Into<String>) -> Self {
         Self { name: name.to_owned(), message: cleaned(&message.into()), kind: FailureKind::Permanent }
     }
 
-    /// A failure that ends the task. The message, without a name, is the reason of the task.
+    /// A failure that ends the task. The message becomes the task's reason, without a name before it.
     pub fn ends_task(message: impl Into<String>) -> Self {
         Self { name: String::new(), message: cleaned(&message.into()), kind: FailureKind::EndsTask }
     }
@@ -86,8 +85,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An error and its causes in one clean and bounded line, for a log or the reason of an exit: the outermost alone often says no
-/// more than "error sending request".
+/// An error and its causes in one clean and bounded line, for a log or the reason of an exit. The outermost error alone often
+/// says no more than "error sending request".
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = cleaned(&error.to_string());
     let mut cause = error.source();

@@ -1,6 +1,7 @@
 //! Identifiers, each a type of its own, so that a task ARN cannot be passed in place of a container name.
 //!
-//! Their text is shared, not copied: a step of the core clones the ARN of its task and the names of its containers many times.
+//! A clone shares the text instead of copying it, since a step of the core clones the ARN of its task and the names of its
+//! containers many times.
 
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -49,8 +50,8 @@ macro_rules! text_id {
     };
 }
 
-/// The order of the texts, byte by byte, found eight bytes at a time. The static binary's `memcmp` takes one byte at a time, and ARNs of one
-/// cluster begin with the same hundred bytes.
+/// Compares two texts by their bytes, eight bytes at a time. The static binary's `memcmp` takes one byte at a time, and the ARNs
+/// of one cluster share their first hundred bytes or so.
 fn by_bytes(left: &[u8], right: &[u8]) -> Ordering {
     let (left_words, _) = left.as_chunks::<8>();
     let (right_words, _) = right.as_chunks::<8>();
@@ -89,12 +90,12 @@ text_id!(
     ContainerName
 );
 text_id!(
-    /// Docker's id of a container: opaque (64 hexadecimal digits), and known only after the create.
+    /// Docker's id of a container: 64 hexadecimal digits, known only after the create.
     RuntimeId
 );
 text_id!(
-    /// The id of one set of IAM role credentials. The credentials themselves never enter the model, but a program that knows the
-    /// id may ask for them.
+    /// The id of one set of IAM role credentials. The credentials themselves never enter the model. The id is shown shortened,
+    /// because a program that knows it may request the credentials.
     CredentialsId
 );
 text_id!(
@@ -127,7 +128,8 @@ impl TaskArn {
 
 /// The id of one operation; its outcome carries the same id.
 ///
-/// The core counts the ids up and never reuses one in the same process, so a late outcome of an older operation is recognised.
+/// The core numbers its operations in ascending order and never reuses an id in the same process. So the late outcome of an
+/// abandoned operation is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct OpId(pub u64);
@@ -138,7 +140,8 @@ impl fmt::Display for OpId {
     }
 }
 
-/// FNV-1a, 64 bit. Not for security: it spreads names and jitter, and must give the same result in every build.
+/// A 64-bit FNV-1a hash for the suffixes of names and for jitter. Not for security. It must give the same result in every build,
+/// because names that it made are found again.
 pub fn stable_hash(parts: &[&str]) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for part in parts {
@@ -147,7 +150,7 @@ pub fn stable_hash(parts: &[&str]) -> u64 {
             hash = hash.wrapping_mul(0x0000_0100_0000_01b3);
         }
     }
-    // FNV's low bits are weak for short inputs; one finalising mix (splitmix64) makes all bits usable.
+    // FNV's low bits are weak for short inputs. The final mix of splitmix64 makes all bits usable.
     hash ^= hash >> 30;
     hash = hash.wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash ^= hash >> 27;
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_credentials_is_cut_wherever_it_is_shown() {
+    fn the_id_of_credentials_is_shortened_wherever_it_is_shown() {
         let id = CredentialsId::from("66666666-7777-8888-9999-000000000000");
         assert_eq!(
             (format!("{id}").as_str(), format!("{id:?}").as_str()),

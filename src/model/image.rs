@@ -1,4 +1,4 @@
-//! Images on this host, as the clean-up sees them, and the comparison of image names.
+//! The images on this host, for the image clean-up, and the comparison of image names.
 
 use super::{OwnerId, RuntimeId, Span};
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,9 @@ pub struct ImageListing {
     pub images: Vec<ListedImage>,
     /// All containers in any state, whoever created them.
     pub containers: Vec<ListedContainer>,
-    /// How full the file system of Docker's data is, in percent; `None` if that was not asked for or cannot be determined.
+    /// How full the file system of Docker's data is, in percent; `None` if it was not requested or cannot be determined.
     pub disk_percent: Option<u8>,
-    /// Identities of other agents that run with this Docker; `None` if that was not asked for or cannot be determined.
+    /// Identities of other agents that run with this Docker; `None` if they were not requested or cannot be determined.
     #[serde(default)]
     pub running_owners: Option<BTreeSet<OwnerId>>,
 }
@@ -23,9 +23,9 @@ pub struct ImageListing {
 pub struct ListedImage {
     /// Id of the image (`sha256:…`).
     pub id: String,
-    /// Its names with a tag, as Docker prints them; empty after its tag has moved to another image.
+    /// The image's names with a tag, as Docker prints them; empty after its last tag has moved to another image.
     pub names: Vec<String>,
-    /// Its names with a digest.
+    /// The image's names with a digest.
     pub digests: Vec<String>,
     /// Size in bytes.
     pub size: u64,
@@ -45,22 +45,22 @@ pub struct ListedContainer {
     pub owner: Option<OwnerId>,
     /// Id of the container's image.
     pub image_id: String,
-    /// Time since the container ended; [`Span::MAX`] if it never ran. `None` if it runs, or if that was not asked for.
+    /// Time since the container ended; [`Span::MAX`] if it never ran. `None` if it runs, or if the time was not requested.
     pub ended: Option<Span>,
 }
 
-/// An operation of the clean-up of images.
+/// An operation of the image clean-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageWork {
     /// List images and containers.
     List {
-        /// The listing includes when containers ended.
+        /// The listing includes the times at which containers ended.
         ends: bool,
         /// The listing includes how full the disk is.
         disk: bool,
     },
-    /// Remove these names of an image, and the image with its last name; without names, the image by its id. A missing image is
-    /// success. The removal is not forced: an image that a container uses stays.
+    /// Remove these names of an image. Docker removes the image with its last name. If `names` is empty, remove the image by its
+    /// id. A missing image is success. The removal is not forced: an image that a container uses stays.
     RemoveImage {
         /// Id of the image.
         id: String,
@@ -71,7 +71,8 @@ pub enum ImageWork {
     RemoveContainer(RuntimeId),
 }
 
-/// The full name, with all that Docker fills in: `docker.io/library/busybox:latest` for `busybox`. A digest replaces the tag.
+/// The full name of an image, with the parts that Docker would add: `docker.io/library/busybox:latest` for `busybox`. A digest
+/// replaces the tag.
 pub fn full_name(image: &str) -> String {
     let (rest, digest) = image.split_once('@').map_or((image, None), |(rest, digest)| (rest, Some(digest)));
     let (name, tag) = match rest.rsplit_once(':') {

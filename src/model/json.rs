@@ -1,9 +1,9 @@
 //! Decodes JSON as the Go agent does: members of a structure match in any case, `null` means "not set", unknown members are
 //! ignored, and a structure must be an object. [`Raw`] and [`parse`] read the text.
 //!
-//! `null` becomes the zero value of its type: an empty text, list or object, 0, or false. Pure, and without knowledge of any
-//! member name. The invariant: an error names a place and kinds of values, never a value, since messages of ECS and settings for
-//! Docker hold secrets.
+//! `null` becomes the zero value of its type: an empty text, list or object, 0, or false. Pure; it knows no member names.
+//! Invariant: an error names a place and kinds of values, never a value, since messages of ECS and settings for Docker hold
+//! secrets.
 
 mod text;
 
@@ -63,10 +63,11 @@ pub struct DecodeError {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Problem {
-    /// A kind of value in place of the expected one.
+    /// A value of one kind where another one was expected: the found kind, and the expected kind in words.
     Kind(&'static str, String),
-    /// A text that is none of these known ones.
+    /// A text other than these known ones.
     Variant(&'static [&'static str]),
+    /// Any other error, as a text without a value.
     Other(String),
 }
 
@@ -294,7 +295,7 @@ mod tests {
         Inner { some_text: text.to_owned() }
     }
 
-    /// A member in the proper case comes first.
+    /// A member in the proper case takes precedence.
     #[test]
     fn members_match_in_any_case_and_null_counts_as_absent() {
         let value = json!({

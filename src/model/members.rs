@@ -1,9 +1,9 @@
 //! JSON objects from people or programs, read as Go decodes them into a structure: member names match in any case, the last of
-//! two equal names counts, `null` counts as absent, and a text may contain the escape of half a character.
+//! two equal names counts, `null` counts as absent, and a text may contain the escape of a lone surrogate.
 //!
-//! Owns the members of one object, with their values undecoded. It copies names and, on request, a text, so a document with a
-//! password leaves no second copy behind. [`super::json`] is for documents without secrets, which may be decoded as a whole.
-//! Invariant: no error of this module holds a part of the document.
+//! Owns the members of one object, with their values undecoded. It copies only names and, on request, a text. So a document with
+//! a password leaves no second copy of it in memory. [`super::json`] is for documents without secrets, which may be decoded as a
+//! whole. Invariant: no error of this module holds a part of the document.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -33,7 +33,7 @@ impl<'a> Members<'a> {
         serde_json::from_str::<Option<Self>>(text).map(Option::unwrap_or_default).map_err(|_| WrongKind)
     }
 
-    /// The same for a text that may go on after the object, as Go's stream decoder reads it.
+    /// The same as [`Members::parse`], for a text that may go on after the object, as Go's stream decoder reads it.
     ///
     /// # Errors
     /// The text does not begin with an object or `null`.
@@ -49,8 +49,8 @@ impl<'a> Members<'a> {
 
     /// The value of the member with this name in any case; `None`: there is no such member, or it is `null`.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
-        let is_meant = |member: &(&str, &RawValue)| member.0.eq_ignore_ascii_case(name) && !is_null(member.1);
-        self.iter().rev().find(is_meant).map(|(_, raw)| raw)
+        let matches = |member: &(&str, &RawValue)| member.0.eq_ignore_ascii_case(name) && !is_null(member.1);
+        self.iter().rev().find(matches).map(|(_, raw)| raw)
     }
 
     /// The value of the member with exactly this name, which may be `null`; `None`: there is no such member. For objects whose
@@ -102,7 +102,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// A text, read as bytes, because half of a character (`"\ud83d"`) would otherwise be an error. It becomes U+FFFD, as in Go.
+/// A text, read as bytes, because a lone surrogate (`"\ud83d"`) would otherwise be an error. It becomes U+FFFD, as in Go.
 struct Text(String);
 
 impl<'de> Deserialize<'de> for Text {
@@ -119,7 +119,7 @@ impl<'de> Deserialize<'de> for Text {
                 let mut text = String::with_capacity(bytes.len());
                 for chunk in bytes.utf8_chunks() {
                     text.push_str(chunk.valid());
-                    // Half of a character arrives as three bytes, each of them an invalid chunk; the first is 0xED.
+                    // A lone surrogate arrives as three bytes, each of them an invalid chunk; the first is 0xED.
                     if chunk.invalid().first() == Some(&0xED) {
                         text.push(char::REPLACEMENT_CHARACTER);
                     }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_an_error_without_its_text() {
+    fn anything_but_an_object_is_an_error_without_its_text() {
         for text in ["", "hunter2", "\"hunter2\"", "[\"hunter2\"]", "{\"a\": hunter2}", "{\"a\": 1} hunter2", "7"] {
             assert_eq!(Members::parse(text).map(drop), Err(WrongKind), "{text}");
         }

@@ -1,13 +1,13 @@
 //! The types of the domain: what a task is, what was observed, and what is reported.
 //!
-//! Layer 0. Plain data with `serde` derives. It knows no other module, no I/O, no clock and no wire format: ACS, Docker and the
-//! ECS API are translated to and from these types at the edges.
+//! The lowest layer: it imports no other module of the agent. Plain data with `serde` derives, without I/O, a clock or a wire
+//! format: the edges translate between these types and ACS, Docker and the ECS API.
 //!
 //! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`] (what ECS asks for), [`create`] and
 //! [`cgroup`], [`observation`] (what Docker shows), [`owner`] (which agent created a container), [`failure`] (failures as the
 //! customer sees them), [`report`] (messages to ECS), [`view`] (what readers may see), [`waiting`] (why a task or container
 //! waits), [`agent_health`] (the health of the agent itself). [`json`] and [`members`] decode values from outside, [`text`]
-//! bounds and cleans texts from outside, and [`address`] hides passwords in addresses.
+//! bounds and cleans texts from outside, and [`address`] hides passwords in addresses and normalizes them.
 
 pub mod address;
 pub mod agent_health;
@@ -33,7 +33,7 @@ pub mod view;
 pub mod waiting;
 
 pub use cgroup::CgroupDriver;
-pub use create::{CreateRequest, Values};
+pub use create::{CreateRequest, SecretValues};
 pub use failure::{Failure, FailureKind, OpError, with_causes};
 pub use ids::{ContainerName, CredentialsId, OpId, OwnerId, RuntimeId, TaskArn};
 pub use observation::{Health, Observation, RunState};
@@ -47,7 +47,7 @@ pub use status::{ContainerStatus, TaskStatus};
 pub use task::{ContainerKind, ContainerSpec, TaskInfo, TaskSpec};
 pub use time::{Span, Timestamp};
 
-/// For documents that leave out fields with their default value.
+/// True for a default value. Stored documents leave out fields with their default value.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

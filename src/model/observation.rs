@@ -1,4 +1,4 @@
-//! Observations of containers. The type is our own: Docker's event names and JSON stay in `docker::observe`.
+//! Observations of containers. Docker's event names and JSON do not appear here: `docker::observe` translates them.
 
 use super::port::PortBinding;
 use super::{ContainerName, OwnerId, RuntimeId, TaskArn};
@@ -22,11 +22,12 @@ pub struct Observation {
     pub state: RunState,
     /// Exit code; `None` unless the container has run and stopped.
     pub exit_code: Option<i32>,
-    /// Docker's error for the container, or that it ran out of memory, as a failure of the catalogue; `None` if there is none.
+    /// Docker's error for the container, or the failure that it ran out of memory; `None` if there is neither.
     pub error: Option<super::Failure>,
     /// The result of Docker's health check.
     pub health: Health,
-    /// What the last failed health check printed, cleaned and cut; empty if the container is not unhealthy, or nothing was printed.
+    /// What the last failed health check printed, cleaned and cut; empty if the container is not unhealthy, or if the check
+    /// printed nothing.
     #[serde(default)]
     pub health_output: String,
     /// RFC 3339 time of the creation, as Docker prints it; `None` if it is not known.
@@ -42,16 +43,16 @@ pub struct Observation {
     pub address: Option<String>,
     /// Id of the container's image (`sha256:…`).
     pub image_id: String,
-    /// Digest of that image in the registry of its name; `None` if this host does not know it. It is looked up only when the
-    /// container is created.
+    /// Digest of that image in the registry that its name refers to; `None` if this host does not know it. It is looked up only
+    /// when the container is created.
     #[serde(default)]
     pub image_digest: Option<String>,
-    /// The outline of its task ([`TaskSpec::outline`](super::TaskSpec::outline)), from the label of a container that this agent
-    /// created. `None` outside an inventory.
+    /// The outline of the container's task ([`TaskSpec::outline`](super::TaskSpec::outline)), from the label of a container that
+    /// this agent created. `None` outside an inventory.
     pub outline: Option<Box<super::TaskSpec>>,
 }
 
-/// The three states of a container that matter to the planner.
+/// The three states of a container that matter to the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RunState {
     /// The container exists and was never started.
@@ -62,7 +63,7 @@ pub enum RunState {
     Exited,
 }
 
-/// Outcome of the container's health check.
+/// The result of a container's health check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Health {
@@ -71,7 +72,7 @@ pub enum Health {
     Unknown,
     /// The last check passed.
     Healthy,
-    /// The check has failed as often as its `retries` allow.
+    /// The check has failed as many times in a row as its `retries` say.
     Unhealthy,
 }
 

@@ -1,8 +1,8 @@
 //! The agent that a container belongs to: several agents may use one Docker, each in a network namespace of its own.
 //!
-//! Owns the decision whether a container is ours, which the core and the Docker edge both need, and the rule which earlier
-//! identities may be taken over. Invariant: a container that names another agent is ours only if that agent used this data
-//! directory and does not run.
+//! Owns the decision whether a container is ours, which the core and the Docker edge both need, and the rule that says which
+//! earlier identities this agent may take over. Invariant: a container that names another agent is ours only if that agent used
+//! this data directory and does not run.
 
 use super::OwnerId;
 use serde::{Deserialize, Serialize};
@@ -23,8 +23,8 @@ pub struct Owners {
 pub struct OwnerMark {
     /// The identity of that agent.
     pub id: OwnerId,
-    /// The data directory of that agent: the file system, and the path in it. Empty if it kept no data.
-    pub place: String,
+    /// The data directory of that agent: the file system, and the path in it. Empty if the agent kept no data.
+    pub data_directory: String,
 }
 
 impl Owners {
@@ -34,14 +34,22 @@ impl Owners {
         label.is_none_or(|id| *id == self.own || self.earlier.contains(id))
     }
 
-    /// Takes over the identities of a data directory whose contents were lost: those of containers that were created with the
-    /// data directory at `place`, except the identities of agents that run (`live`). Returns the identities that were added.
-    pub fn take_over(&mut self, marks: &[OwnerMark], place: &str, live: &BTreeSet<OwnerId>) -> BTreeSet<OwnerId> {
-        let is_left = |mark: &&OwnerMark| !place.is_empty() && mark.place == place && !live.contains(&mark.id);
-        let left: BTreeSet<OwnerId> =
-            marks.iter().filter(is_left).map(|mark| mark.id.clone()).filter(|id| !self.owns(Some(id))).collect();
-        self.earlier.extend(left.iter().cloned());
-        left
+    /// Takes over the earlier identities of a data directory whose contents were lost. `marks` are the owner labels of all
+    /// containers. An identity is taken over if its agent used this data directory (`own_directory`) and does not run (`live`
+    /// lists the identities of the agents that run). Returns the identities that were added.
+    pub fn take_over(
+        &mut self,
+        marks: &[OwnerMark],
+        own_directory: &str,
+        live: &BTreeSet<OwnerId>,
+    ) -> BTreeSet<OwnerId> {
+        let is_abandoned = |mark: &&OwnerMark| {
+            !own_directory.is_empty() && mark.data_directory == own_directory && !live.contains(&mark.id)
+        };
+        let abandoned: BTreeSet<OwnerId> =
+            marks.iter().filter(is_abandoned).map(|mark| mark.id.clone()).filter(|id| !self.owns(Some(id))).collect();
+        self.earlier.extend(abandoned.iter().cloned());
+        abandoned
     }
 }
 
@@ -49,8 +57,8 @@ impl Owners {
 mod tests {
     use super::*;
 
-    fn mark(id: &str, place: &str) -> OwnerMark {
-        OwnerMark { id: id.into(), place: place.to_owned() }
+    fn mark(id: &str, data_directory: &str) -> OwnerMark {
+        OwnerMark { id: id.into(), data_directory: data_directory.to_owned() }
     }
 
     #[test]

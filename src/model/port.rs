@@ -28,7 +28,7 @@ impl Protocol {
 pub struct PortMapping {
     /// Port inside the container.
     pub container_port: u16,
-    /// Port on the host; 0 = any free one.
+    /// Port on the host; 0: any free one.
     pub host_port: u16,
     /// Transport protocol.
     pub protocol: Protocol,

@@ -28,8 +28,8 @@ impl RegistryCredentials {
             && self.registry_token.is_empty()
     }
 
-    /// The user name, the password or the token ends in a line break. It is used as it is, but it is hardly intended: `echo` and
-    /// editors add line breaks.
+    /// True if the user name, the password or the token ends in a line break. It is used unchanged, but the line break is hardly
+    /// intended: `echo` and editors add one.
     pub fn ends_in_newline(&self) -> bool {
         let secrets = [&self.password, &self.identity_token, &self.registry_token].map(Secret::expose);
         secrets.into_iter().chain([self.username.as_str()]).any(|text| text.ends_with(['\n', '\r']))
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_end_is_seen_behind_each_secret() {
+    fn a_line_break_at_the_end_of_any_secret_is_found() {
         let with = |password: &str, token: &str| RegistryCredentials {
             username: "me".to_owned(),
             password: password.into(),

@@ -46,7 +46,7 @@ pub struct ContainerChange {
     pub range_bindings: Vec<RangeBinding>,
 }
 
-/// The answer to a message of ACS that was handled and is on disk (spec `acs.md` §4).
+/// The acknowledgement of a message from ACS whose changes are on disk (spec `acs.md` §4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
     /// Message id of the acknowledged message.
@@ -55,18 +55,18 @@ pub struct Ack {
     pub cluster: String,
     /// `containerInstanceArn` of the message, echoed.
     pub container_instance: String,
-    /// The credentials that came with a payload: their ids, and their opaque expirations, echoed. Each is acknowledged
-    /// separately.
+    /// The credentials that came with a payload: the id of each, and its expiration, echoed as the opaque text that it is. Each
+    /// is acknowledged separately.
     pub credentials: Vec<(CredentialsId, String)>,
 }
 
-/// The answer to new credentials for a task, once the task uses them (spec `acs.md` §4.3).
+/// The acknowledgement of new credentials for a task, sent once the task uses them (spec `acs.md` §4.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialsAck {
     /// Message id of the acknowledged message.
     pub message_id: String,
     /// The id of the credentials.
     pub id: CredentialsId,
-    /// The expiration of the credentials, echoed.
+    /// The expiration of the credentials, echoed as the opaque text that it is.
     pub expiration: String,
 }

@@ -1,5 +1,5 @@
-//! The resources of a task, which it needs besides its containers: task limits, volumes, secrets, environment files, a log
-//! router's configuration.
+//! The resources of a task: anything that it needs besides its containers, such as limits of the task as a whole, volumes,
+//! secrets, environment files, the configuration of a log router, or Kerberos tickets.
 //!
 //! Plain data, complete enough that an edge can create each resource from its specification alone. All kinds have the same life
 //! cycle (none, created, removed), so the core treats them alike. It only asks how long a kind lasts and whether it needs the
@@ -23,7 +23,8 @@ pub struct ResourceSpec {
 }
 
 impl ResourceSpec {
-    /// What the removal of the resource needs, with no container that waits for it; `None` if there will be nothing to remove.
+    /// The part of the specification that the removal needs, with an empty `needed_by`; `None` if there is never anything to
+    /// remove.
     pub fn outline(&self) -> Option<Self> {
         Some(Self { name: self.name.clone(), needed_by: Vec::new(), kind: self.kind.outline()? })
     }
@@ -67,7 +68,8 @@ impl ResourceKind {
         }
     }
 
-    /// What the removal needs, without anything that may be confidential; `None` if there will be nothing to remove.
+    /// The part of the data that the removal needs, without anything that may be confidential; `None` if there is never anything
+    /// to remove.
     pub(super) fn outline(&self) -> Option<Self> {
         match self {
             Self::Cgroup(_) | Self::CredentialSpecs(_) => Some(self.clone()),
@@ -85,12 +87,13 @@ impl ResourceKind {
         }
     }
 
-    /// The resource cannot be created before ECS has sent the credentials of the task execution role.
+    /// The creation uses the task execution role, so it must wait until ECS has sent the role's credentials.
     pub fn needs_execution_role(&self) -> bool {
         match self {
             Self::Secrets(_) | Self::EnvironmentFiles(_) => true,
             Self::LogRouter(router) => matches!(router.external, Some(ExternalConfig::S3(_))),
-            // The account of a domainless spec is a secret, wherever its document is.
+            // The account of a domainless spec is in Secrets Manager. A document that is not a file on the host is in S3 or in
+            // Parameter Store.
             Self::CredentialSpecs(specs) => {
                 specs.iter().any(|spec| spec.starts_with(DOMAINLESS) || !spec.contains(":file://"))
             }
@@ -107,7 +110,8 @@ pub const DOMAIN_JOINED: &str = "credentialspec:";
 /// The Kerberos tickets of a task, as the credentials fetcher created them (spec `resources.md` §7).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tickets {
-    /// The lease ids by which the credentials fetcher knows the tickets. Each lease must be given back.
+    /// Ids of the leases under which the credentials fetcher keeps the tickets. Each lease must be released, or its tickets stay
+    /// on the host.
     pub leases: Vec<String>,
     /// Paths of the tickets on the host, by credential spec.
     pub paths: BTreeMap<String, String>,
@@ -118,9 +122,9 @@ pub struct Tickets {
 /// Limits of a task as a whole (spec `docker-mapping.md` §5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupSpec {
-    /// CPU limit in millionths of a vCPU; 0: no limit, and `shares` counts.
+    /// CPU limit in millionths of a vCPU; 0: no limit, and `shares` applies instead.
     pub cpu_micros: u64,
-    /// CPU shares of a task without a CPU limit: the sum over its containers.
+    /// CPU shares of a task without a CPU limit: the sum of the CPU units of its containers.
     pub shares: u32,
     /// Memory limit in MiB; 0: no limit.
     pub memory: u64,
@@ -137,7 +141,7 @@ pub struct VolumeSpec {
     pub options: BTreeMap<String, String>,
     /// Labels of the volume.
     pub labels: BTreeMap<String, String>,
-    /// How long the volume is kept, and whether it is created.
+    /// Whether the volume belongs to the task or to the host.
     pub scope: VolumeScope,
 }
 
@@ -211,15 +215,15 @@ pub struct EnvironmentFile {
 /// The log router of a task (spec `resources.md` §6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRouterSpec {
-    /// The program.
+    /// The program that routes the log.
     pub kind: LogRouterKind,
     /// The container that runs the program.
     pub container: ContainerName,
     /// The container's `user` setting, `uid[:gid]`, which gets the directory of the socket; empty: none.
     pub user: String,
-    /// The router also listens on a port, because the task has a network of its own.
+    /// The router also listens on a port, because a container that uses it does not share the network of the host.
     pub listens: bool,
-    /// `Mem_Buf_Limit` of the router in MiB.
+    /// Memory buffer of the router in MiB (`Mem_Buf_Limit`).
     pub buffer: u32,
     /// The router adds metadata of the task to each record.
     pub adds_metadata: bool,
@@ -255,7 +259,7 @@ pub enum ExternalConfig {
 pub struct LogOutput {
     /// The container whose log it is.
     pub container: ContainerName,
-    /// Options of the output. A secret is a placeholder here, which the router fills from its environment.
+    /// Options of the output. In place of a secret there is a placeholder, which the router fills from its environment.
     pub options: BTreeMap<String, String>,
 }
 
@@ -269,8 +273,8 @@ impl fmt::Debug for LogOutput {
 /// How a container sends its log to the router (spec `docker-mapping.md` §8.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRouting {
-    /// The container of the router, which is also reachable by its address; `None` if the container shares the network of the
-    /// host.
+    /// The container of the router, whose network address this container gets; `None` if this container shares the network of
+    /// the host.
     pub router: Option<ContainerName>,
     /// Path on the host of the router's socket.
     pub socket: String,
@@ -293,7 +297,7 @@ pub struct ResourceRequest {
     pub spec: ResourceSpec,
     /// Id of the credentials of the task execution role; `None` if the task has no such role.
     pub execution_credentials: Option<super::CredentialsId>,
-    /// The tickets that its creation yielded, for a renewal or a removal; `None` if there are none.
+    /// The tickets that the resource's creation yielded, for a renewal or a removal; `None` if there are none.
     pub tickets: Option<Tickets>,
 }
 

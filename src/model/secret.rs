@@ -10,12 +10,12 @@ use zeroize::Zeroize;
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes the text over without a copy.
+    /// Takes ownership of the text, without a copy.
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The text itself. Use it only where it is sent to the service that it belongs to.
+    /// The text itself. Use it only to send it to the service that it is meant for.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_prints_nothing_of_it() {
+    fn debug_does_not_print_the_text() {
         assert_eq!(format!("{:?}", Secret::from("hunter2")), "[redacted]");
     }
 }

@@ -1,4 +1,4 @@
-//! Statuses of tasks and containers, in the order of their progress. The protocol compares them, and so does the core.
+//! Statuses of tasks and containers, in the order of their progress. ECS and the core both compare statuses by this order.
 //!
 //! Source: spec `task-engine.md` §1.
 
@@ -14,7 +14,7 @@ pub enum ContainerStatus {
     None,
     /// The digest of the image is resolved, or is not needed.
     ManifestPulled,
-    /// The image is on this host, or the create will show that it is not.
+    /// The image is on this host. After a failed pull it may be missing; the create then fails.
     Pulled,
     /// The container exists and has not been started.
     Created,
@@ -31,7 +31,7 @@ pub enum TaskStatus {
     /// Nothing has been done yet.
     #[default]
     None,
-    /// Every container has the digest of its image.
+    /// Every container is at least `ManifestPulled`.
     ManifestPulled,
     /// Every container exists.
     Created,

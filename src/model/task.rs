@@ -1,6 +1,6 @@
-//! The specification of a task, which does not change after it has arrived: the progress is in `core::state`.
+//! The specification of a task. It does not change after it has arrived; the progress of the task is in `core::state`.
 //!
-//! Most tasks use few of the fields, so fields with their default value are not written.
+//! Most tasks use few of the fields, so fields with their default value are not written to disk.
 
 use super::resource::{LogRouting, ResourceSpec, SecretUse};
 use super::{ContainerName, CredentialsId, Span, TaskArn, is_default};
@@ -37,12 +37,14 @@ pub struct TaskSpec {
     /// Id of the credentials of the task execution role; `None` if the task has no such role.
     #[serde(default, skip_serializing_if = "is_default")]
     pub execution_credentials: Option<CredentialsId>,
-    /// Leases of the task's Kerberos tickets that must be given back. Empty except in an outline: otherwise the state holds them.
+    /// Ids of the leases of the task's Kerberos tickets, which must be released ([`Tickets::leases`](super::Tickets::leases)).
+    /// Filled only in an outline ([`TaskSpec::outline`]); otherwise the core's state holds them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub leases: Vec<String>,
 }
 
-/// The specification of a task as a whole: all but its containers, its resources and its credentials.
+/// The part of a task's specification that concerns the task as a whole: everything but its containers, resources and
+/// credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskInfo {
     /// ARN of the task.
@@ -134,7 +136,7 @@ pub struct ContainerSpec {
     /// Containers that this one waits for. They include links, as `Start`, and `volumes_from`, as `Create`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub depends_on: Vec<Dependency>,
-    /// How long other containers wait for this one to meet their condition; `None`: for ever.
+    /// How long containers that depend on this one wait for it to meet their condition; `None`: for ever.
     #[serde(default, skip_serializing_if = "is_default")]
     pub start_timeout: Option<Span>,
     /// Time between SIGTERM and SIGKILL; `None`: `ECS_CONTAINER_STOP_TIMEOUT`.
@@ -152,7 +154,8 @@ pub struct ContainerSpec {
     /// Raw Docker settings, which override the fields above. Only the Docker edge reads them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub engine_settings: EngineSettings,
-    /// Random id in the container's metadata URLs, drawn when the payload arrived and kept across restarts.
+    /// Random id in the URLs of the container's task metadata endpoint, drawn when the payload arrived and kept across restarts
+    /// of the agent.
     pub endpoint_id: String,
 }
 
@@ -175,7 +178,7 @@ pub enum Namespace {
     Own,
     /// The namespace of the host.
     Host,
-    /// An empty namespace.
+    /// Docker's IPC mode `none`: a namespace of its own, without `/dev/shm`.
     None,
     /// The namespace of the task's pause container.
     Pause,
@@ -250,7 +253,7 @@ pub struct VolumesFrom {
 pub struct RestartPolicy {
     /// Exit codes after which the container is not started again.
     pub ignored_exit_codes: Vec<i32>,
-    /// The time since its last start that the container must have run before it is started again.
+    /// The container is started again only if at least this much time has passed since its last start.
     pub attempt_period: Span,
 }
 
@@ -321,7 +324,7 @@ pub struct EcrAuth {
     pub registry_id: String,
     /// Region of the registry.
     pub region: String,
-    /// Endpoint that replaces the regional one; empty: the regional one.
+    /// Endpoint of ECR that replaces the regional one; empty: the regional one.
     #[serde(default)]
     pub endpoint_override: String,
     /// The token is requested with the task execution role instead of the instance role.
@@ -361,8 +364,8 @@ impl TaskSpec {
         self.containers.iter().find(|container| container.kind == ContainerKind::Pause)
     }
 
-    /// The outline of the task: what the agent needs to go on with existing containers. It leaves out what only their creation
-    /// needs, since some of that (commands, environment, log options) may be confidential.
+    /// The outline of the task: the part of the specification that the agent needs to manage containers that exist already. It
+    /// leaves out everything that only a creation needs, since commands, environment and log options may be confidential.
     pub fn outline(&self) -> Self {
         let resources = self.resources.iter().filter_map(ResourceSpec::outline);
         Self {
@@ -378,7 +381,7 @@ impl TaskSpec {
         runtime_name(&self.family, &self.version, &self.arn, container)
     }
 
-    /// The specification of the task as a whole.
+    /// The part of the specification that concerns the task as a whole.
     pub fn info(&self) -> TaskInfo {
         TaskInfo {
             arn: self.arn.clone(),
@@ -417,13 +420,13 @@ impl ContainerSpec {
 impl TaskInfo {
     /// The name of a container in Docker: `ecs-<family>-<version>-<name>-<20 hex>` (spec `docker-mapping.md` §2).
     ///
-    /// The Go agent draws the suffix at random and may lose it in a crash. Here it is a hash of the task and the container, so
-    /// the name is known before the create, after a crash, and without any state at all.
+    /// The Go agent draws the suffix at random and may lose it in a crash. Here the suffix is a hash of the task and the
+    /// container, so the name is known before the create, after a crash, and even without any state.
     pub fn runtime_name(&self, container: &ContainerName) -> String {
         runtime_name(&self.family, &self.version, &self.arn, container)
     }
 
-    /// The whole specification, with these containers and resources.
+    /// The specification of a task with these containers and resources, and without credentials.
     pub fn with(&self, containers: Vec<ContainerSpec>, resources: Vec<ResourceSpec>) -> TaskSpec {
         TaskSpec {
             arn: self.arn.clone(),
@@ -444,7 +447,8 @@ fn runtime_name(family: &str, version: &str, task: &TaskArn, container: &Contain
     format!("ecs-{family}-{version}-{clean}-{}", name_suffix(task, container))
 }
 
-/// The suffix of the name that only this agent gives to this container of this task: 20 hexadecimal digits.
+/// The suffix of the container's name in Docker, which only this agent gives to this container of this task: 20 hexadecimal
+/// digits.
 pub fn name_suffix(task: &TaskArn, container: &ContainerName) -> String {
     let low = super::ids::stable_hash(&["runtime-name", &task.0, &container.0]);
     let high = super::ids::stable_hash(&["runtime-name-2", &task.0, &container.0]) & 0xffff;
@@ -461,6 +465,6 @@ mod tests {
         let name = |container: &str| task.runtime_name(&container.into());
         let suffix = name("si_de.1-x").strip_prefix("ecs-web-app-12-side1-x-").map(str::to_owned).unwrap_or_default();
         assert!(suffix.len() == 20 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit()), "{}", name("si_de.1-x"));
-        assert_ne!(name("a"), name("_a"), "the end tells apart what looks the same");
+        assert_ne!(name("a"), name("_a"), "the suffix differs if the cleaned names are equal");
     }
 }

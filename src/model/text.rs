@@ -13,15 +13,17 @@ pub const MAX_TEXT: usize = 4096;
 pub(super) const CUT: &str = " [cut]";
 
 /// The text in one line of at most [`MAX_TEXT`] bytes, cut between two characters. Control characters, line separators and the
-/// marks that change the direction of writing become a space; several in a row become one space, and none is left at either end.
+/// marks that change the direction of writing become a space: several in a row become one space, and those at either end are
+/// removed.
 /// Users and passwords in addresses are hidden.
 pub fn cleaned(text: &str) -> String {
     cut(text, MAX_TEXT)
 }
 
-/// The same as [`cleaned`] for bytes that should be UTF-8; invalid bytes become U+FFFD. It reads no more bytes than it can keep.
+/// The same as [`cleaned`] for bytes that should be UTF-8; invalid bytes become U+FFFD. It reads only the beginning of a long
+/// text.
 pub fn cleaned_bytes(bytes: &[u8]) -> String {
-    // A text may begin with characters that are dropped, but hardly with so many that more bytes would be worth reading.
+    // More bytes than the result can hold, because some of them may be dropped.
     let start = bytes.get(..4 * MAX_TEXT).unwrap_or(bytes);
     cleaned(&String::from_utf8_lossy(start))
 }
@@ -49,8 +51,8 @@ pub fn cut(text: &str, max: usize) -> String {
     result
 }
 
-/// The text of a member of a JSON document that may be truncated: of the first member with this name, at any depth. `None`: there
-/// is no such member, or it is not a text. The caller must clean it.
+/// The text of the first member with this name, at any depth, in a JSON document that may be truncated. `None`: there is no such
+/// member, or its value is not a text. The caller must clean the text.
 pub fn member_of_truncated(json: &[u8], name: &str) -> Option<String> {
     let json = String::from_utf8_lossy(json);
     let quoted = format!("\"{name}\"");
@@ -66,9 +68,9 @@ pub fn member_of_truncated(json: &[u8], name: &str) -> Option<String> {
         is_end
     });
     let value = &value[..end.unwrap_or(value.len())];
-    // The truncation may split an escape, or a pair of them.
+    // The truncation may split an escape or a surrogate pair, at most 12 bytes long. The split part is left out.
     (0..12)
-        .find_map(|short| serde_json::from_str(&format!("\"{}\"", value.get(..value.len().checked_sub(short)?)?)).ok())
+        .find_map(|split| serde_json::from_str(&format!("\"{}\"", value.get(..value.len().checked_sub(split)?)?)).ok())
 }
 
 /// Cuts the text at a character boundary to make room for the mark, and appends the mark.
@@ -79,7 +81,7 @@ fn mark_cut(text: &mut String, max: usize) {
     text.push_str(CUT);
 }
 
-/// The character could forge a line of a log, move a terminal's cursor, or hide what a line says.
+/// The character could forge a line of a log, move a terminal's cursor, or change how a line reads.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_dropped_once_and_tells_other_encodings() {
+    fn one_byte_order_mark_is_dropped_and_others_are_refused() {
         for (text, wanted) in [
             ("A=1", "A=1"),
             ("", ""),

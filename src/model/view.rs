@@ -1,4 +1,4 @@
-//! The view of the state for readers such as HTTP endpoints: a snapshot without environment, settings or credentials.
+//! The view: a snapshot of the state for readers such as HTTP endpoints, without environment variables, settings or credentials.
 
 use super::observation::Mount;
 use super::port::PortBinding;
@@ -25,7 +25,7 @@ pub struct TaskView {
     pub desired: TaskStatus,
     /// The status that the task has reached.
     pub known: TaskStatus,
-    /// What the task and its containers wait for; empty if nothing holds them up.
+    /// What the task and its containers wait for; empty if none of them waits.
     pub waits: Vec<Waiting>,
     /// The containers, in the order of the task definition.
     pub containers: Vec<ContainerView>,

@@ -1,7 +1,7 @@
-//! Why a task or container waits, as data: what it waits for, and since when; and the progress of a pull.
+//! Why a task or container waits, as data: its blocker, since when it waits, and the progress of a pull.
 //!
-//! The core names the cause ([`Blocker`]), the Docker edge knows the progress of a pull ([`PullProgress`]); readers join the two
-//! by the id of the operation. Invariant: no text here carries credentials or a presigned address.
+//! The core decides the blocker ([`Blocker`]), and the Docker edge knows the progress of a pull ([`PullProgress`]). Readers join
+//! the two by the id of the operation. Invariant: no text here carries credentials or a presigned address.
 
 use super::task::Condition;
 use super::{ContainerName, ContainerStatus, CredentialsId, Health, OpId, TaskArn, Timestamp};
@@ -14,18 +14,19 @@ pub struct Waiting {
     pub container: Option<ContainerName>,
     /// What the task or the container waits for.
     pub blocker: Blocker,
-    /// When it last made progress.
+    /// When the pending operation began; without one, when the status of the task or container last changed.
     pub since: Timestamp,
 }
 
 /// What a task or a container waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blocker {
-    /// The task's share of the host, with what the host has too little of. Empty: there is enough, but earlier tasks come first.
+    /// The task's share of the host; the list names everything of which too little is free. An empty list: enough is free, but
+    /// earlier tasks come first.
     HostResources(Vec<Shortage>),
-    /// The credentials of the task execution role, which ECS has not sent, or not sent again.
+    /// The credentials of the task execution role, which ECS has not sent yet, or not since the agent started.
     Credentials(CredentialsId),
-    /// The digest of this image, for which the registry is asked.
+    /// The digest of this image, which is requested from the registry.
     Digest(OpId, String),
     /// The pull of this image.
     Pull(OpId, String),
@@ -33,15 +34,15 @@ pub enum Blocker {
     ImageRemoval(String),
     /// Room on the disk for the image: the disk is being checked, or images are being removed.
     DiskSpace,
-    /// This resource of the task, which is being created, or whose creation is tried again later (`None`).
+    /// The creation of the resource with this name. The id is that of the pending creation; `None`: it is tried again later.
     Resource(Option<OpId>, String),
     /// An operation of Docker: "create", "start", "stop", "describe" or "remove".
     Docker(OpId, &'static str),
-    /// These containers. At this moment, if there is one, the wait is given up.
+    /// These containers. The wait is given up at this moment; `None`: never.
     Containers(Vec<Awaited>, Option<Timestamp>),
-    /// The inventory, which lists all containers.
+    /// The inventory: the listing of all containers of this agent.
     Inventory,
-    /// The next try, at this moment, after a failure.
+    /// The next try after a failure, at this moment.
     NextTry(Timestamp),
 }
 
@@ -50,49 +51,49 @@ pub enum Blocker {
 pub struct Shortage {
     /// "CPU units", "MiB of memory", "host ports" or "GPUs".
     pub what: &'static str,
-    /// How much of it the task needs; for ports and GPUs, which ones.
+    /// The amount that the task needs; for ports and GPUs, the ports or ids themselves.
     pub wanted: String,
-    /// How much of it is free; for ports and GPUs, which ones.
+    /// The amount that is free; for ports and GPUs, those that are free.
     pub free: String,
-    /// The first few tasks that hold the rest, in the order of their ARNs.
+    /// Tasks that hold the rest, in the order of their ARNs. Only the first few.
     pub held_by: Vec<TaskArn>,
 }
 
-/// A container that another one waits for, and its state now.
+/// A container that another one waits for, and its current state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Awaited {
     /// The name of the container.
     pub container: ContainerName,
-    /// What the container must do first.
-    pub must: Must,
+    /// What must happen to the container first.
+    pub requirement: Requirement,
     /// The status that the container has reached.
     pub known: ContainerStatus,
     /// The last result of its health check.
     pub health: Health,
-    /// What its last failed health check printed; empty if it is not unhealthy, or the output is not known.
+    /// What the last failed health check printed; empty if the container is not unhealthy, or the output is not known.
     pub health_output: String,
-    /// Its exit code; `None` unless it has ended and the code is known.
+    /// The exit code of the container; `None` unless it has ended and the code is known.
     pub exit_code: Option<i32>,
 }
 
-/// What a container must do before another one may go on.
+/// What must happen to a container before another one may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Must {
-    /// Meet this condition of `dependsOn`.
-    Be(Condition),
-    /// End.
+pub enum Requirement {
+    /// The container meets this condition of `dependsOn`.
+    Condition(Condition),
+    /// The container ends.
     End,
-    /// Be inspected, because the agent has just started or an answer was lost.
-    BeLookedAt,
+    /// The container is inspected, because the agent has just started or an answer was lost.
+    Inspection,
 }
 
 impl fmt::Display for Awaited {
     /// `app to be HEALTHY (it is RUNNING, UNHEALTHY: 'no route to host')`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.must {
-            Must::Be(condition) => write!(f, "{} to be {condition}", self.container)?,
-            Must::End => write!(f, "{} to end", self.container)?,
-            Must::BeLookedAt => return write!(f, "{} to be looked at", self.container),
+        match self.requirement {
+            Requirement::Condition(condition) => write!(f, "{} to be {condition}", self.container)?,
+            Requirement::End => write!(f, "{} to end", self.container)?,
+            Requirement::Inspection => return write!(f, "{} to be inspected", self.container),
         }
         write!(f, " (it is {}", self.known)?;
         match self.health {
@@ -169,7 +170,7 @@ impl fmt::Display for Blocker {
             Self::Credentials(_) => f.write_str("ECS to send the credentials of its execution role"),
             Self::Digest(_, image) => write!(f, "the registry to name the digest of {image}"),
             Self::Pull(_, image) => write!(f, "its image {image}"),
-            Self::ImageRemoval(image) => write!(f, "the clean-up to have removed {image}, which is pulled anew then"),
+            Self::ImageRemoval(image) => write!(f, "the clean-up to remove {image}, which is then pulled again"),
             Self::DiskSpace => f.write_str("room on the disk for its image"),
             Self::Resource(_, name) => write!(f, "the task's resource {name}"),
             Self::Docker(_, verb) => write!(f, "Docker to {verb} it"),
@@ -192,7 +193,7 @@ fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, members: &[T]) -> fmt::Resu
 pub struct PullProgress {
     /// The current phase.
     pub phase: PullPhase,
-    /// When the pull was asked for.
+    /// When the pull was requested.
     pub since: Timestamp,
     /// Number of the current attempt, from 1; 0: none has begun.
     pub attempt: u32,
@@ -202,31 +203,31 @@ pub struct PullProgress {
     pub layers: u32,
     /// Number of layers that are complete.
     pub layers_done: u32,
-    /// Fetched bytes of the layers whose size is known.
+    /// Number of fetched bytes, over the layers whose size is known.
     pub bytes: u64,
     /// Compressed size in bytes of these layers.
     pub bytes_total: u64,
     /// When Docker last reported progress; `None` if it has not.
-    pub moved: Option<Timestamp>,
+    pub last_progress: Option<Timestamp>,
     /// Why the last attempt failed; `None` if none has failed.
     pub failure: Option<String>,
     /// When the next attempt begins; `None` while one runs.
     pub next_try: Option<Timestamp>,
-    /// When the registry accepts requests again, by its own answer; `None` if it does not limit them.
+    /// When the registry's rate limit ends, as the registry itself announced; `None` if it does not limit requests.
     pub limit_ends: Option<Timestamp>,
 }
 
 /// The phases of a pull.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PullPhase {
-    /// The pull waits for other pulls.
+    /// The pull waits for other pulls to end.
     #[default]
     Queued,
-    /// Credentials are fetched, or the registry is asked.
+    /// Credentials are fetched, or a request to the registry is pending.
     Asking,
     /// Layers are downloaded or unpacked.
     Fetching,
-    /// The image gets the name that the task uses.
+    /// The image is tagged with the name that the task uses.
     Naming,
     /// An attempt failed, and the pull waits for the next one.
     Pausing,
@@ -257,7 +258,7 @@ impl PullProgress {
     /// The progress as one line for people.
     pub fn describe(&self, now: Timestamp) -> String {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let ahead = |at: Timestamp| at.since(now).0.div_ceil(1000);
+        let seconds_until = |at: Timestamp| at.since(now).0.div_ceil(1000);
         let mut text = format!("{} for {} s", self.phase.as_str(), now.since(self.since).0 / 1000);
         if self.attempt > 0 {
             text.push_str(&format!(", attempt {} of {}", self.attempt, self.attempts.max(self.attempt)));
@@ -268,10 +269,10 @@ impl PullProgress {
             text.push_str(&format!(", {done} of {layers} layers, {bytes:.1} of {total:.1} MiB fetched"));
         }
         if let Some(at) = self.next_try {
-            text.push_str(&format!(", next try in {} s", ahead(at)));
+            text.push_str(&format!(", next try in {} s", seconds_until(at)));
         }
         if let Some(at) = self.limit_ends {
-            text.push_str(&format!(", the registry's limit ends in {} s", ahead(at)));
+            text.push_str(&format!(", the registry's limit ends in {} s", seconds_until(at)));
         }
         if let Some(failure) = &self.failure {
             text.push_str(&format!(", last failure: {failure}"));
@@ -285,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_how_far_it_is_and_why_it_waits() {
+    fn the_line_shows_the_progress_and_why_a_pull_waits() {
         let now = Timestamp(100_000);
         let mib = 1 << 20;
         let fetching = PullProgress {

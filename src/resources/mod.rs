@@ -25,7 +25,7 @@ use crate::aws::sdk::Sdk;
 use crate::aws::{secrets_manager, ssm};
 use crate::lane::{Lane, Settings as LaneSettings};
 use crate::model::resource::{SecretKey, SecretProvider, SecretTarget};
-use crate::model::{CreateRequest, Failure, ResourceKind, ResourceRequest, Tickets, Values};
+use crate::model::{CreateRequest, Failure, ResourceKind, ResourceRequest, SecretValues, Tickets};
 use credentials_fetcher::CredentialsFetcher;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -155,9 +155,9 @@ impl Resources {
     ///
     /// # Errors
     /// A value that the container needs is not in memory.
-    pub fn values(&self, request: &CreateRequest) -> Result<Values, Failure> {
+    pub fn values(&self, request: &CreateRequest) -> Result<SecretValues, Failure> {
         let (task, spec) = (&request.task, &request.spec);
-        let mut values = Values::default();
+        let mut values = SecretValues::default();
         for used in &spec.secrets {
             let secrets = self.vault.secrets(task, resource_of(used.key.provider));
             let secrets = secrets.ok_or_else(|| missing(used.key.provider))?;
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(shown(&values.environment), ["EMPTY=", "USER=me"]);
         assert_eq!(shown(&values.log_options), ["splunk-token=t0ken"]);
         assert_eq!(values.environment_files, [file]);
-        assert_eq!(resources.values(&request(Vec::new(), &[])).unwrap(), Values::default());
+        assert_eq!(resources.values(&request(Vec::new(), &[])).unwrap(), SecretValues::default());
     }
 
     #[test]

@@ -216,7 +216,7 @@ impl Request {
     /// `images.md` §2). With `once`, an image that was pulled and then removed by hand is pulled again; with the Go agent such a
     /// task stops.
     async fn is_cached(&self) -> bool {
-        !self.image.fresh && matches!(self.edges.docker.image_present(&self.image.image).await, Ok(Some(_)))
+        !self.image.asks_registry && matches!(self.edges.docker.image_present(&self.image.image).await, Ok(Some(_)))
     }
 
     fn job<'a>(&'a self, progress: &'a watch::Sender<PullProgress>, waits_for_limits: bool) -> PullJob<'a> {
@@ -227,7 +227,7 @@ impl Request {
     /// The pull waits for a rate limit of the registry only if no image on this host can be used instead.
     async fn waits_for_limits(&self) -> bool {
         let cached = async || matches!(self.edges.docker.image_present(&self.image.image).await, Ok(Some(_)));
-        !(self.image.cached_serves && cached().await)
+        !(self.image.accepts_cached && cached().await)
     }
 }
 
@@ -277,7 +277,7 @@ async fn pull(request: &Request, progress: &watch::Sender<PullProgress>) -> Call
         OpError::Failed(failure) | OpError::Unknown(failure) => failure.clone(),
     };
     // A failure that ends the task does so even if this host has the image.
-    if !image.looks_after_failure || failure.kind == FailureKind::EndsTask {
+    if !image.checks_host_after_failure || failure.kind == FailureKind::EndsTask {
         return Err(error);
     }
     match docker.has_without_pull(&image.image, image.digest.as_deref()).await {

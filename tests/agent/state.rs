@@ -63,7 +63,11 @@ async fn without_its_state_it_joins_another_cluster() {
     rig.start_agent();
     rig.registered().await;
     assert_eq!(instances(&rig), joined, "the new registration is kept");
-    assert_eq!(rig.introspect("/v1/tasks").await, json!({"Tasks": []}), "tasks of the first cluster are not of this one");
+    assert_eq!(
+        rig.introspect("/v1/tasks").await,
+        json!({"Tasks": []}),
+        "tasks of the first cluster are not of this one"
+    );
     assert_eq!(inspect(&id)["State"]["Running"], true, "containers of the first cluster are left alone");
 }
 

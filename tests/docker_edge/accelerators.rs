@@ -3,7 +3,7 @@
 use crate::support::docker::{Cluster, ENDPOINT, Image, available, inspect, unique};
 use crate::{request, settings};
 use ecs_agent::docker::Docker;
-use ecs_agent::model::Values;
+use ecs_agent::model::SecretValues;
 use serde_json::json;
 
 #[tokio::test]
@@ -18,12 +18,12 @@ async fn a_runtime_is_asked_for_by_the_operators_name() {
     let edge = Docker::connect(settings).await.unwrap();
     let more = json!({"runtime": "Nvidia", "gpus": ["GPU-1"], "environment": {"NVIDIA_VISIBLE_DEVICES": "GPU-1"}});
     let gpu = request(&cluster.name, "gpu", &image.reference, &["true"], more);
-    edge.create(&gpu, &Values::default()).await.unwrap();
+    edge.create(&gpu, &SecretValues::default()).await.unwrap();
     assert_eq!(inspect(&gpu.runtime_name)["HostConfig"]["Runtime"], "runc");
     edge.start(&gpu.runtime_name).await.unwrap();
     let neuron = request(&cluster.name, "neuron", &image.reference, &["true"], json!({"runtime": "Neuron"}));
     // Depending on its version, the daemon refuses the unknown runtime at the create or at the start.
-    let refused = match edge.create(&neuron, &Values::default()).await {
+    let refused = match edge.create(&neuron, &SecretValues::default()).await {
         Ok(_) => edge.start(&neuron.runtime_name).await.unwrap_err(),
         Err(error) => error,
     };

@@ -4,7 +4,7 @@ use crate::support::docker::{Cluster, Image, available, docker, inspect, unique}
 use crate::support::wait::until;
 use crate::{connect, request};
 use ecs_agent::docker::Notice;
-use ecs_agent::model::{Health, Observation, OpError, OwnerId, Owners, Protocol, RunState, Span, Values};
+use ecs_agent::model::{Health, Observation, OpError, OwnerId, Owners, Protocol, RunState, SecretValues, Span};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
@@ -64,10 +64,12 @@ async fn another_agents_containers_are_left_alone() {
     let work = async {
         assert!(matches!(notices.recv().await, Some(Notice::EventsMissed)));
         let theirs = request("theirs");
-        them.create(&theirs, &Values::default()).await.unwrap();
+        them.create(&theirs, &SecretValues::default()).await.unwrap();
         let name = theirs.runtime_name.as_str();
         assert_eq!(us.inspect(name).await.unwrap(), None);
-        assert!(failure_text(us.create(&theirs, &Values::default()).await.unwrap_err()).contains("already in use"));
+        assert!(
+            failure_text(us.create(&theirs, &SecretValues::default()).await.unwrap_err()).contains("already in use")
+        );
         us.remove(name).await.unwrap();
         assert!(them.inspect(name).await.unwrap().is_some(), "it was not removed");
         assert!(heirs.inspect(name).await.unwrap().is_some(), "they have taken over its identity");
@@ -78,12 +80,17 @@ async fn another_agents_containers_are_left_alone() {
             names
         };
         assert!(names(&us).await.is_empty());
-        before.create(&request("unmarked"), &Values::default()).await.unwrap();
-        us.create(&request("ours"), &Values::default()).await.unwrap();
+        before.create(&request("unmarked"), &SecretValues::default()).await.unwrap();
+        us.create(&request("ours"), &SecretValues::default()).await.unwrap();
         assert_eq!(names(&us).await, ["ours", "unmarked"]);
         assert_eq!(names(&them).await, ["theirs", "unmarked"]);
-        let marks: Vec<_> =
-            us.owner_marks().await.unwrap().into_iter().map(|mark| (mark.id.to_string(), mark.place)).collect();
+        let marks: Vec<_> = us
+            .owner_marks()
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|mark| (mark.id.to_string(), mark.data_directory))
+            .collect();
         assert_eq!(marks, [("them".to_owned(), "8:1 /them".to_owned()), ("us".to_owned(), "8:1 /us".to_owned())]);
         // Events arrive in order, so once the last container is seen, theirs would have been seen as well.
         let mut seen = Vec::new();
@@ -140,11 +147,11 @@ async fn a_container_from_create_to_remove() {
         }),
     );
 
-    let created = edge.create(&web, &Values::default()).await.unwrap();
+    let created = edge.create(&web, &SecretValues::default()).await.unwrap();
     assert_eq!((created.state, created.exit_code, &created.runtime_name), (RunState::Created, None, &web.runtime_name));
     assert_eq!((&created.task, &created.container), (&web.task, &web.spec.name));
     assert!(created.created_at.is_some() && created.started_at.is_none());
-    let again = edge.create(&web, &Values::default()).await.unwrap();
+    let again = edge.create(&web, &SecretValues::default()).await.unwrap();
     assert_eq!(again.runtime_id, created.runtime_id, "creating twice finds the first container");
     compare_with_the_recorded_container(&inspect(created.runtime_id.as_str()), &cluster.name);
 
@@ -223,7 +230,7 @@ async fn an_image_with_a_region_keeps_it() {
     let cluster = Cluster::new();
     let edge = connect(&cluster.name).await;
     let created = edge
-        .create(&request(&cluster.name, "main", &image.reference, &SLEEP, json!({})), &Values::default())
+        .create(&request(&cluster.name, "main", &image.reference, &SLEEP, json!({})), &SecretValues::default())
         .await
         .unwrap();
     let env = inspect(created.runtime_id.as_str())["Config"]["Env"].to_string();
@@ -241,9 +248,9 @@ async fn a_linked_container_is_reached_by_its_alias() {
     let script = "for i in 1 2 3 4 5 6 7 8 9; do wget -q -O - http://page/index.html && exit 5; sleep 1; done; exit 6";
     let mut side = request(&cluster.name, "side", &image.reference, &["sh", "-c", script], json!({}));
     side.links = vec![(web.runtime_name.clone(), "page".to_owned())];
-    edge.create(&web, &Values::default()).await.unwrap();
+    edge.create(&web, &SecretValues::default()).await.unwrap();
     edge.start(&web.runtime_name).await.unwrap();
-    edge.create(&side, &Values::default()).await.unwrap();
+    edge.create(&side, &SecretValues::default()).await.unwrap();
     edge.start(&side.runtime_name).await.unwrap();
     let ended = async || edge.inspect(&side.runtime_name).await.unwrap().filter(|seen| seen.state == RunState::Exited);
     assert_eq!(until("the linked container", LIMIT, ended).await.exit_code, Some(5));
@@ -259,10 +266,10 @@ async fn failures_say_what_the_go_agent_says() {
 
     let missing = request(&cluster.name, "missing", "ecs-test-no-such-image:1", &SLEEP, json!({}));
     let text = "CannotCreateContainerError: Error response from daemon: No such image: ecs-test-no-such-image:1";
-    assert_eq!(failure_text(edge.create(&missing, &Values::default()).await.unwrap_err()), text);
+    assert_eq!(failure_text(edge.create(&missing, &SecretValues::default()).await.unwrap_err()), text);
 
     let broken = request(&cluster.name, "broken", &image.reference, &["/no/such/binary"], json!({}));
-    edge.create(&broken, &Values::default()).await.unwrap();
+    edge.create(&broken, &SecretValues::default()).await.unwrap();
     let recorded = &golden("submit_task_stopped_start_failure.json")[1]["containers"][0]["reason"];
     assert_eq!(&json!(failure_text(edge.start(&broken.runtime_name).await.unwrap_err())), recorded);
     let seen = edge.inspect(&broken.runtime_name).await.unwrap().unwrap();
@@ -276,7 +283,7 @@ async fn failures_say_what_the_go_agent_says() {
     // The name belongs to another task's container, which must be left alone.
     let mut thief = broken.clone();
     thief.task = "arn:aws:ecs:us-west-2:123456789012:task/other/2".into();
-    let text = failure_text(edge.create(&thief, &Values::default()).await.unwrap_err());
+    let text = failure_text(edge.create(&thief, &SecretValues::default()).await.unwrap_err());
     assert!(text.starts_with("CannotCreateContainerError: Error response from daemon: Conflict."), "{text}");
 }
 
@@ -290,7 +297,7 @@ async fn an_out_of_memory_kill_is_reported() {
     // Doubles a variable until the limit of 8 MiB strikes.
     let hog = ["sh", "-c", "x=aaaaaaaaaaaaaaaa; while true; do x=$x$x; done"];
     let hog = request(&cluster.name, "hog", &image.reference, &hog, json!({"memory": 8}));
-    edge.create(&hog, &Values::default()).await.unwrap();
+    edge.create(&hog, &SecretValues::default()).await.unwrap();
     edge.start(&hog.runtime_name).await.unwrap();
     let ended = async || edge.inspect(&hog.runtime_name).await.unwrap().filter(|seen| seen.state == RunState::Exited);
     let seen = until("the kill", LIMIT, ended).await;
@@ -312,7 +319,7 @@ async fn events_bring_create_start_health_die_and_destroy() {
         assert_eq!(next(&mut notices).await, Notice::EventsMissed, "an opened stream asks for an inventory");
         let foreign = connect(&other.name).await;
         foreign
-            .create(&request(&other.name, "foreign", &image.reference, &SLEEP, json!({})), &Values::default())
+            .create(&request(&other.name, "foreign", &image.reference, &SLEEP, json!({})), &SecretValues::default())
             .await
             .unwrap();
 
@@ -320,7 +327,7 @@ async fn events_bring_create_start_health_die_and_destroy() {
             "Interval": 200000000, "Timeout": 5000000000, "Retries": 1}}"#;
         let more = json!({"health_check": true, "engine_settings": {"config": check}});
         let main = request(&cluster.name, "main", &image.reference, &SLEEP, more);
-        let id = edge.create(&main, &Values::default()).await.unwrap().runtime_id;
+        let id = edge.create(&main, &SecretValues::default()).await.unwrap().runtime_id;
         seen_until(&mut notices, |seen| seen.state == RunState::Created && seen.runtime_id == id).await;
         edge.start(&main.runtime_name).await.unwrap();
         seen_until(&mut notices, |seen| seen.state == RunState::Running).await;
@@ -361,7 +368,7 @@ async fn events_of_own_operations_bring_no_notice() {
     let story = async {
         assert_eq!(next(&mut notices).await, Notice::EventsMissed, "an opened stream asks for an inventory");
         let main = request(&cluster.name, "main", &image.reference, &SLEEP, json!({}));
-        assert_eq!(edge.create(&main, &Values::default()).await.unwrap().state, RunState::Created);
+        assert_eq!(edge.create(&main, &SecretValues::default()).await.unwrap().state, RunState::Created);
         assert_eq!(edge.start(&main.runtime_name).await.unwrap().state, RunState::Running);
         docker(&["kill", "--signal", "TERM", &main.runtime_name]);
         let Notice::Seen(first) = next(&mut notices).await else { panic!("an event brings a notice") };
@@ -410,7 +417,7 @@ async fn host_ports_are_chosen_once_and_too_few_are_an_error() {
     // All ports of the range are needed. The second time the search starts over, and the ports are free, as nothing was started.
     for name in ["first", "second"] {
         let full = request(&cluster.name, name, &image.reference, &SLEEP, full.clone());
-        edge.create(&full, &Values::default()).await.unwrap();
+        edge.create(&full, &SecretValues::default()).await.unwrap();
         let bindings = &inspect(&full.runtime_name)["HostConfig"]["PortBindings"];
         let bound =
             bindings.as_object().unwrap().values().map(|bindings| bindings[0]["HostPort"].as_str().unwrap().to_owned());
@@ -428,6 +435,6 @@ async fn host_ports_are_chosen_once_and_too_few_are_an_error() {
     ] {
         let greedy = request(&cluster.name, "greedy", &image.reference, &SLEEP, more);
         let wanted = format!("HostConfigError: error retrieving docker port map: {text}");
-        assert_eq!(failure_text(edge.create(&greedy, &Values::default()).await.unwrap_err()), wanted);
+        assert_eq!(failure_text(edge.create(&greedy, &SecretValues::default()).await.unwrap_err()), wanted);
     }
 }

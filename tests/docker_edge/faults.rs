@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use ecs_agent::docker::{Docker, DockerError, Notice, PullJob};
 use ecs_agent::model::waiting::PullProgress;
-use ecs_agent::model::{Failure, OpError, RegistryCredentials, RunState, Span, Timestamp, Values};
+use ecs_agent::model::{Failure, OpError, RegistryCredentials, RunState, SecretValues, Span, Timestamp};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -90,7 +90,7 @@ async fn no_answer_to_a_change_leaves_its_outcome_unknown() {
     let edge = Arc::new(edge);
     let (there, main) = (Arc::clone(&edge), request("c", "main", "app", &["true"], json!({})));
     let mut creates = JoinSet::new();
-    creates.spawn(async move { there.create(&main, &Values::default()).await });
+    creates.spawn(async move { there.create(&main, &SecretValues::default()).await });
     let Err(OpError::Unknown(failure)) = creates.join_next().await.unwrap().unwrap() else {
         panic!("a create that timed out may still happen")
     };
@@ -110,7 +110,7 @@ async fn a_name_taken_by_a_create_that_still_runs_is_not_a_failure() {
     let mut tasks = JoinSet::new();
     let edge = Docker::connect(settings(&daemon(&mut tasks, routes).await, "c")).await.unwrap();
     let Err(OpError::Unknown(failure)) =
-        edge.create(&request("c", "main", "app", &["true"], json!({})), &Values::default()).await
+        edge.create(&request("c", "main", "app", &["true"], json!({})), &SecretValues::default()).await
     else {
         panic!("the earlier create may still succeed")
     };

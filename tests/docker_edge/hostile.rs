@@ -5,7 +5,7 @@ use crate::support::wait::until;
 use crate::{request, settings};
 use ecs_agent::docker::{Docker, DockerError, Limits, Notice, PullJob};
 use ecs_agent::model::resource::{VolumeScope, VolumeSpec};
-use ecs_agent::model::{CreateRequest, OpError, RegistryCredentials, RunState, Span, Timestamp, Values};
+use ecs_agent::model::{CreateRequest, OpError, RegistryCredentials, RunState, SecretValues, Span, Timestamp};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -210,7 +210,7 @@ async fn every_call_to_a_daemon_that_hangs_ends_at_its_own_limit() {
         assert_eq!(outcome(edge.stop("main", Span::millis(10)).await), ("unknown", timed_out("stopped", 280)));
         assert_eq!(outcome(edge.remove("there").await), ("unknown", timed_out("removing", 280)));
         assert_eq!(
-            outcome(edge.create(&main_container(), &Values::default()).await),
+            outcome(edge.create(&main_container(), &SecretValues::default()).await),
             ("unknown", timed_out("created", 310))
         );
         assert_eq!(outcome(edge.start("main").await), ("unknown", timed_out("started", 320)));
@@ -361,7 +361,7 @@ async fn a_change_that_is_answered_with_nonsense_may_have_happened() {
         .await;
         let edge = daemon.edge().await;
         for (call, result) in [
-            ("create", edge.create(&main_container(), &Values::default()).await.map(drop)),
+            ("create", edge.create(&main_container(), &SecretValues::default()).await.map(drop)),
             ("start", edge.start("main").await.map(drop)),
             ("stop", edge.stop("main", Span::secs(1)).await.map(drop)),
             ("remove", edge.remove("main").await),
@@ -427,13 +427,13 @@ async fn a_create_speaks_the_version_of_its_settings() {
         request.spec.engine_settings.api_version = wanted.to_owned();
         let before = daemon.seen(&format!("POST /v{spoken}/containers/create"));
         // The script's container belongs to another task, so the created one cannot be inspected.
-        assert_eq!(outcome(edge.create(&request, &Values::default()).await).0, "unknown");
+        assert_eq!(outcome(edge.create(&request, &SecretValues::default()).await).0, "unknown");
         assert_eq!(daemon.seen(&format!("POST /v{spoken}/containers/create")), before + 1, "{wanted}");
     }
     let mut request = main_container();
     request.spec.engine_settings.api_version = "1.44".to_owned();
     let text = "CannotGetDockerClientVersionError: docker client factory: client not found for docker version: 1.44";
-    assert_eq!(outcome(edge.create(&request, &Values::default()).await), ("failed", text.to_owned()));
+    assert_eq!(outcome(edge.create(&request, &SecretValues::default()).await), ("failed", text.to_owned()));
 }
 
 #[tokio::test]

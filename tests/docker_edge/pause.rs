@@ -5,7 +5,7 @@ use crate::support::wait::until;
 use crate::{connect, request, settings, support};
 use ecs_agent::docker::{Docker, pause_image};
 use ecs_agent::model::task::Namespace;
-use ecs_agent::model::{ContainerKind, CreateRequest, RunState, Span, Values};
+use ecs_agent::model::{ContainerKind, CreateRequest, RunState, SecretValues, Span};
 use serde_json::json;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -38,14 +38,14 @@ async fn the_pause_image_is_there_whenever_it_is_needed() {
     Image::remove_locally(pause_image());
     let edge = connect(&cluster.name).await;
 
-    edge.create(&pause(&cluster.name, "first"), &Values::default()).await.unwrap();
+    edge.create(&pause(&cluster.name, "first"), &SecretValues::default()).await.unwrap();
     let ours = id_of(pause_image());
     assert!(!ours.is_empty());
     docker(&["rm", &pause(&cluster.name, "first").runtime_name]);
     Image::remove_locally(pause_image());
     assert_eq!(id_of(pause_image()), "");
     let paused = pause(&cluster.name, "pause");
-    edge.create(&paused, &Values::default()).await.unwrap();
+    edge.create(&paused, &SecretValues::default()).await.unwrap();
     assert_eq!(edge.start(&paused.runtime_name).await.unwrap().state, RunState::Running);
     others_live_in_its_namespaces(&edge, &cluster.name, &image.reference, &paused).await;
     let began = Instant::now();
@@ -67,7 +67,7 @@ async fn the_pause_image_is_there_whenever_it_is_needed() {
         let mut settings = settings(support::docker::ENDPOINT, &cluster.name);
         settings.pause_archive.clone_from(&archive);
         let edge = Docker::connect(settings).await.unwrap();
-        edge.create(&pause(&cluster.name, "archived"), &Values::default()).await.unwrap();
+        edge.create(&pause(&cluster.name, "archived"), &SecretValues::default()).await.unwrap();
         let loaded = id_of(pause_image());
         assert!(if wanted.is_empty() {
             !loaded.is_empty() && loaded != id_of(&theirs.reference)
@@ -90,7 +90,7 @@ async fn others_live_in_its_namespaces(edge: &Docker, cluster: &str, image: &str
         if let (Some(script), Some(command)) = (script, request.spec.command.as_mut()) {
             command[2] = format!("{script}; {}", command[2]);
         }
-        edge.create(request, &Values::default()).await.unwrap();
+        edge.create(request, &SecretValues::default()).await.unwrap();
         edge.start(&request.runtime_name).await.unwrap();
         let name = &request.runtime_name;
         let ended = async || edge.inspect(name).await.unwrap().filter(|seen| seen.state == RunState::Exited);

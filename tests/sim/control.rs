@@ -1,6 +1,6 @@
 //! The model of ECS: what it wants, what it has sent, and what the agent has reported.
 //!
-//! Invariant: it never sends a task again that it knows to be stopped. Neither does the real ECS.
+//! Invariant: like the real ECS, it never sends a task again that it knows to be stopped.
 
 use crate::schedule::Rng;
 use ecs_agent::core::{Event, PayloadTask};
@@ -40,11 +40,11 @@ pub(crate) struct EcsTask {
     pub(crate) wants_stop: bool,
     /// The containers of the task that ECS knows.
     pub(crate) containers: Vec<ContainerName>,
-    /// What ECS has accepted or refused for good, whether or not the answer reached the agent.
+    /// The statuses that ECS has accepted or refused for good, whether or not the answer reached the agent.
     pub(crate) accepted: Reported,
-    /// The part of `accepted` whose answers the agent has got and committed.
+    /// The part of `accepted` whose answers have reached the agent and are committed.
     pub(crate) confirmed: Reported,
-    /// The agent has committed a message that asks for the stop of the task.
+    /// The agent has committed a message that requests the stop of the task.
     pub(crate) stop_arrived: bool,
     pub(crate) credentials: Option<CredentialsId>,
     /// The state of the agent was lost after the task was sent, so the agent may not know the task.
@@ -71,7 +71,7 @@ pub(crate) struct Ecs {
     pub(crate) lists: Vec<Event>,
     /// Message ids of manifests that were acknowledged.
     pub(crate) acknowledged: BTreeSet<String>,
-    /// Answers which tasks are to stop; they may arrive more than once.
+    /// Answers that confirm which tasks must stop; each may arrive more than once.
     pub(crate) confirmations: Vec<Event>,
     pub(crate) acks_to_lose: u8,
     seq: i64,
@@ -89,7 +89,11 @@ fn ack(message_id: String) -> Ack {
 
 /// The names of the customer's containers, without those of the agent.
 fn customer_containers(spec: &TaskSpec) -> Vec<ContainerName> {
-    spec.containers.iter().filter(|it| it.kind == ContainerKind::Normal).map(|it| it.name.clone()).collect()
+    spec.containers
+        .iter()
+        .filter(|container| container.kind == ContainerKind::Normal)
+        .map(|container| container.name.clone())
+        .collect()
 }
 
 impl Ecs {
@@ -194,7 +198,7 @@ impl Ecs {
         }
     }
 
-    /// One of these messages as it arrives, without tasks that ECS knows to be stopped.
+    /// One of these messages as it arrives, without tasks that ECS knows to be stopped; `None` if there is none.
     pub(crate) fn arriving(&self, among: &[Message], pick: usize) -> Option<Message> {
         let mut message = among.get(pick.checked_rem(among.len())?)?.clone();
         message.tasks.retain(|task| match task {
@@ -228,7 +232,7 @@ impl Ecs {
     }
 }
 
-/// A random task, small enough to finish and odd enough to find bugs.
+/// A random task: small enough to run to its end, and unusual enough to find bugs.
 fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
     let count = 1 + rng.below(3);
     let mut containers: Vec<ContainerSpec> = (0..count).map(|index| container(rng, index)).collect();
@@ -248,14 +252,14 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
     // Some tasks have a pause container, which ends last.
     if arn.as_str().ends_with(['3', '7']) {
         let on_pause = || Dependency { container: PAUSE_NAME.into(), condition: Condition::Start };
-        containers.iter_mut().for_each(|it| it.depends_on.push(on_pause()));
+        containers.iter_mut().for_each(|container| container.depends_on.push(on_pause()));
         let kind = ContainerKind::Pause;
         let (name, image) = (PAUSE_NAME.into(), PAUSE_IMAGE.to_owned());
         containers.push(ContainerSpec { name, kind, image, essential: true, ..ContainerSpec::default() });
     }
     let resources = if rng.percent(30) { resources(rng, &mut containers) } else { Vec::new() };
-    let needs_role = containers.iter().any(|it| it.registry_auth != RegistryAuth::Engine)
-        || resources.iter().any(|it| it.kind.needs_execution_role());
+    let needs_role = containers.iter().any(|container| container.registry_auth != RegistryAuth::Engine)
+        || resources.iter().any(|resource| resource.kind.needs_execution_role());
     let id = CredentialsId::from(format!("credentials-of-{arn}"));
     TaskSpec {
         arn,
@@ -273,17 +277,18 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
 /// One or two resources, with the three lifetimes that the core distinguishes.
 fn resources(rng: &mut Rng, containers: &mut [ContainerSpec]) -> Vec<ResourceSpec> {
     let mut resource = |rng: &mut Rng, nth: u64| {
-        let needed_by: Vec<_> = containers.iter().filter(|_| rng.percent(60)).map(|it| it.name.clone()).collect();
+        let needed_by: Vec<_> =
+            containers.iter().filter(|_| rng.percent(60)).map(|container| container.name.clone()).collect();
         let kind = match rng.below(100) {
             0..50 => ResourceKind::Cgroup(CgroupSpec::default()),
             // A task has one resource for all its credential specs.
             bits if bits < 80 || nth > 0 => ResourceKind::Secrets(Vec::new()),
             bits => {
-                // Half of them are domainless and are renewed with new credentials of the task.
+                // Half of the tickets are domainless, and are renewed with new credentials of the task.
                 let spec = if bits < 90 { "credentialspec:file://" } else { "credentialspecdomainless:file://" };
                 let spec = format!("{spec}{nth}");
-                let users = containers.iter_mut().filter(|it| needed_by.contains(&it.name));
-                users.for_each(|it| it.credential_spec = Some(spec.clone()));
+                let users = containers.iter_mut().filter(|container| needed_by.contains(&container.name));
+                users.for_each(|container| container.credential_spec = Some(spec.clone()));
                 ResourceKind::CredentialSpecs(vec![spec])
             }
         };

@@ -1,6 +1,6 @@
 //! The model of Docker: containers, images, events. Owns what is true on the host, and does not know the agent.
 //!
-//! Invariant: `truth` only grows. The laws judge the agent by it, however late or wrong the events reached the agent.
+//! Invariant: `truth` only grows. The laws judge the agent by it, even if the agent got the events late or never.
 
 use ecs_agent::core::{Effect, Event, Message, Operation, Outcome, Output};
 use ecs_agent::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage};
@@ -10,10 +10,10 @@ use ecs_agent::model::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The identity of another agent that uses the same Docker, with a data directory of the same name.
-pub(crate) const RIVAL: &str = "rival";
+/// The identity of the other agent, which uses the same Docker and has a data directory of the same name.
+pub(crate) const OTHER_AGENT: &str = "rival";
 /// The data directory of the agent.
-pub(crate) const PLACE: &str = "8:1 /data";
+pub(crate) const DATA_DIRECTORY: &str = "8:1 /data";
 
 /// One container that exists.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Container {
     pub(crate) health: Health,
     pub(crate) health_check: bool,
     pub(crate) started: bool,
-    /// The number of its last start, counted over all containers.
+    /// The number of the container's last start, counted over all containers.
     pub(crate) run: u64,
     /// Id of the container's image.
     pub(crate) image: String,
@@ -37,13 +37,13 @@ pub(crate) struct Container {
     pub(crate) restarts: bool,
     /// The last start came late or from a person, so the agent could not know of it when it happened.
     pub(crate) unsolicited: bool,
-    /// A person gave it another name.
+    /// A person has renamed the container.
     pub(crate) renamed: bool,
     /// Somebody else created the container, and the agent must leave it alone.
     pub(crate) foreign: bool,
-    /// The label with the agent that created the container.
+    /// The label that names the agent that created the container; `None` if there is none.
     pub(crate) owner: Option<OwnerId>,
-    /// The label with the outline of its task.
+    /// The label with the outline of the container's task; `None` if there is none.
     pub(crate) outline: Option<Box<TaskSpec>>,
 }
 
@@ -54,12 +54,12 @@ pub(crate) struct Truth {
     pub(crate) started: bool,
     pub(crate) exits: BTreeSet<i32>,
     pub(crate) was_healthy: bool,
-    /// The number of starts that the agent asked for.
+    /// Number of starts that the agent requested.
     pub(crate) starts: u32,
 }
 
 /// A task of the other agent.
-fn rivals_task() -> TaskSpec {
+fn other_agents_task() -> TaskSpec {
     let container = |name: &str| ContainerSpec { name: name.into(), essential: true, ..ContainerSpec::default() };
     TaskSpec {
         arn: "task/of-a-rival".into(),
@@ -79,8 +79,8 @@ pub(crate) struct Docker {
     /// Events on the way to the agent.
     pub(crate) events: Vec<Event>,
     pub(crate) truth: BTreeMap<(TaskArn, ContainerName), Truth>,
-    /// The number of foreign containers.
-    pub(crate) strangers: usize,
+    /// Number of foreign containers.
+    pub(crate) foreign_count: usize,
     /// The owner label of new containers; `None` for an older agent, which writes no such label.
     pub(crate) owner: Option<OwnerId>,
     last_id: u64,
@@ -94,46 +94,46 @@ impl Docker {
         if with_images {
             docker.images.extend(["image-0".to_owned(), "image-1".to_owned()]);
         }
-        docker.put_stranger("elsewhere".to_owned(), RunState::Running);
-        docker.put_stranger("made-by-hand".to_owned(), RunState::Created);
-        let task = rivals_task();
+        docker.add_foreign_container("elsewhere".to_owned(), RunState::Running);
+        docker.add_foreign_container("made-by-hand".to_owned(), RunState::Created);
+        let task = other_agents_task();
         for (name, state) in [("r0", RunState::Running), ("r1", RunState::Created), ("r2", RunState::Exited)] {
-            docker.put_rival(&task, &name.into(), state);
+            docker.add_container_of_other_agent(&task, &name.into(), state);
         }
         docker
     }
 
     /// Another agent creates a container for a task of the same cluster, which may also be a task of this agent.
-    pub(crate) fn put_rival(&mut self, task: &TaskSpec, container: &ContainerName, state: RunState) {
+    pub(crate) fn add_container_of_other_agent(&mut self, task: &TaskSpec, container: &ContainerName, state: RunState) {
         let name = task.runtime_name(container);
         if self.find(&name).is_some() {
             return;
         }
-        self.strangers += 1;
+        self.foreign_count += 1;
         self.push(name, task.arn.clone(), container.clone());
-        let rival = self.containers.last_mut().expect("just made");
-        (rival.state, rival.started, rival.foreign) = (state, state != RunState::Created, true);
-        (rival.owner, rival.outline) = (Some(RIVAL.into()), Some(Box::new(task.outline())));
-        self.tell(self.containers.len() - 1);
+        let container = self.containers.last_mut().expect("just made");
+        (container.state, container.started, container.foreign) = (state, state != RunState::Created, true);
+        (container.owner, container.outline) = (Some(OTHER_AGENT.into()), Some(Box::new(task.outline())));
+        self.send_event(self.containers.len() - 1);
     }
 
     /// The agents that have containers here, with their data directories.
     pub(crate) fn owner_marks(&self) -> Vec<OwnerMark> {
-        let mark = |id: &OwnerId| OwnerMark { id: id.clone(), place: PLACE.to_owned() };
-        self.containers.iter().filter_map(|it| it.owner.as_ref().map(mark)).collect()
+        let mark = |id: &OwnerId| OwnerMark { id: id.clone(), data_directory: DATA_DIRECTORY.to_owned() };
+        self.containers.iter().filter_map(|container| container.owner.as_ref().map(mark)).collect()
     }
 
     /// Somebody else creates a container.
-    pub(crate) fn put_stranger(&mut self, name: String, state: RunState) {
+    pub(crate) fn add_foreign_container(&mut self, name: String, state: RunState) {
         if self.find(&name).is_some() {
             return;
         }
-        self.strangers += 1;
+        self.foreign_count += 1;
         let container = ContainerName::from(name.as_str());
         self.push(name, TaskArn::from("task/of-another-agent"), container);
-        let stranger = self.containers.last_mut().expect("just made");
-        (stranger.state, stranger.started, stranger.foreign) = (state, state == RunState::Running, true);
-        stranger.owner = None;
+        let foreign = self.containers.last_mut().expect("just made");
+        (foreign.state, foreign.started, foreign.foreign) = (state, state == RunState::Running, true);
+        foreign.owner = None;
     }
 
     fn push(&mut self, name: String, task: TaskArn, container: ContainerName) {
@@ -169,10 +169,13 @@ impl Docker {
         self.find(target).filter(|index| !self.containers[*index].foreign)
     }
 
-    /// The container of a task. After a renaming there may be two; the one with the right name comes first.
+    /// The container of a task; `None` if there is none. After a renaming there may be two; the one with the right name is taken.
     pub(crate) fn container_of(&self, task: &TaskArn, container: &ContainerName) -> Option<&Container> {
-        let its = self.containers.iter().filter(|it| !it.foreign && &it.task == task && &it.container == container);
-        its.min_by_key(|it| it.renamed)
+        let candidates = self
+            .containers
+            .iter()
+            .filter(|candidate| !candidate.foreign && &candidate.task == task && &candidate.container == container);
+        candidates.min_by_key(|candidate| candidate.renamed)
     }
 
     pub(crate) fn truth_of(&self, task: &TaskArn, container: &ContainerName) -> Truth {
@@ -196,7 +199,7 @@ impl Docker {
         self.truth.entry((container.task.clone(), container.container.clone())).or_default()
     }
 
-    pub(crate) fn see(&self, index: usize) -> Observation {
+    pub(crate) fn observation(&self, index: usize) -> Observation {
         let container = &self.containers[index];
         Observation {
             task: container.task.clone(),
@@ -221,12 +224,12 @@ impl Docker {
     }
 
     /// The observation of a container in an inventory, which includes the outline.
-    fn list(&self, index: usize) -> Observation {
-        Observation { outline: self.containers[index].outline.clone(), ..self.see(index) }
+    fn listed(&self, index: usize) -> Observation {
+        Observation { outline: self.containers[index].outline.clone(), ..self.observation(index) }
     }
 
-    fn tell(&mut self, index: usize) {
-        let seen = self.see(index);
+    fn send_event(&mut self, index: usize) {
+        let seen = self.observation(index);
         self.events.push(Event::Observed(Box::new(seen)));
     }
 
@@ -246,7 +249,7 @@ impl Docker {
         let truth = self.truth_mut(index);
         truth.started = true;
         truth.starts += u32::from(!unsolicited);
-        self.tell(index);
+        self.send_event(index);
     }
 
     pub(crate) fn exit(&mut self, index: usize, code: i32) {
@@ -257,7 +260,7 @@ impl Docker {
         container.state = RunState::Exited;
         container.exit_code = Some(code);
         self.truth_mut(index).exits.insert(code);
-        self.tell(index);
+        self.send_event(index);
     }
 
     /// The kernel kills the container because it is out of memory.
@@ -273,7 +276,7 @@ impl Docker {
         if container.state == RunState::Created {
             container.state = RunState::Exited;
             container.error = Some(Failure::permanent("DockerStateError", "no such program"));
-            self.tell(index);
+            self.send_event(index);
         }
     }
 
@@ -284,11 +287,11 @@ impl Docker {
         }
         container.health = if good { Health::Healthy } else { Health::Unhealthy };
         self.truth_mut(index).was_healthy |= good;
-        self.tell(index);
+        self.send_event(index);
     }
 
-    /// The agent's state is lost, and nothing proves that a renamed container is ours. From now on the agent need not end it, and
-    /// a container in its place is started for the first time.
+    /// The agent's state is lost, so nothing proves to it that a renamed container is ours. From now on the agent need not stop
+    /// that container, and a container that it creates instead is started for the first time.
     pub(crate) fn disown_renamed(&mut self) {
         for index in 0..self.containers.len() {
             if self.containers[index].renamed {
@@ -298,7 +301,7 @@ impl Docker {
         }
     }
 
-    /// Renames a container. The agent may not find it any more if it has not seen it before.
+    /// Renames a container. An agent that has not seen the container before may not find it any more.
     pub(crate) fn rename(&mut self, index: usize) {
         let container = &mut self.containers[index];
         container.name = format!("renamed-{}", container.id);
@@ -355,29 +358,29 @@ impl Docker {
                 self.containers[index].restarts = request.spec.restart.is_some();
                 self.containers[index].outline = Some(Box::new(request.outline.clone()));
                 self.truth_mut(index).created = true;
-                self.tell(index);
+                self.send_event(index);
                 index
             }
         };
         self.seen(Some(index))
     }
 
-    /// The outcome of a failed effect. After a pull, the request may ask whether the image is cached.
+    /// The outcome of a failed effect. For a pull, the request says whether to check if the image is on this host.
     pub(crate) fn failed(&self, effect: &Effect, failure: Failure) -> Outcome {
         match effect {
             Effect::Do(_, Operation::Pull(image))
-                if image.looks_after_failure && self.images.contains(&image.image) =>
+                if image.checks_host_after_failure && self.images.contains(&image.image) =>
             {
                 Ok(Output::Cached)
             }
-            Effect::Do(_, Operation::Pull(image)) if image.looks_after_failure => {
+            Effect::Do(_, Operation::Pull(image)) if image.checks_host_after_failure => {
                 Err(OpError::Failed(Failure { kind: FailureKind::ImageMissing, ..failure }))
             }
             _ => Err(OpError::Failed(failure)),
         }
     }
 
-    /// Part of the clean-up of images. An image that a container uses stays.
+    /// Executes an operation of the image clean-up. An image that a container uses stays.
     fn clean(&mut self, work: &ImageWork) -> Outcome {
         match work {
             ImageWork::List { disk, .. } => {
@@ -387,12 +390,12 @@ impl Docker {
                     age: Span::secs(100_000),
                     ..ListedImage::default()
                 };
-                let container = |it: &Container| ListedContainer {
-                    id: it.id.clone(),
-                    name: it.name.clone(),
-                    owner: it.owner.clone(),
-                    image_id: it.image.clone(),
-                    ended: match it.state {
+                let container = |listed: &Container| ListedContainer {
+                    id: listed.id.clone(),
+                    name: listed.name.clone(),
+                    owner: listed.owner.clone(),
+                    image_id: listed.image.clone(),
+                    ended: match listed.state {
                         RunState::Created => Some(Span::MAX),
                         RunState::Exited => Some(Span::secs(5)),
                         RunState::Running => None,
@@ -402,10 +405,10 @@ impl Docker {
                     images: self.images.iter().map(image).collect(),
                     containers: self.containers.iter().map(container).collect(),
                     disk_percent: disk.then(|| u8::try_from(self.images.len() * 25).unwrap_or(100)),
-                    running_owners: Some(BTreeSet::from([RIVAL.into()])),
+                    running_owners: Some(BTreeSet::from([OTHER_AGENT.into()])),
                 })))
             }
-            ImageWork::RemoveImage { id, .. } if self.containers.iter().any(|it| it.image == *id) => {
+            ImageWork::RemoveImage { id, .. } if self.containers.iter().any(|container| container.image == *id) => {
                 Err(OpError::Failed(Failure::permanent("CannotRemoveImageError", "a container uses it")))
             }
             ImageWork::RemoveImage { names, .. } => {
@@ -417,7 +420,7 @@ impl Docker {
                     Err(OpError::Failed(Failure::permanent("CannotRemoveContainerError", "it runs")))
                 }
                 Some(index) => {
-                    self.strangers -= usize::from(self.containers[index].foreign);
+                    self.foreign_count -= usize::from(self.containers[index].foreign);
                     self.remove(index);
                     Ok(Output::Nothing)
                 }
@@ -427,10 +430,10 @@ impl Docker {
     }
 
     fn seen(&self, index: Option<usize>) -> Outcome {
-        Ok(Output::Seen(index.map(|index| Box::new(self.see(index)))))
+        Ok(Output::Seen(index.map(|index| Box::new(self.observation(index)))))
     }
 
-    /// Executes an effect. `late`: its answer is not awaited any more.
+    /// Executes an effect. `late`: the agent no longer waits for its answer.
     pub(crate) fn perform(&mut self, effect: &Effect, late: bool) -> Outcome {
         match effect {
             Effect::Do(_, Operation::ResolveDigest(image)) => {
@@ -439,7 +442,7 @@ impl Docker {
             }
             Effect::Do(_, Operation::Pull(image)) => {
                 let is_new = self.images.insert(image.image.clone());
-                Ok(if is_new || image.fresh { Output::Pulled } else { Output::Nothing })
+                Ok(if is_new || image.asks_registry { Output::Pulled } else { Output::Nothing })
             }
             Effect::Do(_, Operation::Create(request)) => self.create(request),
             Effect::Do(_, Operation::Start(target)) => match self.find_ours(target) {
@@ -468,7 +471,7 @@ impl Docker {
                 None => Ok(Output::Nothing),
             },
             Effect::Do(_, Operation::Inventory) => {
-                Ok(Output::Inventory((0..self.containers.len()).map(|index| self.list(index)).collect()))
+                Ok(Output::Inventory((0..self.containers.len()).map(|index| self.listed(index)).collect()))
             }
             Effect::Do(_, Operation::CleanImages(work)) => self.clean(work),
             Effect::Do(_, Operation::CreateResource(request)) => {

@@ -1,12 +1,12 @@
-//! The model of the credentials fetcher: leases of Kerberos tickets. Each creation yields a new lease, which only the agent gives
-//! back.
+//! The model of the credentials fetcher: leases of Kerberos tickets. Each creation yields a new lease, which exists until the
+//! agent releases it.
 
 use ecs_agent::core::TaskState;
 use ecs_agent::core::state::Resource;
 use ecs_agent::model::{ResourceKind, ResourceRequest, TaskArn, Tickets};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many failed renewals let the agent wait for the next credentials.
+/// After this many failed renewals, the agent waits for the next credentials.
 const MAX_TRIES: u32 = 3;
 
 #[derive(Debug, Default)]
@@ -37,9 +37,12 @@ impl Fetcher {
 
     /// Credentials have arrived for this task.
     pub(crate) fn credentials_arrived(&mut self, task: &TaskState) {
-        let is_ending = |it: &&Resource| it.state.tickets.as_ref().is_some_and(|it| !it.accounts.is_empty());
+        let is_ending = |resource: &&Resource| {
+            let tickets = resource.state.tickets.as_ref();
+            tickets.is_some_and(|tickets| !tickets.accounts.is_empty())
+        };
         let ending = task.resources.iter().filter(is_ending);
-        self.ending.extend(ending.map(|it| ((task.spec.arn.clone(), it.spec.name.clone()), 0)));
+        self.ending.extend(ending.map(|resource| ((task.spec.arn.clone(), resource.spec.name.clone()), 0)));
     }
 
     /// A renewal has ended.
@@ -58,7 +61,7 @@ impl Fetcher {
         }
     }
 
-    /// The path is that of an existing ticket of this task.
+    /// True if the path is that of an existing ticket of this task.
     pub(crate) fn has(&self, task: &TaskArn, spec: &str, path: &str) -> bool {
         self.leases.iter().any(|(lease, (owner, _))| owner == task && path == format!("/{lease}/{spec}"))
     }

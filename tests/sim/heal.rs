@@ -1,4 +1,4 @@
-//! The faults end: everything on the way arrives, and containers do what others wait for.
+//! Healing: the faults end, everything on the way arrives, and containers do what others wait for.
 
 use crate::control::EcsTask;
 use crate::schedule::{Delivery, How};
@@ -12,12 +12,12 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.note(|_| "HEALED".to_owned());
         self.ecs.acks_to_lose = 0;
-        self.reminded = false;
-        (self.hold, self.crash_at, self.jam, self.down) = (0, None, 0, 0);
+        self.has_sent_manifest = false;
+        (self.burst_left, self.crash_at, self.hanging_operations, self.failing_operations) = (0, None, 0, 0);
         self.feed(Event::Tick);
     }
 
-    /// Makes one thing happen that needs no time to pass; false if there is none.
+    /// Makes one thing happen for which no time must pass; false if there is none.
     pub(crate) fn drain_one(&mut self) -> bool {
         if !self.pending.is_empty() {
             self.go_on(0, How::Works);
@@ -34,19 +34,19 @@ impl World {
         true
     }
 
-    /// Sends one manifest if ECS wants a task stopped and has not sent that. It also helps for a task that ECS knows to be
-    /// stopped and that was rebuilt because somebody had started its container again. One manifest is enough: the agent must ask
-    /// and obey. While tasks are lost there is none: it would be applied before the payloads with the tasks that are missing in
-    /// it.
+    /// Sends one manifest if ECS wants a task to stop that the agent still runs. The reason may be that ECS has not sent the
+    /// stop, or that ECS knows the task to be stopped and the agent rebuilt it, because somebody had started its container again.
+    /// One manifest is enough: the agent must ask about the task and obey the answer. No manifest is sent while tasks are lost:
+    /// it would be applied before the payloads that bring the tasks that it does not list.
     fn remind(&mut self) -> bool {
-        let goes_on = |arn: &TaskArn| self.state.tasks.get(arn).is_some_and(|it| it.known != TaskStatus::Stopped);
+        let goes_on = |arn: &TaskArn| self.state.tasks.get(arn).is_some_and(|task| task.known != TaskStatus::Stopped);
         let needs_reminder = |(arn, task): (&TaskArn, &EcsTask)| {
             task.wants_stop && (task.accepted.status != TaskStatus::Stopped || goes_on(arn))
         };
-        if self.reminded || self.state.host.lost || !self.ecs.tasks.iter().any(needs_reminder) {
+        if self.has_sent_manifest || self.state.host.lost || !self.ecs.tasks.iter().any(needs_reminder) {
             return false;
         }
-        self.reminded = true;
+        self.has_sent_manifest = true;
         let manifest = self.ecs.manifest();
         self.feed(manifest);
         if let Some(confirmation) = self.ecs.confirmations.last().cloned() {
@@ -72,8 +72,9 @@ impl World {
                 continue;
             }
             let Some(task) = self.state.tasks.get(&container.task) else { continue };
-            let is_waited_for = task.specs().flat_map(|it| &it.depends_on).any(|it| {
-                it.container == container.container && matches!(it.condition, Condition::Complete | Condition::Success)
+            let is_waited_for = task.specs().flat_map(|spec| &spec.depends_on).any(|dependency| {
+                dependency.container == container.container
+                    && matches!(dependency.condition, Condition::Complete | Condition::Success)
             });
             if is_waited_for {
                 self.docker.exit(at, 0);

@@ -2,7 +2,7 @@
 //!
 //! Meanwhile the clock may have been set back, and the host may have become smaller.
 
-use crate::docker::{PLACE, RIVAL};
+use crate::docker::{DATA_DIRECTORY, OTHER_AGENT};
 use crate::laws;
 use crate::schedule::Rng;
 use crate::world::{Disk, Turn, World};
@@ -37,10 +37,10 @@ impl World {
         self.fetcher.ending.clear(); // the credentials are gone, and ECS sends them again
         self.turn = Turn::default();
         self.unwritten.clear();
-        (self.hold, self.crash_at, self.jam) = (0, None, 0);
+        (self.burst_left, self.crash_at, self.hanging_operations) = (0, None, 0);
         self.failed.clear();
         self.unanswered.clear();
-        self.asked.clear();
+        self.last_operations.clear();
         laws::before_restart(self);
         self.docker.owner = Some(self.state.policy.owners.own.clone());
         if rng.percent(10) {
@@ -48,7 +48,7 @@ impl World {
         }
         self.reconfigure(&mut rng);
         let policy = self.state.policy.clone();
-        // Exactly what the store does: text out, text in.
+        // As in the store: the state is written as text and read again.
         let host = reread(&self.disk.host);
         let tasks: Vec<TaskState> = self.disk.tasks.values().map(reread).collect();
         self.state = core::recover(policy, host, tasks);
@@ -67,8 +67,8 @@ impl World {
         self.docker.restart(u64::MAX);
         let tasks = &self.disk.tasks;
         self.docker.resources.retain(|(arn, name)| {
-            let mut specs = tasks.get(arn).into_iter().flat_map(|task| &task.resources).map(|it| &it.spec);
-            specs.any(|it| it.name == *name && it.kind.lifetime() == Lifetime::Task)
+            let mut specs = tasks.get(arn).into_iter().flat_map(|task| &task.resources).map(|resource| &resource.spec);
+            specs.any(|spec| spec.name == *name && spec.kind.lifetime() == Lifetime::Task)
         });
     }
 
@@ -100,7 +100,7 @@ impl World {
         let owners = &mut self.state.policy.owners;
         let generation = owners.own.0.trim_start_matches("us-").parse::<u32>().expect("a number") + 1;
         *owners = Owners { own: format!("us-{generation}").into(), ..Owners::default() };
-        owners.take_over(&self.docker.owner_marks(), PLACE, &BTreeSet::from([RIVAL.into()]));
+        owners.take_over(&self.docker.owner_marks(), DATA_DIRECTORY, &BTreeSet::from([OTHER_AGENT.into()]));
     }
 
     /// The operator changes a setting, or the host changes.
@@ -116,15 +116,15 @@ impl World {
             let holds = |task: &&TaskState| task.admitted && task.known != TaskStatus::Stopped;
             self.inherited = self.disk.tasks.values().filter(holds).map(|task| task.spec.arn.clone()).collect();
             if self.disk.host.lost {
-                // Their shares are not stored, but the tasks hold them and are taken over with them.
-                let ran = self.docker.containers.iter().filter(|it| it.started && !it.foreign);
-                self.inherited.extend(ran.map(|it| it.task.clone()));
+                // The shares of these tasks are not stored, but rebuilt tasks hold them again.
+                let ran = self.docker.containers.iter().filter(|container| container.started && !container.foreign);
+                self.inherited.extend(ran.map(|container| container.task.clone()));
             }
         }
     }
 }
 
-/// A task as it is stored: without what is kept in memory only.
+/// A task as it is stored: without the parts that are kept in memory only.
 pub(crate) fn stored(task: &TaskState) -> TaskState {
     let mut task = task.clone();
     task.live = Default::default();
@@ -133,7 +133,7 @@ pub(crate) fn stored(task: &TaskState) -> TaskState {
     task
 }
 
-/// Through JSON and back.
+/// Writes a document as JSON and reads it again.
 pub(crate) fn reread<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
     let text = serde_json::to_string(value).expect("the state can be written");
     serde_json::from_str(&text).expect("the state can be read")

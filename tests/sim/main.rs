@@ -2,7 +2,7 @@
 //!
 //! A seed gives a schedule (`schedule`), a world interprets the agent's effects (`world` and its parts, `docker`, `control`), and
 //! laws judge every turn and the end (`laws`). A failure prints the seed, the shrunk schedule and its trace. `README.md` says how
-//! to use it.
+//! to use the simulator.
 
 mod control;
 mod docker;

@@ -58,9 +58,9 @@ impl World {
                 self.docker.events.push(Event::EventsMissed);
             }
             Move::Land(pick) => self.land(pick),
-            Move::Hold(count) => self.hold = count,
-            Move::Jam(count) => self.jam = count,
-            Move::Down(count) => self.down = count,
+            Move::Hold(count) => self.burst_left = count,
+            Move::Jam(count) => self.hanging_operations = count,
+            Move::Down(count) => self.failing_operations = count,
             Move::Advance => self.advance(),
             Move::Wait(millis) => {
                 self.now = self.now + Span::millis(millis);
@@ -81,27 +81,29 @@ impl World {
         }
     }
 
-    /// Something happens to a container without the agent.
+    /// Something happens to a container that the agent did not request.
     fn happens(&mut self, step: Move) {
         self.facts += 1;
         match step {
             Move::Exit(pick, code) => {
-                if let Some(at) = self.choose(pick, |it| it.state == RunState::Running) {
+                if let Some(at) = self.choose(pick, |container| container.state == RunState::Running) {
                     self.docker.exit(at, code);
                 }
             }
             Move::Oom(pick) => {
-                if let Some(at) = self.choose(pick, |it| it.state == RunState::Running) {
+                if let Some(at) = self.choose(pick, |container| container.state == RunState::Running) {
                     self.docker.run_out_of_memory(at);
                 }
             }
             Move::Health(pick, good) => {
-                if let Some(at) = self.choose(pick, |it| it.state == RunState::Running && it.health_check) {
+                if let Some(at) =
+                    self.choose(pick, |container| container.state == RunState::Running && container.health_check)
+                {
                     self.docker.health(at, good);
                 }
             }
             Move::HandStart(pick) => {
-                if let Some(at) = self.choose(pick, |it| it.state == RunState::Exited) {
+                if let Some(at) = self.choose(pick, |container| container.state == RunState::Exited) {
                     self.docker.start(at, true);
                 }
             }
@@ -119,14 +121,15 @@ impl World {
                 }
             }
             Move::TakeName(pick) => {
-                let names = |it: &TaskState| it.pairs().map(|(spec, _)| spec.name.clone()).collect::<Vec<_>>();
+                let names = |task: &TaskState| task.pairs().map(|(spec, _)| spec.name.clone()).collect::<Vec<_>>();
                 let tasks = self.state.tasks.values();
-                let all: Vec<_> = tasks.flat_map(|it| names(it).into_iter().map(|name| (it.outline(), name))).collect();
+                let all: Vec<_> =
+                    tasks.flat_map(|task| names(task).into_iter().map(|name| (task.outline(), name))).collect();
                 if let Some((task, name)) = pick.checked_rem(all.len()).map(|at| &all[at]) {
                     // Every other time the container belongs to another agent with the same task.
                     match pick / all.len() % 2 {
-                        0 => self.docker.put_stranger(task.runtime_name(name), RunState::Exited),
-                        _ => self.docker.put_rival(task, name, RunState::Exited),
+                        0 => self.docker.add_foreign_container(task.runtime_name(name), RunState::Exited),
+                        _ => self.docker.add_container_of_other_agent(task, name, RunState::Exited),
                     }
                 }
             }
@@ -134,7 +137,7 @@ impl World {
             Move::LoseImage(pick) => {
                 if let Some(at) = pick.checked_rem(self.docker.images.len()) {
                     let image = self.docker.images.iter().nth(at).cloned();
-                    self.docker.images.retain(|it| Some(it) != image.as_ref());
+                    self.docker.images.retain(|name| Some(name) != image.as_ref());
                 }
             }
             _ => unreachable!("not a fact of the container engine"),
@@ -188,7 +191,7 @@ impl World {
         self.feed(Event::Tick);
     }
 
-    /// A container of our own tasks that fits, if there is one.
+    /// The index of a container of our own tasks for which `is_fit` holds; `None` if there is none.
     fn choose(&self, pick: usize, is_fit: impl Fn(&Container) -> bool) -> Option<usize> {
         let fit = |at: &usize| {
             let container = &self.docker.containers[*at];

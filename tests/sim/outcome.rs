@@ -1,8 +1,8 @@
-//! The execution of an effect that was handed out, and its answer to the agent.
+//! The execution of a pending effect, and its answer to the agent.
 
 use crate::schedule::How;
 use crate::world::{Pending, World};
-use ecs_agent::core::state::Owner;
+use ecs_agent::core::state::OperationOwner;
 use ecs_agent::core::{Effect, Event, Message, Operation, Outcome, Output};
 use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::resource::Lifetime;
@@ -16,18 +16,22 @@ impl World {
             return self.answer(pending, outcome);
         }
         let is_begun = matches!(pending.effect, Effect::Do(_, Operation::Create(_) | Operation::Start(_)));
-        let how = if is_begun && self.jam > 0 { How::TimesOut } else { how };
-        let how = if self.down > 0 && !matches!(pending.effect, Effect::Do(_, Operation::Report(_))) {
-            self.down -= 1;
+        let how = if is_begun && self.hanging_operations > 0 { How::TimesOut } else { how };
+        let how = if self.failing_operations > 0 && !matches!(pending.effect, Effect::Do(_, Operation::Report(_))) {
+            self.failing_operations -= 1;
             How::FailsForNow
         } else {
             how
         };
         if is_begun && let Some(owner) = &pending.owner {
-            self.jam = self.jam.saturating_sub(1);
+            self.hanging_operations = self.hanging_operations.saturating_sub(1);
             let is_start = matches!(pending.effect, Effect::Do(_, Operation::Start(_)));
-            let count = self.unanswered.iter().find(|it| it.0 == *owner && it.1 == is_start).map_or(0, |it| it.2);
-            self.unanswered.retain(|it| it.0 != *owner);
+            let count = self
+                .unanswered
+                .iter()
+                .find(|entry| entry.0 == *owner && entry.1 == is_start)
+                .map_or(0, |entry| entry.2);
+            self.unanswered.retain(|entry| entry.0 != *owner);
             if how == How::TimesOut {
                 self.unanswered.push((owner.clone(), is_start, count + 1));
             }
@@ -51,7 +55,7 @@ impl World {
                 self.docker.failed(&pending.effect, failure(&pending.effect, false))
             }
             How::FailsDone => match self.perform(&pending.effect) {
-                Ok(Output::Inventory(seen)) => Ok(Output::Inventory(seen.into_iter().map(hardly_seen).collect())),
+                Ok(Output::Inventory(seen)) => Ok(Output::Inventory(seen.into_iter().map(without_details).collect())),
                 _ => Err(OpError::Failed(failure(&pending.effect, !is_begun))),
             },
             How::TimesOut => Err(OpError::Unknown(failure(&pending.effect, false))),
@@ -74,8 +78,8 @@ impl World {
         if let Effect::Do(_, Operation::RemoveResource(request)) = &pending.effect {
             let key = (request.task.clone(), request.spec.name.clone());
             match &outcome {
-                Ok(_) => drop(self.unremoved.remove(&key)),
-                Err(_) => *self.unremoved.entry(key).or_default() += 1,
+                Ok(_) => drop(self.failed_removals.remove(&key)),
+                Err(_) => *self.failed_removals.entry(key).or_default() += 1,
             }
         }
         if let Effect::Do(_, Operation::RenewResource(request)) = &pending.effect {
@@ -98,11 +102,11 @@ impl World {
             let is_making = matches!(pending.effect, Effect::Do(_, Operation::CreateResource(_)));
             let is_report = matches!(pending.effect, Effect::Do(_, Operation::Report(_)));
             // An inventory from before the removal may contain the orphan once more.
-            if matches!((owner, &outcome), (Owner::Orphan(_), Ok(_))) {
-                self.asked.retain(|it| it.0 != *owner);
+            if matches!((owner, &outcome), (OperationOwner::Orphan(_), Ok(_))) {
+                self.last_operations.retain(|operation| operation.0 != *owner);
             }
             match &outcome {
-                Ok(_) => self.failed.retain(|it| it.0 != *owner),
+                Ok(_) => self.failed.retain(|failure| failure.0 != *owner),
                 _ if is_image_work || ((is_given_up || is_report || is_making) && !is_retried(&outcome)) => {}
                 Err(_) => {
                     let failed = (owner.clone(), self.now, self.is_to_stop(owner));
@@ -113,9 +117,9 @@ impl World {
         self.feed(Event::Completed { op: pending.op, outcome });
     }
 
-    /// The owner is a container that must stop.
-    pub(crate) fn is_to_stop(&self, owner: &Owner) -> bool {
-        let Owner::Container(arn, index) = owner else { return false };
+    /// True if the owner is a container that must stop.
+    pub(crate) fn is_to_stop(&self, owner: &OperationOwner) -> bool {
+        let OperationOwner::Container(arn, index) = owner else { return false };
         self.state.tasks.get(arn).is_some_and(|task| task.must_stop(*index))
     }
 
@@ -150,7 +154,7 @@ impl World {
         }
     }
 
-    /// Nobody waits for this effect any more; it may be done yet.
+    /// The agent no longer waits for this effect, but it may still be done.
     pub(crate) fn later(&mut self, effect: Effect) {
         match effect {
             Effect::Do(_, Operation::Create(_) | Operation::Start(_))
@@ -162,7 +166,7 @@ impl World {
             | Effect::Do(_, Operation::RenewResource(_) | Operation::RemoveResource(_)) => {
                 let _outcome = self.perform(&effect);
             }
-            // Looking changes nothing.
+            // These effects change nothing.
             Effect::Do(_, Operation::ResolveDigest(_) | Operation::Inspect(_))
             | Effect::Do(_, Operation::Inventory | Operation::CleanImages(_)) => {}
             Effect::Cancel(_)
@@ -181,8 +185,9 @@ impl World {
     }
 }
 
-/// Docker lists all containers, but cannot inspect every other one. For these, the observation has only what the list shows.
-fn hardly_seen(seen: Observation) -> Observation {
+/// Docker lists all containers, but cannot inspect every second one. The observation of such a container has only the facts that
+/// the list shows.
+fn without_details(seen: Observation) -> Observation {
     let is_looked_at = seen.runtime_id.0.ends_with(['0', '2', '4', '6', '8']);
     if is_looked_at { seen } else { Observation { started_at: None, error: None, ..seen } }
 }

@@ -1,8 +1,8 @@
 //! Restarts of the agent: each state that it may have stored, combined with each thing that may have happened to the container
 //! meanwhile.
 //!
-//! Unlike in a schedule, where anything may happen, each combination here has one right end, in `expected`. The laws are checked
-//! too.
+//! Unlike in a schedule, where anything may happen, each combination here has one correct end, which `expected` names. The laws
+//! are checked too.
 
 use crate::laws;
 use crate::schedule::{Delivery, How};
@@ -10,7 +10,8 @@ use crate::world::World;
 use ecs_agent::core::{Effect, Operation, PullBehavior};
 use ecs_agent::model::{ContainerName, ContainerSpec, RunState, TaskArn, TaskSpec, TaskStatus};
 
-/// How far a task of one container had come when the agent was killed.
+/// The progress of a task of one container when the agent was killed. `…Asked`: the operation was requested and not done;
+/// `…Done`: it was done, but its answer did not reach the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stored {
     Pulling,
@@ -27,7 +28,7 @@ enum Stored {
     Exited,
 }
 
-/// What happened to the container while no agent was there.
+/// What happened to the container while no agent ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reality {
     AsItWas,
@@ -72,7 +73,7 @@ const CODE: i32 = 3;
 const STOPPED: i32 = 143;
 const KILLED: i32 = 137;
 
-/// How the task ends up: its status, the container's exit code and the name of its failure.
+/// The end of a combination: the task's status, the container's exit code and the name of its failure.
 type End = (TaskStatus, Option<i32>, Option<&'static str>);
 
 const RUNS: End = (TaskStatus::Running, None, None);
@@ -82,7 +83,7 @@ fn ended(code: i32) -> End {
     (TaskStatus::Stopped, Some(code), None)
 }
 
-/// The right end of each combination.
+/// The correct end of each combination.
 fn expected(stored: Stored, reality: Reality) -> End {
     use Reality::{AsItWas, DaemonRestarted, Ended, Gone, NameTaken, Renamed, Revived, StartedByHand};
     use Stored::{CreateDone, Created, Exited, ExitedUnreported, Pulling, StartAsked, StopAsked, StopDone};
@@ -116,7 +117,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        // A seed of a world that asks the registry each time; nothing else of the seed is used.
+        // The seed of a world in which each pull asks the registry. Nothing else of the seed is used.
         let seed = (0..).find(|seed| World::new(*seed).state.policy.pull == PullBehavior::Default).expect("most do");
         let mut world = World::new(seed);
         world.state.policy.pull_upfront = false;
@@ -139,13 +140,14 @@ impl Scene {
         Self { world, arn, name }
     }
 
-    /// Answers effects until one like this is asked for.
-    fn until(&mut self, is_it: fn(&Effect) -> bool) {
+    /// Answers effects until one like this is requested.
+    fn until(&mut self, is_wanted: fn(&Effect) -> bool) {
         for _ in 0..100 {
-            if self.world.pending.iter().any(|it| is_it(&it.effect)) {
+            if self.world.pending.iter().any(|pending| is_wanted(&pending.effect)) {
                 return;
             }
-            let other = self.world.pending.iter().position(|it| !is_it(&it.effect)).expect("something goes on");
+            let other =
+                self.world.pending.iter().position(|pending| !is_wanted(&pending.effect)).expect("something goes on");
             self.world.go_on(other, How::Works);
         }
         panic!("it never comes");
@@ -162,8 +164,9 @@ impl Scene {
     }
 
     /// The effect is done, but its answer does not reach the agent.
-    fn done_unanswered(&mut self, is_it: fn(&Effect) -> bool) {
-        let at = self.world.pending.iter().position(|it| is_it(&it.effect)).expect("asked for");
+    fn done_unanswered(&mut self, is_wanted: fn(&Effect) -> bool) {
+        let at =
+            self.world.pending.iter().position(|pending| is_wanted(&pending.effect)).expect("the effect was requested");
         let effect = self.world.pending[at].effect.clone();
         let _outcome = self.world.perform(&effect);
     }
@@ -172,12 +175,12 @@ impl Scene {
         use Stored::{
             CreateDone, Created, Exited, ExitedUnreported, Pulling, Running, RunningUnreported, StartDone, StopDone,
         };
-        let is_create: fn(&Effect) -> bool = |it| matches!(it, Effect::Do(_, Operation::Create(_)));
-        let is_start: fn(&Effect) -> bool = |it| matches!(it, Effect::Do(_, Operation::Start(_)));
-        let is_stop: fn(&Effect) -> bool = |it| matches!(it, Effect::Do(_, Operation::Stop { .. }));
-        let is_report: fn(&Effect) -> bool = |it| matches!(it, Effect::Do(_, Operation::Report(_)));
+        let is_create: fn(&Effect) -> bool = |effect| matches!(effect, Effect::Do(_, Operation::Create(_)));
+        let is_start: fn(&Effect) -> bool = |effect| matches!(effect, Effect::Do(_, Operation::Start(_)));
+        let is_stop: fn(&Effect) -> bool = |effect| matches!(effect, Effect::Do(_, Operation::Stop { .. }));
+        let is_report: fn(&Effect) -> bool = |effect| matches!(effect, Effect::Do(_, Operation::Report(_)));
         match stored {
-            Pulling => self.until(|it| matches!(it, Effect::Do(_, Operation::Pull(_)))),
+            Pulling => self.until(|effect| matches!(effect, Effect::Do(_, Operation::Pull(_)))),
             Stored::CreateAsked => self.until(is_create),
             CreateDone => {
                 self.until(is_create);
@@ -189,7 +192,7 @@ impl Scene {
                 self.done_unanswered(is_start);
             }
             RunningUnreported => self.until(
-                |it| matches!(it, Effect::Do(_, Operation::Report(change)) if change.status == TaskStatus::Running),
+                |effect| matches!(effect, Effect::Do(_, Operation::Report(change)) if change.status == TaskStatus::Running),
             ),
             Running => self.settle(),
             Stored::StopAsked | StopDone => {
@@ -222,7 +225,7 @@ impl Scene {
         let state = at.map(|at| docker.containers[at].state);
         match (reality, at) {
             (Reality::AsItWas | Reality::DaemonRestarted, _) => {}
-            (Reality::NameTaken, None) => docker.put_stranger(self.name.clone(), RunState::Exited),
+            (Reality::NameTaken, None) => docker.add_foreign_container(self.name.clone(), RunState::Exited),
             (Reality::Gone, Some(at)) => docker.remove(at),
             (Reality::Renamed, Some(at)) => docker.rename(at),
             (Reality::Ended, Some(at)) if state == Some(RunState::Running) => docker.exit(at, CODE),
@@ -239,7 +242,7 @@ impl Scene {
         true
     }
 
-    /// The agent dies, this happens, the agent restarts, and the world comes to rest.
+    /// The agent dies, this happens, the agent restarts, and the world runs until nothing is left to do.
     fn restart(&mut self, reality: Reality) -> bool {
         self.world.pending.clear();
         if !self.happens(reality) {
@@ -263,7 +266,7 @@ impl Scene {
     fn end(&self) -> End {
         let task = &self.world.state.tasks[&self.arn];
         let container = &task.containers[0].state;
-        let failure = container.failure.as_ref().map(|it| match it.name.as_str() {
+        let failure = container.failure.as_ref().map(|failure| match failure.name.as_str() {
             "ContainerVanishedError" => "ContainerVanishedError",
             "CannotCreateContainerError" => "CannotCreateContainerError",
             _ => "another failure",

@@ -7,7 +7,7 @@ use crate::world::World;
 use ecs_agent::model::Timestamp;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// A bound on the turns of a healed world, more than any needs.
+/// The largest number of turns of a healed world, more than any world needs.
 const MAX_TURNS: u32 = 6_000;
 
 /// How a run ended.
@@ -79,7 +79,7 @@ pub(crate) fn quiesce(world: &mut World, secs: u64) {
     world.breaks("a healed world comes to rest", || "it does not".to_owned());
 }
 
-/// Everything a person needs to understand why a seed fails.
+/// The text that explains to a person why a seed fails: the law, the shrunk moves and the trace.
 pub(crate) fn explain(seed: u64) -> String {
     let moves = schedule::draw(seed);
     // Without shrinking, a failure is found faster.
@@ -93,7 +93,7 @@ pub(crate) fn explain(seed: u64) -> String {
     )
 }
 
-/// Leaves out moves as long as the same law is broken: halves, quarters, …, single moves.
+/// Leaves out moves as long as the same law is broken: first halves, then quarters, …, at last single moves.
 fn shrink(seed: u64, mut moves: Vec<Move>) -> Vec<Move> {
     let law = |broken: Option<String>| broken.map(|text| text.split(':').next().unwrap_or_default().to_owned());
     let wanted = law(run(seed, &moves, false).broken);

@@ -1,7 +1,7 @@
 //! A schedule: a list of moves drawn from a seed.
 //!
-//! Moves have selectors, such as "the k-th pending effect", modulo the number of choices. So any sub-list of a schedule is a
-//! schedule, which makes shrinking possible. A move without a choice has no effect.
+//! A move selects its object by a number, such as "the k-th pending effect", modulo the number of such objects. So any part of a
+//! schedule is a schedule too, which makes shrinking possible. A move that finds no object has no effect.
 
 /// splitmix64: small, fast, the same everywhere.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ pub(crate) enum Delivery {
 pub(crate) enum Point {
     BeforeCommit,
     AfterCommit,
-    /// After this many effects were handed out.
+    /// After this many effects have been started.
     AmongEffects(usize),
 }
 
@@ -88,7 +88,7 @@ pub(crate) enum Move {
     LateManifest,
     /// One of the manifests arrives, perhaps again.
     OldManifest(usize),
-    /// ECS answers which of the tasks missing in a manifest are to stop, perhaps again.
+    /// ECS confirms which of the tasks missing in a manifest must stop, perhaps once more.
     Confirm(usize),
     /// Credentials arrive, perhaps under a new id.
     Credentials(usize, bool),

@@ -1,5 +1,6 @@
-//! Thousands of short tasks: they leave nothing behind in the core, on disk or in memory. `SIM_SOAK` sets their number (20,000
-//! take four seconds in a release build) and checks the memory of the process too, so run it alone.
+//! Thousands of short tasks, which must leave nothing behind in the core, on disk or in memory. `SIM_SOAK` sets the number of
+//! tasks (20,000 take four seconds in a release build). If it is set, the memory of the process is checked too, so run the test
+//! alone.
 
 use crate::schedule::{Delivery, How};
 use crate::world::World;
@@ -7,11 +8,11 @@ use ecs_agent::core::PullBehavior;
 use ecs_agent::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
 use ecs_agent::model::{ContainerSpec, CredentialsId, TaskSpec};
 
-/// Tasks of a default run.
+/// Number of tasks of a default run.
 const TASKS: usize = 3_000;
-/// Tasks at a time.
+/// Number of tasks that run at the same time.
 const AT_ONCE: usize = 50;
-/// A bound on the rounds of one batch, far above what it needs.
+/// The largest number of rounds of one batch, far above what a batch needs.
 const MAX_ROUNDS: usize = 20_000;
 /// The number of tasks before the first measurement of the memory, when allocators and tables have reached their size.
 const WARM_UP: usize = 1_000;
@@ -49,10 +50,10 @@ fn batch(world: &mut World) {
         world.advance();
     }
     assert!(world.state.tasks.is_empty(), "tasks that never end: {:?}", world.state.tasks);
-    // The records of the model do not belong to the agent.
+    // The records of the model of ECS do not belong to the agent.
     world.docker.truth.clear();
     world.ecs = crate::control::Ecs::default();
-    (world.failed, world.asked, world.unanswered) = Default::default();
+    (world.failed, world.last_operations, world.unanswered) = Default::default();
 }
 
 fn settle(world: &mut World) {
@@ -68,7 +69,7 @@ fn settle(world: &mut World) {
     panic!("there is no end to it: {:?}", world.pending);
 }
 
-/// The size of the core's state and its disk, in bytes of text. The memory of the process would include other tests.
+/// The size of the core's state and of its disk, in bytes of text. The memory of the process would include other tests.
 fn held(world: &World) -> usize {
     format!("{:?}{:?}", world.state, world.disk).len()
 }
@@ -86,7 +87,7 @@ fn short_tasks_leave_nothing_behind() {
     let tasks = asked.unwrap_or(TASKS);
     let seed = (0..).find(|seed| World::new(*seed).state.policy.pull == PullBehavior::Default).expect("most do");
     let mut world = World::new(seed);
-    world.lawless = true; // the laws are judged in schedules; here they would take most of the time
+    world.skips_laws = true; // the laws are judged in schedules; here they would take most of the time
     settle(&mut world);
     let mut before = (0, 0);
     for done in (0..tasks).step_by(AT_ONCE) {

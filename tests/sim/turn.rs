@@ -1,6 +1,6 @@
 //! One turn of the agent, in the order of the production loop: step, commit, act.
 //!
-//! Invariant: an effect is handed out only after the changes of its step are on disk. In half of the worlds a commit that may be
+//! Invariant: an effect is started only after the changes of its step are on disk. In half of the worlds a commit that may be
 //! deferred waits for the next one, or for time to pass.
 
 use crate::laws;
@@ -31,7 +31,7 @@ impl World {
         self.facts += u64::from(!matches!(event, Event::Completed { .. } | Event::Tick));
         let is_listing = |outcome: &Outcome| matches!(outcome, Ok(Output::Inventory(_)));
         self.listings += u64::from(matches!(&event, Event::Completed { outcome, .. } if is_listing(outcome)));
-        if self.lawless {
+        if self.skips_laws {
             let step = core::step(&mut self.state, self.now, event);
             self.turn.effects.extend(step.effects);
             self.turn.changed.extend(step.changed);
@@ -48,7 +48,7 @@ impl World {
             let tasks = &self.state.tasks;
             self.docker.resources.retain(|(arn, name)| {
                 let mut known = tasks.get(arn).into_iter().flat_map(|task| &task.resources);
-                known.any(|it| it.spec.name == *name && it.state.create_asked)
+                known.any(|resource| resource.spec.name == *name && resource.state.create_asked)
             });
             // Only the labels of containers that were created later name a lease.
             self.fetcher.written.clear();
@@ -64,22 +64,22 @@ impl World {
         self.turn.effects.extend(step.effects);
         self.turn.changed.extend(step.changed);
         self.turn.is_urgent |= !step.may_wait;
-        if self.hold > 0 {
-            self.hold -= 1;
+        if self.burst_left > 0 {
+            self.burst_left -= 1;
             return;
         }
         self.end_turn();
     }
 
     pub(crate) fn end_turn(&mut self) {
-        self.hold = 0;
+        self.burst_left = 0;
         let mut turn = std::mem::take(&mut self.turn);
         let crash = self.crash_at.take();
         if let Some((Point::BeforeCommit, bits)) = crash {
             return self.crash(bits);
         }
         self.unwritten.append(&mut turn.changed);
-        if turn.is_urgent || !self.lingers {
+        if turn.is_urgent || !self.defers_commits {
             turn.changed = std::mem::take(&mut self.unwritten);
             self.commit(&turn);
         } else {
@@ -134,14 +134,14 @@ impl World {
                 },
             }
         }
-        if !self.lawless {
+        if !self.skips_laws {
             laws::after_commit(self);
         }
     }
 
     pub(crate) fn act(&mut self, effect: Effect) {
         self.note(|_| format!("-> {effect:?}"));
-        if !self.lawless {
+        if !self.skips_laws {
             laws::before_effect(self, &effect);
         }
         match effect {

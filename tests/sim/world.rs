@@ -6,7 +6,7 @@ use crate::control::Ecs;
 use crate::docker::Docker;
 use crate::fetcher::Fetcher;
 use crate::schedule::{Point, Rng};
-use ecs_agent::core::state::{HostState, Owner};
+use ecs_agent::core::state::{HostState, OperationOwner};
 use ecs_agent::core::{
     self, Capacity, Effect, ImagePolicy, Key, Operation, Outcome, Policy, PullBehavior, State, TaskState,
     UntrackedPolicy,
@@ -14,14 +14,17 @@ use ecs_agent::core::{
 use ecs_agent::model::{CredentialsId, OpId, Owners, Span, StateChange, TaskArn, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// An effect that was handed out and has not been answered.
+/// An effect that the agent has started and that has not been answered.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
+    /// The id of the operation.
     pub(crate) op: OpId,
     pub(crate) effect: Effect,
-    pub(crate) owner: Option<Owner>,
-    /// The outcome, if the effect is done and its answer is on the way.
+    /// The part of the core's state that waits for the outcome.
+    pub(crate) owner: Option<OperationOwner>,
+    /// The outcome, if the effect is done and its answer is on the way; `None` before.
     pub(crate) answer: Option<Outcome>,
+    /// The agent has cancelled the operation and ignores its outcome.
     pub(crate) cancelled: bool,
 }
 
@@ -35,12 +38,13 @@ pub(crate) struct Disk {
 /// The effects and changes of the steps since the last commit.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
+    /// Number of steps.
     pub(crate) steps: u32,
     pub(crate) effects: Vec<Effect>,
     pub(crate) changed: BTreeSet<Key>,
     /// A step of this turn must be committed at once.
     pub(crate) is_urgent: bool,
-    /// Reports whose answers the agent has got.
+    /// Reports whose answers have arrived at the agent.
     pub(crate) confirmed: Vec<StateChange>,
     /// Tasks that ECS asked to stop.
     pub(crate) stops: Vec<TaskArn>,
@@ -49,58 +53,67 @@ pub(crate) struct Turn {
 /// The time at the beginning of every schedule, far from zero because the clock may be set back.
 const BEGIN: Timestamp = Timestamp(1_000_000_000_000);
 
+/// One agent and everything around it.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) now: Timestamp,
+    /// The state of the agent's core.
     pub(crate) state: State,
     pub(crate) disk: Disk,
     pub(crate) docker: Docker,
     pub(crate) fetcher: Fetcher,
     pub(crate) ecs: Ecs,
     pub(crate) pending: Vec<Pending>,
-    /// Effects that timed out and that Docker will still do.
+    /// Effects that timed out and that will still be done.
     pub(crate) late: Vec<Effect>,
     /// Credentials in the agent's memory.
     pub(crate) credentials: BTreeSet<CredentialsId>,
     /// Resources in the agent's memory.
     pub(crate) memory: BTreeSet<(TaskArn, String)>,
-    /// The number of consecutive failed removals of each resource.
-    pub(crate) unremoved: BTreeMap<(TaskArn, String), u32>,
+    /// Number of consecutive failed removals of each resource.
+    pub(crate) failed_removals: BTreeMap<(TaskArn, String), u32>,
     /// No laws are checked.
-    pub(crate) lawless: bool,
+    pub(crate) skips_laws: bool,
     /// The first law that was broken.
     pub(crate) broken: Option<String>,
+    /// The lines of the trace; `None` if the run is not traced.
     pub(crate) trace: Option<Vec<String>>,
+    /// Number of steps so far.
     pub(crate) steps: u64,
-    /// Planning again compares the whole states, not only the results.
+    /// The law that planning again yields nothing compares the whole states, not only the results.
     pub(crate) thorough: bool,
-    /// The effects being handed out come from several steps, so the state has changed since some were decided.
+    /// The effects that are being started come from several steps, so the state has changed since some of them were decided.
     pub(crate) burst: bool,
     /// The failed operations of each owner since its last success: the time of the failure, and whether the owner had to stop
     /// then.
-    pub(crate) failed: Vec<(Owner, Timestamp, bool)>,
-    /// The number of consecutive creates, or starts (`true`), that timed out and were not done.
-    pub(crate) unanswered: Vec<(Owner, bool, u32)>,
-    /// Tasks that had a share of the host when the agent restarted on a smaller one.
+    pub(crate) failed: Vec<(OperationOwner, Timestamp, bool)>,
+    /// For each owner, separately for creates (`false`) and starts (`true`): the number of consecutive operations that timed out
+    /// and were not done.
+    pub(crate) unanswered: Vec<(OperationOwner, bool, u32)>,
+    /// Tasks that held a share of the host when the agent restarted on a smaller one.
     pub(crate) inherited: BTreeSet<TaskArn>,
-    /// The last operation of each owner, its time, and the number of facts until then.
-    pub(crate) asked: Vec<(Owner, std::mem::Discriminant<Operation>, Timestamp, u64)>,
-    /// The number of events that were neither outcomes nor ticks.
+    /// The last operation of each owner: its kind, its time, and the number of facts until then.
+    pub(crate) last_operations: Vec<(OperationOwner, std::mem::Discriminant<Operation>, Timestamp, u64)>,
+    /// Number of new facts so far: events that were neither outcomes nor ticks.
     pub(crate) facts: u64,
-    /// The number of inventories that have arrived.
+    /// Number of inventories that have arrived.
     pub(crate) listings: u64,
     /// ECS has sent a manifest since the faults ended.
-    pub(crate) reminded: bool,
-    pub(crate) jam: u8,
-    pub(crate) down: u8,
+    pub(crate) has_sent_manifest: bool,
+    /// Number of creates and starts that will get no answer, because Docker hangs.
+    pub(crate) hanging_operations: u8,
+    /// Number of operations that will fail temporarily, because Docker cannot be reached.
+    pub(crate) failing_operations: u8,
     pub(crate) turn: Turn,
     /// The state of the agent was lost at least once.
     pub(crate) was_lost: bool,
     /// Keys of documents that changed and are not committed yet.
     pub(crate) unwritten: BTreeSet<Key>,
     /// Commits are deferred as long as they may be.
-    pub(crate) lingers: bool,
-    pub(crate) hold: u8,
+    pub(crate) defers_commits: bool,
+    /// Number of events that are still to be added to the current turn before its commit.
+    pub(crate) burst_left: u8,
+    /// The point of the next turn at which the agent dies, and the bits for the restart; `None`: it does not die.
     pub(crate) crash_at: Option<(Point, u64)>,
 }
 
@@ -147,8 +160,8 @@ impl World {
             late: Vec::new(),
             credentials: BTreeSet::new(),
             memory: BTreeSet::new(),
-            unremoved: BTreeMap::new(),
-            lawless: false,
+            failed_removals: BTreeMap::new(),
+            skips_laws: false,
             broken: None,
             trace: None,
             steps: 0,
@@ -157,17 +170,17 @@ impl World {
             failed: Vec::new(),
             unanswered: Vec::new(),
             inherited: BTreeSet::new(),
-            asked: Vec::new(),
+            last_operations: Vec::new(),
             facts: 0,
             listings: 0,
-            reminded: false,
-            jam: 0,
-            down: 0,
+            has_sent_manifest: false,
+            hanging_operations: 0,
+            failing_operations: 0,
             turn: Turn::default(),
             was_lost: false,
             unwritten: BTreeSet::new(),
-            lingers: rng.percent(50),
-            hold: 0,
+            defers_commits: rng.percent(50),
+            burst_left: 0,
             crash_at: None,
         };
         let untracked = UntrackedPolicy { containers_per_cycle: 2, minimum_age: Span::default() };

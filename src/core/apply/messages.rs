@@ -1,4 +1,4 @@
-//! Tests of messages of ACS and observations of Docker. Not part of the agent.
+//! Tests of messages from ACS and observations of Docker.
 
 use crate::core::policy::{Capacity, Policy};
 use crate::core::sample::{NOW, container, done, run, seen, spec, state, task};
@@ -10,7 +10,7 @@ use crate::model::{
 };
 use std::collections::BTreeSet;
 
-/// A state with tasks that wait for their share for ever, so that nothing else happens to them; no inventory is due.
+/// A state with tasks that wait for their share for ever, so that nothing else happens to them. No inventory is due.
 fn with_tasks(arns: &[&str]) -> State {
     let capacity = Capacity { cpu: 10, memory: 10, ..Capacity::default() };
     let mut state = state(Policy { capacity, ..Policy::default() });
@@ -60,7 +60,7 @@ fn desired(state: &State, arn: &str) -> TaskStatus {
 }
 
 #[test]
-fn a_manifest_raises_doubts_about_what_it_does_not_name() {
+fn ecs_is_asked_about_tasks_missing_in_a_manifest() {
     let mut state = with_tasks(&["a", "b", "c"]);
     step(&mut state, NOW, stop("c", 11));
     let out = step(&mut state, NOW, manifest(12, &["a"], "m"));
@@ -77,7 +77,7 @@ fn a_manifest_raises_doubts_about_what_it_does_not_name() {
 }
 
 #[test]
-fn a_task_that_stopped_by_itself_is_not_in_doubt() {
+fn ecs_is_not_asked_about_a_task_that_stopped_by_itself() {
     let mut state = with_tasks(&["a"]);
     let task = state.tasks.get_mut(&"a".into()).unwrap();
     (task.known, task.containers[0].state.known) = (TaskStatus::Stopped, ContainerStatus::Stopped);
@@ -94,7 +94,7 @@ fn a_manifest_that_is_not_newer_is_not_even_acknowledged() {
     }
 }
 
-/// And it stops them only once.
+/// The answer stops tasks only once.
 #[test]
 fn only_the_answer_about_the_last_manifest_stops_tasks() {
     let mut state = with_tasks(&["a", "b"]);
@@ -112,7 +112,7 @@ fn only_the_answer_about_the_last_manifest_stops_tasks() {
 }
 
 #[test]
-fn only_a_higher_number_raises_the_bar_and_is_written() {
+fn only_a_higher_sequence_number_is_stored() {
     let mut state = with_tasks(&["a"]);
     for (seq, bar, is_written) in [(9, 10, false), (10, 10, false), (11, 11, true)] {
         let changed = step(&mut state, NOW, stop("a", seq)).changed;
@@ -134,14 +134,18 @@ fn stopping_an_unknown_task_reports_all_its_containers_stopped() {
     let effects = step(&mut state, NOW, Event::Payload { tasks: vec![stop("unknown")], seq: 11, ack: None }).effects;
     let [Effect::Do(op, Operation::Report(change))] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((change.status, change.reason.as_str(), change.execution_stopped_at), (TaskStatus::Stopped, "", None));
-    let sent: Vec<_> = change.containers.iter().map(|it| (it.container.as_str(), it.status, it.exit_code)).collect();
+    let sent: Vec<_> = change
+        .containers
+        .iter()
+        .map(|container| (container.container.as_str(), container.status, container.exit_code))
+        .collect();
     assert_eq!(sent, [("a", ContainerStatus::Stopped, None), ("b", ContainerStatus::Stopped, None)]);
     step(&mut state, NOW, done(*op, Output::Nothing));
     let again = step(&mut state, NOW, Event::Payload { tasks: vec![stop("unknown")], seq: 12, ack: None });
     assert_eq!(again.effects, [], "it is reported already");
 }
 
-/// Its credentials are dropped with it.
+/// The credentials of the task are dropped with it.
 #[test]
 fn a_task_with_unsolvable_dependencies_is_stopped() {
     let mut state = with_tasks(&[]);
@@ -155,7 +159,7 @@ fn a_task_with_unsolvable_dependencies_is_stopped() {
 }
 
 #[test]
-fn only_the_incarnation_we_know_can_be_gone() {
+fn only_the_known_incarnation_can_be_removed() {
     let gone = |was: RunState, id: &str| {
         let mut state = with_tasks(&[]);
         step(&mut state, NOW, Event::Observed(Box::new(seen("holder", "a", "id", was))));
@@ -166,7 +170,7 @@ fn only_the_incarnation_we_know_can_be_gone() {
             Event::Removed { task, container, runtime_id: RuntimeId::from(id), exit_code: Some(137) },
         );
         let container = state.tasks[&"holder".into()].containers[0].state.clone();
-        (container.observed, container.exit_code, container.failure.map(|it| it.name))
+        (container.observed, container.exit_code, container.failure.map(|failure| failure.name))
     };
     let missing = || Some("ContainerVanishedError".to_owned());
     assert_eq!(gone(RunState::Created, "other"), (Some(RunState::Created), None, None));
@@ -176,7 +180,7 @@ fn only_the_incarnation_we_know_can_be_gone() {
 }
 
 #[test]
-fn what_a_look_changes() {
+fn each_observation_changes_the_statuses() {
     let look = |state: RunState, change: fn(&mut crate::model::Observation)| {
         let mut task = task(vec![container("a", &[])]);
         let mut observation = seen("task", "a", "id", state);
@@ -188,17 +192,17 @@ fn what_a_look_changes() {
     assert_eq!((created.known, created.ran, created.live.touched), (ContainerStatus::Created, false, 7));
     let running = look(RunState::Running, |_| {});
     assert_eq!((running.known, running.ran, running.running_since), (ContainerStatus::Running, true, Some(NOW)));
-    let ended = look(RunState::Exited, |it| it.exit_code = Some(3));
+    let ended = look(RunState::Exited, |observation| observation.exit_code = Some(3));
     assert_eq!((ended.known, ended.ran, ended.exit_code), (ContainerStatus::Stopped, true, Some(3)));
-    let refused = look(RunState::Exited, |it| {
-        (it.started_at, it.exit_code) = (None, None);
-        it.error = Some(Failure::permanent("DockerStateError", "no such program"));
+    let refused = look(RunState::Exited, |observation| {
+        (observation.started_at, observation.exit_code) = (None, None);
+        observation.error = Some(Failure::permanent("DockerStateError", "no such program"));
     });
     assert_eq!((refused.known, refused.ran, refused.exit_code), (ContainerStatus::Stopped, false, None));
     assert_eq!(refused.failure.unwrap().to_string(), "DockerStateError: no such program");
 }
 
-/// So are observations from before the removal.
+/// Observations from before the removal are ignored too.
 #[test]
 fn observations_of_another_incarnation_are_ignored() {
     let mut task = task(vec![container("a", &[])]);
@@ -216,7 +220,7 @@ fn observations_of_another_incarnation_are_ignored() {
     assert_eq!((container.observed, container.removed), (Some(RunState::Created), false), "a create that came late");
 }
 
-/// A refused create is reported with the reason why the image is missing.
+/// After a refused create, the reason why the image is missing is reported.
 #[test]
 fn a_refused_start_is_inspected_before_it_counts() {
     use crate::core::state::OperationKind::{Create, Start};
@@ -226,7 +230,7 @@ fn a_refused_start_is_inspected_before_it_counts() {
         task.containers[0].state.pull_failure = Some(Failure::permanent("CannotPullContainerError", "no route"));
         super::engine_completed(&mut task, 0, kind, Err(OpError::Failed(failure)), NOW, 1);
         let container = task.containers.remove(0).state;
-        (container.failure.map(|it| it.name), container.live.unsettled)
+        (container.failure.map(|failure| failure.name), container.live.unsettled)
     };
     let failure = |kind| Failure { name: "Refused".to_owned(), message: String::new(), kind };
     let name = |name: &str| Some(name.to_owned());
@@ -237,20 +241,20 @@ fn a_refused_start_is_inspected_before_it_counts() {
 }
 
 #[test]
-fn a_look_does_not_end_a_row_of_failures_but_success_does() {
+fn an_inspection_ends_no_row_of_failures_but_success_does() {
     use crate::core::state::OperationKind::{Inspect, Start};
     let mut task = task(vec![container("a", &[])]);
     let timeout = Failure::permanent("DockerTimeoutError", "no answer");
     super::engine_completed(&mut task, 0, Start, Err(OpError::Unknown(timeout)), NOW, 1);
     let there = |state| Ok(Output::Seen(Some(Box::new(seen("task", "a", "id", state)))));
     super::engine_completed(&mut task, 0, Inspect, there(RunState::Created), NOW, 2);
-    assert_eq!((task.containers[0].state.live.retry.attempts, task.containers[0].state.live.doubts), (1, 1));
+    assert_eq!((task.containers[0].state.live.retry.attempts, task.containers[0].state.live.undone_operations), (1, 1));
     super::engine_completed(&mut task, 0, Start, there(RunState::Running), NOW, 3);
     assert_eq!(task.containers[0].state.live.retry, super::Retry::default());
 }
 
 #[test]
-fn the_time_of_a_pull_is_noted_and_that_of_a_digest_is_not() {
+fn the_time_of_a_pull_is_recorded_but_not_of_a_resolution() {
     let mut state = state(Policy::default());
     let inventory = *state.ops.keys().next().unwrap();
     step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
@@ -283,7 +287,7 @@ fn an_unsettled_container_waits_for_the_pending_inventory() {
 }
 
 #[test]
-fn a_container_goes_by_its_id_as_long_as_it_is_seen() {
+fn a_seen_container_is_the_target_by_its_id() {
     let mut task = task(vec![container("a", &[])]);
     let name = task.spec.runtime_name(&"a".into());
     let target = |task: &super::TaskState| task.target(0);

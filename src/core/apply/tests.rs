@@ -1,4 +1,4 @@
-//! Tests of outcomes: operations, pulls, and outcomes without an owner. Messages of ECS are in `messages.rs`.
+//! Tests of outcomes: of operations, of pulls, and without an owner. The tests of messages from ECS are in `messages.rs`.
 
 use crate::core::policy::{Policy, PullBehavior};
 use crate::core::sample::{NOW, container, done, only, run, seen, spec, state};
@@ -71,7 +71,7 @@ fn a_create_that_was_done_after_all_goes_on() {
     assert!(matches!(&effect, Effect::Do(_, Operation::Start(target)) if target == "id"), "{effect:?}");
 }
 
-/// Otherwise the engine would be asked again at once, for ever.
+/// Without the delay, the operation would be repeated at once, for ever.
 #[test]
 fn an_operation_reported_done_but_without_effect_is_delayed() {
     let (mut state, op) = creating();
@@ -86,16 +86,17 @@ fn an_operation_reported_done_but_without_effect_is_delayed() {
     step(&mut state, now, done(op, there(RunState::Running)));
     let stop = Event::Payload { tasks: vec![PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None };
     let effects = step(&mut state, now, stop).effects;
-    let Some(op) =
-        effects.iter().find_map(|it| if let Effect::Do(op, Operation::Stop { .. }) = it { Some(*op) } else { None })
+    let Some(op) = effects
+        .iter()
+        .find_map(|effect| if let Effect::Do(op, Operation::Stop { .. }) = effect { Some(*op) } else { None })
     else {
         panic!("{effects:?}")
     };
     let again = step(&mut state, now, done(op, there(RunState::Running))).effects;
-    assert!(!again.iter().any(|it| matches!(it, Effect::Do(_, Operation::Stop { .. }))), "{again:?}");
+    assert!(!again.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Stop { .. }))), "{again:?}");
 }
 
-/// The task does not wait for the outcome.
+/// The task does not wait for the outcome of the cancelled pull.
 #[test]
 fn the_pull_of_a_stopping_task_is_cancelled() {
     let mut state = state(Policy::default());
@@ -112,7 +113,7 @@ fn the_pull_of_a_stopping_task_is_cancelled() {
     assert!(!state.ops.contains_key(&op));
 }
 
-/// Only if a cached image may serve, and if no later operation would show that it is missing.
+/// It is needed only if a cached image may be used and no later operation would show that it is missing.
 #[test]
 fn a_failed_pull_looks_for_a_cached_image_only_when_needed() {
     use PullBehavior::{Always, Default, Once, PreferCached};
@@ -126,7 +127,7 @@ fn a_failed_pull_looks_for_a_cached_image_only_when_needed() {
         let mut state = state(Policy { pull, pull_upfront, ..Policy::default() });
         let effect = only(step(&mut state, NOW, run(spec("task", vec![container("a", &[])]))));
         assert!(
-            matches!(&effect, Effect::Do(_, Operation::Pull(image)) if image.looks_after_failure == looks),
+            matches!(&effect, Effect::Do(_, Operation::Pull(image)) if image.checks_host_after_failure == looks),
             "{pull:?} {pull_upfront} {effect:?}"
         );
     }
@@ -161,7 +162,7 @@ fn a_late_create_of_a_given_up_container_is_seen() {
 fn once_counts_only_what_came_from_the_registry() {
     let mut state = state(Policy { pull: PullBehavior::Once, ..Policy::default() });
     let mut pull = |arn: &str| match only(step(&mut state, NOW, run(spec(arn, vec![container("a", &[])])))) {
-        Effect::Do(op, Operation::Pull(image)) => (op, image.fresh),
+        Effect::Do(op, Operation::Pull(image)) => (op, image.asks_registry),
         other => panic!("{other:?}"),
     };
     let (first, second) = (pull("first"), pull("second"));
@@ -170,7 +171,7 @@ fn once_counts_only_what_came_from_the_registry() {
     assert!(state.host.pulled_images.is_empty(), "the image was cached, not pulled");
     step(&mut state, NOW, done(second.0, Output::Pulled));
     let third = only(step(&mut state, NOW, run(spec("third", vec![container("a", &[])]))));
-    assert!(matches!(third, Effect::Do(_, Operation::Pull(image)) if !image.fresh));
+    assert!(matches!(third, Effect::Do(_, Operation::Pull(image)) if !image.asks_registry));
 }
 
 /// A task of two containers, the second waiting for the first to end, under this policy; the pulls that begin at once.
@@ -202,7 +203,7 @@ fn waiting_containers_pull_upfront_only_if_configured() {
     }
 }
 
-/// With upfront pulls, before the other images are pulled.
+/// With upfront pulls, the task ends before the other images are pulled.
 #[test]
 fn a_missing_image_of_an_essential_container_ends_the_task() {
     use FailureKind::{ImageMissing, Retryable};
@@ -289,7 +290,7 @@ fn an_outcome_without_an_owner_is_ignored() {
     assert_eq!(state.tasks, before);
 }
 
-/// What was learnt after the inspection was asked for is newer than its answer.
+/// A fact that was learnt after the inspection was requested is newer than its answer.
 #[test]
 fn an_overtaken_inspection_is_repeated() {
     let mut state = state(Policy::default());
@@ -307,8 +308,8 @@ fn an_overtaken_inspection_is_repeated() {
     assert_eq!(state.tasks[&"task".into()].containers[0].state.observed, Some(RunState::Created));
 }
 
-/// Both would wait for ever: one for its dependent to end, the other for its dependency. Found by the simulator (1 schedule in
-/// 10,000).
+/// Otherwise both would wait for ever: one for its dependent to end, the other for its dependency. Found by the simulator (1
+/// schedule in 10,000).
 #[test]
 fn a_revived_container_is_stopped_before_its_dependents() {
     let mut state = state(Policy::default());
@@ -327,7 +328,7 @@ fn a_revived_container_is_stopped_before_its_dependents() {
     let first = |run_state| Box::new(seen("task", "a", "id", run_state));
     let effects = step(&mut state, NOW, done(op, Output::Seen(Some(first(RunState::Exited))))).effects;
     assert!(
-        effects.iter().any(|it| matches!(it, Effect::Do(_, Operation::Pull(_)))),
+        effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Pull(_)))),
         "the dependent's turn: {effects:?}"
     );
     let effects = step(&mut state, NOW, Event::Observed(first(RunState::Running))).effects;

@@ -1,4 +1,4 @@
-//! Tests of the clean-up of images and foreign containers.
+//! Tests of the clean-up of images and of containers that belong to no task.
 
 use super::*;
 use crate::core::policy::{ImagePolicy, Policy, UntrackedPolicy};
@@ -65,7 +65,7 @@ fn cycle(state: &mut State, now: Timestamp, found: Output, fails: &[&str]) -> Ve
     removed
 }
 
-/// No more than the configured number go in one cycle.
+/// No more than the configured number are removed in one cycle.
 #[test]
 fn the_least_recently_used_images_are_removed_first() {
     let mut state = with(|_| ());
@@ -218,7 +218,7 @@ fn untracked_images_and_containers_go_only_if_configured() {
     assert_eq!(cycle(&mut stuck, now, found(), &["old", "two:alias"]), wanted);
 }
 
-/// They get what the images of tasks leave of it, but at least one.
+/// Untracked images get the part of the number that the images of tasks leave, but at least one.
 #[test]
 fn untracked_images_share_the_number_of_a_cycle() {
     for (tracked, foreign) in [(0, 3), (1, 2), (2, 1), (3, 1), (4, 1)] {
@@ -235,7 +235,7 @@ fn untracked_images_share_the_number_of_a_cycle() {
     }
 }
 
-/// Images are removed for it whatever their age.
+/// Images are removed for a waiting pull whatever their age.
 #[test]
 fn a_pull_waits_until_there_is_room_on_the_disk() {
     let mut state = with(|images| (images.enabled, images.disk) = (false, Some((80, 50))));
@@ -275,7 +275,7 @@ fn nothing_is_removed_before_lost_tasks_are_rebuilt() {
     let mut state = with(|_| ());
     assert_eq!(next_deadline(&state), Some(NOW + INTERVAL));
     state.host.lost = true;
-    state.inventory.pending = Some((OpId(0), 0)); // it takes its time
+    state.inventory.pending = Some((OpId(0), 0)); // it is not answered yet
     assert_eq!(next_deadline(&state), None);
     assert_eq!(work(step(&mut state, NOW + INTERVAL, Event::Tick).effects), None);
 }
@@ -396,7 +396,7 @@ fn the_listing_of_a_cycle_counts_for_a_pull_if_there_is_room() {
         let is_pulled = effects.iter().any(|effect| matches!(effect, Effect::Do(_, Operation::Pull(_))));
         assert_eq!(is_pulled, serves, "{percent}: {effects:?}");
         let look = (!serves).then_some(ImageWork::List { ends: false, disk: true });
-        assert_eq!(work(effects).map(|it| it.1), look);
+        assert_eq!(work(effects).map(|(_, work)| work), look);
     }
 }
 

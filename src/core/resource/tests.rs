@@ -20,10 +20,10 @@ fn durable(needed_by: &[&str]) -> ResourceSpec {
 }
 
 fn resource(name: &str, kind: ResourceKind, needed_by: &[&str]) -> ResourceSpec {
-    ResourceSpec { name: name.to_owned(), needed_by: needed_by.iter().map(|it| (*it).into()).collect(), kind }
+    ResourceSpec { name: name.to_owned(), needed_by: needed_by.iter().map(|name| (*name).into()).collect(), kind }
 }
 
-/// A state in which a task of two containers with these resources has just arrived, and the effects of that.
+/// A state in which a task of two containers with these resources has just arrived, and the effects of the arrival.
 fn arrived(resources: Vec<ResourceSpec>) -> (State, Vec<Effect>) {
     let mut state = state(Policy { cleanup_wait: Span::secs(100), ..Policy::default() });
     let inventory = *state.ops.keys().next().unwrap();
@@ -68,7 +68,7 @@ fn a_container_is_created_when_its_resources_exist() {
     let made = making(&effects)[0].0;
     let pulls: Vec<OpId> = effects
         .iter()
-        .filter_map(|it| match it {
+        .filter_map(|effect| match effect {
             Effect::Do(op, Operation::Pull(_)) => Some(*op),
             _ => None,
         })
@@ -154,7 +154,7 @@ fn running(kind: ResourceSpec) -> (State, Vec<Effect>) {
     (state, seen)
 }
 
-/// The other resources go with the task.
+/// The other resources are removed with the task.
 #[test]
 fn resources_in_memory_go_when_no_container_needs_them() {
     let (state, seen) = running(volatile(&["a"]));
@@ -169,7 +169,7 @@ fn resources_in_memory_go_when_no_container_needs_them() {
     );
 }
 
-/// Only if a container still needs them.
+/// They are created again only if a container still needs them.
 #[test]
 fn resources_that_may_be_gone_are_made_again_on_restart() {
     let volume = resource("volume", ResourceKind::Volume(shared_volume()), &["a"]);
@@ -221,15 +221,16 @@ fn resources_lost_in_a_reboot_exist_before_a_start() {
         assert!(matches!(&effects[..], [Effect::Do(_, Operation::Start(target))] if target == "a"), "{effects:?}");
     };
     restarted(|task| {
-        let it = &mut task.containers[0].state;
-        (it.known, it.observed) = (ContainerStatus::Created, Some(RunState::Created));
-        (it.ran, it.started_at) = (false, None);
+        let container = &mut task.containers[0].state;
+        (container.known, container.observed) = (ContainerStatus::Created, Some(RunState::Created));
+        (container.ran, container.started_at) = (false, None);
     });
     restarted(|task| {
         task.containers[0].spec.restart =
             Some(RestartPolicy { ignored_exit_codes: Vec::new(), attempt_period: Span::secs(60) });
-        let it = &mut task.containers[0].state;
-        (it.observed, it.restarts.due, it.restarts.run) = (Some(RunState::Exited), true, Some(String::new()));
+        let container = &mut task.containers[0].state;
+        (container.observed, container.restarts.due, container.restarts.run) =
+            (Some(RunState::Exited), true, Some(String::new()));
     });
 }
 
@@ -257,7 +258,7 @@ fn with_ticket() -> (State, CreateRequest) {
     let effects = step(&mut state, NOW, event).effects;
     let [Effect::Do(op, Operation::CreateResource(_))] = effects[..] else { panic!("{effects:?}") };
     step(&mut state, NOW, done(op, tickets("lease")));
-    let pull = *state.ops.iter().find(|(_, owner)| **owner == Owner::Container("gmsa".into(), 0)).unwrap().0;
+    let pull = *state.ops.iter().find(|(_, owner)| **owner == OperationOwner::Container("gmsa".into(), 0)).unwrap().0;
     let effects = step(&mut state, NOW, done(pull, Output::Pulled)).effects;
     let [Effect::Do(_, Operation::Create(request))] = &effects[..] else { panic!("{effects:?}") };
     let request = (**request).clone();
@@ -280,10 +281,10 @@ fn new_credentials(state: &mut State, now: Timestamp, id: &str) -> Vec<Effect> {
 fn a_container_gets_its_ticket_and_its_lease_outlives_the_agent() {
     let (state, request) = with_ticket();
     assert_eq!(request.ticket.as_deref(), Some("/krb/x"));
-    assert_eq!(request.outline.leases, ["lease"], "the container tells of it if the state is lost");
+    assert_eq!(request.outline.leases, ["lease"], "the label names the lease if the state is lost");
     let stored = serde_json::to_string(&*state.tasks[&"gmsa".into()]).unwrap();
     let mut state = recover(Policy::default(), state.host.clone(), [serde_json::from_str(&stored).unwrap()]);
-    assert_eq!(making(&step(&mut state, NOW, Event::Tick).effects), [], "it is not made anew");
+    assert_eq!(making(&step(&mut state, NOW, Event::Tick).effects), [], "the ticket is not created again");
     let task = state.tasks.get_mut(&"gmsa".into()).unwrap();
     (task.known, task.sent, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
     (task.containers[0].state.known, task.containers[0].state.sent) =
@@ -297,7 +298,7 @@ fn a_container_gets_its_ticket_and_its_lease_outlives_the_agent() {
             Effect::Do(op, Operation::RemoveResource(request)) => Some((*op, request.tickets.clone())),
             _ => None,
         });
-        let (op, tickets) = found.expect("it is given back");
+        let (op, tickets) = found.expect("the lease is released");
         tries.push(tickets.expect("with its lease").leases);
         ends(&mut state, late + Span::secs(again * 100), op, Failure::retryable("", "busy"));
     }
@@ -339,7 +340,7 @@ fn a_resource_is_left_behind_after_three_failed_removals() {
     // The creation fails temporarily, and then the resource is not needed any more. The removal starts without failures.
     ends(&mut state, NOW, making(&effects)[0].0, Failure::retryable("", "busy"));
     let effects = step(&mut state, NOW, stop()).effects;
-    let report = effects.iter().find_map(|it| match it {
+    let report = effects.iter().find_map(|effect| match effect {
         Effect::Do(op, Operation::Report(_)) => Some(*op),
         _ => None,
     });
@@ -386,7 +387,8 @@ fn resources_in_memory_stay_while_a_create_may_use_them() {
     let mut task = so_far(ContainerStatus::Pulled, false, volatile(&["a"]));
     task.desired = TaskStatus::Stopped;
     for (kind, goes) in [(OperationKind::Create, false), (OperationKind::Pull, true), (OperationKind::Stop, true)] {
-        task.containers[0].state.live.operation = Some(PendingOperation { id: OpId(1), kind, since: NOW, asked: 0 });
+        task.containers[0].state.live.operation =
+            Some(PendingOperation { id: OpId(1), kind, since: NOW, asked_in_step: 0 });
         assert_eq!(may_be_removed(&task, 0), goes, "{kind:?}");
     }
 }

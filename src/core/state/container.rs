@@ -1,7 +1,7 @@
 //! The state of one container.
 //!
-//! Owns the three statuses that must not be confused: `known` is the status the container has reached, `observed` is what Docker
-//! last showed, `sent` is what ECS has accepted. The invariant: `known` never goes back.
+//! Owns three statuses that must not be confused: `known` is the status that the container has reached, `observed` is the state
+//! that Docker last showed, `sent` is the last status that ECS has accepted. Invariant: `known` never goes back.
 
 use super::operation::{OperationKind, PendingOperation};
 use super::restarts::Restarts;
@@ -14,15 +14,15 @@ use serde::{Deserialize, Serialize};
 
 /// The state of one container of a task.
 ///
-/// A task's document holds one for each container and is written whenever one of them changes, so fields with their default value
-/// are left out.
+/// A task's document holds one `ContainerState` for each container and is written whenever one of them changes. So fields with
+/// their default value are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerState {
-    /// The status that the container has reached, as it is reported to ECS. It never goes back.
+    /// The status that the container has reached, which is reported to ECS. It never goes back.
     #[serde(default, skip_serializing_if = "is_default")]
     pub known: ContainerStatus,
-    /// The state in which Docker last showed the container. It may go back, and the agent then acts. `None`: the container does
-    /// not exist, or has not been seen.
+    /// The state in which Docker last showed the container. Unlike `known`, it may go back, and the agent reacts to that. `None`:
+    /// the container does not exist, or has not been seen.
     #[serde(default, skip_serializing_if = "is_default")]
     pub observed: Option<RunState>,
     /// The last status of the container that ECS has accepted.
@@ -31,19 +31,21 @@ pub struct ContainerState {
     /// The container has been seen running at least once in this task.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ran: bool,
-    /// The creation has been asked for, so there may be something to remove.
+    /// The creation has been requested, so there may be something to remove.
     #[serde(default, skip_serializing_if = "is_default")]
     pub create_asked: bool,
-    /// The container is gone from Docker.
+    /// The container does not exist in Docker any more.
     #[serde(default, skip_serializing_if = "is_default")]
     pub removed: bool,
     /// The restarts of the container by its restart policy.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restarts: Restarts,
-    /// Why the container cannot go on, or how it ended; `None` if nothing failed. The first failure stays.
+    /// Why the container cannot go on, or how it failed at its end; `None` if nothing failed. A later failure does not replace
+    /// the first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub failure: Option<Failure>,
-    /// Why the digest could not be resolved or the image not be pulled. It matters only if the creation then finds no image.
+    /// Why the digest could not be resolved or the image could not be pulled; `None` if nothing failed. It matters only if the
+    /// creation then finds no image.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pull_failure: Option<Failure>,
     /// Docker's id of the container; `None` before the creation.
@@ -93,25 +95,27 @@ pub struct ContainerState {
 
 /// The part of a container's state that is kept in memory only. After a restart of the agent it is empty, except that
 /// [`recover`](crate::core::recover()) sets `unsettled` for each container that the engine may have. The first inventory then
-/// shows how it is, and planning fills in the rest again.
+/// shows its state, and planning fills in the rest again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveContainer {
     /// The pending operation; `None` if there is none.
     pub operation: Option<PendingOperation>,
     /// The container must be inspected before any other operation: an outcome was unknown, or the agent has just started.
     pub unsettled: bool,
-    /// The stop has been planned. Failures from before that are no reason to wait.
+    /// The container should stop, and this has been planned. Earlier failures then no longer delay its operations.
     pub stopping: bool,
     /// Consecutive failures, and when to try again.
     pub retry: Retry,
-    /// The operation whose outcome is unknown, and its failure if it turns out that it was not done; `None` if there is none.
-    pub doubt: Option<(OperationKind, Failure)>,
-    /// How many consecutive operations had an unknown outcome and turned out not to have been done.
-    pub doubts: u32,
-    /// The step in which the agent last did something to the container or learnt something about it. An inventory that was asked
-    /// for earlier says nothing about the container.
+    /// The operation whose outcome is unknown, and the failure that applies if it turns out not to have been done; `None` if
+    /// there is none.
+    pub unknown_outcome: Option<(OperationKind, Failure)>,
+    /// Number of consecutive operations that had an unknown outcome and turned out not to have been done.
+    pub undone_operations: u32,
+    /// The number of the last step that did something to the container or learnt something about it. An inventory that was
+    /// requested earlier says nothing about the container.
     pub touched: u64,
-    /// What the last failed health check printed; empty if the container is not unhealthy, or it has not been inspected since the start.
+    /// What the last failed health check printed; empty if the container is not unhealthy, or has not been inspected since the
+    /// agent started.
     pub health_output: String,
 }
 
@@ -121,7 +125,7 @@ impl ContainerState {
         self.known == ContainerStatus::Stopped
     }
 
-    /// The container is gone from Docker, and no operation is pending that could bring it back.
+    /// The container does not exist in Docker, and no operation is pending that could create it.
     pub fn is_gone(&self) -> bool {
         self.live.operation.is_none() && !self.live.unsettled && (self.removed || !self.create_asked)
     }
@@ -139,7 +143,7 @@ impl ContainerState {
         self.failure.get_or_insert(failure);
     }
 
-    /// Copies what an observation shows besides the state of the process.
+    /// Copies everything from an observation but the run state, the exit code and the error.
     pub fn remember(&mut self, seen: &Observation) {
         self.runtime_id = Some(seen.runtime_id.clone());
         self.image_id.clone_from(&seen.image_id);
@@ -150,7 +154,7 @@ impl ContainerState {
         if seen.created_at.is_some() {
             self.created_at.clone_from(&seen.created_at);
         }
-        // Compat: the first start stays, however often it is started again.
+        // Compat: after a restart by the policy, the time of the first start is kept.
         if seen.started_at.is_some() && (self.restarts.count == 0 || self.started_at.is_none()) {
             self.started_at.clone_from(&seen.started_at);
         }

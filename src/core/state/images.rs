@@ -1,4 +1,4 @@
-//! The state of images that tasks have used, and of their clean-up.
+//! The images that tasks have used, and the state of the image clean-up.
 
 use super::retry::Retry;
 use crate::model::image::{ImageListing, ImageWork};
@@ -14,14 +14,14 @@ pub struct TrackedImage {
     /// When the image was last pulled. The Go agent counts from the first pull, so it may remove an image that was just pulled
     /// again.
     pub pulled_at: Timestamp,
-    /// When the last task that used the image was forgotten.
+    /// When the last task that used the image was removed from the state.
     pub used_at: Timestamp,
 }
 
-/// The clean-up of images. It is kept in memory only: a restart of the agent begins a new interval.
+/// The state of the image clean-up. It is kept in memory only: a restart of the agent begins a new interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageCleanup {
-    /// When the next cycle begins; `None` until the first plan.
+    /// When the next cycle begins; `None` until the clean-up is planned for the first time.
     pub due: Option<Timestamp>,
     /// The pending operation; `None` if there is none.
     pub operation: Option<(OpId, ImageWork)>,
@@ -29,7 +29,7 @@ pub struct ImageCleanup {
     pub retry: Retry,
     /// A pull waits until the disk has been checked.
     pub is_pull_waiting: bool,
-    /// The disk was too full at the last check, and images are removed to make room.
+    /// The disk was too full at the last check, so images are being removed to make room.
     pub is_making_room: bool,
     /// When the disk was last checked; `None` before the first check.
     pub disk_checked_at: Option<Timestamp>,
@@ -37,10 +37,10 @@ pub struct ImageCleanup {
     pub(in crate::core) listing: Option<ImageListing>,
     /// Ids or names of the images and containers whose removal was tried in this cycle.
     pub(in crate::core) tried: BTreeSet<String>,
-    /// How many removals of tracked images were tried in this cycle.
+    /// Number of removals of tracked images that were tried in this cycle.
     pub(in crate::core) tracked_tried: u32,
-    /// How many names of untracked images, and how many foreign containers, were removed in this cycle.
+    /// Number of names of untracked images, and number of containers of no task, that were removed in this cycle.
     pub(in crate::core) foreign_removed: (u32, u32),
-    /// Other agents that made containers here, and since when every listing has shown that they do not run.
+    /// Other agents that created containers here and do not run, with the moment since which every listing has shown that.
     pub(in crate::core) absent: BTreeMap<OwnerId, Timestamp>,
 }

@@ -1,7 +1,7 @@
 //! Pending operations and their owners.
 //!
-//! Owns no outcome: that is an [`Event`](crate::core::Event). The invariant: at most one operation is pending for a container or
-//! a resource.
+//! Does not own outcomes: an outcome is an [`Event`](crate::core::Event). Invariant: at most one operation is pending for a
+//! container or a resource.
 
 use crate::model::{OpId, TaskArn, Timestamp};
 
@@ -12,7 +12,7 @@ pub struct PendingResourceOperation {
     pub id: OpId,
     /// What the operation does.
     pub kind: ResourceOperationKind,
-    /// When the operation was asked for.
+    /// When the operation was requested.
     pub since: Timestamp,
 }
 
@@ -34,15 +34,16 @@ pub struct PendingOperation {
     pub id: OpId,
     /// What the operation does.
     pub kind: OperationKind,
-    /// When the operation was asked for.
+    /// When the operation was requested.
     pub since: Timestamp,
-    /// The step in which the operation was asked for. What was learnt after that step is newer than the result of an inspection.
-    pub asked: u64,
+    /// The number of the step that requested the operation. If the operation is an inspection, everything learnt after that step
+    /// is newer than its result.
+    pub asked_in_step: u64,
 }
 
-/// The part of the state that waits for an operation.
+/// The part of the state that waits for an operation, and that its outcome is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub enum OperationOwner {
     /// The container with this index in the task.
     Container(TaskArn, usize),
     /// The resource with this name in the task. Its index may change while the operation is pending: a rebuilt task gets its
@@ -54,7 +55,7 @@ pub enum Owner {
     Inventory,
     /// The removal of the orphan with this id.
     Orphan(String),
-    /// The clean-up of images.
+    /// The image clean-up.
     Images,
 }
 

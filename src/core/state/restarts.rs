@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The restarts of one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restarts {
-    /// How many restarts were decided.
+    /// Number of restarts that were decided.
     pub count: u32,
     /// When the last restart was decided; `None` if there was none.
     pub last: Option<Timestamp>,

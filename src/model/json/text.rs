@@ -1,11 +1,11 @@
 //! Reads JSON text that `serde_json` refuses and the Go agent accepts.
 //!
 //! A lone surrogate (`"\ud83d"`) becomes U+FFFD. An integer may be written `10.0` or `1e1`. A number above the largest float
-//! becomes that float. Values may nest as deep as in Go; values that are nested deeper than anything the agent reads become
-//! `null`.
+//! becomes the largest float. Values may nest as deep as in Go; values that are nested deeper than anything the agent reads
+//! become `null`.
 //!
 //! [`Raw`] is text that has not been parsed: its members and items are found by quotes and brackets alone, so a malformed one
-//! does not affect the others. Invariant: neither the stack nor the memory in use grows with the nesting of the text, a parsed
+//! does not affect the others. Invariants: neither the stack nor the memory in use grows with the nesting of the text, a parsed
 //! value contains at most [`MAX_VALUES`] values, and an error names a position, never the text there.
 
 mod error;
@@ -27,8 +27,8 @@ pub use error::{MAX_DEPTH, MAX_VALUES, TextError};
 /// The text is not JSON, or exceeds the bounds.
 pub fn parse(text: &str) -> Result<Value, TextError> {
     let mut reader = Reader::new(text);
-    let mut room = MAX_VALUES;
-    let value = reader.value(0, &mut room)?;
+    let mut values_left = MAX_VALUES;
+    let value = reader.value(0, &mut values_left)?;
     reader.end()?;
     Ok(value)
 }
@@ -119,7 +119,7 @@ impl<'a> Iterator for Members<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         self.level.next(|reader| {
             let name = reader.string()?;
-            reader.space();
+            reader.skip_space();
             reader.expect(b':')?;
             Ok((name, Raw(reader.skip()?)))
         })
@@ -140,7 +140,7 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
-/// One level of a document: the text between two brackets.
+/// The text between two matching brackets of a document, while its values are read one by one.
 #[derive(Debug)]
 struct Level<'a> {
     reader: Reader<'a>,
@@ -152,7 +152,7 @@ struct Level<'a> {
 impl<'a> Level<'a> {
     fn open(text: &'a str, bracket: u8) -> Option<Self> {
         let mut reader = Reader::new(text);
-        reader.space();
+        reader.skip_space();
         reader.expect(bracket).ok()?;
         let close = if bracket == b'{' { b'}' } else { b']' };
         Some(Self { reader, close, is_first: true, is_over: false })
@@ -162,21 +162,22 @@ impl<'a> Level<'a> {
         if self.is_over {
             return None;
         }
-        let next = self.comma().and_then(|goes_on| if goes_on { read(&mut self.reader).map(Some) } else { Ok(None) });
+        let next =
+            self.advance().and_then(|has_next| if has_next { read(&mut self.reader).map(Some) } else { Ok(None) });
         self.is_over = !matches!(next, Ok(Some(_)));
         next.transpose()
     }
 
-    /// Skips the separator between two values; false at the end of the level, after which no text may follow.
-    fn comma(&mut self) -> Result<bool, TextError> {
-        self.reader.space();
+    /// Goes to the next value, over the comma before it; false at the closing bracket, after which no text may follow.
+    fn advance(&mut self) -> Result<bool, TextError> {
+        self.reader.skip_space();
         if self.reader.peek() == Some(self.close) {
             self.reader.step();
             return self.reader.end().map(|()| false);
         }
         if !std::mem::take(&mut self.is_first) {
             self.reader.expect(b',')?;
-            self.reader.space();
+            self.reader.skip_space();
         }
         Ok(true)
     }

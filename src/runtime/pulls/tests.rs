@@ -12,9 +12,9 @@ fn request(image: &str) -> ImageRequest {
         digest: None,
         auth: RegistryAuth::Engine,
         execution_credentials: None,
-        fresh: true,
-        cached_serves: true,
-        looks_after_failure: false,
+        asks_registry: true,
+        accepts_cached: true,
+        checks_host_after_failure: false,
     }
 }
 
@@ -137,7 +137,7 @@ async fn different_requests_have_calls_of_their_own() {
         key("app:2"),
         changed(|key| key.step = Step::Digest),
         changed(|key| key.image.digest = Some("sha256:1".to_owned())),
-        changed(|key| key.image.fresh = false),
+        changed(|key| key.image.asks_registry = false),
         changed(|key| key.role = Some("arn:role/a".to_owned())),
         changed(|key| key.role = Some("arn:role/b".to_owned())),
         ecr("1"),

@@ -1,4 +1,4 @@
-//! Safety of effects: each effect is judged when it is handed out, by what is true in the world and on disk.
+//! Safety of effects: each effect is judged when it is started, by what is true in the world and on disk.
 //!
 //! Invariant: nothing here changes the world. In a burst the state has changed since the effect was decided, so laws that compare
 //! with the state check `burst` first.
@@ -7,7 +7,7 @@ use super::{Before, effort, images, is_known_stopped, tickets};
 use crate::control::Reported;
 use crate::docker::Container;
 use crate::world::World;
-use ecs_agent::core::state::{Owner, TaskState};
+use ecs_agent::core::state::{OperationOwner, TaskState};
 use ecs_agent::core::{self, Effect, Event, Message, Operation, Step};
 use ecs_agent::model::image::ImageWork;
 use ecs_agent::model::resource::Lifetime;
@@ -17,10 +17,10 @@ use ecs_agent::model::{
     TaskArn, TaskStatus,
 };
 
-/// How many consecutive creates or starts of one container may get no answer.
+/// After this many consecutive creates or starts of one container without an answer, there must be no further one.
 const MAX_UNANSWERED: u32 = 3;
 
-/// Judges an effect at the moment it is handed out.
+/// Judges an effect at the moment it is started.
 pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
     let broken = match effect {
         Effect::Do(_, Operation::ResolveDigest(image) | Operation::Pull(image)) if image.image == PAUSE_IMAGE => {
@@ -39,13 +39,13 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
         Effect::Do(op, Operation::Inspect(target)) => operation(world, op, Some(target), None),
         Effect::Do(op, Operation::Remove(target)) => remove(world, op, target),
         Effect::Do(op, Operation::CreateResource(request)) => {
-            resource(world, op, request).or_else(|| making(world, request))
+            resource(world, op, request).or_else(|| resource_creation(world, request))
         }
         Effect::Do(op, Operation::RenewResource(request)) => {
             resource(world, op, request).or_else(|| tickets::renewed(world, request))
         }
         Effect::Do(op, Operation::RemoveResource(request)) => resource(world, op, request)
-            .or_else(|| unmaking(world, request))
+            .or_else(|| resource_removal(world, request))
             .or_else(|| tickets::given_back(world, request)),
         Effect::Do(_, Operation::Inventory) => {
             let twice = world.pending.iter().any(|it| matches!(it.effect, Effect::Do(_, Operation::Inventory)));
@@ -110,7 +110,7 @@ fn too_soon(world: &mut World, effect: &Effect) -> Broken {
     }
     effort::again(world, owner, operation);
     // A stop does not wait because of earlier failures.
-    let counts = |it: &&(Owner, _, bool)| it.0 == *owner && it.2 == world.is_to_stop(owner);
+    let counts = |it: &&(OperationOwner, _, bool)| it.0 == *owner && it.2 == world.is_to_stop(owner);
     let failed = world.failed.iter().filter(counts).map(|it| it.1).max()?;
     (world.now < failed + Span::secs(1) && !world.burst)
         .then(|| ("there is a wait after a failure", format!("{owner:?}")))
@@ -120,8 +120,8 @@ pub(super) type Broken = Option<(&'static str, String)>;
 
 /// An operation on one container: `after` names a step that must wait for the containers it depends on.
 fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>, after: Option<&str>) -> Broken {
-    let Some(Owner::Container(arn, index)) = world.state.ops.get(op) else {
-        // The operation was handed out and cancelled in the same burst.
+    let Some(OperationOwner::Container(arn, index)) = world.state.ops.get(op) else {
+        // The operation was started and cancelled in the same burst.
         return None;
     };
     let unknown = || Some(("no effect for an unknown task", arn.to_string()));
@@ -144,7 +144,7 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
         }
     }
     let busy = world.pending.iter().any(|it| {
-        !it.cancelled && matches!(&it.owner, Some(Owner::Container(other, at)) if other == arn && at == index)
+        !it.cancelled && matches!(&it.owner, Some(OperationOwner::Container(other, at)) if other == arn && at == index)
     });
     if busy {
         return Some(("one operation at a time on a container", format!("{arn} {}", spec.name)));
@@ -157,7 +157,7 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
     if task.containers[*index].state.is_stopped() && !world.burst {
         return Some(("nothing is started for a stopped container", format!("{step} {arn} {}", spec.name)));
     }
-    if let Some(broken) = in_doubt(world, task, spec, step) {
+    if let Some(broken) = unsettled(world, task, spec, step) {
         return Some(broken);
     }
     if step == "start" && task.containers[*index].state.ran && !world.burst {
@@ -188,13 +188,13 @@ fn operation(world: &World, op: &ecs_agent::model::OpId, target: Option<&String>
 }
 
 /// The other containers that must be settled before one goes on: essential ones and, before its first start, its dependencies.
-fn in_doubt(world: &World, task: &TaskState, spec: &ContainerSpec, step: &str) -> Broken {
+fn unsettled(world: &World, task: &TaskState, spec: &ContainerSpec, step: &str) -> Broken {
     let is_first = task.pairs().any(|(it, container)| it.name == spec.name && !container.ran);
     let is_built_on = |it: &ContainerSpec| {
         it.essential || (is_first && spec.depends_on.iter().any(|dependency| dependency.container == it.name))
     };
-    let mut in_doubt = task.pairs().filter(|(other, container)| container.live.unsettled && is_built_on(other));
-    let (other, _) = in_doubt.next().filter(|_| !world.burst)?;
+    let mut unsettled = task.pairs().filter(|(other, container)| container.live.unsettled && is_built_on(other));
+    let (other, _) = unsettled.next().filter(|_| !world.burst)?;
     let what = format!("{step} {} {} on {}", task.spec.arn, spec.name, other.name);
     Some(("nothing is started on unsettled containers", what))
 }
@@ -232,7 +232,7 @@ fn resource(world: &World, op: &ecs_agent::model::OpId, request: &ResourceReques
     busy.then(|| ("one operation at a time on a resource", what()))
 }
 
-fn making(world: &World, request: &ResourceRequest) -> Broken {
+fn resource_creation(world: &World, request: &ResourceRequest) -> Broken {
     let what = || format!("{} {}", request.task, request.spec.name);
     if world.ecs.tasks.get(&request.task).is_some_and(|task| task.stop_arrived) {
         return Some(("nothing is started for a task that must stop", what()));
@@ -246,7 +246,7 @@ fn making(world: &World, request: &ResourceRequest) -> Broken {
     (is_missing && !world.burst).then(|| ("credentials are there before they are used", what()))
 }
 
-fn unmaking(world: &World, request: &ResourceRequest) -> Broken {
+fn resource_removal(world: &World, request: &ResourceRequest) -> Broken {
     // The agent may not know a container that was created late, after its inspection. Such a container never ran.
     let needs = |it: &Container| it.task == request.task && it.started && !it.foreign && !it.renamed && !it.unsolicited;
     let user =
@@ -288,7 +288,7 @@ fn stop(world: &World, target: &str) -> Broken {
 }
 
 fn remove(world: &World, op: &ecs_agent::model::OpId, target: &String) -> Broken {
-    if let Some(Owner::Container(arn, _)) = world.state.ops.get(op) {
+    if let Some(OperationOwner::Container(arn, _)) = world.state.ops.get(op) {
         let broken = operation(world, op, Some(target), None);
         if broken.is_some() {
             return broken;
@@ -302,7 +302,7 @@ fn remove(world: &World, op: &ecs_agent::model::OpId, target: &String) -> Broken
         return is_kept.then(|| ("a stopped task is kept for the clean-up wait", arn.to_string()));
     }
     let container = &world.docker.containers[world.docker.find(target)?];
-    // Only the name of a task may be known, if ECS asked for its stop after it was forgotten.
+    // If ECS asked to stop the task after it was forgotten, only the names of the task and its containers are known.
     let known = world.state.tasks.get(&container.task).filter(|_| !world.burst);
     let is_orphan = !container.foreign && known.is_none_or(|it| it.index_of(&container.container).is_none());
     (!is_orphan || container.started).then(|| ("only our own orphans are removed", container.name.clone()))

@@ -1,9 +1,9 @@
-//! Effort: the agent neither spins nor waits too long.
+//! Effort: the agent neither repeats operations in a busy loop nor waits too long.
 //!
 //! Invariant: nothing here judges whether an operation is right; `effects` does.
 
 use crate::world::World;
-use ecs_agent::core::state::Owner;
+use ecs_agent::core::state::OperationOwner;
 use ecs_agent::core::{self, Operation};
 use ecs_agent::model::Span;
 use std::mem::discriminant;
@@ -15,21 +15,21 @@ const MAX_DELAY: Span = Span::millis(72_000);
 /// The longest `startTimeout` that the model of ECS sends, and one millisecond.
 const MAX_START_TIMEOUT: Span = Span::millis(60_001);
 
-/// No busy loop: the same operation is not asked for twice at one moment without a new fact.
-pub(super) fn again(world: &mut World, owner: &Owner, operation: &Operation) {
+/// No busy loop: the same operation is not requested twice at one moment without a new fact.
+pub(super) fn again(world: &mut World, owner: &OperationOwner, operation: &Operation) {
     // Reports have a law of their own: nothing is reported twice.
     // A pull may ask for a check of the disk right after a listing for another purpose.
-    let is_look = matches!(owner, Owner::Images) && world.state.images.is_pull_waiting;
-    if matches!(owner, Owner::Report(_)) || world.burst || is_look {
+    let is_disk_check = matches!(owner, OperationOwner::Images) && world.state.images.is_pull_waiting;
+    if matches!(owner, OperationOwner::Report(_)) || world.burst || is_disk_check {
         return;
     }
     let kind = discriminant(operation);
     // An inventory may contain an orphan that was removed since.
-    let listings = if matches!(owner, Owner::Orphan(_)) { world.listings } else { 0 };
-    // That the owner must stop now is a new fact too.
+    let listings = if matches!(owner, OperationOwner::Orphan(_)) { world.listings } else { 0 };
+    // It is a new fact too that the owner must stop now.
     let (now, facts) = (world.now, world.facts + listings + u64::from(world.is_to_stop(owner)));
-    let last = world.asked.iter_mut().find(|it| it.0 == *owner);
-    let Some(last) = last else { return world.asked.push((owner.clone(), kind, now, facts)) };
+    let last = world.last_operations.iter_mut().find(|it| it.0 == *owner);
+    let Some(last) = last else { return world.last_operations.push((owner.clone(), kind, now, facts)) };
     let is_idle = last.1 == kind && last.3 == facts && now < last.2 + PAUSE;
     (last.1, last.2, last.3) = (kind, now, facts);
     if is_idle {

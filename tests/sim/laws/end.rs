@@ -21,7 +21,7 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
     let arn = &task.spec.arn;
     let stuck = |what: &str| Some(format!("{arn} {what}: {task:?}"));
     for (spec, container) in task.pairs() {
-        // After a renaming there may be two containers; the agent follows the first one that it saw.
+        // After a renaming there may be two containers. The agent keeps to the first one that it saw.
         let by_id = container.runtime_id.as_ref().and_then(|id| world.docker.find(&id.0));
         let truth = by_id.map(|at| &world.docker.containers[at]).or_else(|| world.docker.container_of(arn, &spec.name));
         let is_lost = truth.is_some_and(|it| it.renamed) && container.observed.is_none();
@@ -32,7 +32,7 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
             return stuck("ended for a reason that nobody is told");
         }
         if container.live.unsettled {
-            return stuck("is in doubt");
+            return stuck("is unsettled");
         }
         if container.is_stopped() && container.observed == Some(RunState::Running) {
             return stuck("runs although it is over");
@@ -94,9 +94,9 @@ pub(crate) fn everybody_had_a_share(world: &mut World) {
     }
 }
 
-/// The removal of the resource has failed as often as it is tried.
+/// The agent has given up the removal of the resource, because it failed too often.
 fn is_given_up(world: &World, resource: &(TaskArn, String)) -> bool {
-    world.unremoved.get(resource).is_some_and(|times| *times >= 3)
+    world.failed_removals.get(resource).is_some_and(|times| *times >= 3)
 }
 
 /// Every task was stopped and every wait is over, so nothing may be left.
@@ -107,7 +107,7 @@ pub(crate) fn all_gone(world: &mut World) {
     if let Some(left) = world.docker.containers.iter().find(|it| !it.foreign && !it.renamed).cloned() {
         world.breaks("in the end no container is left in the engine", || format!("{left:?}"));
     }
-    if world.docker.containers.iter().filter(|it| it.foreign).count() != world.docker.strangers {
+    if world.docker.containers.iter().filter(|it| it.foreign).count() != world.docker.foreign_count {
         let what = format!("{:?}", world.docker.containers);
         world.breaks("the containers of others are left alone", || what);
     }

@@ -3,7 +3,7 @@
 //! Invariant: judged by the pending operations and the names in tasks, not by what the core remembers of images.
 
 use super::effects::Broken;
-use crate::docker::{Container, RIVAL};
+use crate::docker::{Container, OTHER_AGENT};
 use crate::world::World;
 use ecs_agent::core::{Effect, Operation, TaskState};
 use ecs_agent::model::image::ImageWork;
@@ -16,7 +16,7 @@ pub(super) fn clean(world: &World, work: &ImageWork) -> Broken {
     }
     let names = match work {
         ImageWork::List { .. } => return None,
-        ImageWork::RemoveContainer(id) => return stranger(world, id),
+        ImageWork::RemoveContainer(id) => return foreign(world, id),
         ImageWork::RemoveImage { names, .. } => names,
     };
     let named = world.state.tasks.values().find(|task| {
@@ -31,10 +31,11 @@ pub(super) fn clean(world: &World, work: &ImageWork) -> Broken {
 }
 
 /// Containers of our own tasks are not foreign, even while their create is pending.
-fn stranger(world: &World, id: &RuntimeId) -> Broken {
-    let is_rivals = |it: &&Container| it.id == *id && it.owner.as_ref().is_some_and(|owner| owner.as_str() == RIVAL);
-    if let Some(rival) = world.docker.containers.iter().find(is_rivals) {
-        return Some(("a container of another agent is not removed as foreign", rival.name.clone()));
+fn foreign(world: &World, id: &RuntimeId) -> Broken {
+    let is_other_agents =
+        |it: &&Container| it.id == *id && it.owner.as_ref().is_some_and(|owner| owner.as_str() == OTHER_AGENT);
+    if let Some(other) = world.docker.containers.iter().find(is_other_agents) {
+        return Some(("a container of another agent is not removed as foreign", other.name.clone()));
     }
     let it = world.docker.containers.iter().find(|it| it.id == *id && !it.foreign && !it.renamed)?;
     let belongs_to = |task: &TaskState| task.spec.arn == it.task && task.index_of(&it.container).is_some();

@@ -1,8 +1,8 @@
 //! The laws that must always hold (safety, checked inside every turn) and those that must hold in the end (liveness, after
 //! healing).
 //!
-//! Where they can, the laws judge by what is true in the world, not by what the agent knows. Each law has a name, which a failure
-//! prints; `README.md` lists which law found which planted bug.
+//! Where possible, a law judges by what is true in the world, not by what the agent knows. Each law has a name, which a failure
+//! prints. `README.md` lists which law found which planted bug.
 
 mod effects;
 mod effort;
@@ -16,7 +16,7 @@ pub(crate) use effects::{before_effect, credentials_are_acknowledged};
 pub(crate) use end::{all_gone, everybody_had_a_share, settled};
 pub(crate) use queue::waiting;
 
-use crate::docker::{Container, RIVAL};
+use crate::docker::{Container, OTHER_AGENT};
 use crate::life::{reread, stored};
 use crate::world::{Turn, World};
 use ecs_agent::core::state::{Resource, State, TaskState};
@@ -26,12 +26,12 @@ use ecs_agent::model::waiting::{Blocker, Waiting};
 use ecs_agent::model::{ContainerStatus, ResourceStatus, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What was known before a step, to check that nothing goes back.
+/// The facts before a step, to check afterwards that nothing goes back.
 #[derive(Debug)]
 pub(crate) struct Before {
     tasks: BTreeMap<TaskArn, Seen>,
-    /// The step in which the pending inventory was asked for; `None` if there is none.
-    asked: Option<u64>,
+    /// The number of the step that requested the pending inventory; `None` if there is none.
+    asked_in_step: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -55,8 +55,8 @@ impl Before {
             containers: task.states().map(|it| (it.known, it.sent)).collect(),
             facts: task.states().map(|it| (it.observed, it.live.unsettled, it.live.touched)).collect(),
         };
-        let asked = state.inventory.pending.map(|(_, step)| step);
-        Self { tasks: state.tasks.iter().map(|(arn, task)| (arn.clone(), seen(task))).collect(), asked }
+        let asked_in_step = state.inventory.pending.map(|(_, step)| step);
+        Self { tasks: state.tasks.iter().map(|(arn, task)| (arn.clone(), seen(task))).collect(), asked_in_step }
     }
 
     fn knows(&self, arn: &TaskArn) -> bool {
@@ -86,7 +86,8 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     }
 }
 
-/// A container short of its target without a pending operation shows what it waits for: operators and scripts read that.
+/// A container that has not reached its target and has no pending operation shows what it waits for: operators and scripts read
+/// that.
 fn waiting_containers_show_what_for(world: &mut World) {
     let view = core::view(&world.state, world.now);
     let mut silent = None;
@@ -116,14 +117,15 @@ fn waiting_containers_show_what_for(world: &mut World) {
 /// Several agents may use one Docker, with similar labels on the containers of their tasks. Each ignores the containers of the
 /// others.
 fn another_agents_containers_are_not_believed(world: &mut World) {
-    let rivals = world.docker.containers.iter().filter(|it| it.owner.as_ref().is_some_and(|id| id.as_str() == RIVAL));
-    let is_its = |rival: &&Container| {
+    let others =
+        world.docker.containers.iter().filter(|it| it.owner.as_ref().is_some_and(|id| id.as_str() == OTHER_AGENT));
+    let is_its = |other: &&Container| {
         let is_known =
-            world.state.tasks.values().flat_map(|it| it.states()).any(|it| it.runtime_id.as_ref() == Some(&rival.id));
-        is_known || rival.task.0.ends_with(RIVAL) && world.state.tasks.contains_key(&rival.task)
+            world.state.tasks.values().flat_map(|it| it.states()).any(|it| it.runtime_id.as_ref() == Some(&other.id));
+        is_known || other.task.0.ends_with(OTHER_AGENT) && world.state.tasks.contains_key(&other.task)
     };
-    if let Some(rival) = rivals.into_iter().find(is_its).map(|it| it.name.clone()) {
-        world.breaks("containers of another agent are ignored", || rival);
+    if let Some(other) = others.into_iter().find(is_its).map(|it| it.name.clone()) {
+        world.breaks("containers of another agent are ignored", || other);
     }
 }
 
@@ -144,10 +146,10 @@ fn nothing_goes_back(world: &mut World, before: &Before) {
     }
 }
 
-/// An inventory that was asked for before a container was touched does not change the container.
+/// An inventory that was requested before a container was touched does not change the container.
 fn old_lists_say_nothing(world: &mut World, before: &Before) {
-    let Some(asked) = before.asked else { return };
-    if world.state.inventory.pending.is_some_and(|(_, step)| step == asked) {
+    let Some(asked_in_step) = before.asked_in_step else { return };
+    if world.state.inventory.pending.is_some_and(|(_, step)| step == asked_in_step) {
         return; // not answered by this step
     }
     let is_changed = |task: &TaskState| {
@@ -155,7 +157,7 @@ fn old_lists_say_nothing(world: &mut World, before: &Before) {
             return false;
         };
         task.states().zip(&old.facts).any(|(new, (observed, unsettled, touched))| {
-            *touched > asked && (new.observed != *observed || new.live.unsettled != *unsettled)
+            *touched > asked_in_step && (new.observed != *observed || new.live.unsettled != *unsettled)
         })
     };
     let broken = world.state.tasks.values().find(|it| is_changed(it)).map(|task| task.spec.arn.to_string());
@@ -178,7 +180,8 @@ fn what_stops_does_not_run(world: &mut World, before: &Before) {
     }
 }
 
-/// Tasks at work fit the host, judged by pending operations and by containers that truly run because the agent started them.
+/// The tasks at work fit the host together. A task is at work if it has a pending operation, or a container that truly runs
+/// because the agent started it.
 fn shares_fit(world: &mut World) {
     let mut at_work: BTreeSet<&TaskArn> = BTreeSet::new();
     for (arn, task) in &world.state.tasks {
@@ -192,7 +195,7 @@ fn shares_fit(world: &mut World) {
             at_work.insert(&container.task);
         }
     }
-    // Tasks that were admitted to a larger host go on, but no task is added to them.
+    // Tasks that were admitted to a larger host go on, but no further task is admitted.
     let is_new = at_work.iter().any(|arn| !world.inherited.contains(*arn));
     let broken = (is_new && !queue::fits(world, &at_work)).then(|| format!("{at_work:?}"));
     if let Some(what) = broken {
@@ -281,7 +284,7 @@ fn without_memory(mut task: TaskState) -> TaskState {
     task
 }
 
-/// The documents that are read are those that were written.
+/// The documents that a restart reads are those that were written.
 pub(crate) fn before_restart(world: &mut World) {
     let is_same =
         world.disk.tasks.values().all(|task| reread(task) == *task) && reread(&world.disk.host) == world.disk.host;

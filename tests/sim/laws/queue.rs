@@ -1,14 +1,14 @@
-//! The queue of tasks that wait for their share of the host, judged by their specifications and the shares given out.
+//! The queue of tasks that wait for their share of the host, judged by their specifications and by the shares that tasks hold.
 //!
 //! Invariant: the shares are computed here, not by the core.
 
 use super::Before;
 use crate::world::World;
-use ecs_agent::core::{PATIENCE, state::TaskState};
+use ecs_agent::core::{RESERVE_AFTER, state::TaskState};
 use ecs_agent::model::{Protocol, TaskArn, TaskStatus};
 use std::collections::BTreeSet;
 
-/// What one task, or several together, need of the host.
+/// The needs of one task, or of several together.
 #[derive(Clone, Debug, Default)]
 struct Needs {
     cpu: u64,
@@ -89,9 +89,10 @@ pub(super) fn fits(world: &World, arns: &BTreeSet<&TaskArn>) -> bool {
     Needs::all(arns.iter().filter_map(|arn| world.state.tasks.get(*arn)).map(|it| &**it)).fit(world)
 }
 
-/// The shares given out, and the needs of earlier tasks that have waited long.
-fn spoken_for(world: &World, task: &TaskState, is_counted: impl Fn(&TaskState) -> bool) -> Needs {
-    let is_patient = |it: &TaskState| waits(it) && it.arrival < task.arrival && it.known_at + PATIENCE <= world.now;
+/// The shares that tasks hold, and the needs of earlier tasks that have waited long.
+fn taken_or_reserved(world: &World, task: &TaskState, is_counted: impl Fn(&TaskState) -> bool) -> Needs {
+    let is_patient =
+        |it: &TaskState| waits(it) && it.arrival < task.arrival && it.known_at + RESERVE_AFTER <= world.now;
     let tasks = world.state.tasks.values().map(|it| &**it).filter(|it| it.spec.arn != task.spec.arn);
     Needs::all(tasks.filter(|it| is_patient(it) || (holds(it) && is_counted(it))))
 }
@@ -103,7 +104,7 @@ pub(super) fn patient_tasks_are_not_overtaken(world: &mut World, before: &Before
     let new = world.state.tasks.values().filter(|task| is_new(task) && holds(task));
     let put_off = new.map(|new| {
         // Of the tasks admitted in the same step, only the earlier ones count.
-        let others = spoken_for(world, new, |it| !is_new(it) || it.arrival < new.arrival);
+        let others = taken_or_reserved(world, new, |it| !is_new(it) || it.arrival < new.arrival);
         (new, Needs::for_task(new).take_nothing_from(&others, world))
     });
     let broken = put_off.filter(|it| !it.1).map(|it| it.0.spec.arn.to_string()).next();
@@ -121,7 +122,7 @@ pub(super) fn tasks_that_fit_are_admitted(world: &mut World) {
     let fits = |task: &TaskState| {
         let mut sum = given.clone();
         sum.add(Needs::for_task(task));
-        sum.fit(world) && Needs::for_task(task).take_nothing_from(&spoken_for(world, task, |_| true), world)
+        sum.fit(world) && Needs::for_task(task).take_nothing_from(&taken_or_reserved(world, task, |_| true), world)
     };
     let idle = world.state.tasks.values().find(|task| waits(task) && fits(task)).map(|it| it.spec.arn.to_string());
     if let Some(arn) = idle {

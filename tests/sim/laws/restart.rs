@@ -1,4 +1,4 @@
-//! Restarts: they follow the policy, each is counted once, and none is forgotten.
+//! Restarts by the restart policy: each follows the policy and is counted once, and none is forgotten.
 //!
 //! Invariant: judged by what Docker truly did, and by what was known before the step.
 

@@ -1,5 +1,5 @@
-//! Kerberos tickets: a container is created with the ticket that was created for it, and exactly the created leases are given
-//! back.
+//! Kerberos tickets: a container is created with the ticket that was created for it, and exactly the leases of the task are
+//! released.
 //!
 //! A lease whose creation got no answer, or whose answer was lost with the agent, belongs to no task: the credentials fetcher has
 //! no call that lists it.

@@ -5,13 +5,13 @@ use std::fmt;
 /// The largest number of nested levels, as in the Go agent.
 pub const MAX_DEPTH: usize = 10_000;
 
-/// The largest number of values in one document. A task definition has at most 64 KiB, enough for half as many.
+/// The largest number of values in one document. A task definition has at most 64 KiB, which is enough for half as many.
 pub const MAX_VALUES: usize = 20_000;
 
 /// Why a text cannot be parsed as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextError {
-    /// The kind of the error, and its offset in bytes.
+    /// What is wrong, in words, and its offset in bytes.
     Syntax(&'static str, usize),
     /// The text has more than [`MAX_DEPTH`] levels.
     TooDeep,

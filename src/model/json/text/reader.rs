@@ -1,7 +1,7 @@
 //! Reads a JSON text byte by byte.
 //!
-//! Owns the grammar, both for skipping and for parsing. The invariant: when a method returns, the position is never inside a
-//! character, and the recursion is at most [`MAX_READ_DEPTH`] levels deep.
+//! Owns the grammar, both for skipping and for parsing. Invariants: when a method returns, the position is never inside a
+//! character; the recursion is at most [`MAX_READ_DEPTH`] levels deep.
 
 use super::error::{MAX_DEPTH, TextError};
 use super::number::number;
@@ -9,13 +9,15 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt;
 
-/// The number of levels that are parsed. The agent uses no more than a dozen levels of any message.
+/// The number of nested levels that are parsed; deeper values become `null`. The agent uses no more than a dozen levels of any
+/// message.
 const MAX_READ_DEPTH: usize = 128;
 
-/// A position in a text. When a method returns, `at` is always between two characters.
+/// A text, and the current position in it.
 #[derive(Clone)]
 pub(super) struct Reader<'a> {
     text: &'a str,
+    /// Offset of the position in bytes. When a method returns, it is between two characters.
     at: usize,
 }
 
@@ -30,7 +32,7 @@ impl<'a> Reader<'a> {
         Self { text, at: 0 }
     }
 
-    /// Skips one byte, which has been examined.
+    /// Skips one byte, which the caller has examined.
     pub(super) fn step(&mut self) {
         self.at += 1;
     }
@@ -40,7 +42,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The text from this position to the current one.
-    fn since(&self, start: usize) -> &'a str {
+    fn text_from(&self, start: usize) -> &'a str {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
@@ -48,7 +50,7 @@ impl<'a> Reader<'a> {
         Err(TextError::Syntax(what, self.at))
     }
 
-    pub(super) fn space(&mut self) {
+    pub(super) fn skip_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
@@ -65,14 +67,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Checks that nothing but white space follows.
     pub(super) fn end(&mut self) -> Result<(), TextError> {
-        self.space();
+        self.skip_space();
         if self.peek().is_none() { Ok(()) } else { self.error("something after the end") }
     }
 
     /// Skips one value, examining only its quotes and brackets, and returns its text.
     pub(super) fn skip(&mut self) -> Result<&'a str, TextError> {
-        self.space();
+        self.skip_space();
         let start = self.at;
         match self.peek() {
             None => return self.error("an early end"),
@@ -90,7 +93,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        Ok(self.since(start))
+        Ok(self.text_from(start))
     }
 
     /// Skips from a quote to the next one that is not escaped.
@@ -108,10 +111,11 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Skips from a bracket to its partner, and returns the depth of the nesting. Down to [`MAX_DEPTH`] the kinds of the brackets
-    /// are compared, below only their number: so the memory is bounded, and the parser refuses such a depth anyway.
+    /// Skips from a bracket to the matching one, and returns the depth of the nesting. Down to [`MAX_DEPTH`], each closing
+    /// bracket must be of the same kind as its opening one. Deeper brackets are only counted, which bounds the memory; the parser
+    /// refuses such a depth anyway.
     fn skip_brackets(&mut self) -> Result<usize, TextError> {
-        let (mut open, mut below, mut deepest) = (Vec::new(), 0_usize, 0);
+        let (mut open, mut uncompared, mut deepest) = (Vec::new(), 0_usize, 0);
         loop {
             match self.peek() {
                 None => return self.error("an early end"),
@@ -120,14 +124,14 @@ impl<'a> Reader<'a> {
                     continue;
                 }
                 Some(b'{' | b'[') if open.len() == MAX_DEPTH => {
-                    below += 1;
-                    deepest = deepest.max(MAX_DEPTH + below);
+                    uncompared += 1;
+                    deepest = deepest.max(MAX_DEPTH + uncompared);
                 }
                 Some(bracket @ (b'{' | b'[')) => {
                     open.push(if bracket == b'{' { b'}' } else { b']' });
                     deepest = deepest.max(open.len());
                 }
-                Some(b'}' | b']') if below > 0 => below -= 1,
+                Some(b'}' | b']') if uncompared > 0 => uncompared -= 1,
                 Some(bracket @ (b'}' | b']')) if open.pop() != Some(bracket) => {
                     return self.error("an unexpected character");
                 }
@@ -140,60 +144,65 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Parses one value, `depth` levels down in the document.
-    pub(super) fn value(&mut self, depth: usize, room: &mut usize) -> Result<Value, TextError> {
-        *room = room.checked_sub(1).ok_or(TextError::TooManyValues)?;
-        self.space();
+    /// Parses one value, which is nested in `depth` others. `values_left` is the number of values that the document may still
+    /// have.
+    pub(super) fn value(&mut self, depth: usize, values_left: &mut usize) -> Result<Value, TextError> {
+        *values_left = values_left.checked_sub(1).ok_or(TextError::TooManyValues)?;
+        self.skip_space();
         match self.peek() {
             Some(b'{' | b'[') if depth >= MAX_READ_DEPTH => {
                 let more = self.skip_brackets()?;
                 if depth + more > MAX_DEPTH { Err(TextError::TooDeep) } else { Ok(Value::Null) }
             }
-            Some(b'{') => self.object(depth, room),
-            Some(b'[') => self.list(depth, room),
+            Some(b'{') => self.object(depth, values_left),
+            Some(b'[') => self.list(depth, values_left),
             Some(b'"') => Ok(Value::String(self.string()?.into_owned())),
-            Some(b't') => self.word("true", Value::Bool(true)),
-            Some(b'f') => self.word("false", Value::Bool(false)),
-            Some(b'n') => self.word("null", Value::Null),
+            Some(b't') => self.literal("true", Value::Bool(true)),
+            Some(b'f') => self.literal("false", Value::Bool(false)),
+            Some(b'n') => self.literal("null", Value::Null),
             Some(b'-' | b'0'..=b'9') => Ok(Value::Number(number(self.number()?))),
             Some(_) => self.error("an unexpected character"),
             None => self.error("an early end"),
         }
     }
 
-    fn object(&mut self, depth: usize, room: &mut usize) -> Result<Value, TextError> {
+    fn object(&mut self, depth: usize, values_left: &mut usize) -> Result<Value, TextError> {
         let mut members = Map::new();
-        self.each(b'}', |reader| {
+        self.separated(b'}', |reader| {
             let name = reader.string()?.into_owned();
-            reader.space();
+            reader.skip_space();
             reader.expect(b':')?;
-            members.insert(name, reader.value(depth + 1, room)?);
+            members.insert(name, reader.value(depth + 1, values_left)?);
             Ok(())
         })?;
         Ok(Value::Object(members))
     }
 
-    fn list(&mut self, depth: usize, room: &mut usize) -> Result<Value, TextError> {
+    fn list(&mut self, depth: usize, values_left: &mut usize) -> Result<Value, TextError> {
         let mut items = Vec::new();
-        self.each(b']', |reader| {
-            items.push(reader.value(depth + 1, room)?);
+        self.separated(b']', |reader| {
+            items.push(reader.value(depth + 1, values_left)?);
             Ok(())
         })?;
         Ok(Value::Array(items))
     }
 
-    /// Parses the values, separated by commas, between the bracket at this position and its partner.
-    fn each(&mut self, close: u8, mut read: impl FnMut(&mut Self) -> Result<(), TextError>) -> Result<(), TextError> {
+    /// Parses the values, separated by commas, between the bracket at this position and the matching one.
+    fn separated(
+        &mut self,
+        close: u8,
+        mut read: impl FnMut(&mut Self) -> Result<(), TextError>,
+    ) -> Result<(), TextError> {
         self.at += 1;
-        self.space();
+        self.skip_space();
         if self.peek() == Some(close) {
             self.at += 1;
             return Ok(());
         }
         loop {
-            self.space();
+            self.skip_space();
             read(self)?;
-            self.space();
+            self.skip_space();
             if self.peek() == Some(close) {
                 self.at += 1;
                 return Ok(());
@@ -202,14 +211,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn word(&mut self, word: &str, value: Value) -> Result<Value, TextError> {
-        if !self.text.get(self.at..).is_some_and(|rest| rest.starts_with(word)) {
+    fn literal(&mut self, literal: &str, value: Value) -> Result<Value, TextError> {
+        if !self.text.get(self.at..).is_some_and(|rest| rest.starts_with(literal)) {
             return self.error("an unexpected character");
         }
-        self.at += word.len();
+        self.at += literal.len();
         Ok(value)
     }
 
+    /// Parses a string, from its quote to the closing one.
     pub(super) fn string(&mut self) -> Result<Cow<'a, str>, TextError> {
         self.expect(b'"')?;
         let (mut whole, mut from) = (None::<String>, self.at);
@@ -219,7 +229,7 @@ impl<'a> Reader<'a> {
                 Some(b'"') => break,
                 Some(b'\\') => {
                     let text = whole.get_or_insert_default();
-                    text.push_str(self.since(from));
+                    text.push_str(self.text_from(from));
                     self.at += 1;
                     text.push(self.escape()?);
                     from = self.at;
@@ -228,7 +238,7 @@ impl<'a> Reader<'a> {
                 Some(_) => self.at += 1,
             }
         }
-        let rest = self.since(from);
+        let rest = self.text_from(from);
         self.at += 1;
         Ok(match whole {
             None => Cow::Borrowed(rest),
@@ -236,7 +246,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// What comes after a backslash.
+    /// Parses an escape, after its backslash.
     fn escape(&mut self) -> Result<char, TextError> {
         let plain = match self.peek() {
             Some(b'u') => {
@@ -255,7 +265,8 @@ impl<'a> Reader<'a> {
         Ok(plain)
     }
 
-    /// One character of four hexadecimal digits, or of two such escapes that make a pair. Half of a pair is U+FFFD.
+    /// One character from four hexadecimal digits, or from two such escapes that form a surrogate pair. A lone surrogate becomes
+    /// U+FFFD.
     fn unicode(&mut self) -> Result<char, TextError> {
         let first = self.hex()?;
         let mut ahead = self.clone();
@@ -271,6 +282,7 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Four hexadecimal digits.
     fn hex(&mut self) -> Result<u16, TextError> {
         let digits = self.text.get(self.at..self.at + 4);
         let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -286,27 +298,28 @@ impl<'a> Reader<'a> {
     /// The text of a number.
     fn number(&mut self) -> Result<&'a str, TextError> {
         let start = self.at;
-        self.passes(b"-");
-        if !self.passes(b"0") {
+        self.accept(b"-");
+        if !self.accept(b"0") {
             self.digits()?;
         }
-        if self.passes(b".") {
+        if self.accept(b".") {
             self.digits()?;
         }
-        if self.passes(b"eE") {
-            self.passes(b"+-");
+        if self.accept(b"eE") {
+            self.accept(b"+-");
             self.digits()?;
         }
-        Ok(self.since(start))
+        Ok(self.text_from(start))
     }
 
-    /// Passes over one character if it is one of these.
-    fn passes(&mut self, any: &[u8]) -> bool {
-        let is_there = self.peek().is_some_and(|byte| any.contains(&byte));
-        self.at += usize::from(is_there);
-        is_there
+    /// Skips the next character if it is one of these; true if it was.
+    fn accept(&mut self, any: &[u8]) -> bool {
+        let is_accepted = self.peek().is_some_and(|byte| any.contains(&byte));
+        self.at += usize::from(is_accepted);
+        is_accepted
     }
 
+    /// Skips at least one decimal digit.
     fn digits(&mut self) -> Result<(), TextError> {
         if !self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             return self.error("a number without digits");

@@ -123,7 +123,7 @@ fn an_error_names_the_position_and_nothing_else() {
 }
 
 #[test]
-fn what_cannot_be_read_spoils_no_other_item() {
+fn a_malformed_item_does_not_affect_the_others() {
     let text = r#"[{"a": NaN, "b": "x"}, {"a": "\q"}, {"a": [}]}, {"a": 1}]"#;
     let items: Vec<_> = Raw::new(text).items().unwrap().collect();
     assert!(items.len() == 3 && items[2].is_err(), "brackets that do not match end it: {items:?}");
@@ -136,7 +136,7 @@ fn what_cannot_be_read_spoils_no_other_item() {
 }
 
 #[test]
-fn levels_end_where_they_say_and_nothing_follows() {
+fn nothing_may_follow_the_closing_bracket() {
     for text in ["[1", "[1]]", "[1] 2", "[,1]", "[1,,2]", "[1,]", "{\"a\":}", "{\"a\" 1}", "{a:1}", "{\"a\":1"] {
         let raw = Raw::new(text);
         let is_list = raw.items().is_some_and(|items| items.collect::<Result<Vec<_>, _>>().is_ok());
@@ -160,7 +160,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn what_is_printed_is_read_back(depth in 0_usize..4, words in proptest::collection::vec("\\PC{0,9}", 0..5), n in proptest::num::i64::ANY) {
+    fn printed_json_is_read_back(depth in 0_usize..4, words in proptest::collection::vec("\\PC{0,9}", 0..5), n in proptest::num::i64::ANY) {
         let mut value = json!({"n": n, "words": words, "f": 0.25, "x": null});
         for _ in 0..depth {
             value = json!([value, {"again": value}]);
