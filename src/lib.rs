@@ -32,11 +32,14 @@
 //! on disk. `tests/layers` checks the first three.
 //!
 //! Comments cite pages, as in spec `acs.md` §4. The pages are in `tests/spec` and describe the behaviour of the Go agent,
-//! amazon-ecs-agent.
+//! amazon-ecs-agent. `Compat:` begins a comment on code that looks wrong, but does what the Go agent does. Tests compare with
+//! recordings of the Go agent (`tests/golden`).
 //!
 //! # Glossary
 //!
 //! * **The Go agent**: amazon-ecs-agent, the program that this one replaces. Numbers refer to version 1.105.1.
+//! * **ACS**: the service of ECS that sends tasks to the agent over a websocket. **TCS**: the service that receives metrics; this
+//!   agent does not connect to it yet.
 //! * **Engine**: the container engine, Docker.
 //! * **Core**: [`core`], which makes all decisions. It is a pure function over its own state.
 //! * **Edge**: a part that translates between the model and one external system: [`docker`], [`acs`], [`ecs`], [`aws`],
@@ -51,15 +54,20 @@
 //!   knows it. It never goes back. **Sent status**: the last status that ECS has accepted. If it is behind the known status, a
 //!   report is due.
 //! * **Payload**: a message from ACS with tasks to run and to stop. **Manifest**: a message from ACS that lists every task that
-//!   should run on this instance; the agent asks ECS whether other tasks are to stop. **Attachment**: a device that ECS attaches
-//!   to the instance or to a task, such as a network interface or a volume; this agent acknowledges such messages, but does not
-//!   attach devices yet.
+//!   should run on this instance; the agent asks ECS whether other tasks are to stop. Both have a **sequence number**; a
+//!   manifest whose number is not above the highest one seen is ignored. **Attachment**: a device that ECS attaches to the
+//!   instance or to a task, such as a network interface or a volume; this agent acknowledges such messages, but does not attach
+//!   devices yet.
+//! * **Registration**: the cluster and the container instance ARN of this instance ([`store::Identity`]). **Identity** of an
+//!   agent: a random id with which it labels its containers, since several agents may use one Docker ([`model::Owners`]).
 //! * **Observation**: a container as the engine has shown it at one moment ([`model::Observation`]).
 //! * **Event**: a fact that enters the core: a payload, an observation, an outcome, the time ([`core::Event`]).
 //! * **Effect**: a request of the core, as data ([`core::Effect`]). Most effects begin an **operation**, which has an id: pull,
 //!   create, stop, report ([`core::Operation`]). Its **outcome** comes back as an event with the same id ([`core::Outcome`]).
+//! * **Document**: a part of the state that is written as a whole: one for each task, and one for the rest of the core's state.
 //! * **Step**: one call of [`core::step()`]: one event in, effects and the changed documents out. **Commit**: writes the changed
 //!   documents to disk ([`store`]). The loop is step, commit, publish, act; no effect starts before the commit of its step.
+//! * **Lost state**: the state file is missing or broken at the start, so the agent rebuilds its tasks from their containers.
 //! * **View**: a copy of the state for readers, without anything confidential ([`model::view`]).
 //!
 //! # How a change looks
