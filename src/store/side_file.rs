@@ -1,7 +1,7 @@
-//! Small files beside the state file, for the day on which that one is damaged or removed.
+//! Small files beside the state file, each with a copy of a part of it, in case the state file is damaged or removed.
 //!
-//! Owns how they are read and written. The state file holds the same documents; what a copy means is said where it is made (`owners`,
-//! `instance`). Invariants: a copy is written whole or not at all, and no link in the directory is followed.
+//! Owns how these files are read and written. It does not know their content: `owners` and `instance` do. Invariants: a file is
+//! written completely or not at all, and no link in the directory is followed.
 
 use super::file::{FILE_MODE, options};
 use serde::Serialize;
@@ -11,10 +11,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// A longer file is cut there, and then cannot be read.
+/// Maximum size of such a file in bytes. Of a longer file, only the beginning is read, which is not a valid document.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The document in that file; `None` if the file is missing, is a link or no plain file, or cannot be read. The call does not wait.
+/// The document in the file `name`; `None` if this is missing, a link, not a regular file, or unreadable. The call never waits.
 pub(super) fn read<T: DeserializeOwned>(directory: &Path, name: &str) -> Option<T> {
     let file = options().read(true).open(directory.join(name)).ok()?;
     file.metadata().ok().filter(|about| about.is_file())?;
@@ -23,8 +23,8 @@ pub(super) fn read<T: DeserializeOwned>(directory: &Path, name: &str) -> Option<
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Writes the file, unless it holds this document already. Without the copy the state file alone has it; `consequence` says what that
-/// means, for the log.
+/// Writes the document to the file `name`, unless it is there already. An error is only logged, together with `consequence`: what
+/// happens if the file is missing when it is needed.
 pub(super) fn write<T: Serialize + DeserializeOwned + PartialEq>(
     directory: &Path,
     name: &str,
@@ -35,11 +35,12 @@ pub(super) fn write<T: Serialize + DeserializeOwned + PartialEq>(
         return;
     }
     if let Err(error) = try_write(directory, name, document) {
-        tracing::warn!(%error, path = %directory.join(name).display(), "a file beside the state cannot be written; {consequence}");
+        let path = directory.join(name);
+        tracing::warn!(%error, path = %path.display(), "a file beside the state cannot be written; {consequence}");
     }
 }
 
-/// Removes the file. Its absence is no error.
+/// Removes the file `name`. A missing file is no error.
 pub(super) fn remove(directory: &Path, name: &str) -> std::io::Result<()> {
     match std::fs::remove_file(directory.join(name)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -49,19 +50,19 @@ pub(super) fn remove(directory: &Path, name: &str) -> std::io::Result<()> {
 }
 
 fn try_write(directory: &Path, name: &str, document: &impl Serialize) -> std::io::Result<()> {
-    let half = format!("{name}.new");
-    // A file that was left over or planted there goes: if somebody else owned it, it would still be theirs afterwards.
-    remove(directory, &half)?;
-    let half = directory.join(half);
+    let new = format!("{name}.new");
+    // A file that is already there may belong to another user, who could change it later. So it is removed, not overwritten.
+    remove(directory, &new)?;
+    let new = directory.join(new);
     let written = (|| {
-        let mut file = options().write(true).create_new(true).mode(FILE_MODE).open(&half)?;
+        let mut file = options().write(true).create_new(true).mode(FILE_MODE).open(&new)?;
         file.write_all(&serde_json::to_vec(document)?)?;
         file.sync_all()?;
-        std::fs::rename(&half, directory.join(name))?;
+        std::fs::rename(&new, directory.join(name))?;
         File::open(directory)?.sync_all()
     })();
     if written.is_err() {
-        let _removed = std::fs::remove_file(&half);
+        let _removed = std::fs::remove_file(&new);
     }
     written
 }
