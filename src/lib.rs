@@ -33,13 +33,14 @@
 //! on disk. `tests/layers` checks the first three.
 //!
 //! Comments cite pages, as in spec `acs.md` §4. The pages are in `tests/spec` and describe the behaviour of the Go agent,
-//! amazon-ecs-agent. `Compat:` marks a comment about a peculiarity of the Go agent or of AWS; this agent has it as well, unless
-//! the comment says otherwise.
+//! amazon-ecs-agent. `Compat:` begins a comment on code that looks wrong, but does what the Go agent or AWS does. Tests compare
+//! with recordings of the Go agent (`tests/golden`).
 //!
 //! # Glossary
 //!
 //! * **The Go agent**: amazon-ecs-agent, the program that this one replaces. Numbers refer to version 1.105.1.
-//! * **Compat**, in a comment: the agent does this in the same way as the Go agent, on purpose.
+//! * **ACS**: the service of ECS that sends tasks to the agent over a websocket. **TCS**: the service that receives metrics; this
+//!   agent does not connect to it yet.
 //! * **Engine**: the container engine, Docker.
 //! * **Core**: [`core`], which makes all decisions. It is a pure function over its own state.
 //! * **Edge**: a part that translates between the model and one external system: [`docker`], [`acs`], [`ecs`], [`aws`],
@@ -59,15 +60,18 @@
 //!   knows it. It never goes back. **Sent status**: the last status that ECS has accepted. If it is behind the known status, a
 //!   report is due.
 //! * **Payload**: a message from ACS with tasks to run and to stop. **Manifest**: a message from ACS that lists every task that
-//!   should run on this instance. If the agent has other tasks, it asks ECS which of them must stop. **Attachment**: a device
-//!   that ECS attaches to the instance or to a task, such as a network interface or a volume; this agent acknowledges such
-//!   messages, but does not attach devices yet.
-//! * **Owner**: the agent that created a container, named by a label of the container. Several agents may use one engine; each
-//!   leaves the others' containers alone ([`model::owner`]).
+//!   should run on this instance. If the agent has other tasks, it asks ECS which of them must stop. Both have a **sequence
+//!   number**; a manifest whose number is not above the highest one seen is ignored. **Attachment**: a device that ECS attaches
+//!   to the instance or to a task, such as a network interface or a volume; this agent acknowledges such messages, but does not
+//!   attach devices yet.
+//! * **Registration**: the cluster and the container instance ARN of this instance ([`store::Identity`]). **Owner**: the agent
+//!   that created a container, named by a label of the container. Several agents may use one engine; each has a random id and
+//!   leaves the others' containers alone ([`model::Owners`]).
 //! * **Observation**: a container as the engine has shown it at one moment ([`model::Observation`]). **Inventory**: the
 //!   observations of all containers of this agent at one moment.
 //! * **Outline**: the part of a task's specification that is needed to manage its existing containers. It is stored in a label of
-//!   each container, and tasks are rebuilt from it if the state is lost ([`model::TaskSpec::outline`]).
+//!   each container. If the state is **lost** (its file is missing or broken at the start), tasks are rebuilt from it
+//!   ([`model::TaskSpec::outline`]).
 //! * **Event**: a fact that enters the core: a payload, an observation, an outcome, the time ([`core::Event`]).
 //! * **Effect**: a request of the core, as data ([`core::Effect`]). Most effects begin an **operation**, which has an id: pull,
 //!   create, stop, report ([`core::Operation`]). Its **outcome** comes back as an event with the same id ([`core::Outcome`]).

@@ -1,6 +1,6 @@
 //! The signed websocket of the control plane: connects, nothing more (spec `acs.md` §1).
 //!
-//! Owns the SigV4-signed handshake, its time-outs, the proxy choice, the limits of a message and the meaning of a refused
+//! Owns the SigV4-signed handshake, its time-outs, the choice of a proxy, the limits of a message and the meaning of a refused
 //! handshake. The messages belong to the users of the connection (ACS, later TCS). The invariant: every attempt is signed anew,
 //! ends within its time-out, and yields a socket that accepts no message longer than [`MAX_MESSAGE`].
 
@@ -31,8 +31,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use url::Url;
 
-/// Time limit for the dial, and for dial and handshake together (the Go agent's handshake timer covers its dial).
-const STEP: Duration = Duration::from_secs(30);
+/// Time limit for the dial, and for dial and handshake together. (The Go agent's limit for the handshake includes the dial, too.)
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// Maximum length of a message in bytes. The Go agent has no limit. A task definition has at most 64 KiB and a RunTask call
 /// starts at most ten tasks, so this is several times the longest message that ECS needs, and it bounds the memory for one
 /// message.
@@ -40,7 +40,7 @@ pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Maximum length in bytes of the error body that is read after a refused handshake.
 const MAX_REFUSAL: usize = 16 * 1024;
 
-/// An open connection. Its messages are binary: the reader interprets their bytes.
+/// An open connection. All its messages arrive as binary ones, since text need not be UTF-8; the reader decodes their bytes.
 pub type Socket = WebSocketStream<AnyText<reqwest::Upgraded>>;
 
 /// How to connect.
@@ -50,7 +50,7 @@ pub struct Settings {
     pub region: String,
     /// The proxies that the connection may go through.
     pub proxy: ProxySettings,
-    /// The clock that signatures are dated with; it is corrected by refusals.
+    /// The time for signatures and the state of the instance's keys; refused handshakes correct them.
     pub signing: Signing,
     /// True: the server's certificate is not verified (`-k`).
     pub accept_insecure_cert: bool,
@@ -59,25 +59,25 @@ pub struct Settings {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The server answered the handshake with an error; `text` is `<Type>: <message>` if the type is known, else the raw body.
+    /// The server answered the handshake with an error.
     #[error("{host} refused the connection ({status}): {text}")]
     Refused {
         /// Host and port of the server.
         host: String,
         /// HTTP status.
         status: StatusCode,
-        /// The error text of the server.
+        /// `<Type>: <message>` of the server's error if it has this form, otherwise the body of the answer.
         text: String,
         /// The server's time from the header `Date`; `None` if it sent none.
         date: Option<String>,
     },
-    /// No credentials to sign with.
+    /// The provider yielded no credentials to sign with.
     #[error("no credentials to sign the connection with")]
     Credentials(#[from] CredentialsError),
-    /// Nothing was sent: the scheme is wrong, the proxy is unusable, or the address or the key is not valid in a request.
+    /// Nothing was sent: the scheme is wrong, a proxy address is unusable, or the URL or a key is not valid in a request.
     #[error("cannot connect: {0}")]
     Unusable(String),
-    /// Dial or handshake failed on the way.
+    /// The connection could not be made, or broke during the handshake.
     #[error("the connection failed")]
     Network(#[source] reqwest::Error),
     /// Dial and handshake took too long.
@@ -103,8 +103,9 @@ impl MayBeRefusal for ConnectError {
 /// Connects to `url`, whose scheme may be http, https, ws or wss.
 ///
 /// # Errors
-/// The cause. A refused signature is an error only if a second attempt, with the corrected time or new credentials, is refused
-/// too.
+/// Fails if the server refuses the handshake or does not complete it in time, if there are no credentials, or if no request can
+/// be sent to `url`. A refused signature leads to a second attempt, if the time can be corrected or newer credentials are
+/// available.
 pub async fn connect(
     settings: &Settings,
     credentials: &SharedCredentialsProvider,
@@ -133,7 +134,8 @@ async fn shake_hands(
         let response = request.send().await.map_err(network)?;
         check_handshake(url, &key, response).await?.upgrade().await.map_err(network)
     };
-    let stream = tokio::time::timeout(STEP, handshake).await.map_err(|_| ConnectError::TimedOut(STEP))??;
+    let stream =
+        tokio::time::timeout(CONNECT_LIMIT, handshake).await.map_err(|_| ConnectError::TimedOut(CONNECT_LIMIT))??;
     Ok(over(stream).await)
 }
 
@@ -152,7 +154,7 @@ fn limits() -> WebSocketConfig {
         .max_frame_size(Some(MAX_MESSAGE))
 }
 
-/// ws and wss become http and https, which is what the client dials; the signature does not cover the scheme.
+/// Replaces ws and wss by http and https, which the HTTP client accepts. The signature does not cover the scheme.
 fn as_http(url: &Url) -> Result<Url, ConnectError> {
     let scheme = match url.scheme() {
         "http" | "ws" => "http",
@@ -173,10 +175,11 @@ fn http_client(settings: &Settings, url: &Url) -> Result<reqwest::Client, Connec
         transport::reqwest_builder(&settings.proxy, url).map_err(|error| ConnectError::Unusable(error.to_string()))?;
     let is_tls = url.scheme() == "https";
     let builder = builder.tls_danger_accept_invalid_certs(is_tls && settings.accept_insecure_cert);
-    let client = builder.http1_only().connect_timeout(STEP).build();
+    let client = builder.http1_only().connect_timeout(CONNECT_LIMIT).build();
     client.map_err(|error| ConnectError::Unusable(with_causes(&error)))
 }
 
+/// The response if it accepts the handshake, otherwise the refusal.
 async fn check_handshake(
     url: &Url,
     key: &str,
@@ -203,7 +206,7 @@ async fn check_handshake(
     Err(ConnectError::Refused { host, status, text: typed.unwrap_or_else(|| cleaned_bytes(&body)), date })
 }
 
-/// `{"type": T, "message": {"message": M}}` or `{T: M}` becomes `T: M`.
+/// `T: M` from an error body of the form `{"type": T, "message": {"message": M}}` or `{T: M}`; `None`: the body has another form.
 fn typed_error(body: &str) -> Option<String> {
     let serde_json::Value::Object(members) = serde_json::from_str(body).ok()? else { return None };
     if let Some(kind) = members.get("type").and_then(|kind| kind.as_str()) {
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_certificate_nobody_believes_is_taken_only_with_the_flag() {
+    async fn an_untrusted_certificate_is_accepted_only_with_the_flag() {
         let mut server = Server::start().await;
         let front = crate::aws::self_signed_front::TlsFront::before(server.port).await;
         let url = Url::parse(&front.url).unwrap();
@@ -275,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_huge_message_is_not_taken() {
+    async fn a_message_above_the_limit_is_an_error() {
         let mut server = Server::start().await;
         let url = Url::parse(&format!("ws://127.0.0.1:{}/", server.port)).unwrap();
         let mut socket = connect(&settings(), &keys(), &url).await.unwrap();
@@ -291,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_handshake_tells_its_type() {
+    async fn the_error_of_a_refused_handshake_names_its_type() {
         let table = [
             (r#"{"InactiveInstanceException":"gone"}"#, "InactiveInstanceException: gone", true),
             (
@@ -315,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handshake_of_the_wrong_time_is_made_again() {
+    async fn a_handshake_signed_at_the_wrong_time_is_repeated() {
         for (body, ahead) in [
             (r#"{"InvalidSignatureException":"Signature expired"}"#, 3 * 3600),
             ("Forbidden", -3 * 3600),
@@ -337,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_sent_is_no_lost_connection() {
+    async fn an_unsendable_request_is_not_a_network_error() {
         let long = Url::parse(&format!("ws://127.0.0.1:1/{}", "x".repeat(70_000))).unwrap();
         let error = connect(&settings(), &keys(), &long).await.unwrap_err();
         assert!(matches!(error, ConnectError::Unusable(_)), "{error:?}");
@@ -368,14 +371,14 @@ mod tests {
                 connected = connect(&settings, &keys, &url) => connected.unwrap_err(),
                 () = serve => unreachable!("it goes on and on"),
             };
-            // Which of the two limits ends it depends on how far paused time let the dial come.
+            // Either of two time limits may end the attempt, since time is paused while the dial makes progress.
             assert!(matches!(failed, ConnectError::TimedOut(_) | ConnectError::Network(_)), "{answer}: {failed:?}");
-            assert_eq!(began.elapsed().as_secs(), STEP.as_secs(), "{answer}");
+            assert_eq!(began.elapsed().as_secs(), CONNECT_LIMIT.as_secs(), "{answer}");
         }
     }
 
     #[tokio::test]
-    async fn nobody_there_and_no_websocket() {
+    async fn each_failed_connection_has_its_kind_of_error() {
         let url = Url::parse("ws://127.0.0.1:1/").unwrap();
         assert!(matches!(connect(&settings(), &keys(), &url).await, Err(ConnectError::Network(_))));
         let url = Url::parse("ftp://127.0.0.1/").unwrap();

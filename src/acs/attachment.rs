@@ -59,8 +59,8 @@ pub(super) fn volume(header: &wire::Header, message: &wire::ConfirmAttachment) -
         (is_arn(&header.cluster_arn), "clusterArn is not an ARN"),
         (is_arn(&header.container_instance_arn), "containerInstanceArn is not an ARN"),
         (is_arn(&attachment.attachment_arn), "attachmentArn is not an ARN"),
-        (attachment.attachment_properties.iter().all(|it| !it.name.is_empty()), "a property has no name"),
-        (attachment.attachment_properties.iter().all(|it| !it.value.is_empty()), "a property has no value"),
+        (attachment.attachment_properties.iter().all(|property| !property.name.is_empty()), "a property has no name"),
+        (attachment.attachment_properties.iter().all(|property| !property.value.is_empty()), "a property has no value"),
     ])?;
     // If a name occurs twice, the last value counts.
     let value = |name: &str| {
@@ -88,6 +88,7 @@ fn is_arn(text: &str) -> bool {
     text.starts_with("arn:") && text.splitn(6, ':').count() == 6
 }
 
+/// The text of the first check that does not hold, as the error.
 fn all(checks: &[(bool, &str)]) -> Result<(), String> {
     match checks.iter().find(|(holds, _)| !holds) {
         Some((_, broken)) => Err((*broken).to_owned()),
@@ -115,7 +116,7 @@ mod tests {
     fn checked(message: &Value, is_for_task: bool) -> Result<(), String> {
         let text = message.to_string();
         let header = wire::Header::read(Raw::new(&text)).unwrap();
-        interfaces(&header, &wire::shape(Raw::new(&text)).unwrap(), is_for_task)
+        interfaces(&header, &wire::decode(Raw::new(&text)).unwrap(), is_for_task)
     }
 
     fn attach(change: impl FnOnce(&mut Value, &mut Value)) -> Result<(), String> {
@@ -144,7 +145,7 @@ mod tests {
             ("subnetGatewayIpv4Address", json!(""), false),
             ("subnetGatewayIpv4Address", json!("10.0.0.1"), false),
             ("subnetGatewayIpv4Address", json!("10.0.0.1/24/24"), false),
-            ("ipv6Addresses", json!([{"address": "fd00::2"}]), true), // both families: the IPv6 gateway is not looked at
+            ("ipv6Addresses", json!([{"address": "fd00::2"}]), true), // both families: the IPv6 gateway is not checked
             ("interfaceAssociationProtocol", json!("default"), true),
             ("interfaceAssociationProtocol", json!("tunnel"), false),
             ("interfaceAssociationProtocol", json!("veth"), false),
@@ -188,7 +189,7 @@ mod tests {
         message["attachment"] = json!({"attachmentArn": "arn:aws:ecs:r:1:attachment/a", "attachmentType": kind, "attachmentProperties": properties});
         change(&mut message);
         let text = message.to_string();
-        volume(&wire::Header::read(Raw::new(&text)).unwrap(), &wire::shape(Raw::new(&text)).unwrap())
+        volume(&wire::Header::read(Raw::new(&text)).unwrap(), &wire::decode(Raw::new(&text)).unwrap())
     }
 
     #[test]
@@ -233,7 +234,7 @@ mod tests {
             confirm("amazonebs", &ebs, |message| drop(message.as_object_mut().unwrap().remove("attachment"))).is_err()
         );
         assert!(confirm("amazonebs", &[&ebs[..], &[("", "x")]].concat(), |_| ()).is_err());
-        // A volume needs no wait time-out.
+        // `waitTimeoutMs` matters only for network interfaces.
         assert!(confirm("amazonebs", &ebs, |message| message["waitTimeoutMs"] = json!(0)).is_ok());
     }
 }

@@ -10,7 +10,7 @@
 use super::HostFacts;
 use super::decode::{self, Frame};
 use super::exchange::Exchange;
-use super::timing::{Timing, drawn};
+use super::timing::{Timing, with_jitter};
 use crate::websocket;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -52,7 +52,7 @@ struct End {
 }
 
 impl End {
-    fn silent(next: NextStep) -> Self {
+    fn without_frame(next: NextStep) -> Self {
         Self { next, close: None }
     }
 }
@@ -85,8 +85,8 @@ where
         answers,
         timing,
         host,
-        silent_at: now + drawn(timing.inactivity),
-        expires: now + drawn(timing.lifetime),
+        inactive_at: now + with_jitter(timing.inactivity),
+        expires: now + with_jitter(timing.lifetime),
         pending: None,
         closing: false,
         dropped: 0,
@@ -123,16 +123,19 @@ where
 
 struct Conversation<'a, S> {
     stream: SplitStream<WebSocketStream<S>>,
+    /// The queue of the writer; each entry is one answer.
     answers: mpsc::Sender<Vec<Message>>,
     timing: &'a Timing,
     host: &'a HostFacts,
-    silent_at: Instant,
+    /// When the connection is given up, unless a message arrives before.
+    inactive_at: Instant,
+    /// When the connection is replaced because of its age.
     expires: Instant,
     /// An answer of the agent that does not fit into the queue yet.
     pending: Option<Vec<Message>>,
     /// True once our close frame is queued; the peer's close frame is awaited.
     closing: bool,
-    /// Number of messages that were malformed or of unknown types.
+    /// Number of messages so far that were malformed or of unknown types.
     dropped: u32,
 }
 
@@ -154,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                         self.pending = Some(decode::encode(&outgoing).into_iter().map(Message::text).collect());
                         None
                     }
-                    None => Some(End::silent(NextStep::Stop)),
+                    None => Some(End::without_frame(NextStep::Stop)),
                 },
                 permit = answers.reserve(), if self.pending.is_some() => {
                     match (permit, self.pending.take()) {
@@ -172,11 +175,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                         }
                         None
                     }
-                    Err(_closed) => Some(End::silent(NextStep::Stop)),
+                    Err(_closed) => Some(End::without_frame(NextStep::Stop)),
                 },
-                () = sleep_until(self.silent_at), if exchange.has_room() => {
+                () = sleep_until(self.inactive_at), if exchange.has_room() => {
                     tracing::warn!("ACS is silent: the connection is given up");
-                    Some(End::silent(NextStep::ReconnectLater))
+                    Some(End::without_frame(NextStep::ReconnectLater))
                 }
                 () = sleep_until(self.expires), if !self.closing => {
                     self.expire();
@@ -192,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
     /// Restarts the timer after a valid message of ACS. After our close frame only the close frame of ACS counts.
     fn restart_inactivity(&mut self) {
         if !self.closing {
-            self.silent_at = Instant::now() + drawn(self.timing.inactivity);
+            self.inactive_at = Instant::now() + with_jitter(self.timing.inactivity);
         }
     }
 
@@ -212,14 +215,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         }
     }
 
-    /// Handles the end of the writer. The reader usually knows better why a connection ended, so it gets a moment to find out.
+    /// Handles the end of the writer. After a failed write, the reader gets a moment to find out why the connection ended.
     fn write_ended(&mut self, write_end: &WriteEnd) -> Option<End> {
         match write_end {
             WriteEnd::Closed => None,
             WriteEnd::Failed(error) => {
                 tracing::warn!(%error, "an answer to ACS could not be written");
                 self.closing = true;
-                self.silent_at = self.silent_at.min(Instant::now() + CLOSE_LIMIT);
+                self.inactive_at = self.inactive_at.min(Instant::now() + CLOSE_LIMIT);
                 None
             }
             WriteEnd::TimedOut => {
@@ -227,7 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                     limit_s = WRITE_LIMIT.as_secs(),
                     "ACS does not read answers: the connection is given up"
                 );
-                Some(End::silent(NextStep::ReconnectLater))
+                Some(End::without_frame(NextStep::ReconnectLater))
             }
         }
     }
@@ -245,9 +248,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 let (code, reason) =
                     frame.as_ref().map_or((1005, ""), |frame| (frame.code.into(), frame.reason.as_str()));
                 tracing::info!(code, reason, "ACS closed the connection");
-                return Some(End::silent(after_close(code, reason)));
+                return Some(End::without_frame(after_close(code, reason)));
             }
-            None => return Some(End::silent(NextStep::Reconnect)),
+            None => return Some(End::without_frame(NextStep::Reconnect)),
             Some(Err(error)) => {
                 let next = after_error(&error);
                 if next == NextStep::Reconnect {
@@ -282,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
             Frame::Invalid(why) => tracing::error!(why, "a message of ACS is invalid and is not acknowledged"),
             Frame::Drop(why) => {
                 self.dropped = self.dropped.saturating_add(1);
-                if is_worth_a_line(self.dropped) {
+                if is_logged(self.dropped) {
                     let so_far = self.dropped;
                     tracing::warn!(bytes = bytes.len(), so_far, why, "a message of ACS was dropped");
                 }
@@ -295,7 +298,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
 }
 
 /// Whether this dropped message is logged: the first ten are, later ones rarely, so that endless garbage does not fill the disk.
-fn is_worth_a_line(count: u32) -> bool {
+fn is_logged(count: u32) -> bool {
     count <= 10 || count.is_power_of_two()
 }
 
@@ -308,7 +311,7 @@ fn log_broken(error: &SocketError) {
     }
 }
 
-/// The close frame that tells the peer its protocol error; `None` if the error is not one of the peer.
+/// The close frame that answers the peer's protocol error; `None` if the peer did not cause the error.
 fn close_frame_for(error: &SocketError) -> Option<CloseFrame> {
     let code = match error {
         SocketError::Capacity(_) => CloseCode::Size,
@@ -320,6 +323,7 @@ fn close_frame_for(error: &SocketError) -> Option<CloseFrame> {
     Some(CloseFrame { code, reason: "".into() })
 }
 
+/// The action after a close frame with this code and reason.
 pub(super) fn after_close(code: u16, reason: &str) -> NextStep {
     if reason.contains("InactiveInstanceException") {
         return NextStep::WaitForRegistration;

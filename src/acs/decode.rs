@@ -69,22 +69,23 @@ fn interpret(
         "PerformUpdateMessage" | "StageUpdateMessage" => update(&header)?,
         "AttachTaskNetworkInterfacesMessage" | "AttachInstanceNetworkInterfacesMessage" => {
             let is_for_task = kind == "AttachTaskNetworkInterfacesMessage";
-            attachment::interfaces(&header, &shape(body)?, is_for_task).map_err(MessageError::Rule)?;
-            attached(kind, &header)
+            attachment::interfaces(&header, &decode_body(body)?, is_for_task).map_err(MessageError::Rule)?;
+            attachment_ack(kind, &header)
         }
         "ConfirmAttachmentMessage" => {
-            attachment::volume(&header, &shape(body)?).map_err(MessageError::Rule)?;
-            attached(kind, &header)
+            attachment::volume(&header, &decode_body(body)?).map_err(MessageError::Rule)?;
+            attachment_ack(kind, &header)
         }
         _ => Frame::Note(note(kind, body)),
     })
 }
 
-fn shape<T: DeserializeOwned>(body: Raw<'_>) -> Result<T, MessageError> {
-    wire::shape(body).map_err(MessageError::Shape)
+fn decode_body<T: DeserializeOwned>(body: Raw<'_>) -> Result<T, MessageError> {
+    wire::decode(body).map_err(MessageError::Shape)
 }
 
-/// The log text for an error message of ACS, with the beginning of its text. In the bare form the whole body is the text.
+/// The log text for an error message of ACS, with the beginning of its text. The body of a message in the bare form (see
+/// [`wire::envelope`]) is the text itself.
 fn note(kind: &str, body: Raw<'_>) -> String {
     let text = if body.kind() == "string" { Some(body) } else { body.member("message") };
     match text.and_then(|text| text.decode::<String>().ok()) {
@@ -122,48 +123,51 @@ fn payload(
         let omitted = list.omitted;
         notes.push(format!("{omitted} tasks of a payload are ignored: it has more than {MAX_TASKS}"));
     }
-    let mut taken = Taken { is_intact: notes.is_empty(), room: MAX_CONTAINERS_OF_PAYLOAD, ..Taken::default() };
+    let (is_intact, containers_left) = (notes.is_empty(), MAX_CONTAINERS_OF_PAYLOAD);
+    let mut collected = Collected { is_intact, containers_left, ..Collected::default() };
     for raw in list.items {
-        taken.add(raw, translate::task(raw, host, new_id));
+        collected.add(raw, translate::task(raw, host, new_id));
     }
-    taken.tasks.sort_by_key(|task| !matches!(task, ReceivedTask::Stop(..)));
-    let ack = ack(header, taken.acknowledged);
-    let (tasks, credentials, intact) = (taken.tasks, taken.roles, taken.is_intact);
+    collected.tasks.sort_by_key(|task| !matches!(task, ReceivedTask::Stop(..)));
+    let ack = ack(header, collected.acknowledged);
+    let (tasks, credentials, intact) = (collected.tasks, collected.roles, collected.is_intact);
     let note = (!notes.is_empty()).then(|| cleaned(&notes.join("; ")));
     Ok(Frame::Deliver(Incoming::Payload { tasks, credentials, ack, seq_num, intact }, note))
 }
 
-/// The sum of the tasks of a payload.
+/// The tasks of a payload that are translated so far, and what follows from them.
 #[derive(Default)]
-struct Taken {
+struct Collected {
     tasks: Vec<ReceivedTask>,
+    /// The role credentials of the tasks to run.
     roles: Vec<RoleCredentials>,
+    /// The id and the expiration of all role credentials, for the acknowledgement.
     acknowledged: Vec<(CredentialsId, String)>,
-    /// True while every task was readable.
+    /// True: no part of the payload is malformed or ignored.
     is_intact: bool,
-    /// Number of containers that the remaining tasks may have.
-    room: usize,
+    /// Number of containers that the tasks still to come may have together.
+    containers_left: usize,
 }
 
-impl Taken {
+impl Collected {
     fn add(&mut self, raw: Raw<'_>, task: ReceivedTask) {
-        let task = self.within_room(task);
+        let task = self.within_limit(task);
         let is_malformed = matches!(&task, ReceivedTask::Refused(refusal) if refusal.is_malformed);
         if !is_malformed {
             let names = [("roleCredentials", RoleKind::Task), ("executionRoleCredentials", RoleKind::Execution)];
-            let held: Vec<_> = names.into_iter().filter_map(|(name, kind)| credentials_in(raw, name, kind)).collect();
+            let roles: Vec<_> = names.into_iter().filter_map(|(name, kind)| credentials_in(raw, name, kind)).collect();
             // Credentials of a task that does not run are acknowledged, so that ECS does not send them again, but not stored.
-            self.acknowledged.extend(held.iter().map(|role| (role.id.clone(), role.expiration.clone())));
-            self.roles.extend(held.into_iter().filter(|_| matches!(task, ReceivedTask::Run(_))));
+            self.acknowledged.extend(roles.iter().map(|role| (role.id.clone(), role.expiration.clone())));
+            self.roles.extend(roles.into_iter().filter(|_| matches!(task, ReceivedTask::Run(_))));
         }
         self.is_intact &= !is_malformed;
         self.tasks.push(task);
     }
 
     /// Refuses the task if the payload has too many containers, which would take far more memory than their JSON text.
-    fn within_room(&mut self, task: ReceivedTask) -> ReceivedTask {
+    fn within_limit(&mut self, task: ReceivedTask) -> ReceivedTask {
         let (containers, task) = match task {
-            ReceivedTask::Run(spec) if spec.containers.len() > self.room => {
+            ReceivedTask::Run(spec) if spec.containers.len() > self.containers_left => {
                 let reason = translate::invalid(&format!(
                     "the tasks of this payload have more than {MAX_CONTAINERS_OF_PAYLOAD} containers"
                 ));
@@ -171,12 +175,12 @@ impl Taken {
             }
             ReceivedTask::Run(spec) => (spec.containers.len(), ReceivedTask::Run(spec)),
             ReceivedTask::Stop(arn, mut names) => {
-                names.truncate(self.room);
+                names.truncate(self.containers_left);
                 (names.len(), ReceivedTask::Stop(arn, names))
             }
             other => (0, other),
         };
-        self.room -= containers;
+        self.containers_left -= containers;
         task
     }
 }
@@ -191,7 +195,7 @@ fn ack(header: wire::Header, credentials: Vec<(CredentialsId, String)>) -> Ack {
 }
 
 fn credentials_in(task: Raw<'_>, name: &str, kind: RoleKind) -> Option<RoleCredentials> {
-    let wire: wire::RoleCredentials = wire::shape(task.member(name)?).ok()?;
+    let wire: wire::RoleCredentials = wire::decode(task.member(name)?).ok()?;
     Some(role_credentials(wire, kind)).filter(|role| (1..=MAX_ID).contains(&role.id.0.len()))
 }
 
@@ -208,7 +212,7 @@ fn role_credentials(wire: wire::RoleCredentials, kind: RoleKind) -> RoleCredenti
 }
 
 fn credentials(header: wire::Header, body: Raw<'_>) -> Result<Frame, MessageError> {
-    let wire: wire::Credentials = shape(body)?;
+    let wire: wire::Credentials = decode_body(body)?;
     let kind = match wire.role_type.as_str() {
         "TaskApplication" => RoleKind::Task,
         "TaskExecution" => RoleKind::Execution,
@@ -244,6 +248,7 @@ fn manifest(header: wire::Header, body: Raw<'_>) -> Result<Frame, MessageError> 
     Ok(Frame::Deliver(Incoming::Manifest { timeline, running, ack: ack(header, Vec::new()) }, None))
 }
 
+/// Decodes the items of a list as task identifiers. An error names the list and the position.
 fn identifiers<'a>(
     list: wire::List<'a>,
     name: &'static str,
@@ -253,7 +258,7 @@ fn identifiers<'a>(
     })
 }
 
-/// Every readable task is stopped; an unreadable one must not keep the others running.
+/// All readable tasks are to be stopped, even if others are unreadable.
 fn stop_verification(header: wire::Header, body: Raw<'_>) -> Result<Frame, MessageError> {
     let list = wire::list(body, "stopTasks", MAX_LISTED).map_err(MessageError::Shape)?;
     let mut notes = Vec::new();
@@ -291,8 +296,8 @@ fn update(header: &wire::Header) -> Result<Frame, MessageError> {
     Ok(Frame::Answer(message("NackRequest", &body), Some("an update was refused: updates are disabled".to_owned())))
 }
 
-/// Compat: acknowledged at once, without waiting for the device; an attachment that is never used expires.
-fn attached(kind: &str, header: &wire::Header) -> Frame {
+/// Compat: acknowledged at once, without waiting for the device; ECS lets an attachment expire that is never used.
+fn attachment_ack(kind: &str, header: &wire::Header) -> Frame {
     let note = format!("{kind} is acknowledged, but this version of the agent attaches nothing");
     Frame::Answer(ack_request(&header.message_id, &header.cluster_arn, &header.container_instance_arn), Some(note))
 }
@@ -306,7 +311,7 @@ fn message(kind: &str, body: &Value) -> String {
     json!({"type": kind, "message": body}).to_string()
 }
 
-/// The frames of an answer.
+/// The texts of an answer, each to be sent as one frame.
 pub(super) fn encode(outgoing: &Outgoing) -> Vec<String> {
     match outgoing {
         Outgoing::Ack(ack) => {

@@ -1,5 +1,5 @@
 //! Checks `task_definition.md` and `model/reasons.md`: every parameter has a row, every reason has a test or is never given, and
-//! every test that the pages name exists and mentions its subject. Whether it also asserts it, a reader must check.
+//! every test that the pages name exists and mentions its subject. A reader must check that the test also asserts it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -74,7 +74,8 @@ fn items(text: &str) -> Items {
             own && line.trim_start().starts_with(['}', ']', ')'])
         };
         let whole_in_a_line = line.ends_with(';') || line.ends_with('}');
-        let length = if whole_in_a_line { 0 } else { lines[at + 1..].iter().position(is_end).map_or(0, |it| it + 1) };
+        let length =
+            if whole_in_a_line { 0 } else { lines[at + 1..].iter().position(is_end).map_or(0, |offset| offset + 1) };
         let body = lines[at..=at + length].join("\n");
         items.entry(name.to_owned()).or_default().push_str(&body);
     }
@@ -88,25 +89,25 @@ fn tests_below(directory: &Path, found: &mut BTreeMap<String, Vec<String>>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             tests_below(&path, found);
-        } else if path.extension().is_some_and(|it| it == "rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).unwrap();
             let items = items(&text);
             let mut lines = text.lines().map(str::trim).peekable();
             while let Some(line) = lines.next() {
                 let is_test = line == "#[test]" || line.starts_with("#[tokio::test");
                 if let Some(name) = lines.peek().filter(|_| is_test).and_then(|next| item(next)) {
-                    found.entry(name.to_owned()).or_default().push(with_what_it_uses(name, &items));
+                    found.entry(name.to_owned()).or_default().push(with_used_items(name, &items));
                 }
             }
         }
     }
 }
 
-fn with_what_it_uses(test: &str, items: &Items) -> String {
+fn with_used_items(test: &str, items: &Items) -> String {
     let (mut text, mut seen, mut next) = (String::new(), BTreeSet::new(), vec![test]);
     while let Some(name) = next.pop() {
         let Some((name, body)) = items.get_key_value(name).filter(|_| seen.insert(name.to_owned())) else { continue };
-        // The name of a test does not prove what it tests.
+        // The name of a test proves nothing, so it is left out.
         text.push_str(&body.replacen(name.as_str(), "", 1));
         next.extend(body.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| items.contains_key(*word)));
     }
@@ -146,8 +147,8 @@ fn folded(text: &str) -> String {
     text.chars().filter(|c| !['_', '-'].contains(c)).flat_map(char::to_lowercase).collect()
 }
 
-/// Members with fewer letters than this are words that nearly every test contains by chance: `user`, `name`, `cpu`.
-const MIN_TELLING: usize = 5;
+/// Nearly every test contains words with fewer letters than this by chance: `user`, `name`, `cpu`.
+const MIN_DISTINCTIVE: usize = 5;
 
 /// Whether the test mentions the member as a whole word; a short one must be the name of a JSON member or of a field: `"cpu"`,
 /// `cpu:`.
@@ -161,7 +162,7 @@ fn mentions_member(text: &str, member: &str) -> bool {
         let (before, after) = (&text[..start], &text[start + word.len()..]);
         let is_quoted = before.ends_with('"') && (after.starts_with('"') || after.starts_with("\\\""));
         let is_field = after.starts_with(':') && !after.starts_with("::");
-        folded(word) == member && (member.len() >= MIN_TELLING || is_quoted || is_field)
+        folded(word) == member && (member.len() >= MIN_DISTINCTIVE || is_quoted || is_field)
     })
 }
 
@@ -174,7 +175,7 @@ fn mentions_words(text: &str, words: &str) -> bool {
 }
 
 #[test]
-fn a_common_word_mentions_no_member_by_chance() {
+fn a_similar_or_common_word_does_not_count_as_a_member() {
     for text in ["memory_reservation: 7", "let memories = 1;", "in-memory", "xmemory"] {
         assert!(!mentions_member(text, "memory"), "{text}");
     }
@@ -234,12 +235,12 @@ fn every_parameter_has_a_row_and_every_test_mentions_it() {
 }
 
 #[test]
-fn a_test_is_read_with_what_it_uses_and_without_its_name() {
+fn a_test_is_read_with_the_items_it_uses_without_its_name() {
     let file = "const TABLE: [&str; 1] = [\n    \"a word \\\n     of it\",\n];\nfn unused() {\n    panic!(\"other\");\n}\n\
                 #[test]\nfn named_for_memory() {\n    helper();\n}\nfn helper() {\n    assert_eq!(TABLE.len(), 1);\n}\n";
     let items = items(file);
     assert_eq!(items.keys().collect::<Vec<_>>(), ["TABLE", "helper", "named_for_memory", "unused"]);
-    let text = with_what_it_uses("named_for_memory", &items);
+    let text = with_used_items("named_for_memory", &items);
     assert!(text.contains("a word of it") && text.contains("TABLE.len()"), "{text}");
     assert!(!text.contains("memory") && !text.contains("other"), "{text}");
     assert_eq!(folded("Memory_Reservation"), folded("memoryReservation"));

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Maximum number of queued messages; above it, no more are read from the connection.
 pub(super) const MAX_WAITING: usize = 64;
-/// Maximum size in bytes of the queued messages, on the wire and decoded together. The last message may exceed it.
+/// Limit for the total size in bytes of the queued messages, on the wire and decoded together. The last message may exceed it.
 pub(super) const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// The session's ends of the channels to and from the agent.
@@ -25,7 +25,9 @@ pub(super) struct Exchange {
     pub(super) cancel: CancellationToken,
     /// The time of the last contact with ACS.
     pub(super) contact: Contact,
+    /// The queued messages, each with its size in bytes, on the wire and decoded together.
     waiting: VecDeque<(Incoming, usize)>,
+    /// The sum of these sizes.
     bytes: usize,
 }
 
@@ -83,8 +85,8 @@ impl Exchange {
 
     /// Waits for `work` while there is no connection; `None` if the session is to end first.
     ///
-    /// Answers are dropped meanwhile. They belong to messages of an earlier connection: on the next connection, ACS resends what
-    /// is unacknowledged. (The Go agent drops them too, since it answers on the connection of the message.)
+    /// Answers are dropped meanwhile. They belong to messages of an earlier connection, and ACS resends unacknowledged messages
+    /// on the next one. (The Go agent drops such answers too, since it answers on the connection of the message.)
     pub(super) async fn while_disconnected<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         let (cancel, inbox) = (self.cancel.clone(), self.inbox.clone());

@@ -3,16 +3,16 @@
 //! | what | limit | effect above it |
 //! |---|---|---|
 //! | one message | [`MAX_MESSAGE`](crate::websocket::MAX_MESSAGE): 4 MiB | the connection is given up |
-//! | an id, an ARN or a cluster in a message | [`MAX_ID`]: 2 KiB | the message is not acknowledged, the task counts as one without an ARN |
+//! | an id, an ARN or a cluster | [`MAX_ID`]: 2 KiB | the message is not acknowledged; a task counts as one without an ARN |
 //! | tasks of a payload | [`MAX_TASKS`]: 1,000 | the first 1,000 are accepted, the message is not acknowledged |
-//! | text of one task, or of any message without a list of tasks | [`MAX_TEXT`]: 1 MiB | the task is refused, the message is not acknowledged |
-//! | values in it | [`MAX_VALUES`](crate::model::json::MAX_VALUES): 20,000 | the same |
-//! | levels nested in it | [`MAX_DEPTH`](crate::model::json::MAX_DEPTH): 10,000 | the same |
+//! | JSON text of a task, or of another message | [`MAX_TEXT`]: 1 MiB | the task is refused, the message not acknowledged |
+//! | JSON values in this text | [`MAX_VALUES`](crate::model::json::MAX_VALUES): 20,000 | the same |
+//! | nested levels in this text | [`MAX_DEPTH`](crate::model::json::MAX_DEPTH): 10,000 | the same |
 //! | containers of a task | [`MAX_CONTAINERS`]: 100 | the task is refused |
-//! | containers of a payload | [`MAX_CONTAINERS_OF_PAYLOAD`]: 10,000 | the tasks after them are refused |
+//! | containers of a payload | [`MAX_CONTAINERS_OF_PAYLOAD`]: 10,000 | the tasks whose containers exceed the limit are refused |
 //! | tasks of a manifest | [`MAX_LISTED`]: 10,000 | the manifest is not acknowledged: an incomplete one would stop tasks |
-//! | tasks of a confirmed stop | [`MAX_LISTED`]: 10,000 | the first 10,000 are stopped |
-//! | log lines about one message | 4, besides those about each task that is accepted or reported | |
+//! | tasks that ECS confirms as to be stopped | [`MAX_LISTED`]: 10,000 | the first 10,000 are stopped |
+//! | log lines about one message | 4, and those about each accepted or reported task | |
 //!
 //! A refused task is reported STOPPED with the reason. ECS itself allows ten containers in a task, 64 KiB for a task definition
 //! and ten tasks in one RunTask call, so customers cannot get near these limits. `tests/agent/acs_input.rs` measures the memory
@@ -33,5 +33,5 @@ pub(super) const MAX_CONTAINERS: usize = 100;
 /// Maximum number of containers of all tasks of one payload: ten for each task.
 pub(super) const MAX_CONTAINERS_OF_PAYLOAD: usize = 10 * MAX_TASKS;
 
-/// Maximum number of tasks that a manifest or a confirmed stop may name.
+/// Maximum number of tasks in a manifest, or in ECS's answer that tasks missing from it are to be stopped.
 pub(super) const MAX_LISTED: usize = 10_000;

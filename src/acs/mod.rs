@@ -1,12 +1,12 @@
 //! ACS: the control plane's websocket (spec `acs.md`).
 //!
 //! Owns the wire format, its translation into the model, and the session: connect, heartbeats, acknowledgements, reconnect. It
-//! decides nothing about tasks. The invariant: an acknowledgement is sent only on request through [`Outgoing`]. The exceptions
-//! are messages that change nothing here: heartbeats, updates, attachments.
+//! decides nothing about tasks. The invariant: an acknowledgement is sent only when the agent requests it through [`Outgoing`],
+//! except for messages that change nothing here (heartbeats, updates, attachments).
 //!
 //! Reading order: this file (messages in both directions), [`session`] (when to connect), `conversation` (one connection),
-//! `timing`, `exchange` (queues to the agent); then `decode` ([`frame`]), [`translate`], `unsupported`, `attachment`, `wire`, and
-//! `limits`.
+//! `timing`, `exchange` (queues to the agent), `contact` (for the health check); then `decode` ([`frame`]), [`translate`],
+//! `host`, `unsupported`, `attachment`, `wire`, and `limits`.
 //!
 #![doc = include_str!("task_definition.md")]
 
@@ -39,7 +39,7 @@ use crate::aws::roles::RoleCredentials;
 use crate::model::{Ack, CredentialsAck, TaskArn};
 use std::collections::BTreeSet;
 
-/// The tasks in the JSON text of a payload message; none if it is not a valid one.
+/// The tasks in the JSON text of a payload message; none if the text is not a valid payload message.
 #[cfg(test)]
 pub(crate) fn tasks_in(text: &str, host: &HostFacts) -> Vec<ReceivedTask> {
     match frame(text.as_bytes(), host, &mut || "id".to_owned()) {
@@ -59,9 +59,10 @@ pub enum Incoming {
         credentials: Vec<RoleCredentials>,
         /// The acknowledgement, to be sent once the whole payload is on disk.
         ack: Ack,
-        /// The sequence number of the payload, in the same order as the timelines of manifests.
+        /// The sequence number of the payload, comparable with `timeline` of manifests; 0 if the payload has no valid one.
         seq_num: i64,
-        /// False if a part of the payload is malformed or above a limit. Such a payload is not acknowledged, as in the Go agent.
+        /// False if a part of the payload is malformed, or ignored because of a limit (`limits` says which). Such a payload is
+        /// not acknowledged, as in the Go agent.
         intact: bool,
     },
     /// New credentials for a running task.
@@ -75,9 +76,9 @@ pub enum Incoming {
     },
     /// All tasks that ECS knows on this instance.
     Manifest {
-        /// The position in the order of manifests and payloads.
+        /// The sequence number of the manifest, comparable with `seq_num` of payloads.
         timeline: i64,
-        /// Tasks whose desired status is RUNNING.
+        /// The tasks whose desired status is RUNNING.
         running: BTreeSet<TaskArn>,
         /// The acknowledgement, to be sent once this manifest is accepted as the newest one.
         ack: Ack,
@@ -91,7 +92,7 @@ pub enum Incoming {
     },
     /// The connection is established.
     Connected,
-    /// The container instance is no longer registered (TCS should disconnect).
+    /// ECS reports that the container instance is not registered.
     Deregistered,
 }
 

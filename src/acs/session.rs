@@ -5,7 +5,7 @@
 
 use super::conversation::{NextStep, converse};
 use super::exchange::Exchange;
-use super::timing::drawn;
+use super::timing::with_jitter;
 use super::{Contact, HostFacts, Incoming, Outgoing};
 use crate::aws::backoff::Backoff;
 use crate::websocket::{self, Socket};
@@ -21,8 +21,8 @@ use url::Url;
 
 pub use super::timing::Timing;
 
-/// Minimum lifetime of a connection that may be replaced at once, whatever its close code. It prevents a tight loop.
-const SHORT: Duration = Duration::from_secs(1);
+/// A connection that ended sooner than this is not replaced at once, whatever its close code. This prevents a tight loop.
+const SHORT_LIVED: Duration = Duration::from_secs(1);
 
 /// Why the address of ACS is not known. The text of each variant is for the log.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +73,17 @@ pub async fn run<E, F>(
 {
     let (settings, discover) = (&settings, &discover);
     let connect = |first| connect(settings, discover, first);
-    keep(settings.timing, &settings.host, connect, Exchange::new(inbox, outbox, cancel, settings.contact.clone()))
-        .await;
+    keep_connected(
+        settings.timing,
+        &settings.host,
+        connect,
+        Exchange::new(inbox, outbox, cancel, settings.contact.clone()),
+    )
+    .await;
 }
 
-/// Keeps a connection. The argument of `connect` is true until the first connection is made.
-async fn keep<C, F, S>(timing: Timing, host: &HostFacts, connect: C, mut exchange: Exchange)
+/// Connects, and reconnects when a connection ends. The argument of `connect` is true until the first connection is made.
+async fn keep_connected<C, F, S>(timing: Timing, host: &HostFacts, connect: C, mut exchange: Exchange)
 where
     C: Fn(bool) -> F,
     F: Future<Output = Result<WebSocketStream<S>, NextStep>>,
@@ -96,10 +101,14 @@ where
                 exchange.notify(Incoming::Connected);
                 let since = Instant::now();
                 let next = converse(socket, &timing, host, &mut exchange).await;
-                if since.elapsed() >= drawn(timing.settled) {
+                if since.elapsed() >= with_jitter(timing.settled) {
                     backoff.reset();
                 }
-                if next == NextStep::Reconnect && since.elapsed() < SHORT { NextStep::ReconnectLater } else { next }
+                if next == NextStep::Reconnect && since.elapsed() < SHORT_LIVED {
+                    NextStep::ReconnectLater
+                } else {
+                    next
+                }
             }
         };
         let pause = match next {
@@ -122,7 +131,7 @@ where
     }
 }
 
-/// One attempt to connect, from discovery to the open websocket.
+/// One attempt to connect, from discovery to the open websocket. `first`: no attempt has succeeded yet.
 async fn connect<E, F>(settings: &Settings, discover: &E, first: bool) -> Result<Socket, NextStep>
 where
     E: Fn() -> F,
@@ -145,7 +154,7 @@ where
     })
 }
 
-/// The address of the websocket, with its query.
+/// The address of the websocket, with its query. With `send_credentials`, ACS sends the role credentials of all tasks again.
 fn connect_url(settings: &Settings, endpoint: &str, send_credentials: bool) -> Result<Url, url::ParseError> {
     let slash = if endpoint.ends_with('/') { "" } else { "/" };
     let mut url = Url::parse(&format!("{endpoint}{slash}ws"))?;

@@ -33,7 +33,7 @@ impl Default for Timing {
     }
 }
 
-/// The length with a random part of its jitter.
-pub(super) fn drawn((length, jitter): (Duration, Duration)) -> Duration {
+/// The length, extended by a random part of its jitter.
+pub(super) fn with_jitter((length, jitter): (Duration, Duration)) -> Duration {
     length + uniform(jitter)
 }

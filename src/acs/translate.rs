@@ -43,7 +43,7 @@ pub(super) use reason::invalid;
 pub enum ReceivedTask {
     /// A task to run.
     Run(Box<TaskSpec>),
-    /// A task that is not to run yet; ECS sends it again when it is.
+    /// A task that is not to run yet; ECS sends it again when it is to run.
     Later(TaskArn),
     /// A task to stop, with the names of its containers. The agent may not know it.
     Stop(TaskArn, Vec<ContainerName>),
@@ -58,7 +58,7 @@ pub struct Refusal {
     pub arn: Option<TaskArn>,
     /// The reason that is reported to ECS.
     pub reason: String,
-    /// True: it is not a readable task, so its payload is not acknowledged (spec `acs.md` §4.2).
+    /// True: the task cannot be read, so its payload is not acknowledged (spec `acs.md` §4.2).
     pub is_malformed: bool,
 }
 
@@ -75,13 +75,13 @@ pub(super) fn task(raw: Raw<'_>, host: &HostFacts, new_id: &mut dyn FnMut() -> S
         Ok(desired) => desired,
         Err(cause) => return malformed(&cause),
     };
-    let wire: wire::Task = match wire::shape(raw) {
+    let wire: wire::Task = match wire::decode(raw) {
         Ok(wire) => wire,
         Err(cause) => return malformed(&cause),
     };
     if wire.containers.len() > MAX_CONTAINERS {
-        let asked = wire.containers.len();
-        return refusal(invalid(&format!("the task has {asked} containers, more than {MAX_CONTAINERS}")), false);
+        let count = wire.containers.len();
+        return refusal(invalid(&format!("the task has {count} containers, more than {MAX_CONTAINERS}")), false);
     }
     if let Some(what) = unsupported::in_task(&wire, host) {
         return refusal(format!("UnsupportedTaskError: {what}"), false);
@@ -117,8 +117,8 @@ fn desired_status(task: Raw<'_>) -> Result<TaskStatus, String> {
 fn container_names(task: Raw<'_>) -> Vec<ContainerName> {
     let containers = task.member("containers").and_then(Raw::items).into_iter().flatten().map_while(Result::ok);
     let names = containers.take(MAX_CONTAINERS).filter_map(|container| wire::id(container, "name").ok());
-    let mut met = BTreeSet::new();
-    names.filter(|name| !name.is_empty() && met.insert(name.clone())).map(ContainerName::from).collect()
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !name.is_empty() && seen.insert(name.clone())).map(ContainerName::from).collect()
 }
 
 fn spec(
@@ -150,21 +150,22 @@ fn spec(
     let execution_credentials =
         task.execution_role_credentials.as_ref().map(|role| CredentialsId::from(role.credentials_id.as_str()));
     let env_files = env_files::resources(&mut task.containers)?;
-    let router = log_router::wanted(&mut task.containers, &task.arn)?;
+    let router = log_router::requested(&mut task.containers, &task.arn)?;
     let containers = task.containers.into_iter().map(|wire| container(wire, &names, &volumes, new_id()));
     let (mut containers, arn) = (containers.collect::<Result<Vec<_>, _>>()?, TaskArn::from(task.arn));
-    gpu::give(&mut containers, &task.associations, host).map_err(TaskError::Resource)?;
+    gpu::assign(&mut containers, &task.associations, host).map_err(TaskError::Resource)?;
     let mut resources: Vec<_> = limits.resource.into_iter().chain(volumes.resources).chain(env_files).collect();
     resources.extend(log_router::set_up(router, &arn, host, &mut containers)?);
-    // After the log router is set up, since the size of its buffer depends on its own limit only.
+    // The log router is set up first, since the size of its buffer depends on its own memory limit only.
     for container in containers.iter_mut().filter(|container| container.memory == 0) {
         container.memory = limits.for_containers;
     }
     resources.extend(secrets::resources(&containers));
     resources.extend(credential_specs::resource(&containers));
     namespaces::share(&mut containers, &task.pid_mode, &task.ipc_mode, new_id)?;
-    for cgroup in resources.iter_mut().filter(|it| matches!(it.kind, ResourceKind::Cgroup(_))) {
-        cgroup.needed_by = containers.iter().map(|it| it.name.clone()).collect(); // including the agent's own
+    // Here, so that the pause container is included.
+    for cgroup in resources.iter_mut().filter(|resource| matches!(resource.kind, ResourceKind::Cgroup(_))) {
+        cgroup.needed_by = containers.iter().map(|container| container.name.clone()).collect();
     }
     Ok(TaskSpec {
         arn,
@@ -191,12 +192,13 @@ fn container(
     let credential_spec = credential_specs::in_container(&wire)?;
     let links = wire.links.iter().map(|text| link(text, names)).collect::<Result<Vec<_>, _>>();
     let links = links.map_err(TaskError::Resource)?;
-    let volumes_from = wire.volumes_from.iter().map(|it| volumes_of(it, names)).collect::<Result<Vec<_>, _>>();
+    let volumes_from =
+        wire.volumes_from.iter().map(|source| volumes_from(source, names)).collect::<Result<Vec<_>, _>>();
     let volumes_from = volumes_from.map_err(TaskError::Resource)?;
     let depends_on = wire.depends_on.iter().map(dependency).collect::<Result<Vec<_>, _>>();
     let mut depends_on = depends_on.map_err(TaskError::Malformed)?;
-    let sources = volumes_from.iter().map(|it| (&it.container, Condition::Create));
-    for (container, condition) in sources.chain(links.iter().map(|it| (&it.container, Condition::Start))) {
+    let sources = volumes_from.iter().map(|source| (&source.container, Condition::Create));
+    for (container, condition) in sources.chain(links.iter().map(|link| (&link.container, Condition::Start))) {
         let implied = Dependency { container: container.clone(), condition };
         if !depends_on.contains(&implied) {
             depends_on.push(implied);
@@ -259,7 +261,7 @@ fn link(text: &str, names: &BTreeSet<String>) -> Result<Link, String> {
     Ok(Link { container: name.into(), alias: alias.to_owned() })
 }
 
-/// A dependency on a container that is missing in the task is kept: the core reports it.
+/// Translates a dependency, even one on a container that is missing in the task: the core reports that.
 fn dependency(wire: &wire::DependsOn) -> Result<Dependency, String> {
     let condition = match wire.condition.as_str() {
         "CREATE" => Condition::Create, // not allowed in a task definition, but ECS might send it
@@ -272,8 +274,8 @@ fn dependency(wire: &wire::DependsOn) -> Result<Dependency, String> {
     Ok(Dependency { container: wire.container_name.as_str().into(), condition })
 }
 
-/// The command in `overrides`, which is an object or its JSON text. Other members are refused. `null` sets nothing, in either
-/// form.
+/// The command in `overrides`, a JSON object or a text with one; `None`: `command` is not overridden, since either of them is
+/// missing or null. Any other member is an error.
 fn overridden_command(overrides: Option<&Value>) -> Result<Option<Vec<String>>, String> {
     let no_object = || "overrides is not a JSON object".to_owned();
     let document = match overrides {
@@ -296,7 +298,7 @@ fn overridden_command(overrides: Option<&Value>) -> Result<Option<Vec<String>>, 
     Ok(command)
 }
 
-fn volumes_of(wire: &wire::VolumesFrom, names: &BTreeSet<String>) -> Result<VolumesFrom, String> {
+fn volumes_from(wire: &wire::VolumesFrom, names: &BTreeSet<String>) -> Result<VolumesFrom, String> {
     let source = &wire.source_container;
     if !names.contains(source) {
         return Err(format!("could not find volume source container with name {source}"));
@@ -327,7 +329,7 @@ fn restart_policy(wire: wire::RestartPolicy) -> Option<RestartPolicy> {
     wire.enabled.then_some(policy)
 }
 
-/// Compat: an unknown type counts as no authentication.
+/// The source of the registry credentials. Compat: an unknown type counts as no authentication.
 fn registry_auth(wire: Option<wire::RegistryAuthentication>) -> Result<RegistryAuth, String> {
     let Some(wire) = wire else { return Ok(RegistryAuth::Engine) };
     match wire.kind.as_str() {

@@ -17,10 +17,10 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
         (!task.elastic_network_interfaces.is_empty(), "an elastic network interface"),
         (task.proxy_configuration.is_some(), "a proxy configuration"),
         (task.role_credentials.is_some(), "a task role"),
-        (attached(task, "serviceconnectdetail"), "an attachment of Service Connect"),
-        (attached(task, "amazonebs"), "a volume of EBS"),
+        (has_attachment(task, "serviceconnectdetail"), "an attachment of Service Connect"),
+        (has_attachment(task, "amazonebs"), "a volume of EBS"),
         // S3 Files is always mounted with the task role.
-        (attached(task, "s3files"), "a volume of S3 Files, which needs a task role,"),
+        (has_attachment(task, "s3files"), "a volume of S3 Files, which needs a task role,"),
         (task.associations.iter().any(|association| association.kind != "gpu"), "an association that is not a GPU"),
         (!host.gpus && !task.associations.is_empty(), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
         (task.enable_fault_injection, "fault injection"),
@@ -35,10 +35,11 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
 }
 
 /// Whether the task has an attachment of this type. The Go agent ignores all other types.
-fn attached(task: &wire::Task, kind: &str) -> bool {
+fn has_attachment(task: &wire::Task, kind: &str) -> bool {
     task.attachments.iter().any(|attachment| attachment.attachment_type == kind)
 }
 
+/// The first unsupported feature in the container; `None` if all are supported.
 fn in_container(container: &wire::Container, host: &HostFacts) -> Option<String> {
     let has_credential_spec = || !matches!(credential_specs::in_container(container), Ok(None));
     let checks = [

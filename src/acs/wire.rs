@@ -1,8 +1,9 @@
 //! The messages of ACS on the wire (spec `acs.md` §3 to §6).
 //!
-//! Owns the envelope and the shapes (a task's in [`task`] and [`volume`]), decoded by [`json`](crate::model::json), which is
-//! tolerant. It does not interpret messages. The invariants: decoding never fails because of a member that this agent does not
-//! use, and nothing is built before its size is checked against [`limits`](super::limits).
+//! Owns the envelope (type and body) and the members of each message ([`task`] and [`volume`] have those of a task). Decoding,
+//! by [`json`](crate::model::json), is tolerant: any member may be missing. It does not interpret messages. The invariants:
+//! decoding never fails because of a member that this agent does not use, and the size of a text is checked against
+//! [`limits`](super::limits) before anything is built from it.
 
 mod task;
 mod volume;
@@ -46,8 +47,8 @@ const TYPES: [&str; 23] = [
     "TaskStopVerificationMessage",
 ];
 
-/// The types that have only a text, and may come as `{"InactiveInstanceException": "text"}`.
-const TEXTS: [&str; 8] = [
+/// The types that consist of a text only, and may come in the bare form `{"InactiveInstanceException": "text"}`.
+const TEXT_ONLY: [&str; 8] = [
     "AccessDeniedException",
     "BadRequestException",
     "CloseMessage",
@@ -58,19 +59,19 @@ const TEXTS: [&str; 8] = [
     "ServerException",
 ];
 
-/// Maximum number of bytes of an unknown type in the log.
+/// Maximum number of bytes of an unknown type that are shown in the log.
 const MAX_SHOWN: usize = 64;
 
-/// Type and body of one message; the error says why it is not a message of the protocol. The body of a bare form is a text, any
-/// other body is an object.
+/// The type and the body of one message. The body is an object, or a text if the message has the bare form. The error says why
+/// `text` is not a message of the protocol.
 pub(super) fn envelope(text: &str) -> Result<(&'static str, Raw<'_>), String> {
     let message = Raw::new(text);
     let members = message.members().ok_or_else(|| no_object(message))?;
-    let (mut first, mut given) = (None, 0_usize);
+    let (mut first, mut count) = (None, 0_usize);
     for member in members {
         let (name, value) = member.map_err(not_json)?;
         if value.kind() != "null" {
-            given = given.saturating_add(1);
+            count = count.saturating_add(1);
             first.get_or_insert((name, value));
         }
     }
@@ -85,9 +86,9 @@ pub(super) fn envelope(text: &str) -> Result<(&'static str, Raw<'_>), String> {
                 Err(format!("the body of {known} is not an object"))
             }
         }
-        // `{"InactiveInstanceException": "text"}`, which is how some errors come.
-        (None, Some((name, text))) if given == 1 && text.kind() == "string" => {
-            let known = TEXTS.iter().find(|known| **known == name).ok_or_else(|| unknown(&name))?;
+        // The bare form.
+        (None, Some((name, text))) if count == 1 && text.kind() == "string" => {
+            let known = TEXT_ONLY.iter().find(|known| **known == name).ok_or_else(|| unknown(&name))?;
             Ok((known, text))
         }
         _ => Err("it has no type".to_owned()),
@@ -111,7 +112,7 @@ fn unknown(kind: &str) -> String {
 }
 
 /// Decodes a task or the body of a message. The error names the member and the expected type, never the value.
-pub(super) fn shape<T: DeserializeOwned>(body: Raw<'_>) -> Result<T, String> {
+pub(super) fn decode<T: DeserializeOwned>(body: Raw<'_>) -> Result<T, String> {
     match body.text().len() {
         0..=MAX_TEXT => body.decode().map_err(|error| error.to_string()),
         bytes => Err(format!("it has {bytes} bytes, more than {MAX_TEXT}")),
@@ -136,7 +137,7 @@ pub(super) fn id(body: Raw<'_>, name: &str) -> Result<String, String> {
 #[derive(Debug, Default)]
 pub(super) struct List<'a> {
     pub(super) items: Vec<Raw<'a>>,
-    /// Number of further items.
+    /// Number of items after these, which are not kept.
     pub(super) omitted: usize,
 }
 
@@ -165,7 +166,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads these members only, so errors in other members of the message have no effect.
+    /// Decodes these members only, so errors in other members of the message have no effect here.
     pub(super) fn read(body: Raw<'_>) -> Result<Self, String> {
         Ok(Self {
             message_id: id(body, "messageId")?,
@@ -201,7 +202,7 @@ pub(super) struct TaskIdentifier {
     pub(super) desired_status: String,
 }
 
-/// Announced network interfaces: of a task (`AttachTaskNetworkInterfacesMessage`) or the trunk of the instance.
+/// The network interfaces that ECS attaches to a task (`AttachTaskNetworkInterfacesMessage`) or to the instance (its trunk).
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct AttachInterfaces {
@@ -230,7 +231,7 @@ pub(super) struct VlanProperties {
     pub(super) trunk_interface_mac_address: String,
 }
 
-/// A volume that is attached to the instance.
+/// A volume that ECS attaches to the instance.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct ConfirmAttachment {

@@ -33,7 +33,7 @@ pub(super) fn no_answer(error: &reqwest::Error) -> CallError {
     if error.is_builder() { CallError::NotSent(text) } else { CallError::NoAnswer(text) }
 }
 
-/// The result of the first successful attempt, or the error of the last one. `what` names the call in the log.
+/// The result of the first successful attempt of `once`, or the error of the last one. `what` names the call in the log.
 pub(super) async fn first<T, F>(what: &str, once: impl Fn(Numbered) -> F) -> Result<T, CallError>
 where
     F: Future<Output = Result<T, CallError>>,
@@ -48,7 +48,7 @@ where
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        if attempt == ATTEMPTS || !error.passes_soon() {
+        if attempt == ATTEMPTS || !error.is_retryable_soon() {
             return Err(error);
         }
         tracing::debug!(what, %error, attempt, "a call failed; trying again");

@@ -1,4 +1,4 @@
-//! Growing pauses with jitter, for network calls. The core does not use them: its jitter is a hash.
+//! Growing pauses with jitter, for network calls. The core does not use them: it must not draw random numbers.
 //!
 //! Owns the arithmetic of a back-off. It does not sleep. The invariant: a pause is never longer than `max` plus its jitter.
 
@@ -46,7 +46,7 @@ impl Backoff {
 
 /// A random duration in `[0, span)`. It spreads load and is not suitable for security.
 pub fn uniform(span: Duration) -> Duration {
-    // A double holds 53 bits. A v4 UUID has 122 random bits, of which the lowest 62 are contiguous.
+    // An f64 represents 53 bits exactly. The lowest 62 bits of a v4 UUID are random.
     let bits = (uuid::Uuid::new_v4().as_u128() & ((1 << 53) - 1)) as u64;
     span.mul_f64(bits as f64 / (1u64 << 53) as f64)
 }

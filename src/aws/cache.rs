@@ -1,7 +1,7 @@
 //! A bounded cache of answers by key, in which one caller at a time makes the call for a key.
 //!
-//! Owns waiting and eviction; the user of the cache defines the answer and its lifetime ([`Kept`]). It makes no calls by itself
-//! and has no time limit, since the calls have one. The invariant: there are never more than `limit` keys, and never two
+//! Owns waiting and eviction; the user of the cache defines the answer and its lifetime ([`Cacheable`]). It makes no calls by
+//! itself and has no time limit, since the calls have one. The invariant: there are never more than `limit` keys, and never two
 //! simultaneous calls for one key.
 
 use crate::model::Failure;
@@ -12,7 +12,7 @@ use std::time::Instant;
 use tokio::sync::Mutex;
 
 /// The lifetime of a cached answer.
-pub(super) trait Kept: Clone {
+pub(super) trait Cacheable: Clone {
     /// Whether the answer may be used without a new call.
     fn is_fresh(&self) -> bool;
 
@@ -23,6 +23,7 @@ pub(super) trait Kept: Clone {
 /// The cache of answers.
 #[derive(Debug)]
 pub(super) struct Cache<K, V> {
+    /// Maximum number of keys.
     limit: usize,
     cells: StdMutex<Cells<K, V>>,
 }
@@ -36,6 +37,7 @@ struct Cells<K, V> {
 
 #[derive(Debug)]
 struct Slot<V> {
+    /// The value of `Cells::uses` when the key was last used.
     used: u64,
     cell: Arc<Mutex<Last<V>>>,
 }
@@ -43,11 +45,13 @@ struct Slot<V> {
 /// The results of the last calls for one key.
 #[derive(Debug)]
 struct Last<V> {
+    /// The last answer; `None` if there is none that may be used.
     value: Option<V>,
+    /// The last failure and its time; `None` after a success.
     failure: Option<(Instant, Failure)>,
 }
 
-impl<K: Ord + Clone, V: Kept> Cache<K, V> {
+impl<K: Ord + Clone, V: Cacheable> Cache<K, V> {
     /// An empty cache for at most `limit` keys.
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, cells: StdMutex::new(Cells { by_key: BTreeMap::new(), uses: 0 }) }
@@ -56,13 +60,13 @@ impl<K: Ord + Clone, V: Kept> Cache<K, V> {
     /// The cached answer, or a new one. A caller that waited for the call of another caller gets the result of that call, success
     /// or error.
     pub(super) async fn get(&self, key: &K, fetch: impl Future<Output = Result<V, Failure>>) -> Result<V, Failure> {
-        let asked = Instant::now();
+        let began = Instant::now();
         let cell = self.cell(key);
         let mut last = cell.lock().await;
         if let Some(value) = last.value.as_ref().filter(|value| value.is_fresh()) {
             return Ok(value.clone());
         }
-        if let Some((_, failure)) = last.failure.as_ref().filter(|(failed, _)| *failed >= asked) {
+        if let Some((_, failure)) = last.failure.as_ref().filter(|(failed, _)| *failed >= began) {
             return Err(failure.clone());
         }
         match fetch.await {
@@ -72,7 +76,7 @@ impl<K: Ord + Clone, V: Kept> Cache<K, V> {
             }
             Err(failure) => {
                 if let Some(value) = last.value.as_ref().filter(|value| value.outlives(&failure)) {
-                    tracing::warn!(%failure, "asking anew failed; the answer from before still serves");
+                    tracing::warn!(%failure, "a new call failed; the cached answer is still used");
                     return Ok(value.clone());
                 }
                 *last = Last { value: None, failure: Some((Instant::now(), failure.clone())) };
@@ -117,7 +121,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// A test answer: a number from 100 is used once, and from 200 also after a failure.
-    impl Kept for u32 {
+    impl Cacheable for u32 {
         fn is_fresh(&self) -> bool {
             *self < 100
         }
@@ -132,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callers_at_the_same_time_share_one_call_and_its_outcome() {
+    async fn concurrent_callers_share_one_call_and_its_result() {
         let cache = Cache::<u8, u32>::new(10);
         let calls = AtomicUsize::new(0);
         let ask = |outcome: Result<u32, Failure>| {
@@ -144,14 +148,14 @@ mod tests {
         };
         let failed = tokio::join!(ask(Err(failure())), ask(Err(failure())), ask(Err(failure())));
         assert_eq!(failed, (Err(failure()), Err(failure()), Err(failure())));
-        assert_eq!(calls.load(Ordering::Relaxed), 1, "who waited is told what the one who asked was told");
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "the waiting callers get the same failure");
         assert_eq!(tokio::join!(ask(Ok(7)), ask(Ok(8)), ask(Ok(9))), (Ok(7), Ok(7), Ok(7)));
         assert_eq!(ask(Err(failure())).await, Ok(7));
-        assert_eq!(calls.load(Ordering::Relaxed), 2, "who comes after a failure asks again");
+        assert_eq!(calls.load(Ordering::Relaxed), 2, "after a failure, the next caller makes a call");
     }
 
     #[tokio::test]
-    async fn a_stale_answer_is_asked_for_again_and_serves_only_if_it_may() {
+    async fn after_a_failed_call_a_stale_answer_may_be_used() {
         let cache = Cache::<u8, u32>::new(10);
         for (kept, wanted) in [(100, Err(failure())), (200, Ok(200))] {
             assert_eq!(cache.get(&1, async { Ok(kept) }).await, Ok(kept));
@@ -160,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_least_recently_used_key_leaves_and_a_forgotten_one_too() {
+    async fn the_least_recently_used_and_forgotten_keys_are_removed() {
         let cache = Cache::<u8, u32>::new(2);
         for key in [1, 2, 1, 3] {
             cache.get(&key, async move { Ok(u32::from(key)) }).await.unwrap();

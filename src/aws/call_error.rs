@@ -15,7 +15,7 @@ pub(super) enum CallError {
     /// The service refused the call. Its texts are cleaned; `date` is the service's time, `None` if unknown.
     #[error("{code}: {message}")]
     Refused { status: u16, request_id: String, code: String, message: String, date: Option<String> },
-    /// There was no answer, or one that could not be parsed.
+    /// There was no complete answer.
     #[error("{0}")]
     NoAnswer(String),
     /// The request could not be built: the client refuses an address, a key or a header.
@@ -41,8 +41,8 @@ impl From<CredentialsError> for CallError {
 }
 
 impl CallError {
-    /// Whether an immediate retry may succeed.
-    pub(super) fn passes_soon(&self) -> bool {
+    /// Whether a retry within seconds may succeed.
+    pub(super) fn is_retryable_soon(&self) -> bool {
         match self {
             Self::Refused { status, code, .. } => {
                 *status >= 500 || *status == 429 || code.contains("Throttl") || code == "TooManyRequestsException"
@@ -52,11 +52,11 @@ impl CallError {
         }
     }
 
-    /// Whether a later retry may succeed. This includes expired role credentials, since ECS sends new ones.
-    pub(super) fn passes(&self) -> bool {
+    /// Whether a later retry may succeed. This includes a refusal because of expired role credentials, since ECS sends new ones.
+    pub(super) fn is_retryable(&self) -> bool {
         let is_about_keys =
-            self.refusal().is_some_and(|refusal| signing::calls_keys_expired(refusal.code, refusal.message));
-        self.passes_soon() || is_about_keys
+            self.refusal().is_some_and(|refusal| signing::means_keys_expired(refusal.code, refusal.message));
+        self.is_retryable_soon() || is_about_keys
     }
 
     /// The text of the Go agent's SDK for this error, which operators search for. `operation` is `Service: Operation`; `modelled`
@@ -72,8 +72,8 @@ impl CallError {
     }
 }
 
-/// The code and the text of an error answer; either may be empty. `error_type` is the header `x-amzn-errortype`. Of a truncated
-/// answer, the members at its beginning count.
+/// The code and the text of an error answer; either may be empty. `error_type` is the header `x-amzn-errortype`. A truncated
+/// answer is read as far as it goes.
 pub(super) fn code_and_message(error_type: &str, answer: &[u8]) -> (String, String) {
     let error: Value = serde_json::from_slice(answer).unwrap_or_default();
     let member = |name: &str| match &error {

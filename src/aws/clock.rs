@@ -1,8 +1,8 @@
 //! The time for signatures: the time of the host, corrected by the time of AWS.
 //!
-//! AWS refuses a signature whose time is off by more than some minutes. Owns the correction; [`super::signing`] decides which
-//! answers it learns from. It sets no clock and measures no durations. The invariant: the correction changes only after a refused
-//! call, so a wrong date in a successful answer does no harm.
+//! AWS refuses a signature whose time is wrong by more than some minutes. Owns the correction; [`super::signing`] passes it the
+//! answers to refused calls. It sets no clock and measures no durations. The invariant: the correction changes only after a
+//! refused call, so a wrong date in a successful answer does no harm.
 
 use aws_smithy_async::time::TimeSource;
 use aws_smithy_types::DateTime;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// Maximum error of the signing time in seconds; AWS allows five minutes.
-const TOLERATED: u64 = 240;
+/// Maximum error of the signing time, in seconds, that needs no correction. AWS allows five minutes.
+const TOLERANCE_S: u64 = 240;
 
 /// The clock for signatures. Clones share the correction.
 #[derive(Clone, Debug, Default)]
@@ -31,8 +31,9 @@ impl ServiceClock {
         corrected.unwrap_or(host)
     }
 
-    /// Learns from the HTTP status and the `Date` of an answer to a call that was signed at `signed_at` by this clock. True:
-    /// `signed_at` was too far from the time of AWS, and the call may succeed if it is signed again.
+    /// Learns the time of AWS from the answer to a call, if its status (HTTP) shows a refusal and its `date` (the header
+    /// `Date`) is too far from `signed_at`, the time of the signature by this clock. True: it is, so the call may succeed if
+    /// signed again.
     pub fn learn(&self, signed_at: SystemTime, status: u16, date: Option<&str>) -> bool {
         // Only these statuses can be due to the time. The codes are not checked, since they differ between services
         // (RequestExpired, InvalidSignatureException, …).
@@ -41,11 +42,11 @@ impl ServiceClock {
         }
         let Some(theirs) = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok()) else { return false };
         let theirs = theirs.secs();
-        // Not the current time: the correction may have changed since this call was signed.
-        if theirs.abs_diff(seconds(signed_at)) <= TOLERATED {
+        // Compared with `signed_at`, not with the current time: the correction may have changed since this call was signed.
+        if theirs.abs_diff(seconds(signed_at)) <= TOLERANCE_S {
             return false;
         }
-        let is_new = theirs.abs_diff(seconds(self.now())) > TOLERATED;
+        let is_new = theirs.abs_diff(seconds(self.now())) > TOLERANCE_S;
         let ahead = theirs.saturating_sub(seconds(SystemTime::now()));
         self.ahead.store(ahead, Ordering::Relaxed);
         if is_new {
@@ -64,6 +65,7 @@ impl TimeSource for ServiceClock {
     }
 }
 
+/// Seconds since 1970.
 fn seconds(time: SystemTime) -> i64 {
     DateTime::from(time).secs()
 }
@@ -82,7 +84,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_a_refusal_from_another_time_is_learnt_from() {
+    fn the_correction_changes_only_after_a_refusal() {
         // (status, hours AWS is ahead, learnt)
         let table =
             [(400, 3, true), (403, -3, true), (401, 1, true), (200, 3, false), (500, 3, false), (400, 0, false)];
@@ -93,19 +95,19 @@ pub(crate) mod tests {
             let off = seconds(clock.now()) - seconds(SystemTime::now()) - if learnt { hours * 3600 } else { 0 };
             assert!(off.abs() <= 2, "{status} {hours}: {off}");
             let again = clock.learn(clock.now(), status, Some(&date));
-            assert!(!again, "known by now: the same call is not tried for ever");
-            let beside = clock.learn(signed_at, status, Some(&date));
-            assert_eq!(beside, learnt, "another call that was signed before has its chance as well");
+            assert!(!again, "already corrected: the call is not repeated for ever");
+            let concurrent = clock.learn(signed_at, status, Some(&date));
+            assert_eq!(concurrent, learnt, "another call that was signed before the correction is repeated as well");
         }
         let clock = ServiceClock::default();
         assert!(!clock.learn(clock.now(), 400, None) && !clock.learn(clock.now(), 400, Some("yesterday")));
-        // The host's clock was corrected meanwhile.
+        // The time of AWS equals that of the host again, as if the host's clock was corrected meanwhile.
         assert!(clock.learn(clock.now(), 403, Some(&http_date(7200))));
         assert!(clock.learn(clock.now(), 403, Some(&http_date(0))));
         assert!((seconds(clock.now()) - seconds(SystemTime::now())).abs() <= 2);
     }
 
-    /// The signature is of another hour than that of an AWS which is this far ahead.
+    /// Whether the signature has another hour than the clock of an AWS that is ahead by this number of seconds.
     pub(crate) fn is_skewed(request: &Request, ahead: i64) -> bool {
         let Some(signed) = request.header("x-amz-date") else { return false };
         let theirs = DateTime::from_secs(seconds(SystemTime::now()) + ahead).fmt(Format::DateTime).unwrap();
@@ -113,7 +115,7 @@ pub(crate) mod tests {
         !signed.starts_with(&hour)
     }
 
-    /// An AWS that is this far ahead and believes in its clock.
+    /// The answer of an AWS that is ahead by this number of seconds and checks the signing time.
     fn strict(request: &Request, ahead: i64, code: &str) -> Answer {
         let answer = match is_skewed(request, ahead) {
             false => Answer::json(200, &json!({"clusterArns": []})),
@@ -123,7 +125,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn an_sdk_client_signs_a_call_of_the_wrong_time_again() {
+    async fn an_sdk_client_signs_again_with_the_corrected_time() {
         let codes =
             ["RequestTimeTooSkewed", "InvalidSignatureException", "RequestExpired", "UnrecognizedClientException"];
         for (ahead, code) in codes.into_iter().flat_map(|code| [(5 * 3600, code), (-5 * 3600, code)]) {
@@ -136,9 +138,9 @@ pub(crate) mod tests {
             client.list_clusters().send().await.unwrap();
             assert_eq!(fake.requests().len(), 2, "{ahead} {code}");
             client.list_clusters().send().await.unwrap();
-            assert_eq!(fake.requests().len(), 3, "the time is known by now");
+            assert_eq!(fake.requests().len(), 3, "the time is corrected");
             let off = seconds(sdk.signing().clock().now()) - seconds(SystemTime::now()) - ahead;
-            assert!(off.abs() <= 2, "what one client learns is known to all: {off}");
+            assert!(off.abs() <= 2, "the correction applies to all clients: {off}");
         }
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! Owns the chain: keys from the configuration, then environment, profile, web identity, container, IMDS, then a file that
 //! another program renews (on external instances this file comes first). `cache` keeps the result, which all SDK clients and the
-//! websocket share. [`super::roles`] has the role credentials of tasks. The invariant: a source that fails never hides those
-//! after it.
+//! websocket share. [`super::roles`] has the role credentials of tasks. The invariant: if a source fails, the next one is tried.
 
 mod cache;
 
@@ -36,7 +35,8 @@ const ROTATING: LaneSettings = LaneSettings { threads: 1, spare: 1, limit: Durat
 pub struct Settings {
     /// The region of the instance, for STS.
     pub region: String,
-    /// `AWS_ACCESS_KEY_ID` and friends from the agent's own configuration file, which the SDK does not read.
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN` from the agent's configuration file, which the SDK
+    /// does not read; `None` if they are not set.
     pub keys: Option<Keys>,
     /// True: an external instance (ECS Anywhere), where the chain has another order.
     pub external: bool,
@@ -44,7 +44,7 @@ pub struct Settings {
     pub rotating_file: PathBuf,
     /// `ECS_ALTERNATE_CREDENTIAL_PROFILE`: the profile in that file.
     pub rotating_profile: String,
-    /// The address of IMDS. Black-holing applies to metadata only: the credentials of the instance role are still requested.
+    /// The address of IMDS. `blackholed` has no effect here: the credentials of the instance role are requested nevertheless.
     pub imds: imds::Settings,
     /// True: STS is called at its FIPS endpoints (`AWS_USE_FIPS_ENDPOINT`).
     pub fips: bool,
@@ -72,6 +72,9 @@ pub fn fixed(access_key_id: &Secret, secret_access_key: &Secret, session_token: 
 }
 
 /// The cached credentials of the instance. `http` is used for STS; IMDS is always called without a proxy.
+///
+/// # Errors
+/// Fails if the address of IMDS is not valid. No credentials are fetched yet.
 pub async fn instance_chain(
     settings: Settings,
     http: SharedHttpClient,
@@ -118,7 +121,7 @@ pub async fn instance_chain(
     Ok(SharedCredentialsProvider::new(Cached::new(chain, settings.signing)))
 }
 
-/// Providers in order. The first that yields keys wins, whatever errors those before it had.
+/// Providers in order. The first that yields keys is used, whatever errors the providers before it had.
 #[derive(Debug)]
 struct FirstOf(Vec<(&'static str, SharedCredentialsProvider)>);
 
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_of_the_configuration_come_first() {
+    async fn keys_in_the_configuration_take_precedence() {
         let keys = Keys { access_key_id: "AKID".into(), secret_access_key: "shh".into(), session_token: "".into() };
         let settings = Settings { keys: Some(keys), ..Settings::default() };
         let provider = instance_chain(settings, transport::direct_client()).await.unwrap();
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sts_is_asked_again_with_its_own_time() {
+    async fn a_call_of_sts_is_repeated_with_its_time() {
         let fake = Fake::start(|request| {
             let code = "SignatureDoesNotMatch";
             let refused = format!("<ErrorResponse><Error><Code>{code}</Code><Message>Signature expired</Message></Error></ErrorResponse>");
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_renewed_file_counts_at_the_next_question() {
+    async fn a_renewed_file_is_read_at_the_next_request() {
         let file = File::new("renewed");
         assert!(rotating(&file, "default").provide_credentials().await.is_err(), "not there yet");
         let (default, mine) = (rotating(&file, "default"), rotating(&file, "mine"));
@@ -257,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn outside_ec2_the_credentials_file_comes_before_the_role() {
+    async fn outside_ec2_the_file_takes_precedence_over_the_role() {
         let fake = instance_role().await;
         let file = File::new("external");
         let ask = |external: bool| {
@@ -283,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_any_credentials_each_place_is_named_and_no_content() {
+    async fn without_credentials_the_error_names_each_source() {
         let file = File::new("none");
         std::fs::write(&file.0, "[default\nhunter2").unwrap();
         let config = empty();
@@ -295,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_instance_role_comes_once_from_the_overridden_imds() {
+    async fn the_instance_role_is_fetched_once_from_imds() {
         let fake = instance_role().await;
         let imds = imds::Settings { endpoint: Some(fake.url()), blackholed: false };
         let settings = Settings { region: "us-west-2".to_owned(), imds, ..Settings::default() };

@@ -4,7 +4,7 @@
 //! are cached, and none is used in its last half hour as long as ECR issues new ones.
 
 use super::backoff;
-use super::cache::{Cache, Kept};
+use super::cache::{Cache, Cacheable};
 use super::call_error::CallError;
 use super::credentials;
 use super::roles::RoleCredentials;
@@ -47,12 +47,12 @@ type Key = (String, String, EcrAuth);
 #[derive(Clone, Debug)]
 struct Token {
     credentials: RegistryCredentials,
-    /// The end of use, counted from the arrival of the token, so that setting the host's clock has no effect. `None`: unknown, so
-    /// the token serves one pull.
+    /// When the token expires or is too old. Computed when the token arrives, so that a later change of the host's clock has no
+    /// effect. `None`: unknown, so the token is used for one pull only.
     ends: Option<Instant>,
 }
 
-impl Kept for Token {
+impl Cacheable for Token {
     fn is_fresh(&self) -> bool {
         self.ends.is_some_and(|ends| Instant::now() + MARGIN + backoff::uniform(MARGIN) < ends)
     }
@@ -70,6 +70,9 @@ impl EcrTokens {
 
     /// The credentials for the registry of `auth`. `execution_role` is used only if `auth` requires it; `image` is for error
     /// texts.
+    ///
+    /// # Errors
+    /// Fails if the required role is missing or has unusable keys, if the call fails, or if its answer has no valid token.
     pub async fn credentials(
         &self,
         auth: &EcrAuth,
@@ -107,7 +110,7 @@ impl EcrTokens {
         };
         let client = self.sdk.ecr(&auth.region, &auth.endpoint_override, provider);
         // Compat: ECR has deprecated this member for callers, but ECS names the registry of another account with it.
-        #[expect(deprecated, reason = "the Go agent sends registryIds, and cross-account pulls rest on it")]
+        #[expect(deprecated, reason = "the Go agent sends registryIds, and cross-account pulls depend on it")]
         let answer = client.get_authorization_token().registry_ids(&auth.registry_id).send().await;
         let output = answer.map_err(|error| failure_of(&error))?;
         let data = output.authorization_data.unwrap_or_default();
@@ -138,7 +141,7 @@ const DOMAINS: [&str; 10] = [
 
 /// The registry behind a host such as `123456789012.dkr.ecr.eu-west-1.amazonaws.com` or
 /// `123456789012.dkr-ecr.eu-west-1.on.aws`, with the credentials of the instance. `None`: the host is not one of ECR.
-pub fn registry_called(host: &str) -> Option<EcrAuth> {
+pub fn registry_of_host(host: &str) -> Option<EcrAuth> {
     let (account, rest) = host.split_once(".dkr")?;
     let rest = rest.strip_prefix(['.', '-'])?;
     let (kind, rest) = rest.split_once('.')?;
@@ -154,11 +157,12 @@ pub fn registry_called(host: &str) -> Option<EcrAuth> {
     })
 }
 
-/// Whether the error text of a registry says that the token has expired.
-pub fn says_token_is_over(text: &str) -> bool {
+/// Whether the error text of a registry means that the token has expired.
+pub fn means_token_expired(text: &str) -> bool {
     text.to_ascii_lowercase().contains("authorization token has expired")
 }
 
+/// The role, if its keys can sign a request.
 fn usable(role: &RoleCredentials) -> Result<&RoleCredentials, Failure> {
     if role.access_key_id.is_empty() && role.secret_access_key.is_empty() {
         let message = "container uses execution credentials, but the credentials are empty";
@@ -169,6 +173,7 @@ fn usable(role: &RoleCredentials) -> Result<&RoleCredentials, Failure> {
     Ok(role)
 }
 
+/// The user name and the password in an answer of ECR.
 fn decode(data: &AuthorizationData, image: &str) -> Result<RegistryCredentials, Failure> {
     let Some(token) = data.authorization_token() else {
         return Err(Failure::permanent(NAME, format!("ecr auth: AuthorizationData is nil for {image}")));
@@ -185,7 +190,7 @@ fn decode(data: &AuthorizationData, image: &str) -> Result<RegistryCredentials, 
     })
 }
 
-/// No retry can succeed.
+/// The failure for a request that cannot be sent, so that no retry can succeed.
 fn not_sent(error: &CallError) -> Failure {
     Failure::permanent(NAME, error.sdk_text("ECR: GetAuthorizationToken", &[]))
 }
@@ -208,7 +213,7 @@ fn failure_of(error: &SdkError<GetAuthorizationTokenError>) -> Failure {
         if modelled { "" } else { "api error " },
         error.message().unwrap_or_default(),
     );
-    let is_about_keys = signing::calls_keys_expired(code, error.message().unwrap_or_default());
+    let is_about_keys = signing::means_keys_expired(code, error.message().unwrap_or_default());
     let passes = status >= 500 || code.contains("Throttl") || code == "TooManyRequestsException" || is_about_keys;
     if passes { Failure::retryable(NAME, message) } else { Failure::permanent(NAME, message) }
 }
@@ -347,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn missing_or_empty_execution_credentials_ask_nobody() {
+    async fn no_call_is_made_without_execution_credentials() {
         let fake = fake(|_| Answer::json(200, &granted(1))).await;
         let failure = tokens().credentials(&auth(&fake, true), IMAGE, None).await.unwrap_err();
         assert_eq!(failure.message, "engine ecr credentials: not found");
@@ -358,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_sent_fails_for_good_and_says_why() {
+    async fn an_unsendable_request_is_a_permanent_failure() {
         let fake = fake(|_| Answer::json(200, &granted(1))).await;
         let broken = RoleCredentials { session_token: "tok\nen".into(), ..role() };
         let long = format!("{}/{}", fake.url(), "x".repeat(70_000));
@@ -381,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_of_ecr_names_its_registry() {
+    fn only_a_host_of_ecr_names_a_registry() {
         let table = [
             ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", Some("eu-west-1")),
             ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", Some("us-gov-west-1")),
@@ -395,7 +400,7 @@ mod tests {
             ("123456789012.dkr.ecr.us-isof-south-1.csp.hci.ic.gov", Some("us-isof-south-1")),
             ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", Some("eusc-de-east-1")),
             ("123456789012.dkr-ecr.eusc-de-east-1.on.amazonwebservices.eu", Some("eusc-de-east-1")),
-            // The instance's token would be sent to the owner of that host.
+            // For such a host, the instance's token would be sent to a stranger.
             ("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example", None),
             ("123456789012.dkr.ecr.eu-west-1.example.com", None),
             ("123456789012.dkr-ecr.eu-west-1.on.aws.example.com", None),
@@ -406,14 +411,14 @@ mod tests {
             ("docker.io", None),
         ];
         for (host, region) in table {
-            let found = registry_called(host);
+            let found = registry_of_host(host);
             assert_eq!(found.as_ref().map(|auth| auth.region.as_str()), region, "{host}");
             assert!(found.is_none_or(|auth| auth.registry_id == "123456789012" && !auth.use_execution_role));
         }
     }
 
     #[tokio::test]
-    async fn a_token_that_the_registry_calls_expired_is_asked_for_again() {
+    async fn a_token_that_a_registry_rejects_is_requested_again() {
         let fake = fake(|_| Answer::json(200, &granted(12 * 3600))).await;
         let tokens = tokens();
         let (auth, other) = (auth(&fake, false), EcrAuth { region: "eu-west-1".to_owned(), ..auth(&fake, false) });
@@ -431,12 +436,12 @@ mod tests {
             ("denied: Your Authorization Token has expired. Please run 'aws ecr get-login'", true),
             ("denied: User: x is not authorized to perform: ecr:BatchGetImage on resource: y", false),
         ] {
-            assert_eq!(says_token_is_over(text), wanted, "{text}");
+            assert_eq!(means_token_expired(text), wanted, "{text}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_lasts_by_the_time_of_aws() {
+    async fn the_lifetime_of_a_token_counts_by_the_time_of_aws() {
         use aws_smithy_types::DateTime;
         use aws_smithy_types::date_time::Format;
         // The host is three hours ahead, so the token, valid for two hours, seems to have expired.
@@ -459,7 +464,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pulls_at_the_same_time_share_one_call() {
+    async fn concurrent_pulls_share_one_call() {
         let fake = fake(|_| Answer::json(200, &granted(12 * 3600))).await;
         let (tokens, auth) = (tokens(), auth(&fake, false));
         let ask = || tokens.credentials(&auth, IMAGE, None);

@@ -1,4 +1,4 @@
-//! A scripted HTTP server for the tests of this crate's AWS edges: it records every request and answers with a closure.
+//! A scripted HTTP server for tests: it records every request, and a closure answers it.
 
 use super::roles::{RoleCredentials, RoleKind};
 use super::sdk::{AgentName, Settings};
@@ -78,7 +78,7 @@ impl Answer {
     }
 }
 
-/// The execution role of the recording.
+/// The credentials of the execution role in the recordings, with this id.
 pub(crate) fn role(id: &str) -> RoleCredentials {
     RoleCredentials {
         id: id.into(),
@@ -91,7 +91,7 @@ pub(crate) fn role(id: &str) -> RoleCredentials {
     }
 }
 
-/// The settings of the recording, with the fake server as the endpoint of every service.
+/// The settings of the recorded agent, with the fake server as the endpoint of every service.
 pub(crate) fn settings(fake: &Fake) -> Settings {
     let agent =
         AgentName { version: "1.105.1".to_owned(), hash: "*a8b3e7d3".to_owned(), os_family: "LINUX".to_owned() };

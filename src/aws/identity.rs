@@ -10,7 +10,7 @@ use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the identity document is requested again at start-up.
+/// How long failed requests for the identity document are repeated at start-up.
 const DOCUMENT_PATIENCE: Duration = Duration::from_secs(30);
 const DOCUMENT_RETRY: Shape =
     Shape { initial: Duration::from_millis(100), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
@@ -38,25 +38,35 @@ impl SignedDocument {
     }
 }
 
-/// The EC2 instance id.
+/// The EC2 instance id; `None` if IMDS has none.
+///
+/// # Errors
+/// Fails if IMDS gives no answer, an error status other than 404, or a text that is not an id.
 pub async fn instance_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
-    word(imds.get("meta-data/instance-id").await)
+    id(imds.get("meta-data/instance-id").await)
 }
 
-/// The id (not the name) of the availability zone, e.g. `usw2-az2`.
+/// The id (not the name) of the availability zone, e.g. `usw2-az2`; `None` if IMDS has none.
+///
+/// # Errors
+/// Fails if IMDS gives no answer, an error status other than 404, or a text that is not an id.
 pub async fn zone_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
-    word(imds.get("meta-data/placement/availability-zone-id").await)
+    id(imds.get("meta-data/placement/availability-zone-id").await)
 }
 
-/// The region, for a host on which the identity document must not be used.
+/// The region, for a host on which the identity document must not be used; `None` if IMDS has none.
+///
+/// # Errors
+/// Fails if IMDS gives no answer, or an error status other than 404.
 pub async fn region(imds: &Imds) -> Result<Option<String>, ImdsError> {
     present(imds.get("meta-data/placement/region").await)
 }
 
-/// The signed identity document. Temporary errors of IMDS are retried for up to 30 seconds; if IMDS does not answer at all, the
-/// retries are those of [`Imds::get`].
+/// The signed identity document; `None` if IMDS has none. Temporary errors of IMDS are retried for up to 30 seconds; if IMDS does
+/// not answer at all, only until [`Imds::is_given_up`].
 ///
-/// `Ok(None)`: IMDS has no identity document.
+/// # Errors
+/// Fails if IMDS gives no answer, an error status other than 404, or a document that is not JSON.
 pub async fn document(imds: &Imds) -> Result<Option<SignedDocument>, ImdsError> {
     document_within(imds, DOCUMENT_PATIENCE).await
 }
@@ -71,7 +81,7 @@ async fn document_within(imds: &Imds, patience: Duration) -> Result<Option<Signe
                 let pause = backoff.pause();
                 if !std::mem::replace(&mut is_logged, true) {
                     let seconds = patience.as_secs();
-                    tracing::warn!(%error, seconds, "no instance identity document; it is asked for again for this long");
+                    tracing::warn!(%error, seconds, "no instance identity document; it is requested again for this long");
                 }
                 if Instant::now() + pause >= give_up || imds.is_given_up() {
                     return Err(error);
@@ -92,9 +102,9 @@ async fn document_once(imds: &Imds) -> Result<Option<SignedDocument>, ImdsError>
     Ok(Some(SignedDocument { document, signature }))
 }
 
-/// An id from EC2. An invalid text is an error; as an id it would look like another instance, and the state of another instance
-/// is dropped.
-fn word(answer: Result<Option<String>, ImdsError>) -> Result<Option<String>, ImdsError> {
+/// An id from EC2; `None` if it is missing or empty. An invalid text is an error: as an id it would look like that of another
+/// instance, and the agent drops the state of another instance.
+fn id(answer: Result<Option<String>, ImdsError>) -> Result<Option<String>, ImdsError> {
     match present(answer)? {
         Some(text) if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) => {
             Err(ImdsError::Nonsense)
@@ -103,6 +113,7 @@ fn word(answer: Result<Option<String>, ImdsError>) -> Result<Option<String>, Imd
     }
 }
 
+/// The text of an answer; `None` if it is missing or empty.
 fn present(answer: Result<Option<String>, ImdsError>) -> Result<Option<String>, ImdsError> {
     Ok(answer?.filter(|text| !text.is_empty()))
 }
@@ -143,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_is_no_instance_id() {
+    async fn an_html_page_is_no_instance_id() {
         let (_fake, client) = imds(|request| match request.method.as_str() {
             "PUT" => Answer::text(200, "t"),
             _ => Answer::text(200, "<html>Sign in</html>"),
@@ -154,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_document_that_comes_late_is_waited_for() {
+    async fn temporary_errors_of_the_document_are_retried() {
         let (_fake, client) = imds(|request| match request.path.rsplit('/').next().unwrap() {
             "document" if request.number < 6 => Answer::text(503, ""),
             // Another server answers instead of IMDS.
@@ -168,15 +179,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_document_is_not_waited_for() {
+    async fn a_refused_document_is_not_requested_again() {
         for status in [400, 403, 405] {
             let (fake, client) = imds(move |request| match request.method.as_str() {
                 "PUT" => Answer::text(200, "t"),
                 _ => Answer::text(status, ""),
             })
             .await;
-            let asked = tokio::time::timeout(Duration::from_secs(5), document(&client)).await;
-            assert!(matches!(asked, Ok(Err(ImdsError::Status(_)))), "{status}");
+            let result = tokio::time::timeout(Duration::from_secs(5), document(&client)).await;
+            assert!(matches!(result, Ok(Err(ImdsError::Status(_)))), "{status}");
             assert_eq!(fake.requests().len(), 2, "{status}: a token, and the document once");
         }
     }

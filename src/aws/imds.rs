@@ -1,7 +1,8 @@
 //! The EC2 instance metadata service, version 2 (spec `registration.md` §7).
 //!
 //! Owns the session token and the retries. It does not interpret the answers ([`super::identity`] does) and caches none. The
-//! invariants: a black-holed client opens no connection; a machine without the service waits for it once, not for every request.
+//! invariants: a black-holed client opens no connection; on a machine without the service, the agent waits for it once, not at
+//! every request.
 
 use super::backoff::{Backoff, Shape};
 use crate::model::address;
@@ -73,6 +74,7 @@ pub struct Imds {
     settings: Settings,
     http: reqwest::Client,
     token: Mutex<Option<Token>>,
+    /// The silence after which IMDS is given up.
     patience: Duration,
     /// The start of the current silence; `None` if the last request was answered.
     silent_since: std::sync::Mutex<Option<Instant>>,
@@ -81,6 +83,7 @@ pub struct Imds {
 struct Token {
     /// The session token; empty: this IMDS has no tokens (version 1 only).
     value: String,
+    /// When the token is to be renewed.
     good_until: Instant,
 }
 
@@ -92,6 +95,9 @@ impl std::fmt::Debug for Token {
 
 impl Imds {
     /// A client with short time-outs, without a proxy and without CA certificates (IMDS uses plain http).
+    ///
+    /// # Errors
+    /// Fails if the HTTP client cannot be built.
     pub fn new(settings: Settings) -> Result<Self, ImdsError> {
         Self::with_limits(settings, TIMEOUT, PATIENCE)
     }
@@ -109,14 +115,14 @@ impl Imds {
         Ok(Self { settings, http, token: Mutex::new(None), patience, silent_since: std::sync::Mutex::default() })
     }
 
-    /// Whether the silence has lasted so long that the service probably does not exist.
+    /// Whether IMDS has been silent for so long that it probably does not exist.
     pub fn is_given_up(&self) -> bool {
         let since = *self.silent_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         since.is_some_and(|since| since.elapsed() >= self.patience)
     }
 
-    /// Notes the start of a silence and logs it, so that an operator knows what the start-up waits for.
-    fn note<T>(&self, answer: &Result<T, ImdsError>) {
+    /// Notes and logs the start of a silence, so that an operator knows what the start-up waits for. Any answer ends the silence.
+    fn note_silence<T>(&self, answer: &Result<T, ImdsError>) {
         let mut since = self.silent_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !matches!(answer, Err(ImdsError::Unreachable(_))) {
             *since = None;
@@ -126,12 +132,15 @@ impl Imds {
             tracing::warn!(
                 %endpoint,
                 seconds,
-                "the EC2 instance metadata service does not answer; it is asked again for this long. On a machine outside of EC2 start the agent with -blackhole-ec2-metadata"
+                "the EC2 instance metadata service does not answer; it is called again for this long. On a machine outside of EC2 start the agent with -blackhole-ec2-metadata"
             );
         }
     }
 
     /// The text at `path` under `/latest/`, e.g. `meta-data/instance-id`. `None` if IMDS has no such item (404).
+    ///
+    /// # Errors
+    /// Fails if the client is black-holed, if IMDS cannot be reached, or if it gives another error status or no usable answer.
     pub async fn get(&self, path: &str) -> Result<Option<String>, ImdsError> {
         if self.settings.blackholed {
             return Err(ImdsError::Blackholed);
@@ -140,7 +149,7 @@ impl Imds {
         let mut attempt = 1;
         loop {
             let answer = self.get_once(path).await;
-            self.note(&answer);
+            self.note_silence(&answer);
             let again = attempt < ATTEMPTS && !self.is_given_up();
             match answer {
                 Err(error) if again && may_pass(&error) => tokio::time::sleep(backoff.pause()).await,
@@ -237,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_token_serves_many_requests_and_a_missing_thing_is_none() {
+    async fn one_token_serves_many_requests_and_a_404_is_none() {
         let fake = Fake::start(|request| match (request.method.as_str(), request.path.as_str()) {
             ("PUT", "/latest/api/token") => Answer::text(200, "tok"),
             ("GET", "/latest/meta-data/instance-id") => Answer::text(200, "i-1"),
@@ -269,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tries_are_limited_and_a_client_error_is_not_repeated() {
+    async fn attempts_are_limited_and_a_client_error_is_not_retried() {
         for (status, gets) in [(500, 5), (400, 1)] {
             let fake = Fake::start(move |request| match request.method.as_str() {
                 "PUT" => Answer::text(200, "tok"),
@@ -283,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_ends_and_a_token_that_is_none_is_not_kept() {
+    async fn a_silent_imds_is_an_error_and_a_bad_token_is_not_kept() {
         // Accepts connections and never answers.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
@@ -305,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_that_cannot_be_asked_is_not_tried_again() {
+    async fn an_unusable_address_is_not_retried() {
         for endpoint in
             ["ftp://127.0.0.1".to_owned(), "no address".to_owned(), format!("http://a/{}", "x".repeat(70_000))]
         {
@@ -321,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_token_api_it_goes_on_without_token() {
+    async fn without_a_token_api_requests_have_no_token() {
         let fake = Fake::start(|request| match request.method.as_str() {
             "PUT" => Answer::text(403, ""),
             _ => Answer::text(200, "x"),
@@ -333,40 +342,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endless_answer_is_cut_off() {
+    async fn an_endless_answer_is_an_error() {
         let fake = Fake::start(|_| Answer::text(200, &"x".repeat(MAX_BODY + 1))).await;
         let imds = Imds::new(settings(&fake)).unwrap();
         assert!(matches!(imds.get("user-data").await, Err(ImdsError::TooLong)));
     }
 
     #[tokio::test]
-    async fn a_machine_without_it_waits_for_it_once() {
+    async fn a_machine_without_imds_waits_for_it_once() {
         // Accepts connections and does not answer, later answers.
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let endpoint = Some(format!("http://me:hunter2@{address}"));
         let (timeout, patience) = (Duration::from_millis(50), Duration::from_millis(300));
         let imds = Imds::with_limits(Settings { endpoint, blackholed: false }, timeout, patience).unwrap();
-        let asked = |question: &'static str| {
+        let time_of = |path: &'static str| {
             let imds = &imds;
             async move {
                 let began = Instant::now();
-                imds.get(question).await.unwrap_err();
+                imds.get(path).await.unwrap_err();
                 began.elapsed()
             }
         };
-        let first = asked("user-data").await;
+        let first = time_of("user-data").await;
         assert!(first >= patience && first < Duration::from_secs(3), "{first:?}");
         assert!(imds.is_given_up());
-        for question in ["meta-data/instance-id", "meta-data/placement/availability-zone-id"] {
-            let next = asked(question).await;
-            assert!(next < patience, "{question}: asked once, {next:?}");
+        for path in ["meta-data/instance-id", "meta-data/placement/availability-zone-id"] {
+            let next = time_of(path).await;
+            assert!(next < patience, "{path}: one attempt, {next:?}");
         }
         drop(listener);
         let document = super::super::identity::document(&imds);
         tokio::time::timeout(Duration::from_secs(3), document)
             .await
-            .expect("the document is not waited for")
+            .expect("the document is requested once")
             .unwrap_err();
         let fake = Fake::start(|_| Answer::text(200, "x")).await;
         let imds = Imds { settings: settings(&fake), ..imds };

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// A client that uses `proxy`, or connects directly. It reads little more than `max_answer` bytes of an answer.
+/// A client that uses `proxy`, or connects directly. It stops reading an answer that exceeds `max_answer` bytes; the caller
+/// cuts it.
 pub(super) fn client(proxy: Option<reqwest::Proxy>, max_answer: usize) -> Result<SharedHttpClient, reqwest::Error> {
     let mut builder = reqwest::Client::builder()
         .no_proxy()
@@ -26,26 +27,27 @@ pub(super) fn client(proxy: Option<reqwest::Proxy>, max_answer: usize) -> Result
     if let Some(proxy) = proxy {
         builder = builder.proxy(proxy);
     }
-    let connector = SharedHttpConnector::new(Believing { http: builder.build()?, max_answer });
+    let connector = SharedHttpConnector::new(Insecure { http: builder.build()?, max_answer });
     Ok(http_client_fn(move |_settings, _components| connector.clone()))
 }
 
+/// Accepts every certificate.
 #[derive(Clone, Debug)]
-struct Believing {
+struct Insecure {
     http: reqwest::Client,
     /// The maximum length of an answer in bytes.
     max_answer: usize,
 }
 
-impl HttpConnector for Believing {
+impl HttpConnector for Insecure {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let this = self.clone();
-        HttpConnectorFuture::new(async move { pass(&this.http, request, this.max_answer).await })
+        HttpConnectorFuture::new(async move { send(&this.http, request, this.max_answer).await })
     }
 }
 
 /// Sends the request through reqwest. The SDK sets the time limits around this.
-async fn pass(http: &reqwest::Client, request: HttpRequest, max_answer: usize) -> Result<HttpResponse, ConnectorError> {
+async fn send(http: &reqwest::Client, request: HttpRequest, max_answer: usize) -> Result<HttpResponse, ConnectorError> {
     let user = |error: &dyn std::error::Error| ConnectorError::user(error.to_string().into());
     let method = reqwest::Method::from_bytes(request.method().as_bytes()).map_err(|error| user(&error))?;
     let mut passed = http.request(method, request.uri());
@@ -61,17 +63,20 @@ async fn pass(http: &reqwest::Client, request: HttpRequest, max_answer: usize) -
     {
         bytes.extend_from_slice(&chunk);
     }
-    taken_over(status, &headers, bytes)
+    converted(status, &headers, bytes)
 }
 
-/// The answer as a type of the SDK. An error here is not an error of the request, which was sent.
-fn taken_over(status: u16, headers: &HeaderMap, body: Vec<u8>) -> Result<HttpResponse, ConnectorError> {
-    let unfit = |error: &dyn std::error::Error| ConnectorError::other(error.to_string().into(), None);
-    let status = StatusCode::try_from(status).map_err(|error| unfit(&error))?;
+/// Converts an answer to the type of the SDK. An error here must not look like a request that was not sent.
+fn converted(status: u16, headers: &HeaderMap, body: Vec<u8>) -> Result<HttpResponse, ConnectorError> {
+    let unconvertible = |error: &dyn std::error::Error| ConnectorError::other(error.to_string().into(), None);
+    let status = StatusCode::try_from(status).map_err(|error| unconvertible(&error))?;
     let mut response = HttpResponse::new(status, SdkBody::from(body));
     for (name, value) in headers {
         let Ok(value) = value.to_str() else { continue };
-        response.headers_mut().try_append(name.as_str().to_owned(), value.to_owned()).map_err(|error| unfit(&error))?;
+        response
+            .headers_mut()
+            .try_append(name.as_str().to_owned(), value.to_owned())
+            .map_err(|error| unconvertible(&error))?;
     }
     Ok(response)
 }
@@ -108,15 +113,15 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_fits_nowhere_is_no_request_that_was_not_sent() {
-        let error = super::taken_over(99, &reqwest::header::HeaderMap::new(), Vec::new()).unwrap_err();
+    fn an_unconvertible_answer_does_not_count_as_not_sent() {
+        let error = super::converted(99, &reqwest::header::HeaderMap::new(), Vec::new()).unwrap_err();
         assert!(error.is_other() && !error.is_user(), "{error:?}");
         let error = aws_smithy_runtime_api::client::result::SdkError::<(), ()>::dispatch_failure(error);
         assert!(!crate::aws::sdk::was_not_sent(&error));
     }
 
     #[tokio::test]
-    async fn a_certificate_nobody_believes_is_taken_only_with_the_flag() {
+    async fn an_untrusted_certificate_needs_the_insecure_flag() {
         let fake = Fake::start(|request| match request.number {
             0 => Answer::json(200, &json!({"clusterArns": ["c"]})),
             _ => Answer::json(400, &json!({"__type": "ClientException", "message": "no"})),

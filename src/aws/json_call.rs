@@ -1,4 +1,5 @@
-//! Calls of AWS services with the protocol awsJson1.1. The agent uses one operation of each, which needs no SDK crate.
+//! Calls of AWS services with the protocol awsJson1.1, of which the agent uses only one operation each: an SDK crate is not
+//! needed.
 //!
 //! Owns endpoint, signature and limits. `call_error` interprets error answers; the users of `Sdk::call` ([`super::ssm`],
 //! [`super::secrets_manager`]) own the request. The invariant: every attempt is signed anew and ends within its time limit.
@@ -28,9 +29,9 @@ const MAX_ERROR: usize = 64 * 1024;
 /// One call.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
-    /// First label of the service's hosts, and its name in the signature: `secretsmanager`.
+    /// The first label of the service's hosts, which is also its name in the signature, e.g. `secretsmanager`.
     pub(super) service: &'a str,
-    /// `X-Amz-Target`: prefix and operation.
+    /// The header `X-Amz-Target`: a prefix of the service and the operation.
     pub(super) target: &'a str,
     /// The region; empty: that of the instance.
     pub(super) region: &'a str,
@@ -135,7 +136,7 @@ async fn send(
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
         if !status.is_success() && answer.len() + chunk.len() > MAX_ERROR {
             let room = MAX_ERROR - answer.len();
-            answer.extend_from_slice(&chunk[..room]); // code and message are at its beginning
+            answer.extend_from_slice(&chunk[..room]); // code and message are at the beginning
             break;
         }
         if answer.len() + chunk.len() > MAX_ANSWER {
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_pass_is_tried_three_times_and_a_refusal_once() {
+    async fn temporary_errors_are_retried_and_refusals_are_not() {
         let table = [
             (Answer::error(500, "InternalServiceError", "oops"), 3, "InternalServiceError: oops"),
             (Answer::error(400, "ThrottlingException", "slow down"), 3, "ThrottlingException: slow down"),
@@ -221,7 +222,7 @@ mod tests {
         let fake = Fake::start(move |_| Answer::error(400, "AccessDeniedException", &format!("no\n{long}"))).await;
         let text = call(&fake.url()).await.unwrap_err().to_string();
         assert!(text.starts_with("AccessDeniedException: no xxx") && text.len() < 4200, "{}", text.len());
-        assert_eq!(fake.requests().len(), 1, "it is understood, so it is not asked again");
+        assert_eq!(fake.requests().len(), 1, "a truncated error can be read, so the call is not repeated");
         let fake = Fake::start(|request| match request.number {
             0 => Answer::error(503, "X", "x"),
             _ => Answer::json(200, &json!({"ok": true})),
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_cannot_be_sent_is_not_tried_again() {
+    async fn an_unsendable_request_is_not_retried() {
         let fake = Fake::start(|_| Answer::json(200, &json!({}))).await;
         let long = format!("{}/{}", fake.url(), "x".repeat(70_000));
         let good = fixed(&"AKID".into(), &"s".into(), &"".into());
@@ -253,7 +254,7 @@ mod tests {
             let call = Call { service, target, region, endpoint, body: &json!({}) };
             let error = sdk.call(&call, keys).await.unwrap_err();
             let text = error.sdk_text("SSM: GetParameters", &[]);
-            assert!(matches!(error, CallError::NotSent(_)) && !error.passes(), "{text}");
+            assert!(matches!(error, CallError::NotSent(_)) && !error.is_retryable(), "{text}");
             assert!(text.contains("the request was not sent: ") && text.contains(part), "{text}");
             assert!(!text.contains("hunter2") && !text.contains("tok\n"), "{text}");
         }

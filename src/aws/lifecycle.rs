@@ -1,7 +1,8 @@
 //! The lifecycle of the instance according to IMDS: its state in a warm pool, and the interruption of a Spot instance
 //! (spec `registration.md` §7, §8).
 //!
-//! Owns the meaning of these two answers and the wait for service. The caller reacts to an announced interruption. The invariant:
+//! Owns the meaning of these two answers and the wait until the instance is in service. The caller reacts to an announced
+//! interruption. The invariant:
 //! an unknown answer is never taken for an interruption.
 
 use super::imds::{Imds, ImdsError};
@@ -13,7 +14,7 @@ use std::time::Duration;
 const TARGET: &str = "meta-data/autoscaling/target-lifecycle-state";
 const SPOT: &str = "meta-data/spot/instance-action";
 const IN_SERVICE: &str = "InService";
-/// RFC 3339.
+/// Maximum length of the time of an interruption, which is an RFC 3339 text.
 const MAX_TIME_BYTES: usize = 64;
 /// The pause between two requests for the lifecycle state.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -31,12 +32,15 @@ pub enum WarmPoolError {
     Unknown,
 }
 
-/// Returns when Auto Scaling wants the instance in service.
+/// Waits until the lifecycle state of the instance is `InService`.
+///
+/// # Errors
+/// Fails if IMDS gives no answer or refuses the request, or if it names no lifecycle state for two hours.
 pub async fn in_service(imds: &Imds) -> Result<(), WarmPoolError> {
-    in_service_asking(imds, PAUSE).await
+    in_service_polling(imds, PAUSE).await
 }
 
-async fn in_service_asking(imds: &Imds, pause: Duration) -> Result<(), WarmPoolError> {
+async fn in_service_polling(imds: &Imds, pause: Duration) -> Result<(), WarmPoolError> {
     let mut unknown = 1;
     let mut state = loop {
         match imds.get(TARGET).await?.filter(|state| !state.is_empty()) {
@@ -51,14 +55,15 @@ async fn in_service_asking(imds: &Imds, pause: Duration) -> Result<(), WarmPoolE
         tokio::time::sleep(pause).await;
         match imds.get(TARGET).await {
             Ok(answer) => state = answer.unwrap_or_default(),
-            Err(error) if passes(&error) => tracing::warn!(%error, "the lifecycle state is asked for again"),
+            Err(error) if is_temporary(&error) => tracing::warn!(%error, "the lifecycle state will be requested again"),
             Err(error) => return Err(error.into()),
         }
     }
     Ok(())
 }
 
-fn passes(error: &ImdsError) -> bool {
+/// Whether the error is temporary, once IMDS has named a state.
+fn is_temporary(error: &ImdsError) -> bool {
     matches!(
         error,
         ImdsError::Status(
@@ -81,6 +86,9 @@ pub struct SpotNotice {
 }
 
 /// The announced interruption of this Spot instance; `None` if there is none.
+///
+/// # Errors
+/// Fails if IMDS gives no answer, or an error status other than 404.
 pub async fn spot_notice(imds: &Imds) -> Result<Option<SpotNotice>, ImdsError> {
     Ok(imds.get(SPOT).await?.as_deref().and_then(notice))
 }
@@ -117,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn service_is_waited_for() {
+    async fn the_registration_waits_until_in_service() {
         let pause = Duration::from_millis(1);
         let (fake, client) = imds(&[
             (404, ""),
@@ -128,30 +136,30 @@ mod tests {
             (200, "InService"),
         ])
         .await;
-        in_service_asking(&client, pause).await.unwrap();
+        in_service_polling(&client, pause).await.unwrap();
         assert_eq!(fake.requests().iter().filter(|request| request.method == "GET").count(), 6);
 
         let (fake, client) = imds(&[(404, "")]).await;
-        assert!(matches!(in_service_asking(&client, pause).await, Err(WarmPoolError::Unknown)));
+        assert!(matches!(in_service_polling(&client, pause).await, Err(WarmPoolError::Unknown)));
         assert_eq!(fake.requests().iter().filter(|request| request.method == "GET").count(), 120);
 
         let (_fake, client) = imds(&[(403, "")]).await;
-        assert!(matches!(in_service_asking(&client, pause).await, Err(WarmPoolError::Imds(_))));
+        assert!(matches!(in_service_polling(&client, pause).await, Err(WarmPoolError::Imds(_))));
         let (_fake, client) = imds(&[(200, "Warmed:Pending"), (400, "")]).await;
-        assert!(matches!(in_service_asking(&client, pause).await, Err(WarmPoolError::Imds(_))));
+        assert!(matches!(in_service_polling(&client, pause).await, Err(WarmPoolError::Imds(_))));
     }
 
     #[tokio::test]
-    async fn a_failing_metadata_service_is_endured_once_it_has_spoken() {
+    async fn after_a_first_answer_errors_of_imds_are_tolerated() {
         // One request is five attempts.
         let (_fake, client) =
             imds(&[(200, "Warmed:Pending"), (503, ""), (503, ""), (503, ""), (503, ""), (503, ""), (200, "InService")])
                 .await;
-        in_service_asking(&client, Duration::from_millis(1)).await.unwrap();
+        in_service_polling(&client, Duration::from_millis(1)).await.unwrap();
     }
 
     #[test]
-    fn only_a_known_action_is_an_end() {
+    fn only_a_known_action_is_an_interruption() {
         let time = "2026-01-01T00:00:00Z";
         for action in ["hibernate", "stop", "terminate"] {
             let found = notice(&format!(r#"{{"Action":"{action}","TIME":"{time}"}}"#)).unwrap();

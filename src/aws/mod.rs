@@ -1,14 +1,15 @@
 //! The AWS edge: the identity of this instance, its credentials, and the clients for AWS services.
 //!
 //! Owns IMDS, the instance's credential chain, the in-memory store of task and execution role credentials, ECR tokens, registry
-//! credentials in Secrets Manager, proxies and the back-off that network callers share. It does not know tasks, the engine or the
-//! configuration: settings come in as small structs. The one invariant: no secret leaves this module except inside a signed
-//! request or a `model::Secret`.
+//! credentials in Secrets Manager, proxies and the back-off that network callers share. It does not know tasks, the engine or
+//! the configuration: the caller supplies settings as small structs. The invariant: no secret leaves this module except inside
+//! a signed request or a `model::Secret`.
 //!
-//! Reading order: [`sdk`], [`signing`] (corrections after refused calls), [`clock`], [`credentials`], [`roles`], [`imds`],
-//! [`identity`], [`lifecycle`], [`tags`], [`signature`], [`ecr`], [`registry_secret`], [`ssm`], [`secrets_manager`], [`s3`],
-//! [`json_call`] (services without an SDK crate) with `call_error`, [`proxy`], [`transport`] (and `insecure`, its replacement for
-//! a flag), [`backoff`].
+//! Reading order: [`sdk`], [`signing`] (corrections after refused calls) with `sdk_signing`, [`clock`], [`credentials`] with
+//! `rotating` (a file that another program renews), [`roles`], [`imds`], [`identity`], [`lifecycle`], [`tags`], [`signature`],
+//! [`ecr`] and [`registry_secret`] with `cache`, [`ssm`], [`secrets_manager`] and [`s3`] with `gather` (concurrent calls),
+//! [`json_call`] (services without an SDK crate) with `attempts` and `call_error`, [`proxy`], [`transport`] (and `insecure`, its
+//! replacement for the flag `-k`), [`backoff`].
 
 mod attempts;
 pub mod backoff;

@@ -1,6 +1,6 @@
 //! The choice of a proxy for a request (spec `config.md` §2.6).
 //!
-//! Owns the rules of `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` as values; it reads no environment and opens no connection. The
+//! Owns the rules of `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`; the caller supplies their values. It opens no connection. The
 //! invariant: a loopback host is never proxied, whatever the settings say.
 
 use crate::model::Secret;
@@ -13,11 +13,11 @@ const DEFAULT_DIRECT: &str = "169.254.169.254,169.254.170.2";
 /// The proxies that the operator configured. The addresses may contain a password, hence `Secret`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxySettings {
-    /// `HTTP_PROXY`.
+    /// `HTTP_PROXY`; `None` if it is not set.
     pub http: Option<Secret>,
-    /// `HTTPS_PROXY`; https falls back to `http` without it.
+    /// `HTTPS_PROXY`; `None` if it is not set: then `http` is used for https, too.
     pub https: Option<Secret>,
-    /// `NO_PROXY`: comma list of addresses, networks, domains, each with an optional port, or `*`.
+    /// `NO_PROXY`: a comma-separated list of addresses, networks and domains, each with an optional port, or `*`.
     pub no_proxy: String,
 }
 

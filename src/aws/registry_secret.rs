@@ -4,7 +4,7 @@
 //! each task (that is, for each set of execution role credentials), kept in memory only, and dropped together with these
 //! credentials.
 
-use super::cache::{Cache, Kept};
+use super::cache::{Cache, Cacheable};
 use super::roles::RoleCredentials;
 use super::sdk::Sdk;
 use super::secrets_manager::{self, ValueError};
@@ -16,14 +16,14 @@ use serde_json::json;
 /// Maximum number of cached secrets: some for each task of a large instance.
 const CACHE_LIMIT: usize = 1000;
 
-/// Fetches such credentials and caches them.
+/// Fetches registry credentials from Secrets Manager and caches them.
 #[derive(Debug)]
 pub struct RegistrySecrets {
     sdk: Sdk,
     cache: Cache<(CredentialsId, SecretAuth), RegistryCredentials>,
 }
 
-impl Kept for RegistryCredentials {
+impl Cacheable for RegistryCredentials {
     /// The answer is used as long as the task exists: a repeated pull uses the same credentials as the first one.
     fn is_fresh(&self) -> bool {
         true
@@ -40,7 +40,10 @@ impl RegistrySecrets {
         Self { sdk, cache: Cache::new(CACHE_LIMIT) }
     }
 
-    /// The credentials in the secret of `auth`, read with the task's execution role. A failure ends the task.
+    /// The credentials in the secret of `auth`, read with the task's execution role (`None` if the task has none).
+    ///
+    /// # Errors
+    /// Fails without a role, if the call fails, or if the secret has no user name or no password. The failure ends the task.
     pub async fn credentials(
         &self,
         auth: &SecretAuth,
@@ -133,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_is_asked_for_once_for_each_task() {
+    async fn a_secret_is_requested_once_for_each_task() {
         let fake = holding(GOOD).await;
         let secrets = secrets(&fake);
         let (auth, first, second) = (auth(), role("a"), role("b"));
@@ -144,7 +147,7 @@ mod tests {
         secrets.forget(&"a".into());
         ask(&first).await.unwrap();
         ask(&second).await.unwrap();
-        assert_eq!(fake.requests().len(), 3, "only what was read with the forgotten credentials is read again");
+        assert_eq!(fake.requests().len(), 3, "only secrets read with the forgotten credentials are read again");
     }
 
     #[test]

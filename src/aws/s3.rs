@@ -1,6 +1,6 @@
 //! Reads objects in S3: environment files and configuration files of log routers (spec `resources.md` §5).
 //!
-//! Owns the address of an object, the region of its bucket, the signed GET and the text of a failure. It keeps nothing and writes
+//! Owns the address of an object, the region of its bucket, the signed GET and the text of a failure. It caches and stores
 //! nothing. The invariant: a request goes to the endpoint of S3 and to no other host, whatever the names of bucket and key.
 
 use super::attempts::{self, Numbered};
@@ -47,7 +47,7 @@ impl<'a> Object<'a> {
     /// Parses `arn:<partition>:s3:::<bucket>/<key>`.
     ///
     /// # Errors
-    /// The text of the Go agent.
+    /// Fails if the text has another form. The error has the text of the Go agent.
     pub fn parse(arn: &'a str) -> Result<Self, String> {
         let rest = arn.strip_prefix("arn:").and_then(|rest| rest.split_once(":s3:::"));
         let object = rest.filter(|(partition, _)| !partition.is_empty() && !partition.contains(':'));
@@ -95,7 +95,8 @@ impl Answer {
 /// Reads an object of at most [`MAX_OBJECT`] bytes with the task's execution role.
 ///
 /// # Errors
-/// The cause; its text holds nothing of the content of the object.
+/// Fails if the key has a part `.` or `..`, if the bucket's region is unknown, or if the object cannot be read or is too large.
+/// The error contains nothing of the object's content.
 pub async fn get(sdk: &Sdk, object: &Object<'_>, role: &RoleCredentials) -> Result<Zeroizing<Vec<u8>>, ObjectError> {
     // A URL cannot express these keys: it would name another object, or none.
     if object.key.split('/').any(|part| matches!(part, "." | "..")) {
@@ -104,15 +105,15 @@ pub async fn get(sdk: &Sdk, object: &Object<'_>, role: &RoleCredentials) -> Resu
         return Err(ObjectError::Object { text, may_pass: false });
     }
     let late = || CallError::NoAnswer(format!("no object within {} seconds", DOWNLOAD.as_secs()));
-    let both = timeout(DOWNLOAD, async {
+    let read = timeout(DOWNLOAD, async {
         let region = bucket_region(sdk, object.bucket).await?;
         download(sdk, object, &region, role).await.map_err(|error| object_error(&error))
     });
-    both.await.unwrap_or_else(|_| Err(object_error(&late())))
+    read.await.unwrap_or_else(|_| Err(object_error(&late())))
 }
 
 fn object_error(error: &CallError) -> ObjectError {
-    ObjectError::Object { text: error.sdk_text("S3: GetObject", &MODELLED), may_pass: error.passes() }
+    ObjectError::Object { text: error.sdk_text("S3: GetObject", &MODELLED), may_pass: error.is_retryable() }
 }
 
 /// The region of a bucket. S3 returns it for every HEAD request, whatever the status.
@@ -120,7 +121,7 @@ async fn bucket_region(sdk: &Sdk, bucket: &str) -> Result<String, ObjectError> {
     let own = sdk.region_or_own("");
     let failed = |error: &CallError| ObjectError::Bucket {
         text: error.sdk_text("S3: HeadBucket", &[]),
-        may_pass: error.passes(),
+        may_pass: error.is_retryable(),
     };
     let url = address(sdk, own, &Object { bucket, key: "" }).await.map_err(|error| failed(&error))?;
     let request = Request { sdk, url, region: own, keys: None, headers: Vec::new(), method: Method::HEAD };
@@ -161,7 +162,7 @@ async fn download(
     Ok(answer.body)
 }
 
-/// Whether the error means an empty object, for which a request of a range fails.
+/// Whether the error means that the object is empty: then the request fails, since it names a range of bytes.
 fn is_empty(answer: &Answer) -> bool {
     answer.status == StatusCode::RANGE_NOT_SATISFIABLE
 }
@@ -237,14 +238,14 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The first answer with a status that is `good`.
-    async fn answer(&self, good: impl Fn(&Answer) -> bool) -> Result<Answer, CallError> {
-        let (client, good) = (&attempts::client(self.sdk, &self.url)?, &good);
-        let judged = move |answer: Answer| if good(&answer) { Ok(answer) } else { Err(refusal(&answer)) };
+    /// The first answer that `is_good` accepts.
+    async fn answer(&self, is_good: impl Fn(&Answer) -> bool) -> Result<Answer, CallError> {
+        let (client, is_good) = (&attempts::client(self.sdk, &self.url)?, &is_good);
+        let checked = move |answer: Answer| if is_good(&answer) { Ok(answer) } else { Err(refusal(&answer)) };
         attempts::first(self.method.as_str(), |numbered| async move {
-            let Some(keys) = &self.keys else { return self.send(client, &numbered, None).await.and_then(judged) };
+            let Some(keys) = &self.keys else { return self.send(client, &numbered, None).await.and_then(checked) };
             let numbered = &numbered;
-            let once = |keys, at| async move { self.send(client, numbered, Some((keys, at))).await.and_then(judged) };
+            let once = |keys, at| async move { self.send(client, numbered, Some((keys, at))).await.and_then(checked) };
             self.sdk.settings.signing.call(keys, once).await
         })
         .await
@@ -280,7 +281,7 @@ impl Request<'_> {
                     return Err(too_large());
                 }
                 let room = max - body.len();
-                body.extend_from_slice(&chunk[..room]); // what it is an error of stands at its beginning
+                body.extend_from_slice(&chunk[..room]); // code and message are at the beginning
                 break;
             }
             body.extend_from_slice(&chunk);
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_in_fips_mode_asks_s3_where_it_has_fips_endpoints() {
+    async fn a_host_in_fips_mode_uses_fips_endpoints_of_s3() {
         let object = Object { bucket: "bkt", key: "k" };
         let table = [
             ("us-east-1", "https://bkt.s3-fips.us-east-1.amazonaws.com/k"),
@@ -452,7 +453,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_that_fits_into_no_address_is_not_asked_for() {
+    async fn a_key_that_no_url_can_express_is_refused() {
         let fake = Fake::start(|_| FakeAnswer::text(200, "")).await;
         let arn = format!("arn:aws:s3:::b/{}", "ä".repeat(12_000));
         let sdk = Sdk::new(fake::settings(&fake)).unwrap();
@@ -463,7 +464,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_empty_object_is_there_and_a_large_one_is_refused() {
+    async fn an_empty_object_is_read_and_a_large_one_is_refused() {
         let empty = holding(|_| FakeAnswer::text(416, "<Error><Code>InvalidRange</Code></Error>")).await;
         assert_eq!(got(&empty, ARN).await.unwrap(), "");
         let large = holding(|_| FakeAnswer::text(206, "A=").with("content-range", "bytes 0-5242879/5242881")).await;
@@ -497,7 +498,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_of_megabytes_is_understood_by_its_beginning() {
+    async fn the_beginning_of_a_long_error_is_parsed() {
         let long = "x".repeat(3 << 20);
         let body =
             format!("<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>no\n{long}</Message></Error>");

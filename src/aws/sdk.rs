@@ -2,7 +2,7 @@
 //!
 //! Owns the HTTP client, time-outs, retries, the choice of endpoints and the `User-Agent` of every SDK call. It owns no
 //! credentials and makes no calls. The invariant: every client has an explicit HTTP client and a pinned behaviour version, since
-//! the SDK's own defaults are compiled out.
+//! this build leaves the SDK's own defaults out.
 
 use super::call_error::CallError;
 use super::proxy::ProxySettings;
@@ -31,10 +31,10 @@ const ECR_ATTEMPT: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(30);
 /// Number of attempts within one call of a caller: the standard number of the SDK.
 const ATTEMPTS: u32 = 3;
-/// Minimum number of attempts, whatever `AWS_MAX_ATTEMPTS` says, so that a call can be signed again.
-const SIGNED_AGAIN: u32 = 2;
+/// Minimum number of attempts, even if `AWS_MAX_ATTEMPTS` is lower, so that a call can be signed again.
+const MIN_ATTEMPTS: u32 = 2;
 
-/// The settings of all clients, fixed at start-up.
+/// The settings of all clients, fixed at start-up. An address that is `None` or empty is not set.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// The region of the instance.
@@ -111,25 +111,26 @@ impl Settings {
         self.first_endpoint(candidates).map(|endpoint| endpoint.url)
     }
 
+    /// The number of attempts that the operator requested.
     fn attempts(&self) -> u32 {
         if self.max_attempts == 0 { ATTEMPTS } else { self.max_attempts }
     }
 
     fn retry(&self) -> RetryConfig {
         let config = if self.adaptive_retry { RetryConfig::adaptive() } else { RetryConfig::standard() };
-        config.with_max_attempts(self.attempts().max(SIGNED_AGAIN))
+        config.with_max_attempts(self.attempts().max(MIN_ATTEMPTS))
     }
 
-    /// The retry configuration of an SDK client.
+    /// Allows an SDK client the retries that [`Signing`] requires.
     fn repeating(&self) -> Repeating {
-        Repeating { nothing_else: self.attempts() < SIGNED_AGAIN }
+        Repeating { nothing_else: self.attempts() < MIN_ATTEMPTS }
     }
 
     fn timeouts(&self, attempt: Duration) -> TimeoutConfig {
         TimeoutConfig::builder()
             .connect_timeout(CONNECT.min(attempt))
             .operation_attempt_timeout(attempt)
-            .operation_timeout(attempt * self.attempts().max(SIGNED_AGAIN))
+            .operation_timeout(attempt * self.attempts().max(MIN_ATTEMPTS))
             .build()
     }
 
@@ -139,7 +140,7 @@ impl Settings {
         self.first_endpoint([("endpointOverride", &payload), ("AWS_ENDPOINT_URL_ECR", &self.endpoint_url_ecr)])
     }
 
-    /// The first address that is set; `AWS_ENDPOINT_URL` is the last choice.
+    /// The first of these addresses that is set, otherwise `AWS_ENDPOINT_URL`; `None` if none is set.
     fn first_endpoint<const N: usize>(&self, candidates: [(&str, &Option<String>); N]) -> Option<Endpoint> {
         let all = candidates.into_iter().chain([("AWS_ENDPOINT_URL", &self.endpoint_url)]);
         let set = all.filter_map(|(origin, url)| Some((origin, url.as_deref()?.trim())));
@@ -190,7 +191,10 @@ pub struct Sdk {
 }
 
 impl Sdk {
-    /// Fails only on an unusable proxy address.
+    /// A factory with these settings.
+    ///
+    /// # Errors
+    /// Fails if a proxy address is unusable, or if the HTTP client cannot be built.
     pub fn new(settings: Settings) -> Result<Self, BadProxy> {
         let make = if settings.accept_insecure_cert { insecure_http_client } else { http_client };
         let http = make(&settings.proxy)?;
@@ -261,7 +265,8 @@ impl Sdk {
         aws_sdk_ecs::Client::from_conf(config.build())
     }
 
-    /// A client of ECR in `region` (empty: that of the instance), at `endpoint_override` if that is not empty.
+    /// A client of ECR in `region` (empty: that of the instance). A payload's `endpoint_override` replaces the endpoint (empty:
+    /// none).
     pub fn ecr(
         &self,
         region: &str,
@@ -284,8 +289,8 @@ impl Sdk {
             // All signed calls use the same clock; the SDK's own correction would be added to it.
             .time_source(self.signing().clock().clone())
             .disable_clock_skew_correction(true);
-        // With an override of the endpoint, no variant is requested: an override of the payload may be a variant already
-        // (`https://ecr-fips.…`), and FIPS with a given address is an error of the SDK.
+        // With an override, no endpoint variant is requested: the override may already be one (`https://ecr-fips.…`), and the SDK
+        // refuses FIPS together with an explicit address.
         match self.settings.ecr_endpoint(endpoint_override) {
             Some(endpoint) => config.set_endpoint_url(Some(endpoint.url)),
             None => {
@@ -328,7 +333,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     #[test]
-    fn the_operators_address_wins_over_the_sdks_variables() {
+    fn the_agents_address_takes_precedence_over_the_sdks() {
         let table = [
             // (backend host, AWS_ENDPOINT_URL_ECS, AWS_ENDPOINT_URL, result)
             (Some("ecs.corp:8443"), Some("https://b"), Some("https://c"), Some("https://ecs.corp:8443")),
@@ -370,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ecs_and_ecr_are_asked_at_fips_endpoints() {
+    async fn ecs_and_ecr_are_called_at_fips_endpoints() {
         let keys = || {
             let keys = aws_credential_types::Credentials::new("AKID", "s", None, None, "test");
             SharedCredentialsProvider::new(keys)
@@ -427,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_in_the_payload_wins_for_ecr() {
+    fn an_endpoint_in_the_payload_takes_precedence_for_ecr() {
         let settings = Settings { endpoint_url: Some("http://all".to_owned()), ..Settings::default() };
         for (payload, wanted) in [
             ("ecr.example.com", "https://ecr.example.com"),

@@ -1,8 +1,8 @@
 //! Connects SDK clients to [`Signing`], which learns from their refused calls.
 //!
-//! The SDK's own clock correction is off, since it is limited to one client and few error codes. Owns the replacement: the result
-//! of one call applies to all others, refusals with any code count, and so do expired keys. The invariant: an attempt is repeated
-//! only if its own answer requires it, within the number of attempts of the client.
+//! The SDK's own clock correction is off, since it is limited to one client and few error codes. Owns the replacement: a
+//! correction applies to all clients, refusals with any code count, and so do expired keys. It decides nothing: [`Signing`]
+//! does. The invariant: an attempt is repeated only if its own answer requires it, within the number of attempts of the client.
 
 use super::call_error::code_and_message;
 use super::signing::{Refusal, Signing};
@@ -30,11 +30,11 @@ pub(super) struct Learning(pub(super) Signing);
 /// Allows the retry of an attempt whose answer led to a correction.
 #[derive(Debug)]
 pub(super) struct Repeating {
-    /// True: no other attempt is retried, since the client is configured for a single attempt.
+    /// True: no attempt is retried for another reason, since the client is configured for a single attempt.
     pub(super) nothing_else: bool,
 }
 
-/// The signature of one attempt. It is stored with the answer, since [`Repeating`] sees nothing else.
+/// The signature of one attempt. It is stored with the answer, since [`Repeating`] gets only the answer.
 #[derive(Clone, Debug)]
 struct Sent {
     at: SystemTime,

@@ -19,8 +19,9 @@ use std::collections::BTreeMap;
 const BAD_ARN: &str =
     "an invalid ARN format for the AWS Secrets Manager secret was specified. Specify a valid ARN and try again.";
 
-/// Why a secret has no value.
+/// Why a secret could not be read.
 pub(super) enum ValueError {
+    /// The call failed.
     Call(CallError),
     /// The answer is not one of this operation.
     Unreadable,
@@ -33,7 +34,7 @@ struct Answer {
     text: Option<String>,
 }
 
-/// Calls GetSecretValue once. A secret without a text is empty.
+/// Calls GetSecretValue for one secret. A secret without a text is empty.
 pub(super) async fn value(sdk: &Sdk, region: &str, body: &Value, role: &RoleCredentials) -> Result<Secret, ValueError> {
     let keys = credentials::fixed(&role.access_key_id, &role.secret_access_key, &role.session_token);
     let call = Call {
@@ -60,7 +61,11 @@ pub(super) fn sdk_text(error: &CallError) -> String {
     error.sdk_text("Secrets Manager: GetSecretValue", &MODELLED)
 }
 
-/// The values of all these secrets. A failure names all errors; it ends the task unless it is temporary.
+/// The values of all these secrets, read with the task's execution role (`role`; `None` if the task has none).
+///
+/// # Errors
+/// Fails without a role, if an ARN is malformed, if a call fails, or if a secret lacks the requested member. The failure names
+/// all errors. It ends the task unless all of them are temporary.
 pub async fn secrets(
     sdk: &Sdk,
     keys: &[SecretKey],
@@ -75,15 +80,15 @@ pub async fn secrets(
 }
 
 async fn secret(sdk: &Sdk, key: &SecretKey, role: &RoleCredentials) -> Result<Secret, Failed> {
-    let wanted = Wanted::parse(&key.value_from).map_err(|why| {
+    let reference = SecretReference::parse(&key.value_from).map_err(|why| {
         let value = &key.value_from;
         format!("trying to retrieve secret with value {value} resulted in error: {why}")
     })?;
-    let whole = value(sdk, &key.region, &wanted.body(), role).await.map_err(|error| match error {
-        ValueError::Call(error) => Failed { text: wanted.refused(&error), may_pass: error.passes() },
-        ValueError::Unreadable => Failed::from(format!("secret {}: empty response", wanted.arn)),
+    let whole = value(sdk, &key.region, &reference.body(), role).await.map_err(|error| match error {
+        ValueError::Call(error) => Failed { text: reference.error_text(&error), may_pass: error.is_retryable() },
+        ValueError::Unreadable => Failed::from(format!("secret {}: empty response", reference.arn)),
     })?;
-    match wanted.member {
+    match reference.member {
         "" => Ok(whole),
         member => Ok(json_member(&whole, member)?),
     }
@@ -91,15 +96,18 @@ async fn secret(sdk: &Sdk, key: &SecretKey, role: &RoleCredentials) -> Result<Se
 
 /// The parts of a `valueFrom`.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted<'a> {
+struct SecretReference<'a> {
+    /// The ARN of the secret.
     arn: String,
     /// A member of the JSON object in the secret; empty: the whole text.
     member: &'a str,
+    /// The version stage; empty: the default of the service.
     stage: &'a str,
+    /// The version id; empty: the default of the service.
     version: &'a str,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> SecretReference<'a> {
     /// Parses `arn:…:secret:<id>`, optionally followed by `:<member>:<stage>:<version>`, of which each may be empty.
     fn parse(value: &'a str) -> Result<Self, &'static str> {
         let parts: Vec<&str> = value.splitn(6, ':').collect();
@@ -130,7 +138,8 @@ impl<'a> Wanted<'a> {
         body
     }
 
-    fn refused(&self, error: &CallError) -> String {
+    /// The error text of the Go agent for a failed call.
+    fn error_text(&self, error: &CallError) -> String {
         let (arn, cause) = (&self.arn, sdk_text(error));
         match error {
             CallError::Refused { code, .. } if code == "ResourceNotFoundException" => format!(
@@ -143,7 +152,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// A member of the JSON object in a secret, formatted as by the Go agent.
+/// A member of the JSON object in a secret, formatted as in the Go agent.
 fn json_member(secret: &Secret, member: &str) -> Result<Secret, String> {
     let members = Members::parse(secret.expose()).map_err(|_| {
         format!("retrieved secret from Secrets Manager is not a JSON object, so it has no json key {member}")
@@ -238,7 +247,7 @@ mod tests {
         for (tail, wanted) in table {
             let is_whole = tail.is_empty() || tail.starts_with(':');
             let text = if is_whole { format!("{ARN}{tail}") } else { tail.to_owned() };
-            let found = Wanted::parse(&text);
+            let found = SecretReference::parse(&text);
             assert!(found.iter().all(|found| found.arn == ARN));
             assert_eq!(found.map(|found| (found.member, found.stage, found.version)), wanted, "{text}");
         }
@@ -315,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_that_is_away_may_be_asked_again() {
+    async fn an_error_of_the_service_is_retryable() {
         let fake = Fake::start(|_| fake::Answer::error(500, "InternalServiceError", "oops")).await;
         let failure = secrets(&sdk(&fake), &[key(ARN)], Some(&role("exec"))).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Retryable);

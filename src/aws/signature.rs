@@ -33,15 +33,15 @@ pub struct Signed<'a> {
     pub body: &'a [u8],
 }
 
-/// The request cannot be signed: a key or a text is not valid in a header.
+/// Why a request cannot be signed: a key or another text is not valid in a header.
 #[derive(Debug, thiserror::Error)]
 #[error("signing: {0}")]
 pub struct SigningError(String);
 
-/// Checks two texts that become headers.
+/// Checks the parts of the credentials that become headers.
 ///
 /// # Errors
-/// One of them is not valid in a header. The text shows neither.
+/// Fails if one of them is not valid in a header. The error names it, but does not contain it.
 pub(super) fn check_keys(access_key_id: &str, session_token: &str) -> Result<(), SigningError> {
     for (name, text) in [("access key id", access_key_id), ("session token", session_token)] {
         if HeaderValue::from_str(text).is_err() {
@@ -65,6 +65,9 @@ fn settings(service: &str) -> SigningSettings {
 
 impl Signed<'_> {
     /// The headers that sign the request.
+    ///
+    /// # Errors
+    /// Fails if the credentials, the URL or a header cannot be part of a request.
     pub fn headers(self, keys: Credentials) -> Result<HeaderMap, SigningError> {
         let failed = |error: &dyn std::error::Error| SigningError(error.to_string());
         check_keys(keys.access_key_id(), keys.session_token().unwrap_or_default())?;

@@ -1,8 +1,10 @@
 //! Corrections of the signing time and renewal of keys after refused calls.
 //!
-//! Every signed call goes through [`Signing`]: those that this crate signs through [`Signing::call`], those of SDK clients
-//! through `sdk_signing`. Owns the repetition of refused calls: once, if the clocks differ or newer keys are available. It signs
-//! and sends nothing. The invariant: only a refused call changes the state, so a wrong date in a successful answer does no harm.
+//! Every signed call uses [`Signing`]: calls that this crate signs through [`Signing::call`], calls of SDK clients through
+//! `sdk_signing`. (The exception is STS, which the SDK's own credentials providers call.) Owns the decision whether a refused
+//! call is to be signed again: if the clocks differ, or if there may be newer keys. It signs and sends nothing itself. The
+//! invariant: only a refused call changes the time correction or makes keys count as expired, so a wrong date in a successful
+//! answer does no harm.
 
 use super::clock::ServiceClock;
 use crate::model::Secret;
@@ -14,10 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
-/// Time limit for fetching the keys to sign with.
-const CREDENTIALS: Duration = Duration::from_secs(60);
-/// Minimum time between two renewals of the instance's credentials because AWS rejects them as expired.
-pub(super) const DROP_EVERY: Duration = Duration::from_secs(60);
+/// Time limit for the provider of the keys to sign with.
+const CREDENTIALS_LIMIT: Duration = Duration::from_secs(60);
+/// Minimum time between two refusals that lead to a renewal of the instance's credentials. It is also the pause after a source
+/// has returned the rejected credentials again.
+pub(super) const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 /// The error codes of AWS services for keys that have expired or are unknown.
 const KEY_CODES: [&str; 9] = [
     "AuthFailure",
@@ -43,7 +46,7 @@ pub struct Signing {
 pub struct Refusal<'a> {
     /// The HTTP status.
     pub status: u16,
-    /// The header `Date`; `None` if there is none, or none that is surely from AWS.
+    /// The header `Date` of the answer; `None` if it has none, or may come from a cache.
     pub date: Option<&'a str>,
     /// The code of the error, such as `ExpiredTokenException`; may be empty.
     pub code: &'a str,
@@ -53,7 +56,7 @@ pub struct Refusal<'a> {
 
 /// An error of a call that may be the refusal of its signature.
 pub trait MayBeRefusal {
-    /// The refusal; `None` if AWS did not answer.
+    /// The refusal; `None` if the error is not an answer of AWS.
     fn refusal(&self) -> Option<Refusal<'_>>;
 }
 
@@ -62,13 +65,13 @@ pub trait MayBeRefusal {
 struct InstanceKeys {
     /// The current key id; empty before the first fetch.
     current: Secret,
-    /// The previous key id.
+    /// The previous key id; empty if there was none.
     previous: Secret,
-    /// True: AWS rejected the current key as expired, and no newer one has been requested since.
+    /// True: AWS rejected the current key as expired, and the provider has not been called since.
     is_refused: bool,
-    /// The time of the last renewal for this reason. New keys do not reset it, since a provider may issue new ones at each
-    /// request.
-    dropped: Option<Instant>,
+    /// When a refusal last led to a renewal; `None` if none has. New keys do not reset it, since a provider may issue new ones at
+    /// each request.
+    renewal_requested: Option<Instant>,
 }
 
 impl Signing {
@@ -77,15 +80,15 @@ impl Signing {
         &self.clock
     }
 
-    /// Makes a signed call: `once` gets the keys and the time to sign with. If the answer shows that either was wrong, the call
-    /// is repeated once with corrected ones.
+    /// Makes a signed call: `attempt` gets the keys and the time to sign with. If its answer shows that either was wrong, a
+    /// second attempt is made with newer keys and the corrected time.
     ///
     /// # Errors
-    /// The error of `once`, or of fetching credentials within a minute.
+    /// Fails with the error of the last attempt, or with that of the provider if it yields no keys within a minute.
     pub async fn call<T, E, F>(
         &self,
         provider: &impl ProvideCredentials,
-        once: impl Fn(Credentials, SystemTime) -> F,
+        attempt: impl Fn(Credentials, SystemTime) -> F,
     ) -> Result<T, E>
     where
         E: MayBeRefusal + From<CredentialsError>,
@@ -93,30 +96,31 @@ impl Signing {
     {
         let keys = credentials(provider).await?;
         let signed_at = self.clock.now();
-        let error = match once(keys.clone(), signed_at).await {
+        let error = match attempt(keys.clone(), signed_at).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
         let Some(refusal) = error.refusal() else { return Err(error) };
         let other_time = self.clock.learn(signed_at, refusal.status, refusal.date);
-        if !other_time && !self.refused(keys.access_key_id(), &refusal) {
+        if !other_time && !self.may_have_newer_keys(keys.access_key_id(), &refusal) {
             return Err(error);
         }
         let Ok(newer) = credentials(provider).await else { return Err(error) };
         if !other_time && newer.access_key_id() == keys.access_key_id() {
             return Err(error);
         }
-        once(newer, self.clock.now()).await
+        attempt(newer, self.clock.now()).await
     }
 
     /// Learns from the refusal of a call that was signed at this time with this access key id. True: the call may succeed if it
     /// is signed again.
     pub(super) fn learn(&self, signed_at: SystemTime, key_id: &str, refusal: &Refusal<'_>) -> bool {
-        self.clock.learn(signed_at, refusal.status, refusal.date) || self.refused(key_id, refusal)
+        self.clock.learn(signed_at, refusal.status, refusal.date) || self.may_have_newer_keys(key_id, refusal)
     }
 
-    fn refused(&self, key_id: &str, refusal: &Refusal<'_>) -> bool {
-        calls_keys_expired(refusal.code, refusal.message) && self.keys().refuse(key_id)
+    /// Notes the refusal if it is about expired keys of the instance. True: newer keys are available or will be requested.
+    fn may_have_newer_keys(&self, key_id: &str, refusal: &Refusal<'_>) -> bool {
+        means_keys_expired(refusal.code, refusal.message) && self.keys().note_refusal(key_id)
     }
 
     /// Whether AWS rejected the instance's credentials as expired, so that they must be renewed before use.
@@ -124,9 +128,9 @@ impl Signing {
         self.keys().is_refused
     }
 
-    /// Notes that the instance's credentials were requested again. `None`: the provider yielded none.
-    pub(super) fn keys_are_fetched(&self, key_id: Option<&str>) {
-        self.keys().fetched(key_id);
+    /// Notes that the provider of the instance's credentials was called. `None`: it yielded no new ones.
+    pub(super) fn note_keys(&self, key_id: Option<&str>) {
+        self.keys().note_keys(key_id);
     }
 
     fn keys(&self) -> MutexGuard<'_, InstanceKeys> {
@@ -135,21 +139,21 @@ impl Signing {
 }
 
 impl InstanceKeys {
-    /// Whether other keys are available, or are to be requested.
-    fn refuse(&mut self, key_id: &str) -> bool {
+    /// Notes that AWS rejected this key as expired. True: newer keys are available or will be requested.
+    fn note_refusal(&mut self, key_id: &str) -> bool {
         if key_id.is_empty() || key_id != self.current.expose() {
             return !key_id.is_empty() && key_id == self.previous.expose();
         }
-        let rests = self.dropped.is_some_and(|dropped| dropped.elapsed() < DROP_EVERY);
-        if !self.is_refused && !rests {
-            tracing::warn!("AWS calls the credentials of this instance expired; they are asked for again");
+        let is_too_soon = self.renewal_requested.is_some_and(|requested| requested.elapsed() < RENEWAL_INTERVAL);
+        if !self.is_refused && !is_too_soon {
+            tracing::warn!("AWS rejects the credentials of this instance as expired; newer ones are requested");
             self.is_refused = true;
-            self.dropped = Some(Instant::now());
+            self.renewal_requested = Some(Instant::now());
         }
         self.is_refused
     }
 
-    fn fetched(&mut self, key_id: Option<&str>) {
+    fn note_keys(&mut self, key_id: Option<&str>) {
         self.is_refused = false;
         if let Some(key_id) = key_id.filter(|key_id| *key_id != self.current.expose()) {
             self.previous = std::mem::replace(&mut self.current, Secret::from(key_id));
@@ -157,23 +161,26 @@ impl InstanceKeys {
     }
 }
 
-/// Whether the error means that the keys have expired, whatever the host's clock shows.
-pub fn calls_keys_expired(code: &str, message: &str) -> bool {
+/// Whether this error of an AWS service means that the keys have expired or are unknown.
+pub fn means_keys_expired(code: &str, message: &str) -> bool {
     let message = message.to_ascii_lowercase();
-    let token_is_over =
+    let token_is_rejected =
         message.contains("security token") && (message.contains("expired") || message.contains("invalid"));
-    KEY_CODES.contains(&code) || token_is_over || (code.starts_with("InvalidSignature") && message.contains("expired"))
+    KEY_CODES.contains(&code)
+        || token_is_rejected
+        || (code.starts_with("InvalidSignature") && message.contains("expired"))
 }
 
-/// The `Date` of an answer from AWS; `None` if the answer is from a cache (it has an `Age`).
+/// The `Date` of an answer from AWS; `None` if the answer has none, or is from a cache (it has an `Age`).
 pub fn date_of(headers: &HeaderMap) -> Option<String> {
     let date = headers.get(DATE).filter(|_| !headers.contains_key(AGE))?;
     date.to_str().ok().map(str::to_owned)
 }
 
+/// The keys of the provider, or its error; a time-out counts as one.
 async fn credentials(provider: &impl ProvideCredentials) -> Result<Credentials, CredentialsError> {
-    let keys = tokio::time::timeout(CREDENTIALS, provider.provide_credentials()).await;
-    keys.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(CREDENTIALS)))
+    let keys = tokio::time::timeout(CREDENTIALS_LIMIT, provider.provide_credentials()).await;
+    keys.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(CREDENTIALS_LIMIT)))
 }
 
 #[cfg(test)]
@@ -193,7 +200,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn texts_that_call_keys_expired() {
+    fn errors_that_mean_expired_keys() {
         let token = "The security token included in the request is";
         let table = [
             ("ExpiredToken", "", true),
@@ -209,34 +216,40 @@ mod tests {
             ("ThrottlingException", "Rate exceeded", false),
         ];
         for (code, message, wanted) in table {
-            assert_eq!(calls_keys_expired(code, message), wanted, "{code} {message}");
+            assert_eq!(means_keys_expired(code, message), wanted, "{code} {message}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_are_dropped_once_a_minute_at_most() {
+    async fn keys_are_renewed_once_a_minute_at_most() {
         let mut keys = InstanceKeys::default();
-        assert!(!keys.refuse("ONE"), "nobody's keys");
-        keys.fetched(Some("ONE"));
-        assert!(keys.refuse("ONE") && keys.refuse("ONE"), "all calls under way may try again");
-        assert!(keys.is_refused && !keys.refuse("ROLE"));
-        keys.fetched(Some("ONE"));
-        assert!(!keys.refuse("ONE") && !keys.is_refused, "they were asked for a moment ago");
-        tokio::time::advance(DROP_EVERY).await;
-        assert!(keys.refuse("ONE"));
-        keys.fetched(Some("TWO"));
-        assert!(keys.refuse("ONE") && !keys.is_refused, "a late refusal of the former keys drops no new ones");
-        assert!(!keys.refuse("TWO") && !keys.is_refused, "new keys at each question change nothing");
-        tokio::time::advance(DROP_EVERY).await;
-        assert!(keys.refuse("TWO") && keys.is_refused);
-        keys.fetched(None);
-        assert!(!keys.refuse("TWO"));
+        assert!(!keys.note_refusal("ONE"), "not the keys of the instance");
+        keys.note_keys(Some("ONE"));
+        assert!(
+            keys.note_refusal("ONE") && keys.note_refusal("ONE"),
+            "all calls that were made with the key may be repeated"
+        );
+        assert!(keys.is_refused && !keys.note_refusal("ROLE"));
+        keys.note_keys(Some("ONE"));
+        assert!(!keys.note_refusal("ONE") && !keys.is_refused, "they were requested less than a minute ago");
+        tokio::time::advance(RENEWAL_INTERVAL).await;
+        assert!(keys.note_refusal("ONE"));
+        keys.note_keys(Some("TWO"));
+        assert!(
+            keys.note_refusal("ONE") && !keys.is_refused,
+            "a late refusal of the previous key does not affect the new one"
+        );
+        assert!(!keys.note_refusal("TWO") && !keys.is_refused, "new keys do not shorten the interval");
+        tokio::time::advance(RENEWAL_INTERVAL).await;
+        assert!(keys.note_refusal("TWO") && keys.is_refused);
+        keys.note_keys(None);
+        assert!(!keys.note_refusal("TWO"));
     }
 
     /// All kinds of signed calls, except the handshake of the websocket.
     const CALLS: [&str; 7] = ["ecs", "ecr", "ecr with a role", "ec2", "ssm", "secrets manager", "s3"];
 
-    /// Makes such a call; the error is its text.
+    /// Makes the call with this name. The error is the text of the call's error.
     async fn call(name: &str, sdk: &Sdk, instance: &SharedCredentialsProvider) -> Result<(), String> {
         let role = fake::role("exec");
         let key = |provider, value_from: &str| {
@@ -278,7 +291,7 @@ mod tests {
 
     /// A refusal in the format of the called service.
     fn refusal(request: &Request, code: &str) -> Answer {
-        match (request.operation(), request.header("authorization").is_some_and(|it| it.contains("/ec2/"))) {
+        match (request.operation(), request.header("authorization").is_some_and(|value| value.contains("/ec2/"))) {
             ("", true) => {
                 Answer::text(403, &format!("<Response><Errors><Error><Code>{code}</Code></Error></Errors></Response>"))
             }
@@ -300,11 +313,11 @@ mod tests {
             })
             .await;
             for name in CALLS {
-                // Each with its own clock, since they would share the correction of the first one.
+                // Each call has its own clock: with a shared one, only the first call would be refused.
                 let sdk = Sdk::new(fake::settings(&fake)).unwrap();
                 assert_eq!(call(name, &sdk, &keys()).await, Ok(()), "{name} {code}");
                 let off = sdk.signing().clock().now().duration_since(SystemTime::now()).map_or(-1, |_| 1);
-                assert_eq!(off, ahead.signum(), "{name} teaches the others");
+                assert_eq!(off, ahead.signum(), "{name}: the correction applies to all calls");
             }
             let sdk = Sdk::new(fake::settings(&fake)).unwrap();
             call("ecs", &sdk, &keys()).await.unwrap();
@@ -313,12 +326,12 @@ mod tests {
                 call(name, &sdk, &keys()).await.unwrap();
             }
             let refused = fake.requests()[before..].iter().filter(|request| is_skewed(request, ahead)).count();
-            assert_eq!(refused, 0, "the time is known by now");
+            assert_eq!(refused, 0, "the time is corrected");
         }
     }
 
     #[tokio::test]
-    async fn one_attempt_allows_a_new_signature_and_nothing_else() {
+    async fn a_single_attempt_may_be_signed_again_only() {
         for name in CALLS {
             let fake = Fake::start(|request| match is_skewed(request, 7200) {
                 true => refusal(request, "RequestExpired").dated(http_date(7200)),
@@ -337,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_at_the_same_time_are_all_signed_again() {
+    async fn concurrent_refused_calls_are_all_signed_again() {
         let fake = Fake::start(|request| match is_skewed(request, 7200) {
             true => refusal(request, "RequestTimeTooSkewed").dated(http_date(7200)),
             false => good(request),
@@ -366,12 +379,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_call_of_the_instance_is_made_again_with_newer_keys() {
+    async fn calls_of_the_instance_are_repeated_with_newer_keys() {
         for code in ["ExpiredTokenException", "UnrecognizedClientException", "RequestExpired"] {
             for name in ["ecs", "ec2", "ecr"] {
                 let asked = AtomicUsize::new(0);
                 let fake = Fake::start(move |request| {
-                    let is_old = request.header("authorization").is_some_and(|it| it.contains("Credential=K1/"));
+                    let is_old = request.header("authorization").is_some_and(|value| value.contains("Credential=K1/"));
                     match request.path.rsplit_once("security-credentials/") {
                         Some((_, "role")) => {
                             let id = format!("K{}", asked.fetch_add(1, Ordering::Relaxed) + 1);
@@ -401,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_of_a_role_that_are_over_may_be_replaced_by_ecs() {
+    async fn expired_keys_of_a_role_are_a_temporary_failure() {
         let fake = Fake::start(|request| match request.method.as_str() {
             "HEAD" => good(request),
             _ => refusal(request, "ExpiredToken"),
@@ -417,6 +430,6 @@ mod tests {
         let auth = EcrAuth { use_execution_role: true, ..EcrAuth::default() };
         let failure = EcrTokens::new(sdk.clone(), keys()).credentials(&auth, "i", Some(&role)).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Retryable, "{failure}");
-        assert_eq!(fake.requests().len(), 4, "nobody asks again with the same keys at once");
+        assert_eq!(fake.requests().len(), 4, "no call is repeated at once with the same keys");
     }
 }

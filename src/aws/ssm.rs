@@ -35,23 +35,26 @@ struct Answer {
 struct Parameter {
     name: String,
     value: Option<String>,
-    /// `:<version>` or `:<label>`; `None` if the parameter was requested without one.
+    /// `:<version>` or `:<label>`; `None` if the parameter was requested without either.
     selector: Option<String>,
     #[serde(rename = "ARN")]
     arn: Option<String>,
 }
 
 impl Parameter {
-    /// Whether this is the parameter with the requested name. The Go agent compares plain names only, and gives containers empty
-    /// texts for other forms.
+    /// Whether this is the parameter that was requested by `name`. (The Go agent compares plain names only; for any other form,
+    /// containers get an empty text.)
     fn is_called(&self, name: &str) -> bool {
-        // A version must not be confused with another one in the same request.
+        // The selectors must match, since a request may name several versions of one parameter.
         let Some(plain) = name.strip_suffix(self.selector.as_deref().unwrap_or_default()) else { return false };
         [name, plain].into_iter().any(|name| name == self.name || Some(name) == self.arn.as_deref())
     }
 }
 
-/// The values of all these parameters. A failure ends the task unless it is temporary.
+/// The values of all these parameters, read with the task's execution role (`role`; `None` if the task has none).
+///
+/// # Errors
+/// Fails without a role, if a call fails, or if a parameter does not exist. The failure ends the task unless it is temporary.
 pub async fn parameters(
     sdk: &Sdk,
     keys: &[SecretKey],
@@ -103,9 +106,9 @@ async fn batch(
     let parameters: Vec<(Parameter, Secret)> = answer
         .parameters
         .into_iter()
-        .map(|mut it| {
-            let value = it.value.take().unwrap_or_default();
-            (it, Secret::new(value))
+        .map(|mut parameter| {
+            let value = parameter.value.take().unwrap_or_default();
+            (parameter, Secret::new(value))
         })
         .collect();
     keys.iter()
@@ -119,7 +122,7 @@ async fn batch(
 
 fn failure(error: &CallError, reason_for: &dyn Fn(&str) -> String) -> Failure {
     let text = reason_for(&error.sdk_text("SSM: GetParameters", &MODELLED));
-    if error.passes() { Failure::retryable("", text) } else { Failure::ends_task(text) }
+    if error.is_retryable() { Failure::retryable("", text) } else { Failure::ends_task(text) }
 }
 
 #[cfg(test)]
@@ -137,7 +140,7 @@ mod tests {
         SecretKey { provider: SecretProvider::Ssm, value_from: value_from.to_owned(), region: region.to_owned() }
     }
 
-    /// An SSM in which every name has a value, except names that contain `none`.
+    /// The answer of an SSM in which every name has a value, except names that contain `none`.
     fn store(request: &Request) -> Answer {
         let body = request.json();
         let (mut found, mut invalid) = (Vec::new(), Vec::new());
@@ -174,13 +177,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ten_at_a_time_and_each_region_apart() {
+    async fn a_call_names_ten_parameters_of_one_region() {
         let fake = Fake::start(store).await;
         let mut keys: Vec<_> = (0..23).map(|number| key(&format!("/p{number}"), "us-west-2")).collect();
         keys.push(key("/p0", "eu-west-1"));
         let found = parameters(&sdk(&fake), &keys, Some(&role("exec"))).await.unwrap();
         assert!(keys.iter().all(|key| found[key].expose() == format!("of {}", key.value_from)));
-        let mut sizes: Vec<_> = fake.requests().iter().map(|it| it.json()["Names"].as_array().unwrap().len()).collect();
+        let mut sizes: Vec<_> =
+            fake.requests().iter().map(|request| request.json()["Names"].as_array().unwrap().len()).collect();
         sizes.sort_unstable();
         assert_eq!(sizes, [1, 3, 10, 10]);
         let in_region = |it: &&Request| it.header("authorization").unwrap().contains("/eu-west-1/ssm/");
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_parameter_is_known_by_name_arn_version_and_label() {
+    async fn a_parameter_is_found_by_name_arn_version_and_label() {
         let fake = Fake::start(store).await;
         let arn = "arn:aws:ssm:us-west-2:123456789012:parameter/p";
         let keys = ["/p", "/p:3", "/p:label", arn, &format!("{arn}:3")].map(|name| key(name, ""));

@@ -1,6 +1,6 @@
 //! The tags of the EC2 instance (spec `registration.md` §4), by one DescribeTags call in EC2's Query protocol.
 //!
-//! Owns the call and the parsing of its XML. An SDK client for EC2 would be the largest part of the agent. The caller decides
+//! Owns the call and the parsing of its XML: an SDK client for EC2 would be the largest part of the agent. The caller decides
 //! whether the tags are needed. The invariant: no tag of AWS itself (`aws:…`) is returned, since ECS would refuse the
 //! registration.
 
@@ -37,7 +37,7 @@ pub struct TagsError(String);
 /// The tags of the instance with this id, without those of AWS itself.
 ///
 /// # Errors
-/// The error of the last attempt. Temporary errors are retried, with up to three attempts.
+/// Fails if EC2 refuses the call or does not answer, also after two retries of temporary errors, or if its answer is malformed.
 pub async fn instance_tags(
     sdk: &Sdk,
     credentials: &SharedCredentialsProvider,
@@ -56,13 +56,13 @@ pub async fn instance_tags(
     loop {
         let once = |keys, at| async move {
             let late = |_| CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs()));
-            timeout(ATTEMPT, ask(sdk, client, (keys, at), url, body)).await.map_err(late)?
+            timeout(ATTEMPT, describe_tags(sdk, client, (keys, at), url, body)).await.map_err(late)?
         };
         let error = match sdk.settings.signing.call(credentials, once).await {
             Ok(answer) => return parse(&answer).map_err(|error| TagsError(error.to_string())),
             Err(error) => error,
         };
-        if !passes(&error) || attempt == ATTEMPTS {
+        if !is_temporary(&error) || attempt == ATTEMPTS {
             return Err(failed(error));
         }
         attempt += 1;
@@ -71,8 +71,8 @@ pub async fn instance_tags(
 }
 
 /// Whether the error is temporary. EC2 has its own code for too many calls.
-fn passes(error: &CallError) -> bool {
-    error.passes_soon() || matches!(error, CallError::Refused { code, .. } if code == "RequestLimitExceeded")
+fn is_temporary(error: &CallError) -> bool {
+    error.is_retryable_soon() || matches!(error, CallError::Refused { code, .. } if code == "RequestLimitExceeded")
 }
 
 fn form(instance_id: &str) -> String {
@@ -89,7 +89,7 @@ fn form(instance_id: &str) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(members).finish()
 }
 
-async fn ask(
+async fn describe_tags(
     sdk: &Sdk,
     client: &reqwest::Client,
     (keys, at): (Credentials, SystemTime),
@@ -166,7 +166,7 @@ fn tag(mut item: ScopedDecoder<'_, '_>) -> Result<(String, String), XmlDecodeErr
     Ok((key, value))
 }
 
-/// The texts of `Response/Errors/Error/Code` and `Message`.
+/// The texts of `Response/Errors/Error/Code` and `Message`; `None` if there is no such element.
 fn code_and_message(xml: &str) -> Option<(String, String)> {
     let mut document = Document::new(xml);
     let mut root = document.root_element().ok()?;
@@ -204,7 +204,7 @@ mod tests {
         "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors></Response>";
     const BUSY: &str = "<Response><Errors><Error><Code>RequestLimitExceeded</Code></Error></Errors></Response>";
 
-    async fn ask_with(
+    async fn tags_with(
         script: impl Fn(&Request) -> Answer + Send + Sync + 'static,
     ) -> (Fake, Result<BTreeMap<String, String>, TagsError>) {
         let fake = Fake::start(script).await;
@@ -215,8 +215,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tags_are_asked_for_and_those_of_aws_left_out() {
-        let (fake, tags) = ask_with(|request| match request.number {
+    async fn tags_are_read_without_those_of_aws() {
+        let (fake, tags) = tags_with(|request| match request.number {
             0 => Answer::text(503, BUSY),
             _ => Answer::text(200, ANSWER),
         })
@@ -235,8 +235,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_is_final_and_nonsense_is_no_empty_list() {
-        let (fake, tags) = ask_with(|_| Answer::text(403, DENIED)).await;
+    async fn a_refusal_is_final_and_a_malformed_answer_an_error() {
+        let (fake, tags) = tags_with(|_| Answer::text(403, DENIED)).await;
         assert!(tags.unwrap_err().to_string().contains("UnauthorizedOperation"));
         assert_eq!(fake.requests().len(), 1);
         let sdk = |url: &str| {
@@ -247,7 +247,7 @@ mod tests {
         let error = instance_tags(&sdk("ftp://ec2.corp"), &keys, "i-1").await.unwrap_err().to_string();
         assert!(error.contains("the address of AWS_ENDPOINT_URL_EC2 is no URL of http or https"), "{error}");
         for body in ["", "<html></html>", "<DescribeTagsResponse><tagSet><item>", "{}"] {
-            assert!(ask_with(move |_| Answer::text(200, body)).await.1.is_err(), "{body}");
+            assert!(tags_with(move |_| Answer::text(200, body)).await.1.is_err(), "{body}");
         }
     }
 }

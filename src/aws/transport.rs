@@ -1,8 +1,8 @@
 //! The HTTP client of all SDK clients: one TLS stack (rustls with ring), and the right proxy for each request.
 //!
-//! Owns the choice between a direct connection and a proxy. It is made for every request from [`ProxySettings`], since a client
-//! may connect to several hosts. It knows nothing about AWS services. The invariant: without proxy settings there is exactly one
-//! pool.
+//! Owns the choice between a direct connection and a proxy, made for every request, since one client may connect to several
+//! hosts. [`ProxySettings`] has the rules. It knows nothing about AWS services. The invariant: without proxy settings there is
+//! exactly one pool.
 
 use super::proxy::ProxySettings;
 use crate::model::text::{cleaned, member_of_truncated};
@@ -32,6 +32,9 @@ const MAX_ERROR: usize = 64 << 10;
 pub struct BadProxy(&'static str);
 
 /// A client that uses the proxies of `settings`.
+///
+/// # Errors
+/// Fails if a proxy address is unusable.
 pub fn http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProxy> {
     routed(settings, |address| match address {
         None => Some(pool(ProxyConfig::disabled())),
@@ -39,7 +42,10 @@ pub fn http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProx
     })
 }
 
-/// The same, but without verification of certificates.
+/// A client that uses the proxies of `settings` and does not verify certificates.
+///
+/// # Errors
+/// Fails if a proxy address is unusable, or if the client cannot be built.
 pub fn insecure_http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProxy> {
     routed(settings, |address| {
         let proxy = address.map(reqwest::Proxy::all).transpose().ok()?;
@@ -47,8 +53,8 @@ pub fn insecure_http_client(settings: &ProxySettings) -> Result<SharedHttpClient
     })
 }
 
-/// A client that chooses the pool for each request. `pool_of` makes the pool for a proxy, or the direct one; `None`: the proxy is
-/// unusable.
+/// A client that chooses a connection pool for each request. `pool_of` creates the pool for a proxy address, or for direct
+/// connections (`None`); it returns `None` if the address is unusable.
 fn routed(
     settings: &ProxySettings,
     pool_of: impl Fn(Option<String>) -> Option<SharedHttpClient>,
@@ -74,6 +80,9 @@ fn routed(
 }
 
 /// A builder of clients for this one address, for calls without an SDK client.
+///
+/// # Errors
+/// Fails if the proxy for this address is unusable.
 pub(crate) fn reqwest_builder(settings: &ProxySettings, url: &Url) -> Result<reqwest::ClientBuilder, BadProxy> {
     super::install_tls();
     let mut builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
@@ -156,10 +165,11 @@ async fn read(mut answer: HttpResponse) -> Result<HttpResponse, ConnectorError> 
     Ok(answer)
 }
 
-/// A complete error body of awsJson, made from a truncated one. Any other body is unchanged, and will not be parsed.
+/// A complete error body in the format awsJson, made from a truncated one. Any other body is unchanged, and cannot be parsed.
 fn beginning_of_error(body: &[u8]) -> Vec<u8> {
-    let member =
-        |names: [&str; 2]| names.into_iter().find_map(|name| member_of_truncated(body, name)).map(|it| cleaned(&it));
+    let member = |names: [&str; 2]| {
+        names.into_iter().find_map(|name| member_of_truncated(body, name)).map(|text| cleaned(&text))
+    };
     match (member(["__type", "code"]), member(["message", "Message"])) {
         (None, None) => body.to_vec(),
         (code, message) => {
@@ -169,10 +179,12 @@ fn beginning_of_error(body: &[u8]) -> Vec<u8> {
     }
 }
 
+/// A client with one pool for direct connections and one for each proxy.
 #[derive(Debug)]
 struct Routed {
     settings: ProxySettings,
     direct: SharedHttpClient,
+    /// The addresses of the proxies, in the order of `pools`.
     addresses: Arc<Vec<crate::model::Secret>>,
     pools: Vec<SharedHttpClient>,
 }
@@ -257,16 +269,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_of_any_length_is_read_no_further_than_needed() {
+    async fn an_answer_is_read_only_up_to_its_maximum_length() {
         let long = format!("no\n{}", "x".repeat(5 << 20));
         for insecure in [false, true] {
             let text = refusal(Answer::error(400, "AccessDeniedException", &long), insecure).await;
             assert!(text.starts_with("AccessDeniedException: no xxx") && text.len() < 5000, "{}", text.len());
             let text = refusal(Answer::error(400, "AccessDeniedException", "no"), insecure).await;
-            assert_eq!(text, "AccessDeniedException: no", "a short one is as it was");
+            assert_eq!(text, "AccessDeniedException: no", "a short one is unchanged");
             assert_eq!(refusal(Answer::text(502, &long), insecure).await, ": ", "no error of AWS");
             let endless = serde_json::json!({"clusterArns": [long]});
-            assert_eq!(refusal(Answer::json(200, &endless), insecure).await, ": ", "not taken for an answer");
+            assert_eq!(refusal(Answer::json(200, &endless), insecure).await, ": ", "a truncated answer is an error");
         }
     }
 

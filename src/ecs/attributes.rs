@@ -1,8 +1,8 @@
 //! The capability attributes of the instance, in the order of the Go agent (spec `registration.md` §6).
 //!
-//! Owns the condition of every attribute; the facts of the host come in as [`Capabilities`]. It makes no calls. The invariant:
-//! only features of this version of the agent are advertised, so ECS never places a task that would be refused. A new feature
-//! adds its line here in the same change.
+//! Owns the condition of every attribute; the caller supplies the facts of the host as [`Capabilities`]. It makes no calls. The
+//! invariant: only features of this version of the agent are advertised, so ECS never places a task that would be refused. A
+//! new feature adds its line here in the same change.
 
 /// The Docker API versions that ECS has attributes for, oldest first. 1.26, 1.27 and 1.31 never had one.
 const ADVERTISED_API_VERSIONS: [&str; 13] =
@@ -69,7 +69,7 @@ const NOT_EXTERNAL: [&str; 12] = [
 pub(super) const OWN: &str = "ecs-agent.";
 /// Name of the attribute that distinguishes this program from the Go agent, which has no such attribute.
 const IMPLEMENTATION: &str = "ecs-agent.implementation";
-/// The value of the attribute above.
+/// The value of the attribute [`IMPLEMENTATION`].
 const IMPLEMENTATION_NAME: &str = "ecs-agent-rust";
 /// Name of the attribute with the version of this program. It is sent with every registration, so that it follows an upgrade.
 const VERSION: &str = "ecs-agent.version";
@@ -81,27 +81,27 @@ pub struct Capabilities {
     pub docker_api_versions: Vec<String>,
     /// `ECS_AVAILABLE_LOGGING_DRIVERS`, in the operator's order.
     pub log_drivers: Vec<String>,
-    /// `ECS_DISABLE_PRIVILEGED`.
+    /// True: privileged containers are refused (`ECS_DISABLE_PRIVILEGED`).
     pub privileged_disabled: bool,
-    /// `ECS_SELINUX_CAPABLE`.
+    /// True: containers may use SELinux labels (`ECS_SELINUX_CAPABLE`).
     pub selinux: bool,
-    /// `ECS_APPARMOR_CAPABLE`.
+    /// True: containers may use AppArmor profiles (`ECS_APPARMOR_CAPABLE`).
     pub apparmor: bool,
     /// True: the CPU and memory of a whole task can be limited.
     pub task_limits: bool,
     /// Names of the volume drivers besides `local`.
     pub volume_drivers: Vec<String>,
-    /// `ECS_VOLUME_PLUGIN_CAPABILITIES`.
+    /// The capabilities of the volume plugin (`ECS_VOLUME_PLUGIN_CAPABILITIES`), e.g. `efsAuth`.
     pub volume_plugin: Vec<String>,
-    /// `ECS_DISABLE_DOCKER_HEALTH_CHECK`.
+    /// True: health checks of containers are not offered to ECS (`ECS_DISABLE_DOCKER_HEALTH_CHECK`).
     pub health_check_disabled: bool,
     /// `ECS_DETAILED_OS_FAMILY`; empty: the attribute is left out.
     pub os_family_detailed: String,
-    /// `ECS_EXTERNAL`: the host is not an EC2 instance.
+    /// True: the host is not an EC2 instance (`ECS_EXTERNAL`).
     pub external: bool,
     /// Version of the driver of the host's GPUs; empty: tasks get no GPUs.
     pub gpu_driver: String,
-    /// True: containers of a task may share namespaces.
+    /// True: an image for the pause container is available, so containers of a task may share namespaces.
     pub pause_image: bool,
     /// Version of this program, sent in addition to the version of the Go agent that it replaces; empty: the attribute is left
     /// out.
@@ -179,8 +179,8 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     names.extend(
         gmsa.into_iter().filter(|(_, is_offered)| *is_offered).map(|(name, _)| format!("ecs.capability.{name}")),
     );
-    // `efsAuth`. It also covers access to EFS by task role, which only tasks with a task role ask for.
-    names.extend(capabilities.volume_plugin.iter().map(|what| format!("ecs.capability.{what}")));
+    // `efsAuth` also means access to EFS by task role. That is not supported, but only tasks with a task role can request it.
+    names.extend(capabilities.volume_plugin.iter().map(|name| format!("ecs.capability.{name}")));
     if capabilities.external {
         names.push("ecs.capability.external".to_owned());
         names.retain(|name| !NOT_EXTERNAL.contains(&name.strip_prefix("ecs.capability.").unwrap_or(name)));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn this_program_and_its_version_stand_behind_what_was_recorded() {
+    fn attributes_of_this_program_follow_the_recorded_ones() {
         for version in ["0.1.0", "2.0.0-rc.1"] {
             let host = Capabilities { agent_version: version.to_owned(), ..recorded_host() };
             let mut wanted = attributes(&recorded_host());
@@ -300,12 +300,12 @@ mod tests {
             "efsAuth",
         ];
         let list = attributes(&host);
-        let at = |name: &str| list.iter().position(|it| it.name == format!("ecs.capability.{name}"));
+        let at = |name: &str| list.iter().position(|attribute| attribute.name == format!("ecs.capability.{name}"));
         assert!(wanted.map(at).iter().all(Option::is_some) && wanted.map(at).is_sorted(), "{list:?}");
     }
 
     #[test]
-    fn an_external_instance_says_so_and_what_it_runs_on() {
+    fn an_external_instance_advertises_itself_and_its_cpu() {
         let names = |external: bool| {
             let host = Capabilities { external, ..recorded_host() };
             attributes(&host).into_iter().map(|attribute| attribute.name).collect::<Vec<_>>()
@@ -319,10 +319,10 @@ mod tests {
     }
 
     #[test]
-    fn gpus_and_shared_namespaces_stand_behind_the_volume_drivers() {
+    fn gpus_and_shared_namespaces_follow_the_volume_drivers() {
         let host = Capabilities { gpu_driver: "535.1".to_owned(), pause_image: true, ..recorded_host() };
         let list = attributes(&host);
-        let at = list.iter().position(|it| it.name == "ecs.capability.docker-plugin.local").unwrap();
+        let at = list.iter().position(|attribute| attribute.name == "ecs.capability.docker-plugin.local").unwrap();
         let plain = |name: &str| Attribute { name: name.to_owned(), value: None };
         let wanted = [
             plain("ecs.capability.nvidia-driver-version.535.1"),

@@ -1,7 +1,8 @@
 //! Changes the JSON body of a call before it is signed, where the public SDK differs from the Go agent's private API model: some
 //! fields are missing in the SDK, and it sends zeros that the Go agent leaves out.
 //!
-//! Owns the mechanism, not the content of an edit. The invariant: `content-length` and the signature always match the new body.
+//! Owns the mechanism; the modules that make a call define the edit. The invariant: `content-length` and the signature always
+//! match the new body.
 
 use aws_sdk_ecs::config::Intercept;
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -11,10 +12,12 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use serde_json::{Map, Value};
 
-/// One edit of the body, with the value that it needs.
+/// One edit of a body.
 #[derive(Debug)]
 pub(super) struct BodyEdit {
+    /// A value for `edit`.
     pub(super) value: String,
+    /// Changes the members of the body.
     pub(super) edit: fn(body: &mut Map<String, Value>, value: &str),
 }
 

@@ -5,12 +5,15 @@
 use super::text_of;
 use aws_sdk_ecs::types::ContainerInstanceStatus;
 
-/// The instance is not draining yet; the call is to be repeated.
+/// The call failed, so the instance may not be draining yet. The call may be repeated.
 #[derive(Debug, thiserror::Error)]
 #[error("UpdateContainerInstancesState: {0}")]
 pub struct DrainError(String);
 
 /// Sets the instance to `DRAINING`.
+///
+/// # Errors
+/// Fails if ECS refuses the call, or does not answer in time.
 pub async fn drain(client: &aws_sdk_ecs::Client, cluster: &str, container_instance: &str) -> Result<(), DrainError> {
     let call = client
         .update_container_instances_state()

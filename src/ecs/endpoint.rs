@@ -1,7 +1,7 @@
 //! DiscoverPollEndpoint: the addresses of ACS and TCS (spec `registration.md` §10).
 //!
-//! Owns the answer for one container instance, shared by all callers for twelve hours. It opens no websocket. The invariants: an
-//! expired answer is used until a new one arrives; an answer without an address of ACS is an error.
+//! Owns the last answer, which all callers share for twelve hours. It opens no websocket. The invariants: if a new call fails,
+//! the expired answer is still used; an answer without an address of ACS is an error.
 
 use super::body_edit::BodyEdit;
 use super::text_of;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+/// How long an answer is used without a new call.
 const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
 /// The addresses of the websockets for this instance.
@@ -23,7 +24,7 @@ pub struct PollEndpoints {
     pub service_connect: Option<String>,
 }
 
-/// Why the endpoints are not known. The text of each variant is that of ECS, or the cause that no answer came.
+/// Why the endpoints are not known. Each variant has the error text of ECS, or the reason why there is no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DiscoverError {
     /// ECS does not know the container instance any more.
@@ -35,7 +36,7 @@ pub enum DiscoverError {
 }
 
 impl DiscoverError {
-    /// Like the Go agent, looks for the name in the whole text: this operation has no error of that type (spec `acs.md` §2).
+    /// Like the Go agent, searches the whole text, since the API model of this operation lacks this error (spec `acs.md` §2).
     fn from_text(text: String) -> Self {
         if text.contains("InactiveInstanceException") { Self::InactiveInstance(text) } else { Self::Failed(text) }
     }
@@ -51,6 +52,7 @@ pub struct PollEndpointCache {
     last: Mutex<Option<Known>>,
 }
 
+/// The last answer.
 #[derive(Debug)]
 struct Known {
     container_instance: String,
@@ -64,14 +66,18 @@ impl PollEndpointCache {
         Self { client, cluster, zone_id, lifetime: LIFETIME, last: Mutex::new(None) }
     }
 
-    /// The endpoints for this container instance. Concurrent callers wait for one call.
+    /// The endpoints for this container instance. Concurrent callers share one call.
+    ///
+    /// # Errors
+    /// Fails if the call fails or its answer has no address of ACS, unless there is an earlier answer for this container
+    /// instance.
     pub async fn get(&self, container_instance: &str) -> Result<Arc<PollEndpoints>, DiscoverError> {
         let mut last = self.last.lock().await;
         let known = last.as_ref().filter(|known| known.container_instance == container_instance);
         if let Some(known) = known.filter(|known| known.since.elapsed() < self.lifetime) {
             return Ok(Arc::clone(&known.endpoints));
         }
-        match self.ask(container_instance).await {
+        match self.call(container_instance).await {
             Ok(endpoints) => {
                 let endpoints = Arc::new(endpoints);
                 let container_instance = container_instance.to_owned();
@@ -88,7 +94,7 @@ impl PollEndpointCache {
         }
     }
 
-    async fn ask(&self, container_instance: &str) -> Result<PollEndpoints, DiscoverError> {
+    async fn call(&self, container_instance: &str) -> Result<PollEndpoints, DiscoverError> {
         let output = self
             .client
             .discover_poll_endpoint()
@@ -180,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_users_make_one_call() {
+    async fn concurrent_callers_share_one_call() {
         let fake = Fake::start(|_| found()).await;
         let cache = PollEndpointCache::new(client(&fake.url()), "judge".to_owned(), String::new());
         let all = futures_util::future::join_all((0..20).map(|_| cache.get(ARN))).await;

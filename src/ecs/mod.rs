@@ -1,10 +1,10 @@
 //! Calls of the ECS API and the meaning of their errors (spec `registration.md` §5, `ecs-api.md` §3, §6).
 //!
-//! Owns registration, poll endpoint discovery, state-change reports and draining: the requests, their limits, and the meaning of
-//! errors. It does not decide when to report (the core does) or how the process continues after a failed registration (the caller
-//! does). The invariant: every call ends within the time-outs of [`crate::aws::sdk`].
+//! Owns registration, the discovery of poll endpoints, state-change reports and draining: the requests, their limits, and the
+//! meaning of errors. It does not decide when to report (the core does) or how the process continues after a failed
+//! registration (the caller does). The invariant: every call ends within the time-outs of [`crate::aws::sdk`].
 //!
-//! Reading order: [`register`], [`attributes`], [`endpoint`], [`report`], [`drain`].
+//! Reading order: [`register`], [`attributes`], [`endpoint`], [`report`], [`drain`], and `body_edit` (fields that the SDK lacks).
 
 pub mod attributes;
 mod body_edit;

@@ -1,8 +1,8 @@
 //! RegisterContainerInstance (spec `registration.md` §4, §5).
 //!
-//! Owns the request, the creation of the `default` cluster, the retries and the class of every error. It gathers no facts (they
-//! come in as [`Registration`]) and does not exit the process. The invariant: success means that ECS returned an ARN and accepted
-//! every attribute as sent, except those that only identify this program.
+//! Owns the request, the creation of the `default` cluster, the retries and the class of every error. It gathers no facts (the
+//! caller supplies them as [`Registration`]) and does not exit the process. The invariant: success means that ECS returned an
+//! ARN and accepted every attribute as sent, except those that only identify this program.
 
 use super::attributes::{self, Attribute};
 use super::body_edit::BodyEdit;
@@ -20,7 +20,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const DEFAULT_CLUSTER: &str = "default";
+/// The pauses between attempts.
 const RETRY: Shape = Shape { initial: Duration::from_secs(3), max: Duration::from_secs(192), factor: 2.0, jitter: 0.2 };
+/// How long an attempt is repeated while ECS throttles or fails.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// CPU units of one logical CPU.
 const UNITS_PER_CPU: u32 = 1024;
@@ -44,7 +46,7 @@ pub struct Registration {
     pub attributes: Vec<Attribute>,
     /// The tags of the container instance.
     pub tags: BTreeMap<String, String>,
-    /// The idempotency token: random, and the same for all attempts of one process.
+    /// The idempotency token: random, and the same for all attempts of one process, so that they lead to one registration.
     pub client_token: String,
 }
 
@@ -87,10 +89,10 @@ pub struct Registered {
 /// Why the instance is not registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
-    /// A new attempt would fail too: exit with code 5, no restart.
+    /// A new attempt would fail too. The process exits with code 5 and is not restarted.
     #[error("registration is impossible: {0}")]
     Terminal(String),
-    /// A restarted process may succeed: exit with code 1.
+    /// A restarted process may succeed. The process exits with code 1.
     #[error("registration failed: {0}")]
     Restart(String),
 }
@@ -106,6 +108,9 @@ impl RegisterError {
 }
 
 /// Memory for tasks in MiB: the memory of the host (in bytes) less the reserved memory (in MiB).
+///
+/// # Errors
+/// Fails if more memory is reserved than the host has.
 pub fn memory_for_tasks(total_bytes: u64, reserved_mib: u32) -> Result<u32, RegisterError> {
     let total = total_bytes / (1024 * 1024);
     let left = total.checked_sub(u64::from(reserved_mib)).ok_or_else(|| {
@@ -115,6 +120,10 @@ pub fn memory_for_tasks(total_bytes: u64, reserved_mib: u32) -> Result<u32, Regi
 }
 
 /// Registers the instance, or renews its registration. Retries for up to an hour while ECS throttles or fails.
+///
+/// # Errors
+/// Fails if ECS refuses the registration or changes an attribute, if no usable answer arrives, or if the cluster `default` cannot
+/// be created.
 pub async fn register(client: &aws_sdk_ecs::Client, registration: &Registration) -> Result<Registered, RegisterError> {
     register_with(client, registration, RETRY, PATIENCE).await
 }
@@ -137,7 +146,7 @@ async fn register_with(
         })?;
         answer = call_patiently(client, registration, cluster, retry, patience).await;
     }
-    // The number of attributes of an instance is limited: those that only identify this program can be left out.
+    // ECS limits the number of attributes of an instance, so those that only identify this program are left out if necessary.
     let without;
     let mut registration = registration;
     if registration.names_this_program() && answer.as_ref().is_err_and(is_invalid) {
@@ -167,7 +176,7 @@ async fn call_patiently(
     let mut backoff = Backoff::new(retry);
     loop {
         match call(client, registration, cluster).await {
-            Err(error) if may_pass(&error) => {
+            Err(error) if is_temporary(&error) => {
                 let pause = backoff.pause();
                 if Instant::now() + pause >= give_up {
                     return Err(error);
@@ -207,7 +216,7 @@ async fn call(
         .await
 }
 
-/// Adds the token, and removes the zeros that the SDK sends for the unset numbers of a resource.
+/// Adds the idempotency token, and removes the zeros that the SDK sends for unset numbers of a resource.
 fn complete(body: &mut Map<String, Value>, client_token: &str) {
     body.insert("clientToken".to_owned(), client_token.into());
     let resources = body.get_mut("totalResources").and_then(Value::as_array_mut);
@@ -248,6 +257,7 @@ fn wire_attributes(registration: &Registration) -> Vec<types::Attribute> {
     sent_attributes(registration).into_iter().map(wire).collect()
 }
 
+/// Checks the answer of ECS against the request.
 fn accept(registration: &Registration, cluster: &str, answer: &ContainerInstance) -> Result<Registered, RegisterError> {
     let returned: BTreeMap<&str, &str> =
         answer.attributes().iter().map(|a| (a.name(), a.value().unwrap_or_default())).collect();
@@ -272,7 +282,8 @@ fn accept(registration: &Registration, cluster: &str, answer: &ContainerInstance
     Ok(Registered { container_instance, cluster: cluster.to_owned(), availability_zone })
 }
 
-fn may_pass(error: &CallError) -> bool {
+/// Whether the error is temporary.
+fn is_temporary(error: &CallError) -> bool {
     matches!(error.code(), Some("ThrottlingException" | "ServerException" | "LimitExceededException"))
 }
 

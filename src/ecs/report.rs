@@ -19,7 +19,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 
 /// Maximum length of the reason of a task or container, in bytes.
 const MAX_REASON: usize = 1024;
-/// Maximum number of network bindings of a container that has a range of ports.
+/// Maximum number of reported network bindings of a container that has a range of ports.
 const MAX_BINDINGS: usize = 100;
 /// Maximum length of an id or digest, in bytes.
 const MAX_ID: usize = 255;
@@ -42,7 +42,7 @@ pub enum SubmitError {
     #[error("ECS rejected the state change: {0}")]
     Rejected(String),
     /// Any other error; the same report must be sent again later.
-    #[error("the state change was not taken: {0}")]
+    #[error("the state change was not accepted: {0}")]
     Retryable(String),
 }
 
@@ -56,6 +56,9 @@ impl From<SubmitError> for OpError {
 }
 
 /// Sends one state change, within the time-outs of the client.
+///
+/// # Errors
+/// Fails if ECS rejects the state change, or if the call fails for another reason or has an empty answer.
 pub async fn submit(
     client: &aws_sdk_ecs::Client,
     settings: &Settings,
@@ -82,7 +85,7 @@ pub async fn submit(
     }
 }
 
-/// Whether the answer is from ECS, which sends an object. An empty answer comes from a proxy, and the SDK would take it as
+/// Makes an empty answer an error. ECS always sends an object; an empty answer comes from a proxy, and the SDK would take it as
 /// success.
 #[derive(Debug)]
 struct NotEmpty;
@@ -133,7 +136,7 @@ fn container_change(settings: &Settings, task: &StateChange, change: &ContainerC
         tracing::error!(
             task = task.task.task_id(),
             container = %change.container,
-            "no. of network bindings {} is more than the maximum supported no. {MAX_BINDINGS}; ECS is not told of them",
+            "no. of network bindings {} is more than the maximum supported no. {MAX_BINDINGS}; none of them is reported",
             bindings.len()
         );
         bindings.clear();
@@ -220,8 +223,8 @@ pub(crate) mod tests {
         Settings { cluster: "judge".to_owned(), ..Settings::default() }
     }
 
-    /// The state change that leads to a recorded body.
-    fn change_of(body: &Value) -> StateChange {
+    /// The state change from which a recorded body results.
+    fn change_from(body: &Value) -> StateChange {
         let at = |name: &str| body[name].as_f64().map(|seconds| Timestamp((seconds * 1000.0).round() as u64));
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let binding = |value: &Value| PortBinding {
@@ -260,7 +263,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn every_recorded_body_is_sent_again_member_by_member() {
+    async fn every_recorded_body_is_reproduced() {
         let fake = Fake::start(|_| Answer::json(200, &json!({"acknowledgment": "ok"}))).await;
         let client = client(&fake.url());
         let mut bodies = Vec::new();
@@ -273,7 +276,7 @@ pub(crate) mod tests {
         }
         assert!(bodies.len() >= 8);
         for body in &bodies {
-            submit(&client, &settings(), &change_of(body)).await.unwrap();
+            submit(&client, &settings(), &change_from(body)).await.unwrap();
         }
         let sent: Vec<Value> = fake.requests().iter().map(|request| request.json()).collect();
         assert_eq!(sent, bodies);
@@ -281,7 +284,7 @@ pub(crate) mod tests {
         for name in ["X-Amz-Target", "User-Agent", "Content-Type"] {
             assert_eq!(fake.requests()[0].header(name), recorded["headers"][name].as_str(), "{name}");
         }
-        // Two headers differ on purpose: `max` in Amz-Sdk-Request (the core makes the attempts beyond 3), and no gzip.
+        // Two headers differ on purpose: `max` in Amz-Sdk-Request (the core repeats the call after 3 attempts), and no gzip.
         assert_eq!(fake.requests()[0].header("amz-sdk-request"), Some("attempt=1; max=3"));
     }
 
@@ -298,7 +301,7 @@ pub(crate) mod tests {
         ];
         for (status, code, rejected, attempts) in table {
             let fake = Fake::start(move |_| Answer::error(status, code, "why")).await;
-            let error = submit(&client(&fake.url()), &settings(), &change_of(&golden("submit_task_pending")["body"]))
+            let error = submit(&client(&fake.url()), &settings(), &change_from(&golden("submit_task_pending")["body"]))
                 .await
                 .unwrap_err();
             assert_eq!(matches!(error, SubmitError::Rejected(_)), rejected, "{code}");
@@ -318,7 +321,7 @@ pub(crate) mod tests {
         for (text, limit, length) in table {
             assert_eq!(cut(&text, limit).len(), length);
         }
-        let mut change = change_of(&golden("submit_task_stopped")["body"]);
+        let mut change = change_from(&golden("submit_task_stopped")["body"]);
         change.reason = "€".repeat(1000);
         change.containers[0].reason = Some("€".repeat(1000));
         change.containers[0].image_digest = Some("s".repeat(400));
@@ -331,7 +334,7 @@ pub(crate) mod tests {
 
     #[test]
     fn bindings_are_filtered_as_configured() {
-        let mut change = change_of(&golden("submit_task_running")["body"]);
+        let mut change = change_from(&golden("submit_task_running")["body"]);
         change.containers[0].bindings[1].bind_ip = "::".to_owned();
         let ips = |settings: Settings| -> Vec<String> {
             let containers = request(&settings, &change).containers.unwrap();
@@ -343,8 +346,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_range_is_one_binding_and_too_many_are_kept_back() {
-        let mut change = change_of(&golden("submit_task_running")["body"]);
+    fn a_range_is_one_binding_and_too_many_are_left_out() {
+        let mut change = change_from(&golden("submit_task_running")["body"]);
         let range = |first: u16, ip: &str| RangeBinding {
             container_ports: (first, first + 9),
             host_ports: (40_000, 40_009),
@@ -377,7 +380,7 @@ pub(crate) mod tests {
         let status = Some(change.containers[0].status.backend().to_owned());
         assert_eq!(counted(&change), (100, status.clone()));
         change.containers[0].bindings.push(single(100));
-        assert_eq!(counted(&change), (0, status.clone()), "the rest is told all the same");
+        assert_eq!(counted(&change), (0, status.clone()), "the rest is reported nevertheless");
         change.containers[0].range_bindings.clear();
         change.containers[0].bindings.push(single(101));
         assert_eq!(counted(&change), (101, status), "only ranges are counted");

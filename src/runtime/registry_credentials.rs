@@ -53,7 +53,7 @@ fn for_registry(image: &str, credentials: RegistryCredentials) -> RegistryCreden
 /// Drops the ECR token if this failure of the registry says that it has expired. Returns true if a new attempt is worthwhile.
 pub(super) fn drop_expired_token(registries: &Registries, image: &ImageRequest, failure: &str) -> bool {
     let RegistryAuth::Ecr(auth) = &image.auth else { return false };
-    let is_expired = ecr::says_token_is_over(failure);
+    let is_expired = ecr::means_token_expired(failure);
     if is_expired {
         tracing::warn!(
             image = image.image,
@@ -107,7 +107,7 @@ pub(super) fn at_mirror(registries: &Registries, image: &ImageRequest) -> Option
     }
     let name = registries.mirrors.name_to_try(&image.image)?;
     // The operator's entry for the mirror takes precedence over a mirror's name that means ECR.
-    let ecr = ecr::registry_called(registry_of(&name)).filter(|_| !registries.auth.is_configured_for(&name));
+    let ecr = ecr::registry_of_host(registry_of(&name)).filter(|_| !registries.auth.is_configured_for(&name));
     let auth = ecr.map_or(RegistryAuth::Engine, RegistryAuth::Ecr);
     Some(ImageRequest { image: name, auth, ..image.clone() })
 }

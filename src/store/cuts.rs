@@ -1,22 +1,22 @@
-//! The power is cut: at every write, between every two, and with writes that reach the disk torn or out of order.
+//! Tests of power cuts: after every write, and with writes that reach the disk incompletely or out of order.
 //!
-//! A recording backend notes what redb writes and when it flushes. Every prefix of that record, with any part of what was written
-//! since the last flush, is a disk that a power cut may leave. Each of them must open, and hold a commit: the last one that had
-//! returned, or a later one that had begun. `STORE_CUTS` = how many disks are tried beyond one for each write.
+//! A backend of redb records its writes and flushes. After a power cut, the disk has every write before the last flush, and any
+//! part of the writes since. Each such disk must open, and contain the state of a commit: the last one that returned, or one
+//! that had begun after it. `STORE_CUTS` is the number of disks that are tried in addition to one for each write.
 
 use super::*;
 use crate::model::{TaskArn, Timestamp};
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 
-/// One thing done to the disk.
+/// One operation on the disk.
 #[derive(Clone, Debug)]
 enum Done {
     Write(u64, Vec<u8>),
     Length(u64),
     Flush,
-    /// A commit returned; from now on this must not be lost.
-    Promised(i64),
+    /// The commit with this number returned; from now on it must not be lost.
+    Returned(i64),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -36,11 +36,11 @@ fn apply(disk: &mut Vec<u8>, done: &Done) {
     match done {
         Done::Write(at, bytes) => {
             let end = *at as usize + bytes.len();
-            disk.resize(disk.len().max(end), 0); // a write that overtook the growth of the file
+            disk.resize(disk.len().max(end), 0); // a write that reached the disk before the growth of the file
             disk[*at as usize..end].copy_from_slice(bytes);
         }
         Done::Length(length) => disk.resize(*length as usize, 0),
-        Done::Flush | Done::Promised(_) => {}
+        Done::Flush | Done::Returned(_) => {}
     }
 }
 
@@ -88,7 +88,7 @@ impl Rng {
     }
 }
 
-/// The state after the n-th commit: some tasks come, change and go, and the number is in every document.
+/// The state after the n-th commit: tasks are added, changed and removed, and every document contains the number.
 fn state_after(commit: i64) -> State {
     let mut state = State::default();
     state.host.seq = commit;
@@ -101,7 +101,7 @@ fn state_after(commit: i64) -> State {
     state
 }
 
-/// Everything that is done to a disk while that many commits are made on it.
+/// All operations on a disk during this number of commits.
 fn recorded(commits: i64) -> Vec<Done> {
     let disk = Recording::default();
     let mut store = open_backend(disk.clone()).unwrap();
@@ -109,20 +109,20 @@ fn recorded(commits: i64) -> Vec<Done> {
         let (before, state) = (state_after(commit - 1), state_after(commit));
         let keys = before.tasks.keys().chain(state.tasks.keys()).cloned().map(Key::Task).chain([Key::Host]);
         store.commit(&state, &keys.collect::<Vec<_>>()).unwrap();
-        disk.note(Done::Promised(commit));
+        disk.note(Done::Returned(commit));
     }
     disk.done.lock().unwrap().clone()
 }
 
 fn open_backend(backend: impl redb::StorageBackend) -> Result<Store, FileError> {
     let database = guarded(|| Ok(file::builder().create_with_backend(backend)?))?;
-    let opened = Some(Opened { database, place: (0, 0) });
+    let opened = Some(Opened { database, file_id: (0, 0) });
     let (manifest_number, copy) = (0, instance::Copy::default());
     Ok(Store { directory: None, opened, identity: None, owners: owners::new(), manifest_number, copy })
 }
 
-/// Opens what the cut has left, and returns the number of the commit it holds; everything in it must be of that commit.
-fn survives(disk: Vec<u8>, what: &dyn Fn() -> String) -> i64 {
+/// Opens a disk after a cut. Checks that all its documents are of one commit, and returns the number of this commit.
+fn commit_on(disk: Vec<u8>, what: &dyn Fn() -> String) -> i64 {
     let backend = Recording { bytes: Arc::new(Mutex::new(disk)), done: Arc::default() };
     let store = open_backend(backend).unwrap_or_else(|error| panic!("{}: {error:?}", what()));
     let reading = read(&store.opened.as_ref().unwrap().database);
@@ -133,8 +133,8 @@ fn survives(disk: Vec<u8>, what: &dyn Fn() -> String) -> i64 {
     loaded.host.seq
 }
 
-/// What is on the disk if, of the writes since the last flush, only some got there, and one of them in part.
-fn torn(flushed: &[u8], pending: &[Done], rng: &mut Rng) -> Vec<u8> {
+/// A disk that only some of the writes since the last flush have reached, in any order, and one of them in part.
+fn incomplete(flushed: &[u8], pending: &[Done], rng: &mut Rng) -> Vec<u8> {
     let mut disk = flushed.to_vec();
     let mut order: Vec<&Done> = pending.iter().filter(|_| rng.below(2) == 0).collect();
     for at in (1..order.len()).rev() {
@@ -144,7 +144,7 @@ fn torn(flushed: &[u8], pending: &[Done], rng: &mut Rng) -> Vec<u8> {
     for (number, done) in order.into_iter().enumerate() {
         match done {
             Done::Write(at, bytes) if number == broken && bytes.len() > 1 => {
-                // A disk writes sectors; the last one may be half done.
+                // A disk writes sectors; the last one may be incomplete.
                 let kept = rng.below(bytes.len());
                 apply(&mut disk, &Done::Write(*at, bytes[..kept].to_vec()));
             }
@@ -156,45 +156,45 @@ fn torn(flushed: &[u8], pending: &[Done], rng: &mut Rng) -> Vec<u8> {
 
 #[test]
 fn a_power_cut_at_any_instant_loses_no_commit() {
-    let story = recorded(30);
+    let operations = recorded(30);
     let tries = super::tests::times("STORE_CUTS", 2_000);
     let mut rng = Rng(1);
     let (mut now, mut flushed, mut since) = (Vec::new(), Vec::new(), 0);
-    let (mut promised, mut cuts) = (0, 0);
-    let per_instant = tries.div_ceil(story.len());
-    for (at, done) in story.iter().enumerate() {
+    let (mut returned, mut cuts) = (0, 0);
+    let per_instant = tries.div_ceil(operations.len());
+    for (at, done) in operations.iter().enumerate() {
         apply(&mut now, done);
         match done {
             Done::Flush => (flushed, since) = (now.clone(), at + 1),
-            Done::Promised(commit) => promised = *commit,
+            Done::Returned(commit) => returned = *commit,
             Done::Write(..) | Done::Length(_) => {}
         }
-        if promised == 0 && !matches!(done, Done::Promised(_)) {
-            continue; // making the file: no state is lost by it, and it is made again
+        if returned == 0 && !matches!(done, Done::Returned(_)) {
+            continue; // the file is being created: no state can be lost, and it is created again
         }
         let mut check = |disk: Vec<u8>, how: &str| {
-            let found = survives(disk, &|| format!("cut {how} after {at} of {} ({done:.40?})", story.len()));
-            assert!((promised..=promised + 1).contains(&found), "{how} after {at}: promised {promised}, found {found}");
+            let found = commit_on(disk, &|| format!("cut {how} after {at} of {} ({done:.40?})", operations.len()));
+            assert!((returned..=returned + 1).contains(&found), "{how} after {at}: returned {returned}, found {found}");
             cuts += 1;
         };
         check(now.clone(), "cleanly");
         for _ in 0..per_instant {
-            check(torn(&flushed, &story[since..=at], &mut rng), "torn");
+            check(incomplete(&flushed, &operations[since..=at], &mut rng), "with incomplete writes");
         }
     }
-    assert!(cuts > tries / 2 && promised == 30, "{cuts} cuts, {promised} commits");
+    assert!(cuts > tries / 2 && returned == 30, "{cuts} cuts, {returned} commits");
 }
 
-/// A store that commits without flushing loses commits: the harness must see that.
+/// A disk that lacks the last commit must be recognised as such, or the test above proves nothing.
 #[test]
-fn the_harness_notices_a_disk_that_does_not_flush() {
-    let story = recorded(5);
+fn a_disk_without_the_last_commit_is_recognised() {
+    let operations = recorded(5);
     let flushes = |done: &&Done| matches!(done, Done::Flush);
-    let last_flush_but = story.iter().rposition(|done| flushes(&done)).unwrap();
-    let promised = story.iter().filter(|done| matches!(done, Done::Promised(_))).count() as i64;
+    let last_flush = operations.iter().rposition(|done| flushes(&done)).unwrap();
+    let returned = operations.iter().filter(|done| matches!(done, Done::Returned(_))).count() as i64;
     let mut disk = Vec::new();
-    let begun = story.iter().position(|done| matches!(done, Done::Promised(4))).unwrap();
-    assert!(begun < last_flush_but);
-    story[..=begun].iter().for_each(|done| apply(&mut disk, done));
-    assert!(survives(disk, &|| "without the last commit".to_owned()) < promised);
+    let begun = operations.iter().position(|done| matches!(done, Done::Returned(4))).unwrap();
+    assert!(begun < last_flush);
+    operations[..=begun].iter().for_each(|done| apply(&mut disk, done));
+    assert!(commit_on(disk, &|| "without the last commit".to_owned()) < returned);
 }

@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The directory or file cannot be made or opened.
+    /// The directory or the file cannot be created or opened.
     #[error("the data directory {path} (ECS_DATADIR) cannot be used; it must be a directory this process may write to")]
     Unusable {
-        /// The path.
+        /// The data directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         cause: std::io::Error,
     },
-    /// Another agent has it open.
+    /// Another agent uses the state file.
     #[error("the state file {path} is in use by another agent; run one agent per data directory (ECS_DATADIR)")]
     InUse {
-        /// The path.
+        /// The state file.
         path: PathBuf,
     },
     /// The state was written by a newer agent.
@@ -36,12 +36,12 @@ pub enum StoreError {
         /// Version of this build.
         own: &'static str,
     },
-    /// What was written cannot be read back.
-    #[error("the state file {path} is broken again right after it was made: {what}")]
+    /// A newly created state file cannot be read.
+    #[error("the state file {path} is broken again right after it was created: {what}")]
     Corrupt {
-        /// The path.
+        /// The state file.
         path: PathBuf,
-        /// Which part, without its content.
+        /// The broken part, without its content.
         what: String,
     },
     /// A read or write failed (disk full, I/O error).
@@ -49,7 +49,7 @@ pub enum StoreError {
     Io(#[from] Box<redb::Error>),
 }
 
-/// The version of the agent that wrote a state file; `None` if the file does not say.
+/// The version of the agent that wrote a state file; `None` if the file does not contain it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Writer(pub Option<String>);
 
@@ -67,7 +67,7 @@ impl StoreError {
         Self::Unusable { path: directory.to_owned(), cause }
     }
 
-    /// It is for want of space, which may come.
+    /// Whether the cause is a full disk or a used-up quota, so that a later attempt may succeed.
     pub fn is_full(&self) -> bool {
         let cause = match self {
             Self::Unusable { cause, .. } => cause,

@@ -1,8 +1,9 @@
-//! The file below the store: opening it, telling what is wrong with it, setting a broken one aside.
+//! The state file as a file: opens it, finds out what is wrong with it, and sets a broken one aside (renames it).
 //!
-//! Owns names, modes and the decision whether a file is broken (its content cannot be trusted, so it is set aside) or merely cannot
-//! be used now (rights, a full disk: it is left alone). It knows no document. Invariants: nothing is ever deleted but the oldest of
-//! many files that were set aside; a directory that was there before keeps its mode; and no link in the directory is followed.
+//! Owns names, modes and the decision whether a file is broken (its content cannot be trusted, so it is set aside) or only
+//! unusable at the moment (permissions, a full disk: it is left alone). It does not know the documents in the file. Invariants:
+//! no state is deleted, except the oldest of several files that were set aside; an existing directory keeps its mode; no link in
+//! the directory is followed.
 
 use super::error::StoreError;
 use redb::{Database, DatabaseError};
@@ -15,27 +16,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Name of the file in the data directory. The Go agent's file is `agent.db`; this one must not be mistaken for it.
 pub(super) const FILE: &str = "ecs-agent.redb";
-/// Between that name and the time (s since 1970) at which a broken file was set aside.
+/// Follows [`FILE`] in the name of a file that was set aside; then comes the time of that, in seconds since 1970.
 pub(super) const ASIDE: &str = ".broken-";
-/// Files set aside that are kept; the oldest go first.
+/// Maximum number of files that were set aside and are kept; the oldest are deleted.
 const MAX_ASIDE: usize = 4;
-/// Of every file that holds state: a task's plain environment is in it.
+/// The mode of every file with state: the state contains the plain environment of tasks.
 pub(super) const FILE_MODE: u32 = 0o600;
-/// Group and others may write.
+/// The mode bits that let the group and others write.
 const OTHERS_WRITE: u32 = 0o022;
-/// Only its owner may remove a file (`/tmp`).
+/// The mode bit of a directory in which only the owner of a file may remove it, such as `/tmp`.
 const STICKY: u32 = 0o1000;
-/// redb's page cache; a state is some hundred kilobytes.
+/// Size of redb's page cache in bytes. A state has some hundred kilobytes.
 const CACHE_BYTES: usize = 1 << 20;
-/// What is said of a file over which redb panics.
+/// The error text for a file whose content makes redb panic.
 const DAMAGED: &str = "its pages are damaged";
 
-/// Why a file cannot be read.
+/// Why a file cannot be used.
 #[derive(Debug)]
 pub(super) enum FileError {
-    /// Its content cannot be trusted; which part, without the content.
+    /// Its content cannot be trusted. The text names the cause, without any content.
     Broken(String),
-    /// It may be good, but cannot be used now.
+    /// It may be intact, but cannot be used now.
     Unavailable(StoreError),
 }
 
@@ -43,7 +44,7 @@ impl<E: Into<redb::Error>> From<E> for FileError {
     fn from(error: E) -> Self {
         match error.into() {
             redb::Error::Corrupted(what) => Self::Broken(what),
-            // Not a database, or shorter than it says.
+            // The file is not a database, or is truncated.
             redb::Error::Io(cause) if matches!(cause.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
                 Self::Broken(cause.to_string())
             }
@@ -60,11 +61,11 @@ impl<E: Into<redb::Error>> From<E> for FileError {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) database: Database,
-    /// Device and inode, to see that the file is still the one in the directory.
-    pub(super) place: (u64, u64),
+    /// Device and inode, to find out whether the file is still the one in the directory.
+    pub(super) file_id: (u64, u64),
 }
 
-/// Opens or makes the file in `directory`, and checks every page of it.
+/// Opens or creates the file in `directory`, and checks all its pages.
 pub(super) fn open(directory: &Path) -> Result<Opened, FileError> {
     let path = directory.join(FILE);
     let unusable = |cause| FileError::Unavailable(StoreError::from_directory(directory, cause));
@@ -76,7 +77,7 @@ pub(super) fn open(directory: &Path) -> Result<Opened, FileError> {
         Err(_) if path.is_symlink() => {
             return Err(FileError::Broken("it is a symbolic link, which is not followed".to_owned()));
         }
-        // A socket, or a device without a driver.
+        // The error for a socket, or for a device without a driver.
         Err(cause) if cause.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
             return Err(FileError::Broken("it is not a file".to_owned()));
         }
@@ -94,47 +95,49 @@ pub(super) fn open(directory: &Path) -> Result<Opened, FileError> {
             Err(FileError::Unavailable(StoreError::InUse { path: path.clone() }))
         }
         Err(error) => {
-            // Half made, for want of space: the next try shall not take it for a broken one.
+            // A new file that is incomplete, for example because the disk is full: later it would look like a broken one.
             if about.len() == 0 && std::fs::remove_file(&path).is_err() {
-                tracing::warn!(path = %path.display(), "a state file that could not be made cannot be removed");
+                tracing::warn!(path = %path.display(), "an incomplete new state file cannot be removed");
             }
             Err(error.into())
         }
     })?;
-    Ok(Opened { database, place: place(&about) })
+    Ok(Opened { database, file_id: file_id(&about) })
 }
 
-/// A database that is gone with the process.
+/// A database in memory.
 pub(super) fn in_memory() -> Result<Database, DatabaseError> {
     builder().create_with_backend(redb::backends::InMemoryBackend::new())
 }
 
+/// The settings with which databases are opened.
 pub(super) fn builder() -> redb::Builder {
     let mut builder = Database::builder();
-    // A page that was altered on disk is found here, and not trusted until it makes redb panic.
+    // Without this check, a page that was altered on disk would be noticed late: when it makes redb panic.
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
     builder
 }
 
-/// Runs what may panic over damaged pages.
+/// Runs work on a database. A panic, which damaged pages cause, becomes an error.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_panic| Err(FileError::Broken(DAMAGED.to_owned())))
 }
 
-/// Where the state file of that directory is now; `None` if it is gone.
-pub(super) fn place_of(directory: &Path) -> Option<(u64, u64)> {
-    std::fs::symlink_metadata(directory.join(FILE)).ok().as_ref().map(place)
+/// Device and inode of the state file in `directory`; `None` if there is no such file.
+pub(super) fn file_id_in(directory: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(directory.join(FILE)).ok().as_ref().map(file_id)
 }
 
-fn place(about: &Metadata) -> (u64, u64) {
+fn file_id(about: &Metadata) -> (u64, u64) {
     (about.dev(), about.ino())
 }
 
+/// Creates the directory if it is missing. Warns if other users may change its content.
 fn prepare(directory: &Path) -> std::io::Result<()> {
     if !directory.is_dir() {
         return DirBuilder::new().recursive(true).mode(0o700).create(directory);
     }
-    // Somebody made it for more than this agent, perhaps (`/var/lib`): its mode is not ours to change. The files in it are 0600.
+    // An existing directory keeps its mode, since others may use it too (`/var/lib`). The files that the agent creates are 0600.
     let mode = directory.metadata()?.permissions().mode() & 0o7777;
     if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
         let path = directory.display();
@@ -143,12 +146,12 @@ fn prepare(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// It does not wait, should a queue have this name.
+/// Opens or creates the state file. The call does not wait, even if a named pipe has this name.
 fn open_file(path: &Path) -> std::io::Result<File> {
     options().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)
 }
 
-/// How a file of the data directory is opened: no link is followed.
+/// The options with which files of the data directory are opened: no link is followed, and no call waits.
 pub(super) fn options() -> OpenOptions {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     let mut options = OpenOptions::new();
@@ -156,18 +159,18 @@ pub(super) fn options() -> OpenOptions {
     options
 }
 
-/// Moves what stands in the place of the state file out of the way; its new path.
+/// Sets aside whatever has the name of the state file. Returns its new path.
 pub(super) fn set_aside(directory: &Path) -> Result<PathBuf, StoreError> {
     aside(directory, |from, to| std::fs::rename(from, to))
 }
 
-/// Keeps a copy of a state file that can be read in part.
+/// Sets a copy of the state file aside, of which only parts can be read. Returns the path of the copy.
 pub(super) fn copy_aside(directory: &Path) -> Result<PathBuf, StoreError> {
     aside(directory, |from, to| {
         let copied = copy(from, to);
         if copied.is_err() {
-            // A part of a copy, tried again and again on a full disk, would push out whole ones.
-            let _gone = std::fs::remove_file(to);
+            // On a full disk, repeated attempts would replace complete copies by incomplete ones.
+            let _removed = std::fs::remove_file(to);
         }
         copied
     })
@@ -180,6 +183,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     to.sync_all()
 }
 
+/// Calls `how` with the path of the state file and a new path for a file that is set aside. Returns the new path.
 fn aside(directory: &Path, how: impl FnOnce(&Path, &Path) -> std::io::Result<()>) -> Result<PathBuf, StoreError> {
     let mut second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let name = |second| directory.join(format!("{FILE}{ASIDE}{second}"));
@@ -188,12 +192,13 @@ fn aside(directory: &Path, how: impl FnOnce(&Path, &Path) -> std::io::Result<()>
     }
     let to = name(second);
     how(&directory.join(FILE), &to).map_err(|cause| StoreError::from_directory(directory, cause))?;
-    forget_oldest(directory);
+    delete_oldest(directory);
     Ok(to)
 }
 
-/// Only files: somebody's directory is not ours to delete.
-fn forget_oldest(directory: &Path) {
+/// Deletes the oldest files that were set aside, except the last [`MAX_ASIDE`]. A directory that was set aside is never
+/// deleted: it may be somebody's.
+fn delete_oldest(directory: &Path) {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let is_aside = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

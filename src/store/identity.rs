@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The registration of this instance. It outlives restarts. The names of its fields are a form on disk that never changes (`instance`).
+/// The registration of this instance, which survives restarts. The names of its fields must never change, since they are the form
+/// on disk (see `instance`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Name of the cluster that the instance is registered in.
+    /// The configured cluster of the instance (name or ARN), or `default`.
     pub cluster: String,
     /// ARN of the container instance, as ECS returned it.
     pub container_instance_arn: String,
@@ -15,7 +16,7 @@ pub struct Identity {
     /// Availability zone of the instance, as ECS returned it; empty if it did not.
     #[serde(default)]
     pub availability_zone: String,
-    /// Version of the agent that registered the instance; empty if it was written before this field existed.
+    /// Version of the agent that registered the instance; empty if that version did not have this field.
     #[serde(default)]
     pub agent_version: String,
 }

@@ -1,36 +1,39 @@
 //! The state on disk: one redb file in `ECS_DATADIR`, versioned JSON documents, one writer.
 //!
-//! Owns what is written, what is read back, and what becomes of a file that cannot be read. Invariant: what is committed survives
-//! the death of the process and of the machine at any instant; redb commits are atomic and on the disk before [`Store::commit`]
-//! returns. The file is 0600, since a task's plain environment is in it; a directory that is made for it is 0700, one that was
-//! there before keeps its mode. Secrets
-//! ([`crate::model::Secret`]) cannot be serialised and so cannot be in it.
+//! Owns what is written and read, and the handling of a file that cannot be read. It decides nothing about tasks. Invariant: a
+//! commit that has returned survives a crash of the process or of the machine at any moment, since redb's commits are atomic
+//! and on disk before [`Store::commit`] returns.
 //!
-//! | What is found | What becomes of it |
+//! The file has the mode 0600, since it contains the plain environment of tasks. A directory that is created for it has the mode
+//! 0700; an existing directory keeps its mode. Secrets ([`crate::model::Secret`]) cannot be serialised, so the file never
+//! contains one.
+//!
+//! | situation | reaction |
 //! |---|---|
-//! | no directory, no file, an empty file | made |
-//! | random bytes, altered bytes, a file cut off, a directory, device or link in its place | set aside as `ecs-agent.redb.broken-<time>`; the state is lost |
-//! | a document that cannot be read | a copy is set aside; everything else is kept; that task is lost |
-//! | an older schema | read, and all of it written anew |
-//! | a newer schema | refused ([`StoreError::Newer`]), the file is kept |
-//! | no right to it, a file system that cannot be written | refused ([`StoreError::Unusable`]), nothing is changed |
-//! | no space at the start | refused ([`StoreError::is_full`]): the caller waits before it registers |
-//! | another agent has it | refused ([`StoreError::InUse`]) |
-//! | a commit fails (no space, I/O error) | the next one opens the file again and writes everything |
-//! | the file is deleted or replaced while the agent runs | the next commit makes it anew, with everything |
+//! | no directory, no file, an empty file | it is created |
+//! | random or altered bytes, a truncated file | it is set aside as `ecs-agent.redb.broken-<time>`; the state is lost |
+//! | a directory, device or link of this name | the same |
+//! | a document that cannot be read | a copy of the file is set aside; only this document is lost |
+//! | an older schema | the file is read, and completely rewritten |
+//! | a newer schema | refused ([`StoreError::Newer`]); the file is kept |
+//! | no permission, a read-only file system | refused ([`StoreError::Unusable`]); nothing is changed |
+//! | no space at the start | refused ([`StoreError::is_full`]); the caller waits before it registers |
+//! | another agent uses the file | refused ([`StoreError::InUse`]) |
+//! | a commit fails (no space, I/O error) | the next commit opens the file again and writes everything |
+//! | the file is removed or replaced while the agent runs | the next commit creates a file with everything |
 //!
-//! The identity of the agent ([`Owners`]), which containers carry, and the registration of the instance ([`Identity`]) are in the state file
-//! and once more in small files beside it: they outlive the loss of either.
+//! The identity of the agent ([`Owners`]), with which it labels containers, and the registration of the instance ([`Identity`])
+//! are in the state file, and also in small files beside it. So they survive the loss of either file.
 //!
-//! A lost state is told by [`HostState::lost`]: the core then rebuilds tasks from what the containers themselves tell.
+//! [`HostState::lost`] marks a lost state: the core then rebuilds its tasks from their containers.
 
-mod beside;
 mod error;
 mod file;
 mod identity;
 mod instance;
 mod owners;
 mod schema;
+mod side_file;
 
 use crate::core::state::{HostState, Key, State, TaskState};
 use crate::model::Owners;
@@ -41,51 +44,56 @@ use std::path::{Path, PathBuf};
 pub use error::StoreError;
 pub use identity::Identity;
 
-/// A table: name to document.
+/// A table that maps a name to a document.
 type Table<'a> = redb::Table<'a, &'static str, &'static [u8]>;
-/// Task ARN to task document.
+/// The documents of the tasks, by ARN.
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
-/// Name to document: `schema`, `writer`, `host`, `identity`, `owners`. The form of `schema` and `writer` never changes.
+/// The other documents, by name: `schema`, `writer`, `host`, `identity`, `owners`. The form of `schema` and `writer` never
+/// changes.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
-/// What was on disk.
+/// The state that was on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
-    /// Who the agent is; `None` on first start.
+    /// The registration of this instance; `None` if it has not registered yet.
     pub identity: Option<Identity>,
-    /// What is remembered beyond tasks.
+    /// The part of the state that belongs to no task.
     pub host: HostState,
-    /// Every task.
+    /// All tasks whose documents can be read.
     pub tasks: Vec<TaskState>,
 }
 
 /// The state file.
 #[derive(Debug)]
 pub struct Store {
-    /// `None`: in memory.
+    /// The data directory; `None`: the state is kept in memory only.
     directory: Option<PathBuf>,
-    /// `None` after a failure, until a commit succeeds again.
+    /// The open file; `None` after a failure, until the file is opened again.
     opened: Option<Opened>,
-    /// Written again with everything else when the file has to be made anew.
+    /// The registration, kept here to rewrite the whole file; `None` if the instance is not registered.
     identity: Option<Identity>,
-    /// Whose containers are this agent's; written again likewise.
+    /// The identities whose containers belong to this agent, kept here for the same purpose.
     owners: Owners,
-    /// Highest sequence number seen in payloads and manifests; 0 if none was seen.
+    /// Highest sequence number seen in payloads and manifests, for the copy of the registration; 0 if none was seen.
     manifest_number: i64,
-    /// The registration, beside the state file.
+    /// The copy of the registration in a file beside the state file.
     copy: instance::Copy,
 }
 
 impl Store {
-    /// Opens or makes the state file in `directory`, and reads all of it. A broken one is set aside first.
+    /// Opens or creates the state file in `directory`, and reads all of it. A broken file is set aside.
     ///
     /// # Errors
-    /// [`StoreError`]; each names what the operator can do.
+    /// Fails if the directory cannot be used, another agent uses the file, a newer agent wrote it, or reading or writing fails.
     pub fn open(directory: &Path) -> Result<(Self, Loaded), StoreError> {
         let (opened, Reading { mut loaded, owners, damage, version }) = match open_and_read(directory) {
             Err(FileError::Broken(what)) => {
                 let kept = file::set_aside(directory)?;
-                tracing::error!(what, kept = %kept.display(), "the state file is broken and was set aside; tasks are rebuilt from their containers");
+                tracing::error!(
+                    what,
+                    kept = %kept.display(),
+                    "the state file is broken and was set aside; tasks are rebuilt from their containers"
+                );
                 open_and_read(directory)
             }
             read => read,
@@ -94,11 +102,15 @@ impl Store {
         if !damage.is_empty() {
             let kept = file::copy_aside(directory)?;
             for what in &damage {
-                tracing::error!(what, kept = %kept.display(), "a part of the state is broken and is left out; a copy of the file was set aside");
+                tracing::error!(
+                    what,
+                    kept = %kept.display(),
+                    "a part of the state cannot be read and is left out; a copy of the file is kept"
+                );
             }
             loaded.host.lost = true;
         }
-        let owners = owners::known(owners, owners::read(directory));
+        let owners = owners::merged(owners, owners::read(directory));
         if loaded.identity.is_none()
             && let Some(kept) = instance::read(directory)
         {
@@ -113,41 +125,41 @@ impl Store {
             manifest_number: loaded.host.seq,
             copy: instance::Copy::default(),
         };
-        // What is not on disk yet is put there now: a disk without space is noticed before anything rests on it.
+        // Written now, so that a full disk is noticed before anything depends on the store.
         store.write(|meta, tasks| {
             if damage.is_empty() && version == schema::CURRENT {
-                schema::sign(meta)?;
+                schema::put_version(meta)?;
                 schema::put(meta, "owners", &owners)?;
                 schema::put(meta, "host", &loaded.host)
             } else {
-                everything(meta, tasks, loaded.identity.as_ref(), &owners, &loaded.host, &loaded.tasks)
+                write_everything(meta, tasks, loaded.identity.as_ref(), &owners, &loaded.host, &loaded.tasks)
             }
         })?;
         store.copy_beside();
         Ok((store, loaded))
     }
 
-    /// A store that forgets everything with the process (`ECS_CHECKPOINT=false`).
+    /// A store in memory, which ends with the process (`ECS_CHECKPOINT=false`).
     ///
     /// # Errors
-    /// [`StoreError::Io`], which memory does not cause.
+    /// Fails only if redb cannot create a database in memory.
     pub fn in_memory() -> Result<Self, StoreError> {
         let database = file::in_memory().map_err(|error| StoreError::Io(Box::new(error.into())))?;
         let owners = owners::new();
-        let opened = Some(Opened { database, place: (0, 0) });
+        let opened = Some(Opened { database, file_id: (0, 0) });
         let copy = instance::Copy::default();
         Ok(Self { directory: None, opened, identity: None, owners, manifest_number: 0, copy })
     }
 
-    /// Whose containers are this agent's.
+    /// The identities whose containers belong to this agent.
     pub fn owners(&self) -> &Owners {
         &self.owners
     }
 
-    /// Remembers that more containers are this agent's.
+    /// Stores the identities whose containers belong to this agent.
     ///
     /// # Errors
-    /// Nothing was written; the same call may be made again.
+    /// Fails if the file cannot be opened or written. Nothing was written, and the call may be repeated.
     pub fn save_owners(&mut self, owners: Owners) -> Result<(), StoreError> {
         self.reopen()?;
         self.owners = owners.clone();
@@ -158,7 +170,7 @@ impl Store {
         Ok(())
     }
 
-    /// Brings the files beside the state file up to date.
+    /// Updates the files beside the state file.
     fn copy_beside(&mut self) {
         if let Some(directory) = &self.directory {
             owners::write(directory, &self.owners);
@@ -166,11 +178,11 @@ impl Store {
         }
     }
 
-    /// Writes these documents of the state, all or none, and returns when they are on disk.
+    /// Writes the changed documents of the state, all or none, and returns when they are on disk.
     ///
     /// # Errors
-    /// Nothing was written, and no effect that rests on it may start. The same call may be made again: it then opens the file anew
-    /// and writes everything.
+    /// Fails if the file cannot be opened or written. Nothing was written, and no effect that depends on it may start. The call
+    /// may be repeated: it then opens the file again and writes everything.
     pub fn commit<'a>(&mut self, state: &State, changed: impl IntoIterator<Item = &'a Key>) -> Result<(), StoreError> {
         self.manifest_number = state.host.seq;
         if !self.is_usable() {
@@ -191,21 +203,21 @@ impl Store {
             Ok(())
         })?;
         if let Some(directory) = &self.directory {
-            self.copy.number_grew(directory, self.manifest_number);
+            self.copy.update_number(directory, self.manifest_number);
         }
         Ok(())
     }
 
-    /// It is open, and the file is still the one in the directory.
+    /// Whether the file is open, and is still the one in the directory.
     pub fn is_usable(&self) -> bool {
         match (&self.opened, &self.directory) {
             (None, _) => false,
             (Some(_), None) => true,
-            (Some(opened), Some(directory)) => file::place_of(directory) == Some(opened.place),
+            (Some(opened), Some(directory)) => file::file_id_in(directory) == Some(opened.file_id),
         }
     }
 
-    /// After a failure, or when the file was taken away: a file with everything in it.
+    /// Opens or creates the file and writes everything to it: after a failure, or after the file was removed or replaced.
     fn commit_everything(&mut self, state: &State) -> Result<(), StoreError> {
         self.close();
         let Some(directory) = self.directory.clone() else {
@@ -215,7 +227,11 @@ impl Store {
         let opened = match file::open(&directory) {
             Err(FileError::Broken(what)) => {
                 let kept = file::set_aside(&directory)?;
-                tracing::error!(what, kept = %kept.display(), "the state file is broken and was set aside; it is written anew");
+                tracing::error!(
+                    what,
+                    kept = %kept.display(),
+                    "the state file is broken and was set aside; it is written again from memory"
+                );
                 file::open(&directory)
             }
             opened => opened,
@@ -227,13 +243,20 @@ impl Store {
     fn commit_everything_now(&mut self, state: &State) -> Result<(), StoreError> {
         let (identity, owners) = (self.identity.clone(), self.owners.clone());
         self.write(|meta, tasks| {
-            everything(meta, tasks, identity.as_ref(), &owners, &state.host, state.tasks.values().map(|task| &**task))
+            write_everything(
+                meta,
+                tasks,
+                identity.as_ref(),
+                &owners,
+                &state.host,
+                state.tasks.values().map(|task| &**task),
+            )
         })?;
         self.copy_beside();
         Ok(())
     }
 
-    /// Opens the file again after a failure.
+    /// Opens the file again if a failure has closed it.
     fn reopen(&mut self) -> Result<(), StoreError> {
         if self.opened.is_none()
             && let Some(directory) = &self.directory
@@ -244,16 +267,16 @@ impl Store {
         Ok(())
     }
 
-    /// Remembers the registration.
+    /// Stores the registration of the instance.
     ///
     /// # Errors
-    /// Nothing was written; the same call may be made again.
+    /// Fails if the file cannot be opened or written. Nothing was written, and the call may be repeated.
     pub fn save_identity(&mut self, identity: &Identity) -> Result<(), StoreError> {
         self.reopen()?;
         let owners = self.owners.clone();
         self.identity = Some(identity.clone());
         self.write(|meta, _| {
-            schema::sign(meta)?; // the file may have been made just now
+            schema::put_version(meta)?; // the file may be new
             schema::put(meta, "owners", &owners)?;
             schema::put(meta, "identity", identity)
         })?;
@@ -261,20 +284,20 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets everything: the disk belongs to another instance (an AMI made from a running one). Its containers are not ours, so this agent
-    /// gets another identity.
+    /// Removes everything: the state belongs to another instance (the AMI was made from a running one). The containers of that
+    /// instance are not ours, so this agent gets a new identity.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// Fails if the file cannot be written.
     pub fn clear(&mut self) -> Result<(), StoreError> {
         (self.identity, self.owners, self.manifest_number) = (None, owners::new(), 0);
         let owners = self.owners.clone();
-        self.write(|meta, tasks| everything(meta, tasks, None, &owners, &HostState::default(), []))?;
+        self.write(|meta, tasks| write_everything(meta, tasks, None, &owners, &HostState::default(), []))?;
         self.copy_beside();
         Ok(())
     }
 
-    /// Drops the registration that was left beside a lost state: the instance is about to be registered anew.
+    /// Removes the registration that was kept beside a lost state file: the instance is about to register as a new one.
     pub fn forget_registration(&mut self) {
         (self.identity, self.manifest_number) = (None, 0);
         self.copy_beside();
@@ -287,14 +310,14 @@ impl Store {
         let Some(opened) = &self.opened else { return Err(StoreError::Io(Box::new(redb::Error::DatabaseClosed))) };
         let written = guarded(|| write(&opened.database, change));
         written.map_err(|error| {
-            // redb takes nothing more after a failure; the next commit opens the file again.
+            // redb accepts no more writes after a failure; the next commit opens the file again.
             self.close();
             let path = self.directory.clone().unwrap_or_default();
             final_error(&path, error)
         })
     }
 
-    /// Lets go of the file, whatever state it is in.
+    /// Closes the file, even if redb panics over damaged pages.
     fn close(&mut self) {
         let opened = self.opened.take();
         let closed = guarded(|| {
@@ -319,7 +342,7 @@ fn write(
     change: impl FnOnce(&mut Table<'_>, &mut Table<'_>) -> Result<(), FileError>,
 ) -> Result<(), FileError> {
     let mut write = database.begin_write()?;
-    // With one phase, a commit damaged later would look like one that never ended, and the one before it would be believed.
+    // With one phase, a commit that is damaged later would look unfinished, and the previous commit would be taken as the last.
     write.set_two_phase_commit(true);
     {
         let mut meta = write.open_table(META)?;
@@ -329,7 +352,8 @@ fn write(
     Ok(write.commit()?)
 }
 
-fn everything<'a>(
+/// Replaces the content of the file by these documents.
+fn write_everything<'a>(
     meta: &mut Table<'_>,
     tasks: &mut Table<'_>,
     identity: Option<&Identity>,
@@ -339,7 +363,7 @@ fn everything<'a>(
 ) -> Result<(), FileError> {
     meta.retain(|_, _| false)?;
     tasks.retain(|_, _| false)?;
-    schema::sign(meta)?;
+    schema::put_version(meta)?;
     if let Some(identity) = identity {
         schema::put(meta, "identity", identity)?;
     }
@@ -348,14 +372,14 @@ fn everything<'a>(
     all.into_iter().try_for_each(|task| schema::put(tasks, &task.spec.arn.0, task))
 }
 
-/// What a file holds.
+/// The content of a state file.
 struct Reading {
     loaded: Loaded,
-    /// `None`: it says nothing that can be read. The file beside it does.
+    /// The identities in the file; `None` if it has none that can be read. The file beside it also has them.
     owners: Option<Owners>,
-    /// What of it cannot be read.
+    /// One text for each document that cannot be read.
     damage: Vec<String>,
-    /// The schema it is written in.
+    /// The version of the schema of the documents.
     version: u32,
 }
 
@@ -399,6 +423,7 @@ fn read(database: &Database) -> Result<Reading, FileError> {
     Ok(Reading { loaded, owners, damage, version })
 }
 
+/// A document; `None` if the file does not have it. The error says what is wrong with it.
 type Document<T> = Result<Option<T>, String>;
 
 fn document<T: serde::de::DeserializeOwned>(
@@ -410,6 +435,7 @@ fn document<T: serde::de::DeserializeOwned>(
     Ok(found.map(|bytes| schema::read(name, bytes.value(), version)).transpose())
 }
 
+/// The document; `None` if it is missing or damaged. Damage is noted.
 fn note<T>(damage: &mut Vec<String>, document: Document<T>) -> Option<T> {
     document.unwrap_or_else(|what| {
         damage.push(what);

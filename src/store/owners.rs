@@ -1,24 +1,24 @@
-//! The identity of the agent in a file of its own, beside the state file.
+//! The copy of the agent's identity in a file beside the state file.
 //!
-//! Owns that file. Containers carry the identity in a label, so it must survive the loss of the state file. Invariant: an identity that
-//! is in either of the two files is never given up.
+//! Owns this file. Containers have the identity as a label, so it must survive the loss of the state file. It does not decide
+//! whose a container is. Invariant: an identity in either of the two files is never dropped.
 
-use super::beside;
+use super::side_file;
 use crate::model::{OwnerId, Owners};
 use std::path::Path;
 
 /// The file's name in the data directory.
 const FILE: &str = "ecs-agent.owner";
-/// Bytes of one identity.
+/// Maximum length of an identity in bytes.
 const MAX_ID: usize = 64;
 
-/// A new identity, unlike any other.
+/// A new random identity.
 pub(super) fn new() -> Owners {
     Owners { own: uuid::Uuid::new_v4().simple().to_string().into(), ..Owners::default() }
 }
 
 /// The identities of the state file and of this file together; a new one if neither file has any.
-pub(super) fn known(state: Option<Owners>, file: Option<Owners>) -> Owners {
+pub(super) fn merged(state: Option<Owners>, file: Option<Owners>) -> Owners {
     let mut found = [state, file].into_iter().flatten().filter(|owners| is_identity(&owners.own));
     let Some(mut owners) = found.next() else { return new() };
     if let Some(more) = found.next() {
@@ -28,18 +28,19 @@ pub(super) fn known(state: Option<Owners>, file: Option<Owners>) -> Owners {
     owners
 }
 
+/// Whether the text can be an identity. A file may hold any text.
 fn is_identity(id: &OwnerId) -> bool {
     (1..=MAX_ID).contains(&id.0.len()) && id.0.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// The identity that the file in that directory holds; `None` if there is none that can be read.
+/// The identities in the file in `directory`; `None` if it has none that can be read.
 pub(super) fn read(directory: &Path) -> Option<Owners> {
-    beside::read(directory, FILE)
+    side_file::read(directory, FILE)
 }
 
-/// Writes the file, unless it is up to date.
+/// Writes the file in `directory`, unless it is up to date.
 pub(super) fn write(directory: &Path, owners: &Owners) {
-    beside::write(
+    side_file::write(
         directory,
         FILE,
         owners,
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn no_identity_that_stands_anywhere_is_given_up() {
+    fn no_identity_in_either_file_is_dropped() {
         let table = [
             (Some(owners("a", &[])), Some(owners("a", &[])), owners("a", &[])),
             (Some(owners("a", &["x"])), None, owners("a", &["x"])),
@@ -67,9 +68,9 @@ mod tests {
             (Some(owners("a", &[])), Some(owners("../b", &["c\n"])), owners("a", &[])),
         ];
         for (state, file, wanted) in table {
-            assert_eq!(known(state.clone(), file.clone()), wanted, "{state:?} {file:?}");
+            assert_eq!(merged(state.clone(), file.clone()), wanted, "{state:?} {file:?}");
         }
-        let (first, second) = (known(None, None), known(None, None));
+        let (first, second) = (merged(None, None), merged(None, None));
         assert!(is_identity(&first.own) && first.own != second.own && first.earlier == BTreeSet::new());
     }
 }

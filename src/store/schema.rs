@@ -1,11 +1,12 @@
-//! Form and version of the stored documents.
+//! The schema: the form of the stored documents, and its version.
 //!
-//! Owns the way from any older form to today's. Adding a field with `#[serde(default)]` needs no new version. Anything else raises
-//! [`CURRENT`], and the length of [`STEPS`] then asks for the step that turns documents of the previous version into newer ones.
+//! Owns the conversion of documents from any older version. It does not open the file. Adding a field with `#[serde(default)]`
+//! needs no new version. Any other change increments [`CURRENT`]; then [`STEPS`] compiles only with a further step, which
+//! converts documents of the previous version.
 //!
-//! From the first release on, each step has a way back: a release first reads both forms and writes the old one, and only the next release
-//! writes the new one. So every release reads what its successor writes, and an operator can go back by one. `tests/run upgrade` tries
-//! that with running tasks. An operator who goes back further gets [`StoreError::Newer`], which names the version to start.
+//! From the first release on, an upgrade by one release can be undone: a release first reads both forms and writes the old one,
+//! and only the next release writes the new one. So every release can read the documents of its successor. `tests/run upgrade`
+//! tests this with running tasks. An operator who goes back further gets [`StoreError::Newer`], which names the version to start.
 
 use super::error::{StoreError, Writer};
 use super::file::FileError;
@@ -15,24 +16,25 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Version this build writes.
+/// The version of the schema that this build writes.
 pub(super) const CURRENT: u32 = 2;
 
-/// Turns one document (its name, its content) into the next version's form.
+/// Converts one document, given by its name and content, to the next version.
 type Step = fn(&str, &mut Value);
 
-/// The n-th leads from version n to n + 1.
+/// The step at index n converts from version n to n + 1.
 const STEPS: [Step; CURRENT as usize] = [
     // No released build wrote version 0; its documents had the form of version 1.
     |_, _| {},
     pair_up,
 ];
 
-/// Version 1 kept what was asked for and what is known of containers and resources in two lists each, side by side. If these differ in
-/// length, the document is left without the list, so that it cannot be read. One that has pairs already stays as it is.
+/// Converts from version 1, which had two lists of containers and two of resources: one with the specifications and one with the
+/// states, in the same order. Version 2 has one list with pairs. If the lengths differ, the document loses the list, so that it
+/// cannot be read. A document that already has pairs is not changed.
 fn pair_up(_name: &str, document: &mut Value) {
     if !document.pointer("/spec/containers").is_some_and(Value::is_array) {
-        return; // version 1 always wrote it; what is no task has no specification
+        return; // not a task, or not of version 1: a task of version 1 always has this list
     }
     for list in ["containers", "resources"] {
         let from_spec = document.pointer_mut(&format!("/spec/{list}")).map(Value::take);
@@ -53,14 +55,14 @@ fn pair_up(_name: &str, document: &mut Value) {
     }
 }
 
-/// Says in the file which schema it has and which version of the agent wrote it. The form of both documents never changes.
-pub(super) fn sign(meta: &mut redb::Table<'_, &'static str, &'static [u8]>) -> Result<(), FileError> {
+/// Writes the documents `schema` (the version of the schema) and `writer` (the version of this agent). Their form never changes.
+pub(super) fn put_version(meta: &mut redb::Table<'_, &'static str, &'static [u8]>) -> Result<(), FileError> {
     put(meta, "schema", &CURRENT)?;
     put(meta, "writer", &json!({"agent_version": version::OWN}))
 }
 
-/// The version of the agent that wrote a file, from its documents `writer` and `identity`; `None` if neither says. Files written before
-/// `writer` existed have it in `identity`.
+/// The version of the agent that wrote a file, from its documents `writer` and `identity`; `None` if neither contains it. Old
+/// files have no `writer`, so `identity` is the fallback.
 pub(super) fn writer(writer: Option<&[u8]>, identity: Option<&[u8]>) -> Option<String> {
     let version = |bytes: Option<&[u8]>| {
         let document: Value = serde_json::from_slice(bytes?).ok()?;
@@ -70,8 +72,8 @@ pub(super) fn writer(writer: Option<&[u8]>, identity: Option<&[u8]>) -> Option<S
     version(writer).or_else(|| version(identity))
 }
 
-/// The schema of the documents on disk. A file without the document `schema` was never written to, or that document is damaged: the
-/// others are then read in today's form.
+/// The version of the documents in a file. `found` is the content of the document `schema`; `None`: the file is new, or this
+/// document is damaged. Then the other documents are read as those of the current version.
 pub(super) fn check(found: Option<u32>, writer: Option<String>) -> Result<u32, StoreError> {
     match found {
         Some(found) if found > CURRENT => {
@@ -82,13 +84,14 @@ pub(super) fn check(found: Option<u32>, writer: Option<String>) -> Result<u32, S
     }
 }
 
-/// Reads one document of that version; what is wrong with it is said without its content, which the customer may want kept.
+/// Reads one document of this version. The error names the position and no content, which may be confidential.
 pub(super) fn read<T: DeserializeOwned>(name: &str, bytes: &[u8], version: u32) -> Result<T, String> {
     upgraded(name, bytes, version, &STEPS).map_err(|cause| {
         format!("the document of {name} is malformed at line {} column {}", cause.line(), cause.column())
     })
 }
 
+/// Decodes a document after all steps that it lacks.
 fn upgraded<T: DeserializeOwned>(
     name: &str,
     bytes: &[u8],
@@ -123,7 +126,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[test]
-    fn lists_side_by_side_become_pairs_and_unequal_ones_no_task() {
+    fn two_lists_become_pairs_unless_their_lengths_differ() {
         let paired = |mut document: Value| {
             pair_up("task", &mut document);
             document
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_document_takes_every_step_it_lacks() {
+    fn an_older_document_is_converted_by_each_step_it_lacks() {
         let rename: Step = |_, document| {
             if let Some(value) = document.as_object_mut().and_then(|members| members.remove("old")) {
                 document["new"] = value;

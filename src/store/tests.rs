@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-/// A directory of this test that is removed with it.
+/// A directory for one test, removed at its end.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -21,17 +21,17 @@ impl Drop for Directory {
     }
 }
 
-/// How often a long loop runs.
+/// The number of rounds of a long loop: the value of this environment variable, or the default.
 pub(super) fn times(variable: &str, default: usize) -> usize {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// What is loaded where nothing is.
+/// The result of opening an empty directory.
 fn nothing() -> Loaded {
     Loaded { host: HostState { lost: true, ..HostState::default() }, ..Loaded::default() }
 }
 
-/// The state is lost, and the file beside it has the registration of [`saved`].
+/// The result of opening a directory with a lost state, if the file beside it has the registration of [`saved`].
 fn only_registered() -> Loaded {
     Loaded { host: HostState { seq: 7, ..nothing().host }, identity: Some(registration()), ..nothing() }
 }
@@ -40,7 +40,7 @@ fn registration() -> Identity {
     Identity { cluster: "c".into(), container_instance_arn: "arn:i".into(), ..Identity::default() }
 }
 
-/// Files that were set aside.
+/// The files that were set aside in this directory.
 fn aside(directory: &Directory) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(&directory.0).unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<_> = entries.filter(|path| path.to_str().unwrap().contains(ASIDE)).collect();
@@ -48,7 +48,7 @@ fn aside(directory: &Directory) -> Vec<PathBuf> {
     found
 }
 
-/// A directory with a state of some tasks, closed; and that state.
+/// A directory with a closed store of this number of tasks, and its state.
 fn saved(name: &str, tasks: usize) -> (Directory, State) {
     let directory = Directory::new(name);
     let (mut store, _) = Store::open(&directory.0).unwrap();
@@ -73,7 +73,7 @@ fn state_with(arns: &[&str]) -> (State, BTreeSet<Key>) {
 }
 
 #[test]
-fn what_was_committed_is_loaded_again() {
+fn a_committed_state_is_loaded_again() {
     let directory = Directory::new("roundtrip");
     let (mut store, loaded) = Store::open(&directory.0).unwrap();
     assert_eq!(loaded, nothing(), "a first start and a lost state are the same");
@@ -96,11 +96,11 @@ fn what_was_committed_is_loaded_again() {
 
     store.clear().unwrap();
     drop(store);
-    assert_eq!(Store::open(&directory.0).unwrap().1, Loaded::default(), "of another instance: not lost, but not ours");
+    assert_eq!(Store::open(&directory.0).unwrap().1, Loaded::default(), "a cleared state is empty, but not lost");
 }
 
 #[test]
-fn nobody_else_may_read_it() {
+fn only_the_owner_may_read_the_state() {
     let directory = Directory::new("modes");
     let _store = Store::open(&directory.0).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
@@ -109,7 +109,7 @@ fn nobody_else_may_read_it() {
 }
 
 #[test]
-fn a_directory_of_others_keeps_its_mode() {
+fn an_existing_directory_keeps_its_mode() {
     for mode in [0o755, 0o711, 0o750, 0o1777, 0o2775] {
         let directory = Directory::new("others");
         std::fs::create_dir_all(&directory.0).unwrap();
@@ -120,8 +120,8 @@ fn a_directory_of_others_keeps_its_mode() {
             assert_eq!(mode_of(&directory.0), mode);
             let modes: Vec<u32> =
                 std::fs::read_dir(&directory.0).unwrap().map(|entry| mode_of(&entry.unwrap().path())).collect();
-            // The state, and the identity beside it.
-            assert_eq!(modes, [0o600, 0o600], "what is in it is the owner's alone");
+            // The state file, and the file with the identity beside it.
+            assert_eq!(modes, [0o600, 0o600], "only the owner may access the files");
         }
     }
 }
@@ -143,7 +143,7 @@ fn no_link_in_the_directory_is_followed() {
         let (mut store, loaded) = Store::open(&directory.0).unwrap();
         assert_eq!((loaded.tasks.len(), aside(&directory).len()), (0, count + 1), "the link was set aside");
         store.commit(&state, &BTreeSet::from([Key::Host])).unwrap();
-        // A link that is put there while the agent runs.
+        // A link that takes the place of the file while the agent runs.
         std::fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink(target, &file).unwrap();
         assert!(!store.is_usable(), "it is another file now");
@@ -152,16 +152,17 @@ fn no_link_in_the_directory_is_followed() {
     }
     assert_eq!((std::fs::read(&good).unwrap(), std::fs::read(&text).unwrap()), (before, b"root".to_vec()));
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&good), mode(&text), nowhere.exists()), (0o640, 0o640, false), "nothing was done there");
+    assert_eq!((mode(&good), mode(&text), nowhere.exists()), (0o640, 0o640, false), "the targets are unchanged");
 }
 
-/// Whatever stands in the place of the identity or of its next version: nothing is written through it, and nothing waits for it.
+/// Whatever has the name of the identity's file, or of its next version: the agent writes nothing through it and never waits
+/// for it.
 #[test]
-fn no_planted_identity_is_followed_or_kept() {
+fn no_planted_identity_file_is_followed_or_kept() {
     let fifo = |path: &Path, _: &Path| {
         assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
     };
-    /// Puts something at the first path; the second is what it may lead to.
+    /// Creates something at the first path, which may lead to the second.
     type Plant = fn(&Path, &Path);
     let plants: [(&str, Plant); 5] = [
         ("a link", |path, target| std::os::unix::fs::symlink(target, path).unwrap()),
@@ -178,23 +179,23 @@ fn no_planted_identity_is_followed_or_kept() {
             let ((directory, state), other) = (saved("planted", 1), Directory::new("target"));
             std::fs::create_dir_all(&other.0).unwrap();
             let (target, path) = (other.0.join("precious"), directory.0.join(name));
-            // An identity of somebody else, which a link must not lead to.
+            // The identity of another agent, which must not be read through a link.
             std::fs::write(&target, r#"{"own":"planted"}"#).unwrap();
             let mut identity = Store::open(&directory.0).unwrap().0.owners().clone();
             std::fs::remove_file(directory.0.join("ecs-agent.owner")).unwrap();
             plant(&path, &target);
             let (done, answer) = std::sync::mpsc::channel();
-            let place = directory.0.clone();
+            let path_of_store = directory.0.clone();
             std::thread::spawn(move || {
-                let (mut store, _) = Store::open(&place).unwrap();
-                std::fs::remove_file(place.join(FILE)).unwrap();
+                let (mut store, _) = Store::open(&path_of_store).unwrap();
+                std::fs::remove_file(path_of_store.join(FILE)).unwrap();
                 store.commit(&state, &BTreeSet::from([Key::Host])).unwrap();
                 let _ = done.send(store.owners().clone());
             });
             let limit = std::time::Duration::from_secs(20);
-            let owners = answer.recv_timeout(limit).unwrap_or_else(|_| panic!("{name}, {what}: it waits"));
+            let owners = answer.recv_timeout(limit).unwrap_or_else(|_| panic!("{name}, {what}: the store waits"));
             if name == "ecs-agent.owner" && what == "a second name" {
-                identity.earlier.insert("planted".into()); // a plain file, and it reads as an identity
+                identity.earlier.insert("planted".into()); // a regular file with a valid identity
             }
             assert_eq!(owners, identity, "{name}, {what}");
             assert_eq!(std::fs::read_to_string(&target).unwrap(), r#"{"own":"planted"}"#, "{name}, {what}");
@@ -207,7 +208,7 @@ fn no_planted_identity_is_followed_or_kept() {
 }
 
 #[test]
-fn a_copy_goes_through_no_link() {
+fn a_copy_is_not_written_through_a_link() {
     let (directory, _) = saved("copy", 1);
     let other = Directory::new("target");
     std::fs::create_dir_all(&other.0).unwrap();
@@ -226,10 +227,10 @@ fn a_second_agent_on_the_same_directory_is_refused() {
     let directory = Directory::new("two");
     let _first = Store::open(&directory.0).unwrap();
     assert!(matches!(Store::open(&directory.0), Err(StoreError::InUse { .. })));
-    assert_eq!(aside(&directory), [] as [PathBuf; 0], "what is in use is not broken");
+    assert_eq!(aside(&directory), [] as [PathBuf; 0], "a file in use is not broken");
 }
 
-/// Containers carry the identity: it must be the same whatever becomes of a file.
+/// Containers have the identity as a label, so it must remain the same if one file is lost.
 #[test]
 fn the_identity_outlives_the_loss_of_either_file() {
     let path = |directory: &Directory, name: &str| directory.0.join(name);
@@ -260,10 +261,10 @@ fn the_identity_outlives_the_loss_of_either_file() {
     let own = store.owners().own.clone();
     drop(store);
     std::fs::remove_dir_all(&directory.0).unwrap();
-    assert_ne!(Store::open(&directory.0).unwrap().0.owners().own, own, "without both it is another");
+    assert_ne!(Store::open(&directory.0).unwrap().0.owners().own, own, "without both files there is a new identity");
 }
 
-/// Without its registration the instance would be a second one to ECS.
+/// Without its registration, the instance would register as a second one.
 #[test]
 fn the_registration_outlives_the_loss_of_either_file() {
     const BESIDE: &str = "ecs-agent.instance";
@@ -274,7 +275,7 @@ fn the_registration_outlives_the_loss_of_either_file() {
         ("the state file is broken", |path| std::fs::write(path.join(FILE), "broken").unwrap()),
         ("the other file is removed", |path| std::fs::remove_file(path.join(BESIDE)).unwrap()),
         ("the other file is broken", |path| std::fs::write(path.join(BESIDE), "{").unwrap()),
-        ("the other file is empty of meaning", |path| {
+        ("the other file has empty members", |path| {
             std::fs::write(path.join(BESIDE), r#"{"cluster":"","container_instance_arn":""}"#).unwrap();
         }),
     ];
@@ -302,14 +303,14 @@ fn the_registration_outlives_the_loss_of_either_file() {
 }
 
 #[test]
-fn a_registration_that_is_dropped_does_not_come_back() {
+fn a_removed_registration_does_not_come_back() {
     let forget: [fn(&mut Store); 2] = [|store| store.clear().unwrap(), Store::forget_registration];
-    for drop_it in forget {
+    for remove in forget {
         let (directory, _) = saved("registration-dropped", 1);
         std::fs::remove_file(directory.0.join(FILE)).unwrap();
         let (mut store, loaded) = Store::open(&directory.0).unwrap();
         assert_eq!(loaded.identity.unwrap().cluster, "c", "from the file beside the state");
-        drop_it(&mut store);
+        remove(&mut store);
         drop(store);
         assert_eq!(Store::open(&directory.0).unwrap().1.identity, None);
     }
@@ -328,7 +329,7 @@ fn the_manifest_number_reaches_the_file_beside_the_state() {
 }
 
 #[test]
-fn a_state_file_of_before_identities_is_read_and_gets_one() {
+fn a_state_file_without_an_identity_gets_one() {
     let (directory, _) = saved("owner-upgrade", 2);
     std::fs::remove_file(directory.0.join("ecs-agent.owner")).unwrap();
     {
@@ -345,7 +346,7 @@ fn a_state_file_of_before_identities_is_read_and_gets_one() {
 }
 
 #[test]
-fn a_state_that_is_dropped_takes_its_identity_with_it() {
+fn a_cleared_state_gets_a_new_identity() {
     let (directory, _) = saved("owner-dropped", 1);
     let (mut store, _) = Store::open(&directory.0).unwrap();
     let own = store.owners().own.clone();
@@ -358,7 +359,7 @@ fn a_state_that_is_dropped_takes_its_identity_with_it() {
 }
 
 #[test]
-fn what_was_taken_over_stays_taken_over() {
+fn identities_that_were_taken_over_are_kept() {
     let (directory, state) = saved("owner-more", 1);
     let (mut store, _) = Store::open(&directory.0).unwrap();
     let mut owners = store.owners().clone();
@@ -374,7 +375,7 @@ fn what_was_taken_over_stays_taken_over() {
 }
 
 #[test]
-fn what_is_not_a_state_file_is_set_aside_as_it_is() {
+fn anything_but_a_state_file_is_set_aside_unchanged() {
     type Put = fn(&Path);
     let table: [(&str, Put); 5] = [
         ("random bytes", |path| std::fs::write(path, vec![0x5a; 8192]).unwrap()),
@@ -449,14 +450,14 @@ fn a_damaged_document_does_not_affect_the_others() {
         let (store, loaded) = Store::open(&directory.0).unwrap();
         assert_eq!(
             (loaded.tasks.len(), loaded.identity.as_ref(), loaded.host.lost),
-            (tasks, Some(&registration()), true), // a damaged one is read from the file beside the state
+            (tasks, Some(&registration()), true), // if it is damaged, it is read from the file beside the state
             "{what}"
         );
         assert!(loaded.tasks.iter().all(|task| *state.tasks[&task.spec.arn] == *task), "{what}");
         assert_eq!(aside(&directory).len(), 1, "{what}");
         drop(store);
         let again = Store::open(&directory.0).unwrap().1;
-        assert_eq!((again, aside(&directory).len()), (loaded, 1), "{what}: said once, and nothing more is lost");
+        assert_eq!((again, aside(&directory).len()), (loaded, 1), "{what}: set aside once, and nothing more is lost");
     }
 }
 
@@ -475,7 +476,7 @@ fn an_older_schema_is_read_and_a_newer_one_is_refused() {
         change.open_table(META).unwrap().insert("schema", version.as_bytes()).unwrap();
         change.open_table(META).unwrap().insert("writer", br#"{"agent_version":"9.8.7"}"#.as_slice()).unwrap();
         {
-            // A form that this build reads and does not write.
+            // A form that this build can read, but does not write.
             let mut tasks = change.open_table(TASKS).unwrap();
             let rows = tasks.iter().unwrap().map(|row| row.unwrap());
             let rows: Vec<_> = rows.map(|(name, text)| (name.value().to_owned(), text.value().to_owned())).collect();
@@ -498,7 +499,7 @@ fn an_older_schema_is_read_and_a_newer_one_is_refused() {
         ),
         "the version that wrote it is named"
     );
-    assert_eq!(aside(&directory).len(), 0, "it is good, for the agent that wrote it");
+    assert_eq!(aside(&directory).len(), 0, "the file is intact");
     let (opened, directory) = with_schema("0");
     let (store, loaded) = opened.unwrap();
     assert_eq!((loaded.tasks.len(), loaded.identity.is_some(), loaded.host.lost), (2, true, false));
@@ -506,13 +507,13 @@ fn an_older_schema_is_read_and_a_newer_one_is_refused() {
     let read = store.opened.as_ref().unwrap().database.begin_read().unwrap();
     assert_eq!(read.open_table(META).unwrap().get("schema").unwrap().unwrap().value(), b"2");
     for row in read.open_table(TASKS).unwrap().iter().unwrap() {
-        assert_eq!(row.unwrap().1.value()[0], b'{', "what says to be of today's form is");
+        assert_eq!(row.unwrap().1.value()[0], b'{', "documents of the current version have its form");
     }
 }
 
-/// Cut off anywhere, it is set aside; or it was whole without what is missing.
+/// A truncated file is set aside, unless the missing bytes are unused.
 #[test]
-fn a_file_cut_off_anywhere_is_set_aside() {
+fn a_truncated_file_is_set_aside() {
     let (directory, _) = saved("cut", 40);
     let path = directory.0.join(FILE);
     let (whole, expected) = (std::fs::read(&path).unwrap(), Store::open(&directory.0).unwrap().1);
@@ -524,7 +525,7 @@ fn a_file_cut_off_anywhere_is_set_aside() {
     }
 }
 
-/// One altered byte is noticed, or it did not matter. `STORE_FLIPS` = how many places are tried.
+/// One altered byte is noticed, or does not change the state. `STORE_FLIPS` is the number of bytes that are tried.
 #[test]
 fn an_altered_byte_anywhere_is_noticed_or_does_not_matter() {
     let (directory, _) = saved("flip", 40);
@@ -546,9 +547,9 @@ fn an_altered_byte_anywhere_is_noticed_or_does_not_matter() {
 }
 
 #[test]
-fn a_file_removed_while_the_agent_runs_is_made_anew() {
-    type Take = fn(&Path);
-    let table: [(&str, Take); 4] = [
+fn a_file_removed_while_the_agent_runs_is_created_again() {
+    type Remove = fn(&Path);
+    let table: [(&str, Remove); 4] = [
         ("deleted", |directory| std::fs::remove_file(directory.join(FILE)).unwrap()),
         ("moved", |directory| std::fs::rename(directory.join(FILE), directory.join("elsewhere")).unwrap()),
         ("replaced", |directory| {
@@ -557,11 +558,11 @@ fn a_file_removed_while_the_agent_runs_is_made_anew() {
         }),
         ("with its directory", |directory| std::fs::remove_dir_all(directory).unwrap()),
     ];
-    for (what, take) in table {
+    for (what, remove) in table {
         let (directory, mut state) = saved("taken", 3);
         let (mut store, loaded) = Store::open(&directory.0).unwrap();
         assert!(store.is_usable());
-        take(&directory.0);
+        remove(&directory.0);
         assert!(!store.is_usable(), "{what}");
         state.host.seq = 8;
         store.commit(&state, &[Key::Host]).unwrap();
@@ -572,7 +573,7 @@ fn a_file_removed_while_the_agent_runs_is_made_anew() {
 }
 
 #[test]
-fn a_data_directory_that_cannot_be_one_is_refused() {
+fn a_path_that_cannot_be_a_data_directory_is_refused() {
     let directory = Directory::new("file");
     std::fs::write(&directory.0, "a file").unwrap();
     for path in [directory.0.clone(), directory.0.join("below"), PathBuf::from("/proc/no-such-thing")] {
@@ -582,10 +583,10 @@ fn a_data_directory_that_cannot_be_one_is_refused() {
     assert_eq!(std::fs::read(&directory.0).unwrap(), b"a file");
     std::fs::remove_file(&directory.0).unwrap();
     let deep = Directory(directory.0.join("missing").join("deep"));
-    assert!(Store::open(&deep.0).is_ok(), "a missing one is made");
+    assert!(Store::open(&deep.0).is_ok(), "a missing directory is created");
 }
 
-/// A small file system of this test. `None`, said aloud, where mounting is refused.
+/// A small file system for one test. `None`, with a message, if this process may not mount one.
 fn mounted(name: &str, options: &str) -> Option<Mounted> {
     let directory = Directory::new(name);
     std::fs::create_dir_all(&directory.0).unwrap();
@@ -607,7 +608,7 @@ impl Drop for Mounted {
 }
 
 #[test]
-fn a_full_disk_is_no_broken_file_and_space_heals_it() {
+fn a_full_disk_is_an_error_until_there_is_space() {
     let Some(disk) = mounted("full", "size=4m") else { return };
     let (directory, ballast) = (disk.0.0.join("data"), disk.0.0.join("ballast"));
     let fill = || {
@@ -621,7 +622,7 @@ fn a_full_disk_is_no_broken_file_and_space_heals_it() {
 
     let (mut store, _) = Store::open(&directory).unwrap();
     fill();
-    // Commits until the space is used up; each that succeeded must be there in the end.
+    // Commits until the disk is full. Every successful commit must be on disk at the end.
     let (mut state, _) = state_with(&[]);
     let mut add = |number: u64| {
         let arn = TaskArn::from(format!("arn:{number}"));
@@ -652,7 +653,7 @@ fn a_full_disk_is_no_broken_file_and_space_heals_it() {
         std::fs::remove_file(&ballast).unwrap();
         Store::open(&directory).unwrap()
     };
-    assert_eq!(loaded.tasks.len() as u64, written, "all that was said to be written, and no more");
+    assert_eq!(loaded.tasks.len() as u64, written, "exactly the successful commits");
     fill();
     let (mut failing, mut state) = (0, last);
     state.host.seq = 9;
@@ -665,18 +666,14 @@ fn a_full_disk_is_no_broken_file_and_space_heals_it() {
     store.commit(&state, &[Key::Host]).unwrap();
     drop(store);
     let loaded = Store::open(&directory).unwrap().1;
-    assert_eq!(
-        (loaded.host.seq, loaded.tasks.len()),
-        (9, state.tasks.len()),
-        "what could not be written is there after a retry"
-    );
+    assert_eq!((loaded.host.seq, loaded.tasks.len()), (9, state.tasks.len()), "everything is on disk after a retry");
     let mut left: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["ecs-agent.owner", FILE], "nothing was set aside");
 }
 
 #[test]
-fn a_file_system_that_takes_no_writes_is_refused_and_left_alone() {
+fn a_read_only_file_system_is_refused_and_left_unchanged() {
     let Some(disk) = mounted("readonly", "size=16m") else { return };
     let directory = disk.0.0.join("data");
     drop(Store::open(&directory).unwrap());
@@ -688,9 +685,10 @@ fn a_file_system_that_takes_no_writes_is_refused_and_left_alone() {
     assert_eq!(std::fs::read(directory.join(FILE)).unwrap(), before);
 }
 
-/// `tests/state/schema-1.redb` was written by a build that knew version 1: a task that runs, with a resource, and one that nobody knew.
+/// A build that wrote version 1 has written `tests/state/schema-1.redb`: a task that runs, with a resource, and a stopped task
+/// that the agent had never known.
 #[test]
-fn a_file_of_version_1_is_read_and_written_anew() {
+fn a_file_of_version_1_is_read_and_rewritten() {
     let directory = Directory::new("schema-1");
     std::fs::create_dir_all(&directory.0).unwrap();
     let file = directory.0.join(FILE);
@@ -712,8 +710,8 @@ fn a_file_of_version_1_is_read_and_written_anew() {
         assert_eq!(known.tickets().next().unwrap().leases, ["lease-1"]);
         let stopped = loaded.tasks.iter().find(|task| task.containers.is_empty()).expect("the other one");
         assert_eq!((stopped.known, stopped.never_known.len()), (TaskStatus::Stopped, 1));
-        // The second time, the documents have the new form.
+        // In the second round, the documents have the new form.
         assert_eq!(*first.get_or_insert(loaded.tasks.clone()), loaded.tasks);
     }
-    assert_eq!(aside(&directory), Vec::<PathBuf>::new(), "nothing was wrong with it");
+    assert_eq!(aside(&directory), Vec::<PathBuf>::new(), "the file is intact");
 }

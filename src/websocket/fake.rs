@@ -1,4 +1,4 @@
-//! A websocket server for tests: it hands every accepted connection to the test, or refuses all of them.
+//! A websocket server for tests: it passes every accepted connection to the test, or refuses all of them.
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -16,12 +16,13 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-/// Keys to sign with, session token included.
+/// Credentials to sign with, including a session token.
 pub(crate) fn keys() -> SharedCredentialsProvider {
     let token = Some("token".to_owned());
     SharedCredentialsProvider::new(Credentials::new("ASIAINSTANCEROLE0001", "secret", token, None, "test"))
 }
 
+/// The answer of a server that refuses every handshake.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
@@ -82,7 +83,8 @@ impl Server {
     /// The next connection; waits for it for at most ten seconds.
     pub(crate) async fn next(&mut self) -> Peer {
         let limit = std::time::Duration::from_secs(10);
-        let accepted = tokio::time::timeout(limit, self.accepted.recv()).await.expect("no connection came").unwrap();
+        let accepted =
+            tokio::time::timeout(limit, self.accepted.recv()).await.expect("no connection was made").unwrap();
         let upgraded = accepted.upgrade.await.unwrap();
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
         Peer { uri: accepted.uri, headers: accepted.headers, socket }

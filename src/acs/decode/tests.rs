@@ -24,7 +24,7 @@ fn delivered(text: &str) -> Incoming {
 }
 
 #[test]
-fn a_bad_task_does_not_spoil_the_others_and_stops_come_first() {
+fn a_bad_task_does_not_affect_others_and_stops_come_first() {
     let mut message = recorded();
     let good = json!({"arn": "good", "desiredStatus": "RUNNING", "containers": [{"name": "c", "image": "i"}],
         "executionRoleCredentials": {"credentialsId": "e", "roleArn": "r", "expiration": "soon", "sessionToken": null}});
@@ -81,7 +81,7 @@ fn credentials_messages_need_their_members() {
     }
 }
 
-/// Name of the task at the end of its ARN, with what becomes of it.
+/// The outcome of a task, with its id and, if it is refused, the reason.
 fn outcome(task: &ReceivedTask) -> String {
     match task {
         ReceivedTask::Run(spec) => format!("run {}", spec.arn.task_id()),
@@ -93,10 +93,11 @@ fn outcome(task: &ReceivedTask) -> String {
     }
 }
 
-fn judge(case: &Value) {
+/// Checks one case of the corpus.
+fn check(case: &Value) {
     let about = &case["about"];
     let text = case["text"].as_str().map_or_else(|| case["message"].to_string(), str::to_owned);
-    let says = case["says"].as_str().unwrap_or_default();
+    let part = case["says"].as_str().unwrap_or_default();
     match (case["outcome"].as_str().unwrap(), decode(&text)) {
         ("answer", Frame::Answer(answer, _)) => {
             assert_eq!(serde_json::from_str::<Value>(&answer).unwrap(), case["answer"], "{about}");
@@ -111,11 +112,11 @@ fn judge(case: &Value) {
             if case["message"].is_object() {
                 assert_eq!(json!(ack.message_id), case["message"]["message"]["messageId"]);
             }
-            assert!(note.unwrap_or_default().contains(says), "{about}");
+            assert!(note.unwrap_or_default().contains(part), "{about}");
         }
-        ("deliver", Frame::Deliver(_, note)) => assert!(note.unwrap_or_default().contains(says), "{about}"),
+        ("deliver", Frame::Deliver(_, note)) => assert!(note.unwrap_or_default().contains(part), "{about}"),
         ("note", Frame::Note(remark)) | ("invalid", Frame::Invalid(remark)) | ("drop", Frame::Drop(remark)) => {
-            assert!(!says.is_empty() && remark.contains(says), "{about}: {remark}");
+            assert!(!part.is_empty() && remark.contains(part), "{about}: {remark}");
             assert!(remark.len() < 400 && !remark.contains('\n'), "{about}: {remark}");
         }
         (_, other) => panic!("{about}: {other:?}"),
@@ -126,29 +127,32 @@ fn judge(case: &Value) {
 fn every_message_of_the_corpus_has_its_outcome() {
     let cases = corpus::cases();
     assert!(cases.len() > 300, "{} cases", cases.len());
-    cases.iter().for_each(judge);
+    cases.iter().for_each(check);
 }
 
 #[test]
 fn the_recorded_payload_means_the_same_in_any_case_of_names() {
-    fn shout(value: &Value) -> Value {
+    fn in_upper_case(value: &Value) -> Value {
         match value {
             Value::Object(members) => members
                 .iter()
                 .map(|(name, value)| match name.as_str() {
                     "environment" | "labels" | "driverOpts" => (name.to_uppercase(), value.clone()),
-                    _ => (name.to_uppercase(), shout(value)),
+                    _ => (name.to_uppercase(), in_upper_case(value)),
                 })
                 .collect(),
-            Value::Array(list) => list.iter().map(shout).collect(),
+            Value::Array(list) => list.iter().map(in_upper_case).collect(),
             other => other.clone(),
         }
     }
     let mut message = recorded();
     message["message"]["tasks"][0].as_object_mut().unwrap().remove("roleCredentials"); // not supported yet
-    let quiet = delivered(&message.to_string());
-    assert!(matches!(&quiet, Incoming::Payload { tasks, .. } if matches!(tasks[0], ReceivedTask::Run(_))), "{quiet:?}");
-    assert_eq!(delivered(&shout(&message).to_string()), quiet);
+    let original = delivered(&message.to_string());
+    assert!(
+        matches!(&original, Incoming::Payload { tasks, .. } if matches!(tasks[0], ReceivedTask::Run(_))),
+        "{original:?}"
+    );
+    assert_eq!(delivered(&in_upper_case(&message).to_string()), original);
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -185,14 +189,14 @@ fn pointers() -> Vec<String> {
     list
 }
 
-/// A payload whose tasks are these texts.
+/// The text of a payload with these tasks, JSON texts joined with commas.
 fn payload_of(tasks: &str) -> String {
     format!(
         r#"{{"type":"PayloadMessage","message":{{"messageId":"m","clusterArn":"c","containerInstanceArn":"i","seqNum":3,"tasks":[{tasks}]}}}}"#
     )
 }
 
-/// What became of the tasks, whether the payload is acknowledged, and the line for the log.
+/// The outcome of each task, whether the payload is acknowledged, and the text for the log.
 fn outcomes(tasks: &str) -> (Vec<String>, bool, String) {
     match decode(&payload_of(tasks)) {
         Frame::Deliver(Incoming::Payload { tasks, intact, .. }, note) => {
@@ -203,7 +207,7 @@ fn outcomes(tasks: &str) -> (Vec<String>, bool, String) {
 }
 
 #[test]
-fn a_task_that_cannot_be_read_costs_no_other_task() {
+fn an_unreadable_task_does_not_affect_the_others() {
     let good = r#"{"arn":"t/good","desiredStatus":"RUNNING","containers":[{"name":"a","image":"cut \ud83d"}]}"#;
     let deep = "[".repeat(10_001) + &"]".repeat(10_001);
     let many = "0,".repeat(20_000) + "0";
@@ -225,14 +229,14 @@ fn a_task_that_cannot_be_read_costs_no_other_task() {
         );
         assert!(!tasks[0].contains("hunter2") && tasks[0].len() < 200, "{tasks:?}");
         assert_eq!((tasks[1].as_str(), intact, note.as_str()), ("run good", false, ""), "{why}");
-        // The same task, when it is to be stopped, is stopped.
+        // The same task can be stopped.
         let (tasks, intact, _) = outcomes(&bad.replace("RUNNING", "STOPPED"));
         assert_eq!((tasks[0].as_str(), intact), ("stop bad", true), "{why}");
     }
 }
 
 #[test]
-fn more_tasks_than_the_bound_are_one_line() {
+fn tasks_above_the_limit_are_ignored_and_logged_once() {
     let tasks = |count: usize| {
         (0..count).map(|n| format!(r#"{{"arn":"t/{n}","desiredStatus":"STOPPED"}}"#)).collect::<Vec<_>>()
     };
@@ -248,7 +252,7 @@ fn more_tasks_than_the_bound_are_one_line() {
 }
 
 #[test]
-fn more_containers_than_the_bound_are_refused() {
+fn tasks_with_too_many_containers_are_refused() {
     let task = |name: &str, containers: usize, status: &str| {
         let containers: Vec<_> = (0..containers).map(|n| format!(r#"{{"name":"c{n}","image":"i"}}"#)).collect();
         format!(r#"{{"arn":"t/{name}","desiredStatus":"{status}","containers":[{}]}}"#, containers.join(","))
@@ -270,7 +274,7 @@ fn more_containers_than_the_bound_are_refused() {
 }
 
 #[test]
-fn ids_are_bounded() {
+fn the_length_of_ids_is_limited() {
     let long = "x".repeat(MAX_ID + 1);
     for text in [
         format!(r#"{{"type":"HeartbeatMessage","message":{{"messageId":"{long}"}}}}"#),
@@ -297,7 +301,7 @@ fn ids_are_bounded() {
 }
 
 #[test]
-fn lists_of_tasks_are_bounded() {
+fn the_number_of_listed_tasks_is_limited() {
     let list = |count: usize| vec![json!({"taskArn": "t", "desiredStatus": "RUNNING"}); count];
     let manifest = |tasks: &[Value]| {
         decode(
@@ -332,7 +336,7 @@ fn lists_of_tasks_are_bounded() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_replaced() {
+fn bytes_that_are_not_utf_8_are_replaced() {
     let mut bytes = br#"{"type":"HeartbeatMessage","message":{"messageId":"a"#.to_vec();
     bytes.extend(b"\xffb\xf0\x9f\"}}");
     let Frame::Answer(answer, None) = decode_bytes(&bytes) else { panic!("no answer") };
@@ -365,7 +369,7 @@ proptest! {
         }
         let text = message.to_string();
         let _any_message_is_fine = decode(&text);
-        // Nor does one that was cut off, or that lost or changed a byte on its way.
+        // A message with a changed or missing byte, and one that is cut off, do not panic either.
         let mut bytes = text.into_bytes();
         let at = cut.index(bytes.len());
         bytes[at] = byte;

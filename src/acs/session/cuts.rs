@@ -1,4 +1,4 @@
-//! The connection is cut after every single byte of what the server says: in the handshake, in a frame, between two messages.
+//! Tests that cut the connection after every single byte that the server sends: in the handshake, in a frame, between messages.
 
 use super::tests::{Running, settings, start};
 use super::*;
@@ -12,14 +12,14 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-/// One frame of a server: at most 125 bytes, so its length is one byte.
+/// One frame of a server. `text` has at most 125 bytes, so that its length takes one byte.
 fn frame(first: u8, text: &str) -> Vec<u8> {
     assert!(text.len() < 126);
     [&[first, text.len() as u8], text.as_bytes()].concat()
 }
 
-/// What the server says after its handshake.
-fn script() -> Vec<u8> {
+/// The frames that the server sends after its handshake.
+fn frames() -> Vec<u8> {
     let manifest = r#"{"type":"TaskManifestMessage","message":{"messageId":"m","timeline":1}}"#;
     [
         frame(0x81, r#"{"type":"HeartbeatMessage","message":{"messageId":"h"}}"#),
@@ -31,7 +31,7 @@ fn script() -> Vec<u8> {
     .concat()
 }
 
-/// Takes one request and answers it with the handshake.
+/// Accepts one connection and reads its request. Returns the connection and the handshake to send.
 async fn accept(listener: &TcpListener) -> (TcpStream, Vec<u8>) {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut head = Vec::new();
@@ -47,7 +47,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, Vec<u8>) {
     (stream, answer.into_bytes())
 }
 
-/// Counts what the session delivers until it ends.
+/// Counts the connections and manifests that the session delivers until it ends.
 async fn count(mut incoming: mpsc::Receiver<Incoming>) -> (usize, usize) {
     let (mut connections, mut manifests) = (0, 0);
     while let Some(message) = incoming.recv().await {
@@ -61,7 +61,7 @@ async fn count(mut incoming: mpsc::Receiver<Incoming>) -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn a_connection_may_be_cut_after_any_byte() {
+async fn a_connection_cut_after_any_byte_loses_no_whole_message() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = settings();
     let moment = Duration::from_millis(1);
@@ -74,11 +74,11 @@ async fn a_connection_may_be_cut_after_any_byte() {
     while cut <= length {
         let (mut stream, answer) = accept(&listener).await;
         handshake = answer.len();
-        let all = [answer, script()].concat();
+        let all = [answer, frames()].concat();
         length = all.len();
         stream.write_all(&all[..cut]).await.unwrap();
         if cut % 2 == 0 || cut >= handshake {
-            // Politely, with a FIN; the session ends its side too.
+            // With a FIN; the session closes its side too.
             stream.shutdown().await.unwrap();
             let mut bytes = Vec::new();
             let _reset = stream.read_to_end(&mut bytes).await;
@@ -88,10 +88,10 @@ async fn a_connection_may_be_cut_after_any_byte() {
         cut += 1;
     }
 
-    // After all of that a whole connection is as good as ever.
+    // A connection after all of these works as usual.
     let (mut stream, answer) = accept(&listener).await;
     stream.write_all(&answer).await.unwrap();
-    stream.write_all(&script()).await.unwrap();
+    stream.write_all(&frames()).await.unwrap();
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
     let mut received = BTreeSet::new();
     while received.len() < 2 {
@@ -105,6 +105,6 @@ async fn a_connection_may_be_cut_after_any_byte() {
     drop(outgoing);
     let (connections, manifests) = counting.join_next().await.unwrap().unwrap();
     let last_frame = frame(0x82, r#"{"type":"HeartbeatMessage","message":{"messageId":"b"}}"#).len();
-    assert_eq!(connections, length - handshake + 1 + 1, "each whole handshake is a connection");
-    assert_eq!(manifests, last_frame + 1 + 1, "each whole message is heard, none that is not whole");
+    assert_eq!(connections, length - handshake + 1 + 1, "each complete handshake is a connection");
+    assert_eq!(manifests, last_frame + 1 + 1, "each complete message is delivered, and no incomplete one");
 }

@@ -1,4 +1,4 @@
-//! Whoever takes nothing, sends without end, or sends in pieces: what the session holds, and what it gives up.
+//! Tests for the flow of messages: a peer that does not read, sends without end or sends in pieces; an agent that takes nothing.
 
 use super::super::exchange::{MAX_WAITING, MAX_WAITING_BYTES};
 use super::peer::*;
@@ -12,11 +12,11 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_reads_nothing_is_given_up_in_the_end() {
+async fn a_peer_that_reads_nothing_is_given_up() {
     let mut rig = Rig::start();
     let accepted = rig.next().await;
     let (began, mut line) = (accepted.at, accepted.line);
-    // An answer that does not fit on the line: writing hangs.
+    // An answer that exceeds the capacity of the connection, so that writing it waits.
     let candidates = vec!["arn:aws:ecs:us-west-2:123456789012:task/judge/0".into(); 2000];
     let question = Outgoing::StopVerification { message_id: "m".to_owned(), cluster: "c".to_owned(), candidates };
     rig.outgoing.send(question).await.unwrap();
@@ -29,9 +29,9 @@ async fn a_peer_that_reads_nothing_is_given_up_in_the_end() {
         frame.extend(text.as_bytes());
         line.write_all(&frame).await.unwrap();
         let Incoming::Manifest { timeline, .. } = rig.message().await else { panic!("no manifest") };
-        assert_eq!(timeline, round as i64, "what ACS says is heard while nothing can be written");
+        assert_eq!(timeline, round as i64, "messages are delivered while nothing can be written");
     }
-    // Answers meanwhile: some wait, the rest is dropped, and nobody is held up.
+    // Of the answers meanwhile, some are queued and the rest is dropped; none blocks the agent.
     for _ in 0..1000 {
         let ack = Outgoing::Ack(crate::model::Ack {
             message_id: "a".to_owned(),
@@ -44,7 +44,7 @@ async fn a_peer_that_reads_nothing_is_given_up_in_the_end() {
     let again = rig.next().await;
     let lasted = again.at - began;
     assert!(lasted >= secs(180) && lasted <= secs(181), "{lasted:?}");
-    // What was left belongs to the old connection.
+    // The queued answers belong to the old connection and are not sent.
     let mut socket = again.socket().await;
     socket.send(heartbeat("first")).await.unwrap();
     expect_heartbeat(&mut socket, "first").await;
@@ -56,7 +56,7 @@ async fn an_agent_that_takes_nothing_slows_acs_down_and_loses_nothing() {
     let mut rig = Rig::start();
     let mut socket = rig.next().await.socket().await;
     assert_eq!(rig.incoming.recv().await, Some(Incoming::Connected));
-    // As long as there is room heartbeats are answered.
+    // As long as the queue has room, heartbeats are answered.
     for timeline in 0..MAX_WAITING / 2 {
         socket.send(manifest(timeline)).await.unwrap();
     }
@@ -70,9 +70,9 @@ async fn an_agent_that_takes_nothing_slows_acs_down_and_loses_nothing() {
         sink.send(heartbeat("after the flood")).await.unwrap();
     };
     tokio::pin!(flood);
-    // Then it stops: the line is full, not the memory; and ten minutes of it end no connection.
-    let patience = tokio::time::timeout(secs(600), &mut flood);
-    assert!(patience.await.is_err(), "ten thousand messages were swallowed");
+    // Then reading stops, so the connection fills up, not the memory. Ten minutes of that do not end the connection.
+    let sent = tokio::time::timeout(secs(600), &mut flood);
+    assert!(sent.await.is_err(), "ten thousand messages were read");
     let mut taken = 0;
     let take = async {
         while taken < FLOOD {
@@ -87,23 +87,23 @@ async fn an_agent_that_takes_nothing_slows_acs_down_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn large_messages_fill_the_room_sooner() {
+async fn few_large_messages_fill_the_queue() {
     let mut rig = Rig::start();
     let mut socket = rig.next().await.socket().await;
     assert_eq!(rig.incoming.recv().await, Some(Incoming::Connected));
     let large = json!({"messageId": "m", "timeline": 1, "filler": "x".repeat(MAX_MESSAGE / 2)});
     let large = Message::text(json!({"type": "TaskManifestMessage", "message": large}).to_string());
     let mut sent = 0;
-    // One is with the agent's end of the channel, two fill the room, one more may be on the line.
+    // One is in the channel to the agent, two fill the queue, and one more may be in the connection.
     while tokio::time::timeout(secs(30), socket.send(large.clone())).await.is_ok() {
         sent += 1;
-        assert!(sent <= MAX_WAITING_BYTES / (MAX_MESSAGE / 2) + 2, "memory is not bounded");
+        assert!(sent <= MAX_WAITING_BYTES / (MAX_MESSAGE / 2) + 2, "the memory is not limited");
     }
     assert!(sent >= 2, "{sent}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn heartbeats_without_end_are_answered_without_end() {
+async fn an_endless_flow_of_heartbeats_is_answered() {
     let mut rig = Rig::start();
     let (mut sink, mut stream) = rig.next().await.socket().await.split();
     let flood = async {
@@ -119,7 +119,7 @@ async fn heartbeats_without_end_are_answered_without_end() {
         count
     };
     let ((), answered) = tokio::join!(flood, answers);
-    // An answer that finds the queue full is dropped; a peer that reads finds it full rarely, if ever.
+    // An answer is dropped if the queue is full, which is rare with a peer that reads.
     assert!(answered > 9_000, "{answered}");
 }
 
@@ -135,7 +135,7 @@ async fn a_message_without_end_is_refused_with_the_right_code() {
     assert!(frame.is_none_or(|frame| frame.code == CloseCode::Size));
     let again = rig.next().await;
     let mut socket = again.socket().await;
-    // The longest that is taken.
+    // The longest message that is accepted.
     let envelope = json!({"type": "HeartbeatMessage", "message": {"messageId": "h", "filler": ""}}).to_string();
     let filler = "x".repeat(MAX_MESSAGE - envelope.len());
     let filled = envelope.replace(r#""filler":"""#, &format!(r#""filler":"{filler}""#));
@@ -145,17 +145,17 @@ async fn a_message_without_end_is_refused_with_the_right_code() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn frames_of_any_kind_make_one_message() {
+async fn a_message_may_come_in_fragments_or_as_binary() {
     let mut rig = Rig::start();
     let mut line = rig.next().await.line;
     let text = json!({"type": "HeartbeatMessage", "message": {"messageId": "h"}}).to_string();
-    // Text in one-byte fragments with pings between them; then as a binary message.
+    // The text in one-byte fragments with pings between them, then as a binary message.
     let mut bytes = Vec::new();
     for (at, byte) in text.bytes().enumerate() {
         let (opcode, end) = (u8::from(at == 0), u8::from(at + 1 == text.len()) << 7);
         bytes.extend([opcode | end, 1, byte, 0x89, 1, b'p']);
     }
-    bytes.extend([0x8a, 0]); // a pong nobody asked for
+    bytes.extend([0x8a, 0]); // an unsolicited pong
     bytes.extend([0x82, text.len() as u8]);
     bytes.extend(text.bytes());
     for byte in bytes {
@@ -182,7 +182,7 @@ async fn text_that_is_not_utf_8_ends_no_connection() {
     let mut line = rig.next().await.line;
     let mut text = br#"{"type":"HeartbeatMessage","message":{"messageId":"a"#.to_vec();
     text.extend(b"\xff\"}}");
-    // Whole, and in two parts that cut a character in half.
+    // In one frame, and in two frames that split a character.
     let whole = "{\"type\":\"HeartbeatMessage\",\"message\":{\"messageId\":\"\u{1f433}\"}}".as_bytes();
     let half = whole.len() - 5;
     let mut bytes = vec![0x81, text.len() as u8];
@@ -200,7 +200,7 @@ async fn text_that_is_not_utf_8_ends_no_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_without_a_connection_are_dropped_and_hold_nobody_up() {
+async fn answers_without_a_connection_are_dropped_at_once() {
     let mut rig = Rig::start();
     drop(rig.next().await.line);
     rig.refusals.lock().unwrap().push_back(NextStep::WaitForRegistration);
@@ -220,7 +220,7 @@ async fn answers_without_a_connection_are_dropped_and_hold_nobody_up() {
 
 #[tokio::test(start_paused = true)]
 async fn the_session_ends_on_cancel_in_every_state() {
-    // While connected, with a write that hangs, in a pause.
+    // While connected, during a write that waits, during a pause.
     for case in 0..3 {
         let mut rig = Rig::start();
         let accepted = rig.next().await;

@@ -1,4 +1,4 @@
-//! A peer in memory for the session's tests, in paused time: timers of hours pass at once, and nothing depends on a real network.
+//! An ACS in memory for the session's tests, in paused time: timers of hours pass at once, and nothing depends on a network.
 
 use super::*;
 use futures_util::StreamExt;
@@ -10,13 +10,15 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
-/// What the line between the two holds in each direction.
-pub(super) const LINE: usize = 64 * 1024;
+/// Capacity in bytes of the connection in memory, in each direction.
+pub(super) const CAPACITY: usize = 64 * 1024;
 
 /// The peer's end of one connection.
 pub(super) struct Accepted {
     pub(super) line: DuplexStream,
+    /// True: no connection was made before this one.
     pub(super) first: bool,
+    /// When the session connected.
     pub(super) at: Instant,
 }
 
@@ -29,7 +31,7 @@ impl Accepted {
 /// A running session and the peer's end of it.
 pub(super) struct Rig {
     pub(super) accepted: mpsc::UnboundedReceiver<Accepted>,
-    /// What attempts to connect end with before one succeeds.
+    /// The results of the next attempts to connect; when none is left, an attempt succeeds.
     pub(super) refusals: Arc<Mutex<VecDeque<NextStep>>>,
     pub(super) incoming: mpsc::Receiver<Incoming>,
     pub(super) outgoing: mpsc::Sender<Outgoing>,
@@ -55,16 +57,17 @@ impl Rig {
                     if let Some(next) = refused {
                         return Err(next);
                     }
-                    let (ours, line) = duplex(LINE);
+                    let (ours, line) = duplex(CAPACITY);
                     accept.send(Accepted { line, first, at: Instant::now() }).unwrap();
                     Ok(crate::websocket::over(ours).await)
                 }
             };
-            keep(Timing::default(), &HostFacts::default(), connect, exchange).await;
+            keep_connected(Timing::default(), &HostFacts::default(), connect, exchange).await;
         });
         Self { accepted, refusals, incoming, outgoing, cancel, contact, session }
     }
 
+    /// The next connection that the session makes.
     pub(super) async fn next(&mut self) -> Accepted {
         self.accepted.recv().await.expect("the session has ended")
     }
@@ -93,8 +96,8 @@ pub(super) fn manifest(timeline: usize) -> Message {
     Message::text(json!({"type": "TaskManifestMessage", "message": message}).to_string())
 }
 
-/// The next text of the agent; everything else on the way to it is passed over.
-pub(super) async fn hear(socket: &mut WebSocketStream<DuplexStream>) -> Value {
+/// The next text of the agent; other frames before it are skipped.
+pub(super) async fn next_text(socket: &mut WebSocketStream<DuplexStream>) -> Value {
     loop {
         if let Message::Text(text) = socket.next().await.expect("the end").expect("no error") {
             return serde_json::from_str(text.as_str()).unwrap();
@@ -103,7 +106,7 @@ pub(super) async fn hear(socket: &mut WebSocketStream<DuplexStream>) -> Value {
 }
 
 pub(super) async fn expect_heartbeat(socket: &mut WebSocketStream<DuplexStream>, id: &str) {
-    assert_eq!(hear(socket).await, json!({"type": "HeartbeatAckRequest", "message": {"messageId": id}}));
+    assert_eq!(next_text(socket).await, json!({"type": "HeartbeatAckRequest", "message": {"messageId": id}}));
 }
 
 /// The close frame that ends the connection.

@@ -59,16 +59,19 @@ pub(super) fn start(settings: Settings, port: u16) -> Running {
 
 impl Running {
     async fn next(&mut self) -> Incoming {
-        tokio::time::timeout(LIMIT, self.incoming.recv()).await.expect("nothing came").expect("ended")
+        tokio::time::timeout(LIMIT, self.incoming.recv())
+            .await
+            .expect("no message came")
+            .expect("the session has ended")
     }
 }
 
-async fn say(peer: &mut Peer, message: &Value) {
+async fn send(peer: &mut Peer, message: &Value) {
     peer.socket.send(Message::text(message.to_string())).await.unwrap();
 }
 
-async fn hear(peer: &mut Peer) -> Value {
-    let message = tokio::time::timeout(LIMIT, peer.socket.next()).await.expect("nothing heard").unwrap().unwrap();
+async fn receive(peer: &mut Peer) -> Value {
+    let message = tokio::time::timeout(LIMIT, peer.socket.next()).await.expect("nothing was sent").unwrap().unwrap();
     serde_json::from_str(message.to_text().unwrap()).unwrap()
 }
 
@@ -103,28 +106,31 @@ async fn heartbeats_are_answered_while_the_agent_takes_no_messages() {
     let mut peer = server.next().await;
     let manifest = json!({"type": "TaskManifestMessage", "message": {"messageId": "m", "timeline": 1, "tasks": []}});
     for _ in 0..MAX_WAITING / 2 {
-        say(&mut peer, &manifest).await;
+        send(&mut peer, &manifest).await;
     }
-    say(&mut peer, &json!({"type": "Nonsense"})).await;
+    send(&mut peer, &json!({"type": "Nonsense"})).await;
     peer.socket.send(Message::text("{not json")).await.unwrap();
-    say(&mut peer, &json!({"type": "HeartbeatMessage", "message": {"messageId": "hb-1", "healthy": true}})).await;
-    assert_eq!(hear(&mut peer).await, json!({"type": "HeartbeatAckRequest", "message": golden("acs_heartbeat_ack")}));
+    send(&mut peer, &json!({"type": "HeartbeatMessage", "message": {"messageId": "hb-1", "healthy": true}})).await;
+    assert_eq!(
+        receive(&mut peer).await,
+        json!({"type": "HeartbeatAckRequest", "message": golden("acs_heartbeat_ack")})
+    );
     let nack = golden("acs_update_nack");
     let update = json!({
         "clusterArn": nack["message"]["cluster"], "containerInstanceArn": nack["message"]["containerInstance"],
         "messageId": "up-1", "updateInfo": {"location": "x", "signature": "y"}
     });
-    say(&mut peer, &json!({"type": "PerformUpdateMessage", "message": update})).await;
-    assert_eq!(hear(&mut peer).await, nack);
+    send(&mut peer, &json!({"type": "PerformUpdateMessage", "message": update})).await;
+    assert_eq!(receive(&mut peer).await, nack);
     drop(running);
 }
 
 #[tokio::test]
-async fn answers_are_the_recorded_ones() {
+async fn acs_gets_the_recorded_answers() {
     let mut server = Server::start().await;
     let mut running = start(settings(), server.port);
     let mut peer = server.next().await;
-    assert_eq!(running.next().await, Incoming::Connected); // what was said before is not said any more
+    assert_eq!(running.next().await, Incoming::Connected); // answers before this moment would be dropped
     let recorded = golden("acs_payload_acks");
     let cluster = recorded[1]["message"]["cluster"].as_str().unwrap().to_owned();
     let message_id = recorded[1]["message"]["messageId"].as_str().unwrap().to_owned();
@@ -141,9 +147,9 @@ async fn answers_are_the_recorded_ones() {
     running.outgoing.send(Outgoing::Ack(ack)).await.unwrap();
     let mut received = Vec::new();
     for _ in 0..3 {
-        received.push(hear(&mut peer).await);
+        received.push(receive(&mut peer).await);
     }
-    // The recorded order is that of three goroutines; only the set is the protocol's.
+    // The recorded order is that of three goroutines; the protocol does not define one.
     for expected in recorded.as_array().unwrap() {
         assert!(received.contains(expected), "{expected}");
     }
@@ -151,13 +157,13 @@ async fn answers_are_the_recorded_ones() {
     let candidate = recorded[1]["message"]["stopCandidates"][0]["taskArn"].as_str().unwrap().into();
     let question = Outgoing::StopVerification { message_id: "man-1".to_owned(), cluster, candidates: vec![candidate] };
     running.outgoing.send(question).await.unwrap();
-    assert_eq!(hear(&mut peer).await, recorded[1]);
+    assert_eq!(receive(&mut peer).await, recorded[1]);
     let recorded = golden("acs_credentials_ack");
     let text = |name: &str| recorded[name].as_str().unwrap().to_owned();
     let (message_id, id, expiration) = (text("messageId"), text("credentialsId").into(), text("expiration"));
     let ack = Outgoing::CredentialsAck(CredentialsAck { message_id, id, expiration });
     running.outgoing.send(ack).await.unwrap();
-    assert_eq!(hear(&mut peer).await["message"], recorded);
+    assert_eq!(receive(&mut peer).await["message"], recorded);
 }
 
 #[tokio::test]
@@ -200,7 +206,7 @@ async fn an_inactive_instance_without_endpoint_is_deregistered() {
 }
 
 #[tokio::test]
-async fn cancelling_ends_it_with_a_close_frame() {
+async fn cancelling_ends_the_session_with_a_close_frame() {
     let mut server = Server::start().await;
     let mut running = start(settings(), server.port);
     let mut peer = server.next().await;

@@ -1,4 +1,4 @@
-//! When a connection is given up, renewed and made anew.
+//! Tests for the timers: when a connection is given up or replaced, and when the next one is made.
 
 use super::peer::*;
 use super::*;
@@ -13,8 +13,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 async fn only_recognised_messages_keep_a_connection() {
     let mut rig = Rig::start();
     let mut socket = rig.next().await.socket().await;
-    // Kept for half an hour by messages that count, also such as nothing is done about and such as are not valid.
-    let counts = [
+    // Recognised messages keep the connection for half an hour, even if they have no effect or are invalid.
+    let recognised = [
         r#"{"type":"CloseMessage","message":{}}"#,
         r#"{"InactiveInstanceException":"in-band errors are only noted"}"#,
         r#"{"type":"PayloadMessage","message":{}}"#,
@@ -22,25 +22,26 @@ async fn only_recognised_messages_keep_a_connection() {
     ];
     for round in 0..28 {
         tokio::time::sleep(secs(59)).await;
-        socket.send(Message::text(counts[round % counts.len()])).await.unwrap();
+        socket.send(Message::text(recognised[round % recognised.len()])).await.unwrap();
     }
     socket.send(heartbeat("still there")).await.unwrap();
     expect_heartbeat(&mut socket, "still there").await;
     let last = Instant::now();
-    assert_eq!(rig.contact.seen().last_message, Some(last), "a word that counts");
-    // None of these does, and the connection ends a minute or two after the last that did.
-    let nothing = ["", "{", "[]", r#"{"type":"Nobody"}"#, r#"{"type":"HeartbeatMessage","message":{"messageId":5}}"#];
-    let mut nothing = nothing.into_iter().cycle();
+    assert_eq!(rig.contact.seen().last_message, Some(last), "a recognised message");
+    // None of these keeps the connection: it ends one to two minutes after the last recognised message.
+    let unrecognised =
+        ["", "{", "[]", r#"{"type":"Nobody"}"#, r#"{"type":"HeartbeatMessage","message":{"messageId":5}}"#];
+    let mut unrecognised = unrecognised.into_iter().cycle();
     loop {
         tokio::time::sleep(secs(5)).await;
-        let text = Message::text(nothing.next().unwrap());
+        let text = Message::text(unrecognised.next().unwrap());
         let sent = [socket.send(Message::Ping(Vec::new().into())).await, socket.send(text).await];
         if sent.iter().any(Result::is_err) {
             break;
         }
     }
     let again = rig.next().await;
-    assert_eq!(rig.contact.seen().last_message, Some(again.at), "nonsense was none, the new connection is one");
+    assert_eq!(rig.contact.seen().last_message, Some(again.at), "only the new connection counts as contact");
     let lasted = again.at - last;
     assert!(lasted >= secs(60) && lasted <= secs(121), "{lasted:?}");
     assert!(!again.first);
@@ -53,7 +54,7 @@ async fn a_half_open_connection_is_replaced_after_the_backoff() {
     let mut held = Vec::new();
     for _ in 0..20 {
         let next = rig.next().await;
-        // 60 to 120 s of silence, then the back-off: short, for a connection of that age mostly counts as good.
+        // 60 to 120 s of silence, then the back-off, which is short: a connection of that age mostly resets it.
         let lasted = next.at - last.at;
         assert!(lasted >= Duration::from_millis(60_250) && lasted <= secs(125), "{lasted:?}");
         held.push(std::mem::replace(&mut last, next).line); // neither read, nor written, nor closed
@@ -85,7 +86,7 @@ async fn an_old_connection_is_renewed_whether_or_not_the_peer_echoes() {
             drop(socket);
             assert_eq!(rig.next().await.at, asked, "at once");
         } else {
-            // The echo is stuck. What ACS goes on saying is not answered, and does not keep the connection for ever.
+            // ACS sends no close frame in answer, so the session gives up after the time of inactivity.
             let again = rig.next().await;
             assert!(again.at - asked >= secs(60) && again.at - asked <= secs(121), "{:?}", again.at - asked);
         }
@@ -93,8 +94,8 @@ async fn an_old_connection_is_renewed_whether_or_not_the_peer_echoes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_connection_decides_about_the_next() {
-    // How it ends; and whether the next attempt is made at once, after the back-off, or in an hour.
+async fn the_end_of_a_connection_determines_the_next_attempt() {
+    // How the connection ends, and whether the next attempt is made at once, after the back-off, or in an hour.
     const AT_ONCE: (u64, u64) = (0, 0);
     const LATER: (u64, u64) = (250, 300);
     const HOUR: (u64, u64) = (3_600_000, 3_600_001);
@@ -134,7 +135,7 @@ async fn the_end_of_a_connection_decides_about_the_next() {
         if max == 0 {
             drop(accepted.line);
         } else {
-            // Whatever it still says, its end closes.
+            // The agent may still send frames, but then it closes its side.
             accepted.line.read_to_end(&mut rest).await.unwrap();
         }
         let again = rig.next().await;
@@ -148,7 +149,7 @@ async fn the_end_of_a_connection_decides_about_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_back_off_and_a_connection_that_lasts_starts_over() {
+async fn attempts_back_off_until_a_connection_lasts() {
     let mut rig = Rig::start();
     let began = rig.next().await.at;
     rig.refusals.lock().unwrap().extend([NextStep::ReconnectLater; 20]);
@@ -157,7 +158,7 @@ async fn attempts_back_off_and_a_connection_that_lasts_starts_over() {
     let pauses = (0..21).map(|attempt| f64::min(0.25 * 1.5f64.powi(attempt), 120.0)).sum::<f64>();
     let waited = (after.at - began).as_secs_f64();
     assert!(waited >= pauses * 0.99 && waited <= pauses * 1.21, "{waited} s for {pauses} s");
-    // A broken connection that lasted two minutes starts over: 250 ms.
+    // After a connection that lasted two minutes, the back-off starts again at 250 ms.
     let mut socket = after.socket().await;
     for _ in 0..3 {
         tokio::time::sleep(secs(45)).await;
@@ -171,7 +172,7 @@ async fn attempts_back_off_and_a_connection_that_lasts_starts_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deregistered_instance_asks_again_every_hour_and_tells_it() {
+async fn a_deregistered_instance_connects_every_hour_and_reports_it() {
     let mut rig = Rig::start();
     rig.refusals.lock().unwrap().extend([NextStep::WaitForRegistration; 2]);
     let began = Instant::now();
@@ -180,7 +181,7 @@ async fn a_deregistered_instance_asks_again_every_hour_and_tells_it() {
     }
     assert_eq!(rig.contact.seen(), Seen { last_message: None, deregistered: Some(began) });
     let accepted = rig.next().await;
-    assert!(accepted.first, "no connection stood yet: credentials are asked for");
+    assert!(accepted.first, "the first connection, so credentials are requested");
     assert_eq!(accepted.at - began, secs(2 * 3600));
     let mut socket = accepted.socket().await;
     socket.send(heartbeat("registered again")).await.unwrap();

@@ -1,7 +1,8 @@
 //! Credential specs of containers, for group managed service accounts (spec `resources.md` §7).
 //!
-//! Pure. Owns the members that may name a credential spec, and its prefixes. `resources` locates the document when it fetches it,
-//! as the Go agent does. The invariant: a container with a credential spec waits for its ticket, or the task is refused.
+//! Pure. Owns the members that may name a credential spec, and its prefixes. The rest of the name is not checked here: as in
+//! the Go agent, an error in it is found when the edge `crate::resources` fetches the document. The invariant: a container with
+//! a credential spec waits for its ticket, or the task is refused.
 
 use super::docker_config::json_object;
 use crate::acs::wire;
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 /// The common prefix of both forms.
 const PREFIX: &str = "credentialspec";
 
-/// The credential spec of a container, from the field or otherwise from the security option; `None` if it has none.
+/// The credential spec of a container: from `credentialSpecs`, otherwise from `dockerSecurityOptions`; `None` if neither has one.
 pub(in crate::acs) fn in_container(container: &wire::Container) -> Result<Option<String>, String> {
     let named = container.credential_specs.iter().find(|spec| spec.starts_with(PREFIX)).cloned();
     let spec = match (named.or_else(|| security_option(container)), container.credential_specs.first()) {
@@ -40,11 +41,12 @@ fn security_option(container: &wire::Container) -> Option<String> {
 
 /// One resource for all credential specs of the task. Each spec occurs once.
 pub(super) fn resource(containers: &[ContainerSpec]) -> Option<ResourceSpec> {
-    let specs: BTreeSet<&String> = containers.iter().filter_map(|it| it.credential_spec.as_ref()).collect();
-    let users = containers.iter().filter(|it| it.credential_spec.is_some());
+    let specs: BTreeSet<&String> =
+        containers.iter().filter_map(|container| container.credential_spec.as_ref()).collect();
+    let users = containers.iter().filter(|container| container.credential_spec.is_some());
     (!specs.is_empty()).then(|| ResourceSpec {
         name: "credentialspec".to_owned(),
-        needed_by: users.map(|it| it.name.clone()).collect(),
+        needed_by: users.map(|container| container.name.clone()).collect(),
         kind: ResourceKind::CredentialSpecs(specs.into_iter().cloned().collect()),
     })
 }

@@ -1,6 +1,6 @@
 //! `dockerConfig`: two JSON objects of the Docker API, as texts.
 //!
-//! Owns their parsing, for the few members that matter here. The texts are passed to the engine unchanged.
+//! Owns their parsing, for the few members that the agent needs. The texts are passed to the engine unchanged.
 
 use crate::model::json;
 use serde_json::{Map, Value};

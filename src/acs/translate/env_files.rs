@@ -1,6 +1,7 @@
 //! Environment files of containers (spec `resources.md` §5).
 //!
-//! Pure. `resources` finds out whether the object of an ARN exists, when it fetches it, as the Go agent does.
+//! Pure. An ARN is not checked here: as in the Go agent, an error in it is found when the edge `crate::resources` fetches the
+//! file.
 
 use crate::acs::wire;
 use crate::model::resource::{EnvironmentFile, ResourceSpec};

@@ -1,7 +1,7 @@
 //! GPUs and other accelerators of containers (spec `docker-mapping.md` §4, §12).
 //!
-//! Owns the assignment of GPUs to containers, and the runtime that they need. The core decides which GPUs are free. Invariant: a
-//! GPU belongs to exactly one container, which is in the task.
+//! Owns the assignment of GPUs to containers, and the container runtime that these need. The core decides which GPUs are free.
+//! Invariant: a GPU belongs to exactly one container of the task.
 
 use super::super::host::HostFacts;
 use super::super::wire;
@@ -13,7 +13,7 @@ const NEURON: &str = "AWS_NEURON_VISIBLE_DEVICES";
 
 /// Sets the GPUs, the environment and the runtime of each container, from the task's associations and the container's own
 /// environment.
-pub(super) fn give(
+pub(super) fn assign(
     containers: &mut [ContainerSpec],
     associations: &[wire::Association],
     host: &HostFacts,
@@ -53,38 +53,38 @@ mod tests {
         wire::Association { name: name.to_owned(), kind: "gpu".to_owned(), containers }
     }
 
-    fn given(
+    fn assigned(
         associations: &[wire::Association],
         host: &HostFacts,
         environment: &[&str],
     ) -> Result<Vec<ContainerSpec>, String> {
         let mut containers = ["a", "b"].map(|name| ContainerSpec { name: name.into(), ..ContainerSpec::default() });
         containers[1].environment.0 = environment.iter().map(|key| ((*key).to_owned(), "0".to_owned())).collect();
-        give(&mut containers, associations, host).map(|()| containers.to_vec())
+        assign(&mut containers, associations, host).map(|()| containers.to_vec())
     }
 
     #[test]
     fn gpus_are_named_in_the_environment_and_need_their_runtime() {
         let two = [association("GPU-1", &["a"]), association("GPU-2", &["a"])];
         let host = HostFacts { gpus: true, ..HostFacts::default() };
-        let [a, b] = &given(&two, &host, &[]).unwrap()[..] else { panic!("two containers") };
+        let [a, b] = &assigned(&two, &host, &[]).unwrap()[..] else { panic!("two containers") };
         assert_eq!((a.environment.0[NVIDIA].as_str(), a.runtime), ("GPU-1,GPU-2", Runtime::Nvidia));
         assert_eq!(a.gpus, ["GPU-1", "GPU-2"]);
         assert_eq!((b.environment.0.len(), b.runtime), (0, Runtime::Default));
-        // A container that names devices itself: beside a container with a GPU, and alone.
-        assert_eq!(given(&two, &host, &[NVIDIA]).unwrap()[1].runtime, Runtime::Nvidia);
-        assert_eq!(given(&[], &host, &[NVIDIA]).unwrap()[1].runtime, Runtime::Default);
+        // A container that sets the variable itself: with another container's GPU in the task, and without any GPU.
+        assert_eq!(assigned(&two, &host, &[NVIDIA]).unwrap()[1].runtime, Runtime::Nvidia);
+        assert_eq!(assigned(&[], &host, &[NVIDIA]).unwrap()[1].runtime, Runtime::Default);
         let outside = HostFacts { is_external: true, ..host };
-        let a = &given(&two, &outside, &[]).unwrap()[0];
+        let a = &assigned(&two, &outside, &[]).unwrap()[0];
         assert_eq!((a.environment.0.len(), a.runtime, a.gpus.len()), (0, Runtime::Default, 2));
     }
 
     #[test]
-    fn neuron_goes_before_nvidia_where_the_operator_has_it() {
+    fn neuron_takes_precedence_over_nvidia_if_it_is_enabled() {
         let single = [association("GPU-1", &["b"])];
         let host = HostFacts { gpus: true, inferentia: true, ..HostFacts::default() };
-        assert_eq!(given(&single, &host, &[NEURON]).unwrap()[1].runtime, Runtime::Neuron);
-        assert_eq!(given(&[], &HostFacts::default(), &[NEURON]).unwrap()[1].runtime, Runtime::Default);
+        assert_eq!(assigned(&single, &host, &[NEURON]).unwrap()[1].runtime, Runtime::Neuron);
+        assert_eq!(assigned(&[], &HostFacts::default(), &[NEURON]).unwrap()[1].runtime, Runtime::Default);
     }
 
     #[test]
@@ -95,7 +95,7 @@ mod tests {
             (&[], "could not associate multiple containers to GPU GPU-1"),
             (&["c"], "could not find container with name c for associating GPU GPU-1"),
         ] {
-            assert_eq!(given(&[association("GPU-1", containers)], &host, &[]).unwrap_err(), text);
+            assert_eq!(assigned(&[association("GPU-1", containers)], &host, &[]).unwrap_err(), text);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The limits of a whole task (spec `docker-mapping.md` §5).
 //!
-//! Owns the meaning of the task's `cpu` and `memory`; `resources::cgroup` writes the limits. The invariant: no container may have
-//! more memory than its task.
+//! Owns the meaning of the task's `cpu` and `memory`; `resources::cgroup` writes the limits to the control group. The
+//! invariant: no container may have a higher memory limit than its task.
 
 use super::reason::TaskError;
 use crate::acs::host::HostFacts;
@@ -10,7 +10,7 @@ use crate::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
 
 /// Maximum number of vCPUs of a task.
 const MAX_CPUS: u32 = 192;
-/// The range of CPU shares of a container and of a task. The value 0 would be taken as 1024.
+/// The range of CPU shares of a container and of a task. Docker takes 0 as 1024.
 const SHARES: std::ops::RangeInclusive<u32> = 2..=262_144;
 
 /// The requested limits.
@@ -20,7 +20,7 @@ pub(super) struct Limits {
     pub(super) cpu_micros: u64,
     /// The memory limit in MiB; 0: no limit.
     pub(super) memory: u64,
-    /// The control group of the task; `None` on a host that creates none.
+    /// The control group of the task; `None` on a host where the limits of tasks are not enforced.
     pub(super) resource: Option<ResourceSpec>,
     /// The memory limit in MiB for a container without a limit of its own; 0: no limit.
     pub(super) for_containers: u32,
@@ -51,15 +51,19 @@ pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Limits, TaskEr
 
 fn check(task: &wire::Task, memory: u64) -> Result<(), String> {
     if task.cpu > f64::from(MAX_CPUS) {
-        let asked = task.cpu;
+        let requested = task.cpu;
         return Err(format!(
-            "task CPU spec builder: unsupported CPU limits, requested={asked:.6}, max-supported={MAX_CPUS}"
+            "task CPU spec builder: unsupported CPU limits, requested={requested:.6}, max-supported={MAX_CPUS}"
         ));
     }
-    match task.containers.iter().map(|container| container.memory).find(|more| memory > 0 && u64::from(*more) > memory)
+    match task
+        .containers
+        .iter()
+        .map(|container| container.memory)
+        .find(|limit| memory > 0 && u64::from(*limit) > memory)
     {
-        Some(more) => Err(format!(
-            "task memory spec builder: container memory limit({more}) greater than task memory limit({memory})"
+        Some(limit) => Err(format!(
+            "task memory spec builder: container memory limit({limit}) greater than task memory limit({memory})"
         )),
         None => Ok(()),
     }
@@ -70,7 +74,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read_of(task: serde_json::Value, host: &HostFacts) -> Result<Limits, String> {
+    fn limits_of(task: serde_json::Value, host: &HostFacts) -> Result<Limits, String> {
         read(&serde_json::from_value(task).unwrap(), host).map_err(|error| error.reason_for("t").0)
     }
 
@@ -87,31 +91,31 @@ mod tests {
         let containers = json!([{"name": "a", "cpu": 128}, {"name": "b"}]);
         for (cpu, memory, micros) in [(0.5, 256, 500_000), (0.57, 0, 570_000), (0.0, 5, 0), (192.0, 0, 192_000_000)] {
             let task = json!({"arn": "t", "cpu": cpu, "memory": memory, "containers": containers});
-            let limits = read_of(task, &host).unwrap();
+            let limits = limits_of(task, &host).unwrap();
             assert_eq!((limits.cpu_micros, limits.memory, limits.for_containers), (micros, memory, 0));
             assert_eq!(cgroup(&limits), CgroupSpec { cpu_micros: micros, shares: 130, memory });
             assert_eq!(limits.resource.unwrap().needed_by, ["a".into(), "b".into()]);
         }
         let many = json!([{"name": "a", "cpu": 4_000_000_000_u32}, {"name": "b", "cpu": 4_000_000_000_u32}]);
-        assert_eq!(cgroup(&read_of(json!({"containers": many}), &host).unwrap()).shares, 262_144);
+        assert_eq!(cgroup(&limits_of(json!({"containers": many}), &host).unwrap()).shares, 262_144);
     }
 
     #[test]
-    fn a_host_without_limits_still_counts_what_the_task_needs() {
+    fn without_task_limits_the_task_still_counts_at_admission() {
         let host = HostFacts { task_limits: false, memory_for_containers: true, ..HostFacts::default() };
         let task = json!({"cpu": 400, "memory": 8, "containers": [{"name": "a", "memory": 9}]});
         let wanted = Limits { cpu_micros: 400_000_000, memory: 8, ..Limits::default() };
-        assert_eq!(read_of(task, &host), Ok(wanted));
+        assert_eq!(limits_of(task, &host), Ok(wanted));
     }
 
     #[test]
-    fn the_tasks_memory_may_be_given_to_its_containers() {
+    fn the_tasks_memory_may_limit_each_of_its_containers() {
         let host = HostFacts { memory_for_containers: true, ..HostFacts::default() };
-        assert_eq!(read_of(json!({"memory": 256}), &host).unwrap().for_containers, 256);
+        assert_eq!(limits_of(json!({"memory": 256}), &host).unwrap().for_containers, 256);
     }
 
     #[test]
-    fn limits_that_cannot_be_are_refused_with_the_go_agents_words() {
+    fn impossible_limits_are_refused_with_the_go_agents_reason() {
         let table = [
             (
                 json!({"arn": "t", "cpu": -0.5}),
@@ -130,7 +134,7 @@ mod tests {
             ),
         ];
         for (task, reason) in table {
-            assert_eq!(read_of(task, &HostFacts::default()).unwrap_err(), reason);
+            assert_eq!(limits_of(task, &HostFacts::default()).unwrap_err(), reason);
         }
     }
 }

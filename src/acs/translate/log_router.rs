@@ -1,8 +1,8 @@
 //! The log router of a task, FireLens (spec `resources.md` §6.1, `docker-mapping.md` §8.2).
 //!
 //! Pure. Owns the effects of a `firelensConfiguration` and of the log driver `awsfirelens` on a task: a resource, mounts,
-//! dependencies, and the target of secret log options. The invariant: afterwards only the router has the secret log options of
-//! containers that log to it.
+//! dependencies, and the container that gets the secret log options. The invariant: afterwards only the router has the secret log
+//! options of the containers that log to it.
 
 use super::docker_config::json_object;
 use super::reason::TaskError;
@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 const DRIVER: &str = "awsfirelens";
-/// The option that belongs to the log driver, not to the router.
+/// The log option that is for Docker's log driver, not for the router.
 const BUFFER_LIMIT: &str = "log-driver-buffer-limit";
 const SOCKET: &str = "/socket/fluent.sock";
 /// Maximum length in bytes of a socket path in the kernel; with a longer path, no log line would ever arrive.
@@ -27,7 +27,7 @@ const MAX_SOCKET_PATH: usize = 107;
 const DEFAULT_BUFFER: u32 = 25;
 
 /// The log router that a task requests.
-pub(super) struct Wanted {
+pub(super) struct RouterRequest {
     container: ContainerName,
     kind: LogRouterKind,
     adds_metadata: bool,
@@ -35,10 +35,10 @@ pub(super) struct Wanted {
 }
 
 /// The requested log router; `None` if the task has none.
-pub(super) fn wanted(containers: &mut [wire::Container], task: &str) -> Result<Option<Wanted>, TaskError> {
+pub(super) fn requested(containers: &mut [wire::Container], task: &str) -> Result<Option<RouterRequest>, TaskError> {
     let mut routers = containers
         .iter_mut()
-        .filter_map(|it| Some((ContainerName::from(it.name.as_str()), it.firelens_configuration.take()?)));
+        .filter_map(|wire| Some((ContainerName::from(wire.name.as_str()), wire.firelens_configuration.take()?)));
     let Some((container, wire)) = routers.next() else { return Ok(None) };
     if let Some((second, _)) = routers.next() {
         return Err(format!("{container} and {second} cannot both be the log router of the task").into());
@@ -49,9 +49,10 @@ pub(super) fn wanted(containers: &mut [wire::Container], task: &str) -> Result<O
         TaskError::Reason(format!("{start}: error parsing firelens options: {cause}"))
     })?;
     let (kind, adds_metadata, external) = parsed;
-    Ok(Some(Wanted { container, kind, adds_metadata, external }))
+    Ok(Some(RouterRequest { container, kind, adds_metadata, external }))
 }
 
+/// The kind of the router, whether it adds ECS metadata to log lines, and the customer's own configuration.
 fn options(wire: &wire::FirelensConfiguration) -> Result<(LogRouterKind, bool, Option<ExternalConfig>), String> {
     let kind = match wire.kind.as_str() {
         "fluentd" => LogRouterKind::Fluentd,
@@ -72,16 +73,17 @@ fn options(wire: &wire::FirelensConfiguration) -> Result<(LogRouterKind, bool, O
     Ok((kind, adds_metadata, external))
 }
 
-/// Routes the logs of the containers with this log driver to the router. Returns the resource of the router.
+/// Routes the logs of all containers with the log driver `awsfirelens` to the router. Returns the router's resource.
 pub(super) fn set_up(
-    wanted: Option<Wanted>,
+    request: Option<RouterRequest>,
     task: &TaskArn,
     host: &HostFacts,
     containers: &mut [ContainerSpec],
 ) -> Result<Option<ResourceSpec>, TaskError> {
     let logs = containers.iter().map(Log::read).collect::<Result<Vec<_>, _>>()?;
-    let at = wanted.as_ref().and_then(|wanted| containers.iter().position(|it| it.name == wanted.container));
-    let (Some(wanted), Some(at)) = (wanted, at) else {
+    let index_of = |router: &RouterRequest| containers.iter().position(|container| container.name == router.container);
+    let at = request.as_ref().and_then(index_of);
+    let (Some(request), Some(at)) = (request, at) else {
         return match logs.iter().position(|log| log.driver == DRIVER) {
             None => Ok(None),
             Some(index) => {
@@ -91,7 +93,7 @@ pub(super) fn set_up(
         };
     };
     if logs[at].driver == DRIVER {
-        return Err(format!("the log router {} cannot send its log to itself", wanted.container).into());
+        return Err(format!("the log router {} cannot send its log to itself", request.container).into());
     }
     let directory = format!("{}/data/firelens/{}", host.host_data_dir.trim_end_matches('/'), task.task_id());
     if directory.len() + SOCKET.len() > MAX_SOCKET_PATH && logs.iter().any(|log| log.driver == DRIVER) {
@@ -99,26 +101,27 @@ pub(super) fn set_up(
             format!("{directory}{SOCKET} is too long for the name of the log router's socket (ECS_HOST_DATA_DIR)");
         return Err(text.into());
     }
-    let waits = containers[at].depends_on.is_empty();
+    // A router that waits for other containers is not waited for: the containers might wait for each other.
+    let is_awaited = containers[at].depends_on.is_empty();
     let (mut outputs, mut secrets) = (Vec::new(), Vec::new());
     for (index, log) in logs.iter().enumerate().filter(|(_, log)| log.driver == DRIVER) {
         let container = &mut containers[index];
-        secrets.extend(route(container, log, index, task, &wanted, &directory, &mut outputs));
-        let is_there = container.depends_on.iter().any(|dependency| dependency.container == wanted.container);
-        if waits && !is_there {
-            container.depends_on.push(Dependency { container: wanted.container.clone(), condition: Condition::Start });
+        secrets.extend(route(container, log, index, task, &request, &directory, &mut outputs));
+        let has_dependency = container.depends_on.iter().any(|dependency| dependency.container == request.container);
+        if is_awaited && !has_dependency {
+            container.depends_on.push(Dependency { container: request.container.clone(), condition: Condition::Start });
         }
     }
     let router = &mut containers[at];
     let spec = LogRouterSpec {
-        kind: wanted.kind,
-        container: wanted.container.clone(),
+        kind: request.kind,
+        container: request.container.clone(),
         user: user(router)?,
         listens: logs[at].is_bridged,
         buffer: buffer(router),
-        adds_metadata: wanted.adds_metadata,
+        adds_metadata: request.adds_metadata,
         adds_instance: router.environment.0.get("AWS_EXECUTION_ENV").is_some_and(|text| text == "AWS_ECS_EC2"),
-        external: wanted.external,
+        external: request.external,
         outputs,
     };
     router.secrets.extend(secrets);
@@ -128,7 +131,7 @@ pub(super) fn set_up(
     }
     Ok(Some(ResourceSpec {
         name: "firelens".to_owned(),
-        needed_by: vec![wanted.container],
+        needed_by: vec![request.container],
         kind: ResourceKind::LogRouter(spec),
     }))
 }
@@ -139,7 +142,7 @@ fn route(
     log: &Log,
     index: usize,
     task: &TaskArn,
-    wanted: &Wanted,
+    request: &RouterRequest,
     directory: &str,
     outputs: &mut Vec<LogOutput>,
 ) -> Vec<SecretUse> {
@@ -150,17 +153,17 @@ fn route(
     container.secrets = own;
     let secrets = routed.into_iter().map(|used| {
         let variable = format!("{}_{index}", used.name);
-        let place = match wanted.kind {
+        let placeholder = match request.kind {
             LogRouterKind::Fluentd => format!("\"#{{ENV['{variable}']}}\""),
             LogRouterKind::Fluentbit => format!("${{{variable}}}"),
         };
-        options.insert(used.name, place);
+        options.insert(used.name, placeholder);
         SecretUse { name: variable, key: used.key, target: SecretTarget::Environment }
     });
     let secrets = secrets.collect();
     outputs.push(LogOutput { container: container.name.clone(), options });
     container.log_routing = Some(LogRouting {
-        router: log.is_bridged.then(|| wanted.container.clone()),
+        router: log.is_bridged.then(|| request.container.clone()),
         socket: format!("{directory}{SOCKET}"),
         tag: format!("{}-firelens-{}", container.name, task.task_id()),
         buffer_limit,
@@ -168,6 +171,7 @@ fn route(
     secrets
 }
 
+/// The files of the router that are mounted into its container.
 fn mounts(router: &LogRouterSpec, directory: &str) -> Vec<Mount> {
     let (config, external) = match router.kind {
         LogRouterKind::Fluentd => ("/fluentd/etc/fluent.conf", "/fluentd/etc/external.conf"),
@@ -192,15 +196,18 @@ fn buffer(router: &ContainerSpec) -> u32 {
     if memory / 2 == 0 { DEFAULT_BUFFER } else { memory / 2 }
 }
 
+/// The user that the router runs as; empty: that of its image.
 fn user(router: &ContainerSpec) -> Result<String, TaskError> {
     let config = json_object(&router.engine_settings.config, "config")?;
     Ok(member(&config, "User").and_then(Value::as_str).unwrap_or_default().to_owned())
 }
 
-/// The settings of a container's log and network, from its engine settings.
+/// The log driver and the network mode of a container, from its engine settings.
 struct Log {
     driver: String,
+    /// The log options; read only for the driver `awsfirelens`.
     options: BTreeMap<String, String>,
+    /// True: the container is on Docker's bridge network, so it reaches the router by its address.
     is_bridged: bool,
 }
 

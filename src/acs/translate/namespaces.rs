@@ -1,12 +1,14 @@
 //! `pidMode` and `ipcMode`: the namespaces that containers of a task share (spec `docker-mapping.md` §4, §11).
 //!
-//! Owns the pause container, which holds the shared namespaces if a mode is `task`. Every other container waits for its start, so
-//! it is stopped last. Invariant: a task has a pause container exactly if a container uses its namespaces.
+//! Owns the pause container, a container of the agent's own, whose namespaces the others share if a mode is `task`. Every other
+//! container depends on its start, so the pause container is started first and stopped last. Invariant: a task has a pause
+//! container exactly if `pidMode` or `ipcMode` is `task`.
 
 use crate::model::task::{Condition, Dependency, Namespace, PAUSE_IMAGE, PAUSE_NAME};
 use crate::model::{ContainerKind, ContainerSpec};
 
-/// Sets the namespaces of the containers of a task. `endpoint_id` is for the pause container.
+/// Sets the namespaces of the containers of a task, and adds the pause container if needed. `new_id` gives the pause container
+/// its endpoint id.
 pub(super) fn share(
     containers: &mut Vec<ContainerSpec>,
     pid_mode: &str,
@@ -76,7 +78,7 @@ mod tests {
             let pause = containers.get(1);
             assert_eq!(pause.map(|pause| pause.ipc), pause_ipc, "{pid_mode} {ipc_mode}");
             let waits: Vec<_> =
-                containers[0].depends_on.iter().map(|it| (it.container.as_str(), it.condition)).collect();
+                containers[0].depends_on.iter().map(|wait| (wait.container.as_str(), wait.condition)).collect();
             if let Some(pause) = pause {
                 assert_eq!((pause.kind, pause.essential, pause.pid), (ContainerKind::Pause, true, Own));
                 assert_eq!((pause.name.as_str(), pause.image.as_str()), (PAUSE_NAME, PAUSE_IMAGE));

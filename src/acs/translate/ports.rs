@@ -13,6 +13,7 @@ pub(super) struct Ports {
     pub(super) ranges: Vec<PortRange>,
 }
 
+/// Validates and translates the port mappings of one container.
 pub(super) fn all(mappings: &[wire::PortMapping]) -> Result<Ports, String> {
     let mut ports = Ports::default();
     for wire in mappings {

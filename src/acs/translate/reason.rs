@@ -1,18 +1,19 @@
 //! Why a task cannot be run, and the reason that ECS receives (spec `acs.md` §6).
 //!
-//! Owns the prefixes of the Go agent's reasons, which people search for. The modules that translate the parts of a task find the
-//! errors.
+//! Owns the prefixes of the Go agent's reasons, which operators search for. It finds no errors: the other modules of
+//! `translate` do.
 
 /// Why a task cannot be run. The variants differ in the prefix of the reason.
 #[derive(Debug)]
 pub(super) enum TaskError {
-    /// The task is malformed: the Go agent cannot read it either.
+    /// The task cannot be read; the Go agent cannot read it either.
     Malformed(String),
-    /// It can be read, and cannot be run. The Go agent finds out later.
+    /// The task can be read, but cannot be run. The Go agent detects this later.
     Unfit(String),
-    /// The parts of the task contradict each other.
+    /// The task contradicts itself or exceeds a maximum. The Go agent detects this when it initialises the task's resources, and
+    /// uses the prefix of that.
     Resource(String),
-    /// The complete reason for ECS.
+    /// The complete reason for ECS, which gets no prefix.
     Reason(String),
 }
 
@@ -40,12 +41,12 @@ impl From<&str> for TaskError {
     }
 }
 
-/// Compat: the misspelling is that of the Go agent, and people search for it.
+/// The reason for a task that cannot be read. Compat: the misspelling is that of the Go agent, and operators search for it.
 pub(in crate::acs) fn invalid(cause: &str) -> String {
     format!("UnrecogniedTaskError: Error loading task - {cause}")
 }
 
-/// The reason of the Go agent for an error in a resource that it finds before it accepts the task.
+/// The Go agent's reason for an error that it finds when it initialises the task's resources, before it accepts the task.
 fn uninitialised(arn: &str, cause: &str) -> String {
     format!("resource cannot be initialized for task {arn}: {cause}")
 }

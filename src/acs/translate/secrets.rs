@@ -1,6 +1,6 @@
 //! Translates the secrets of containers (spec `resources.md` §4).
 //!
-//! Pure. The invariant: a secret with an unknown provider or target is refused; it is never left out.
+//! Pure. The invariant: a task whose secret has an unknown provider or target is refused; the secret is never left out.
 
 use crate::acs::wire;
 use crate::model::resource::{ResourceSpec, SecretKey, SecretProvider, SecretTarget, SecretUse};
@@ -38,7 +38,7 @@ fn secret_use(wire: wire::Secret) -> Result<SecretUse, String> {
 /// One resource for each service that stores secrets of these containers. Each secret occurs once.
 pub(super) fn resources(containers: &[ContainerSpec]) -> Vec<ResourceSpec> {
     let resource_for = |provider: SecretProvider, name: &str| {
-        let used = |container: &ContainerSpec| container.secrets.iter().any(|used| used.key.provider == provider);
+        let has_secret = |container: &ContainerSpec| container.secrets.iter().any(|used| used.key.provider == provider);
         let all = containers.iter().flat_map(|container| &container.secrets);
         let keys: BTreeSet<SecretKey> =
             all.filter(|used| used.key.provider == provider).map(|used| used.key.clone()).collect();
@@ -46,7 +46,7 @@ pub(super) fn resources(containers: &[ContainerSpec]) -> Vec<ResourceSpec> {
             name: name.to_owned(),
             needed_by: containers
                 .iter()
-                .filter(|container| used(container))
+                .filter(|container| has_secret(container))
                 .map(|container| container.name.clone())
                 .collect(),
             kind: ResourceKind::Secrets(keys.into_iter().collect()),

@@ -11,7 +11,7 @@ fn recorded() -> Value {
     golden["message"]["tasks"][0].clone()
 }
 
-/// The recorded task without what this version does not do.
+/// The recorded task without its task role, which this version does not support.
 fn reduced() -> Value {
     let mut task = recorded();
     task.as_object_mut().unwrap().remove("roleCredentials");
@@ -91,7 +91,8 @@ fn the_reduced_task_is_translated_whole() {
     ];
     assert_eq!(web.mounts, mounts);
     assert_eq!((spec.cpu_micros, spec.memory), (500_000, 256));
-    let resources: Vec<_> = spec.resources.iter().map(|it| (it.name.as_str(), it.needed_by.len())).collect();
+    let resources: Vec<_> =
+        spec.resources.iter().map(|resource| (resource.name.as_str(), resource.needed_by.len())).collect();
     assert_eq!(resources[..3], [("cgroup", 2), ("volume_scratch", 1), ("volume_anon", 1)]);
     assert!(web.engine_settings.config.contains("Healthcheck") && web.engine_settings.host_config.contains("Ulimits"));
     assert_eq!(side.links, [Link { container: "web".into(), alias: "web".to_owned() }]);
@@ -148,12 +149,12 @@ fn a_task_to_stop_is_never_refused() {
 }
 
 #[test]
-fn a_task_that_is_not_wanted_yet_waits_for_ecs() {
+fn a_task_that_is_not_to_run_yet_is_left_to_ecs() {
     for status in [json!("NONE"), json!("UNKNOWN"), json!("CREATED"), json!("MANIFEST_PULLED"), Value::Null] {
         let mut task = reduced();
         task["desiredStatus"] = status;
         if task["desiredStatus"].is_null() {
-            task.as_object_mut().unwrap().remove("desiredStatus"); // as the envelope leaves it
+            task.as_object_mut().unwrap().remove("desiredStatus"); // as `wire::envelope` yields it
         }
         assert_eq!(translate(&task), ReceivedTask::Later(task["arn"].as_str().unwrap().into()));
     }
@@ -248,14 +249,16 @@ fn invalid_tasks_have_the_go_agents_reason() {
 }
 
 #[test]
-fn null_is_not_set_wherever_it_stands() {
+fn null_counts_as_a_missing_member_everywhere() {
     fn each(value: &Value, path: &str, found: &mut Vec<String>) {
         match value {
             Value::Object(map) => map.iter().for_each(|(name, value)| {
                 found.push(format!("{path}/{name}"));
                 each(value, &format!("{path}/{name}"), found);
             }),
-            Value::Array(list) => list.iter().enumerate().for_each(|(at, it)| each(it, &format!("{path}/{at}"), found)),
+            Value::Array(list) => {
+                list.iter().enumerate().for_each(|(at, item)| each(item, &format!("{path}/{at}"), found))
+            }
             _ => {}
         }
     }
@@ -267,7 +270,7 @@ fn null_is_not_set_wherever_it_stands() {
         let (mut null, mut absent) = (reduced(), reduced());
         *null.pointer_mut(&member).unwrap() = Value::Null;
         if ["/environment", "/labels", "/driverOpts"].iter().any(|map| parent.ends_with(map)) {
-            *absent.pointer_mut(&member).unwrap() = json!(""); // Go makes it an empty text
+            *absent.pointer_mut(&member).unwrap() = json!(""); // Go decodes it as an empty text
         } else {
             absent.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name);
         }
@@ -291,7 +294,7 @@ fn null_in_overrides_and_lists_is_not_set_or_empty() {
 }
 
 #[test]
-fn numbers_may_be_written_as_floats() {
+fn integers_may_be_written_as_floats() {
     let text = reduced().to_string();
     assert!(text.contains(r#""memory":64,"#) && text.contains(r#""hostPort":28480"#), "{text}");
     let odd =
@@ -301,7 +304,7 @@ fn numbers_may_be_written_as_floats() {
 }
 
 #[test]
-fn engine_settings_that_are_null_are_none() {
+fn empty_engine_settings_are_accepted() {
     for nothing in ["", " ", "null"] {
         let mut task = reduced();
         task["containers"][0]["dockerConfig"] = json!({"config": nothing, "hostConfig": nothing});
@@ -329,7 +332,7 @@ fn only_malformed_tasks_keep_a_payload_unacknowledged() {
 }
 
 #[test]
-fn parts_that_do_not_fit_together_have_the_go_agents_reason() {
+fn a_task_that_contradicts_itself_has_the_go_agents_reason() {
     let gpu = |containers: Value| json!([{"type": "gpu", "name": "GPU-1", "containers": containers}]);
     let table = [
         ("links", json!(["a:b:c"]), "invalid link format"),
@@ -373,7 +376,7 @@ fn a_shared_namespace_adds_a_container_of_the_agent() {
 }
 
 #[test]
-fn details_that_are_easy_to_lose() {
+fn members_that_few_tasks_have_are_translated() {
     let mut task = reduced();
     task["containers"][0]["overrides"] = json!("{\"command\": [\"other\"]}");
     task["containers"][0]["dockerConfig"]["hostConfig"] = json!("{\"memoryReservation\": 33554432}");

@@ -1,7 +1,7 @@
-//! The volumes of a task: their sources, and those that the agent creates (spec `resources.md` §3).
+//! The volumes of a task: where each comes from, and which of them the agent creates (spec `resources.md` §3).
 //!
-//! Owns the types of volumes and the options for their drivers. It creates nothing. The invariant: a volume is created as the
-//! task definition requires or the task is refused; no encryption and no access rule is left out.
+//! Owns the types of volumes and the options for their drivers. It creates nothing. The invariant: a task is refused if a volume
+//! cannot be created as its definition requires; no encryption and no access rule is left out.
 
 use super::reason::TaskError;
 use crate::acs::host::HostFacts;
@@ -58,7 +58,8 @@ pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Volumes, TaskE
 /// host.
 fn users(task: &wire::Task, volume: &wire::Volume) -> Vec<ContainerName> {
     let name = |container: &wire::Container| ContainerName::from(container.name.as_str());
-    let mounts = |container: &&wire::Container| container.mount_points.iter().any(|it| it.source_volume == volume.name);
+    let mounts =
+        |container: &&wire::Container| container.mount_points.iter().any(|point| point.source_volume == volume.name);
     let users: Vec<_> = task.containers.iter().filter(mounts).map(name).collect();
     match volume.kind.as_str() {
         "" | "host" => users,
@@ -75,16 +76,16 @@ fn source_and_spec(
 ) -> Result<Option<(String, Option<VolumeSpec>)>, TaskError> {
     let empty = || TaskError::Malformed("invalid volume: empty volume configuration".to_owned());
     let unsupported = |what: &str| Err(unsupported(what, volume));
-    let made = |spec: VolumeSpec| Ok(Some((spec.runtime_name.clone(), Some(spec))));
+    let created = |spec: VolumeSpec| Ok(Some((spec.runtime_name.clone(), Some(spec))));
     match volume.kind.as_str() {
-        "" if is_held_for_attachment(task, volume) => Ok(None),
+        "" if is_placeholder(task, volume) => Ok(None),
         "" | "host" => match &volume.host {
             None => Err(empty()),
-            Some(host) if host.source_path.is_empty() => made(task_volume(task, volume, LOCAL, BTreeMap::new())),
+            Some(host) if host.source_path.is_empty() => created(task_volume(task, volume, LOCAL, BTreeMap::new())),
             Some(host) => Ok(Some((host.source_path.clone(), None))),
         },
-        "docker" => made(docker(task, volume, volume.docker_volume_configuration.as_ref().ok_or_else(empty)?)?),
-        "efs" => made(efs(task, volume, volume.efs_volume_configuration.as_ref().ok_or_else(empty)?, host)?),
+        "docker" => created(docker(task, volume, volume.docker_volume_configuration.as_ref().ok_or_else(empty)?)?),
+        "efs" => created(efs(task, volume, volume.efs_volume_configuration.as_ref().ok_or_else(empty)?, host)?),
         "attachment" => Ok(None),
         "fsxWindowsFileServer" => unsupported("a volume of FSx for Windows"),
         "amazonebs" => unsupported("a volume of EBS"),
@@ -93,7 +94,8 @@ fn source_and_spec(
     }
 }
 
-fn is_held_for_attachment(task: &wire::Task, volume: &wire::Volume) -> bool {
+/// Whether an attachment of the task names this volume, and so supplies it.
+fn is_placeholder(task: &wire::Task, volume: &wire::Volume) -> bool {
     let properties = task.attachments.iter().flat_map(|attachment| &attachment.attachment_properties);
     properties.into_iter().any(|property| property.name == "volumeName" && property.value == volume.name)
 }
@@ -137,17 +139,17 @@ fn docker(task: &wire::Task, volume: &wire::Volume, wire: &wire::DockerVolume) -
     }
 }
 
-/// An EFS volume: with the plugin as the task definition requires, without it over plain NFS, which has no encryption and no
-/// access rules.
+/// An EFS volume. The volume plugin mounts it as the task definition requires. Without the plugin it is mounted over plain NFS,
+/// which has no encryption and no access rules.
 fn efs(
     task: &wire::Task,
     volume: &wire::Volume,
     wire: &wire::EfsVolume,
     host: &HostFacts,
 ) -> Result<VolumeSpec, TaskError> {
-    let (id, root, rights) = (&wire.file_system_id, &wire.root_directory, &wire.authorization_config);
+    let (id, root, authorization) = (&wire.file_system_id, &wire.root_directory, &wire.authorization_config);
     let is_encrypted = wire.transit_encryption == "ENABLED";
-    if rights.iam == "ENABLED" {
+    if authorization.iam == "ENABLED" {
         return Err(unsupported("an EFS volume with IAM authorization, which needs a task role,", volume));
     }
     let map = |kind: &str, device: String, options: String| {
@@ -155,7 +157,7 @@ fn efs(
         options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     };
     if !host.volume_plugin.contains(EFS_AUTH) {
-        if is_encrypted || !rights.access_point_id.is_empty() {
+        if is_encrypted || !authorization.access_point_id.is_empty() {
             let why = "needs the volume plugin, which this instance does not have";
             return Err(TaskError::Reason(format!(
                 "UnsupportedTaskError: an EFS volume with transit encryption or an access point {why} (volume {})",
@@ -173,8 +175,8 @@ fn efs(
     if wire.transit_encryption_port != 0 {
         options.push(format!("tlsport={}", wire.transit_encryption_port));
     }
-    if !rights.access_point_id.is_empty() {
-        options.push(format!("accesspoint={}", rights.access_point_id));
+    if !authorization.access_point_id.is_empty() {
+        options.push(format!("accesspoint={}", authorization.access_point_id));
     }
     let device = if root.is_empty() { id.clone() } else { format!("{id}:{root}") };
     Ok(task_volume(task, volume, PLUGIN, map("efs", device, options.join(","))))

@@ -1,14 +1,14 @@
 //! A task and its containers in a payload (spec `acs.md` §6).
 //!
-//! Owns the shapes, tolerant like the rest of the wire: every member may be missing. It does not interpret members. The
-//! invariant: a member that only leads to a refusal is kept as a JSON value, so that its content cannot make decoding fail.
+//! Owns the names and types of their members, each of which may be missing. It does not interpret members. The invariant: a
+//! member that only leads to a refusal is kept as a JSON value, so that its content cannot make decoding fail.
 
 use super::{Attachment, RoleCredentials, Volume};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// A task. Members that only lead to a refusal are kept as JSON values.
+/// A task. `cpu` is in vCPUs, `memory` in MiB; 0: no limit.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::acs) struct Task {
@@ -32,6 +32,7 @@ pub(in crate::acs) struct Task {
     pub(in crate::acs) enable_fault_injection: bool,
 }
 
+/// A container. `cpu` is in CPU shares, `memory` in MiB, and the timeouts are in seconds; 0: not set.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::acs) struct Container {

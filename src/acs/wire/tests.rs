@@ -4,7 +4,7 @@ use serde::Deserializer;
 use serde::de::value::Error;
 use serde::de::{Error as _, Visitor};
 
-/// Asks a type for the names of its members, and for nothing else.
+/// A deserializer that only records the names of a type's members.
 struct Names<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Names<'_> {
@@ -36,7 +36,7 @@ fn members<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     names
 }
 
-/// Kept as values: what is wrong with these has words of its own.
+/// Members that are kept as JSON values; other tests cover the errors in them.
 const VALUES: [&str; 3] = ["arn", "overrides", "proxyConfiguration"];
 
 #[test]
@@ -73,13 +73,13 @@ fn the_corpus_has_a_wrong_kind_of_every_member_of_a_task() {
     for (shape, members) in shapes {
         for member in members.iter().filter(|member| !VALUES.contains(member)) {
             let place = format!(" into {shape}{member}, ");
-            assert!(outcomes.iter().any(|outcome| outcome.contains(&place)), "no case says{place}");
+            assert!(outcomes.iter().any(|outcome| outcome.contains(&place)), "no case has the text{place}");
         }
     }
 }
 
 #[test]
-fn names_in_any_case_and_the_proper_one_first() {
+fn names_match_in_any_case_but_prefer_the_exact_name() {
     let text =
         r#"{"TYPE": "HeartbeatMessage", "Message": {"MESSAGEID": "a", "messageid": "b", "Unknown": {"NAME": 1}}}"#;
     let (kind, body) = envelope(text).unwrap();
@@ -99,8 +99,8 @@ fn the_last_of_a_repeated_member_counts() {
 }
 
 #[test]
-fn what_belongs_to_the_customer_is_left_alone() {
-    let container: Container = shape(Raw::new(r#"{"Environment": {"NAME": "x", "Type": null}}"#)).unwrap();
+fn names_that_the_customer_chose_are_unchanged() {
+    let container: Container = decode(Raw::new(r#"{"Environment": {"NAME": "x", "Type": null}}"#)).unwrap();
     assert_eq!((container.environment["NAME"].as_str(), container.environment["Type"].as_str()), ("x", ""));
 }
 
@@ -115,7 +115,7 @@ fn nesting_costs_no_stack_and_no_message() {
         let (_, body) = envelope(&text).unwrap();
         assert_eq!(Header::read(body).unwrap().message_id, "m", "{depth}");
     }
-    // What is kept as a value is decoded as deep as it is read.
+    // A member that is kept as a JSON value may nest as deeply.
     let text = format!("{{\"proxyConfiguration\":{}{}}}", "{\"a\":[".repeat(63), "]}".repeat(63));
-    assert!(shape::<Task>(Raw::new(&text)).unwrap().proxy_configuration.is_some());
+    assert!(decode::<Task>(Raw::new(&text)).unwrap().proxy_configuration.is_some());
 }

@@ -1,4 +1,4 @@
-//! The volumes of a task on the wire (spec `resources.md` §3). Only the shapes; `translate::volumes` interprets them.
+//! The volumes of a task on the wire (spec `resources.md` §3). `translate::volumes` interprets them.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
 //! A cache in front of a credentials provider, shared by all calls that are signed with the instance's keys.
 //!
 //! Owns the decision when to call the provider: not while its last answer is good, and never for two callers at the same time. It
-//! works with any provider. Invariant: credentials are never dropped because a renewal failed.
+//! does not know where the provider gets credentials from. Invariant: credentials are never dropped because a renewal failed.
 
 use super::super::backoff::{Backoff, Shape};
-use super::super::signing::{DROP_EVERY, Signing};
+use super::super::signing::{RENEWAL_INTERVAL, Signing};
 use crate::model::with_causes;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -14,46 +14,51 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// Credentials are renewed this time before they expire.
+/// Credentials are renewed when they expire in less than this time.
 const MARGIN: Duration = Duration::from_secs(300);
 /// Credentials without an expiration (keys in a file) are read again after this time, so that a rotated file is noticed.
 const REREAD: Duration = Duration::from_secs(60);
-/// Minimum time between two calls of the provider whose answers are about to expire, or seem to have expired.
-const ASK_AGAIN: Duration = Duration::from_secs(15);
-/// A failed call of the provider is not repeated within this time: each caller would wait for the same failure.
+/// Minimum time between two calls of the provider while its answers are about to expire, or seem to have expired.
+const MIN_INTERVAL: Duration = Duration::from_secs(15);
+/// The pauses after failed calls of the provider. Without them, each caller would wait for the same failure.
 const FAILURE_PAUSES: Shape =
     Shape { initial: Duration::from_secs(1), max: Duration::from_secs(30), factor: 2.0, jitter: 0.2 };
-/// Time limit for the whole chain; IMDS alone may need several attempts.
+/// Time limit for one call of the provider, a chain of sources; IMDS alone may need several attempts.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A provider that calls another one only if its last answer is about to expire, or if AWS rejected it as expired.
+/// A provider that calls another one only if there is no answer yet, if the last answer is about to expire or is to be read
+/// again, or if AWS rejected it as expired.
 ///
-/// The lifetime of an answer is counted from its arrival, so setting the host's clock has no effect.
+/// The lifetime of an answer is computed when it arrives, so a later change of the host's clock has no effect.
 #[derive(Debug)]
 pub(super) struct Cached<P> {
     provider: P,
     signing: Signing,
     state: StdMutex<State>,
-    /// Held by the caller that calls the provider.
-    asking: Mutex<()>,
+    /// Locked by the caller that calls the provider.
+    calling: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct State {
-    held: Option<Held>,
+    /// The last credentials; `None` before the first successful call.
+    current: Option<Current>,
+    /// The last failure; `None` if the last call succeeded.
     failed: Option<Failed>,
     pauses: Backoff,
 }
 
+/// The last credentials of the provider.
 #[derive(Clone, Debug)]
-struct Held {
+struct Current {
     credentials: Credentials,
+    /// When they arrived.
     fetched: Instant,
-    /// `None`: the credentials have no expiration.
+    /// The time from their arrival to their expiration; `None` if they have no expiration.
     lifetime: Option<Duration>,
-    /// True: AWS rejected them as expired, and the source has had no others since. The expiration from the source does not count:
-    /// the SDK gives expired credentials of the instance role a new expiration at each fetch.
-    is_over: bool,
+    /// True: AWS rejected them as expired. The expiration that the provider gives them does not count any more, since the SDK
+    /// gives expired credentials of the instance role a new expiration at each fetch.
+    is_rejected: bool,
 }
 
 /// The last failure of the provider.
@@ -65,26 +70,28 @@ struct Failed {
     error: String,
 }
 
-impl Held {
+impl Current {
+    /// Whether they may be used without a call of the provider.
     fn is_fresh(&self) -> bool {
         let good_for = match self.lifetime {
             None => REREAD,
-            // To a host whose clock is far ahead every answer seems expired; only AWS can tell.
-            Some(Duration::ZERO) => ASK_AGAIN,
-            Some(lifetime) => lifetime.saturating_sub(MARGIN).max(ASK_AGAIN.min(lifetime)),
+            // If the host's clock is far ahead, every answer seems expired; only AWS knows.
+            Some(Duration::ZERO) => MIN_INTERVAL,
+            Some(lifetime) => lifetime.saturating_sub(MARGIN).max(MIN_INTERVAL.min(lifetime)),
         };
-        !self.is_over && self.fetched.elapsed() < good_for
+        !self.is_rejected && self.fetched.elapsed() < good_for
     }
 
+    /// Whether they have not expired, as far as known.
     fn is_valid(&self) -> bool {
-        !self.is_over && self.lifetime.is_none_or(|lifetime| self.fetched.elapsed() < lifetime)
+        !self.is_rejected && self.lifetime.is_none_or(|lifetime| self.fetched.elapsed() < lifetime)
     }
 }
 
 impl<P: ProvideCredentials> Cached<P> {
     pub(super) fn new(provider: P, signing: Signing) -> Self {
-        let state = State { held: None, failed: None, pauses: Backoff::new(FAILURE_PAUSES) };
-        Self { provider, signing, state: StdMutex::new(state), asking: Mutex::new(()) }
+        let state = State { current: None, failed: None, pauses: Backoff::new(FAILURE_PAUSES) };
+        Self { provider, signing, state: StdMutex::new(state), calling: Mutex::new(()) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,12 +99,12 @@ impl<P: ProvideCredentials> Cached<P> {
     }
 
     async fn credentials(&self) -> Result<Credentials, CredentialsError> {
-        let asked = Instant::now();
-        if let Some(known) = self.known(asked) {
-            return known;
+        let began = Instant::now();
+        if let Some(result) = self.without_call(began) {
+            return result;
         }
         let is_refused = self.signing.keys_are_refused();
-        let _turn = match self.asking.try_lock() {
+        let _turn = match self.calling.try_lock() {
             Ok(turn) => turn,
             Err(_) => {
                 // Another caller is already calling the provider: credentials that are still valid are used meanwhile, and after
@@ -105,85 +112,91 @@ impl<P: ProvideCredentials> Cached<P> {
                 if let Some(credentials) = self.state().meanwhile().filter(|_| !is_refused) {
                     return Ok(credentials);
                 }
-                self.asking.lock().await
+                self.calling.lock().await
             }
         };
         // The result of the other caller's call, success or error, is used here too.
-        if let Some(known) = self.known(asked) {
-            return known;
+        if let Some(result) = self.without_call(began) {
+            return result;
         }
         let answer = tokio::time::timeout(PATIENCE, self.provider.provide_credentials())
             .await
             .unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(PATIENCE)));
         if self.signing.keys_are_refused()
-            && let Some(held) = &mut self.state().held
+            && let Some(current) = &mut self.state().current
         {
-            held.is_over = true;
+            current.is_rejected = true;
         }
         match answer {
-            Ok(credentials) if self.is_over(&credentials) => {
-                self.failed("AWS calls them expired, and the source has no others", DROP_EVERY)
+            Ok(credentials) if self.is_rejected(&credentials) => {
+                self.note_failure("AWS rejects them as expired, and the source has no others", RENEWAL_INTERVAL)
             }
-            Ok(credentials) if self.is_held(&credentials) => self.failed("the source has no newer ones", ASK_AGAIN),
-            Ok(credentials) => Ok(self.fetched(credentials)),
-            Err(error) => self.failed(&with_causes(&error), Duration::ZERO),
+            Ok(credentials) if self.is_current(&credentials) => {
+                self.note_failure("the source has no newer ones", MIN_INTERVAL)
+            }
+            Ok(credentials) => Ok(self.store(credentials)),
+            Err(error) => self.note_failure(&with_causes(&error), Duration::ZERO),
         }
     }
 
-    /// The result that needs no call of the provider: fresh credentials, or the failure of a call that was made since `asked` or
-    /// shortly before.
-    fn known(&self, asked: Instant) -> Option<Result<Credentials, CredentialsError>> {
+    /// The result that needs no call of the provider: fresh credentials, or, after a recent failure, the last credentials or the
+    /// error. A failure is recent since `began` (the start of this request), and during its pause. `None`: a call is needed.
+    fn without_call(&self, began: Instant) -> Option<Result<Credentials, CredentialsError>> {
         let state = self.state();
-        let fresh = state.held.as_ref().filter(|held| held.is_fresh() && !self.signing.keys_are_refused());
-        if let Some(held) = fresh {
-            return Some(Ok(held.credentials.clone()));
+        let fresh = state.current.as_ref().filter(|current| current.is_fresh() && !self.signing.keys_are_refused());
+        if let Some(current) = fresh {
+            return Some(Ok(current.credentials.clone()));
         }
         let failed = state.failed.as_ref()?;
-        let is_recent = failed.at >= asked || failed.at.elapsed() < failed.pause;
+        let is_recent = failed.at >= began || failed.at.elapsed() < failed.pause;
         is_recent.then(|| state.last_resort(&failed.error))
     }
 
-    fn fetched(&self, credentials: Credentials) -> Credentials {
+    /// Stores new credentials and returns them.
+    fn store(&self, credentials: Credentials) -> Credentials {
         let now = self.signing.clock().now();
         let lifetime = credentials.expiry().map(|end| end.duration_since(now).unwrap_or_default());
         let mut state = self.state();
-        state.held = Some(Held { credentials: credentials.clone(), fetched: Instant::now(), lifetime, is_over: false });
+        state.current =
+            Some(Current { credentials: credentials.clone(), fetched: Instant::now(), lifetime, is_rejected: false });
         state.failed = None;
         state.pauses.reset();
-        self.signing.keys_are_fetched(Some(credentials.access_key_id()));
+        self.signing.note_keys(Some(credentials.access_key_id()));
         credentials
     }
 
-    /// Whether the answer is the credentials that AWS rejected as expired, whatever expiration it has now.
-    fn is_over(&self, answer: &Credentials) -> bool {
+    /// Whether the answer has the key that AWS rejected as expired, whatever expiration it has now.
+    fn is_rejected(&self, answer: &Credentials) -> bool {
         let state = self.state();
         state
-            .held
+            .current
             .as_ref()
-            .is_some_and(|held| held.is_over && held.credentials.access_key_id() == answer.access_key_id())
+            .is_some_and(|current| current.is_rejected && current.credentials.access_key_id() == answer.access_key_id())
     }
 
-    /// Whether the answer is the same as the current credentials, so that nothing was renewed. If the metadata service fails, the
-    /// SDK returns the last credentials of the instance role as valid. Keys without an expiration are the same at each call. Keys
-    /// that seemed expired on arrival may be valid by a clock that was corrected since.
-    fn is_held(&self, answer: &Credentials) -> bool {
-        self.state().held.as_ref().is_some_and(|held| {
-            held.lifetime.is_some_and(|lifetime| !lifetime.is_zero())
-                && held.credentials.access_key_id() == answer.access_key_id()
-                && held.credentials.expiry() == answer.expiry()
+    /// Whether the answer is the current credentials again, so that nothing was renewed: if the metadata service fails, the SDK
+    /// returns the last credentials of the instance role as if they were valid. This does not apply to keys without an
+    /// expiration, which are the same at each call, nor to keys that seemed expired on arrival: the clock may have been
+    /// corrected since.
+    fn is_current(&self, answer: &Credentials) -> bool {
+        self.state().current.as_ref().is_some_and(|current| {
+            current.lifetime.is_some_and(|lifetime| !lifetime.is_zero())
+                && current.credentials.access_key_id() == answer.access_key_id()
+                && current.credentials.expiry() == answer.expiry()
         })
     }
 
-    /// Blocks calls of the provider for a while, for `at_least` this time.
-    fn failed(&self, error: &str, at_least: Duration) -> Result<Credentials, CredentialsError> {
-        self.signing.keys_are_fetched(None);
+    /// Notes a failure, after which the provider is not called for a pause of `at_least` this time. Returns the last
+    /// credentials; if there are none, the error.
+    fn note_failure(&self, error: &str, at_least: Duration) -> Result<Credentials, CredentialsError> {
+        self.signing.note_keys(None);
         let mut state = self.state();
         let pause = state.pauses.pause().max(at_least);
-        if state.held.is_some() {
+        if state.current.is_some() {
             tracing::warn!(
                 error,
                 ?pause,
-                "the credentials of this instance cannot be renewed; the last ones still serve"
+                "the credentials of this instance cannot be renewed; the last ones are still used"
             );
         }
         state.failed = Some(Failed { at: Instant::now(), pause, error: error.to_owned() });
@@ -194,14 +207,14 @@ impl<P: ProvideCredentials> Cached<P> {
 impl State {
     /// The credentials to use during a call of the provider; `None`: the caller must wait for its answer.
     fn meanwhile(&self) -> Option<Credentials> {
-        let held = self.held.as_ref().filter(|held| held.is_valid() || self.failed.is_some());
-        held.map(|held| held.credentials.clone())
+        let current = self.current.as_ref().filter(|current| current.is_valid() || self.failed.is_some());
+        current.map(|current| current.credentials.clone())
     }
 
-    /// The last credentials, even if they seem to have expired: only AWS knows for certain, and refuses them if so.
+    /// The last credentials, even if they seem to have expired: only AWS knows, and rejects them if so. Without any, the error.
     fn last_resort(&self, error: &str) -> Result<Credentials, CredentialsError> {
-        let held = self.held.as_ref().map(|held| held.credentials.clone());
-        held.ok_or_else(|| CredentialsError::not_loaded(error.to_owned()))
+        let current = self.current.as_ref().map(|current| current.credentials.clone());
+        current.ok_or_else(|| CredentialsError::not_loaded(error.to_owned()))
     }
 }
 
@@ -259,15 +272,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn valid_credentials_are_kept_and_ending_ones_renewed() {
+    async fn credentials_are_renewed_shortly_before_they_expire() {
         let (cached, _) = cached(vec![Ok(keys("ONE", 200)), Ok(keys("TWO", 3600)), Ok(keys("THREE", 3600))]);
         assert_eq!(id(&cached).await, "ONE");
-        assert_eq!(
-            id(&cached).await,
-            "ONE",
-            "200 seconds are within the margin, but nothing newer is to be had at once"
-        );
-        advance(ASK_AGAIN).await;
+        assert_eq!(id(&cached).await, "ONE", "200 seconds are within the margin, but the provider was called just now");
+        advance(MIN_INTERVAL).await;
         assert_eq!((id(&cached).await, id(&cached).await), ("TWO".to_owned(), "TWO".to_owned()));
         advance(Duration::from_secs(3600) - MARGIN - Duration::from_secs(2)).await;
         assert_eq!(id(&cached).await, "TWO");
@@ -276,24 +285,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_clock_that_jumps_ends_no_credentials() {
+    async fn a_wrong_clock_does_not_end_credentials() {
         // On a host that is three hours ahead, these seem to have expired long ago.
         let ended = Credentials::new("ONE", "s", None, Some(SystemTime::now() - Duration::from_secs(7200)), "test");
         let (cached, signing) = cached(vec![Ok(ended.clone()), Ok(ended.clone()), Ok(ended)]);
         for _ in 0..5 {
             assert_eq!(id(&cached).await, "ONE");
         }
-        assert_eq!(left(&cached), 2, "asked once, not for each call");
+        assert_eq!(left(&cached), 2, "the provider is called once, not at each request");
         assert!(signing.clock().learn(SystemTime::now(), 403, Some(&http_date(-3 * 3600))));
-        advance(ASK_AGAIN).await;
+        advance(MIN_INTERVAL).await;
         assert_eq!(id(&cached).await, "ONE");
         advance(Duration::from_secs(3000)).await;
-        assert_eq!(id(&cached).await, "ONE", "by the time of AWS they have an hour");
+        assert_eq!(id(&cached).await, "ONE", "by the time of AWS they are valid for an hour");
         assert_eq!(left(&cached), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn credentials_that_aws_calls_expired_are_asked_for_again() {
+    async fn rejected_credentials_are_renewed() {
         let (cached, signing) =
             cached(vec![Ok(keys("ONE", 36000)), Ok(keys("ONE", 36000)), Ok(keys("TWO", 36000)), gone()]);
         let expired = Refusal { status: 400, date: None, code: "ExpiredTokenException", message: "" };
@@ -305,11 +314,11 @@ mod tests {
             assert!(!refused("ONE"));
             assert_eq!(id(&cached).await, "ONE");
         }
-        assert_eq!(left(&cached), 2, "within a minute nobody asks again");
+        assert_eq!(left(&cached), 2, "the provider is not called again within a minute");
         advance(Duration::from_secs(60)).await;
         assert!(refused("ONE"));
         assert_eq!(id(&cached).await, "TWO");
-        assert!(!refused("TWO"), "new keys that are refused as well are no reason to ask at once");
+        assert!(!refused("TWO"), "a refusal of the new key does not lead to a call at once");
         advance(Duration::from_secs(60)).await;
         // A failed renewal keeps the last credentials.
         assert!(refused("TWO"));
@@ -322,7 +331,7 @@ mod tests {
 
     /// The behaviour of the SDK for expired credentials that the metadata service still returns.
     #[tokio::test(start_paused = true)]
-    async fn a_new_end_for_keys_that_aws_calls_expired_counts_not() {
+    async fn a_new_expiration_of_rejected_keys_is_ignored() {
         let (cached, signing) = cached(vec![
             Ok(keys("ONE", 21600)),
             Ok(keys("ONE", 22000)),
@@ -338,16 +347,16 @@ mod tests {
                 assert_eq!(id(&cached).await, "ONE");
             }
             assert_eq!(left(&cached), left_over);
-            assert!(!cached.state().held.as_ref().unwrap().is_valid());
-            advance(DROP_EVERY).await;
+            assert!(!cached.state().current.as_ref().unwrap().is_valid());
+            advance(RENEWAL_INTERVAL).await;
         }
         assert_eq!(id(&cached).await, "TWO");
         advance(Duration::from_secs(20000)).await;
-        assert_eq!((id(&cached).await, left(&cached)), ("TWO".to_owned(), 0), "the new ones live as long as they say");
+        assert_eq!((id(&cached).await, left(&cached)), ("TWO".to_owned(), 0), "the new expiration counts");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn expired_keys_without_an_end_are_asked_for_each_minute() {
+    async fn rejected_keys_without_expiration_are_renewed() {
         let endless = || Ok(Credentials::new("ONE", "s", Some("t".to_owned()), None, "test"));
         let (cached, signing) = cached(vec![endless(), endless(), endless(), Ok(keys("TWO", 3600))]);
         assert_eq!(id(&cached).await, "ONE");
@@ -355,14 +364,14 @@ mod tests {
         for wanted in [2, 1] {
             assert_eq!((id(&cached).await, id(&cached).await), ("ONE".to_owned(), "ONE".to_owned()));
             assert_eq!(left(&cached), wanted);
-            advance(DROP_EVERY).await;
+            advance(RENEWAL_INTERVAL).await;
         }
         assert_eq!(id(&cached).await, "TWO");
     }
 
     /// The metadata service is unavailable when AWS rejects the credentials as expired.
     #[tokio::test(start_paused = true)]
-    async fn expired_keys_are_not_taken_up_again_after_a_failure() {
+    async fn a_failure_does_not_make_rejected_keys_valid() {
         let (cached, signing) = cached(vec![Ok(keys("ONE", 21600)), gone(), Ok(keys("TWO", 3600))]);
         assert_eq!(id(&cached).await, "ONE");
         advance(Duration::from_secs(3600)).await;
@@ -373,10 +382,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failed_renewal_is_remembered_and_keeps_what_there_is() {
+    async fn after_a_failed_renewal_the_last_credentials_are_used() {
         let (cached, _) = cached(vec![Ok(keys("ONE", 200)), gone(), gone(), Ok(keys("TWO", 3600))]);
         assert_eq!(id(&cached).await, "ONE");
-        advance(ASK_AGAIN).await;
+        advance(MIN_INTERVAL).await;
         for _ in 0..10 {
             assert_eq!(id(&cached).await, "ONE");
         }
@@ -399,16 +408,16 @@ mod tests {
             for _ in 0..5 {
                 assert_eq!(id(&cached).await, "ONE");
             }
-            assert_eq!(left(&cached), wanted, "asked once, then there is a pause");
-            assert!(cached.state().failed.as_ref().is_some_and(|failed| failed.pause >= ASK_AGAIN));
-            let lifetime = cached.state().held.as_ref().and_then(|held| held.lifetime).unwrap();
-            assert!(lifetime > Duration::from_secs(990), "they last as long as they did when they came: {lifetime:?}");
-            advance(ASK_AGAIN).await;
+            assert_eq!(left(&cached), wanted, "one call, then a pause");
+            assert!(cached.state().failed.as_ref().is_some_and(|failed| failed.pause >= MIN_INTERVAL));
+            let lifetime = cached.state().current.as_ref().and_then(|current| current.lifetime).unwrap();
+            assert!(lifetime > Duration::from_secs(990), "the lifetime is that at the arrival: {lifetime:?}");
+            advance(MIN_INTERVAL).await;
         }
         advance(Duration::from_secs(400)).await;
-        assert!(!cached.state().held.as_ref().unwrap().is_valid());
+        assert!(!cached.state().current.as_ref().unwrap().is_valid());
         // The credentials have expired and a renewal has failed: a caller does not wait while another one calls the provider.
-        let turn = cached.asking.lock().await;
+        let turn = cached.calling.lock().await;
         assert_eq!(id(&cached).await, "ONE");
         drop(turn);
         assert_eq!((id(&cached).await, left(&cached)), ("ONE".to_owned(), 1));
@@ -418,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_any_credentials_calls_do_not_wait_in_a_row() {
+    async fn without_any_credentials_a_failure_is_remembered() {
         let (cached, _) = cached(vec![gone(), Ok(keys("ONE", 3600))]);
         for _ in 0..10 {
             assert!(id(&cached).await.contains("gone"));
@@ -446,14 +455,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn callers_at_the_same_time_share_one_renewal() {
+    async fn concurrent_callers_share_one_renewal() {
         let (cached, began) = (Cached::new(Silent::default(), Signing::default()), Instant::now());
         let answers = futures_util::future::join_all((0..20).map(|_| cached.credentials())).await;
         assert!(answers.iter().all(Result::is_err));
         assert_eq!((cached.provider.0.load(Ordering::Relaxed), began.elapsed().as_secs()), (1, 2));
         // Credentials that are still valid are used without waiting while another caller fetches newer ones.
-        cached.fetched(keys("ONE", 200));
-        advance(ASK_AGAIN).await;
+        cached.store(keys("ONE", 200));
+        advance(MIN_INTERVAL).await;
         let (first, second) = tokio::join!(cached.credentials(), async {
             let began = Instant::now();
             (cached.credentials().await.unwrap().access_key_id().to_owned(), began.elapsed())
@@ -463,7 +472,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_without_an_end_are_read_again_after_a_minute() {
+    async fn keys_without_expiration_are_read_again_in_a_minute() {
         let endless = |id: &str| Ok(Credentials::new(id, "s", None, None, "test"));
         let (cached, _) = cached(vec![endless("ONE"), endless("TWO")]);
         assert_eq!(id(&cached).await, "ONE");

@@ -7,8 +7,8 @@ const ARN: &str = "arn:aws:ecs:us-west-2:123456789012:container-instance/judge/0
 const FAST: Shape =
     Shape { initial: Duration::from_millis(1), max: Duration::from_millis(2), factor: 2.0, jitter: 0.0 };
 
-/// The registration a recorded body must have come from.
-fn registration_of(body: &Value) -> Registration {
+/// The registration from which a recorded body results.
+fn registration_from(body: &Value) -> Registration {
     let ports = |index: usize| -> Vec<u16> {
         let set = body["totalResources"][index]["stringSetValue"].as_array().unwrap();
         set.iter().map(|port| port.as_str().unwrap().parse().unwrap()).collect()
@@ -35,7 +35,7 @@ fn registration_of(body: &Value) -> Registration {
     }
 }
 
-/// What ECS answers: the attributes echoed, and the zone.
+/// The answer of ECS to a registration: the attributes as sent, and the availability zone.
 fn accepted(request: &Request) -> Answer {
     let mut attributes = request.json()["attributes"].as_array().unwrap().clone();
     attributes.push(json!({"name": "ecs.availability-zone", "value": "us-west-2b"}));
@@ -43,6 +43,7 @@ fn accepted(request: &Request) -> Answer {
     Answer::json(200, &json!({"containerInstance": instance}))
 }
 
+/// A registration with one attribute.
 fn small() -> Registration {
     Registration {
         attributes: vec![Attribute::with_value("ecs.os-type", "linux")],
@@ -65,11 +66,11 @@ async fn gpus_are_registered_as_devices() {
 }
 
 #[tokio::test]
-async fn both_recorded_requests_are_sent_again_member_by_member() {
+async fn both_recorded_requests_are_reproduced() {
     for name in ["register_container_instance", "reregister_container_instance"] {
         let golden = golden(name);
         let fake = Fake::start(accepted).await;
-        let done = register(&client(&fake.url()), &registration_of(&golden["body"])).await.unwrap();
+        let done = register(&client(&fake.url()), &registration_from(&golden["body"])).await.unwrap();
         assert_eq!(
             (done.container_instance.as_str(), done.cluster.as_str(), done.availability_zone.as_str()),
             (ARN, "judge", "us-west-2b")
@@ -84,7 +85,7 @@ async fn both_recorded_requests_are_sent_again_member_by_member() {
         let recorded = golden["headers"]["Authorization"].as_str().unwrap();
         let signed = |text: &str| text.split("SignedHeaders=").nth(1).unwrap().split(',').next().unwrap().to_owned();
         let ours = signed(sent.header("authorization").unwrap());
-        // The recorded SDK signs its two bookkeeping headers too; the public one adds them after signing.
+        // The recorded SDK also signs two headers about the attempt; the public SDK adds them after signing.
         let expected =
             signed(recorded).replace("amz-sdk-invocation-id;amz-sdk-request;", "").replace("content-length;", "");
         assert_eq!(ours.replace("content-length;", ""), expected);
@@ -92,7 +93,7 @@ async fn both_recorded_requests_are_sent_again_member_by_member() {
 }
 
 #[tokio::test]
-async fn a_renewal_tells_the_version_that_runs_now() {
+async fn a_renewal_has_the_version_of_this_agent() {
     for (version, arn) in [("0.1.0", None), ("0.2.0", Some(ARN)), ("0.1.0", Some(ARN))] {
         let fake = Fake::start(accepted).await;
         let host = crate::ecs::attributes::Capabilities { agent_version: version.to_owned(), ..Default::default() };
@@ -105,14 +106,14 @@ async fn a_renewal_tells_the_version_that_runs_now() {
         let body = fake.requests()[0].json();
         assert_eq!(body["containerInstanceArn"].as_str(), arn);
         let sent = body["attributes"].as_array().unwrap().clone();
-        let own = sent.iter().filter(|it| it["name"].as_str().unwrap().starts_with("ecs-agent."));
+        let own = sent.iter().filter(|attribute| attribute["name"].as_str().unwrap().starts_with("ecs-agent."));
         let wanted = [("ecs-agent.implementation", "ecs-agent-rust"), ("ecs-agent.version", version)];
         assert!(own.eq(wanted.map(|(name, value)| json!({"name": name, "value": value})).iter()), "{sent:?}");
     }
 }
 
 #[tokio::test]
-async fn an_own_attribute_that_comes_back_changed_is_not_fatal() {
+async fn a_changed_attribute_of_this_program_is_not_fatal() {
     let shown = [
         json!([{"name": "ecs.os-type", "value": "linux"}, {"name": "ecs-agent.version", "value": "0.0.1"}]),
         json!([{"name": "ecs.os-type", "value": "linux"}]),
@@ -125,12 +126,16 @@ async fn an_own_attribute_that_comes_back_changed_is_not_fatal() {
         registration.attributes.push(Attribute::with_value("ecs-agent.version", "0.2.0"));
         assert_eq!(try_with(&fake, &registration).await.unwrap().container_instance, ARN);
         registration.attributes.push(Attribute::with_value("ecs.os-family", "LINUX"));
-        assert_eq!(try_with(&fake, &registration).await.unwrap_err().exit_code(), 5, "others still are");
+        assert_eq!(
+            try_with(&fake, &registration).await.unwrap_err().exit_code(),
+            5,
+            "a changed attribute of another kind is"
+        );
     }
 }
 
 #[tokio::test]
-async fn own_attributes_are_left_out_where_ecs_refuses_them() {
+async fn own_attributes_are_left_out_if_ecs_refuses_them() {
     let names_us = |request: &Request| request.json()["attributes"].to_string().contains("ecs-agent.");
     let mut registration = Registration { cluster: Some("mine".to_owned()), ..small() };
     registration.custom_attributes.insert("rack".to_owned(), "r7".to_owned());
@@ -150,8 +155,8 @@ async fn own_attributes_are_left_out_where_ecs_refuses_them() {
         assert_eq!(bodies[0]["clientToken"], bodies[1]["clientToken"]);
     }
     registration.container_instance = None;
-    // (code, message, tries): refused for another reason, it is refused once more; others are not repeated.
-    for (code, message, tries) in [
+    // (code, message, attempts): only an invalid parameter may be due to the attributes.
+    for (code, message, attempts) in [
         ("InvalidParameterException", "x", 2),
         ("InvalidParameterException", "Cluster not found.", 1),
         ("ClientException", "x", 1),
@@ -159,7 +164,7 @@ async fn own_attributes_are_left_out_where_ecs_refuses_them() {
     ] {
         let fake = Fake::start(move |_| Answer::error(400, code, message)).await;
         try_with(&fake, &registration).await.unwrap_err();
-        assert_eq!(fake.requests().len(), tries, "{code} {message}");
+        assert_eq!(fake.requests().len(), attempts, "{code} {message}");
     }
 }
 
@@ -176,7 +181,7 @@ async fn the_default_cluster_is_created_and_a_configured_one_is_not() {
     let operations: Vec<_> = fake.requests().iter().map(|r| r.operation().to_owned()).collect();
     assert_eq!(operations, ["RegisterContainerInstance", "CreateCluster", "RegisterContainerInstance"]);
 
-    // It cannot be created: the error of that call counts.
+    // If it cannot be created, the error of that call determines the exit code.
     for (code, exit) in [("ClientException", 5), ("InvalidParameterException", 5), ("AccessDeniedException", 1)] {
         let fake = Fake::start(move |request| match request.operation() {
             "CreateCluster" => Answer::error(400, code, "no"),
@@ -195,7 +200,7 @@ async fn the_default_cluster_is_created_and_a_configured_one_is_not() {
 #[tokio::test]
 async fn every_error_has_its_exit_code() {
     let type_change = "Container instance type changes are not supported.";
-    // (code, message, renewal, exit code, in-process tries)
+    // (status, code, message, is a renewal, exit code, is repeated)
     let table = [
         (400, "InvalidParameterException", "x", false, 5, false),
         (400, "ClientException", "x", false, 5, false),
@@ -226,7 +231,7 @@ async fn every_error_has_its_exit_code() {
 }
 
 #[tokio::test]
-async fn throttling_is_waited_out() {
+async fn a_throttled_registration_is_repeated() {
     let fake = Fake::start(|request| match request.number {
         0..4 => Answer::error(400, "ThrottlingException", "Rate exceeded"),
         _ => accepted(request),
@@ -261,7 +266,7 @@ async fn an_unreachable_api_is_worth_a_restart() {
 }
 
 #[test]
-fn memory_is_what_is_left() {
+fn memory_for_tasks_is_without_the_reserved_memory() {
     assert_eq!(memory_for_tasks(4 * 1024 * 1024 * 1024 + 5, 96).unwrap(), 4000);
     assert_eq!(memory_for_tasks(1024 * 1024, 2).unwrap_err().exit_code(), 1);
 }

@@ -1,4 +1,4 @@
-//! Secrets, environment files and log routers.
+//! Tests for secrets, environment files, credential specs and log routers.
 
 use super::{HostFacts, ReceivedTask, reason, reduced, spec_of, task};
 use crate::model::json::Raw;
@@ -9,6 +9,7 @@ use crate::model::task::{Condition, Dependency};
 use crate::model::{ResourceKind, TaskSpec};
 use serde_json::{Value, json};
 
+/// The resource with this name, and the containers that need it.
 fn resource<'a>(spec: &'a TaskSpec, name: &str) -> (&'a ResourceKind, Vec<&'a str>) {
     let found = spec.resources.iter().find(|resource| resource.name == name);
     let found = found.unwrap_or_else(|| panic!("no {name} in {:?}", spec.resources));
@@ -31,12 +32,13 @@ fn the_recorded_task_needs_its_secrets_and_its_file() {
     assert_eq!(resource(&spec, "asmsecret"), (&ResourceKind::Secrets(vec![asm.clone()]), vec!["web"]));
     let file = EnvironmentFile { arn: "arn:aws:s3:::judge-bucket/app.env".to_owned() };
     assert_eq!(resource(&spec, "envfile_web"), (&ResourceKind::EnvironmentFiles(vec![file]), vec!["web"]));
-    let uses: Vec<_> = spec.containers[0].secrets.iter().map(|it| (it.name.as_str(), &it.key, it.target)).collect();
+    let uses: Vec<_> =
+        spec.containers[0].secrets.iter().map(|used| (used.name.as_str(), &used.key, used.target)).collect();
     assert_eq!(uses, [("FROM_SSM", &ssm, SecretTarget::Environment), ("FROM_ASM", &asm, SecretTarget::Environment)]);
 }
 
 #[test]
-fn credential_specs_share_a_resource_and_the_field_wins() {
+fn credential_specs_share_a_resource_and_prefer_the_member() {
     let host = HostFacts { credential_specs: true, ..HostFacts::default() };
     let translated = |specs: [Value; 2], option: &str| {
         let mut payload = reduced();
@@ -53,13 +55,13 @@ fn credential_specs_share_a_resource_and_the_field_wins() {
     };
     let found = |specs: [Value; 2], option: &str| {
         let spec = spec_of(specs, option);
-        let per_container: Vec<_> = spec.containers.iter().map(|it| it.credential_spec.clone()).collect();
-        let resource = spec.resources.iter().find(|it| it.name == "credentialspec").cloned();
-        (per_container, resource.map(|it| (it.kind, it.needed_by.len())))
+        let per_container: Vec<_> = spec.containers.iter().map(|container| container.credential_spec.clone()).collect();
+        let resource = spec.resources.iter().find(|resource| resource.name == "credentialspec").cloned();
+        (per_container, resource.map(|resource| (resource.kind, resource.needed_by.len())))
     };
     let (joined, domainless) = ("credentialspec:file://a", "credentialspecdomainless:file://b");
     let some = |text: &str| Some(text.to_owned());
-    let specs = |all: &[&str]| ResourceKind::CredentialSpecs(all.iter().map(|it| (*it).to_owned()).collect());
+    let specs = |all: &[&str]| ResourceKind::CredentialSpecs(all.iter().map(|spec| (*spec).to_owned()).collect());
     assert_eq!(found([json!([]), json!([])], "label:y"), (vec![None, None], None));
     let both = [json!(["x", domainless, joined]), json!([joined])];
     let wanted = (vec![some(domainless), some(joined)], Some((specs(&[joined, domainless]), 2)));
@@ -83,7 +85,7 @@ fn credential_specs_share_a_resource_and_the_field_wins() {
 }
 
 #[test]
-fn a_secret_of_two_containers_is_asked_for_once() {
+fn a_secret_of_two_containers_is_requested_once() {
     let mut task = reduced();
     task["containers"][1]["secrets"] = task["containers"][0]["secrets"].clone();
     task["containers"][1]["secrets"][0]["name"] = json!("splunk-token");
@@ -131,7 +133,7 @@ fn an_invalid_secret_or_file_is_refused_with_its_reason() {
     }
 }
 
-/// A task of `app`, whose log goes to `router`.
+/// A task whose container `app` logs to the log router `router`.
 fn routed(kind: &str) -> Value {
     let log = json!({"LogConfig": {"Type": "awsfirelens", "Config": {"@type": "stdout", "Name": "stdout"}}});
     json!({
@@ -152,7 +154,7 @@ fn router(spec: &TaskSpec) -> &LogRouterSpec {
 }
 
 #[test]
-fn the_recorded_router_gets_its_mounts_and_the_app_its_way() {
+fn the_router_and_the_app_are_configured_as_recorded() {
     for (kind, golden) in [("fluentbit", "firelens_fluentbit"), ("fluentd", "firelens_fluentd")] {
         let path = format!("{}/tests/golden/{golden}.json", env!("CARGO_MANIFEST_DIR"));
         let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
@@ -160,7 +162,8 @@ fn the_recorded_router_gets_its_mounts_and_the_app_its_way() {
         task["arn"] = golden["task_arn"].clone();
         let spec = spec_of(&task);
         let [app, container] = spec.containers.as_slice() else { panic!("two containers") };
-        let binds: Vec<_> = container.mounts.iter().map(|it| format!("{}:{}", it.source, it.container_path)).collect();
+        let binds: Vec<_> =
+            container.mounts.iter().map(|mount| format!("{}:{}", mount.source, mount.container_path)).collect();
         assert_eq!(json!(binds), golden["router_Binds"]);
         assert_eq!(json!(container.environment.0), golden["router_env"]);
         let routing = app.log_routing.as_ref().unwrap();
@@ -240,7 +243,7 @@ fn a_small_router_has_the_default_buffer() {
         task["containers"][1]["memory"] = json!(memory);
         assert_eq!(router(&spec_of(&task)).buffer, 25);
     }
-    // The task's memory, where containers are given it, is not the router's alone.
+    // The task's memory limits the router too, but does not determine its buffer.
     let mut unlimited = routed("fluentbit");
     (unlimited["memory"], unlimited["containers"][1]["memory"]) = (json!(8192), json!(0));
     let host = HostFacts { memory_for_containers: true, ..HostFacts::default() };
@@ -251,7 +254,7 @@ fn a_small_router_has_the_default_buffer() {
 }
 
 #[test]
-fn a_socket_nobody_could_reach_is_refused() {
+fn a_socket_with_too_long_a_path_is_refused() {
     let refused = |length: usize| {
         let host = HostFacts { host_data_dir: format!("/{}", "d".repeat(length - 1)), ..HostFacts::default() };
         match task(Raw::new(&routed("fluentd").to_string()), &host, &mut String::new) {
@@ -265,12 +268,12 @@ fn a_socket_nobody_could_reach_is_refused() {
 }
 
 #[test]
-fn what_cannot_be_routed_is_refused() {
-    type Break = fn(&mut Value);
+fn an_invalid_log_router_is_refused() {
+    type Change = fn(&mut Value);
     let start = "resource cannot be initialized for task arn:aws:ecs:us-west-2:123456789012:task/judge/ef6f009dd1e440419ab3e752afb377b5: \
                  unable to initialize firelens resource: error parsing firelens options:";
     let loading = "UnrecogniedTaskError: Error loading task -";
-    let table: [(Break, String); 8] = [
+    let table: [(Change, String); 8] = [
         (
             |task| task["containers"][1]["firelensConfiguration"]["type"] = json!("logstash"),
             format!("{start} unsupported firelens config type logstash"),
@@ -312,9 +315,9 @@ fn what_cannot_be_routed_is_refused() {
             ),
         ),
     ];
-    for (break_it, wanted) in table {
+    for (change, wanted) in table {
         let mut task = routed("fluentbit");
-        break_it(&mut task);
+        change(&mut task);
         assert_eq!(reason(&task), wanted);
     }
 }

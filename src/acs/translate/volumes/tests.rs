@@ -8,7 +8,7 @@ fn host(plugin: bool) -> HostFacts {
     HostFacts { region: "eu-west-1".to_owned(), volume_plugin, ..HostFacts::default() }
 }
 
-/// A task whose container `a` mounts the volume `v`; `b` mounts nothing.
+/// Translates this volume, called `v`, of a task whose container `a` mounts it; the container `b` mounts nothing.
 fn read_one(volume: Value, host: &HostFacts) -> Result<Volumes, String> {
     let mut volume = volume;
     volume["name"] = json!("v");
@@ -19,6 +19,7 @@ fn read_one(volume: Value, host: &HostFacts) -> Result<Volumes, String> {
     read(&serde_json::from_value(task).unwrap(), host).map_err(|error| error.reason_for(ARN).0)
 }
 
+/// The spec of the only volume that the agent creates.
 fn only(volumes: &Volumes) -> &VolumeSpec {
     let [resource] = volumes.resources.as_slice() else { panic!("{:?}", volumes.resources) };
     assert_eq!((resource.name.as_str(), resource.needed_by.as_slice()), ("volume_v", &["a".into()][..]));
@@ -28,6 +29,7 @@ fn only(volumes: &Volumes) -> &VolumeSpec {
     }
 }
 
+/// The name of the volume `v` in the engine, if it lives as long as the task.
 fn generated() -> String {
     volume_name(&ARN.into(), "f", "7", "v")
 }
@@ -49,8 +51,11 @@ fn volumes_of_the_task_have_its_name_and_go_with_it() {
         let spec = only(&volumes);
         assert_eq!((spec.runtime_name.as_str(), spec.scope), (generated().as_str(), VolumeScope::Task));
         assert_eq!((spec.driver.as_str(), volumes.source("v")), (driver, Some(generated().as_str())));
-        let is_asked = driver == "d";
-        assert_eq!((spec.options.contains_key("o"), spec.labels.contains_key("l")), (is_asked, is_asked));
+        let has_configuration = driver == "d";
+        assert_eq!(
+            (spec.options.contains_key("o"), spec.labels.contains_key("l")),
+            (has_configuration, has_configuration)
+        );
     }
 }
 
@@ -94,7 +99,7 @@ fn efs_is_mounted_by_the_plugin_or_as_nfs() {
 }
 
 #[test]
-fn every_partition_has_its_domain() {
+fn every_partition_has_its_dns_suffix() {
     for (region, suffix) in [
         ("us-west-2", "amazonaws.com"),
         ("us-gov-west-1", "amazonaws.com"),
@@ -108,9 +113,9 @@ fn every_partition_has_its_domain() {
 }
 
 #[test]
-fn what_is_no_volume_is_refused_with_the_go_agents_words() {
+fn an_invalid_volume_is_refused_with_the_go_agents_reason() {
     let load = "UnrecogniedTaskError: Error loading task - ";
-    let not_yet =
+    let unsupported =
         |what: &str| format!("UnsupportedTaskError: {what} is not supported by this version of the agent (volume v)");
     let table = [
         (json!({}), format!("{load}invalid volume: empty volume configuration")),
@@ -125,9 +130,9 @@ fn what_is_no_volume_is_refused_with_the_go_agents_words() {
                  volume [v] : task scoped volume could not be autoprovisioned"
             ),
         ),
-        (json!({"type": "fsxWindowsFileServer"}), not_yet("a volume of FSx for Windows")),
-        (json!({"type": "amazonebs"}), not_yet("a volume of EBS")),
-        (json!({"type": "s3files"}), not_yet("a volume of S3 Files")),
+        (json!({"type": "fsxWindowsFileServer"}), unsupported("a volume of FSx for Windows")),
+        (json!({"type": "amazonebs"}), unsupported("a volume of EBS")),
+        (json!({"type": "s3files"}), unsupported("a volume of S3 Files")),
     ];
     for (volume, reason) in table {
         assert_eq!(read_one(volume, &host(true)).unwrap_err(), reason);
@@ -135,7 +140,7 @@ fn what_is_no_volume_is_refused_with_the_go_agents_words() {
 }
 
 #[test]
-fn a_place_held_for_an_attachment_is_no_volume() {
+fn a_placeholder_for_an_attachment_is_not_created() {
     assert_eq!(read_one(json!({"type": "attachment"}), &host(false)).unwrap().source("v"), None);
     let task = json!({
         "volumes": [{"name": "data"}], "containers": [{"name": "a"}],
@@ -146,7 +151,7 @@ fn a_place_held_for_an_attachment_is_no_volume() {
 }
 
 #[test]
-fn an_unmounted_volume_is_made_unless_it_is_a_host_path() {
+fn an_unmounted_volume_is_created_unless_it_is_a_host_path() {
     let task = |volumes: Value| {
         let task = json!({"arn": ARN, "volumes": volumes, "containers": [{"name": "a"}, {"name": "b"}]});
         read(&serde_json::from_value(task).unwrap(), &host(false)).map_err(|error| error.reason_for(ARN).0)
