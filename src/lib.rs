@@ -23,7 +23,7 @@
 //!   Kerberos tickets.
 //! * [`config`]: one table of all settings.
 //! * [`lane`]: threads for work that may block, a limited number for each kind of work.
-//! * [`http_server`]: a listener, its audience and its limits. [`introspection`]: the answers to `curl localhost:51678`.
+//! * [`http_server`]: a listener, the peers that it serves, and its limits. [`introspection`]: the answers on port 51678.
 //! * [`local`]: the embedded control plane behind `ecs-local`. The agent cannot tell it from AWS, and neither uses the other's
 //!   code.
 //!
@@ -38,6 +38,8 @@
 //!
 //! * **The Go agent**: amazon-ecs-agent, the program that this one replaces. Numbers refer to version 1.105.1.
 //! * **Engine**: the container engine, Docker.
+//! * **ACS** (Agent Communication Service): the websocket over which ECS sends tasks and other messages to the agent. **TCS**:
+//!   the websocket for metrics and health, which this agent does not use yet.
 //! * **Core**: [`core`], which makes all decisions. It is a pure function over its own state.
 //! * **Edge**: a part that translates between the model and one external system: [`docker`], [`acs`], [`ecs`], [`aws`],
 //!   [`resources`], [`store`], [`introspection`]. An edge decides nothing.
@@ -60,7 +62,9 @@
 //!   create, stop, report ([`core::Operation`]). Its **outcome** comes back as an event with the same id ([`core::Outcome`]).
 //! * **Step**: one call of [`core::step()`]: one event in, effects and the changed documents out. **Commit**: writes the changed
 //!   documents to disk ([`store`]). The loop is step, commit, publish, act; no effect starts before the commit of its step.
-//! * **View**: a copy of the state for readers, without anything confidential ([`model::view`]).
+//! * **View**: a copy of the state for readers, without anything confidential ([`model::view`]). To **publish** means to replace
+//!   it.
+//! * **Compat**: a comment that begins with this word explains behaviour that this agent has only because the Go agent has it.
 //!
 //! # How a change looks
 //!
@@ -75,8 +79,8 @@
 //! 2. `src/acs/wire/task.rs` (or `src/acs/wire/volume.rs`): the members of the message.
 //! 3. `src/acs/translate/<kind>.rs`, called in `spec` of `src/acs/translate.rs`: translates these members to the resource.
 //! 4. `src/acs/unsupported.rs`: remove the line that refuses such tasks.
-//! 5. `src/resources/<kind>.rs`, which creates and removes it, and two matches in `src/resources/mod.rs`. The code for a resource
-//!    that Docker creates is in `src/docker` instead (`src/docker/volume.rs`), for a limit of a task below
+//! 5. `src/resources/<kind>.rs`, which creates and removes it, and two matches in `src/resources/mod.rs`. If Docker creates the
+//!    resource, this code is in `src/docker` instead (`src/docker/volume.rs`). If the resource is a limit of a task, it is below
 //!    `src/resources/cgroup`.
 //! 6. `src/runtime/resources.rs`: two matches that choose the edge.
 //! 7. `src/ecs/attributes.rs`: the attribute that offers it. Its condition is a field of `Capabilities`, filled in
