@@ -12,7 +12,7 @@ use ecs_agent::model::{
 };
 use std::time::{Duration, Instant};
 
-/// Long enough to be steady, short enough for a CI run.
+/// How long each number is measured: long enough to be steady, short enough for a CI run.
 const MEASURE: Duration = Duration::from_millis(700);
 
 fn container(name: &str) -> ContainerSpec {
@@ -61,7 +61,7 @@ struct World {
 }
 
 impl World {
-    /// Feeds an event, and the outcomes of all effects that follow from it.
+    /// Passes an event to the core, then the outcomes of all effects that follow from it.
     fn settle(&mut self, state: &mut State, now: Timestamp, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
@@ -176,8 +176,8 @@ fn main() {
     }
 }
 
-/// The times for a number of tasks that wait for their share of a host with room for 10: µs for their arrival in one payload, and
-/// µs for the end of a task with a share, which admits the next one.
+/// Measures this number of tasks on a host that has enough resources for 10 of them. Returns two times in µs: for their arrival
+/// in one payload, and for the end of a running task, which admits the next one.
 fn queue(tasks: usize) -> (f64, f64) {
     let now = Timestamp(1_000_000);
     let mut world = World::default();

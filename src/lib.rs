@@ -22,7 +22,7 @@
 //! * [`resources`]: anything that a task needs besides its containers: control groups, secrets, environment files, a log router's
 //!   files, Kerberos tickets.
 //! * [`config`]: one table of all settings.
-//! * [`lane`]: threads for work that may block, with a limit for each kind of work.
+//! * [`lane`]: threads for work that may block, a limited number for each kind of work.
 //! * [`http_server`]: the listener: which peers it serves, how many at once, and for how long. [`introspection`]: the answers to
 //!   `curl localhost:51678`.
 //! * [`local`]: the embedded control plane behind `ecs-local`. The agent cannot tell it from AWS, and neither uses the other's
@@ -79,7 +79,8 @@
 //!   [`core::step()`]: one event in, effects and the changed documents out. **Commit**: writes the changed documents to disk
 //!   ([`store`]). **Turn** of the loop: step, commit, publish the view, act. No effect starts before the commit of its step. In a
 //!   **burst**, several waiting events are stepped one by one and committed together.
-//! * **View**: a copy of the state for readers, without anything confidential ([`model::view`]).
+//! * **View**: a copy of the state for readers, without anything confidential ([`model::view`]). To **publish** means to replace
+//!   it.
 //!
 //! # How a change looks
 //!
@@ -94,8 +95,8 @@
 //! 2. `src/acs/wire/task.rs` (or `src/acs/wire/volume.rs`): the members of the message.
 //! 3. `src/acs/translate/<kind>.rs`, called in `spec` of `src/acs/translate.rs`: translates these members to the resource.
 //! 4. `src/acs/unsupported.rs`: remove the line that refuses such tasks.
-//! 5. `src/resources/<kind>.rs`, which creates and removes it, and two matches in `src/resources/mod.rs`. The code for a resource
-//!    that Docker creates is in `src/docker` instead (`src/docker/volume.rs`), for a limit of a task below
+//! 5. `src/resources/<kind>.rs`, which creates and removes it, and two matches in `src/resources/mod.rs`. If Docker creates the
+//!    resource, this code is in `src/docker` instead (`src/docker/volume.rs`). If the resource is a limit of a task, it is below
 //!    `src/resources/cgroup`.
 //! 6. `src/runtime/resources.rs`: two matches that choose the edge.
 //! 7. `src/ecs/attributes.rs`: the attribute that offers it. Its condition is a field of `Capabilities`, filled in

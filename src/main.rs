@@ -49,7 +49,7 @@ fn main() -> ExitCode {
             "-k: TLS CERTIFICATES ARE NOT VERIFIED; anyone between this agent and AWS can run containers here"
         );
     }
-    let variables = sources.for_the_process();
+    let variables = sources.process_variables();
     if !variables.is_empty() {
         let _all_written = log.flush(); // the writing thread does not survive in the new program
         let error = runtime::start_over(std::env::args_os(), &variables);

@@ -1,8 +1,8 @@
 //! The Docker edge against a real daemon and a real registry, and against a scripted daemon for cases that are rare with a real
 //! one.
 //!
-//! Needs Docker, `docker-registry`, `htpasswd` and `busybox-static`; skips loudly without Docker (`ECS_TEST_REQUIRE_DOCKER=1`:
-//! fails).
+//! Needs Docker, `docker-registry`, `htpasswd` and `busybox-static`. Without Docker the tests are skipped with a notice; with
+//! `ECS_TEST_REQUIRE_DOCKER=1` they fail.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, in its helper functions too")]
 

@@ -1,7 +1,8 @@
-//! gRPC and protocol buffers as their authors have written them (`grpcio` of PyPI), as the judge of what is said to the credentials
-//! fetcher and of what is understood of its answers.
+//! Calls to the credentials fetcher, against the original implementation of gRPC and protocol buffers (`grpcio` from PyPI): it
+//! understands the agent's calls, and the agent understands its answers.
 //!
-//! `tests/run` installs it (into target/tools). Without it the test is skipped, loudly; with `ECS_TEST_REQUIRE_GRPC=1` it fails instead.
+//! `tests/run` installs grpcio into target/tools. Without it the test is skipped with a notice; with `ECS_TEST_REQUIRE_GRPC=1` it
+//! fails.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "everything in this crate is a test or a part of one")]
 
@@ -22,13 +23,13 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(60);
 const SECRET: &str = "arn:aws:secretsmanager:us-west-2:123456789012:secret:corp-AbCdEf";
 
-/// The judge's process and its files; both go when dropped.
-struct Judge {
+/// A credentials fetcher in Python that uses grpcio: its process and its files. Both are removed when this is dropped.
+struct Fetcher {
     process: Child,
     directory: PathBuf,
 }
 
-impl Drop for Judge {
+impl Drop for Fetcher {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -36,7 +37,7 @@ impl Drop for Judge {
     }
 }
 
-impl Judge {
+impl Fetcher {
     async fn start() -> Option<Self> {
         let top = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let python = top.join("target/tools/grpc/bin/python3");
@@ -54,10 +55,10 @@ impl Judge {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let judge = Self { process, directory };
-        let socket = judge.directory.join("fetcher.sock");
-        wait::until("the judge", LIMIT, async || tokio::net::UnixStream::connect(&socket).await.ok()).await;
-        Some(judge)
+        let fetcher = Self { process, directory };
+        let socket = fetcher.directory.join("fetcher.sock");
+        wait::until("the fetcher", LIMIT, async || tokio::net::UnixStream::connect(&socket).await.ok()).await;
+        Some(fetcher)
     }
 
     /// A credential spec whose document is in a file.
@@ -79,7 +80,7 @@ impl Judge {
     }
 }
 
-/// Credentials that the embedded control plane takes.
+/// Credentials that the embedded control plane accepts.
 fn role(server: &Server) -> RoleCredentials {
     RoleCredentials {
         id: "exec".into(),
@@ -105,8 +106,8 @@ fn removal(tickets: Tickets) -> ResourceRequest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_independent_judge_understands_the_calls_and_is_understood() {
-    let Some(judge) = Judge::start().await else { return };
+async fn calls_and_answers_are_understood_by_grpcio_and_the_agent() {
+    let Some(fetcher) = Fetcher::start().await else { return };
     ecs_agent::aws::install_tls();
     let server = Server::start(Options::default()).await.unwrap();
     let password = "pässword-with-\u{1F511}";
@@ -114,13 +115,14 @@ async fn an_independent_judge_understands_the_calls_and_is_understood() {
     server.put_secret("corp", account.to_string().as_str().into()).unwrap();
     let settings =
         sdk::Settings { region: "us-west-2".to_owned(), endpoint_url: Some(server.url()), ..sdk::Settings::default() };
-    let fetcher = Settings { credentials_fetcher: judge.directory.join("fetcher.sock"), ..Settings::default() };
-    let (resources, role) = (Resources::new(Sdk::new(settings).unwrap(), fetcher), role(&server));
+    let settings_of_fetcher =
+        Settings { credentials_fetcher: fetcher.directory.join("fetcher.sock"), ..Settings::default() };
+    let (resources, role) = (Resources::new(Sdk::new(settings).unwrap(), settings_of_fetcher), role(&server));
 
-    // More than the windows of a connection hold.
-    let (web, web_document) = judge.spec("credentialspec", "web", &"ä".repeat(100_000));
-    let (db, db_document) = judge.spec("credentialspec", "db", "");
-    let (app, app_document) = judge.spec("credentialspecdomainless", "app", "");
+    // This is more than the flow-control windows of a connection hold.
+    let (web, web_document) = fetcher.spec("credentialspec", "web", &"ä".repeat(100_000));
+    let (db, db_document) = fetcher.spec("credentialspec", "db", "");
+    let (app, app_document) = fetcher.spec("credentialspecdomainless", "app", "");
     let tickets = resources.tickets(&[web.clone(), db.clone(), app.clone()], Some(&role)).await.unwrap();
     let paths = [(web, "/krb/joined/web"), (db, "/krb/joined/db"), (app, "/krb/domainless/app")];
     assert_eq!(tickets.paths, paths.map(|(spec, path)| (spec, path.to_owned())).into());
@@ -137,13 +139,13 @@ async fn an_independent_judge_understands_the_calls_and_is_understood() {
         ("DeleteKerberosLease", json!({"lease_id": "domainless"})),
     ];
     let wanted: Vec<Value> = wanted.map(|(method, request)| json!({"method": method, "request": request})).into();
-    assert_eq!(judge.log(), wanted);
+    assert_eq!(fetcher.log(), wanted);
 
     let message = |result: Result<Tickets, Failure>| result.unwrap_err().message;
-    let (refused, _) = judge.spec("credentialspec", "FAIL", "");
+    let (refused, _) = fetcher.spec("credentialspec", "FAIL", "");
     let text = "rpc error: code = InvalidArgument desc = ERROR: ä of 100% is wrong";
     assert_eq!(message(resources.tickets(&[refused], None).await), text);
-    let (later, _) = judge.spec("credentialspec", "LATER", "");
+    let (later, _) = fetcher.spec("credentialspec", "LATER", "");
     assert_eq!(message(resources.tickets(&[later], None).await), "rpc error: code = Unavailable desc = not now");
-    assert_eq!(judge.log().len(), wanted.len() + 1 + 3, "what may pass is tried three times");
+    assert_eq!(fetcher.log().len(), wanted.len() + 1 + 3, "a call that may succeed later is tried three times");
 }

@@ -1,6 +1,6 @@
 //! The embedded control plane over real sockets: a scripted agent on one side, HTTP and the real `aws` CLI on the other.
 //!
-//! Without `aws` the CLI tests are skipped with a notice; with `ECS_TEST_REQUIRE_AWSCLI=1` they fail instead.
+//! Without `aws` the CLI tests are skipped with a notice; with `ECS_TEST_REQUIRE_AWSCLI=1` they fail.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "everything in this crate is a test or a part of one")]
 

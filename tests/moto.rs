@@ -1,8 +1,8 @@
-//! moto, which knows nothing of this agent, as the judge of what is asked of SSM, Secrets Manager, S3 and ECR: the requests are
-//! understood, their signatures are checked, and the values come back.
+//! Calls to SSM, Secrets Manager, S3 and ECR, against moto, an independent imitation of AWS: moto understands the requests,
+//! checks their signatures, and returns the values.
 //!
-//! `tests/run` installs it (`moto[server]` of PyPI, into target/tools); it listens on loopback only. Without it the tests are skipped,
-//! loudly; with `ECS_TEST_REQUIRE_MOTO=1` they fail instead.
+//! `tests/run` installs moto (`moto[server]` from PyPI, into target/tools). It listens on loopback only. Without moto the tests
+//! are skipped with a notice; with `ECS_TEST_REQUIRE_MOTO=1` they fail.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "everything in this crate is a test or a part of one")]
 
@@ -62,7 +62,7 @@ impl Moto {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let process = Command::new(program)
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            // Whatever is on this host, the server has no keys of its own.
+            // The server must not find AWS keys in the environment of this test.
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::null())
@@ -77,15 +77,15 @@ impl Moto {
         Some(moto)
     }
 
-    /// A request as moto takes it from anybody, until it is told to check.
-    fn anybody(&self, service: &str, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+    /// A request with a false signature, which moto accepts until it checks signatures.
+    fn unchecked(&self, service: &str, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         let scope = format!("Credential=AKIDANYBODY/20260101/{REGION}/{service}/aws4_request");
         let authorization = format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0");
         reqwest::Client::new().request(method, format!("{}{path}", self.url)).header("authorization", authorization)
     }
 
     async fn json(&self, service: &str, target: &str, body: Value) -> Value {
-        let request = self.anybody(service, reqwest::Method::POST, "/");
+        let request = self.unchecked(service, reqwest::Method::POST, "/");
         let request = request.header("x-amz-target", target).header("content-type", "application/x-amz-json-1.1");
         let answer = request.body(body.to_string()).send().await.unwrap();
         assert!(answer.status().is_success(), "{target}: {}", answer.status());
@@ -94,7 +94,7 @@ impl Moto {
 
     async fn iam(&self, form: &[(&str, &str)]) -> String {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = self.anybody("iam", reqwest::Method::POST, "/");
+        let request = self.unchecked("iam", reqwest::Method::POST, "/");
         let answer =
             request.header("content-type", "application/x-www-form-urlencoded").body(body).send().await.unwrap();
         assert!(answer.status().is_success(), "{form:?}: {}", answer.status());
@@ -124,12 +124,12 @@ impl Moto {
     }
 
     async fn put_object(&self, path: &str, body: &str) {
-        let request = self.anybody("s3", reqwest::Method::PUT, path).body(body.to_owned());
+        let request = self.unchecked("s3", reqwest::Method::PUT, path).body(body.to_owned());
         let answer = request.send().await.unwrap();
         assert!(answer.status().is_success(), "{path}: {}", answer.status());
     }
 
-    /// Signatures are checked, but for the next so many requests.
+    /// Makes moto check signatures after the next `requests` requests.
     async fn check_signatures_after(&self, requests: u32) {
         let url = format!("{}/moto-api/reset-auth", self.url);
         let answer = reqwest::Client::new().post(url).body(requests.to_string()).send().await.unwrap();
@@ -197,7 +197,7 @@ async fn moto_understands_the_requests_and_accepts_the_signatures() {
     let account = RegistrySecrets::new(sdk.clone()).credentials(&auth, Some(&role)).await.unwrap();
     assert_eq!((account.username.as_str(), account.password.expose()), ("me", "hunter2"));
 
-    // The head of a bucket is asked for unsigned, which moto with checks on has no answer for.
+    // The agent requests the head of a bucket without a signature, which moto cannot answer while it checks signatures.
     let object = async |key: &'static str, role: &RoleCredentials| {
         moto.check_signatures_after(1).await;
         let got = s3::get(&sdk, &Object { bucket: "test-bucket", key }, role).await;
@@ -214,7 +214,7 @@ async fn moto_understands_the_requests_and_accepts_the_signatures() {
     let token = tokens.credentials(&auth, "image", None).await.unwrap();
     assert_eq!(token.username, "AWS");
 
-    // The judge can say no.
+    // Moto refuses a wrong signature.
     let forged = moto.role("not the secret key");
     let failure = ssm::parameters(&sdk, &keys_of_one(), Some(&forged)).await.unwrap_err();
     assert!(failure.message.contains("StatusCode: 40"), "{failure}");

@@ -1,6 +1,7 @@
-//! What Docker alone needs: the same containers, created, started and stopped directly through its API. Docker has the same work
-//! for them: they are in the control group of their task, and their `/dev/shm` is shareable, as for every container created with
-//! the version of the API that ECS names (1.21), which takes a mount on the host for each.
+//! The floor: the time that Docker alone needs for the same containers, created, started and stopped directly through its API.
+//! Docker has the same work for them as for the agent's: they are in the control group of their task, and their `/dev/shm` is
+//! shareable, as for every container created with the version of the API that ECS names (1.21), which takes a mount on the host
+//! for each.
 
 use super::support::docker::unique;
 use super::{Pace, STOPPABLE, busy};
@@ -8,7 +9,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use std::time::Instant;
 
-/// A container of the floor.
+/// A client that creates, starts and stops containers directly through the Docker API.
 #[derive(Debug)]
 pub(crate) struct Floor {
     client: reqwest::Client,

@@ -1,11 +1,11 @@
 //! The whole agent: size, start-up, memory, and one task, a hundred tasks and a task of fifty containers against what Docker
 //! alone needs, measured in the same run.
 //!
-//! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. After `--` may come the
-//! parts to run (`"50 containers"`); without any, all are. Needs what the agent's tests need (`./tests/run` installs it). The
-//! comparison with Docker is by turns: tasks through the agent, then the same creates, starts and stops straight against the
-//! Docker API. `BENCH_ROUNDS` = how often (a small machine's pace changes by a tenth and more; the standard error is printed).
-//! Each line ends with what we aim at and what the Go agent 1.105.1 needed.
+//! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. After `--`, name the parts
+//! to run (`"50 containers"`); without names, all parts run. Needs what the agent's tests need (`./tests/run` installs it). For
+//! the comparison with Docker, tasks through the agent alternate with the same creates, starts and stops directly through the
+//! Docker API (see `floor`). `BENCH_ROUNDS` is the number of rounds: the speed of a small machine changes by a tenth or more, so
+//! the standard error is printed. Each line ends with the aim and with the value of the Go agent 1.105.1.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -57,7 +57,7 @@ struct Shape {
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     started: Duration,
-    /// The processor time that the whole machine has used meanwhile. It varies less than the elapsed time.
+    /// The processor time that the whole machine has used. It varies less than the elapsed time.
     work: Duration,
     stopped: Duration,
 }
@@ -96,7 +96,7 @@ async fn main() {
         return;
     }
     ecs_agent::aws::install_tls();
-    // One agent at a time on a host, as in the tests: port 51678 is its own.
+    // As in the tests, one agent at a time runs on a host, because each needs port 51678.
     let _one_agent = one_agent();
     let size = std::fs::metadata(BINARY).expect("the binary is there").len();
     line("binary size", &format!("{:.2} MB", size as f64 / 1e6), "12 MB", "75.7 MB");
@@ -175,7 +175,7 @@ fn pss_kib(pid: u32) -> u64 {
     line.trim().trim_end_matches("kB").trim().parse().expect("a number")
 }
 
-/// The kernel's unit of processor time on every Linux port that matters.
+/// The unit of processor time in `/proc`, the same on all common architectures.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Processor time a process has used, in user and kernel mode.
@@ -183,18 +183,18 @@ fn cpu(pid: u32) -> Duration {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the agent's times");
     let after_name = text.rsplit_once(')').expect("a name").1;
     let ticks: u32 =
-        after_name.split_whitespace().skip(11).take(2).map(|it| it.parse::<u32>().expect("a number")).sum();
+        after_name.split_whitespace().skip(11).take(2).map(|text| text.parse::<u32>().expect("a number")).sum();
     TICK * ticks
 }
 
-/// Processor time that the whole machine has used: all columns but the two of waiting.
+/// Processor time that the whole machine has used: all columns but idle and waiting for I/O.
 fn busy() -> Duration {
     let text = std::fs::read_to_string("/proc/stat").expect("the machine's times");
     let columns = text.lines().next().expect("a line for all processors").split_whitespace().skip(1).take(7);
     let ticks = columns
         .enumerate()
         .filter(|(nth, _)| ![3, 4].contains(nth))
-        .map(|(_, it)| it.parse::<u32>().expect("a number"));
+        .map(|(_, text)| text.parse::<u32>().expect("a number"));
     TICK * ticks.sum()
 }
 
@@ -259,8 +259,9 @@ fn payload(image: &str, shape: Shape) -> serde_json::Value {
     json!({"family": "bench", "version": "1", "desiredStatus": "RUNNING", "overrides": "{}", "containers": containers})
 }
 
-/// Many at once: until the last one is reported RUNNING, memory with all of them, until the last one is reported STOPPED. Docker
-/// alone is measured before and after each round: the machine's pace changes within minutes.
+/// Starts and stops many containers at once. Prints the time until the last task is reported RUNNING, the memory with all of
+/// them, and the time until the last one is reported STOPPED. Docker alone is measured before and after each round, because the
+/// speed of the machine changes within minutes.
 async fn many(image: &str, shape: Shape) {
     let (mut ours, mut memory, mut used) = (Vec::new(), Vec::new(), Vec::new());
     docker(&["pull", "--quiet", image]);
@@ -301,7 +302,7 @@ fn control_groups_of(tasks: usize) -> (Vec<String>, Vec<String>) {
     (ids, groups)
 }
 
-/// Times of ours, each against the mean of the floors before and after it.
+/// Prints the agent's times, and their ratios to the mean of the floors right before and right after each.
 fn compare(what: &str, ours: &[Pace], floors: &[Pace], duration: impl Fn(&Pace) -> Duration) {
     let times = |paces: &[Pace]| -> Vec<Duration> { paces.iter().map(&duration).collect() };
     let (ours, floors) = (times(ours), times(floors));

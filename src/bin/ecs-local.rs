@@ -87,7 +87,7 @@ async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<(), S
              export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY={shown} AWS_DEFAULT_REGION={region}\n  \
              aws ecs --endpoint-url {url} list-container-instances\n\n\
              Records and injected faults: curl --user local:{shown} {url}/_local/\n\
-             Ctrl-C ends it.",
+             Ctrl-C ends ecs-local.",
             environment.join("\n"),
         ));
     }

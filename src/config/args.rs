@@ -1,7 +1,7 @@
 //! The command line of the daemon, in Go's flag syntax: `-name`, `--name`, `-name=value`, `-name value`, `--` ends the flags.
 //!
-//! This module is pure: it reads a list of arguments and returns a value. Invariant: arguments that Go's `flag` package refuses
-//! are an error (exit code 5, spec `registration.md` §1), and arguments that it ignores are noted. Flags: spec `config.md` §2.8.
+//! This module is pure: it reads a list of arguments and returns a value. Invariant: an argument that Go's `flag` package refuses
+//! is an error (exit code 5, spec `registration.md` §1), and an argument that it ignores is noted. Flags: spec `config.md` §2.8.
 
 use super::{LogLevel, Role};
 use std::ffi::OsString;
@@ -45,7 +45,7 @@ pub struct Args {
     pub role: Role,
     /// Arguments that were accepted without effect, for the log.
     pub notes: Vec<String>,
-    /// The health check that was asked for, while parsing; the result is in [`Self::action`].
+    /// The health check that the flags so far ask for, while parsing; [`Self::action`] has the result.
     healthcheck: Option<Action>,
 }
 
@@ -72,17 +72,17 @@ pub enum ArgsError {
     NotText,
 }
 
-/// One flag of the table below.
+/// One flag of [`FLAGS`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flag {
     pub(super) name: &'static str,
     pub(super) value: Option<&'static str>,
     pub(super) help: &'static str,
-    means: Means,
+    meaning: Meaning,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Means {
+enum Meaning {
     Do(Action),
     Healthcheck,
     Level,
@@ -92,29 +92,29 @@ enum Means {
     Nothing,
 }
 
-const fn flag(name: &'static str, means: Means, help: &'static str) -> Flag {
-    let value = if matches!(means, Means::Level) { Some("LEVEL") } else { None };
-    Flag { name, value, help, means }
+const fn flag(name: &'static str, meaning: Meaning, help: &'static str) -> Flag {
+    let value = if matches!(meaning, Meaning::Level) { Some("LEVEL") } else { None };
+    Flag { name, value, help, meaning }
 }
 
-/// Every flag. If several actions are asked for, the first in this table is done.
+/// Every flag. If the flags ask for several actions, the first in this table is done.
 #[rustfmt::skip]
 pub(super) const FLAGS: &[Flag] = &[
-    flag("help", Means::Do(Action::Help), "Print this text."),
-    flag("h", Means::Do(Action::Help), "The same."),
-    flag("license", Means::Do(Action::License), "Print the licence."),
-    flag("version", Means::Do(Action::Version), "Print the version."),
-    flag("healthcheck", Means::Healthcheck, "Check the health of the agent on this host: exit 0 if it is healthy or starting, else 1 with the cause. -healthcheck=http: exit 0 if anything answers on its port, else 1, as the Go agent's -healthcheck does."),
-    flag("ecs-attributes", Means::Do(Action::EcsAttributes), "Print the attributes this agent would register with."),
-    flag("check-config", Means::Do(Action::CheckConfig), "Check the configuration, print it without its secrets; exit 1 if the agent would not start."),
-    flag("config-reference", Means::Do(Action::ConfigReference), "Print every variable as a commented ecs.config."),
-    flag("loglevel", Means::Level, "debug, info, warn, error, crit or none. Takes precedence over ECS_LOGLEVEL."),
-    flag("service", Means::Service, "Replace ecs-init too: its defaults for the agent apply below all settings, and /var/lib/ecs/ecs.config is read below /etc/ecs/ecs.config."),
-    flag("k", Means::Insecure, "Do not verify the TLS certificates of ECS, ACS and ECR. Not recommended: anyone on the network path can run containers here."),
-    flag("blackhole-ec2-metadata", Means::Blackhole, "Do not ask the instance metadata service. Not recommended."),
-    Flag { value: Some("LEVEL"), ..flag("loglevel-driver", Means::Nothing, "Accepted, without effect.") },
-    Flag { value: Some("LEVEL"), ..flag("loglevel-on-instance", Means::Nothing, "Accepted, without effect.") },
-    flag("windows-service", Means::Nothing, "Accepted, without effect."),
+    flag("help", Meaning::Do(Action::Help), "Print this text."),
+    flag("h", Meaning::Do(Action::Help), "The same."),
+    flag("license", Meaning::Do(Action::License), "Print the licence."),
+    flag("version", Meaning::Do(Action::Version), "Print the version."),
+    flag("healthcheck", Meaning::Healthcheck, "Check the health of the agent on this host: exit 0 if it is healthy or starting, else 1 with the cause. -healthcheck=http: exit 0 if anything answers on its port, else 1, as the Go agent's -healthcheck does."),
+    flag("ecs-attributes", Meaning::Do(Action::EcsAttributes), "Print the attributes this agent would register with."),
+    flag("check-config", Meaning::Do(Action::CheckConfig), "Check the configuration, print it without its secrets; exit 1 if the agent would not start."),
+    flag("config-reference", Meaning::Do(Action::ConfigReference), "Print every variable as a commented ecs.config."),
+    flag("loglevel", Meaning::Level, "debug, info, warn, error, crit or none. Takes precedence over ECS_LOGLEVEL."),
+    flag("service", Meaning::Service, "Replace ecs-init too: its defaults for the agent apply where nothing is set, and /var/lib/ecs/ecs.config is read after /etc/ecs/ecs.config, which takes precedence."),
+    flag("k", Meaning::Insecure, "Do not verify the TLS certificates of ECS, ACS and ECR. Not recommended: anyone on the network path can run containers here."),
+    flag("blackhole-ec2-metadata", Meaning::Blackhole, "Do not ask the instance metadata service. Not recommended."),
+    Flag { value: Some("LEVEL"), ..flag("loglevel-driver", Meaning::Nothing, "Accepted, without effect.") },
+    Flag { value: Some("LEVEL"), ..flag("loglevel-on-instance", Meaning::Nothing, "Accepted, without effect.") },
+    flag("windows-service", Meaning::Nothing, "Accepted, without effect."),
 ];
 
 impl Args {
@@ -145,20 +145,20 @@ impl Args {
                 (None, Some(_)) => words.next().transpose()?.ok_or(ArgsError::NoValue(flag.name))?,
                 (value, _) => value.unwrap_or_else(|| "true".to_owned()),
             };
-            args.take(flag, &value, &mut actions)?;
+            args.apply(flag, &value, &mut actions)?;
         }
-        let first = FLAGS.iter().find_map(|flag| match flag.means {
-            Means::Do(action) if actions.contains(&flag.name) => Some(action),
-            Means::Healthcheck => args.healthcheck,
+        let first = FLAGS.iter().find_map(|flag| match flag.meaning {
+            Meaning::Do(action) if actions.contains(&flag.name) => Some(action),
+            Meaning::Healthcheck => args.healthcheck,
             _ => None,
         });
         args.action = first.unwrap_or_default();
         Ok(args)
     }
 
-    fn take(&mut self, flag: &Flag, value: &str, actions: &mut Vec<&'static str>) -> Result<(), ArgsError> {
+    fn apply(&mut self, flag: &Flag, value: &str, actions: &mut Vec<&'static str>) -> Result<(), ArgsError> {
         if flag.value.is_some() {
-            if matches!(flag.means, Means::Nothing) {
+            if matches!(flag.meaning, Meaning::Nothing) {
                 self.notes.push(format!("-{} has no effect", flag.name));
             } else if let Some(level) = LogLevel::from_name(value) {
                 self.log_level = Some(level);
@@ -167,24 +167,24 @@ impl Args {
             }
             return Ok(());
         }
-        let on = match (value, flag.means) {
+        let on = match (value, flag.meaning) {
             ("1" | "t" | "T" | "true" | "TRUE" | "True", _) => true,
             ("0" | "f" | "F" | "false" | "FALSE" | "False", _) => false,
-            ("http", Means::Healthcheck) => {
+            ("http", Meaning::Healthcheck) => {
                 self.healthcheck = Some(Action::HealthcheckHttp);
                 return Ok(());
             }
-            (_, Means::Healthcheck) => return Err(ArgsError::NotHealthcheck),
+            (_, Meaning::Healthcheck) => return Err(ArgsError::NotHealthcheck),
             _ => return Err(ArgsError::NotBoolean(flag.name)),
         };
-        match flag.means {
-            Means::Healthcheck => self.healthcheck = on.then_some(Action::Healthcheck),
-            Means::Do(_) if on => actions.push(flag.name),
-            Means::Do(_) => actions.retain(|name| *name != flag.name),
-            Means::Insecure => self.accept_insecure_cert = on,
-            Means::Service => self.role = if on { Role::Service } else { Role::Agent },
-            Means::Blackhole => self.blackhole_ec2_metadata = on,
-            Means::Level | Means::Nothing => self.notes.push(format!("-{} has no effect", flag.name)),
+        match flag.meaning {
+            Meaning::Healthcheck => self.healthcheck = on.then_some(Action::Healthcheck),
+            Meaning::Do(_) if on => actions.push(flag.name),
+            Meaning::Do(_) => actions.retain(|name| *name != flag.name),
+            Meaning::Insecure => self.accept_insecure_cert = on,
+            Meaning::Service => self.role = if on { Role::Service } else { Role::Agent },
+            Meaning::Blackhole => self.blackhole_ec2_metadata = on,
+            Meaning::Level | Meaning::Nothing => self.notes.push(format!("-{} has no effect", flag.name)),
         }
         Ok(())
     }

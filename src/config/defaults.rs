@@ -1,8 +1,8 @@
 //! The defaults of a host's ECS service, below the operator's settings (`-service`; spec `config.md` §1.1, `ecs-init.md` §6, §9).
 //!
 //! On an EC2 instance, ecs-init gives its agent defaults that the agent itself does not have, and most installations rely on
-//! them. This agent replaces both, so as a service it has these defaults too, below every setting of an operator. Defaults
-//! without a meaning here are left out: updates (the package manager does them), container labels, the certificate directory, and
+//! them. This agent replaces both, so as a service it has these defaults too, below every setting of an operator. Defaults that
+//! mean nothing here are left out: updates (the package manager does them), container labels, the certificate directory, and
 //! `efsAuth`, because the volume plugin is not part of this agent. Invariant: without `-service` nothing here has an effect.
 
 use super::keys::find;
@@ -16,7 +16,7 @@ use std::path::Path;
 /// precedence.
 pub(super) const VENDOR_FILE: &str = "/var/lib/ecs/ecs.config";
 
-/// Default values by variable. Paths are those at which ecs-init keeps the same files on the host.
+/// Default values by variable. The paths are the places on the host where ecs-init keeps the same files.
 const DEFAULTS: [(&str, &str); 12] = [
     ("ECS_DATADIR", "/var/lib/ecs/data"),
     ("ECS_CHECKPOINT", "true"),
@@ -33,14 +33,15 @@ const DEFAULTS: [(&str, &str); 12] = [
 ];
 
 /// Directories in ecs-init's agent container, and the directories of the host that are mounted there. An `ecs.config` that was
-/// written for ecs-init may name the left side.
+/// written for ecs-init may contain paths below the first one of each pair.
 const CONTAINER_PATHS: [(&str, &str); 2] = [("/data", "/var/lib/ecs/data"), ("/log", "/var/log/ecs")];
+/// Variables whose values may be such paths.
 const PATHS: [&str; 4] = ["ECS_DATADIR", "ECS_LOGFILE", "ECS_AUDIT_LOGFILE", "RuntimeStatsLogFile"];
 
-/// The most bytes read of `/etc/os-release`, which has some hundred bytes.
+/// Maximum number of bytes that are read of `/etc/os-release`, which has some hundred bytes.
 const MAX_OS_RELEASE: u64 = 64 * 1024;
 
-/// The lowest source of values.
+/// ecs-init's defaults as a source of values. Only the defaults of the table have lower precedence.
 #[derive(Debug)]
 pub(super) struct ServiceDefaults {
     os_family: String,
@@ -92,7 +93,7 @@ impl Source for ServiceDefaults {
 /// Replaces paths inside ecs-init's container with those of the host.
 pub(super) fn host_paths(values: &mut Values, problems: &mut Vec<Problem>) {
     for name in PATHS {
-        debug_assert!(find(name).is_some(), "{name} is no row");
+        debug_assert!(find(name).is_some(), "{name} is not a row");
         let Some(value) = values.get_mut(name).filter(|value| value.class != Class::Defaults) else { continue };
         let Some(path) = on_host(Path::new(&value.canonical)) else { continue };
         problems.push(Problem {

@@ -22,14 +22,14 @@ use zeroize::{Zeroize, Zeroizing};
 const USER_DATA: &str = "EC2 user data";
 const WRAPPER: &str = "ECSAgentConfiguration";
 const RATES: [&str; 2] = ["TaskMetadataSteadyStateRate", "TaskMetadataBurstRate"];
-/// The most characters of a name for which a correction is suggested: a longer one is not a typing error.
+/// Maximum length in characters of a name for which a correction is suggested. A longer name is not a typing error.
 const MAX_NAME_LENGTH: usize = 80;
 
 /// One JSON document as a source.
 #[derive(Default)]
 pub struct Document {
     place: String,
-    /// The line, and the value as an operator would write it, by the row's name.
+    /// For each row that the document sets, by the row's name: the line, and the value as an operator would write it.
     values: BTreeMap<&'static str, (usize, String)>,
 }
 
@@ -108,7 +108,7 @@ impl Document {
     /// Reads user data. Most user data is a script, so text that does not name this configuration is ignored without a problem.
     pub fn user_data(text: &str) -> (Self, Vec<Problem>) {
         let text = text.strip_prefix(BOM).unwrap_or(text);
-        if is_wide_and_ours(text) {
+        if was_utf16_configuration(text) {
             let problem = Problem {
                 variable: String::new(),
                 place: USER_DATA.to_owned(),
@@ -126,21 +126,21 @@ impl Document {
             }
             Err(_) => return (Self::default(), Vec::new()),
         };
-        let Some(ours) = members.get(WRAPPER) else { return (Self::default(), Vec::new()) };
-        match serde_json::from_str::<Option<Members<'_>>>(ours.get()) {
+        let Some(configuration) = members.get(WRAPPER) else { return (Self::default(), Vec::new()) };
+        match serde_json::from_str::<Option<Members<'_>>>(configuration.get()) {
             Ok(members) => Reader::new(USER_DATA, text, false).read(members.unwrap_or_default()),
             Err(error) => (Self::default(), vec![parse_problem(USER_DATA, &error, false)]),
         }
     }
 }
 
-/// The text was UTF-16 before it was decoded as UTF-8 (its byte order mark became two replacement characters), and it names this
-/// configuration.
-fn is_wide_and_ours(text: &str) -> bool {
+/// The text was UTF-16 before it was decoded as UTF-8 (the byte order mark became two replacement characters), and it contains
+/// the name of this configuration.
+fn was_utf16_configuration(text: &str) -> bool {
     text.starts_with("\u{fffd}\u{fffd}") && text.replace('\0', "").contains(WRAPPER)
 }
 
-/// The problem of a text that is not valid. serde_json's message may quote the text, so only the position is used.
+/// The problem of a text that is not valid. The message of serde_json may quote the text, so only the position is used.
 fn parse_problem(place: &str, error: &serde_json::Error, fatal: bool) -> Problem {
     let shape = match error.classify() {
         serde_json::error::Category::Data => "valid JSON of another form".to_owned(),
@@ -248,7 +248,7 @@ impl<'a> Reader<'a> {
         self.report(shown, line, "not a field of this agent".to_owned(), expected, "it is ignored");
     }
 
-    /// Two fields that are one variable in the environment. A field that is missing keeps its default.
+    /// Combines the two rate fields, which are one variable in the environment. A missing field has its default.
     fn rates(&mut self, halves: [Option<(usize, &RawValue)>; 2]) {
         let Some(key) = find_json(RATES[0]) else { return };
         let mut numbers = ["40".to_owned(), "60".to_owned()];
@@ -266,7 +266,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads `ClusterArn`, the old name of `Cluster`, which counts in the file only.
+    /// Reads `ClusterArn`, the old name of `Cluster`. It is used only in the file, not in user data.
     fn cluster_arn(&mut self, found: Option<(usize, &RawValue)>) {
         let Some((line, raw)) = found else { return };
         let Ok(text) = serde_json::from_str::<Option<String>>(raw.get()) else {
@@ -275,7 +275,7 @@ impl<'a> Reader<'a> {
         let Some(text) = text.filter(|text| !text.is_empty()) else { return };
         let named = self.document.values.get("ECS_CLUSTER").is_some_and(|(_, cluster)| !cluster.is_empty());
         let used = self.is_file && !named;
-        let instead = if used { "it is taken for Cluster" } else { "it is ignored" };
+        let instead = if used { "it is used as Cluster" } else { "it is ignored" };
         self.report("ClusterArn", line, "an old name".to_owned(), "Cluster".to_owned(), instead);
         if used {
             self.document.values.insert("ECS_CLUSTER", (line, text));
@@ -299,9 +299,9 @@ fn operator_text(key: &Key, raw: &str) -> Result<Option<String>, WrongType> {
         Kind::Integer(_) | Kind::TrimmedInteger(_) | Kind::Rates => number(raw)?.to_string(),
         Kind::Unsigned16 => u16::try_from(number(raw)?).map_err(|_| WrongType)?.to_string(),
         Kind::Choice(words) => {
-            let place = number(raw)?;
-            let word = usize::try_from(place).ok().and_then(|place| words.get(place));
-            word.map_or_else(|| place.to_string(), |word| (*word).to_owned())
+            let index = number(raw)?;
+            let word = usize::try_from(index).ok().and_then(|index| words.get(index));
+            word.map_or_else(|| index.to_string(), |word| (*word).to_owned())
         }
         Kind::Ports => decoded::<Vec<u16>>(raw).map(|_| raw.to_owned())?,
         Kind::Map | Kind::Mirrors => decoded::<BTreeMap<String, Option<String>>>(raw).map(|_| raw.to_owned())?,
@@ -349,7 +349,7 @@ fn expected(kind: Kind) -> String {
         Kind::Duration(_) => "a whole number of nanoseconds".to_owned(),
         Kind::Integer(_) | Kind::TrimmedInteger(_) | Kind::Rates => "a whole number".to_owned(),
         Kind::Choice(words) => {
-            let words: Vec<String> = words.iter().zip(0..).map(|(word, place)| format!("{place} ({word})")).collect();
+            let words: Vec<String> = words.iter().zip(0..).map(|(word, index)| format!("{index} ({word})")).collect();
             format!("one of {}", words.join(", "))
         }
         Kind::List => "a JSON array of texts".to_owned(),

@@ -3,7 +3,7 @@
 //! This module owns the syntax only; limits and defaults are in the table. Invariant: a text that Go refuses is refused (a bare
 //! `30`, a space, an overflow of 64-bit nanoseconds), and no non-zero duration becomes zero.
 
-/// Nanoseconds by unit. A name that begins with another name comes first.
+/// Nanoseconds by unit.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -37,7 +37,7 @@ pub(super) fn parse_nanos(text: &str) -> Option<i64> {
     i64::try_from(if negative { -total } else { total }).ok()
 }
 
-/// Parses one number with its unit. Returns nanoseconds, and the rest of the text.
+/// Parses one number with its unit. Returns nanoseconds and the rest of the text.
 fn one_part(text: &str) -> Option<(i128, &str)> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = rest.strip_prefix('.').map_or(("", rest), digits);

@@ -19,9 +19,9 @@ pub fn usage() -> String {
     }
     text.push_str(
         "\nExit codes: 0 stopped as asked, 1 error (start it again), 5 error that a restart does not cure.\n\n\
-         Variables, from the environment, below it from /etc/ecs/ecs.config (NAME=value lines, taken verbatim);\n\
-         below that, under the name given after JSON, from the file of ECS_AGENT_CONFIG_FILE_PATH, and from\n\
-         EC2 user data of the form {\"ECSAgentConfiguration\":{...}}. In JSON a duration is in nanoseconds.\n",
+         Variables. The first source that has a value is used: the environment; /etc/ecs/ecs.config (NAME=value\n\
+         lines, read verbatim); under the name given after JSON, the file of ECS_AGENT_CONFIG_FILE_PATH; EC2 user\n\
+         data of the form {\"ECSAgentConfiguration\":{...}}. In JSON a duration is in nanoseconds.\n",
     );
     for (group, rows) in grouped() {
         let _ = writeln!(text, "\n{}", group.title());
@@ -61,16 +61,18 @@ pub fn report(loaded: &Loaded) -> String {
     for problem in &loaded.problems {
         let _ = writeln!(text, "{}: {problem}", if problem.fatal { "fatal" } else { "warning" });
     }
-    if !loaded.unbuilt.is_empty() {
-        let _ = writeln!(text, "not supported yet, without effect: {}", loaded.unbuilt.join(", "));
+    if !loaded.unsupported.is_empty() {
+        let _ = writeln!(text, "not supported yet, without effect: {}", loaded.unsupported.join(", "));
     }
     for name in &loaded.foreign {
         let why = super::keys::find(name).map_or("", |key| key.help);
         let _ = writeln!(text, "without effect: {name}: {why}");
     }
-    text.push_str("in effect (EC2 user data, which lies below all files, is asked for by a starting agent only):\n");
-    let is_idle = |name: &str| loaded.unbuilt.contains(&name) || loaded.foreign.contains(&name);
-    for value in loaded.effective.iter().filter(|value| !is_idle(value.name)) {
+    text.push_str(
+        "in effect (only a starting agent reads EC2 user data, which has lower precedence than all files):\n",
+    );
+    let has_no_effect = |name: &str| loaded.unsupported.contains(&name) || loaded.foreign.contains(&name);
+    for value in loaded.effective.iter().filter(|value| !has_no_effect(value.name)) {
         let place = value.place.as_deref().unwrap_or("default");
         let _ = writeln!(text, "  {}={}  ({place})", value.name, value.value);
     }
@@ -104,7 +106,7 @@ fn facts(key: &Key) -> String {
     text.push_str(match key.stage {
         Stage::Now => "",
         Stage::Later => " [accepted, not supported yet]",
-        Stage::Process | Stage::Opening => "",
+        Stage::Process | Stage::NamesFile => "",
         Stage::Foreign => " [accepted, without effect]",
     });
     if key.fatal {
@@ -113,26 +115,26 @@ fn facts(key: &Key) -> String {
     text
 }
 
-/// `first` followed by the words of `text`, wrapped, with later lines indented.
+/// `first` followed by the words of `text`, wrapped; lines after the first have this indent.
 fn wrapped(first: &str, text: &str, indent: usize) -> String {
     let mut out = first.to_owned();
     let mut column = first.chars().count();
-    let mut fresh = true;
+    let mut is_line_start = true;
     for word in text.split(' ') {
         let length = word.chars().count();
-        if !fresh && column + 1 + length > WIDTH {
+        if !is_line_start && column + 1 + length > WIDTH {
             out.push('\n');
             out.push_str(&" ".repeat(indent));
             column = indent;
-            fresh = true;
+            is_line_start = true;
         }
-        if !fresh {
+        if !is_line_start {
             out.push(' ');
             column += 1;
         }
         out.push_str(word);
         column += length;
-        fresh = false;
+        is_line_start = false;
     }
     out
 }

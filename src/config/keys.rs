@@ -44,18 +44,19 @@ pub enum Group {
     Init,
 }
 
-/// The use of a variable by this agent.
+/// How this agent uses a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// The variable works.
     Now,
-    /// The variable is accepted and checked, but its feature is not built yet. The log of the start names it.
+    /// The variable is accepted and checked, but this version does not support its feature. A log line at the start names the
+    /// variable.
     Later,
-    /// The AWS SDK or the TLS library reads the variable from the process environment. A value that is only in `ecs.config` is
-    /// put there.
+    /// The AWS SDK or the TLS library reads the variable from the process environment. If only `ecs.config` sets the variable,
+    /// the agent adds it to that environment.
     Process,
-    /// The variable names another source, so it is read before all others and never from that source.
-    Opening,
+    /// The variable names a file that is itself a source. It is read before all other variables, and never from that file.
+    NamesFile,
     /// The variable is accepted, but has no meaning for this agent.
     Foreign,
 }
@@ -65,7 +66,7 @@ pub enum Stage {
 pub struct Key {
     /// The name in the environment and in `ecs.config`.
     pub name: &'static str,
-    /// A second name, which counts if the same source does not have the first one.
+    /// A second name, which is used if the source does not have the first one; `None`: there is none.
     pub alias: Option<&'static str>,
     /// The name in the JSON file and in user data; `None`: it cannot be set there.
     pub json: Option<&'static str>,
@@ -75,7 +76,7 @@ pub struct Key {
     pub default: &'static str,
     /// The heading in the help.
     pub group: Group,
-    /// The use of the variable by this agent.
+    /// How this agent uses the variable.
     pub stage: Stage,
     /// True: a value that cannot be used keeps the agent from starting.
     pub fatal: bool,
@@ -112,7 +113,7 @@ impl Key {
         self.name == name || self.alias == Some(name)
     }
 
-    /// No environment variable sets this row.
+    /// Only the JSON file and user data set this row, not an environment variable.
     pub fn is_only_json(&self) -> bool {
         self.group == Group::Document
     }
@@ -125,8 +126,8 @@ impl Key {
         Self { strict: true, ..self }
     }
 
-    const fn opening(self) -> Self {
-        Self { stage: Stage::Opening, ..self }
+    const fn names_file(self) -> Self {
+        Self { stage: Stage::NamesFile, ..self }
     }
 
     const fn alias(self, name: &'static str) -> Self {
@@ -154,13 +155,14 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, group: Group
     Key { name, alias: None, json: None, kind, default, group, stage: Stage::Now, fatal: false, strict: false, help }
 }
 
-/// A row that only the JSON file and user data can set.
+/// A row that only the JSON file and user data set; its name is that of the JSON field.
 const fn field(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
     key(name, kind, default, Document, help).json(name)
 }
 
 const LEVELS: &[&str] = &["debug", "info", "warn", "error", "crit", "none"];
 const ID: Group = Group::Identity;
+/// A second in milliseconds, the unit of the limits of durations.
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
 
@@ -169,7 +171,7 @@ const MINUTE: i64 = 60 * SECOND;
 pub const KEYS: &[Key] = &[
     // An endpoint, Docker address or proxy that cannot be used is fatal: the agent must not use another one than the operator
     // named.
-    key("ECS_CONFIG_FILE", Text, "/etc/ecs/ecs.config", State, "File of NAME=value lines read at start, below the environment. From the environment only.").opening(),
+    key("ECS_CONFIG_FILE", Text, "/etc/ecs/ecs.config", State, "File of NAME=value lines, read at the start; the environment takes precedence. This variable itself is read from the environment only.").names_file(),
 
     key("ECS_CLUSTER", Trimmed, "", ID, "Cluster to register into; none: `default`, created if absent.").json("Cluster"),
     key("AWS_DEFAULT_REGION", Trimmed, "", ID, "Region; none: asked from the instance metadata service.").json("AWSRegion"),
@@ -212,7 +214,7 @@ pub const KEYS: &[Key] = &[
     key("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", Text, "", Aws, "File of that token.").process(),
     key("AWS_USE_FIPS_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "FIPS endpoints. S3's also without this on a host in FIPS mode; S3 has them in 8 regions."),
     key("AWS_USE_DUALSTACK_ENDPOINT", AnyCase(&["true", "false"]), "false", Aws, "Dual-stack endpoints."),
-    key("AWS_MAX_ATTEMPTS", Integer(DefaultOutside(1, 100)), "3", Aws, "Tries of one call to AWS."),
+    key("AWS_MAX_ATTEMPTS", Integer(DefaultOutside(1, 100)), "3", Aws, "Maximum number of attempts for one call to AWS."),
     key("AWS_RETRY_MODE", AnyCase(&["standard", "adaptive"]), "standard", Aws, "Mode of retries of calls to AWS."),
     key("SSL_CERT_FILE", Text, "", Aws, "File of trusted certificates.").process(),
     key("SSL_CERT_DIR", Text, "", Aws, "Directory of trusted certificates.").process(),
@@ -220,7 +222,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_DATADIR", Text, "/data/", State, "Directory of the state; setting it turns ECS_CHECKPOINT on.").json("DataDir"),
     key("ECS_CHECKPOINT", Switch, "false", State, "Keep state over restarts; default true when ECS_DATADIR is set.").json("Checkpoint"),
     key("ECS_HOST_DATA_DIR", Text, "/var/lib/ecs", State, "Parent of the data directory as Docker sees it, for volumes that the agent makes.").json("DataDirOnHost"),
-    key("ECS_AGENT_CONFIG_FILE_PATH", Text, "/etc/ecs_container_agent/config.json", State, "JSON configuration file, below ecs.config.").opening(),
+    key("ECS_AGENT_CONFIG_FILE_PATH", Text, "/etc/ecs_container_agent/config.json", State, "JSON configuration file; ecs.config takes precedence.").names_file(),
     key("ECS_AGENT_HEALTHCHECK_HOST", Text, "localhost", State, "Host that -healthcheck asks."),
     key("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", Switch, "false", State, "Port 51678 serves everybody, not only this host and containers on Docker's default bridge."),
     key("ECS_UPDATES_ENABLED", Switch, "false", State, "Take part in updates asked for by ECS.").json("UpdatesEnabled").later(),
@@ -251,7 +253,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_ENABLE_TASK_IAM_ROLE", Switch, "false", Resources, "IAM roles for tasks.").json("TaskIAMRoleEnabled").later(),
     key("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", Flag, "false", Resources, "IAM roles for tasks in host network mode.").json("TaskIAMRoleEnabledForNetworkHost").later(),
     key("ECS_ENABLE_TASK_CPU_MEM_LIMIT", Switch, "", Resources, "CPU and memory limits of whole tasks; none: if this host supports them; true: the agent does not start without them.").json("TaskCPUMemLimit"),
-    key("ECS_TASK_PIDS_LIMIT", TrimmedInteger(DefaultOutside(1, 4_194_304)), "", Resources, "Most processes of a task; none: no limit. Needs limits of whole tasks.").json("TaskPidsLimit"),
+    key("ECS_TASK_PIDS_LIMIT", TrimmedInteger(DefaultOutside(1, 4_194_304)), "", Resources, "Maximum number of processes in a task; none: no limit. Needs limits of whole tasks.").json("TaskPidsLimit"),
     key("ECS_CGROUP_PATH", Text, "/sys/fs/cgroup", Resources, "Mount point of the cgroup file system.").json("CgroupPath"),
     key("ECS_CGROUP_CPU_PERIOD", Duration(DefaultOutside(8, 100)), "100ms", Resources, "CFS period of task limits."),
     key("ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2", Switch, "false", Resources, "With cgroup v2: a container without memory limit gets its task's.").json("PropagateTaskMemoryLimitCgroupV2"),
@@ -283,7 +285,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_PAUSE_LABELS", Map, "", Network, "Labels of pause containers (pidMode and ipcMode task)."),
 
     key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", Duration(DefaultBelow(SECOND)), "3h", Timeouts, "Time before a stopped task's containers are removed.").json("TaskCleanupWaitDuration"),
-    key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", Duration(Any), "0s", Timeouts, "Most random time that is added to that.").json("TaskCleanupWaitDurationJitter"),
+    key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", Duration(Any), "0s", Timeouts, "Maximum random time that is added to ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION.").json("TaskCleanupWaitDurationJitter"),
     key("ECS_CONTAINER_STOP_TIMEOUT", Duration(AtLeast(SECOND)), "30s", Timeouts, "Time between asking a container to stop and killing it.").json("DockerStopTimeout").strict(),
     key("ECS_CONTAINER_START_TIMEOUT", Duration(AtLeast(45 * SECOND)), "3m", Timeouts, "Time limit for starting a container.").json("ContainerStartTimeout").strict(),
     key("ECS_CONTAINER_CREATE_TIMEOUT", Duration(AtLeast(MINUTE)), "4m", Timeouts, "Time limit for creating a container.").json("ContainerCreateTimeout"),
@@ -316,7 +318,7 @@ pub const KEYS: &[Key] = &[
     field("RuntimeStatsLogFile", Text, "/log/agent-runtime-stats.log", "File of the statistics of the agent itself.").later(),
     field("PauseContainerTarballPath", Text, "/images/amazon-ecs-pause.tar", "Archive of the pause container's image; if it is missing, the agent makes the image."),
     field("PauseContainerImageName", Text, "amazon/amazon-ecs-pause", "Name of that image; another name than the default is not loaded from the archive.").later(),
-    field("PauseContainerTag", Text, "0.1.0", "Tag of that image; likewise.").later(),
+    field("PauseContainerTag", Text, "0.1.0", "Tag of that image; an image with another tag than the default is not loaded from the archive.").later(),
     field("OverrideAWSVPCLocalIPv4Address", Cidr, "", "Local address of awsvpc tasks.").later(),
     field("ENIPauseContainerCleanupDelaySeconds", Integer(Signed), "0", "Time before the pause container is removed.").later(),
     field("CSIDriverSocketPath", Text, "/var/run/ecs/ebs-csi-driver/csi-driver.sock", "Socket of the EBS driver.").later(),
@@ -324,7 +326,7 @@ pub const KEYS: &[Key] = &[
     field("NodeUnstageTimeout", Duration(Any), "30s", "Time limit for unstaging an EBS volume.").later(),
     field("IMDSIAMRolesEnabled", Flag, "false", "Roles from the instance metadata service.").later(),
     field("InstanceENIDNSServerList", Text, "", "Windows only.").foreign(),
-    field("PlatformVariables", Text, "", "Nothing on Linux.").foreign(),
+    field("PlatformVariables", Text, "", "Without effect on Linux.").foreign(),
 
     key("ECS_INIT_DOCKER_LOG_FILE_SIZE", Text, "", Init, "Log size of the agent's container.").foreign(),
     key("ECS_INIT_DOCKER_LOG_FILE_NUM", Text, "", Init, "Log files of the agent's container.").foreign(),

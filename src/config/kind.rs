@@ -5,7 +5,7 @@
 //! silently; every difference from the operator's text is part of the result.
 
 use super::lists::{cidr, cidrs, json, map, mirrors, names, ports};
-use super::parsed::Parsed::{self, Adjusted, Rejected, Reset, Unset, Value as Taken};
+use super::parsed::Parsed::{self, Adjusted, Rejected, Reset, Unset, Value as Accepted};
 use super::{duration, problem};
 use crate::model::address;
 
@@ -87,13 +87,14 @@ const TRUE: [&str; 6] = ["1", "t", "T", "TRUE", "true", "True"];
 const FALSE: [&str; 6] = ["0", "f", "F", "FALSE", "false", "False"];
 
 impl Kind {
-    /// Parses a text. `default` is the table's: zero means "the default" for most variables, which must be reported.
+    /// Parses a text. `default` is the variable's default in the table: for most variables zero counts as not set, which is
+    /// reported if the default is not zero.
     pub(super) fn parse(self, raw: &str, default: &str) -> Parsed {
         if raw.is_empty() && self != Self::TextOrEmpty {
             return Unset;
         }
         match self {
-            Self::Text | Self::TextOrEmpty | Self::Secret => Taken(raw.to_owned()),
+            Self::Text | Self::TextOrEmpty | Self::Secret => Accepted(raw.to_owned()),
             Self::Trimmed => text(raw.trim()),
             Self::SecretJson => secret_json(raw),
             Self::Switch | Self::Flag => switch(raw.trim()),
@@ -125,7 +126,7 @@ impl Kind {
         matches!(self, Self::Secret | Self::SecretJson | Self::Proxy)
     }
 
-    /// The shape of a text that was not used; safe to log.
+    /// Describes a text that was not used, without its value, so that the description can be logged.
     pub(super) fn shape(self, raw: &str) -> String {
         match self {
             Self::SecretJson | Self::Ports | Self::Names | Self::Map | Self::Mirrors | Self::Cidrs => {
@@ -183,12 +184,12 @@ impl Limit {
 }
 
 fn text(trimmed: &str) -> Parsed {
-    if trimmed.is_empty() { Unset } else { Taken(trimmed.to_owned()) }
+    if trimmed.is_empty() { Unset } else { Accepted(trimmed.to_owned()) }
 }
 
 fn secret_json(raw: &str) -> Parsed {
     match serde_json::from_str::<serde::de::IgnoredAny>(raw) {
-        Ok(_) => Taken(raw.to_owned()),
+        Ok(_) => Accepted(raw.to_owned()),
         Err(_) if raw.trim().is_empty() => Unset,
         Err(_) => Rejected,
     }
@@ -197,8 +198,8 @@ fn secret_json(raw: &str) -> Parsed {
 fn switch(word: &str) -> Parsed {
     match word {
         "" => Unset,
-        _ if TRUE.contains(&word) => Taken("true".to_owned()),
-        _ if FALSE.contains(&word) => Taken("false".to_owned()),
+        _ if TRUE.contains(&word) => Accepted("true".to_owned()),
+        _ if FALSE.contains(&word) => Accepted("false".to_owned()),
         _ => Rejected,
     }
 }
@@ -222,10 +223,10 @@ fn integer(raw: &str, limit: Limit, default: &str) -> Parsed {
     }
 }
 
-/// Applies a limit; `exact` is the number in units `scale` times finer.
+/// Applies a limit. `exact` is the same number before it was rounded, in a unit that is `scale` times smaller.
 fn bounded(number: i64, exact: i128, scale: i128, limit: Limit, default: &str, show: impl Fn(i64) -> String) -> Parsed {
     if exact == 0 {
-        // Zero is "not set" in the Go agent, which is reported if the operator must have meant something else.
+        // In the Go agent zero counts as not set. This is reported if the operator must have meant something else.
         return match limit {
             Limit::DefaultOutside(min, _) if min > 0 => Reset,
             _ if matches!(default, "" | "0" | "0s") => Unset,
@@ -242,7 +243,7 @@ fn bounded(number: i64, exact: i128, scale: i128, limit: Limit, default: &str, s
         Limit::DefaultBelow(min) if below(min) => Reset,
         Limit::DefaultOutside(min, max) if below(min) || above(max) => Reset,
         Limit::Any | Limit::Signed | Limit::AtLeast(_) | Limit::DefaultBelow(_) | Limit::DefaultOutside(..) => {
-            Taken(number.to_string())
+            Accepted(number.to_string())
         }
     }
 }
@@ -251,14 +252,14 @@ fn unsigned16(raw: &str) -> Parsed {
     // Rust accepts a plus sign here, Go does not.
     match raw.parse::<u16>() {
         Ok(0) => Unset,
-        Ok(number) if !raw.starts_with('+') => Taken(number.to_string()),
+        Ok(number) if !raw.starts_with('+') => Accepted(number.to_string()),
         Ok(_) | Err(_) => Rejected,
     }
 }
 
 fn decimal(raw: &str) -> Parsed {
     match raw.parse::<f64>() {
-        Ok(number) if number.is_finite() && number > 0.0 => Taken(number.to_string()),
+        Ok(number) if number.is_finite() && number > 0.0 => Accepted(number.to_string()),
         Ok(_) | Err(_) => Rejected,
     }
 }
@@ -266,7 +267,7 @@ fn decimal(raw: &str) -> Parsed {
 fn choice(word: &str, words: &[&str]) -> Parsed {
     match word {
         "" => Unset,
-        _ if words.contains(&word) => Taken(word.to_owned()),
+        _ if words.contains(&word) => Accepted(word.to_owned()),
         _ => Rejected,
     }
 }
@@ -274,7 +275,7 @@ fn choice(word: &str, words: &[&str]) -> Parsed {
 fn rates(raw: &str) -> Parsed {
     let Some((steady, burst)) = raw.split_once(',') else { return Rejected };
     match (steady.trim().parse::<i64>(), burst.trim().parse::<i64>()) {
-        (Ok(steady), Ok(burst)) if steady > 0 && burst > 0 => Taken(format!("{steady},{burst}")),
+        (Ok(steady), Ok(burst)) if steady > 0 && burst > 0 => Accepted(format!("{steady},{burst}")),
         (Ok(_), Ok(_)) => Reset,
         _ => Rejected,
     }
@@ -287,11 +288,12 @@ fn port_range(raw: &str) -> Parsed {
         text.parse::<u16>().ok().filter(|_| digits)
     };
     match (port(first), port(last)) {
-        (Some(first), Some(last)) if first <= last => Taken(format!("{first},{last}")),
+        (Some(first), Some(last)) if first <= last => Accepted(format!("{first},{last}")),
         _ => Rejected,
     }
 }
 
+/// `scheme` is put in front of a text without a scheme; `schemes` are the accepted ones.
 fn http_url(raw: &str, scheme: &str, schemes: &[&str]) -> Parsed {
     if raw.is_empty() {
         return Unset;
@@ -300,7 +302,7 @@ fn http_url(raw: &str, scheme: &str, schemes: &[&str]) -> Parsed {
     match url::Url::parse(&full) {
         // A valid URL may still not fit into a request, for instance if it has more than 65,534 bytes.
         Ok(url) if url.as_str().parse::<http::Uri>().is_err() => Rejected,
-        Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Taken(address::normalized(&url).to_owned()),
+        Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Accepted(address::normalized(&url).to_owned()),
         Ok(_) | Err(_) => Rejected,
     }
 }
@@ -308,11 +310,11 @@ fn http_url(raw: &str, scheme: &str, schemes: &[&str]) -> Parsed {
 fn docker_host(raw: &str) -> Parsed {
     let path = raw.strip_prefix("unix://").is_some_and(|path| path.starts_with('/'));
     let host = ["tcp://", "http://"].iter().find_map(|scheme| raw.strip_prefix(scheme));
-    if path || host.is_some_and(is_host_and_port) { Taken(raw.to_owned()) } else { Rejected }
+    if path || host.is_some_and(is_http_authority) { Accepted(raw.to_owned()) } else { Rejected }
 }
 
 /// The text is a host, with or without a port, to which requests can be sent.
-fn is_host_and_port(text: &str) -> bool {
+fn is_http_authority(text: &str) -> bool {
     let text = text.trim_end_matches('/');
     let url = url::Url::parse(&format!("http://{text}/"));
     let fits = url.is_ok_and(|url| url.path() == "/" && url.query().is_none() && url.fragment().is_none());

@@ -1,9 +1,9 @@
 //! Parsers of the kinds that are written as JSON: ports, names, maps, network ranges (spec `config.md` §2, "Parsers").
 //!
-//! This module owns the reading of such a text as Go's decoder does it; it does not know variables. Invariant: as in
+//! This module reads such a text as Go's decoder does. It does not know variables. Invariant: as in
 //! [`super::kind`], nothing is dropped silently.
 
-use super::parsed::Parsed::{self, Adjusted, Rejected, Unset, Value as Taken};
+use super::parsed::Parsed::{self, Adjusted, Rejected, Unset, Value as Accepted};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -15,7 +15,8 @@ fn first_value(raw: &str) -> Option<(Value, bool)> {
     Some((first, more))
 }
 
-/// The members of a non-empty array, and whether other text follows. An error is the outcome for a text without such an array.
+/// The members of a non-empty array, and whether other text follows. The error is the result of parsing a text without such an
+/// array.
 fn array(raw: &str, default: &str) -> Result<(Vec<Value>, bool), Parsed> {
     if raw.trim().is_empty() {
         return Err(Unset);
@@ -44,7 +45,7 @@ pub(super) fn ports(raw: &str, default: &str) -> Parsed {
     let list: Vec<String> = members.iter().map(|member| read(member).unwrap_or(0).to_string()).collect();
     let value = list.join(",");
     match (bad, more) {
-        (0, false) => Taken(value),
+        (0, false) => Accepted(value),
         (0, true) => Adjusted { value, instead: REST_IGNORED.to_owned() },
         _ => Adjusted { value, instead: format!("{bad} of {} members are taken as port 0", members.len()) },
     }
@@ -63,7 +64,7 @@ pub(super) fn names(raw: &str, default: &str) -> Parsed {
     }
 }
 
-/// Parses an object. As in Go, a `null` member is an empty text, and of a repeated key the last value counts.
+/// Parses an object. As in Go, a `null` member is an empty text, and the last value of a repeated key is used.
 pub(super) fn map(raw: &str) -> Parsed {
     match serde_json::from_str::<Option<BTreeMap<String, Option<String>>>>(raw) {
         Ok(None) => Unset,
@@ -80,13 +81,13 @@ pub(super) fn mirrors(raw: &str) -> Parsed {
     let fits = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-:".contains(c));
     let is_host = |text: &str| fits(text) && (text.contains(['.', ':']) || text == "localhost");
     let is_path = |text: &str| text.split('/').all(|part| !part.is_empty() && fits(part) && !part.contains(':'));
-    let is_place = |text: &str| match text.trim_end_matches('/').split_once('/') {
+    let is_mirror = |text: &str| match text.trim_end_matches('/').split_once('/') {
         Some((host, path)) => is_host(host) && is_path(path),
         None => is_host(text.trim_end_matches('/')),
     };
     match serde_json::from_str::<BTreeMap<String, String>>(raw) {
         Ok(members) if members.is_empty() => Unset,
-        Ok(members) if members.iter().all(|(host, place)| is_host(host) && is_place(place)) => json(&members),
+        Ok(members) if members.iter().all(|(host, mirror)| is_host(host) && is_mirror(mirror)) => json(&members),
         Ok(_) | Err(_) => Rejected,
     }
 }
@@ -103,7 +104,7 @@ pub(super) fn cidrs(raw: &str) -> Parsed {
 pub(super) fn cidr(text: &str) -> Parsed {
     match text {
         "" => Unset,
-        _ if is_range(&text) => Taken(text.to_owned()),
+        _ if is_range(&text) => Accepted(text.to_owned()),
         _ => Rejected,
     }
 }
@@ -120,5 +121,5 @@ fn is_range(text: &impl AsRef<str>) -> bool {
 }
 
 pub(super) fn json<T: serde::Serialize>(value: &T) -> Parsed {
-    serde_json::to_string(value).map_or(Rejected, Taken)
+    serde_json::to_string(value).map_or(Rejected, Accepted)
 }

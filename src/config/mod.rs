@@ -1,4 +1,5 @@
-//! Configuration: one table of everything that an operator can set; read once, typed and immutable afterwards.
+//! Configuration: one table of everything that an operator can set. The settings are read once; after that they are typed and
+//! immutable.
 //!
 //! ```text
 //! environment ─ ecs.config ─ JSON file ─ user data ─ region of the instance ─ defaults of the service ─ defaults
@@ -10,8 +11,7 @@
 //! (sources of values), `defaults` (defaults of a host's service), `resolve` (precedence), `rules` (variables that depend on each
 //! other), [`settings`] (the result), [`help`] (the table for people), [`args`]. [`Sources::open`] reads every source on this
 //! machine. User data comes in as text, because only an edge may use the metadata service, and the runtime fills in the region of
-//! the instance.
-//! Invariant: no other module reads the environment, and no [`Problem`] holds a value.
+//! the instance. Invariant: no other module reads the environment, and no [`Problem`] holds a value.
 //!
 //! For operators:
 //!
@@ -66,11 +66,11 @@ pub struct Loaded {
     pub config: Option<Config>,
     /// All problems, in the table's order.
     pub problems: Vec<Problem>,
-    /// Variables that ask for a feature that is not built yet.
-    pub unbuilt: Vec<&'static str>,
+    /// Variables that ask for a feature that this version does not support.
+    pub unsupported: Vec<&'static str>,
     /// Variables that were set but have no meaning for this agent.
     pub foreign: Vec<&'static str>,
-    /// The value of each variable, for people; those in `unbuilt` and `foreign` have no effect.
+    /// The value of each variable, as operators see it; those in `unsupported` and `foreign` have no effect.
     pub effective: Vec<Effective>,
 }
 
@@ -79,7 +79,7 @@ impl Loaded {
     pub fn without_effect(&self) -> Vec<String> {
         let line = |why: &str, names: &[&str]| (!names.is_empty()).then(|| format!("{why}: {}", names.join(", ")));
         let lines = [
-            line("set, but not supported by this version: without effect", &self.unbuilt),
+            line("set, but not supported by this version: without effect", &self.unsupported),
             line("set, but without a meaning for this agent: without effect (-check-config says why)", &self.foreign),
         ];
         lines.into_iter().flatten().collect()
@@ -93,7 +93,7 @@ pub struct Effective {
     pub name: &'static str,
     /// The value; for a secret, only that it is set.
     pub value: String,
-    /// The place in which it was set; `None`: it is the default.
+    /// Where the value was set, as in [`Problem::place`]; `None`: the value is the default.
     pub place: Option<String>,
 }
 
@@ -141,7 +141,7 @@ impl Sources {
         self.problems.extend(problems.into_iter().chain(more));
     }
 
-    /// The sources, the highest first.
+    /// The sources in order of precedence, the highest first.
     fn layers<'a>(&'a self, user_data: Option<&'a Document>) -> Vec<&'a dyn Source> {
         let mut layers: Vec<&dyn Source> = vec![&self.environment];
         layers.extend(self.files.iter().map(|file| file as &dyn Source));
@@ -151,8 +151,8 @@ impl Sources {
         layers
     }
 
-    /// The host that `-healthcheck` asks, read even if the rest of the configuration is unusable. The health of a running agent
-    /// does not depend on later changes of its files, or on files that the caller may not read.
+    /// The host that `-healthcheck` asks, even if the rest of the configuration is unusable: the health of a running agent does
+    /// not depend on later changes of its files, or on files that the caller may not read.
     pub fn healthcheck_host(&self) -> String {
         let key = keys::find("ECS_AGENT_HEALTHCHECK_HOST");
         let found = key.and_then(|key| resolve::resolve_key(key, &self.layers(None), &mut Vec::new()));
@@ -170,8 +170,9 @@ impl Sources {
         load_from(&self.layers(document.as_ref()), self.service.is_some(), problems)
     }
 
-    /// Variables of the AWS SDK and the TLS library that are set in a file but not in the process environment.
-    pub fn for_the_process(&self) -> Vec<(&'static str, Secret)> {
+    /// Variables of the AWS SDK and the TLS library that are set in a file but not in the process environment, with their values.
+    /// The caller adds them to that environment.
+    pub fn process_variables(&self) -> Vec<(&'static str, Secret)> {
         let absent = |key: &&keys::Key| key.stage == Stage::Process && self.environment.get(key.name).is_none();
         let value =
             |key: &keys::Key| self.files.iter().find_map(|file| file.get(key.name)).filter(|text| !text.is_empty());
@@ -179,18 +180,19 @@ impl Sources {
     }
 }
 
-/// Loads from sources, the highest first, beginning with the process environment. `problems` are those of reading the sources.
+/// Loads from sources in order of precedence; the first is the process environment. `problems` were found while reading the
+/// sources.
 fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Problem>) -> Loaded {
     let mut values = resolve::resolve(sources, &mut problems);
-    let unbuilt = KEYS.iter().filter(|key| key.stage == Stage::Later && asks_for_something(key, &values));
-    let unbuilt: Vec<_> = unbuilt.map(|key| key.name).collect();
+    let unsupported = KEYS.iter().filter(|key| key.stage == Stage::Later && is_set_to_another_value(key, &values));
+    let unsupported: Vec<_> = unsupported.map(|key| key.name).collect();
     let foreign = KEYS.iter().filter(|key| key.stage == Stage::Foreign && values.contains_key(key.name));
     let foreign: Vec<_> = foreign.map(|key| key.name).collect();
     rules::apply(&mut values, sources, is_service, &mut problems);
     resolve::unknown_names(sources, &mut problems);
     let effective = KEYS.iter().filter_map(|key| effective(key, values.get(key.name)?)).collect();
     let config = typed(values, &mut problems).filter(|_| !problems.iter().any(|problem| problem.fatal));
-    Loaded { config, problems, unbuilt, foreign, effective }
+    Loaded { config, problems, unsupported, foreign, effective }
 }
 
 /// The typed configuration. The table and `Config` agree (tested), so `envy` does not fail. Its error could hold a value and is
@@ -213,8 +215,8 @@ fn typed(values: resolve::Values, problems: &mut Vec<Problem>) -> Option<Config>
     config
 }
 
-/// The variable is set to another value than the default: `ECS_ENABLE_TASK_ENI=false` asks for nothing.
-fn asks_for_something(key: &'static keys::Key, values: &resolve::Values) -> bool {
+/// The variable has another value than its default: `ECS_ENABLE_TASK_ENI=false` asks for nothing.
+fn is_set_to_another_value(key: &'static keys::Key, values: &resolve::Values) -> bool {
     let default = resolve::default_of(key).map(|default| default.canonical);
     values
         .get(key.name)

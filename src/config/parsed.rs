@@ -5,14 +5,14 @@
 /// The result of parsing a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// The text counts as not set: the next source is asked.
+    /// The text counts as not set: the next source is read.
     Unset,
     /// The canonical value.
     Value(String),
     /// Another value is used, which `instead` describes.
     Adjusted { value: String, instead: String },
-    /// The default is used, whatever a lower source has.
+    /// The default is used, even if a source with lower precedence has a value.
     Reset,
-    /// The text cannot be used: the next source is asked, then the default is used.
+    /// The text cannot be used: the next source is read, and after the last source the default is used.
     Rejected,
 }

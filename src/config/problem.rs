@@ -48,8 +48,8 @@ pub(super) fn shape(value: &str) -> String {
     text
 }
 
-/// Like [`shape`], with the position of an error in the JSON. serde_json's message may quote the value, so only its position is
-/// used.
+/// Like [`shape`], with the position of an error in the JSON. The message of serde_json may quote the value, so only the position
+/// is used.
 pub(super) fn json_shape(value: &str) -> String {
     match serde_json::from_str::<serde::de::IgnoredAny>(value) {
         Ok(_) => format!("{}, valid JSON of another form", shape(value)),

@@ -1,7 +1,7 @@
 //! Finds out whether this host has joined a domain, as ecs-init does for its agent (spec `ecs-init.md` §6).
 //!
-//! This module owns one run of `realm list`, which is made only if its result matters. Invariant: if the program does not answer
-//! in time, the host counts as not joined, and the program is not left running.
+//! This module runs `realm list` once, and only if the result matters. Invariant: if the program does not end in time, the host
+//! counts as not joined, and the program is not left running.
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -11,11 +11,11 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The time limit of `realm list`. It asks a daemon on this host, which may have to be started first.
+/// The time limit of `realm list`. The program asks a daemon on this host, which may have to be started first.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The most bytes of its output that are read.
+/// Maximum number of bytes that are read of the output.
 const MAX_OUTPUT_BYTES: u64 = 1 << 20;
-/// The time between two checks whether it has ended.
+/// The time between two checks whether the program has ended.
 const POLL: Duration = Duration::from_millis(20);
 
 /// The host has joined a domain: `realm list` names a realm.
@@ -27,27 +27,27 @@ fn names_realm(program: &str, limit: Duration) -> bool {
     output(program, limit).is_ok_and(|output| String::from_utf8_lossy(&output).contains("realm-name"))
 }
 
-/// The output of the program; empty if it did not end well in time. It writes to memory, not to a pipe: a pipe stays open until
-/// the last process that inherited it ends, and no limit on this program applies to those.
+/// The output of the program; empty if the program failed or did not end in time. The program writes to memory, not to a pipe: a
+/// pipe stays open until the last process that inherited it ends, and the time limit does not apply to those processes.
 fn output(program: &str, limit: Duration) -> io::Result<Vec<u8>> {
     let mut memory = File::from(memfd_create("realm list", MemfdFlags::CLOEXEC)?);
     let mut command = Command::new(program);
     command.arg("list").stdin(Stdio::null()).stdout(memory.try_clone()?).stderr(Stdio::null()).process_group(0);
     let mut child = command.spawn()?;
-    let has_answered = ends_well(&mut child, limit);
+    let has_succeeded = succeeds(&mut child, limit);
     // The program and its children must not be left running.
     let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
     let _ = child.wait();
     let mut output = Vec::new();
-    if has_answered {
+    if has_succeeded {
         memory.rewind()?;
         memory.take(MAX_OUTPUT_BYTES).read_to_end(&mut output)?;
     }
     Ok(output)
 }
 
-/// The program ended well within the limit.
-fn ends_well(child: &mut Child, limit: Duration) -> bool {
+/// The program ends successfully within the limit.
+fn succeeds(child: &mut Child, limit: Duration) -> bool {
     let began = Instant::now();
     loop {
         match child.try_wait() {

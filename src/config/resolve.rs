@@ -1,7 +1,8 @@
 //! From sources to canonical values: one value for each row of the table, and the problems with it.
 //!
-//! This module owns precedence (field by field, the highest source with a usable value wins) and misspelt names. Rules about two
-//! variables are in [`super::rules`]. Invariant: a value that cannot be used is never dropped without a [`Problem`].
+//! This module owns precedence (for each variable, the source with the highest precedence that has a usable value is used) and
+//! the search for misspelt names. Rules about two variables are in [`super::rules`]. Invariant: a value that cannot be used is
+//! never dropped without a [`Problem`].
 
 use super::keys::{KEYS, Key, Stage, find};
 use super::kind::Kind;
@@ -16,20 +17,20 @@ use zeroize::Zeroizing;
 pub(super) struct Resolved {
     /// The canonical value, the input of `envy`.
     pub(super) canonical: String,
-    /// The value for people; empty for a secret.
+    /// The value as operators see it; empty for a secret.
     pub(super) shown: String,
-    /// The place in which it was set; `None`: it is the default.
+    /// Where the value was set, as in [`Problem::place`]; `None`: the value is the default.
     pub(super) place: Option<String>,
-    /// The name under which it was set: the row's own name or its alias.
+    /// The name under which the value was set: the row's own name or its alias.
     pub(super) name: &'static str,
-    /// The kind of source that set it.
+    /// The kind of source that set the value.
     pub(super) class: Class,
 }
 
 /// Values by the row's name. A row without a value and without a default is absent.
 pub(super) type Values = BTreeMap<&'static str, Resolved>;
 
-/// Reads every row from the sources, the highest first.
+/// Reads every row from the sources, which are in order of precedence.
 pub(super) fn resolve(sources: &[&dyn Source], problems: &mut Vec<Problem>) -> Values {
     KEYS.iter().filter_map(|key| Some((key.name, resolve_key(key, sources, problems)?))).collect()
 }
@@ -40,15 +41,15 @@ enum Finding {
     Nothing,
     /// A value that ends the search.
     Value(Resolved),
-    /// A zero value, which any other source may replace.
+    /// A zero value, which the value of any other source replaces.
     Zero(Resolved),
-    /// The default, whatever a lower source has.
+    /// The default is used, even if a source with lower precedence has a value.
     Default(Problem),
     /// A value that cannot be used.
     Rejected(Problem),
 }
 
-/// Reads one row from the sources, the highest first.
+/// Reads one row from the sources, which are in order of precedence.
 pub(super) fn resolve_key(key: &'static Key, sources: &[&dyn Source], problems: &mut Vec<Problem>) -> Option<Resolved> {
     let mut rejected = Vec::new();
     let (mut found, mut zero) = (None, None);
@@ -71,7 +72,7 @@ pub(super) fn resolve_key(key: &'static Key, sources: &[&dyn Source], problems: 
                 Finding::Rejected(problem) => rejected.push(problem),
                 Finding::Default(mut problem) => {
                     found = default_of(key);
-                    problem.instead = replacement(found.as_ref());
+                    problem.instead = consequence(found.as_ref());
                     problems.push(problem);
                 }
             }
@@ -85,7 +86,7 @@ pub(super) fn resolve_key(key: &'static Key, sources: &[&dyn Source], problems: 
     }
     let found = settle(key, found, zero, problems);
     for mut problem in rejected {
-        problem.instead = if problem.fatal { NO_START.to_owned() } else { replacement(found.as_ref()) };
+        problem.instead = if problem.fatal { NO_START.to_owned() } else { consequence(found.as_ref()) };
         problems.push(problem);
     }
     found
@@ -95,7 +96,7 @@ fn finding(key: &'static Key, name: &'static str, source: &dyn Source, problems:
     let Some(raw) = source.get(name).map(Zeroizing::new) else { return Finding::Nothing };
     let (place, class) = (source.place(name), source.class());
     let shown_name = if class == Class::Document { key.json.unwrap_or(name) } else { name };
-    let problem = |instead: String, fatal| describe(key, shown_name, &place, &raw, instead, fatal);
+    let problem = |instead: String, fatal| value_problem(key, shown_name, &place, &raw, instead, fatal);
     let (canonical, shown) = match key.kind.parse(&raw, key.default) {
         Parsed::Unset => return Finding::Nothing,
         Parsed::Rejected => return Finding::Rejected(problem(String::new(), key.fatal)),
@@ -126,8 +127,8 @@ fn is_zero(key: &Key, canonical: &str) -> bool {
     }
 }
 
-/// Chooses the result. Without a value, a zero of the environment counts, else the default. If a default overrides a document's
-/// zero, that is a problem.
+/// Chooses the value of a row. Without another value, a zero from the environment is used, or else the default. A default that
+/// replaces a document's zero is a problem.
 fn settle(
     key: &'static Key,
     found: Option<Resolved>,
@@ -144,13 +145,13 @@ fn settle(
         place: zero.place.unwrap_or_default(),
         shape: "false".to_owned(),
         expected: format!("{}=false in the environment, since false counts as not set here", key.name),
-        instead: replacement(default.as_ref()),
+        instead: consequence(default.as_ref()),
         fatal: false,
     });
     default
 }
 
-fn describe(key: &Key, name: &str, place: &str, raw: &str, instead: String, fatal: bool) -> Problem {
+fn value_problem(key: &Key, name: &str, place: &str, raw: &str, instead: String, fatal: bool) -> Problem {
     Problem {
         variable: name.to_owned(),
         place: place.to_owned(),
@@ -161,7 +162,8 @@ fn describe(key: &Key, name: &str, place: &str, raw: &str, instead: String, fata
     }
 }
 
-fn replacement(found: Option<&Resolved>) -> String {
+/// What happens instead of using a rejected value: `found` is used, or without one the row counts as not set.
+fn consequence(found: Option<&Resolved>) -> String {
     match found {
         Some(Resolved { place: Some(place), .. }) => format!("the value of {place} is used"),
         Some(Resolved { shown, .. }) => format!("the default {shown} is used"),
@@ -186,7 +188,7 @@ pub(super) fn default_of(key: &'static Key) -> Option<Resolved> {
 /// Variables that ECS itself sets in a container, such as the agent's own when it runs as a task.
 const INJECTED: [&str; 3] = ["ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4", "ECS_AGENT_URI"];
 
-/// The most characters of an unknown name that is reported: a longer one is not a typing error.
+/// Maximum length in characters of an unknown name that is reported. A longer name is not a typing error.
 const MAX_NAME_LENGTH: usize = 80;
 
 /// Warns about names that look like variables of this agent but are not.

@@ -40,7 +40,7 @@ pub(super) fn apply(values: &mut Values, sources: &[&dyn Source], is_service: bo
     polling(values, problems);
     domain(values, is_service);
     gmsa(values, problems);
-    follow(values);
+    trunking_and_prometheus(values);
     proxies(values);
     file_names_itself(sources, problems);
 }
@@ -57,7 +57,8 @@ pub fn region_missing() -> Problem {
     }
 }
 
-/// A data directory turns the checkpoint on, unless it was set itself. Compat: both count in the environment only.
+/// A data directory turns the checkpoint on, unless the checkpoint was set. Compat: only the environment counts, for both
+/// variables.
 fn checkpoint(values: &mut Values) {
     let in_environment = |name: &str| values.get(name).filter(|value| value.class == Class::Environment);
     if let (None, Some(directory)) = (in_environment("ECS_CHECKPOINT"), in_environment("ECS_DATADIR")) {
@@ -87,13 +88,13 @@ fn external(values: &mut Values, is_service: bool, problems: &mut Vec<Problem>) 
 
 /// Sets a switch to the value that follows from another variable.
 fn force(values: &mut Values, name: &'static str, value: &str, why: &str) {
-    let Some(held) = values.get_mut(name).filter(|held| held.canonical != value) else { return };
-    held.canonical = value.to_owned();
-    held.shown = format!("{value} ({why})");
+    let Some(resolved) = values.get_mut(name).filter(|resolved| resolved.canonical != value) else { return };
+    resolved.canonical = value.to_owned();
+    resolved.shown = format!("{value} ({why})");
 }
 
-/// Sets values that follow from others.
-fn follow(values: &mut Values) {
+/// Sets values that follow from other variables.
+fn trunking_and_prometheus(values: &mut Values) {
     if !is_true(values, "ECS_ENABLE_TASK_ENI") {
         force(values, "ECS_ENABLE_HIGH_DENSITY_ENI", "false", "since ECS_ENABLE_TASK_ENI is not true");
     }
@@ -105,11 +106,11 @@ fn follow(values: &mut Values) {
     }
 }
 
-/// As ecs-init does, finds out whether the host has joined a domain, if that matters and the operator has not set it.
+/// Finds out whether the host has joined a domain, as ecs-init does, if that matters and the operator has not set the variable.
 fn domain(values: &mut Values, is_service: bool) {
     const JOINED: &str = "ECS_DOMAIN_JOINED_LINUX_INSTANCE";
-    let is_given = values.get(JOINED).is_none_or(|value| value.place.is_some());
-    if is_service && !is_given && is_true(values, "ECS_GMSA_SUPPORTED") && super::realm::is_joined() {
+    let is_set = values.get(JOINED).is_none_or(|value| value.place.is_some());
+    if is_service && !is_set && is_true(values, "ECS_GMSA_SUPPORTED") && super::realm::is_joined() {
         force(values, JOINED, "true", "since `realm list` names a realm");
     }
 }
@@ -125,13 +126,13 @@ fn gmsa(values: &mut Values, problems: &mut Vec<Problem>) {
     let text = |name: &str| values.get(name).map_or("", |value| value.canonical.as_str());
     let directory = text("CREDENTIALS_FETCHER_HOST_DIR");
     let secret = text("CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA");
-    let is_there = !directory.is_empty() && Path::new(directory).exists();
-    let (shape, instead) = if !is_there {
-        ("true without the socket of CREDENTIALS_FETCHER_HOST_DIR", "gMSA is off")
+    let has_socket = !directory.is_empty() && Path::new(directory).exists();
+    let (shape, expected, instead) = if !has_socket {
+        ("true without the socket of CREDENTIALS_FETCHER_HOST_DIR", "the socket", "gMSA is off")
     } else if secret.is_empty() && !is_true(values, "ECS_DOMAIN_JOINED_LINUX_INSTANCE") {
         let shape = "true without a domain (ECS_DOMAIN_JOINED_LINUX_INSTANCE) or a secret in its place \
                      (CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA)";
-        (shape, "only domainless gMSA is offered")
+        (shape, "one of them", "only domainless gMSA is offered")
     } else {
         return;
     };
@@ -140,11 +141,11 @@ fn gmsa(values: &mut Values, problems: &mut Vec<Problem>) {
         variable: "ECS_GMSA_SUPPORTED".to_owned(),
         place,
         shape: shape.to_owned(),
-        expected: "both".to_owned(),
+        expected: expected.to_owned(),
         instead: instead.to_owned(),
         fatal: false,
     });
-    if !is_there {
+    if !has_socket {
         force(values, "ECS_GMSA_SUPPORTED", "false", "since its conditions do not hold");
     }
 }
@@ -167,7 +168,7 @@ fn log_drivers(values: &Values, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Reports registry settings of which only one half is set. A half that could not be read has a problem of its own already.
+/// Reports registry settings of which only one half is set. A half that could not be used already has a problem of its own.
 fn registry_auth(values: &Values, problems: &mut Vec<Problem>) {
     let (kind, data) = ("ECS_ENGINE_AUTH_TYPE", "ECS_ENGINE_AUTH_DATA");
     let (set, missing) = match (values.get(kind), values.get(data)) {
@@ -188,8 +189,8 @@ fn registry_auth(values: &Values, problems: &mut Vec<Problem>) {
     });
 }
 
-/// An access key, its secret and its token belong together: they are used only from one source, and only as a complete pair.
-/// Otherwise the SDK's chain finds credentials.
+/// An access key, its secret and its token belong together: they are used only if they come from the same source, and only if
+/// both key and secret are set. Otherwise the SDK's chain looks for credentials.
 fn access_keys(values: &mut Values, problems: &mut Vec<Problem>) {
     let names = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
     // The places of one file differ in the line only, so the line is cut off.
@@ -198,16 +199,16 @@ fn access_keys(values: &mut Values, problems: &mut Vec<Problem>) {
         Some(place.rsplit_once(':').map_or(place.clone(), |(file, _)| file.to_owned()))
     };
     let first = source(values, names[0]);
-    let whole = first.is_some() && first == source(values, names[1]);
+    let is_pair = first.is_some() && first == source(values, names[1]);
     for name in names {
-        if values.contains_key(name) && (!whole || source(values, name) != first) {
+        if values.contains_key(name) && (!is_pair || source(values, name) != first) {
             let place = values.remove(name).and_then(|value| value.place).unwrap_or_default();
             problems.push(Problem {
                 variable: name.to_owned(),
                 place,
                 shape: "set without the others".to_owned(),
                 expected: format!("{} and {} in one place", names[0], names[1]),
-                instead: if whole { "it is not used" } else { "the AWS SDK looks for credentials" }.to_owned(),
+                instead: if is_pair { "it is not used" } else { "the AWS SDK looks for credentials" }.to_owned(),
                 fatal: false,
             });
         }
@@ -253,8 +254,8 @@ fn proxies(values: &mut Values) {
 }
 
 /// The list of hosts without a proxy. An operator's `NO_PROXY` is used unchanged. Otherwise the list has the addresses of the
-/// metadata and credentials services and of Docker. The Go agent drops a lower-case `no_proxy` in that case; here it comes first
-/// in the list.
+/// metadata and credentials services and of Docker. The Go agent drops a lower-case `no_proxy` in that case; here its hosts are
+/// first in the list.
 fn no_proxy(upper: Option<&str>, lower: Option<&str>, docker_host: &str) -> String {
     if let Some(list) = upper {
         return list.to_owned();
@@ -282,7 +283,7 @@ fn file_names_itself(sources: &[&dyn Source], problems: &mut Vec<Problem>) {
 }
 
 fn is_true(values: &Values, name: &str) -> bool {
-    debug_assert!(find(name).is_some(), "{name} is no row");
+    debug_assert!(find(name).is_some(), "{name} is not a row");
     values.get(name).is_some_and(|value| value.canonical == "true")
 }
 

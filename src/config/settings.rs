@@ -1,8 +1,9 @@
 //! [`Config`]: all settings, typed, complete, and unchanged for the life of the process.
 //!
-//! `envy` fills it from the canonical values of `resolve`, one field for each row of the table at stage `Now`. A field is named
-//! after its meaning and renamed to the variable's lower-case name. Invariant: no field has a default here (defaults are in the
-//! table; a missing value means that the table has none), and its `Debug` may be logged. Values: spec `config.md` §2.
+//! `envy` fills it from the canonical values of `resolve`, one field for each row of the table at stage `Now`. The name of a
+//! field says what it means; serde finds it by the lower-case name of its variable. Invariant: no field has a default here
+//! (defaults are in the table; a missing value means that the table has none), and its `Debug` may be logged. Values: spec
+//! `config.md` §2.
 
 use crate::model::{Secret, Span};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
@@ -15,7 +16,8 @@ pub struct Config {
     /// The cluster to register into; `None`: `default`, created if absent.
     #[serde(rename = "ecs_cluster")]
     pub cluster: Option<String>,
-    /// The AWS region; `None`: ask the metadata service, and refuse to start with [`super::region_missing`] if it has none.
+    /// The AWS region; `None`: the metadata service is asked, and if it has no region, the agent refuses to start with
+    /// [`super::region_missing`].
     #[serde(rename = "aws_default_region")]
     pub region: Option<String>,
     /// The endpoint of the ECS API, with scheme. It takes precedence over the two `aws_endpoint_url` fields.
@@ -36,7 +38,7 @@ pub struct Config {
     /// The source of further tags for the container instance.
     #[serde(rename = "ecs_container_instance_propagate_tags_from")]
     pub propagate_tags_from: TagSource,
-    /// Registration waits until Auto Scaling wants the instance in service.
+    /// Registration waits until Auto Scaling takes the instance out of the warm pool.
     #[serde(rename = "ecs_warm_pools_check")]
     pub warm_pools_check: bool,
     /// The instance drains when a Spot interruption is announced.
@@ -49,17 +51,17 @@ pub struct Config {
     #[serde(rename = "noiid")]
     pub no_identity_document: bool,
 
-    /// `docker` or `dockercfg`: the form of `engine_auth_data`.
+    /// The form of `engine_auth_data`: `docker` or `dockercfg`; `None`: not set.
     #[serde(rename = "ecs_engine_auth_type")]
     pub engine_auth_type: Option<String>,
     /// Registry credentials: a valid JSON document, verbatim. Its form is checked where it is used.
     #[serde(rename = "ecs_engine_auth_data", default, deserialize_with = "secret")]
     pub engine_auth_data: Option<Secret>,
-    /// Mirrors by the host of their registry.
+    /// Mirrors, by the host of the registry that they mirror.
     #[serde(rename = "ecs_image_registry_mirrors", default, deserialize_with = "from_json")]
     pub image_registry_mirrors: BTreeMap<String, String>,
 
-    /// The endpoint of every AWS service without one of its own, with scheme.
+    /// The endpoint of every AWS service that has no endpoint setting of its own, with scheme.
     #[serde(rename = "aws_endpoint_url")]
     pub aws_endpoint_url: Option<String>,
     /// Endpoint of the ECS API, with scheme.
@@ -83,7 +85,7 @@ pub struct Config {
     /// Instance metadata service, with scheme.
     #[serde(rename = "aws_ec2_metadata_service_endpoint")]
     pub imds_endpoint: String,
-    /// The access key id. The SDK reads the environment itself, but not `ecs.config`: keys in the file must be passed on.
+    /// The access key id. The SDK reads the environment itself, but not `ecs.config`, so the agent passes keys in the file on.
     #[serde(rename = "aws_access_key_id", default, deserialize_with = "secret")]
     pub access_key_id: Option<Secret>,
     /// Secret access key.
@@ -102,17 +104,17 @@ pub struct Config {
     /// Dual-stack endpoints are used.
     #[serde(rename = "aws_use_dualstack_endpoint")]
     pub dual_stack: bool,
-    /// The most tries of one call to AWS.
+    /// Maximum number of attempts for one call to AWS.
     #[serde(rename = "aws_max_attempts")]
     pub max_attempts: u32,
-    /// The mode of retries of calls to AWS.
+    /// How calls to AWS are retried.
     #[serde(rename = "aws_retry_mode")]
     pub retry_mode: RetryMode,
 
     /// Directory of the state store.
     #[serde(rename = "ecs_datadir")]
     pub data_dir: PathBuf,
-    /// State is kept over restarts. Also true if only the data directory was set.
+    /// The state is kept across restarts. Also true if only the data directory was set.
     #[serde(rename = "ecs_checkpoint")]
     pub checkpoint: bool,
     /// The data directory's parent as the Docker daemon sees it.
@@ -140,7 +142,7 @@ pub struct Config {
     /// Memory that tasks must not use, in MiB.
     #[serde(rename = "ecs_reserved_memory")]
     pub reserved_memory_mib: u16,
-    /// Docker log drivers that tasks may use; each is a known one.
+    /// Docker log drivers that tasks may use. ECS knows each of them.
     #[serde(rename = "ecs_available_logging_drivers", deserialize_with = "from_json")]
     pub logging_drivers: Vec<String>,
     /// Privileged containers are refused.
@@ -174,10 +176,10 @@ pub struct Config {
     #[serde(rename = "ecs_dynamic_host_port_range")]
     pub dynamic_host_port_range: Option<PortRange>,
 
-    /// Limits of whole tasks are set; `None`: if this host supports them.
+    /// Limits of whole tasks are set; `None`: they are set if this host supports them.
     #[serde(rename = "ecs_enable_task_cpu_mem_limit")]
     pub task_limits: Option<bool>,
-    /// The most processes of a task; `None`: no limit.
+    /// Maximum number of processes in a task; `None`: no limit.
     #[serde(rename = "ecs_task_pids_limit")]
     pub task_pids_limit: Option<u32>,
     /// The mount point of the cgroup file system.
@@ -199,7 +201,7 @@ pub struct Config {
     /// The time before a stopped task's containers are removed.
     #[serde(rename = "ecs_engine_task_cleanup_wait_duration")]
     pub task_cleanup_wait: Span,
-    /// The most random time that is added to [`Self::task_cleanup_wait`].
+    /// Maximum random time that is added to [`Self::task_cleanup_wait`].
     #[serde(rename = "ecs_engine_task_cleanup_wait_duration_jitter")]
     pub task_cleanup_wait_jitter: Span,
     /// The time between asking a container to stop and killing it.
@@ -214,7 +216,7 @@ pub struct Config {
     /// The time limit for asking a registry for a digest.
     #[serde(rename = "ecs_manifest_pull_timeout")]
     pub manifest_pull_timeout: Span,
-    /// How long a pull may make no progress.
+    /// Maximum time that a pull may make no progress.
     #[serde(rename = "ecs_image_pull_inactivity_timeout")]
     pub image_pull_inactivity_timeout: Span,
     /// The time limit for a whole pull.
@@ -223,22 +225,25 @@ pub struct Config {
     /// When an image is pulled, and whether a failed pull may use the local one.
     #[serde(rename = "ecs_image_pull_behavior")]
     pub image_pull_behavior: ImagePullBehavior,
-    /// Images of containers that still wait for others are pulled already.
+    /// Images of containers that still wait for other containers are pulled early.
     #[serde(rename = "ecs_pull_dependent_containers_upfront")]
     pub pull_upfront: bool,
     /// Containers do not wait for a slow log router.
     #[serde(rename = "ecs_enable_firelens_async")]
     pub firelens_async: bool,
-    /// Containers may have credential specs. If so, there is a credentials fetcher, unless the check was skipped.
+    /// Containers may have credential specs. If true, there is a credentials fetcher, unless the check was skipped.
     #[serde(rename = "ecs_gmsa_supported")]
     pub gmsa: bool,
     /// The socket of the credentials fetcher; empty: there is none.
     #[serde(rename = "credentials_fetcher_host_dir", default)]
     pub credentials_fetcher: PathBuf,
+    /// The secret with which the credentials fetcher replaces a domain; `None`: not set.
     #[serde(rename = "credentials_fetcher_secret_name_for_domainless_gmsa")]
     pub(super) gmsa_secret: Option<String>,
+    /// The instance has joined a domain.
     #[serde(rename = "ecs_domain_joined_linux_instance")]
     pub(super) is_domain_joined: bool,
+    /// The domain and the fetcher are not checked (for tests).
     #[serde(rename = "zzz_skip_domain_join_check_not_supported_in_production")]
     pub(super) skips_domain_check: bool,
     /// Images are never deleted.
@@ -247,16 +252,16 @@ pub struct Config {
     /// The time between two image clean-ups.
     #[serde(rename = "ecs_image_cleanup_interval")]
     pub image_cleanup_interval: Span,
-    /// The age at which an image of tasks may be deleted.
+    /// The time since its pull after which an image of tasks may be deleted.
     #[serde(rename = "ecs_image_minimum_cleanup_age")]
     pub image_minimum_cleanup_age: Span,
-    /// The age at which another image may be deleted, since it was built.
+    /// The time since its build after which another image may be deleted.
     #[serde(rename = "non_ecs_image_minimum_cleanup_age")]
     pub foreign_image_minimum_cleanup_age: Span,
-    /// The most images that one clean-up deletes; above 0.
+    /// Maximum number of images that one clean-up deletes; above 0.
     #[serde(rename = "ecs_num_images_delete_per_cycle")]
     pub images_per_cleanup: i64,
-    /// The most foreign containers that one clean-up deletes; below 1: none.
+    /// Maximum number of containers from outside ECS that one clean-up deletes; below 1: none.
     #[serde(rename = "nonecs_num_containers_delete_per_cycle")]
     pub containers_per_cleanup: i64,
     /// Images and containers that do not belong to tasks are deleted too.
@@ -268,7 +273,7 @@ pub struct Config {
     /// Disk usage, in percent, above which images are deleted before a pull; `None`: never.
     #[serde(rename = "ecs_image_disk_high_percent")]
     pub image_disk_high_percent: Option<u8>,
-    /// Disk usage, in percent, down to which they are deleted; `None`: down to the other limit.
+    /// Disk usage, in percent, down to which images are then deleted; `None`: down to [`Self::image_disk_high_percent`].
     #[serde(rename = "ecs_image_disk_low_percent")]
     pub image_disk_low_percent: Option<u8>,
     /// Container health checks are not offered to ECS.
@@ -367,7 +372,7 @@ impl LogLevel {
     }
 }
 
-/// The mode of retries of calls to AWS, in the SDK's words.
+/// How calls to AWS are retried; the names are the SDK's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RetryMode {
@@ -401,7 +406,7 @@ pub enum ImagePullBehavior {
     PreferCached,
 }
 
-/// Ports from the first to the last, both included.
+/// A range of ports, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<u16>")]
 pub struct PortRange {
@@ -422,7 +427,7 @@ impl TryFrom<Vec<u16>> for PortRange {
     }
 }
 
-/// Reads lists and maps, which are passed as JSON: envy's own lists end at a comma.
+/// Reads lists and maps, which are passed as JSON: envy would split a list at each comma.
 fn from_json<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
     serde_json::from_str(&text).map_err(serde::de::Error::custom)

@@ -23,12 +23,12 @@ pub enum Class {
     Defaults,
 }
 
-/// One source of values, asked from the highest to the lowest.
+/// One source of values.
 pub trait Source {
-    /// The value as it was written; `None`: the source does not have the key.
+    /// The value as the operator wrote it; `None`: the source does not have the key.
     fn get(&self, key: &str) -> Option<String>;
 
-    /// The place of that value, for messages.
+    /// The place of that value, for messages. Without a value, the source as a whole.
     fn place(&self, key: &str) -> String;
 
     /// Every key of the source, to find misspelt ones.
@@ -53,11 +53,11 @@ pub struct Environment {
 pub struct EnvFile {
     /// The file's path, for messages.
     path: String,
-    /// The line and the value, by name.
+    /// The line and the value, by the name of the variable.
     values: BTreeMap<String, (usize, String)>,
 }
 
-/// The most bytes of a file; a larger one is not a configuration and is refused.
+/// Maximum size of a file in bytes; a larger file is not a configuration and is refused.
 const MAX_FILE: u64 = 64 << 20;
 const EACH_NAME_ONCE: &str = "each name once";
 
@@ -98,7 +98,7 @@ impl std::fmt::Debug for EnvFile {
     }
 }
 
-// For the same reason they are wiped after loading.
+// Values are wiped after loading for the same reason.
 impl Drop for Environment {
     fn drop(&mut self) {
         self.values.values_mut().for_each(Zeroize::zeroize);
@@ -174,8 +174,8 @@ impl Source for EnvFile {
 }
 
 impl EnvFile {
-    /// Reads a file. A missing file is a problem only if the operator `named` it. An existing file that cannot be read always is
-    /// one: the agent would join another cluster than the operator wants. `docker run` refuses both.
+    /// Reads a file. A missing file is a problem only if the operator `named` it. An existing file that cannot be read is always
+    /// a problem: without its settings, the agent would join another cluster than the operator wants. `docker run` refuses both.
     pub fn open(path: &Path, named: bool, environment: &Environment) -> (Self, Vec<Problem>) {
         let problem = |shape: &str| Problem {
             variable: String::new(),

@@ -1,8 +1,9 @@
-//! Where a server listens: a TCP port on every address of the host, or a socket of Linux that has a name but no file.
+//! Where a server listens: on a TCP port of every address of the host, or on a Linux abstract socket, which has a name but no
+//! file.
 //!
-//! Owns binding and accepting. A socket without a file belongs to a network namespace, as a port does: one process owns the name.
-//! The name becomes free as soon as that process ends, and any user of the host may take it first. A client must check which
-//! process owns it.
+//! Owns binding and accepting. Like a port, an abstract socket belongs to a network namespace, and one process at a time has its
+//! name. The name becomes free as soon as that process ends, and any user of the host may take it first. So a client must check
+//! which process has the name.
 
 use super::peer::Peer;
 use std::fmt;
@@ -12,7 +13,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net as unix;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
-/// Maximum number of connections that the kernel queues until they are accepted, which happens at once.
+/// Maximum number of connections that the kernel queues until they are accepted. They are accepted at once, so few wait.
 const BACKLOG: u32 = 1024;
 
 /// Where a server listens.
@@ -62,7 +63,7 @@ impl Listener {
     }
 }
 
-/// Tries once to bind. Needs a tokio runtime.
+/// Tries once to bind the address. Needs a tokio runtime.
 ///
 /// # Errors
 /// The address is taken, or the system does not allow it.
@@ -73,7 +74,7 @@ pub fn bind(address: Address) -> io::Result<Listener> {
     }
 }
 
-/// Every address, IPv4 and IPv6 alike; IPv4 alone where the kernel has no IPv6.
+/// Binds every address, IPv4 and IPv6; only IPv4 where the kernel has no IPv6.
 fn bind_port(port: u16) -> io::Result<TcpListener> {
     match bind_both(port) {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {

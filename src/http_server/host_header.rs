@@ -15,7 +15,8 @@ pub fn is_accepted<B>(request: &Request<B>) -> bool {
     let own = own.nodename().to_string_lossy();
     let headers = request.headers().get_all(HOST).iter().map(HeaderValue::to_str);
     let mut headers = headers.map(|text| text.unwrap_or("\0"));
-    headers.all(|text| is_own(text, &own)) && request.uri().authority().is_none_or(|it| is_own(it.as_str(), &own))
+    headers.all(|text| is_own(text, &own))
+        && request.uri().authority().is_none_or(|authority| is_own(authority.as_str(), &own))
 }
 
 /// Whether the `Host` header `text` is accepted on the host whose name is `own`.

@@ -2,8 +2,8 @@
 
 use super::Settings;
 use super::address::{Accepted, Listener, bind};
-use super::peer::{Audience, Peer, Standing};
-use super::places::{Connection, Places, Room};
+use super::peer::{Audience, Peer, PeerLocation};
+use super::slots::{Connection, FoundSlot, Slots};
 use super::tally::Tally;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -22,13 +22,15 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+/// The first pause between two attempts to bind, and the pause after a failed accept.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest pause between two attempts to bind.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Serves until `stop`. `bound` is the result of the first attempt to bind the address: a caller that needs the address bound
-/// early makes this attempt itself. If the address is taken, binding is retried for ever with growing pauses: the agent works
-/// without this server, and operators want the server back as soon as the address is free. A port may be taken without any server
-/// on it: the kernel may have given it to an outgoing connection, and keeps it for a minute after the close.
+/// Serves until `stop` is cancelled. `bound` is the result of the first attempt to bind the address: a caller that needs the
+/// address bound early makes this attempt itself. If the address is taken, binding is retried forever with growing pauses: the
+/// agent works without this server, and operators want the server back as soon as the address is free. A port may be taken
+/// without any server on it: the kernel may have given it to an outgoing connection, and keeps it for a minute after the close.
 pub async fn run(
     bound: io::Result<Listener>,
     settings: Settings,
@@ -56,8 +58,8 @@ pub async fn run(
     }
 }
 
-/// Serves a bound listener until `stop`. After that, requests in progress get [`Settings::stop_grace`] to finish; connections
-/// without a complete request head are closed at once.
+/// Serves a bound listener until `stop` is cancelled. After that, requests in progress get [`Settings::stop_grace`] to finish;
+/// connections without a complete request head are closed at once.
 pub async fn serve(
     listener: Listener,
     settings: Settings,
@@ -70,15 +72,15 @@ pub async fn serve(
         audience,
         router,
         stop: stop.clone(),
-        places: Places::new(settings.limits),
+        slots: Slots::new(settings.limits),
         connections: JoinSet::new(),
         refused: Tally::default(),
-        crowded: Tally::default(),
+        overloaded: Tally::default(),
     };
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            Some(ended) = server.connections.join_next_with_id() => server.has_ended(ended),
+            Some(ended) = server.connections.join_next_with_id() => server.free_slot(ended),
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => server.accept(accepted),
                 // The usual cause is a lack of file descriptors. Waiting helps, and the loop must not spin.
@@ -94,14 +96,15 @@ pub async fn serve(
     let _late_answers_are_cut_off = timeout(settings.stop_grace, all).await;
 }
 
-/// The part of a connection that its place keeps.
+/// The data about an open connection that its slot holds.
 #[derive(Debug)]
-struct Open {
+struct OpenConnection {
     task: AbortHandle,
+    /// The head of a request has arrived.
     has_head: Arc<AtomicBool>,
 }
 
-impl Connection for Open {
+impl Connection for OpenConnection {
     fn is_waiting(&self) -> bool {
         !self.has_head.load(Ordering::Relaxed)
     }
@@ -112,42 +115,42 @@ struct Server {
     audience: Audience,
     router: Router,
     stop: CancellationToken,
-    places: Places<Open>,
+    slots: Slots<OpenConnection>,
     connections: JoinSet<()>,
     /// Connections from peers that are not served.
     refused: Tally,
-    /// Connections that found no free place.
-    crowded: Tally,
+    /// Connections that came when no slot was free.
+    overloaded: Tally,
 }
 
 impl Server {
-    /// Frees the place of a connection.
-    fn has_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+    /// Frees the slot of a connection.
+    fn free_slot(&mut self, ended: Result<(Id, ()), JoinError>) {
         let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
-        self.places.leave(|connection| connection.task.id() == id);
+        self.slots.leave(|connection| connection.task.id() == id);
     }
 
     fn accept(&mut self, accepted: Accepted) {
         while let Some(ended) = self.connections.try_join_next_with_id() {
-            self.has_ended(ended);
+            self.free_slot(ended);
         }
         match accepted {
             Accepted::Tcp(stream, from) => {
-                let standing = self.standing(&stream, from);
-                self.admit(stream, Peer::Address(from), standing, reset);
+                let location = self.location(&stream, from);
+                self.admit(stream, Peer::Address(from), location, reset);
             }
-            Accepted::Unix(stream, peer) => self.admit(stream, peer, Ok(Standing::Host), drop),
+            Accepted::Unix(stream, peer) => self.admit(stream, peer, Ok(PeerLocation::Host), drop),
         }
     }
 
     /// Serves the peer, or closes its connection.
-    fn admit<S>(&mut self, stream: S, peer: Peer, standing: Result<Standing, String>, close: fn(S))
+    fn admit<S>(&mut self, stream: S, peer: Peer, location: Result<PeerLocation, String>, close: fn(S))
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Settings { name, address, .. } = self.settings;
-        let standing = match standing {
-            Ok(standing) => standing,
+        let location = match location {
+            Ok(location) => location,
             Err(why) => {
                 if let Some(so_far) = self.refused.add(Instant::now()) {
                     tracing::warn!(%peer, at = %address, so_far, why, "{name}: a peer is not served");
@@ -155,32 +158,32 @@ impl Server {
                 return close(stream);
             }
         };
-        match self.places.room_for(peer, standing) {
-            Room::Free => {}
-            Room::MadeBy(oldest) => {
+        match self.slots.find_slot(peer, location) {
+            FoundSlot::Free => {}
+            FoundSlot::Evicted(oldest) => {
                 oldest.task.abort();
-                self.say_crowded(peer, "the oldest connection without a request was closed");
+                self.log_overload(peer, "the oldest connection without a request was closed");
             }
-            Room::None => {
-                self.say_crowded(peer, "a new connection was closed");
+            FoundSlot::None => {
+                self.log_overload(peer, "a new connection was closed");
                 return close(stream);
             }
         }
         let has_head = Arc::new(AtomicBool::new(false));
         let work = exchange(stream, peer, self.router.clone(), self.settings, has_head.clone(), self.stop.clone());
         let task = self.connections.spawn(work);
-        self.places.enter(peer, standing, Open { task, has_head });
+        self.slots.enter(peer, location, OpenConnection { task, has_head });
     }
 
-    fn standing(&self, stream: &TcpStream, from: SocketAddr) -> Result<Standing, String> {
+    fn location(&self, stream: &TcpStream, from: SocketAddr) -> Result<PeerLocation, String> {
         let local = stream.local_addr().map_err(|error| error.to_string())?;
-        self.audience.judge(local.ip(), from).map_err(|refused| refused.to_string())
+        self.audience.check(local.ip(), from).map_err(|refused| refused.to_string())
     }
 
-    fn say_crowded(&mut self, peer: Peer, done: &str) {
+    fn log_overload(&mut self, peer: Peer, done: &str) {
         let Settings { name, address, .. } = self.settings;
-        if let Some(so_far) = self.crowded.add(Instant::now()) {
-            let open = self.places.len();
+        if let Some(so_far) = self.overloaded.add(Instant::now()) {
+            let open = self.slots.len();
             tracing::warn!(%peer, at = %address, open, so_far, "{name}: too many connections at once: {done}");
         }
     }
@@ -191,7 +194,7 @@ fn reset(stream: TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// Answers one request and closes the connection, so that no idle connection takes a place.
+/// Answers one request and closes the connection, so that no idle connection takes a slot.
 async fn exchange<S>(
     stream: S,
     from: Peer,
@@ -235,6 +238,7 @@ async fn exchange<S>(
     }
 }
 
+/// The next pause.
 fn longer(wait: Duration) -> Duration {
     (wait * 2).min(MAX_WAIT)
 }

@@ -1,26 +1,26 @@
 //! The HTTP listener: which peers are served, how many at once, and for how long.
 //!
-//! Owns sockets, peers, places and time limits; knows no path and no answer. A server is a [`Settings`], an [`Audience`] and an
+//! Owns sockets, peers, slots and time limits; knows no path and no answer. A server is a [`Settings`], an [`Audience`] and an
 //! axum router; it listens on a port, or on a socket that only this host reaches. Invariants: a peer outside the audience gets no
 //! byte; a connection lasts at most the time limit of the head plus that of the answer; there are never more connections than
-//! places; only peers on this host can take the places reserved for it.
+//! slots; only peers on this host can take the slots reserved for it.
 //!
-//! Reading order: this file (settings), `address` (where it listens), `listener` (accepting, ending), `peer` (the audience),
-//! `route` (the kernel's route to a peer), `places` (which connection yields to a new one), [`host_header`] (DNS rebinding),
-//! `tally` (log lines about refused connections).
+//! Reading order: this file (settings), `address` (where a server listens), `listener` (accepting, ending), `peer` (the
+//! audience), `route` (the kernel's route to a peer), `slots` (which connection is closed for a new one), [`host_header`] (DNS
+//! rebinding), `tally` (limits log lines about refused connections).
 
 mod address;
 pub mod host_header;
 mod listener;
 mod peer;
-mod places;
 mod route;
+mod slots;
 mod tally;
 
 pub use address::{Address, Listener, bind};
 pub use listener::{run, serve};
-pub use peer::{Audience, Standing};
-pub use places::Limits;
+pub use peer::{Audience, PeerLocation};
+pub use slots::Limits;
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use std::time::Duration;
 pub struct Settings {
     /// Name of the server in log lines.
     pub name: &'static str,
-    /// Where it listens.
+    /// Where the server listens.
     pub address: Address,
     /// The bounds on simultaneous connections.
     pub limits: Limits,

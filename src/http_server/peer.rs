@@ -7,10 +7,10 @@
 //! The check asks the kernel for the route to the peer; it does not compare with a list of subnets. A connection is established
 //! only if the peer received our half of the handshake. So a peer whose packets stay on this host *is* on this host, and a peer
 //! that is a neighbour on the bridge is a container there. A forged source address never gets that far. The query takes
-//! microseconds, so nothing is cached, and the next connection sees every change of networks and addresses. The runtime asks
-//! Docker only for the name of the bridge.
+//! microseconds, so nothing is cached, and every change of networks and addresses counts from the next connection on. The runtime
+//! asks Docker only for the name of the bridge.
 
-use super::route::{self, Way};
+use super::route::{self, Route};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 /// The location of a peer that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum PeerLocation {
     /// On this host: loopback, or one of the host's own addresses (which containers on the host's network have).
     Host,
     /// A container on Docker's default bridge.
@@ -46,10 +46,12 @@ impl fmt::Display for Peer {
     }
 }
 
-/// The peers that a server serves.
+/// Which peers a server serves.
 #[derive(Clone, Debug)]
 pub struct Audience {
+    /// Every peer is served, wherever it is.
     everybody: bool,
+    /// The interface name of Docker's default bridge; `None`: there is none, or its name is not known yet.
     bridge: watch::Receiver<Option<String>>,
 }
 
@@ -59,7 +61,7 @@ pub(super) enum Refused {
     /// The peer is neither on this host nor on the bridge.
     #[error("it is neither on this host nor on Docker's default bridge")]
     Foreign,
-    /// The kernel could not be asked, or knows no route to the peer.
+    /// The kernel could not be asked, or has no route to the peer.
     #[error("the kernel does not say where it is: {0}")]
     Unknown(#[from] io::Error),
 }
@@ -77,21 +79,21 @@ impl Audience {
     }
 
     /// Checks the peer of a connection to our address `local`.
-    pub(super) fn judge(&self, local: IpAddr, peer: SocketAddr) -> Result<Standing, Refused> {
+    pub(super) fn check(&self, local: IpAddr, peer: SocketAddr) -> Result<PeerLocation, Refused> {
         // The kernel is not asked: the health check on the host must not depend on it.
         let found = match peer.ip().to_canonical().is_loopback() {
-            true => Ok(Way::Local),
-            false => route::way(local, peer),
+            true => Ok(Route::Local),
+            false => route::route_to(local, peer),
         };
-        let standing = match found {
-            Ok(Way::Local) => Ok(Standing::Host),
-            Ok(Way::Neighbour(index)) if self.is_bridge(index) => Ok(Standing::Bridge),
-            Ok(Way::Neighbour(_) | Way::Elsewhere) => Err(Refused::Foreign),
+        let location = match found {
+            Ok(Route::Local) => Ok(PeerLocation::Host),
+            Ok(Route::Neighbour(index)) if self.is_bridge(index) => Ok(PeerLocation::Bridge),
+            Ok(Route::Neighbour(_) | Route::Elsewhere) => Err(Refused::Foreign),
             Err(error) => Err(error.into()),
         };
-        match standing {
-            Err(_) if self.everybody => Ok(Standing::Other),
-            standing => standing,
+        match location {
+            Err(_) if self.everybody => Ok(PeerLocation::Other),
+            location => location,
         }
     }
 
@@ -105,8 +107,8 @@ impl Audience {
 mod tests {
     use super::*;
 
-    fn judged(audience: &Audience, local: &str, peer: &str) -> Option<Standing> {
-        audience.judge(local.parse().unwrap(), peer.parse().unwrap()).ok()
+    fn checked(audience: &Audience, local: &str, peer: &str) -> Option<PeerLocation> {
+        audience.check(local.parse().unwrap(), peer.parse().unwrap()).ok()
     }
 
     #[test]
@@ -118,7 +120,7 @@ mod tests {
             ("::1", "[::1]:1"),
             ("::ffff:127.0.0.1", "[::ffff:127.0.0.1]:1"),
         ] {
-            assert_eq!(judged(&audience, local, peer), Some(Standing::Host), "{peer}");
+            assert_eq!(checked(&audience, local, peer), Some(PeerLocation::Host), "{peer}");
         }
     }
 
@@ -127,10 +129,10 @@ mod tests {
     fn a_stranger_is_served_only_where_everybody_is() {
         let bridge = watch::channel(Some("lo".to_owned())).1;
         for peer in ["203.0.113.9:1", "[2001:db8::9]:1", "[::ffff:203.0.113.9]:1"] {
-            assert_eq!(judged(&Audience::host_only(), "127.0.0.1", peer), None, "{peer}");
-            assert_eq!(judged(&Audience::new(false, bridge.clone()), "127.0.0.1", peer), None, "{peer}");
+            assert_eq!(checked(&Audience::host_only(), "127.0.0.1", peer), None, "{peer}");
+            assert_eq!(checked(&Audience::new(false, bridge.clone()), "127.0.0.1", peer), None, "{peer}");
             let everybody = Audience::new(true, bridge.clone());
-            assert_eq!(judged(&everybody, "127.0.0.1", peer), Some(Standing::Other), "{peer}");
+            assert_eq!(checked(&everybody, "127.0.0.1", peer), Some(PeerLocation::Other), "{peer}");
         }
     }
 }

@@ -28,9 +28,9 @@ const ROUTE: usize = 12;
 /// Size of the buffer for the answer in bytes. One route without metrics takes about 100 bytes.
 const MAX_ANSWER: usize = 4096;
 
-/// The destination of packets to a peer.
+/// The route of packets to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Route {
     /// This host: the peer has one of its addresses.
     Local,
     /// A neighbour on the interface with this index.
@@ -43,7 +43,7 @@ pub(super) enum Way {
 ///
 /// # Errors
 /// The kernel does not answer, or has no route.
-pub(super) fn way(local: IpAddr, peer: SocketAddr) -> io::Result<Way> {
+pub(super) fn route_to(local: IpAddr, peer: SocketAddr) -> io::Result<Route> {
     let socket = ask(&question(local, peer))?;
     let mut answer = [0_u8; MAX_ANSWER];
     let (length, _) = recv(&socket, &mut answer, RecvFlags::empty())?;
@@ -111,7 +111,7 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn read(message: &[u8]) -> io::Result<Way> {
+fn read(message: &[u8]) -> io::Result<Route> {
     let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer about a route is unreadable");
     match u16_at(message, 4).ok_or_else(unreadable)? {
         RTM_NEWROUTE => {}
@@ -135,9 +135,9 @@ fn read(message: &[u8]) -> io::Result<Way> {
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(match (kind, interface) {
-        (RTN_LOCAL, _) => Way::Local,
-        (RTN_UNICAST, Some(index)) if is_direct => Way::Neighbour(index),
-        _ => Way::Elsewhere,
+        (RTN_LOCAL, _) => Route::Local,
+        (RTN_UNICAST, Some(index)) if is_direct => Route::Neighbour(index),
+        _ => Route::Elsewhere,
     })
 }
 
@@ -167,14 +167,14 @@ mod tests {
         let oif: (u16, &[u8]) = (RTA_OIF, &index);
         let gateway: &[u8] = &[10, 0, 0, 1];
         for (kind, attributes, expected) in [
-            (RTN_LOCAL, vec![oif], Way::Local),
-            (RTN_UNICAST, vec![oif], Way::Neighbour(7)),
-            (RTN_UNICAST, vec![(RTA_DST, gateway), oif], Way::Neighbour(7)),
-            (RTN_UNICAST, vec![oif, (RTA_GATEWAY, gateway)], Way::Elsewhere),
-            (RTN_UNICAST, vec![oif, (RTA_VIA, &[0; 20])], Way::Elsewhere),
-            (RTN_UNICAST, vec![(RTA_MULTIPATH, &[0; 16])], Way::Elsewhere),
-            (RTN_UNICAST, vec![], Way::Elsewhere),
-            (7, vec![oif], Way::Elsewhere), // RTN_UNREACHABLE
+            (RTN_LOCAL, vec![oif], Route::Local),
+            (RTN_UNICAST, vec![oif], Route::Neighbour(7)),
+            (RTN_UNICAST, vec![(RTA_DST, gateway), oif], Route::Neighbour(7)),
+            (RTN_UNICAST, vec![oif, (RTA_GATEWAY, gateway)], Route::Elsewhere),
+            (RTN_UNICAST, vec![oif, (RTA_VIA, &[0; 20])], Route::Elsewhere),
+            (RTN_UNICAST, vec![(RTA_MULTIPATH, &[0; 16])], Route::Elsewhere),
+            (RTN_UNICAST, vec![], Route::Elsewhere),
+            (7, vec![oif], Route::Elsewhere), // RTN_UNREACHABLE
         ] {
             assert_eq!(read(&answer(kind, &attributes)).unwrap(), expected, "{kind} {attributes:?}");
         }
@@ -197,8 +197,8 @@ mod tests {
     #[test]
     fn the_kernel_knows_loopback_and_no_interface_without_name() {
         let loopback: IpAddr = "127.0.0.1".parse().unwrap();
-        assert_eq!(way(loopback, "127.9.9.9:1".parse().unwrap()).unwrap(), Way::Local);
-        assert_eq!(way(loopback, "[::ffff:127.0.0.1]:1".parse().unwrap()).unwrap(), Way::Local);
+        assert_eq!(route_to(loopback, "127.9.9.9:1".parse().unwrap()).unwrap(), Route::Local);
+        assert_eq!(route_to(loopback, "[::ffff:127.0.0.1]:1".parse().unwrap()).unwrap(), Route::Local);
         assert!(interface("lo").is_some());
         assert_eq!(interface("no-such-name-x"), None);
         assert_eq!(interface("a-name-that-is-longer-than-interfaces-have"), None);

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 /// Minimum time between two log lines of one tally.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Counts events and says when a line is due: at the first event, then at most once a minute.
+/// Counts events. A log line is due at the first event, then at most once a minute.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     count: u64,

@@ -73,7 +73,7 @@ async fn four_hundred_half_open_requests_shut_nobody_out() {
         half_open.push(from("127.0.0.1", running.address).await);
     }
     assert!(get(from("127.0.0.1", running.address).await).await.ends_with("fine"));
-    // The newest still has its place, the oldest has lost its own.
+    // The newest still has its slot, the oldest has lost its own.
     let newest = half_open.pop().unwrap();
     assert!(get(newest).await.ends_with("fine"));
     let oldest = half_open.swap_remove(0);
@@ -130,7 +130,7 @@ async fn a_stop_waits_for_an_answer_but_not_for_ever() {
 
 #[tokio::test]
 async fn an_answer_under_way_is_not_cut_off_for_a_new_peer() {
-    let limits = Limits { total: 4, kept_for_host: 2, per_peer: 1 };
+    let limits = Limits { total: 4, reserved_for_host: 2, per_peer: 1 };
     let (begun, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (counted, gate) = (Arc::clone(&begun), Arc::clone(&go));
     let router = Router::new().fallback(async move || {
@@ -146,12 +146,12 @@ async fn an_answer_under_way_is_not_cut_off_for_a_new_peer() {
         served.push(stream);
     }
     timeout(QUICK, begun.acquire_many(4)).await.unwrap().unwrap().forget();
-    assert_eq!(get(from("127.0.0.3", running.address).await).await, "", "there is no place");
+    assert_eq!(get(from("127.0.0.3", running.address).await).await, "", "there is no slot");
     go.add_permits(5);
     for stream in served {
         assert!(timeout(QUICK, rest(stream)).await.unwrap().ends_with("done"));
     }
-    assert!(get(from("127.0.0.3", running.address).await).await.ends_with("done"), "the places are given back");
+    assert!(get(from("127.0.0.3", running.address).await).await.ends_with("done"), "the slots are given back");
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn the_port_is_served_on_ipv4_and_ipv6() {
     }
 }
 
-/// An address of its own for one test.
+/// The address of an abstract socket that no other test uses, and the name with which clients connect.
 fn socket() -> (Address, String) {
     let name: &'static str = format!("ecs-agent/test-{}", uuid::Uuid::new_v4().simple()).leak();
     (Address::Socket(name), format!("\0{name}"))
@@ -193,7 +193,7 @@ async fn a_socket_has_the_limits_of_a_port() {
     }
     assert!(get(UnixStream::connect(&name).await.unwrap()).await.ends_with("fine"));
     let oldest = half_open.swap_remove(0);
-    assert_eq!(timeout(QUICK, rest(oldest)).await.expect("it made room"), "");
+    assert_eq!(timeout(QUICK, rest(oldest)).await.expect("closed to free its slot"), "");
     let newest = half_open.pop().unwrap();
     timeout(QUICK, rest(newest)).await.expect("closed after the head timeout");
     let _silent = UnixStream::connect(&name).await.unwrap();

@@ -33,26 +33,34 @@ struct Task<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Wait<'a> {
+    /// The name of the container that waits; left out if the whole task waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<&'a str>,
     /// The kind of the blocker, see [`Blocker::kind`].
     r#for: &'static str,
+    /// The wait in words.
     text: String,
+    /// Seconds since the last progress.
     age_seconds: u64,
+    /// The image that must be pulled, looked up or removed first.
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<&'a str>,
+    /// The names of the containers that the container waits for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     containers: Vec<&'a str>,
     /// Seconds until the wait for other containers is given up; `None` if it has no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     gives_up_in_seconds: Option<u64>,
+    /// The resource of the task that must be created first.
     #[serde(skip_serializing_if = "Option::is_none")]
     resource: Option<&'a str>,
     /// The resources that the host has too little of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     lacks: Vec<Lack<'a>>,
+    /// Seconds until the next try after a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_try_in_seconds: Option<u64>,
+    /// The progress of the pull or digest look-up, if one is in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pull: Option<Pull>,
 }
@@ -73,6 +81,7 @@ impl<'a> Lack<'a> {
     }
 }
 
+/// The progress of a pull, with the members of [`PullProgress`].
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Pull {
@@ -112,7 +121,8 @@ impl<'a> Tasks<'a> {
 impl<'a> Wait<'a> {
     fn new(wait: &'a Waiting, pulls: &PullLookup, now: Timestamp) -> Self {
         let progress = wait.blocker.op().and_then(|op| pulls(op));
-        let far = progress.as_ref().map(|progress| format!(": {}", progress.describe(now))).unwrap_or_default();
+        let progress_text =
+            progress.as_ref().map(|progress| format!(": {}", progress.describe(now))).unwrap_or_default();
         let (mut image, mut resource, mut containers, mut lacks) = (None, None, Vec::new(), Vec::new());
         let (mut next_try, mut gives_up) = (None, None);
         match &wait.blocker {
@@ -121,18 +131,18 @@ impl<'a> Wait<'a> {
             }
             Blocker::Containers(awaited, until) => {
                 containers = awaited.iter().map(|awaited| awaited.container.as_str()).collect();
-                gives_up = until.map(|at| ahead(at, now));
+                gives_up = until.map(|at| seconds_until(at, now));
             }
             Blocker::HostResources(shortages) => lacks = shortages.iter().map(Lack::new).collect(),
-            Blocker::NextTry(at) => next_try = Some(ahead(*at, now)),
+            Blocker::NextTry(at) => next_try = Some(seconds_until(*at, now)),
             Blocker::Resource(_, name) => resource = Some(name.as_str()),
             Blocker::Credentials(_) | Blocker::DiskSpace | Blocker::Docker(..) | Blocker::Inventory => {}
         }
         Self {
             container: wait.container.as_ref().map(|name| name.as_str()),
             r#for: wait.blocker.kind(),
-            text: format!("waits for {}{far}", wait.blocker),
-            age_seconds: age(wait.since, now),
+            text: format!("waits for {}{progress_text}", wait.blocker),
+            age_seconds: seconds_since(wait.since, now),
             image,
             containers,
             gives_up_in_seconds: gives_up,
@@ -148,7 +158,7 @@ impl Pull {
     fn new(progress: PullProgress, now: Timestamp) -> Self {
         Self {
             phase: progress.phase.as_str(),
-            age_seconds: age(progress.since, now),
+            age_seconds: seconds_since(progress.since, now),
             attempt: progress.attempt,
             attempts: progress.attempts,
             layers: progress.layers,
@@ -156,19 +166,21 @@ impl Pull {
             bytes: progress.bytes,
             bytes_total: progress.bytes_total,
             percent: progress.percent(),
-            quiet_seconds: progress.last_progress.map(|at| age(at, now)),
-            next_try_in_seconds: progress.next_try.map(|at| ahead(at, now)),
-            limit_ends_in_seconds: progress.limit_ends.map(|at| ahead(at, now)),
+            quiet_seconds: progress.last_progress.map(|at| seconds_since(at, now)),
+            next_try_in_seconds: progress.next_try.map(|at| seconds_until(at, now)),
+            limit_ends_in_seconds: progress.limit_ends.map(|at| seconds_until(at, now)),
             last_failure: progress.failure,
         }
     }
 }
 
-fn age(at: Timestamp, now: Timestamp) -> u64 {
+/// Seconds from a past moment until now.
+fn seconds_since(at: Timestamp, now: Timestamp) -> u64 {
     now.since(at).0 / 1000
 }
 
-fn ahead(at: Timestamp, now: Timestamp) -> u64 {
+/// Seconds from now until a future moment.
+fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
     at.since(now).0.div_ceil(1000)
 }
 

@@ -18,22 +18,22 @@ const AGENT: &str = "ecs-agent";
 /// `{"Agent":"ecs-agent","Healthy":…,"Stage":…,"Checks":[{"Name":…,"Healthy":…,"Text":…}]}`
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shown<'a> {
+struct HealthBody<'a> {
     agent: &'static str,
     healthy: bool,
     stage: &'a str,
-    checks: Vec<ShownCheck<'a>>,
+    checks: Vec<CheckBody<'a>>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct ShownCheck<'a> {
+struct CheckBody<'a> {
     name: &'static str,
     healthy: bool,
     text: &'a str,
 }
 
-impl<'a> From<&'a Check> for ShownCheck<'a> {
+impl<'a> From<&'a Check> for CheckBody<'a> {
     fn from(check: &'a Check) -> Self {
         Self { name: check.subject.as_str(), healthy: check.healthy, text: &check.text }
     }
@@ -42,13 +42,13 @@ impl<'a> From<&'a Check> for ShownCheck<'a> {
 /// The answer: the checks, with status 200 if all are good and 503 if not.
 pub(super) fn answer(health: &AgentHealth) -> Response {
     let status = if health.is_healthy() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let shown = Shown {
+    let body = HealthBody {
         agent: AGENT,
         healthy: health.is_healthy(),
         stage: &health.stage,
-        checks: health.checks.iter().map(ShownCheck::from).collect(),
+        checks: health.checks.iter().map(CheckBody::from).collect(),
     };
-    let body = json::encode(&shown).unwrap_or_default();
+    let body = json::encode(&body).unwrap_or_default();
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     (status, headers, body).into_response()
 }
@@ -64,16 +64,16 @@ pub struct HealthAnswer {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Read {
+struct ParsedBody {
     agent: String,
     healthy: bool,
     stage: String,
-    checks: Vec<ReadCheck>,
+    checks: Vec<ParsedCheck>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct ReadCheck {
+struct ParsedCheck {
     name: String,
     healthy: bool,
     text: String,
@@ -82,8 +82,8 @@ struct ReadCheck {
 impl HealthAnswer {
     /// Parses the body of an answer; `None` if the body is not from an ecs-agent.
     pub fn parse(body: &[u8]) -> Option<Self> {
-        let read: Read = serde_json::from_slice(body).ok().filter(|read: &Read| read.agent == AGENT)?;
-        let line = |check: &ReadCheck| format!("{}: {}", check.name, check.text);
+        let read: ParsedBody = serde_json::from_slice(body).ok().filter(|read: &ParsedBody| read.agent == AGENT)?;
+        let line = |check: &ParsedCheck| format!("{}: {}", check.name, check.text);
         let wrong: Vec<String> = read.checks.iter().filter(|check| !check.healthy).map(line).collect();
         let text = if read.healthy { read.stage } else { wrong.join("; ") };
         Some(Self { healthy: read.healthy, text: crate::model::text::cleaned(&text) })

@@ -8,7 +8,7 @@ use serde::Serialize;
 pub(super) fn encode(value: &impl Serialize) -> serde_json::Result<String> {
     let plain = serde_json::to_string(value)?;
     let mut out = String::with_capacity(plain.len());
-    // All five can stand only inside strings, so replacing them in the finished text is safe.
+    // All five can occur only inside strings, so replacing them in the finished text is safe.
     for c in plain.chars() {
         match c {
             '<' => out.push_str("\\u003c"),

@@ -1,4 +1,4 @@
-//! The query of `/v1/tasks`: finds the tasks that it names.
+//! Finds the tasks that the query of `/v1/tasks` names.
 //!
 //! Owns the rules of the two keys `dockerid` and `taskarn`; knows no JSON. Invariant: an ambiguous query is an error; none of its
 //! matches is chosen.
@@ -22,7 +22,8 @@ pub(super) enum Found<'a> {
     Ambiguous,
 }
 
-/// Finds the tasks. A key with an empty value is present; of a repeated key the first value counts; other keys are ignored.
+/// Finds the tasks. A key with an empty value counts as present. The first value of a repeated key is used. Other keys are
+/// ignored.
 pub(super) fn find<'a>(view: &'a View, query: &str) -> Found<'a> {
     let first = |key: &str| {
         let mut pairs = form_urlencoded::parse(query.as_bytes());

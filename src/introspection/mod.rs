@@ -1,4 +1,4 @@
-//! The introspection server on port 51678: what `curl localhost:51678/v1/tasks` sees.
+//! The introspection server on port 51678, as in `curl localhost:51678/v1/tasks`.
 //!
 //! Owns the routes and the answers. Decides nothing and holds no state: every answer is made from the newest published [`View`],
 //! from the [`Identity`] of the registration, or from the agent's health. Invariant: no answer carries environment variables,
@@ -47,7 +47,7 @@ pub const HEALTH_SOCKET: &str = "ecs-agent/health";
 /// The licence text, embedded so that the answer does not depend on the working directory.
 pub const LICENSE: &str = include_str!("../../LICENSE");
 
-/// The line between the texts of `/license`, and after the last of them.
+/// The line after each text of `/license`.
 const RULE: &str = "\n================================================================================\n";
 
 /// Paths that only this agent has. Below them an unknown path gets no list of commands, which a client could mistake for content.
@@ -73,8 +73,7 @@ pub struct Identity {
     pub version_text: String,
 }
 
-/// The current moment, by the clock that the moments of the [`View`] and of the pulls are from. The wall clock may show another
-/// time.
+/// Reads the clock of the moments in the [`View`] and in the progress of pulls. The wall clock may show another time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 #[derive(Clone)]
@@ -117,10 +116,10 @@ pub fn router(
     guarded(routes.fallback(anything_else).with_state(Sources { identity: Arc::new(identity), view, pulls, clock }))
 }
 
-/// Refuses requests for another host; a panic while answering ends its connection alone.
+/// Refuses requests for another host. A panic while answering a request ends only its connection.
 fn guarded(routes: Router) -> Router {
     routes.layer(axum::middleware::from_fn(async |request: Request, next: axum::middleware::Next| {
-        if host_header::is_accepted(&request) { survive(next.run(request)).await } else { refused_host() }
+        if host_header::is_accepted(&request) { catch_panic(next.run(request)).await } else { refused_host() }
     }))
 }
 
@@ -187,8 +186,8 @@ fn json_answer(status: StatusCode, value: &impl Serialize, kind: &'static str) -
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// Turns a panic while answering into an empty 500 that ends the connection; the server goes on.
-async fn survive(answer: impl Future<Output = Response>) -> Response {
+/// Turns a panic while answering into an empty 500 that ends the connection. The server keeps running.
+async fn catch_panic(answer: impl Future<Output = Response>) -> Response {
     match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(response) => response,
         Err(_) => {

@@ -1,7 +1,8 @@
 //! The JSON shapes of `/v1/tasks`, made from the view.
 //!
-//! Owns field names, their order, and what is left out when empty. These shapes belong to this endpoint alone: task metadata
-//! (v2 to v4) spells statuses differently. Invariant: a value the engine has not given yet is left out, never invented.
+//! Owns the names of the fields, their order, and which are left out when empty. Only this endpoint has these shapes: the task
+//! metadata endpoint (v2 to v4) spells statuses differently. Invariant: a value that the engine has not given yet is left out,
+//! never invented.
 
 use crate::model::observation::Mount;
 use crate::model::view::{ContainerView, TaskView};
@@ -144,7 +145,7 @@ fn moment(time: Option<&str>) -> Option<&str> {
     time.filter(|time| !time.is_empty() && *time != NO_TIME)
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde prescribes the signature")]
 fn is_zero(port: &u16) -> bool {
     *port == 0
 }

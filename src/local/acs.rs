@@ -1,8 +1,8 @@
-//! The server's end of the ACS websocket (spec `acs.md` §1 to §4): sends the messages in the instance's outbox, takes
-//! acknowledgements, answers stop verifications. This module owns one connection at a time per instance; the queue outlives it.
-//! Invariant: every message on the socket is recorded.
+//! The server's end of the ACS websocket (spec `acs.md` §1 to §4): sends the messages in the instance's outbox, handles
+//! acknowledgements, answers stop verifications. This module owns one connection at a time for each instance; the outbox outlives
+//! the connection. Invariant: every message on the socket is recorded.
 
-use super::instances::{InstanceStatus, Kick};
+use super::instances::{Disconnect, InstanceStatus};
 use super::records::Source;
 use super::shared::Shared;
 use super::socket::{Socket, WRITE_TIMEOUT, close};
@@ -18,24 +18,26 @@ use tokio_tungstenite::tungstenite::Message;
 
 /// An accepted handshake.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct AcceptedHandshake {
+    /// The ARN of the instance.
     instance: String,
-    session: u64,
+    /// The running number of the connection.
+    connection: u64,
 }
 
 /// Accepts a handshake. An error is the exception and its text.
-pub(super) fn open(
+pub(super) fn accept_handshake(
     state: &mut State,
     query: &[(String, String)],
     headers: BTreeMap<String, String>,
-) -> Result<Opened, (&'static str, &'static str)> {
+) -> Result<AcceptedHandshake, (&'static str, &'static str)> {
     let find = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let cluster = find("clusterArn").unwrap_or_default();
     let name = cluster.rsplit('/').next().unwrap_or_default();
     if !state.clusters.contains_key(name) {
         return Err(("InvalidClusterException", "Cluster not found"));
     }
-    let session = state.sessions + 1;
+    let connection = state.acs_connections + 1;
     let unknown = ("InvalidInstanceException", "The container instance is not registered");
     let instance = state.instance_mut(find("containerInstanceArn").unwrap_or_default()).ok_or(unknown)?;
     if instance.cluster != name {
@@ -44,11 +46,11 @@ pub(super) fn open(
     if instance.status == InstanceStatus::Inactive {
         return Err(("InactiveInstanceException", "The container instance was deregistered"));
     }
-    instance.connect(session);
+    instance.connect(connection);
     instance.agent_version = find("agentVersion").map(str::to_owned);
     instance.docker_version = find("dockerVersion").map(str::to_owned);
     let (arn, full_sync) = (instance.arn.clone(), instance.has_attribute("ecs.capability.full-sync"));
-    state.sessions = session;
+    state.acs_connections = connection;
     let body: serde_json::Map<_, _> = query.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     state.record_request(Source::AcsConnect, "connect", body.into(), headers);
     if find("sendCredentials") == Some("true") {
@@ -56,10 +58,10 @@ pub(super) fn open(
     }
     // Without a task on the instance there is nothing to compare, so no manifest is needed.
     if full_sync && state.tasks.iter().any(|task| task.instance_arn == arn) {
-        // A full outbox only means that the manifest comes with the next connection.
+        // If the outbox is full, the manifest comes with the next connection.
         let _queued = state.queue_manifest(&arn);
     }
-    Ok(Opened { instance: arn, session })
+    Ok(AcceptedHandshake { instance: arn, connection })
 }
 
 /// Queues the credentials of all running tasks: an agent that has just started has none.
@@ -67,31 +69,31 @@ fn resend_credentials(state: &mut State, instance: &str) {
     let known = |task: &&super::Task| task.instance_arn == instance && task.last_status != TaskStatus::Stopped;
     let tasks: Vec<_> = state.tasks.iter().filter(known).map(|task| task.arn.clone()).collect();
     for arn in tasks {
-        // A full outbox only means that they come with the next connection.
+        // If the outbox is full, the credentials come with the next connection.
         let _queued = state.queue_credentials(&arn);
     }
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(shared: &Shared, mut socket: Socket, opened: Opened) {
-    let reason = converse(shared, &mut socket, &opened).await;
+pub(super) async fn serve(shared: &Shared, mut socket: Socket, handshake: AcceptedHandshake) {
+    let reason = run_connection(shared, &mut socket, &handshake).await;
     shared.change(|state| {
         state.record(Source::AcsClose, &reason, Value::Null);
-        if let Some(instance) = state.instance_mut(&opened.instance) {
-            instance.disconnect(opened.session);
+        if let Some(instance) = state.instance_mut(&handshake.instance) {
+            instance.disconnect(handshake.connection);
         }
     });
 }
 
-async fn converse(shared: &Shared, socket: &mut Socket, opened: &Opened) -> String {
+async fn run_connection(shared: &Shared, socket: &mut Socket, handshake: &AcceptedHandshake) -> String {
     let mut changed = shared.changed.subscribe();
     let mut heartbeat = Instant::now() + shared.options.heartbeat;
     loop {
         changed.borrow_and_update();
-        let turn = shared.change_if(|state| due(state, opened, shared.options.redeliver));
-        match turn.kick {
-            Some(Kick::Drop) => return "dropped on purpose".to_owned(),
-            Some(Kick::Close(code, reason)) => {
+        let turn = shared.change_if(|state| due(state, handshake, shared.options.redeliver));
+        match turn.disconnect {
+            Some(Disconnect::Drop) => return "dropped on purpose".to_owned(),
+            Some(Disconnect::Close(code, reason)) => {
                 close(socket, code, &reason).await;
                 return format!("closed on purpose: {code} {reason}");
             }
@@ -112,12 +114,12 @@ async fn converse(shared: &Shared, socket: &mut Socket, opened: &Opened) -> Stri
                 if Instant::now() >= heartbeat {
                     heartbeat = Instant::now() + shared.options.heartbeat;
                     let message = json!({"healthy": true, "messageId": uuid::Uuid::new_v4().to_string()});
-                    // A full outbox only means that there is no heartbeat this time.
-                    let _queued = shared.change(|state| state.queue(&opened.instance, "HeartbeatMessage", message, false));
+                    // If the outbox is full, there is no heartbeat this time.
+                    let _queued = shared.change(|state| state.queue(&handshake.instance, "HeartbeatMessage", message, false));
                 }
             }
             incoming = socket.next() => match incoming {
-                Some(Ok(Message::Text(text))) => shared.change(|state| received(state, &opened.instance, text.as_str())),
+                Some(Ok(Message::Text(text))) => shared.change(|state| received(state, &handshake.instance, text.as_str())),
                 Some(Ok(Message::Close(frame))) => {
                     // The library answers with its own close frame; flushing sends it.
                     let _sent = timeout(WRITE_TIMEOUT, socket.flush()).await;
@@ -131,37 +133,37 @@ async fn converse(shared: &Shared, socket: &mut Socket, opened: &Opened) -> Stri
     }
 }
 
-/// The work of one turn of the loop.
+/// The work of one iteration of the loop.
 struct Turn {
     /// Messages to send now.
     messages: Vec<Value>,
-    /// When another message may become due; `None`: nothing waits.
+    /// When the next message may become due; `None`: no message waits.
     next: Option<Instant>,
-    /// How to end the connection, if it is to end.
-    kick: Option<Kick>,
+    /// How to end the connection; `None`: it stays open.
+    disconnect: Option<Disconnect>,
 }
 
-/// Takes the work that is due on this connection; `true` if that changed the state.
-fn due(state: &mut State, opened: &Opened, redeliver: Duration) -> (Turn, bool) {
+/// Takes the work that is due on this connection. The second value is true if the state has changed.
+fn due(state: &mut State, handshake: &AcceptedHandshake, redeliver: Duration) -> (Turn, bool) {
     let delivery = state.faults.delivery.clone();
-    let Some(instance) = state.instance_mut(&opened.instance) else {
-        return (Turn { messages: Vec::new(), next: None, kick: Some(Kick::Drop) }, false);
+    let Some(instance) = state.instance_mut(&handshake.instance) else {
+        return (Turn { messages: Vec::new(), next: None, disconnect: Some(Disconnect::Drop) }, false);
     };
-    let kick = match &mut instance.session {
-        Some(session) if session.number == opened.session => session.kick.take(),
-        // A newer connection took over.
-        _ => Some(Kick::Close(1000, "ConnectionReplaced".to_owned())),
+    let disconnect = match &mut instance.acs_connection {
+        Some(connection) if connection.number == handshake.connection => connection.disconnect.take(),
+        // A newer connection has replaced this one.
+        _ => Some(Disconnect::Close(1000, "ConnectionReplaced".to_owned())),
     };
-    if kick.is_some() {
-        return (Turn { messages: Vec::new(), next: None, kick }, true);
+    if disconnect.is_some() {
+        return (Turn { messages: Vec::new(), next: None, disconnect }, true);
     }
     let messages = instance.outbox.due(Instant::now(), redeliver, &delivery);
     let next = instance.outbox.next(redeliver, &delivery);
     for message in &messages {
         state.record(Source::AcsOut, message["type"].as_str().unwrap_or_default(), message["message"].clone());
     }
-    let any = !messages.is_empty();
-    (Turn { messages, next, kick: None }, any)
+    let has_messages = !messages.is_empty();
+    (Turn { messages, next, disconnect: None }, has_messages)
 }
 
 /// Handles one message of the agent.
@@ -177,10 +179,10 @@ fn received(state: &mut State, instance: &str, text: &str) {
         "AckRequest" | "NackRequest" | "IAMRoleCredentialsAckRequest" => {
             let id = message["messageId"].as_str().unwrap_or_default();
             // AckRequest acknowledges a payload; the credentials in it are acknowledged separately, under the same id.
-            let beside = kind == "IAMRoleCredentialsAckRequest" && state.is_payload(instance, id);
-            if !beside && state.faults.delivery.lose_acks > 0 {
+            let is_in_payload = kind == "IAMRoleCredentialsAckRequest" && state.is_payload(instance, id);
+            if !is_in_payload && state.faults.delivery.lose_acks > 0 {
                 state.faults.delivery.lose_acks -= 1;
-            } else if !beside && let Some(instance) = state.instance_mut(instance) {
+            } else if !is_in_payload && let Some(instance) = state.instance_mut(instance) {
                 instance.outbox.acknowledge(id);
             }
         }
@@ -189,8 +191,8 @@ fn received(state: &mut State, instance: &str, text: &str) {
     }
 }
 
-/// Confirms the stops of tasks that should stop. A task that the server does not know goes on: the server forgets its tasks when
-/// it ends, the agent does not.
+/// Confirms the stops of tasks that should stop. A task that the server does not know keeps running: the server loses its tasks
+/// when it ends, the agent does not.
 fn verify_stops(state: &mut State, instance: &str, message: &Value) {
     let candidates = message["stopCandidates"].as_array().into_iter().flatten();
     let stop: Vec<_> = candidates
@@ -203,7 +205,7 @@ fn verify_stops(state: &mut State, instance: &str, message: &Value) {
         .cloned()
         .collect();
     let answer = json!({"messageId": message["messageId"], "generatedAt": (now() * 1000.0) as u64, "stopTasks": stop});
-    // A full outbox only means that the agent asks again after the next manifest.
+    // If the outbox is full, the agent asks again after the next manifest.
     let _queued = state.queue(instance, "TaskStopVerificationAck", answer, false);
 }
 

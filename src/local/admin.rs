@@ -1,10 +1,10 @@
-//! `/_local/`: inspects the server and injects faults, over HTTP. This module owns the paths and their JSON; the same functions
-//! are methods of [`super::Server`]. Invariants: nothing is answered without the token; a request that changes something needs
-//! `Content-Type: application/json`, which a web page cannot make a browser send without asking first.
+//! `/_local/`: inspecting the server and injecting faults over HTTP. This module owns the paths and their JSON; the methods of
+//! [`super::Server`] do the same. Invariants: nothing is answered without the token; a request that changes something needs
+//! `Content-Type: application/json`, which a web page cannot make a browser send without a preflight request.
 
 use super::answers::{header_text, text_answer};
 use super::faults::{Delivery, FaultRequest};
-use super::instances::Kick;
+use super::instances::Disconnect;
 use super::keys::Keys;
 use super::shared::Shared;
 use super::signature;
@@ -59,7 +59,7 @@ This needs the token that ecs-local printed when it started (or was given with -
 curl --user local:TOKEN, or the header Authorization: Bearer TOKEN
 ";
 
-/// The most records in one answer.
+/// Maximum number of records in one answer.
 const MAX_ANSWER: usize = 1000;
 
 #[derive(Deserialize)]
@@ -122,12 +122,12 @@ fn get(shared: &Shared, path: &str, query: &str) -> Result<Value, String> {
             let find = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
             let after: u64 = find("after").map_or(Ok(0), str::parse).map_err(|_| "after: a number")?;
             Ok(shared.read(|state| {
-                let wanted = state.records().filter(|record| {
+                let selected = state.records().filter(|record| {
                     record.number > after
                         && find("name").is_none_or(|name| record.name == name)
                         && find("source").is_none_or(|source| json!(record.source) == source)
                 });
-                json!({"dropped": state.dropped_records(), "records": wanted.take(MAX_ANSWER).collect::<Vec<_>>()})
+                json!({"dropped": state.dropped_records(), "records": selected.take(MAX_ANSWER).collect::<Vec<_>>()})
             }))
         }
         other => Err(format!("no such path: GET /_local/{other}")),
@@ -181,10 +181,10 @@ fn post(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
             };
             shared.change(|state| state.faults.delivery = delivery);
         }
-        "sockets/drop" => kick(shared, &body, &Kick::Drop),
+        "sockets/drop" => disconnect(shared, &body, &Disconnect::Drop),
         "sockets/close" => {
             let code = body["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(1000);
-            kick(shared, &body, &Kick::Close(code, body["reason"].as_str().unwrap_or_default().to_owned()));
+            disconnect(shared, &body, &Disconnect::Close(code, body["reason"].as_str().unwrap_or_default().to_owned()));
         }
         "acs" => match (body["text"].as_str(), body["type"].as_str()) {
             (Some(text), _) => shared.change(|state| {
@@ -192,7 +192,7 @@ fn post(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
                 state.queue_text(&instance, text)
             })?,
             (None, Some(kind)) => shared.send_message(kind, body["message"].clone())?,
-            (None, None) => return Err("wanted: type and message, or text".to_owned()),
+            (None, None) => return Err("needed: type and message, or text".to_owned()),
         },
         "tasks" => return Ok(json!({"taskArn": shared.send_task(body)?})),
         "manifest" => {
@@ -214,7 +214,7 @@ fn post(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
 
 /// Stores a secret, a parameter or an object.
 fn put_value(shared: &Shared, path: &str, body: &Value) -> Result<(), String> {
-    let text = |member: &str| body[member].as_str().ok_or_else(|| format!("wanted: {member}, a text"));
+    let text = |member: &str| body[member].as_str().ok_or_else(|| format!("needed: {member}, a text"));
     match path {
         "secrets" => {
             let (name, value) = (text("name")?, text("value")?.into());
@@ -231,7 +231,8 @@ fn put_value(shared: &Shared, path: &str, body: &Value) -> Result<(), String> {
     }
 }
 
-fn kick(shared: &Shared, body: &Value, kick: &Kick) {
+/// Disconnects the sockets that `which` names: `acs`, `tcs`, or both.
+fn disconnect(shared: &Shared, body: &Value, disconnect: &Disconnect) {
     let which = body["which"].as_str();
-    shared.kick(which != Some("tcs"), which != Some("acs"), kick);
+    shared.disconnect(which != Some("tcs"), which != Some("acs"), disconnect);
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The outcome of a request.
+/// What a client gets for its request.
 pub(super) enum Reply {
     /// This answer is sent.
     Answer(Response<Body>),

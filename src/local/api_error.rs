@@ -10,7 +10,7 @@ pub struct ApiError {
     pub status: u16,
     /// The error code, `__type` in the body.
     pub code: String,
-    /// The text for people.
+    /// The text that people read.
     pub message: String,
 }
 

@@ -1,5 +1,5 @@
-//! The EC2 instance below the container instance: its tags (DescribeTags, in EC2's Query protocol), additional metadata, and a
-//! clock that may be wrong. This module owns those three and the XML. Invariant: all of it is empty until a script sets it.
+//! The EC2 instance on which the container instance runs: its tags (DescribeTags, in EC2's Query protocol), additional metadata,
+//! and a clock that may be wrong. This module owns those three and the XML. Invariant: all of it is empty until a script sets it.
 
 use super::api_error::ApiError;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::fmt::Write;
 pub(super) const IMAGE_ID: &str = "ami-0123456789abcdef0";
 /// The instance type.
 pub(super) const INSTANCE_TYPE: &str = "m5.large";
-/// The most tags, and the most metadata paths; further ones are dropped.
+/// Maximum number of tags, and of metadata paths. Further ones are dropped.
 const MAX_SET: usize = 100;
 
 /// The parts of the instance that scripts set.
@@ -19,7 +19,7 @@ pub(super) struct Ec2 {
     pub(super) tags: BTreeMap<String, String>,
     /// Texts by path below `meta-data/`.
     metadata: BTreeMap<String, String>,
-    /// How far AWS's clock is ahead of the host's, in seconds.
+    /// How many seconds AWS's clock is ahead of the host's.
     pub(super) clock_ahead: i64,
 }
 
@@ -55,7 +55,7 @@ impl Ec2 {
         Ok(format!("<DescribeTagsResponse xmlns=\"{namespace}\"><tagSet>{items}</tagSet></DescribeTagsResponse>"))
     }
 
-    /// The time of this AWS, in seconds since the epoch. `now` is the host's.
+    /// The time of this AWS, in seconds since the epoch. `now` is the time of the host.
     pub(super) fn time(&self, now: f64) -> i64 {
         now as i64 + self.clock_ahead
     }

@@ -1,12 +1,12 @@
 //! Injected faults: refused, slow, malformed and lost answers, and payloads that come late, twice or out of order. This module
-//! owns the queue of faults; [`super::refusal`], [`super::http`] and [`super::outbox`] carry them out. Invariant: a call uses up
-//! the fault that it meets, so a server without pending faults behaves well.
+//! owns the queue of faults; [`super::refusal`], [`super::http`] and [`super::outbox`] carry them out. Invariant: each fault
+//! affects one call, so a server without pending faults behaves correctly.
 
 use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// The most pending faults of one operation.
+/// Maximum number of pending faults for one operation.
 const MAX_PENDING: usize = 1000;
 
 /// The fault of a call.
@@ -61,8 +61,8 @@ impl Faults {
     /// Adds a fault for the next `count` calls of `operation`, or of any operation if it is `*`.
     pub(super) fn add(&mut self, operation: &str, count: usize, fault: &Fault) {
         let queue = self.pending.entry(operation.to_owned()).or_default();
-        let room = MAX_PENDING.saturating_sub(queue.len());
-        queue.extend(std::iter::repeat_n(fault.clone(), count.min(room)));
+        let free = MAX_PENDING.saturating_sub(queue.len());
+        queue.extend(std::iter::repeat_n(fault.clone(), count.min(free)));
     }
 
     /// Takes the fault of this call, if there is one.

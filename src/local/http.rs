@@ -1,7 +1,7 @@
 //! Sockets and routing: one port for the API, the metadata service, the websockets and `/_local/`. This module owns connections
-//! and faults of the wire; other modules own the meaning of requests. Invariants: requests are bounded in size, time and number.
-//! A request that a web page could make a browser send is refused, and so is a call, a handshake or an object that was not signed
-//! with the session's secret.
+//! and the faults that cut them; other modules own the meaning of requests. Invariants: requests are bounded in size, time and
+//! number. A request that a web page could make a browser send is refused. So is a call, a handshake or a request for an object
+//! that was not signed with the session's token.
 
 use super::answers::{Reply, error_answer, header_text, json_answer, loggable, text_answer, typed_answer};
 use super::api;
@@ -32,7 +32,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-/// The most connections at a time; further ones wait in the listener's backlog.
+/// Maximum number of connections at a time. Further ones wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 512;
 /// The largest request body, in bytes.
 const MAX_BODY: usize = 2 * 1024 * 1024;
@@ -47,7 +47,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 /// The websocket that a connection becomes after its upgrade.
 #[derive(Debug)]
 pub(super) enum Channel {
-    Acs(acs::Opened),
+    Acs(acs::AcceptedHandshake),
     Tcs,
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
             },
         }
     }
-    // Websockets close properly; idle connections would stay for ever and are aborted after the limit.
+    // Websockets close properly; idle connections would stay open forever and are aborted after the time limit.
     let all_closed = async { while connections.join_next().await.is_some() {} };
     let _all_gone = tokio::time::timeout(CLOSE_TIMEOUT, all_closed).await;
     connections.shutdown().await;
@@ -93,7 +93,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
         let limits = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits)).await;
         match channel {
-            Channel::Acs(opened) => acs::serve(&shared, socket, opened).await,
+            Channel::Acs(handshake) => acs::serve(&shared, socket, handshake).await,
             Channel::Tcs => tcs::serve(&shared, socket).await,
         }
     }
@@ -255,8 +255,8 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
     let query: Vec<(String, String)> =
         url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
     let find = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let telemetry = request.uri().path() == "/tcs/ws" || find("containerInstance").is_some();
-    let name = if telemetry { "tcs" } else { "acs" };
+    let is_tcs = request.uri().path() == "/tcs/ws" || find("containerInstance").is_some();
+    let name = if is_tcs { "tcs" } else { "acs" };
     let key = header_text(request.headers(), "sec-websocket-key");
     let refuse = |status: u16, kind: &str, text: &str| {
         shared.change(|state| state.record(Source::ApiError, name, json!({"__type": kind, "message": text})));
@@ -286,13 +286,13 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
         }
         None => {}
     }
-    let channel = if telemetry {
+    let channel = if is_tcs {
         let body: serde_json::Map<_, _> = query.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
         shared.change(|state| state.record(Source::TcsConnect, "connect", body.into()));
         Channel::Tcs
     } else {
-        match shared.change(|state| acs::open(state, &query, loggable(request.headers()))) {
-            Ok(opened) => Channel::Acs(opened),
+        match shared.change(|state| acs::accept_handshake(state, &query, loggable(request.headers()))) {
+            Ok(handshake) => Channel::Acs(handshake),
             Err((kind, text)) => return refuse(400, kind, text),
         }
     };

@@ -1,4 +1,4 @@
-//! Ids of resources, and the comparison of names with ARNs.
+//! Ids of resources. Compares names with ARNs.
 
 /// A new id of 32 hexadecimal digits, as tasks and instances have.
 pub(super) fn new_id() -> String {

@@ -19,10 +19,10 @@ const VPC: &str = "vpc-0123456789abcdef0";
 const SUBNET: &str = "subnet-0123456789abcdef0";
 const ROLE: &str = "ecsInstanceRole";
 const ADDRESS: &str = "127.0.0.1";
-/// The most tokens that are valid at a time; the oldest are dropped first.
+/// Maximum number of valid tokens. The oldest are dropped first.
 const MAX_TOKENS: usize = 1000;
 
-/// Only processes of the user and of root may read the path.
+/// Only processes of the server's user and of root may read the path.
 pub(super) fn is_guarded(path: &str) -> bool {
     path.contains("security-credentials") || path.contains("user-data")
 }

@@ -1,5 +1,5 @@
 //! Container instances: their registration, the connection of their agent, and their outbox. This module owns one instance;
-//! placement is [`super::placement`]'s part. Invariant: at most one ACS session of an instance counts, the newest.
+//! [`super::placement`] owns placement. Invariant: only the newest ACS connection of an instance counts.
 
 use super::ec2::{IMAGE_ID, INSTANCE_TYPE};
 use super::need::Need;
@@ -20,7 +20,7 @@ pub enum InstanceStatus {
 }
 
 impl InstanceStatus {
-    /// The API's word.
+    /// The status in the API's terms.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "ACTIVE",
@@ -84,22 +84,22 @@ impl Resources {
     }
 }
 
-/// An order to end an ACS or TCS socket.
+/// How to end an ACS or TCS socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kick {
+pub(super) enum Disconnect {
     /// The connection is cut.
     Drop,
     /// The connection is closed properly, with this code and reason.
     Close(u16, String),
 }
 
-/// The newest ACS connection of an instance.
+/// The newest ACS connection of an instance, the only one that counts.
 #[derive(Debug)]
-pub(super) struct Session {
-    /// Running number of the connection, over all instances.
+pub(super) struct AcsConnection {
+    /// The running number of the connection; all instances share one count.
     pub(super) number: u64,
     /// How to end the connection; `None`: it stays open.
-    pub(super) kick: Option<Kick>,
+    pub(super) disconnect: Option<Disconnect>,
 }
 
 /// One container instance.
@@ -113,9 +113,9 @@ pub struct Instance {
     pub ec2_instance_id: String,
     /// The instance's status.
     pub status: InstanceStatus,
-    /// Attributes of the registration, and those that ECS adds.
+    /// The attributes in the registration, and those that ECS adds.
     pub attributes: Vec<Attribute>,
-    /// Number of registrations: 1 after the first.
+    /// The number of registrations, 1 after the first.
     pub registrations: u32,
     /// The agent's version, from the ACS handshake; `None` before the first one.
     pub agent_version: Option<String>,
@@ -128,7 +128,7 @@ pub struct Instance {
     /// The resources of the last registration.
     pub(super) resources: Resources,
     /// The agent's ACS connection; `None`: not connected.
-    pub(super) session: Option<Session>,
+    pub(super) acs_connection: Option<AcsConnection>,
     /// Messages for the agent.
     pub(super) outbox: Outbox,
 }
@@ -136,7 +136,7 @@ pub struct Instance {
 impl Instance {
     /// The agent has an open ACS connection.
     pub fn connected(&self) -> bool {
-        self.session.is_some()
+        self.acs_connection.is_some()
     }
 
     /// The instance has an attribute with this name.
@@ -150,15 +150,15 @@ impl Instance {
     }
 
     /// Notes a new ACS connection, which replaces an earlier one.
-    pub(super) fn connect(&mut self, session: u64) {
-        self.session = Some(Session { number: session, kick: None });
+    pub(super) fn connect(&mut self, number: u64) {
+        self.acs_connection = Some(AcsConnection { number, disconnect: None });
         self.outbox.restart();
     }
 
     /// Notes the end of an ACS connection. The end of a connection that was replaced has no effect.
-    pub(super) fn disconnect(&mut self, session: u64) {
-        if self.session.as_ref().is_some_and(|current| current.number == session) {
-            self.session = None;
+    pub(super) fn disconnect(&mut self, number: u64) {
+        if self.acs_connection.as_ref().is_some_and(|current| current.number == number) {
+            self.acs_connection = None;
         }
     }
 
@@ -224,7 +224,7 @@ impl Instance {
             client_token: None,
             registered_at: 0.0,
             resources: Resources { cpu: 1024, memory: 1024, ..Resources::default() },
-            session: None,
+            acs_connection: None,
             outbox: Outbox::default(),
         }
     }
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_newest_session_counts() {
+    fn only_the_newest_connection_counts() {
         let mut instance = Instance::example();
         instance.connect(1);
         instance.connect(2);

@@ -1,6 +1,6 @@
-//! The keys for this control plane: the token of its user, and the keys that roles get. This module owns the token and everything
-//! that is derived from it; [`super::signature`] checks signatures. Invariant: nothing is stored for a role. Its secret and
-//! session token are computed from its access key id, so their number needs no bound.
+//! The access keys of this control plane: the token of its user, and the temporary keys of roles. This module owns the token and
+//! everything that is derived from it; [`super::signature`] checks signatures. Invariant: nothing is stored for a role. The
+//! secret and session token of a role are computed from the access key id, so the number of keys needs no limit.
 
 use super::ids::new_id;
 use crate::model::Secret;
@@ -40,7 +40,7 @@ impl Keys {
 
     /// The text equals the token.
     pub(super) fn is_token(&self, text: &str) -> bool {
-        same(text, self.token.expose())
+        is_equal(text, self.token.expose())
     }
 
     /// New keys for a role.
@@ -63,7 +63,7 @@ impl Keys {
         let Some(rest) = access_key_id.strip_prefix(ROLE_PREFIX) else { return Some(self.token.clone()) };
         let (random, mark) = rest.split_at_checked(RANDOM_LENGTH)?;
         let role = self.role_of(access_key_id);
-        let is_ours = same(mark, &self.mark(random)) & same(session_token, role.session_token.expose());
+        let is_ours = is_equal(mark, &self.mark(random)) & is_equal(session_token, role.session_token.expose());
         is_ours.then_some(role.secret_access_key)
     }
 
@@ -82,7 +82,7 @@ impl Keys {
 }
 
 /// Compares in constant time, so that the time does not show how much of the texts is equal.
-pub(super) fn same(left: &str, right: &str) -> bool {
+pub(super) fn is_equal(left: &str, right: &str) -> bool {
     left.as_bytes().ct_eq(right.as_bytes()).into()
 }
 

@@ -3,8 +3,11 @@
 //! This module owns an instance metadata service, the ECS API (for the agent and for a person with the `aws` CLI), the ACS and
 //! TCS websockets, the token call of ECR in front of a real registry, and the values of SSM, Secrets Manager and S3 for tasks. It
 //! does not own containers or images. Invariants: **state is in memory only**: when the server ends, clusters, definitions and
-//! tasks are gone. **Only clients with the session's token are served**: calls, websockets and objects need a signature,
-//! `/_local/` needs the token itself, and the role's credentials and user data are given to processes of the user only.
+//! tasks are gone. **Only clients with the token are served**: calls, websockets and objects need a signature, `/_local/` needs
+//! the token itself, and only processes of the user and of root get the role's credentials and user data.
+//!
+//! A *session* is one run of the server. Its *token* is the secret access key of its user. A *scripted* task or payload is one
+//! that a test or a user wrote by hand.
 //!
 //! Reading order. Data: `definition` (task definitions), `need` and `tasks` (life of a task), `instances` and `outbox`, `ec2`,
 //! `stored`, `faults`, `records`, `site`, and `state`, which holds them. Decisions on the data: `placement`, `payload` (tasks as

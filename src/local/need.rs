@@ -1,5 +1,5 @@
-//! The resources that a task takes from its instance: CPU, memory, ports and GPUs. This module owns their count; the choice of an
-//! instance with enough of them is [`super::placement`]'s part.
+//! The resources that a task takes from its instance: CPU, memory, ports and GPUs. This module owns their count;
+//! [`super::placement`] chooses an instance that has enough of them.
 
 use super::definition::{ContainerDefinition, TaskDefinition};
 use serde_json::Value;
@@ -16,9 +16,9 @@ pub(super) struct Need {
     pub(super) tcp: BTreeSet<u16>,
     /// UDP ports of the host.
     pub(super) udp: BTreeSet<u16>,
-    /// Number of GPUs that the task asks for.
+    /// The number of GPUs that the task needs.
     pub(super) gpu_count: usize,
-    /// Ids of the GPUs that the task was given; empty before it is placed.
+    /// Ids of the GPUs that the task has; empty before the task is placed.
     pub(super) gpus: BTreeSet<String>,
 }
 

@@ -1,11 +1,11 @@
-//! Options of a server: the AWS account that it plays, and its initial state.
+//! Options of a server: the AWS account that it imitates, and its initial state.
 
 use crate::model::Secret;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A real Docker registry, for which the server plays ECR.
+/// A real Docker registry. The server imitates ECR in front of it.
 #[derive(Clone, Debug)]
 pub struct Registry {
     /// The registry's `host:port`, as in image names.
@@ -33,9 +33,9 @@ impl Registry {
 pub struct Options {
     /// The address to listen on; port 0 takes a free port.
     pub listen: SocketAddr,
-    /// The AWS region that the server plays.
+    /// The AWS region that the server imitates.
     pub region: String,
-    /// The AWS account id that the server plays.
+    /// The AWS account id that the server imitates.
     pub account: String,
     /// The name of the cluster that exists from the start.
     pub cluster: String,

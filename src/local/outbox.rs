@@ -1,6 +1,6 @@
 //! Messages that wait to be sent to one container instance over ACS. This module owns the order, delays, duplicates and
 //! redelivery; it opens no socket. Invariant: a message that needs an acknowledgement stays here until it is acknowledged,
-//! whatever happens to sockets.
+//! even if sockets close.
 
 use super::faults::Delivery;
 use serde_json::Value;
@@ -8,20 +8,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The most messages that wait for one instance.
+/// Maximum number of messages that wait for one instance.
 const MAX_WAITING: usize = 1000;
-/// How long a single payload waits for another one to overtake it.
+/// With [`Delivery::reorder`], how long a single payload waits for another one that is then sent first.
 const REORDER_WAIT: Duration = Duration::from_secs(5);
 
 /// A message in the queue.
 #[derive(Debug)]
-struct Waiting {
+struct QueuedMessage {
     message_id: String,
     message: Value,
     /// The message is a payload.
-    payload: bool,
+    is_payload: bool,
     /// The message is repeated until the agent acknowledges it.
-    wants_ack: bool,
+    needs_ack: bool,
     /// The earliest time of the first send.
     not_before: Instant,
     /// The time of the last send on this connection; `None`: not sent yet.
@@ -31,20 +31,20 @@ struct Waiting {
 /// The queue of one instance.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<QueuedMessage>,
 }
 
 impl Outbox {
-    /// Queues a message; an error if too many wait already.
-    pub(super) fn push(&mut self, message: Value, wants_ack: bool, delivery: &Delivery) -> Result<(), String> {
+    /// Queues a message. The error means that too many already wait.
+    pub(super) fn push(&mut self, message: Value, needs_ack: bool, delivery: &Delivery) -> Result<(), String> {
         if self.waiting.len() >= MAX_WAITING {
             return Err(format!("{MAX_WAITING} messages already wait for this container instance"));
         }
-        let payload = message["type"] == "PayloadMessage";
-        let delay = if payload { delivery.delay } else { Duration::ZERO };
+        let is_payload = message["type"] == "PayloadMessage";
+        let delay = if is_payload { delivery.delay } else { Duration::ZERO };
         let message_id = message["message"]["messageId"].as_str().unwrap_or_default().to_owned();
         let not_before = Instant::now() + delay;
-        self.waiting.push_back(Waiting { message_id, message, payload, wants_ack, not_before, sent: None });
+        self.waiting.push_back(QueuedMessage { message_id, message, is_payload, needs_ack, not_before, sent: None });
         Ok(())
     }
 
@@ -55,34 +55,34 @@ impl Outbox {
 
     /// Removes a message that the agent has acknowledged.
     pub(super) fn acknowledge(&mut self, message_id: &str) {
-        self.waiting.retain(|waiting| waiting.message_id != message_id || !waiting.wants_ack);
+        self.waiting.retain(|waiting| waiting.message_id != message_id || !waiting.needs_ack);
     }
 
     /// Removes payloads that hold only this task, because it has stopped.
     pub(super) fn forget_task(&mut self, arn: &str) {
         self.waiting.retain(|waiting| {
             let tasks = waiting.message["message"]["tasks"].as_array();
-            !waiting.payload || tasks.is_none_or(|tasks| tasks.iter().any(|task| task["arn"] != arn))
+            !waiting.is_payload || tasks.is_none_or(|tasks| tasks.iter().any(|task| task["arn"] != arn))
         });
     }
 
     /// A payload with this id is in the queue.
     pub(super) fn holds_payload(&self, message_id: &str) -> bool {
-        self.waiting.iter().any(|waiting| waiting.payload && waiting.message_id == message_id)
+        self.waiting.iter().any(|waiting| waiting.is_payload && waiting.message_id == message_id)
     }
 
     /// Number of messages that wait for an acknowledgement.
     pub(super) fn unacknowledged(&self) -> usize {
-        self.waiting.iter().filter(|waiting| waiting.wants_ack).count()
+        self.waiting.iter().filter(|waiting| waiting.needs_ack).count()
     }
 
     /// Takes the messages that are to be sent now. Redelivery has no limit on purpose: ECS repeats a payload until it is
     /// acknowledged.
     pub(super) fn due(&mut self, now: Instant, redeliver: Duration, delivery: &Delivery) -> Vec<Value> {
         let mut due = Vec::new();
-        let fresh = self.waiting.iter().filter(|waiting| waiting.payload && waiting.sent.is_none()).count();
+        let fresh = self.waiting.iter().filter(|waiting| waiting.is_payload && waiting.sent.is_none()).count();
         for waiting in &mut self.waiting {
-            let wait = if delivery.reorder && waiting.payload && fresh == 1 { REORDER_WAIT } else { Duration::ZERO };
+            let wait = if delivery.reorder && waiting.is_payload && fresh == 1 { REORDER_WAIT } else { Duration::ZERO };
             let ready = match waiting.sent {
                 Some(sent) => now >= sent + redeliver,
                 None => now >= waiting.not_before + wait,
@@ -90,12 +90,12 @@ impl Outbox {
             if ready {
                 waiting.sent = Some(now);
                 due.push(waiting.message.clone());
-                if delivery.duplicate && waiting.payload {
+                if delivery.duplicate && waiting.is_payload {
                     due.push(waiting.message.clone());
                 }
             }
         }
-        self.waiting.retain(|waiting| waiting.wants_ack || waiting.sent.is_none());
+        self.waiting.retain(|waiting| waiting.needs_ack || waiting.sent.is_none());
         if delivery.reorder {
             due.reverse();
         }
@@ -124,7 +124,7 @@ mod tests {
         messages.iter().filter_map(|message| message["message"]["messageId"].as_str()).collect()
     }
 
-    /// Also on a new connection.
+    /// A payload is also repeated on a new connection.
     #[test]
     fn a_payload_is_repeated_until_acknowledged() {
         let (mut outbox, delivery) = (Outbox::default(), Delivery::default());

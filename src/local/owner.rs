@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-/// The most bytes of a list that are read: some 100,000 connections.
+/// Maximum number of bytes that are read of a list: some 100,000 connections.
 const MAX_LIST: u64 = 16 * 1024 * 1024;
 /// The time limit for reading a list.
 const LIMIT: Duration = Duration::from_secs(5);
-/// The kernel's number for an open connection. A connection that its process has closed is listed as root's.
+/// The kernel's number for an open connection. Other states do not count: the kernel lists a connection that its process has
+/// closed as root's.
 const ESTABLISHED: &str = "01";
 
 /// The two addresses of a connection, seen from this server.
@@ -26,12 +27,12 @@ impl Connection {
     pub(super) async fn is_from_the_user(self) -> bool {
         // The owner of `/proc/self` would be wrong: it is root for a process that may not be traced.
         let own = rustix::process::geteuid().as_raw();
-        self.looked_up(list).await.is_some_and(|user| user == 0 || user == own)
+        self.peer_user(list).await.is_some_and(|user| user == 0 || user == own)
     }
 
     /// The user id of the socket at the peer's end. The kernel writes its list in pieces, and an entry may be skipped when an
-    /// earlier one is removed meanwhile. So a missing socket is looked for a second time.
-    async fn looked_up<F: Future<Output = String>>(self, list: impl Fn(&'static str) -> F) -> Option<u32> {
+    /// earlier one is removed meanwhile. So the list is read again if the socket is missing.
+    async fn peer_user<F: Future<Output = String>>(self, list: impl Fn(&'static str) -> F) -> Option<u32> {
         for path in ["/proc/self/net/tcp", "/proc/self/net/tcp6"].repeat(2) {
             if let Some(user) = self.user(&list(path).await) {
                 return Some(user);
@@ -135,7 +136,7 @@ mod tests {
                 let is_there = path.ends_with("/tcp") && read.get() > missing;
                 std::future::ready(if is_there { LIST.to_owned() } else { String::new() })
             };
-            assert_eq!(connection.looked_up(list).await, wanted, "missing {missing} times");
+            assert_eq!(connection.peer_user(list).await, wanted, "missing {missing} times");
             assert!(read.get() <= 2);
         }
     }

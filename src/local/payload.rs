@@ -1,4 +1,4 @@
-//! From a task definition and overrides to the task in a payload, as ECS sends it. This module owns the translation (spec
+//! Translates a task definition and overrides to the task in a payload, as ECS sends it. This module owns the translation (spec
 //! `acs.md` §6, `docker-mapping.md` §3); it decides nothing. Invariant: a payload has the shape of
 //! `tests/golden/acs_payload_sent.json`, and settings that only Docker understands are in `dockerConfig`.
 
@@ -26,7 +26,7 @@ pub(super) struct Launch<'a> {
     pub(super) definition_arn: &'a str,
     /// The definition's revision in its family.
     pub(super) revision: u32,
-    /// Overriding commands by container name.
+    /// Commands from the overrides, by container name.
     pub(super) commands: &'a BTreeMap<String, Vec<String>>,
     /// The cluster's name.
     pub(super) cluster: &'a str,
@@ -41,17 +41,18 @@ pub(super) struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// Pairs of a container's name and the id of a GPU that it gets.
-    fn gpus_given(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// For each GPU of the task: the name of the container that gets it, and the GPU's id.
+    fn assigned_gpus(&self) -> impl Iterator<Item = (&str, &str)> {
         let containers = self.definition.container_definitions.iter();
-        let wanting = containers.flat_map(|it| std::iter::repeat_n(it.name.as_str(), it.gpu_count()));
-        wanting.zip(self.gpus.iter().map(String::as_str))
+        let names =
+            containers.flat_map(|container| std::iter::repeat_n(container.name.as_str(), container.gpu_count()));
+        names.zip(self.gpus.iter().map(String::as_str))
     }
 
     fn associations(&self) -> Option<Vec<Value>> {
         let association =
             |(container, gpu): (&str, &str)| json!({"name": gpu, "type": "gpu", "containers": [container]});
-        let all: Vec<_> = self.gpus_given().map(association).collect();
+        let all: Vec<_> = self.assigned_gpus().map(association).collect();
         (!all.is_empty()).then_some(all)
     }
 }
@@ -66,7 +67,7 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
     for container in &definition.container_definitions {
         let container_arn = site.arn(&format!("container/{}/{}", launch.cluster, new_id()));
         payloads.push(container_payload(site, launch, container, &container_arn, &id));
-        containers.push(known_container(container, container_arn));
+        containers.push(new_container(container, container_arn));
     }
     let payload = without_nulls(json!({
         "arn": arn,
@@ -109,7 +110,7 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
         cpu: definition.cpu_units().to_string(),
         memory: definition.memory_mib().to_string(),
         need: Need {
-            gpus: launch.gpus_given().map(|(_, gpu)| gpu.to_owned()).collect(),
+            gpus: launch.assigned_gpus().map(|(_, gpu)| gpu.to_owned()).collect(),
             ..Need::from_definition(definition)
         },
         version: 1,
@@ -121,8 +122,8 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
     }
 }
 
-/// Makes a task from a payload that was written by hand. It is tracked like any other and sent unchanged. Without an `arn` it
-/// gets one.
+/// Makes a task from a payload that was written by hand. The task is tracked like any other, and its payload is sent unchanged,
+/// except that a payload without an `arn` gets one.
 pub(super) fn scripted_task(site: &Site, cluster: &str, instance_arn: &str, mut payload: Value, at: f64) -> Task {
     if !payload["arn"].is_string() && payload.is_object() {
         payload["arn"] = json!(site.arn(&format!("task/{cluster}/{}", new_id())));
@@ -174,7 +175,7 @@ pub(super) fn scripted_task(site: &Site, cluster: &str, instance_arn: &str, mut 
     }
 }
 
-fn known_container(container: &ContainerDefinition, arn: String) -> TaskContainer {
+fn new_container(container: &ContainerDefinition, arn: String) -> TaskContainer {
     TaskContainer {
         name: container.name.clone(),
         image: container.image.clone(),
@@ -257,7 +258,10 @@ fn container_payload(site: &Site, launch: &Launch<'_>, c: &ContainerDefinition, 
 
 /// The region of an ARN; the site's region for any other name.
 fn region_of<'a>(site: &'a Site, name: &'a str) -> &'a str {
-    name.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).filter(|it| !it.is_empty()).unwrap_or(&site.region)
+    name.strip_prefix("arn:")
+        .and_then(|arn| arn.split(':').nth(2))
+        .filter(|region| !region.is_empty())
+        .unwrap_or(&site.region)
 }
 
 fn secrets(site: &Site, c: &ContainerDefinition) -> Option<Vec<Value>> {
@@ -411,7 +415,7 @@ fn volume(volume: &Volume) -> Value {
 /// The proxy configuration of a payload, which has the properties as an object.
 fn proxy(proxy: &ProxyConfiguration) -> Value {
     let properties: BTreeMap<&str, &str> =
-        proxy.properties.iter().map(|it| (it.name.as_str(), it.value.as_str())).collect();
+        proxy.properties.iter().map(|property| (property.name.as_str(), property.value.as_str())).collect();
     json!({"type": proxy.kind, "containerName": proxy.container_name, "properties": properties})
 }
 

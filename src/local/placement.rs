@@ -8,7 +8,7 @@ use super::need::Need;
 /// The reason why a task does not fit on an instance.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misfit {
-    /// The API's word for it, such as `RESOURCE:MEMORY`.
+    /// The reason in the API's terms, such as `RESOURCE:MEMORY`.
     pub(super) reason: String,
     /// An explanation for people.
     pub(super) detail: String,
@@ -30,13 +30,13 @@ pub(super) struct Term {
     name: String,
     /// The value to compare with; `None`: the term asks whether the attribute exists, with any value.
     value: Option<String>,
-    /// Whether the comparison must be true or false.
+    /// The result that the comparison must have: true for `==` and `exists`, false for `!=` and `!exists`.
     holds: bool,
 }
 
 impl Constraint {
-    /// Parses a constraint. Of ECS's expressions, only comparisons of attributes with `==`, `!=`, `exists` and `!exists`, joined
-    /// by `and`, are known.
+    /// Parses a constraint. Of the expressions of ECS, it knows comparisons of attributes with `==`, `!=`, `exists` and
+    /// `!exists`, joined by `and`.
     pub(super) fn parse(kind: &str, expression: Option<&str>) -> Result<Self, String> {
         let expression = match (kind, expression) {
             ("distinctInstance", _) => return Ok(Self::DistinctInstance),
@@ -65,8 +65,8 @@ impl Constraint {
     /// Checks one instance. `is_taken`: the instance has a task of the same group.
     pub(super) fn allows(&self, instance: &Instance, is_taken: bool) -> Result<(), Misfit> {
         let holds = |term: &Term| {
-            let mut actual = instance.attributes.iter().filter(|it| it.name == term.name);
-            actual.any(|it| term.value.is_none() || it.value == term.value) == term.holds
+            let mut actual = instance.attributes.iter().filter(|attribute| attribute.name == term.name);
+            actual.any(|attribute| term.value.is_none() || attribute.value == term.value) == term.holds
         };
         match self {
             Self::DistinctInstance if is_taken => Err(Misfit {
@@ -76,7 +76,7 @@ impl Constraint {
             Self::MemberOf(terms) => match terms.iter().find(|term| !holds(term)) {
                 Some(term) => Err(Misfit {
                     reason: "MemberOf placement constraint unsatisfied.".to_owned(),
-                    detail: format!("the container instance's attribute {} is another", term.name),
+                    detail: format!("the container instance's attribute {} has another value", term.name),
                 }),
                 None => Ok(()),
             },
@@ -89,8 +89,8 @@ impl Constraint {
 pub(super) fn is_built_for(instance: &Instance, definition: &TaskDefinition) -> Result<(), Misfit> {
     let platform = definition.runtime_platform.as_ref();
     let Some(wanted) = platform.and_then(|platform| platform.cpu_architecture.as_deref()) else { return Ok(()) };
-    let actual = instance.attributes.iter().find(|it| it.name == "ecs.cpu-architecture");
-    match actual.and_then(|it| it.value.as_deref()) {
+    let actual = instance.attributes.iter().find(|attribute| attribute.name == "ecs.cpu-architecture");
+    match actual.and_then(|attribute| attribute.value.as_deref()) {
         Some(actual) if !actual.eq_ignore_ascii_case(wanted) => Err(Misfit {
             reason: "ATTRIBUTE".to_owned(),
             detail: format!("the container instance has the CPU architecture {actual}, not {wanted}"),
@@ -104,7 +104,7 @@ pub(super) fn free_gpus(instance: &Instance, held: &Need) -> Vec<String> {
     instance.resources.gpus.difference(&held.gpus).cloned().collect()
 }
 
-/// Checks one instance; `held` is the need of the tasks that it has.
+/// Checks one instance. `held` is the need of the tasks on it, `required` the names of the attributes that it must have.
 pub(super) fn fits(instance: &Instance, held: &Need, need: &Need, required: &[String]) -> Result<(), Misfit> {
     let misfit = |reason: &str, detail: String| Err(Misfit { reason: reason.to_owned(), detail });
     if instance.status != InstanceStatus::Active {
@@ -117,22 +117,22 @@ pub(super) fn fits(instance: &Instance, held: &Need, need: &Need, required: &[St
     if !missing.is_empty() {
         return misfit("ATTRIBUTE", format!("the container instance lacks {}", missing.join(", ")));
     }
-    for (name, wanted, has, used) in [
+    for (name, needed, has, used) in [
         ("CPU", need.cpu, instance.resources.cpu, held.cpu),
         ("MEMORY", need.memory, instance.resources.memory, held.memory),
     ] {
         let free = has.saturating_sub(used);
-        if wanted > free {
-            return misfit(&format!("RESOURCE:{name}"), format!("{wanted} wanted, {free} of {has} free"));
+        if needed > free {
+            return misfit(&format!("RESOURCE:{name}"), format!("{needed} needed, {free} of {has} free"));
         }
     }
-    let (wanted, free) = (need.gpu_count, free_gpus(instance, held).len());
-    if wanted > free {
-        return misfit("RESOURCE:GPU", format!("{wanted} GPUs wanted, {free} free"));
+    let (needed, free) = (need.gpu_count, free_gpus(instance, held).len());
+    if needed > free {
+        return misfit("RESOURCE:GPU", format!("{needed} GPUs needed, {free} free"));
     }
     let taken = [(&need.tcp, &held.tcp, &instance.resources.tcp), (&need.udp, &held.udp, &instance.resources.udp)]
         .into_iter()
-        .find_map(|(wanted, held, reserved)| wanted.iter().find(|port| held.contains(port) || reserved.contains(port)));
+        .find_map(|(needed, held, reserved)| needed.iter().find(|port| held.contains(port) || reserved.contains(port)));
     match taken {
         Some(port) => misfit("RESOURCE:PORTS", format!("host port {port} is taken")),
         None => Ok(()),

@@ -1,14 +1,14 @@
-//! The log of API calls, websocket messages and metadata reads, in order. This module owns the log and its bounds; it gives the
-//! entries no meaning. Invariant: there are never more than [`MAX_RECORDS`] entries and [`MAX_BYTES`] of text. The oldest are
-//! dropped first, and their number is known.
+//! The log of API calls, websocket messages and metadata reads, in order. This module owns the log and its limits; it does not
+//! interpret the entries. Invariant: there are never more than [`MAX_RECORDS`] entries and [`MAX_BYTES`] of text. The oldest
+//! entries are dropped first and counted.
 
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 
-/// The most entries in the log.
+/// Maximum number of entries in the log.
 const MAX_RECORDS: usize = 20_000;
-/// The most bytes of names, bodies and headers in the log.
+/// Maximum size in bytes of the names, bodies and headers in the log.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// The origin of a record.
@@ -50,7 +50,8 @@ pub struct Record {
     pub name: String,
     /// The body of the call or message.
     pub body: Value,
-    /// The headers of an API call or a websocket handshake, without the parts with which somebody else could repeat it.
+    /// The headers of an API call or a websocket handshake, without the session token and the signature: with these, somebody
+    /// else could repeat the request.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
     #[serde(skip)]
@@ -82,7 +83,7 @@ impl Records {
         self.entries.iter()
     }
 
-    /// Number of entries that were dropped to stay within the bounds.
+    /// The number of entries that were dropped because of the limits.
     pub(super) fn dropped(&self) -> u64 {
         self.last - self.entries.len() as u64
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Response, header};
 use std::io;
 
-/// The reply that replaces the call; `None` for a fault that lets the call through.
+/// The reply that the client gets instead of the call's answer; `None`: the call takes effect, perhaps after a delay.
 pub(super) async fn refusal(shared: &Shared, operation: &str, fault: Option<&Fault>) -> Option<Reply> {
     let error = match fault? {
         Fault::Throttle => ApiError::new(400, "ThrottlingException", "Rate exceeded"),

@@ -1,4 +1,4 @@
-//! Credentials of roles in payloads: invented, but of the real shape, with keys that this session accepts.
+//! Credentials of roles in payloads: not from AWS, but in the same form, with keys that this server accepts.
 
 use super::site::Site;
 use super::time::{iso_time, now};
@@ -17,7 +17,7 @@ pub(super) fn renew(site: &Site, credentials: &mut Value) {
     credentials["expiration"] = json!(iso_time(now() + site.credentials_ttl.as_secs_f64()));
 }
 
-/// Sets new keys of this session; all other members stay.
+/// Sets new keys, which this server accepts; all other members stay.
 pub(super) fn put_keys(site: &Site, credentials: &mut Value) {
     let keys = site.keys.role();
     credentials["accessKeyId"] = json!(keys.access_key_id);

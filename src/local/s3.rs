@@ -75,12 +75,12 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     });
     let mut response =
         typed_answer(status, "application/xml", if operation == "HeadBucket" { String::new() } else { body });
-    let known = status != 404 || operation != "HeadBucket";
-    with(&mut response, headers.into_iter().chain(known.then_some(("x-amz-bucket-region", region))));
+    let shows_region = status != 404 || operation != "HeadBucket";
+    add_headers(&mut response, headers.into_iter().chain(shows_region.then_some(("x-amz-bucket-region", region))));
     Reply::Answer(response)
 }
 
-fn with(response: &mut Response<Body>, headers: impl Iterator<Item = (&'static str, String)>) {
+fn add_headers(response: &mut Response<Body>, headers: impl Iterator<Item = (&'static str, String)>) {
     for (name, value) in headers {
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);
@@ -119,7 +119,7 @@ fn answer(
     part(object.expose(), header_text(headers, "range"))
 }
 
-/// The whole text, or the first part of it that `bytes=0-<last>` asks for.
+/// The whole text, or its beginning if the header is `bytes=0-<last>`. Other ranges are ignored.
 fn part(text: &str, range: &str) -> Result<AnswerParts, ApiError> {
     let Some(last) = range.strip_prefix("bytes=0-").and_then(|last| last.parse::<usize>().ok()) else {
         return Ok((200, Vec::new(), text.to_owned()));

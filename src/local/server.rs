@@ -1,11 +1,11 @@
-//! Starts the control plane in a process and scripts it from Rust. This module owns the listener and every task behind it: all of
-//! it ends when the [`Server`] is dropped. Invariant: scripts and `/_local/` can do the same things.
+//! Starts the control plane in this process, and lets Rust code control it. This module owns the listener and the tokio tasks
+//! behind it: they end when the [`Server`] is dropped. Invariant: `/_local/` can do the same as these methods.
 
 use super::api;
 use super::api_error::ApiError;
 use super::faults::{Delivery, Fault};
 use super::http;
-use super::instances::Kick;
+use super::instances::Disconnect;
 use super::keys::Keys;
 use super::options::Options;
 use super::records::Record;
@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// A condition was not met in time.
 #[derive(Debug, thiserror::Error)]
-#[error("waited {waited:?} in vain for {what}")]
+#[error("timed out after {waited:?} while waiting for {what}")]
 pub struct WaitError {
     what: String,
     waited: Duration,
@@ -84,8 +84,8 @@ impl Server {
         self.shared.keys.token()
     }
 
-    /// The environment variables with which an agent uses this server. Credentials are not among them: the metadata gives them to
-    /// processes of this user and of root.
+    /// The environment variables with which an agent uses this server. They do not include credentials: the metadata service
+    /// gives these to processes of this user and of root.
     pub fn environment(&self) -> Vec<(String, String)> {
         let (options, url) = (&self.shared.options, self.url());
         let host = url.trim_start_matches("http://").rsplit_once(':').map_or("127.0.0.1", |(host, _)| host).to_owned();
@@ -106,7 +106,7 @@ impl Server {
     /// Answers a call of the ECS API without a socket, e.g. `call("RunTask", &json!({"taskDefinition": "web"}))`.
     ///
     /// # Errors
-    /// The error the API would give.
+    /// The error that the API would return.
     pub fn call(&self, operation: &str, body: &Value) -> Result<Value, ApiError> {
         self.shared.change(|state| api::ecs(state, operation, body))
     }
@@ -137,8 +137,8 @@ impl Server {
         self.call("StopTask", &body).map(|_| ())
     }
 
-    /// Sends a payload task that was written by hand, unchecked, and tracks it like any other. Returns its ARN, which is new if
-    /// it had none.
+    /// Sends a payload task that was written by hand, unchecked, and tracks it like any other. Returns the task's ARN, which is
+    /// new if the task had none.
     ///
     /// # Errors
     /// When no container instance is registered.
@@ -184,7 +184,8 @@ impl Server {
         self.shared.change(|state| state.queue_credentials(task))
     }
 
-    /// Puts keys of this session into the credentials of a role in a payload that was written by hand. All other members stay.
+    /// Puts keys that this server accepts into the credentials of a role in a payload that was written by hand. All other members
+    /// stay.
     pub fn put_role_keys(&self, credentials: &mut Value) {
         self.shared.read(|state| put_keys(&state.site, credentials));
     }
@@ -213,7 +214,8 @@ impl Server {
         self.shared.change(|state| state.stored.put_object(bucket, key, text))
     }
 
-    /// Makes the next `count` calls of an operation fail: an operation of the API, `acs` or `tcs` (handshakes), `imds`, or `*`.
+    /// Makes the next `count` calls of an operation fail. The operation is one of the API, `acs` or `tcs` (handshakes), `imds`,
+    /// or `*` for any.
     pub fn fail_next(&self, operation: &str, count: usize, fault: &Fault) {
         self.shared.change(|state| state.faults.add(operation, count, fault));
     }
@@ -247,12 +249,12 @@ impl Server {
 
     /// Cuts ACS and TCS connections without a close frame.
     pub fn drop_sockets(&self) {
-        self.shared.kick(true, true, &Kick::Drop);
+        self.shared.disconnect(true, true, &Disconnect::Drop);
     }
 
     /// Closes ACS connections with this code and reason.
     pub fn close_acs(&self, code: u16, reason: &str) {
-        self.shared.kick(true, false, &Kick::Close(code, reason.to_owned()));
+        self.shared.disconnect(true, false, &Disconnect::Close(code, reason.to_owned()));
     }
 
     /// All calls that reported state changes, oldest first.
@@ -265,7 +267,7 @@ impl Server {
         self.shared.read(look)
     }
 
-    /// Waits until `probe` finds something in the state; `what` names it in the error.
+    /// Waits until `probe` returns a value for the state. `what` describes this value in the error.
     ///
     /// # Errors
     /// If `limit` passes first.

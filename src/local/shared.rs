@@ -1,7 +1,7 @@
 //! Data that all parts of a running server share: the state behind its lock, the options, the keys. This module owns the lock and
 //! announces changes of the state. Invariant: no part holds the lock while it waits.
 
-use super::instances::Kick;
+use super::instances::Disconnect;
 use super::keys::Keys;
 use super::options::Options;
 use super::payload::scripted_task;
@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// The number of changes of the state; waiters subscribe to it.
+    /// Counts the changes of the state. Code that waits for a change subscribes to it.
     pub(super) changed: watch::Sender<u64>,
     pub(super) options: Options,
-    /// The keys with which clients are served.
+    /// The keys that clients must sign with.
     pub(super) keys: Keys,
-    /// Tokens of the metadata service, oldest first, each with its end in seconds since the epoch.
+    /// Tokens of the metadata service, oldest first, each with the time until which it is valid, in seconds since the epoch.
     tokens: Mutex<VecDeque<(String, f64)>>,
     /// Cancelled when the server stops.
     pub(super) stop: CancellationToken,
@@ -89,14 +89,18 @@ impl Shared {
         })
     }
 
-    /// Ends all open sockets of the chosen kinds.
-    pub(super) fn kick(&self, acs: bool, tcs: bool, kick: &Kick) {
+    /// Ends all open sockets of the chosen kinds, in the way that `disconnect` describes.
+    pub(super) fn disconnect(&self, acs: bool, tcs: bool, disconnect: &Disconnect) {
         self.change(|state| {
             if acs {
-                state.instances.iter_mut().filter_map(|i| i.session.as_mut()).for_each(|s| s.kick = Some(kick.clone()));
+                state
+                    .instances
+                    .iter_mut()
+                    .filter_map(|i| i.acs_connection.as_mut())
+                    .for_each(|s| s.disconnect = Some(disconnect.clone()));
             }
             if tcs {
-                state.tcs_kick = (state.tcs_kick.0 + 1, Some(kick.clone()));
+                state.tcs_disconnect = (state.tcs_disconnect.0 + 1, Some(disconnect.clone()));
             }
         });
     }

@@ -5,7 +5,7 @@
 
 use super::answers::header_text;
 use super::api_error::ApiError;
-use super::keys::{Keys, same};
+use super::keys::{Keys, is_equal};
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use bytes::Bytes;
 use http::Request;
@@ -14,9 +14,9 @@ use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-/// Stands in place of the body's hash, for S3: the body is not signed.
+/// For S3, this text in place of the body's hash means that the body is not signed.
 const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
-/// How many seconds a signature's time may differ from now, as in AWS.
+/// Maximum difference in seconds between a signature's time and now, as in AWS.
 const MAX_SKEW: i64 = 300;
 /// The longest validity of a presigned address, in seconds, as in AWS.
 const MAX_EXPIRES: i64 = 7 * 24 * 3600;
@@ -28,7 +28,7 @@ pub(super) enum Refused {
     Unsigned,
     /// This part of the signature is missing or cannot be read.
     Incomplete(&'static str),
-    /// The access key belongs to a role, but not of this session, or its session token is missing.
+    /// The access key is a role's, but another server made it, or its session token is missing.
     UnknownKey,
     /// The request was not signed with the secret of its key.
     WrongSignature,
@@ -112,7 +112,7 @@ pub(super) fn check(request: &Request<Bytes>, keys: &Keys, now: i64) -> Result<S
     if !claim.signed_headers.split(';').any(|name| name == "host") {
         return Err(Refused::Incomplete("SignedHeaders lacks host"));
     }
-    // As in AWS: nobody on the way may add or change one of these headers.
+    // As in AWS, nobody on the network path may add or change one of these headers.
     let is_signed = |name: &str| claim.signed_headers.split(';').any(|signed| signed == name);
     if request.headers().keys().any(|name| name.as_str().starts_with("x-amz-") && !is_signed(name.as_str())) {
         return Err(Refused::Incomplete("SignedHeaders lacks a header X-Amz-* that was sent"));
@@ -139,7 +139,7 @@ pub(super) fn check(request: &Request<Bytes>, keys: &Keys, now: i64) -> Result<S
     let text = format!("{ALGORITHM}\n{}\n{scope}\n{}", claim.time, hex_hash(canonical.as_bytes()));
     let time = UNIX_EPOCH + Duration::from_secs(u64::try_from(signed).unwrap_or_default());
     let key = generate_signing_key(secret.expose(), time, &claim.region, &claim.service);
-    match same(&calculate_signature(key, text.as_bytes()), &claim.signature) {
+    match is_equal(&calculate_signature(key, text.as_bytes()), &claim.signature) {
         true => Ok(claim.access_key_id),
         false => Err(Refused::WrongSignature),
     }

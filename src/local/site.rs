@@ -1,10 +1,10 @@
-//! The region, account and addresses that this control plane plays. This module owns the form of ARNs. Invariant: nothing in it
-//! changes while the server runs.
+//! The region, account and addresses that this control plane imitates. This module owns the form of ARNs. Invariant: nothing in
+//! it changes while the server runs.
 
 use super::keys::Keys;
 use std::time::Duration;
 
-/// The region, account and addresses that this control plane plays.
+/// The region, account and addresses that this control plane imitates.
 #[derive(Clone, Debug)]
 pub(super) struct Site {
     pub(super) region: String,

@@ -15,7 +15,7 @@ pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The server's end of a websocket.
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// Closes the connection properly; waits for the peer's close frame, up to the limit.
+/// Closes the connection properly. Waits for the peer's close frame, at most [`WRITE_TIMEOUT`].
 pub(super) async fn close(socket: &mut Socket, code: u16, reason: &str) {
     let frame = CloseFrame { code: CloseCode::from(code), reason: reason.to_owned().into() };
     let _closed = timeout(WRITE_TIMEOUT, async {

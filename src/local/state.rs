@@ -1,11 +1,11 @@
-//! The whole state of the control plane, in memory. This module owns lookups and bounds; [`super::api`] owns the meaning of
+//! The whole state of the control plane, in memory. This module owns lookups and limits; [`super::api`] owns the meaning of
 //! calls, [`super::acs`] that of messages. Invariant: every collection has a named limit.
 
 use super::definition::TaskDefinition;
 use super::ec2::Ec2;
 use super::faults::Faults;
 use super::ids::same_resource;
-use super::instances::{Instance, InstanceStatus, Kick};
+use super::instances::{Disconnect, Instance, InstanceStatus};
 use super::need::Need;
 use super::records::{Record, Records, Source};
 use super::role_credentials::renew;
@@ -17,17 +17,17 @@ use crate::model::Secret;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The most clusters.
+/// Maximum number of clusters.
 pub(super) const MAX_CLUSTERS: usize = 100;
-/// The most container instances, including deregistered ones.
+/// Maximum number of container instances, including deregistered ones.
 pub(super) const MAX_INSTANCES: usize = 200;
-/// The most revisions of task definitions.
+/// Maximum number of revisions of all task definitions.
 pub(super) const MAX_DEFINITIONS: usize = 5000;
-/// The most tasks; the oldest stopped ones are dropped to make room.
+/// Maximum number of tasks. For a new task, the oldest stopped one is dropped.
 pub(super) const MAX_TASKS: usize = 5000;
-/// The most secrets.
+/// Maximum number of secrets.
 pub(super) const MAX_SECRETS: usize = 1000;
-/// The most resources with tags.
+/// Maximum number of resources with tags.
 pub(super) const MAX_TAGGED: usize = 5000;
 
 /// A registered task definition.
@@ -35,13 +35,13 @@ pub(super) const MAX_TAGGED: usize = 5000;
 pub(super) struct Definition {
     pub(super) spec: TaskDefinition,
     pub(super) arn: String,
-    /// Number in its family, from 1.
+    /// The number of the revision in its family, from 1.
     pub(super) revision: u32,
     /// Names of the attributes that an instance needs.
     pub(super) required: Vec<String>,
-    /// In seconds since the epoch.
+    /// When the revision was registered, in seconds since the epoch.
     pub(super) registered_at: f64,
-    /// In seconds since the epoch; `None`: the revision is active.
+    /// When the revision was deregistered, in seconds since the epoch; `None`: the revision is active.
     pub(super) deregistered_at: Option<f64>,
 }
 
@@ -68,13 +68,13 @@ pub struct State {
     /// The last sequence number of a payload or manifest.
     pub(super) sequence: i64,
     /// Number of ACS connections so far.
-    pub(super) sessions: u64,
-    /// The last order to end TCS sockets: its running number, and the order.
-    pub(super) tcs_kick: (u64, Option<Kick>),
+    pub(super) acs_connections: u64,
+    /// The last command to end TCS sockets: its running number, and how to end them.
+    pub(super) tcs_disconnect: (u64, Option<Disconnect>),
 }
 
-/// The first sequence number: the seconds since 2024. So numbers go on rising after a restart of the server; an agent ignores a
-/// manifest that is older than the newest it knows.
+/// The first sequence number: the seconds since 2024. So numbers keep rising across restarts of the server: an agent ignores a
+/// manifest that is older than the newest that it knows.
 fn first_sequence() -> i64 {
     const YEAR_2024: f64 = 1_704_067_200.0;
     (now() - YEAR_2024).max(0.0) as i64
@@ -96,8 +96,8 @@ impl State {
             secrets: BTreeMap::new(),
             stored: StoredValues::default(),
             sequence: first_sequence(),
-            sessions: 0,
-            tcs_kick: (0, None),
+            acs_connections: 0,
+            tcs_disconnect: (0, None),
         }
     }
 
@@ -126,7 +126,7 @@ impl State {
         self.records.iter()
     }
 
-    /// Number of records that were dropped to stay within the bounds.
+    /// The number of records that were dropped because of the limits.
     pub fn dropped_records(&self) -> u64 {
         self.records.dropped()
     }
@@ -202,7 +202,7 @@ impl State {
         Ok(())
     }
 
-    /// Adds a task. If there are too many, drops the oldest stopped one.
+    /// Adds a task. If there are too many tasks, drops the oldest stopped one.
     pub(super) fn add_task(&mut self, task: Task) -> Result<(), String> {
         if self.tasks.len() >= MAX_TASKS {
             let stopped = self.tasks.iter().position(|task| task.last_status == TaskStatus::Stopped);
@@ -272,11 +272,11 @@ impl State {
         instance_arn: &str,
         kind: &str,
         message: Value,
-        wants_ack: bool,
+        needs_ack: bool,
     ) -> Result<(), String> {
         let delivery = self.faults.delivery.clone();
         let instance = self.instance_mut(instance_arn).ok_or("no such container instance")?;
-        instance.outbox.push(json!({"type": kind, "message": message}), wants_ack, &delivery)
+        instance.outbox.push(json!({"type": kind, "message": message}), needs_ack, &delivery)
     }
 
     /// Queues any text, which need not be a message.
@@ -291,7 +291,7 @@ impl State {
         self.instance(instance_arn).is_some_and(|instance| instance.outbox.holds_payload(message_id))
     }
 
-    /// The first connected instance; without one, the first that is not deregistered.
+    /// The first connected instance. If none is connected, the first that is not deregistered.
     pub(super) fn any_instance(&self) -> Option<&Instance> {
         let mut active = self.instances.iter().filter(|instance| instance.status != InstanceStatus::Inactive);
         let first = active.clone().next();

@@ -1,12 +1,12 @@
 //! Values for tasks: parameters of SSM and objects in S3.
 //!
-//! This module owns the values, by name; it answers no requests. Invariant: the values are in memory and were read once from
-//! their source, so that a name in a request is never used as a path.
+//! This module owns the values, by name; it answers no requests. Invariant: the values are in memory and were read once, so a
+//! name in a request is never used as a path.
 
 use crate::model::Secret;
 use std::collections::BTreeMap;
 
-/// The most parameters, and the most objects.
+/// Maximum number of parameters, and of objects.
 const MAX_VALUES: usize = 1000;
 
 /// The parameters and objects.
@@ -47,8 +47,8 @@ impl StoredValues {
     }
 }
 
-fn put<K: Ord>(map: &mut BTreeMap<K, Secret>, key: K, value: Secret, named: bool, what: &str) -> Result<(), String> {
-    if !named {
+fn put<K: Ord>(map: &mut BTreeMap<K, Secret>, key: K, value: Secret, has_name: bool, what: &str) -> Result<(), String> {
+    if !has_name {
         return Err(format!("this {what} has no name"));
     }
     if map.len() >= MAX_VALUES && !map.contains_key(&key) {

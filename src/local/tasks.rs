@@ -19,7 +19,7 @@ pub enum TaskStatus {
 }
 
 impl TaskStatus {
-    /// The API's word.
+    /// The status in the API's terms.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "PENDING",
@@ -28,7 +28,7 @@ impl TaskStatus {
         }
     }
 
-    /// Parses the API's word.
+    /// Parses the status in the API's terms.
     pub(super) fn parse(text: &str) -> Option<Self> {
         [Self::Pending, Self::Running, Self::Stopped].into_iter().find(|status| status.as_str() == text)
     }
@@ -40,7 +40,7 @@ impl fmt::Display for TaskStatus {
     }
 }
 
-/// One container of a task, as far as the agent has reported.
+/// One container of a task, as the agent has reported it.
 #[derive(Clone, Debug)]
 pub struct TaskContainer {
     /// The container's name in the task definition.
@@ -86,11 +86,11 @@ pub struct Task {
     pub last_status: TaskStatus,
     /// The status that the task should have: RUNNING or STOPPED.
     pub desired_status: TaskStatus,
-    /// The containers in the order of the definition.
+    /// The containers, in the order of the definition.
     pub containers: Vec<TaskContainer>,
-    /// `EssentialContainerExited`, `UserInitiated` or `TaskFailedToStart`; `None` until the task is to stop.
+    /// Why the task stops: `EssentialContainerExited`, `UserInitiated` or `TaskFailedToStart`; `None` while it should run.
     pub stop_code: Option<String>,
-    /// The reason of the stop; `None` until the task is to stop.
+    /// The reason for the stop in words; `None` while the task should run.
     pub stopped_reason: Option<String>,
     /// The task as it was sent in the payload.
     pub payload: Value,
@@ -104,15 +104,15 @@ pub struct Task {
     pub(super) memory: String,
     /// The resources that the task takes from its instance.
     pub(super) need: Need,
-    /// Rises with every SubmitTaskStateChange.
+    /// Increased by every SubmitTaskStateChange.
     pub(super) version: u64,
-    /// In seconds since the epoch, as the following times.
+    /// When the task was created. This and the following times are in seconds since the epoch.
     pub(super) created_at: f64,
-    /// When RUNNING was reported.
+    /// When the agent reported RUNNING; `None`: not yet.
     pub(super) started_at: Option<f64>,
-    /// When the task was first to stop.
+    /// When the desired status became STOPPED; `None`: not yet.
     pub(super) stopping_at: Option<f64>,
-    /// When STOPPED was reported.
+    /// When the agent reported STOPPED; `None`: not yet.
     pub(super) stopped_at: Option<f64>,
     /// `pullStartedAt`, `pullStoppedAt`, `executionStoppedAt` as the agent sent them.
     pub(super) agent_times: serde_json::Map<String, Value>,
@@ -130,7 +130,7 @@ impl Task {
     }
 
     /// Applies a SubmitTaskStateChange.
-    pub(super) fn submitted(&mut self, body: &Value, now: f64) {
+    pub(super) fn apply_task_report(&mut self, body: &Value, now: f64) {
         self.version += 1;
         for time in ["pullStartedAt", "pullStoppedAt", "executionStoppedAt"] {
             if body[time].is_number() {
@@ -138,20 +138,20 @@ impl Task {
             }
         }
         for change in body["containers"].as_array().into_iter().flatten() {
-            self.container_submitted(change, now);
+            self.apply_container_report(change, now);
         }
         match body["status"].as_str().and_then(TaskStatus::parse) {
             Some(TaskStatus::Running) if self.last_status < TaskStatus::Running => {
                 self.last_status = TaskStatus::Running;
                 self.started_at = Some(now);
             }
-            Some(TaskStatus::Stopped) => self.stopped(body["reason"].as_str().unwrap_or_default(), now),
+            Some(TaskStatus::Stopped) => self.mark_stopped(body["reason"].as_str().unwrap_or_default(), now),
             _ => {}
         }
     }
 
     /// Applies the report about one container.
-    pub(super) fn container_submitted(&mut self, change: &Value, now: f64) {
+    pub(super) fn apply_container_report(&mut self, change: &Value, now: f64) {
         let text = |name: &str| change[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let Some(container) =
             self.containers.iter_mut().find(|c| Some(c.name.as_str()) == change["containerName"].as_str())
@@ -171,12 +171,12 @@ impl Task {
             && container.last_status == TaskStatus::Stopped
             && self.last_status == TaskStatus::Running
         {
-            self.stopping("EssentialContainerExited", "Essential container in task exited", now);
+            self.mark_stopping("EssentialContainerExited", "Essential container in task exited", now);
         }
     }
 
-    /// Notes that the task is to stop. The first code and reason stay.
-    pub(super) fn stopping(&mut self, code: &str, reason: &str, now: f64) {
+    /// Notes that the task should stop. A code and a reason that it already has stay.
+    pub(super) fn mark_stopping(&mut self, code: &str, reason: &str, now: f64) {
         self.desired_status = TaskStatus::Stopped;
         self.stopping_at.get_or_insert(now);
         self.stop_code.get_or_insert_with(|| code.to_owned());
@@ -184,16 +184,16 @@ impl Task {
     }
 
     /// Notes that the task has stopped.
-    pub(super) fn stopped(&mut self, agent_reason: &str, now: f64) {
+    pub(super) fn mark_stopped(&mut self, agent_reason: &str, now: f64) {
         if self.last_status == TaskStatus::Stopped {
             return;
         }
         let ran = self.started_at.is_some() || self.containers.iter().any(|c| c.essential && c.exit_code.is_some());
         match (agent_reason, ran) {
-            ("", true) => self.stopping("EssentialContainerExited", "Essential container in task exited", now),
-            ("", false) => self.stopping("TaskFailedToStart", "Task failed to start", now),
-            (reason, true) => self.stopping("EssentialContainerExited", reason, now),
-            (reason, false) => self.stopping("TaskFailedToStart", reason, now),
+            ("", true) => self.mark_stopping("EssentialContainerExited", "Essential container in task exited", now),
+            ("", false) => self.mark_stopping("TaskFailedToStart", "Task failed to start", now),
+            (reason, true) => self.mark_stopping("EssentialContainerExited", reason, now),
+            (reason, false) => self.mark_stopping("TaskFailedToStart", reason, now),
         }
         self.last_status = TaskStatus::Stopped;
         self.stopped_at = Some(now);
@@ -202,7 +202,7 @@ impl Task {
         }
     }
 
-    /// The health of the task: that of its worst essential container with a health check.
+    /// The health of the task: the worst health of its essential containers that have a health check.
     fn health_status(&self) -> &str {
         let mut states =
             self.containers.iter().filter(|c| c.essential && c.health_check).map(|c| c.health_status.as_str());
@@ -315,7 +315,7 @@ mod tests {
         ] {
             let mut task = task();
             for body in golden(file) {
-                task.submitted(&body, 2.0);
+                task.apply_task_report(&body, 2.0);
             }
             assert_eq!(task.last_status, TaskStatus::Stopped, "{file}");
             assert_eq!(task.desired_status, TaskStatus::Stopped, "{file}");
@@ -328,11 +328,11 @@ mod tests {
     #[test]
     fn a_status_never_goes_back() {
         let mut task = task();
-        task.submitted(
+        task.apply_task_report(
             &json!({"status": "STOPPED", "containers": [{"containerName": "main", "status": "STOPPED"}]}),
             2.0,
         );
-        task.submitted(
+        task.apply_task_report(
             &json!({"status": "RUNNING", "containers": [{"containerName": "main", "status": "RUNNING"}]}),
             3.0,
         );
@@ -344,9 +344,9 @@ mod tests {
     #[test]
     fn the_users_reason_stays() {
         let mut task = task();
-        task.submitted(&json!({"status": "RUNNING"}), 2.0);
-        task.stopping("UserInitiated", "enough", 3.0);
-        task.submitted(&json!({"status": "STOPPED", "reason": ""}), 4.0);
+        task.apply_task_report(&json!({"status": "RUNNING"}), 2.0);
+        task.mark_stopping("UserInitiated", "enough", 3.0);
+        task.apply_task_report(&json!({"status": "STOPPED", "reason": ""}), 4.0);
         assert_eq!(
             (task.stop_code.as_deref(), task.stopped_reason.as_deref()),
             (Some("UserInitiated"), Some("enough"))
@@ -360,8 +360,8 @@ mod tests {
     #[test]
     fn an_essential_exit_is_seen_before_the_task_stopped() {
         let mut task = task();
-        task.submitted(&json!({"status": "RUNNING"}), 2.0);
-        task.submitted(
+        task.apply_task_report(&json!({"status": "RUNNING"}), 2.0);
+        task.apply_task_report(
             &json!({"status": "RUNNING", "containers": [{"containerName": "main", "status": "STOPPED"}]}),
             3.0,
         );

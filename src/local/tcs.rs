@@ -1,8 +1,8 @@
-//! The server's end of the TCS websocket (spec `tcs.md` §1, §2, §5): takes metrics and health, keeps the connection open with
+//! The server's end of the TCS websocket (spec `tcs.md` §1, §2, §5): receives metrics and health, keeps the connection open with
 //! heartbeats, and acknowledges nothing. This module owns only the connection. Invariant: published health reaches the containers
 //! that it names.
 
-use super::instances::Kick;
+use super::instances::Disconnect;
 use super::records::Source;
 use super::shared::Shared;
 use super::socket::{Socket, WRITE_TIMEOUT, close};
@@ -14,19 +14,21 @@ use tokio_tungstenite::tungstenite::Message;
 
 /// Serves one connection to its end.
 pub(super) async fn serve(shared: &Shared, mut socket: Socket) {
-    let reason = converse(shared, &mut socket).await;
+    let reason = run_connection(shared, &mut socket).await;
     shared.change(|state| state.record(Source::TcsClose, reason, Value::Null));
 }
 
-async fn converse(shared: &Shared, socket: &mut Socket) -> &'static str {
+async fn run_connection(shared: &Shared, socket: &mut Socket) -> &'static str {
     let mut changed = shared.changed.subscribe();
-    let orders = shared.read(|state| state.tcs_kick.0);
+    let earlier_disconnects = shared.read(|state| state.tcs_disconnect.0);
     let mut heartbeat = Instant::now() + shared.options.heartbeat;
     loop {
         changed.borrow_and_update();
-        match shared.read(|state| (state.tcs_kick.0 > orders).then(|| state.tcs_kick.1.clone()).flatten()) {
-            Some(Kick::Drop) => return "dropped on purpose",
-            Some(Kick::Close(code, reason)) => {
+        match shared.read(|state| {
+            (state.tcs_disconnect.0 > earlier_disconnects).then(|| state.tcs_disconnect.1.clone()).flatten()
+        }) {
+            Some(Disconnect::Drop) => return "dropped on purpose",
+            Some(Disconnect::Close(code, reason)) => {
                 close(socket, code, &reason).await;
                 return "closed on purpose";
             }

@@ -1,4 +1,4 @@
-//! Messages that ACS should not send, to the real agent with a real task beside them.
+//! Messages that ACS should not send, to the real agent, while a real task runs.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
 use super::support::wait::until;
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 #[path = "../corpus/cases.rs"]
 mod corpus;
 
-/// Messages of a flood.
+/// The number of messages of a flood.
 const MANY: usize = 10_000;
 
-/// Sends text, waiting for room in the server's queue.
+/// Sends text. Waits while the server's queue is full.
 async fn send(rig: &Rig, text: &str) {
     until("room in the queue", LIMIT, async || rig.server.send_text(text).ok()).await;
 }
@@ -38,7 +38,7 @@ fn reports(rig: &Rig, name: &str) -> Vec<Value> {
     rig.server.submissions().into_iter().map(|record| record.body).filter(is_report).collect()
 }
 
-/// Waits for what a case of the corpus must lead to.
+/// Waits for the expected result of a case of the corpus.
 async fn outcome(rig: &Rig, case: &Value) {
     let about = case["about"].as_str().unwrap();
     if let Some(kind) = case["answer"]["type"].as_str() {
@@ -91,7 +91,8 @@ async fn odd_messages_have_their_outcome_and_the_rest_goes_on() {
     assert_eq!(reports(&rig, "good-1"), before);
     for case in cases.iter().filter(|case| case["acknowledged"] == false || case["answer"].is_null()) {
         let id = &case["message"]["message"]["messageId"];
-        let unwanted = |kind| rig.server.read(|state| state.acs_messages(kind).any(|it| it["messageId"] == *id));
+        let unwanted =
+            |kind| rig.server.read(|state| state.acs_messages(kind).any(|message| message["messageId"] == *id));
         if case["acknowledged"] != true && id.is_string() {
             let about = &case["about"];
             assert!(!unwanted("AckRequest") && !unwanted("IAMRoleCredentialsAckRequest"), "{about}");
@@ -104,7 +105,7 @@ async fn odd_messages_have_their_outcome_and_the_rest_goes_on() {
     }
 }
 
-/// The most memory the agent ever had, in KiB.
+/// The peak memory of the agent, in KiB.
 fn peak_kib(rig: &Rig) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", rig.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -149,7 +150,7 @@ async fn a_flood_costs_neither_memory_nor_tasks() {
     assert!(grown < 64 * 1024, "{grown} KiB more");
     let log = rig.log();
     let dropped = log.lines().filter(|line| line.contains("a message of ACS was dropped")).count();
-    assert!((1..100).contains(&dropped), "{dropped} lines about nonsense");
+    assert!((1..100).contains(&dropped), "{dropped} lines about invalid messages");
 }
 
 /// A payload of almost 4 MiB that holds as many of `task` as fit.
@@ -173,7 +174,7 @@ fn full_payload(rig: &Rig, id: &str, task: impl Fn(usize) -> String) -> String {
     )
 }
 
-/// Waits until the agent has taken everything sent before this.
+/// Waits until the agent has handled all earlier messages.
 async fn caught_up(rig: &Rig, id: &str) {
     send(rig, &json!({"type": "HeartbeatMessage", "message": {"messageId": id}}).to_string()).await;
     rig.wait(id, |state| is_received(state, "HeartbeatAckRequest", &json!({"messageId": id})).then_some(())).await;

@@ -47,10 +47,11 @@ async fn acs_is_reached_through_tls_and_a_proxy() {
     let tunnels = proxy.seen().iter().filter(|line| line.starts_with(&format!("CONNECT {TLS_NAME}:"))).count();
     assert!(tunnels >= 2, "one for the API, one for ACS");
 
-    // From here on the API is reached directly: what fails is ACS alone.
+    // From here on the API is reached directly, so only ACS fails.
     rig.kill();
     set(&mut rig, "ECS_BACKEND_HOST", &front.plain_url);
-    let connections = |rig: &Rig| rig.server.read(|it| it.records().filter(|r| r.source == Source::AcsConnect).count());
+    let connections =
+        |rig: &Rig| rig.server.read(|state| state.records().filter(|r| r.source == Source::AcsConnect).count());
     let before = connections(&rig);
     set(&mut rig, "SSL_CERT_FILE", &others.authority());
     fails_with(&mut rig, "invalid peer certificate").await;

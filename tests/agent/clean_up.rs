@@ -1,4 +1,5 @@
-//! The periodic clean-up of images and containers. It looks at everything in Docker, so the test has a dockerd of its own.
+//! The periodic clean-up of images and containers. The clean-up looks at everything in Docker, so the test has a dockerd of its
+//! own.
 //!
 //! The configuration allows at most one cycle in ten minutes. So the agent runs in this process, with the operator's
 //! configuration and a shorter time between two cycles.

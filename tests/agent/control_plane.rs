@@ -114,7 +114,7 @@ async fn a_lost_stop_is_found_by_the_manifest() {
     let asked: Vec<_> = rig.server.read(|state| state.acs_messages("TaskStopVerificationMessage").cloned().collect());
     let asked = asked.iter().find(|message| message["messageId"] == "manifest").unwrap();
     assert_eq!(asked["stopCandidates"].as_array().unwrap().len(), 1, "{asked}");
-    assert_eq!(rig.statuses(&kept), ["PENDING", "RUNNING"], "what is in the manifest goes on");
+    assert_eq!(rig.statuses(&kept), ["PENDING", "RUNNING"], "tasks in the manifest keep running");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +160,7 @@ async fn nonsense_is_ignored_and_the_connection_kept() {
     rig.server.send_message("PayloadMessage", json!({"messageId": "2", "tasks": 7})).unwrap();
     rig.server.send_message("IAMRoleCredentialsMessage", json!({"messageId": "3"})).unwrap();
     rig.server.send_message("TaskManifestMessage", json!({"messageId": "4", "tasks": "all"})).unwrap();
-    rig.lives_once(&rig.image(), 4, "after nonsense").await;
+    rig.lives_once(&rig.image(), 4, "after invalid messages").await;
     assert_eq!(rig.server.read(closes), 0, "the first connection is still open");
 }
 

@@ -1,5 +1,5 @@
 //! Sources of registry credentials besides a password in `ECS_ENGINE_AUTH_DATA`: credential helpers, identity tokens, and Secrets
-//! Manager, which the control plane plays.
+//! Manager, which the control plane imitates.
 
 use super::registries::{PASSWORD, all_output, assert_nowhere, exit_codes, images_gone, reason, run, start_with};
 use super::rig::{Plan, Rig, shell};
@@ -124,7 +124,7 @@ fn account(user: &str, password: &str) -> String {
     format!(r#"{{"ge\u00e4ndert": "2026", "https:\/\/r": [], "Username": {user}, "password": {password}}}"#)
 }
 
-/// The reason the task was reported with.
+/// The reason that was reported for the task.
 async fn stopped_for(rig: &Rig, arn: &str) -> String {
     rig.task(arn, TaskStatus::Stopped).await;
     let reports = rig.reports(arn);
@@ -144,7 +144,11 @@ async fn a_secret_opens_a_registry_and_is_read_once_for_each_task() {
         assert_eq!(asked(&rig), calls, "one for two digests and two pulls of a task");
     }
     let bodies = |state: &State| {
-        state.records().filter(|it| it.name == "GetSecretValue").map(|it| it.body.clone()).collect::<Vec<_>>()
+        state
+            .records()
+            .filter(|record| record.name == "GetSecretValue")
+            .map(|record| record.body.clone())
+            .collect::<Vec<_>>()
     };
     assert_eq!(rig.server.read(bodies), vec![json!({"SecretId": SECRET}); 2]);
 

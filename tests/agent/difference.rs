@@ -1,18 +1,18 @@
-//! Comparison with a recording: every difference must be named in a table with its reason, and every name must be needed.
+//! Comparison with a recording: a table must name every difference with its reason, and must have no other entries.
 
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-/// How ours may differ from the recording at one place.
+/// How this agent's output may differ from the recording at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Another value of the same JSON type.
     Value,
     /// Another value of the same JSON type, or by chance the recorded value.
     Any,
-    /// A value that is recorded but missing in ours.
+    /// A value that is recorded but missing in this agent's output.
     Missing,
-    /// A value that is in ours but not recorded.
+    /// A value that is in this agent's output but not recorded.
     Extra,
 }
 
@@ -26,7 +26,7 @@ impl Kind {
 pub(crate) type Allowed = (&'static str, Kind, &'static str);
 
 /// Fails with all differences that are not in the table, and all entries of the table that are not needed.
-pub(crate) fn same(what: &str, recorded: &Value, ours: &Value, allowed: &[Allowed]) {
+pub(crate) fn assert_same(what: &str, recorded: &Value, ours: &Value, allowed: &[Allowed]) {
     let mut found = Vec::new();
     walk("", recorded, ours, &mut found);
     let mut used = BTreeSet::new();
@@ -90,8 +90,8 @@ fn matches(pattern: &str, path: &str) -> bool {
     pattern.len() == path.len() && pattern.iter().zip(&path).all(|(want, have)| *want == "*" || want == have)
 }
 
-/// The recorded sequence without the events of the first table equals ours; events of the second one come earlier or later, in
-/// the recorded order among themselves. Each event of the tables must have been recorded.
+/// Checks that our sequence is the recorded one without the events of the first table. Events of the second table may come
+/// earlier or later, but in the recorded order among themselves. Each event of the tables must have been recorded.
 pub(crate) fn same_order(
     what: &str,
     recorded: &[String],

@@ -9,7 +9,7 @@ fn is_here(image: &str) -> bool {
     Command::new("docker").args(["image", "inspect", image]).output().unwrap().status.success()
 }
 
-/// If nothing can be removed, the pull goes on all the same.
+/// If no image can be removed, the image is pulled all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_onto_a_full_disk_makes_room_first() {
     let environment = [
@@ -26,7 +26,7 @@ async fn a_pull_onto_a_full_disk_makes_room_first() {
     until("the clean-up of the task", LIMIT, async || rig.containers().is_empty().then_some(())).await;
     assert!(is_here(&first), "it is young, and nothing was pulled since");
 
-    // The agent's record of the image survives a restart. The need for space does too: the first pull asks for it again.
+    // The agent's record of the image survives a restart. The need for disk space does too: the first pull asks for it again.
     assert!(rig.terminate().success());
     rig.start_agent();
     rig.registered().await;

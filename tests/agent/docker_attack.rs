@@ -1,10 +1,11 @@
-//! A Docker daemon that goes down, hangs, crawls, breaks off and talks nonsense under running tasks.
+//! A Docker daemon that misbehaves while tasks run: it is down, hangs, is slow, breaks off or sends invalid answers. A period in
+//! which it does one of these is a *storm*.
 //!
 //! Whatever the daemon does, no report is false: no `STOPPED` for a container that runs, no `RUNNING` for one that does not. The
-//! agent goes on answering on its introspection port, does not hammer the daemon, and recovers by itself.
+//! agent keeps answering on its introspection port, does not send the daemon too many calls, and recovers by itself.
 //!
-//! `ECS_AGENT_TEST_STORMS_ALONE=12` plays every storm alone, `ECS_AGENT_TEST_STORMS` is the number of random storms in a row, and
-//! `ECS_AGENT_TEST_SEED` repeats a random sequence.
+//! `ECS_AGENT_TEST_STORMS_ALONE=12` tests every kind of storm alone, `ECS_AGENT_TEST_STORMS` is the number of random storms in a
+//! row, and `ECS_AGENT_TEST_SEED` repeats a random sequence.
 
 use super::event_log::{EventLog, Reports, check_task};
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
@@ -16,9 +17,9 @@ use ecs_agent::local::TaskStatus;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// More calls to Docker than this in a second are hammering. An agent at rest makes none.
+/// Maximum number of calls to Docker in a second. An agent at rest makes none.
 const CALLS_PER_SECOND: usize = 20;
-/// Time until everything is reported after a storm: the longest wait between two tries, and a loaded machine.
+/// Time limit until everything is reported after a storm: the longest wait between two tries, and some time for a loaded machine.
 const RECOVERY: Duration = Duration::from_secs(120);
 
 const PAGE: Behaviour = Behaviour::Says("HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n<html>502</html>");
@@ -29,7 +30,7 @@ const EMPTY_OBJECT: Behaviour = Behaviour::Says("HTTP/1.1 200 OK\r\nconnection: 
 const EMPTY_LIST: Behaviour = Behaviour::Says("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n[]");
 const CHUNKS: Behaviour = Behaviour::Says("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n");
 
-/// The first [`ALONE`] are also played one by one.
+/// The kinds of storm. The first [`ALONE`] are also tested one by one.
 const STORMS: [Behaviour; 12] = [
     Behaviour::Down,
     Behaviour::Hang,
@@ -84,7 +85,7 @@ async fn rest(rig: &Rig) {
     .await;
 }
 
-/// Checks the laws for all tasks.
+/// Checks the laws of [`check_task`] for all tasks.
 fn check_all(rig: &Rig, event_log: &EventLog, reports: &mut Reports) {
     reports.collect(rig);
     let events = event_log.events();
@@ -119,8 +120,9 @@ async fn the_agent_waits_for_a_daemon_that_is_not_there_yet() {
     assert_eq!(rig.task(&arn, TaskStatus::Stopped).await.container("main").unwrap().exit_code, Some(3));
 }
 
-/// One storm over four tasks: one runs on, one ends during the storm, one begins during it and one is stopped during it.
-async fn lives_through(proxy: &DockerProxy, rig: &Rig, image: &str, behaviour: Behaviour) {
+/// Tests one storm with four tasks: one keeps running, one ends during the storm, one begins during it and one is stopped during
+/// it.
+async fn test_storm(proxy: &DockerProxy, rig: &Rig, image: &str, behaviour: Behaviour) {
     let run = |command: &str| rig.server.run_task(&one_container(image, command)).unwrap();
     let (stays, ends, stopped) = (run(FOREVER), run(FOREVER), run(FOREVER));
     let (stays_id, ends_id) = (running(rig, &stays).await, running(rig, &ends).await);
@@ -157,7 +159,7 @@ async fn each_storm_passes_and_no_report_is_false() {
     let Some((proxy, rig, image)) = scene("storms").await else { return };
     let (event_log, mut reports) = (EventLog::begin(&rig), Reports::default());
     for behaviour in &STORMS[..count("ECS_AGENT_TEST_STORMS_ALONE", ALONE) as usize] {
-        lives_through(&proxy, &rig, &image, *behaviour).await;
+        test_storm(&proxy, &rig, &image, *behaviour).await;
     }
     rest(&rig).await;
     check_all(&rig, &event_log, &mut reports);

@@ -6,7 +6,7 @@ use super::support::wait::until;
 use ecs_agent::local::TaskStatus;
 use serde_json::json;
 
-/// An agent with that daemon, and two running tasks: one ends when a file appears, the other runs for ever.
+/// An agent with that daemon, and two running tasks: one ends when a file appears, the other runs forever.
 async fn scene(dockerd: &Dockerd, test: &str) -> Option<(Rig, [(String, String); 2])> {
     let endpoint = dockerd.endpoint();
     let environment = [("DOCKER_HOST", endpoint.as_str()), ("ECS_CONTAINER_STOP_TIMEOUT", "5s")];
@@ -31,7 +31,7 @@ async fn scene(dockerd: &Dockerd, test: &str) -> Option<(Rig, [(String, String);
 
 const WHOLE_LIFE: [&str; 3] = ["PENDING", "RUNNING", "STOPPED"];
 
-/// They are reported with the exit code that Docker shows.
+/// Without live restore. The containers are reported with the exit code that Docker shows.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_the_hosts_network_containers_die_with_their_daemon() {
     let Some(mut dockerd) = Dockerd::start(false).await else { return };
@@ -49,7 +49,7 @@ async fn on_the_hosts_network_containers_die_with_their_daemon() {
     }
 }
 
-/// With live restore. A container that ends without a daemon is reported afterwards.
+/// With live restore. A container that ends while no daemon runs is reported afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_the_hosts_network_containers_outlive_their_daemon() {
     let Some(mut dockerd) = Dockerd::start(true).await else { return };

@@ -1,4 +1,4 @@
-//! Amazon ECR, played by the control plane in front of a real registry: roles, the token cache, refusals, restarts.
+//! Amazon ECR, imitated by the control plane in front of a real registry: roles, the token cache, refusals, restarts.
 
 use super::rig::{Plan, Rig, one_container};
 use super::support::docker::Image;
@@ -75,7 +75,7 @@ async fn a_token_serves_all_pulls_of_a_role() {
     Image::remove_locally(&other);
 }
 
-/// With an execution role that is not allowed to, the task stops with ECR's text, and the call is not retried.
+/// Runs a task with an execution role that ECR refuses: the task stops with the text of ECR, and the call is not retried.
 async fn refused(rig: &Rig, image: &str) {
     let (before, words) = (
         tokens(rig),

@@ -1,4 +1,4 @@
-//! Docker's own record of what happened to a cluster's containers, and the laws that the reports to ECS must keep beside it.
+//! Docker's own record of the events of a cluster's containers, and the laws that the reports to ECS must obey, compared with it.
 
 use super::rig::{LIMIT, Rig};
 use super::support::wait::until;
@@ -27,7 +27,8 @@ pub(crate) struct EventLog {
     path: PathBuf,
 }
 
-/// How far the two clocks may differ, in seconds. Both are this host's; the control plane's has milliseconds.
+/// How far the times of Docker and of the control plane may differ, in seconds. Both use this host's clock, but the control
+/// plane's times are in whole milliseconds.
 const CLOCK_STEP: f64 = 0.002;
 
 impl EventLog {
@@ -44,10 +45,10 @@ impl EventLog {
         Self { recorder, path }
     }
 
-    /// Everything so far.
+    /// All events so far.
     pub(crate) fn events(&self) -> Vec<ContainerEvent> {
         let text = std::fs::read_to_string(&self.path).unwrap();
-        // The last line may not be whole yet.
+        // The last line may be incomplete.
         text.lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .filter_map(|event| container_event(&event))
@@ -113,14 +114,14 @@ pub(crate) fn check_task(task: &Task, events: &[ContainerEvent], reports: &Repor
     let own: Vec<&ContainerEvent> = events.iter().filter(|event| event.task == task.arn).collect();
     let empty = Vec::new();
     let reported = reports.by_task.get(&task.arn).unwrap_or(&empty);
-    let story = || format!("{:#?}\nreported {reported:#?}\nevents {own:#?}", task.containers);
+    let details = || format!("{:#?}\nreported {reported:#?}\nevents {own:#?}", task.containers);
 
     // Each status is reported once, in order. A report whose answer was lost with the agent is repeated, never out of order.
     let mut order: Vec<&str> = reported.iter().map(|(_, status)| status.as_str()).collect();
     order.dedup();
     let rank = |status: &str| ["PENDING", "RUNNING", "STOPPED"].iter().position(|known| *known == status);
-    assert!(order.is_sorted_by(|a, b| rank(a) < rank(b)), "out of order: {}", story());
-    assert_eq!(order.last(), Some(&"STOPPED"), "{}", story());
+    assert!(order.is_sorted_by(|a, b| rank(a) < rank(b)), "out of order: {}", details());
+    assert_eq!(order.last(), Some(&"STOPPED"), "{}", details());
 
     let reported_at = |status: &str| reported.iter().find(|(_, known)| known == status).map(|(at, _)| *at);
     for container in &task.containers {
@@ -128,24 +129,24 @@ pub(crate) fn check_task(task: &Task, events: &[ContainerEvent], reports: &Repor
             own.iter().filter(|event| event.container == container.name && event.action == action).collect()
         };
         let (created, started, died) = (find("create"), find("start"), find("die"));
-        assert!(created.len() <= 1 && started.len() <= 1 && died.len() <= 1, "doubled: {}", story());
-        assert_eq!(started.len(), died.len(), "still there: {}", story());
+        assert!(created.len() <= 1 && started.len() <= 1 && died.len() <= 1, "doubled: {}", details());
+        assert_eq!(started.len(), died.len(), "still there: {}", details());
         let code = died.first().and_then(|event| event.exit_code);
-        assert_eq!(container.exit_code, code, "exit code of {}: {}", container.name, story());
+        assert_eq!(container.exit_code, code, "exit code of {}: {}", container.name, details());
         if let (Some(death), Some(reported)) = (died.first(), reported_at("STOPPED")) {
-            assert!(death.at <= reported + CLOCK_STEP, "STOPPED before it stopped: {}", story());
+            assert!(death.at <= reported + CLOCK_STEP, "STOPPED before it stopped: {}", details());
         }
         // A container that is not essential may never have started: the task was stopped in between, and runs until the others
         // have ended.
         if let (Some(start), Some(reported)) = (started.first(), reported_at("RUNNING")) {
-            assert!(start.at <= reported + CLOCK_STEP, "RUNNING before it ran: {}", story());
+            assert!(start.at <= reported + CLOCK_STEP, "RUNNING before it ran: {}", details());
         }
     }
     let has_run = own.iter().any(|event| event.action == "start");
-    assert!(has_run || reported_at("RUNNING").is_none(), "RUNNING and it never ran: {}", story());
+    assert!(has_run || reported_at("RUNNING").is_none(), "RUNNING and it never ran: {}", details());
     for (name, wanted) in codes {
-        assert_eq!(task.container(name).and_then(|found| found.exit_code), Some(*wanted), "{}", story());
+        assert_eq!(task.container(name).and_then(|found| found.exit_code), Some(*wanted), "{}", details());
         // Of several containers, the essential one may end before the others have started: then the task never ran as a whole.
-        assert!(reported_at("RUNNING").is_some() || task.containers.len() > 1, "it ran: {}", story());
+        assert!(reported_at("RUNNING").is_some() || task.containers.len() > 1, "it ran: {}", details());
     }
 }

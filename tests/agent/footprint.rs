@@ -1,4 +1,4 @@
-//! The agent's use of the host: descriptors, threads, containers. The bounds show that nothing leaks, not how fast the agent is.
+//! The agent's use of the host: descriptors, threads, containers. The limits show that nothing leaks, not how fast the agent is.
 
 use super::rig::{LIMIT, Plan, Rig, one_container};
 use super::support::docker::Image;

@@ -1,4 +1,4 @@
-//! Texts from outside and the log: the agent keeps a bounded part of them, and a slow reader of the log holds nothing up.
+//! Texts from outside, and the log: the agent keeps a limited part of each text, and a slow reader of the log delays nothing.
 
 use super::footprint::status;
 use super::rig::{FOREVER, LIMIT, Plan, Rig, WHOLE_LIFE, one_container};
@@ -61,7 +61,7 @@ fn full_pipe() -> (PipeReader, Stdio) {
     (reader, writer.into())
 }
 
-/// Sends SIGTERM; returns how long the agent took to end well.
+/// Sends SIGTERM. Returns how long the agent took to end with exit code 0.
 fn terminated(rig: &mut Rig) -> Duration {
     let began = Instant::now();
     assert!(Command::new("kill").args(["-TERM", &rig.pid().to_string()]).status().unwrap().success());

@@ -46,7 +46,8 @@ async fn start(test: &str, docker: Option<&DockerProxy>) -> Option<(Rig, Fetcher
     Some((rig, fetcher))
 }
 
-/// Three containers that fail unless they see a ticket, which they cannot write to; one of them names its spec in the old way.
+/// A task with three containers that fail unless they see a ticket that they cannot write to. One of them names its spec in the
+/// old way.
 fn task(rig: &Rig, image: &str) -> Value {
     let sees = format!(
         "test \"$(cat {KRBDIR}/krb5cc)\" = 'a ticket' || exit 7; touch {KRBDIR}/x 2>/dev/null && exit 8; trap 'exit 0' TERM; \
@@ -60,13 +61,14 @@ fn task(rig: &Rig, image: &str) -> Value {
     json!({"family": "gmsa", "executionRoleArn": ROLE, "containerDefinitions": [app, web, db]})
 }
 
-/// The lease also ends with the task if the agent was killed in between.
+/// The lease ends with the task even if the agent was killed in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_sees_its_ticket_and_the_lease_ends_with_it() {
     let Some((mut rig, fetcher)) = start("gmsa", None).await else { return };
     let offered = rig.server.read(|state| {
         let attributes = state.instances().last().unwrap().attributes.clone();
-        ["gmsa", "gmsa-domainless"].map(|name| attributes.iter().any(|it| it.name == format!("ecs.capability.{name}")))
+        ["gmsa", "gmsa-domainless"]
+            .map(|name| attributes.iter().any(|attribute| attribute.name == format!("ecs.capability.{name}")))
     });
     assert_eq!(offered, [true; 2]);
     let image = rig.image();
@@ -96,7 +98,7 @@ async fn a_container_sees_its_ticket_and_the_lease_ends_with_it() {
     assert_eq!(fetcher.leases(), leases, "no other ones");
     rig.server.stop_task(&arn, "enough").unwrap();
     let stopped = rig.task(&arn, TaskStatus::Stopped).await;
-    assert!(stopped.containers.iter().all(|it| it.exit_code == Some(0)), "{stopped:?}");
+    assert!(stopped.containers.iter().all(|container| container.exit_code == Some(0)), "{stopped:?}");
     until("the leases to go with the task", LIMIT, async || fetcher.leases().is_empty().then_some(())).await;
     assert_eq!(
         fetcher.calls_of("AddKerberosLease").len() + fetcher.calls_of("AddNonDomainJoinedKerberosLease").len(),
@@ -187,7 +189,7 @@ async fn without_a_ticket_a_task_stops_with_the_reason() {
     images_gone(&[&image]);
 }
 
-/// Four such reads once held all threads for name look-ups for ever.
+/// Four such reads once blocked all threads for name look-ups forever.
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_that_never_end_hold_nothing_up() {
     let Some((rig, _fetcher)) = start("hanging-reads", None).await else { return };

@@ -2,7 +2,7 @@
 //! `golden_docker`.
 
 use super::difference::Kind::{Any, Extra, Missing, Value as Other};
-use super::difference::{Allowed, by_name, golden, same, same_order};
+use super::difference::{Allowed, assert_same, by_name, golden, same_order};
 use super::recorded_task::{Life, TASK, life};
 use ecs_agent::local::{Record, Source};
 use serde_json::{Value, json};
@@ -21,13 +21,21 @@ fn registration(body: &Value) -> Value {
 
 const REGISTRATION: &[Allowed] = &[
     ("clientToken", Other, "random"),
-    ("instanceIdentityDocument", Other, "verbatim what the metadata says (checked beside); that is a stand-in"),
+    (
+        "instanceIdentityDocument",
+        Other,
+        "verbatim what the metadata service returned (checked separately); that is a stand-in",
+    ),
     ("instanceIdentityDocumentSignature", Other, "the same"),
-    ("totalResources/0/integerValue", Any, "CPUs of this host (checked beside)"),
-    ("totalResources/1/integerValue", Any, "memory of this host (checked beside)"),
+    ("totalResources/0/integerValue", Any, "CPUs of this host (checked separately)"),
+    ("totalResources/1/integerValue", Any, "memory of this host (checked separately)"),
     ("attributes/ecs.capability.pid-ipc-namespace-sharing", Extra, "the recorded agent had no pause image"),
     ("attributes/ecs-agent.implementation", Extra, "it distinguishes this agent's instances from the Go agent's"),
-    ("attributes/ecs-agent.version", Extra, "version of this program, beside that of the Go agent it speaks for"),
+    (
+        "attributes/ecs-agent.version",
+        Extra,
+        "the version of this program, in addition to the version of the Go agent that it replaces",
+    ),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role", Missing, "task roles are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role-network-host", Missing, "task roles are refused"),
     ("attributes/ecs.capability.aws-appmesh", Missing, "proxy configurations are refused in this version"),
@@ -35,16 +43,16 @@ const REGISTRATION: &[Allowed] = &[
     ("attributes/ecs.capability.task-eia.optimized-cpu", Missing, "associations are refused in this version"),
     ("attributes/ecs.capability.storage.s3-files", Missing, "it needs task roles, which are refused in this version"),
     ("attributes/ecs.capability.storage.ebsta-non-root-user", Missing, "attachments are refused in this version"),
-    ("attributes/ecs.capability.ipv6-only", Missing, "addresses of IPv6-only instances are not built in this version"),
+    ("attributes/ecs.capability.ipv6-only", Missing, "instances with only IPv6 are not supported in this version"),
 ];
 
 /// Headers of a signed call.
 const HEADERS: &[Allowed] = &[
     ("amz-sdk-invocation-id", Other, "random"),
     ("x-amz-date", Other, "now"),
-    ("authorization", Other, "day, signature and signed headers (checked beside)"),
-    ("content-length", Any, "the bodies are unlike"),
-    ("user-agent", Other, "the commit of this agent (checked beside)"),
+    ("authorization", Other, "day, signature and signed headers (checked separately)"),
+    ("content-length", Any, "the bodies differ"),
+    ("user-agent", Other, "the commit of this agent (checked separately)"),
     ("accept-encoding", Missing, "answers are a few hundred bytes; compression is not asked for"),
 ];
 
@@ -56,7 +64,7 @@ fn lower(headers: &Value) -> Value {
 fn headers_are_recorded(life: &Life, name: &str, record: &Record, also: &[Allowed]) {
     let (recorded, ours) = (lower(&golden(name)["headers"]), life.renamed(&json!(record.headers)));
     let allowed: Vec<_> = HEADERS.iter().chain(also).copied().collect();
-    same(&format!("{name}: headers"), &recorded, &ours, &allowed);
+    assert_same(&format!("{name}: headers"), &recorded, &ours, &allowed);
     let agent = ours["user-agent"].as_str().unwrap();
     assert!(agent.starts_with("Amazon ECS Agent - v1.105.1 ("), "{agent}");
     assert!(agent.ends_with(" (linux; LINUX) (+http://aws.amazon.com/ecs/)"), "{agent}");
@@ -71,17 +79,17 @@ async fn the_registration_is_the_recorded_one() {
     let [first, again] = life.calls("RegisterContainerInstance")[..] else { panic!("registered twice") };
     let recorded = golden("register_container_instance");
     let ours = life.renamed(&first.body);
-    same("first registration", &registration(&recorded["body"]), &registration(&ours), REGISTRATION);
+    assert_same("first registration", &registration(&recorded["body"]), &registration(&ours), REGISTRATION);
     headers_are_recorded(life, "register_container_instance", first, &[]);
     let order = |body: &Value| -> Vec<Value> {
         body["attributes"].as_array().unwrap().iter().map(|attribute| attribute["name"].clone()).collect()
     };
     let (recorded_order, our_order) = (order(&recorded["body"]), order(&ours));
-    let both = |these: &[Value], those: &[Value]| -> Vec<Value> {
-        these.iter().filter(|name| those.contains(name)).cloned().collect()
+    let common = |names: &[Value], others: &[Value]| -> Vec<Value> {
+        names.iter().filter(|name| others.contains(name)).cloned().collect()
     };
-    let kept = both(&recorded_order, &our_order);
-    assert_eq!(both(&our_order, &recorded_order), kept, "the attributes are in the recorded order");
+    let kept = common(&recorded_order, &our_order);
+    assert_eq!(common(&our_order, &recorded_order), kept, "the attributes are in the recorded order");
     assert_eq!(ours["instanceIdentityDocument"], life.document.as_str());
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let mask = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed:")).unwrap();
@@ -93,7 +101,7 @@ async fn the_registration_is_the_recorded_one() {
 
     let recorded = golden("reregister_container_instance");
     let ours = life.renamed(&again.body);
-    same("second registration", &registration(&recorded["body"]), &registration(&ours), REGISTRATION);
+    assert_same("second registration", &registration(&recorded["body"]), &registration(&ours), REGISTRATION);
     assert_ne!(first.body["clientToken"], again.body["clientToken"]);
 }
 
@@ -103,9 +111,9 @@ async fn the_poll_endpoint_is_asked_for_as_recorded() {
     let [first, after_restart] = life.calls("DiscoverPollEndpoint")[..] else { panic!("once for each process") };
     let recorded = golden("discover_poll_endpoint");
     const ZONE: &[Allowed] =
-        &[("zoneId", Other, "ours sends the zone it read; the Go agent reads it and sends nothing")];
+        &[("zoneId", Other, "this agent sends the zone that it read; the Go agent reads the zone and sends nothing")];
     for call in [first, after_restart] {
-        same("DiscoverPollEndpoint", &recorded["body"], &life.renamed(&call.body), ZONE);
+        assert_same("DiscoverPollEndpoint", &recorded["body"], &life.renamed(&call.body), ZONE);
         headers_are_recorded(life, "discover_poll_endpoint", call, &[]);
     }
 }
@@ -120,16 +128,21 @@ async fn the_websocket_is_opened_as_recorded() {
     for (connect, credentials) in [(first, "true"), (reconnect, "false"), (after_restart, "true")] {
         let mut expected = recorded["query"].clone();
         expected["sendCredentials"] = json!(credentials);
-        same("query of the handshake", &expected, &life.renamed(&connect.body), QUERY);
+        assert_same("query of the handshake", &expected, &life.renamed(&connect.body), QUERY);
     }
     const HANDSHAKE: &[Allowed] = &[
         ("authorization", Other, "the day; the signature is left out of the log"),
         ("sec-websocket-key", Other, "random"),
         ("x-amz-date", Other, "now"),
-        ("user-agent", Missing, "the Go agent's is that of its HTTP library"),
-        ("accept", Extra, "the HTTP client's"),
+        ("user-agent", Missing, "the Go agent sends the name of its HTTP library"),
+        ("accept", Extra, "the HTTP client adds it"),
     ];
-    same("headers of the handshake", &lower(&recorded["headers"]), &life.renamed(&json!(first.headers)), HANDSHAKE);
+    assert_same(
+        "headers of the handshake",
+        &lower(&recorded["headers"]),
+        &life.renamed(&json!(first.headers)),
+        HANDSHAKE,
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,15 +153,15 @@ async fn messages_of_ecs_are_answered_as_recorded() {
         assert_eq!(found.len(), 1, "{kind} {id}: {found:?}");
         found.remove(0)
     };
-    same("heartbeat", &golden("acs_heartbeat_ack"), &answer("HeartbeatAckRequest", "hb-1"), &[]);
-    same("credentials", &golden("acs_credentials_ack"), &answer("IAMRoleCredentialsAckRequest", "cred-1"), &[]);
-    same("update", &golden("acs_update_nack")["message"], &answer("NackRequest", "up-1"), &[]);
+    assert_same("heartbeat", &golden("acs_heartbeat_ack"), &answer("HeartbeatAckRequest", "hb-1"), &[]);
+    assert_same("credentials", &golden("acs_credentials_ack"), &answer("IAMRoleCredentialsAckRequest", "cred-1"), &[]);
+    assert_same("update", &golden("acs_update_nack")["message"], &answer("NackRequest", "up-1"), &[]);
     let recorded = golden("acs_task_manifest_answer");
-    same("manifest", &recorded[0]["message"], &answer("AckRequest", "man-1"), &[]);
+    assert_same("manifest", &recorded[0]["message"], &answer("AckRequest", "man-1"), &[]);
     let mut verification = answer("TaskStopVerificationMessage", "man-1");
     // The short tasks that have not ended are in the list too.
     verification["stopCandidates"].as_array_mut().unwrap().retain(|candidate| candidate["taskArn"] == TASK);
-    same("stop verification", &recorded[1]["message"], &verification, &[]);
+    assert_same("stop verification", &recorded[1]["message"], &verification, &[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,14 +180,14 @@ async fn the_payload_is_acknowledged_as_recorded() {
         })
     };
     const ACKS: &[Allowed] = &[
-        ("*/messageId", Other, "random, the payload's (checked beside)"),
+        ("*/messageId", Other, "random, the payload's (checked separately)"),
         (
             "IAMRoleCredentialsAckRequest 11111111-2222-3333-4444-555555555555",
             Missing,
             "the task role is left out of the payload: refused in this version",
         ),
     ];
-    same("acknowledgements", &by_type(&golden("acs_payload_acks")), &by_type(&json!(answers.concat())), ACKS);
+    assert_same("acknowledgements", &by_type(&golden("acs_payload_acks")), &by_type(&json!(answers.concat())), ACKS);
 }
 
 /// A report with its containers by name.
@@ -196,11 +209,11 @@ async fn a_tasks_life_is_reported_as_recorded() {
     let reports = life.reports(TASK);
     let [pending, running, stopped] = &reports[..] else { panic!("{reports:#?}") };
     let port = ("containers/web/networkBindings/1/hostPort", Any, "chosen by the agent");
-    same("PENDING", &report(&golden("submit_task_pending")["body"]), &report(pending), &[EARLY]);
+    assert_same("PENDING", &report(&golden("submit_task_pending")["body"]), &report(pending), &[EARLY]);
     let allowed = [TIMES[0], TIMES[1], port];
-    same("RUNNING", &report(&golden("submit_task_running")["body"]), &report(running), &allowed);
+    assert_same("RUNNING", &report(&golden("submit_task_running")["body"]), &report(running), &allowed);
     let allowed = [TIMES[0], TIMES[1], TIMES[2], port];
-    same("STOPPED", &report(&golden("submit_task_stopped")["body"]), &report(stopped), &allowed);
+    assert_same("STOPPED", &report(&golden("submit_task_stopped")["body"]), &report(stopped), &allowed);
     const TRIES: Allowed =
         ("amz-sdk-request", Other, "three attempts by the SDK; the core repeats reports without limit");
     for (name, record) in ["submit_task_pending", "submit_task_running", "submit_task_stopped"]
@@ -245,7 +258,7 @@ async fn short_lives_are_reported_as_recorded() {
             if ours["containers"][0]["exitCode"] == recorded["containers"][0]["exitCode"] {
                 allowed.retain(|(path, kind, _)| (*path, *kind) != (early.0, early.1));
             }
-            same(name, &report(recorded), &report(ours), &allowed);
+            assert_same(name, &report(recorded), &report(ours), &allowed);
         }
     }
 }
@@ -341,7 +354,10 @@ async fn a_task_starts_and_stops_in_the_recorded_order() {
         .collect();
     const NOT_SENT: [(&str, &str); 6] = [
         ("acs_msg IAMRoleCredentialsAckRequest 11111111-2222-3333-4444-555555555555", "task roles are refused"),
-        ("api secretsmanager.GetSecretValue", "asked beside the pulls, in no order: see golden_aws"),
+        (
+            "api secretsmanager.GetSecretValue",
+            "called at the same time as the pulls, in no fixed order: see golden_aws",
+        ),
         ("api ssm.GetParameters", "the same"),
         ("api s3.HEAD", "the same"),
         ("api s3.GET", "the same"),
@@ -381,7 +397,7 @@ fn every_recording_has_a_test_or_waits_for_its_feature() {
     let (mut sources, mut folders) = (String::new(), vec![top.join("src"), top.join("tests")]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            match entry.extension().and_then(|it| it.to_str()) {
+            match entry.extension().and_then(|extension| extension.to_str()) {
                 None if entry.is_dir() => folders.push(entry),
                 Some("rs") => sources.push_str(&std::fs::read_to_string(entry).unwrap()),
                 _ => {}

@@ -1,7 +1,7 @@
 //! The calls to SSM, Secrets Manager and S3, compared with the recordings of the Go agent.
 
 use super::difference::Kind::{Any, Extra, Missing};
-use super::difference::{Allowed, golden, same};
+use super::difference::{Allowed, assert_same, golden};
 use super::recorded_task::life;
 use serde_json::{Map, Value, json};
 
@@ -42,11 +42,11 @@ async fn values_of_a_task_in_aws_are_read_as_recorded() {
         // One call is for the task whose parameter does not exist; either call may come first.
         assert_eq!(calls.len(), if operation == "GetParameters" { 2 } else { 1 }, "{operation}");
         let call = calls.iter().find(|call| !call.body.to_string().contains("/judge/none")).unwrap();
-        same(&format!("{name}: body"), &recorded["body"], &life.renamed(&call.body), &[]);
+        assert_same(&format!("{name}: body"), &recorded["body"], &life.renamed(&call.body), &[]);
         let (theirs, ours) = (lower(&recorded["headers"]), life.renamed(&json!(call.headers)));
         let is_s3 = operation == "GetObject";
         let allowed = HEADERS.iter().filter(|(header, _, _)| !(is_s3 && *header == "accept-encoding"));
-        same(&format!("{name}: headers"), &theirs, &ours, &allowed.copied().collect::<Vec<_>>());
+        assert_same(&format!("{name}: headers"), &theirs, &ours, &allowed.copied().collect::<Vec<_>>());
         let (mut theirs, ours) = (signed(&theirs["authorization"]), signed(&ours["authorization"]));
         if !is_s3 {
             theirs.1 = theirs.1.replace("content-length;", "");

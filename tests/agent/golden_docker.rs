@@ -1,7 +1,7 @@
 //! The calls to Docker and the answers of the introspection port, compared with the recordings of the Go agent.
 
 use super::difference::Kind::{Any, Extra, Missing, Value as Other};
-use super::difference::{Allowed, by_name, golden, same};
+use super::difference::{Allowed, assert_same, by_name, golden};
 use super::recorded_task::{Life, life};
 use serde_json::{Value, json};
 
@@ -31,11 +31,11 @@ async fn docker_is_asked_for_the_recorded_containers() {
     let Some(life) = life().await else { return };
     let mut web = BOTH.to_vec();
     web.extend([("HostConfig/PortBindings/81/udp/0/HostPort", Any, "chosen by the agent")] as [Allowed; 1]);
-    same("web", &inspected(&golden("docker_inspect_web")), &inspected(&life.renamed(&life.web)), &web);
+    assert_same("web", &inspected(&golden("docker_inspect_web")), &inspected(&life.renamed(&life.web)), &web);
     let mut side = BOTH.to_vec();
     side.push(("HostConfig/Binds", Missing, "an empty list is not sent; Docker shows null for it"));
     side.push(("HostConfig/PortBindings", Missing, "the same"));
-    same("side", &inspected(&golden("docker_inspect_side")), &inspected(&life.renamed(&life.side)), &side);
+    assert_same("side", &inspected(&golden("docker_inspect_side")), &inspected(&life.renamed(&life.side)), &side);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,14 +59,14 @@ async fn volumes_are_made_as_recorded() {
     let Some(life) = life().await else { return };
     const VOLUME: &[Allowed] =
         &[("*/CreatedAt", Extra, "not in the recording"), ("*/Mountpoint", Extra, "not in the recording")];
-    same("volumes", &golden("docker_volumes"), &life.renamed(&life.volumes), VOLUME);
+    assert_same("volumes", &golden("docker_volumes"), &life.renamed(&life.volumes), VOLUME);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_task_is_limited_as_recorded() {
     let Some(life) = life().await else { return };
     let Some(cgroup) = &life.cgroup else { return };
-    same("control group", &golden("task_cgroup"), cgroup, &[]);
+    assert_same("control group", &golden("task_cgroup"), cgroup, &[]);
 }
 
 /// Containers of a shown task by name, and their volumes by place: their order is not fixed.
@@ -112,20 +112,20 @@ async fn a_task_is_shown_as_recorded() {
             (recorded["status"].clone(), recorded["content_type"].clone()),
             "{name}"
         );
-        same(name, &shown(&recorded["body"]), &shown(&body), TASK_SHOWN);
+        assert_same(name, &shown(&recorded["body"]), &shown(&body), TASK_SHOWN);
     }
     let (recorded, (status, kind, body)) = (golden("introspection_tasks"), answer(life, "tasks"));
     assert_eq!((json!(status), json!(kind)), (recorded["status"].clone(), recorded["content_type"].clone()));
     assert_eq!(body.as_object().unwrap().len(), 1, "only Tasks: {body}");
     let arn = &recorded["body"]["Tasks"][0]["Arn"];
     let ours = body["Tasks"].as_array().unwrap().iter().find(|task| task["Arn"] == *arn).unwrap();
-    same("in the list", &shown(&recorded["body"]["Tasks"][0]), &shown(ours), TASK_SHOWN);
+    assert_same("in the list", &shown(&recorded["body"]["Tasks"][0]), &shown(ours), TASK_SHOWN);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_answers_are_the_recorded_ones() {
     let Some(life) = life().await else { return };
-    const VERSION: &[Allowed] = &[("Version", Other, "the commit of this agent (checked beside)")];
+    const VERSION: &[Allowed] = &[("Version", Other, "the commit of this agent (checked separately)")];
     for (name, recording, allowed) in [
         ("root", "introspection_root", &[] as &[Allowed]),
         ("metadata", "introspection_metadata", VERSION),
@@ -139,7 +139,7 @@ async fn other_answers_are_the_recorded_ones() {
             (recorded["status"].clone(), recorded["content_type"].clone()),
             "{name}"
         );
-        same(name, &recorded["body"], &body, allowed);
+        assert_same(name, &recorded["body"], &body, allowed);
     }
     let version = answer(life, "metadata").2["Version"].as_str().unwrap().to_owned();
     assert!(version.starts_with("Amazon ECS Agent - v1.105.1 ("), "{version}");

@@ -1,4 +1,4 @@
-//! The result of `-healthcheck` for a real agent, and what is open before its registration.
+//! The result of `-healthcheck` for a real agent, and which addresses answer before its registration.
 
 use super::port::{run, status};
 use super::rig::{LIMIT, Plan, Rig};

@@ -34,7 +34,7 @@ fn lines(task: &Task, container: &str) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
 }
 
-fn same(found: &BTreeMap<String, String>, wanted: &[(&str, &str)]) {
+fn assert_same(found: &BTreeMap<String, String>, wanted: &[(&str, &str)]) {
     for (name, value) in wanted {
         assert_eq!(found.get(*name).map(String::as_str), Some(*value), "{name} in {found:?}");
     }
@@ -101,11 +101,11 @@ fn limits_are_seen(task: &Task) {
         ("somaxconn", "321"),
         ("memory", "33554432"),
     ];
-    same(&found, &wanted);
+    assert_same(&found, &wanted);
     let options = found["options"].split(' ').nth(3).unwrap();
     assert!(options.starts_with("ro,") && options.contains("noexec"), "{options}");
     if !found["shares"].is_empty() {
-        same(&found, &[("swappiness", "13"), ("shares", "300")]); // cgroups v1
+        assert_same(&found, &[("swappiness", "13"), ("shares", "300")]); // cgroups v1
     }
     let id = task.container("limited").unwrap().runtime_id.clone().unwrap();
     assert_eq!(docker(&["inspect", "--format", "{{.HostConfig.MemorySwap}}", &id]), (48 << 20).to_string());
@@ -148,7 +148,7 @@ fn settings_are_seen(task: &Task) {
         ("privileges", "1"),
         ("variable", "a = 'b'"),
     ];
-    same(&found, &wanted);
+    assert_same(&found, &wanted);
     let id = task.container("settings").unwrap().runtime_id.clone().unwrap();
     assert_eq!(docker(&["inspect", "--format", "{{.Config.Labels.mine}} {{.Config.OpenStdin}}", &id]), "label true");
     assert_eq!(docker(&["inspect", "--format", "{{.HostConfig.LogConfig.Config}}", &id]), "map[max-size:1m]");
@@ -174,7 +174,7 @@ async fn parameters_of_a_container_are_seen_from_inside() {
     .await;
     limits_are_seen(&task);
     settings_are_seen(&task);
-    same(&lines(&task, "alone"), &[("links", "lo")]);
+    assert_same(&lines(&task, "alone"), &[("links", "lo")]);
 }
 
 /// Docker gives a privileged container all capabilities of the kernel, unless the host itself has fewer.
@@ -225,7 +225,7 @@ async fn containers_share_the_namespaces_of_their_task() {
     });
     let arn = rig.server.run_task(&definition).unwrap();
     let task = rig.task(&arn, TaskStatus::Stopped).await;
-    same(&lines(&task, "reader"), &[("note", "hello"), ("first", "pause"), ("other", "seen"), ("writes", "no")]);
+    assert_same(&lines(&task, "reader"), &[("note", "hello"), ("first", "pause"), ("other", "seen"), ("writes", "no")]);
 
     // The agent's own container: labelled, stopped last, never reported.
     let pause = rig.containers().into_iter().find(|name| name.contains("-internalecspausenamespace-")).unwrap();

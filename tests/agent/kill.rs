@@ -1,6 +1,6 @@
-//! `kill -9` at chosen moments, and the agent started again: no task lost, doubled or reported wrongly.
+//! `kill -9` at chosen moments, and then a restart of the agent: no task is lost, duplicated or reported wrongly.
 //!
-//! A proxy holds the request to Docker at which the agent is killed, so that each moment is hit for certain.
+//! A proxy holds the request to Docker during which the agent is killed, so that the moment is certain.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
 use super::support::docker::inspect;
@@ -60,8 +60,8 @@ impl Scene {
         until("the container to start", LIMIT, async || self.starts.exists().then_some(())).await;
         assert_eq!(std::fs::read_to_string(&self.starts).unwrap(), "started\n", "it was started once");
         assert!(self.rig.containers().len() <= 1, "it is not doubled: {:?}", self.rig.containers());
-        // An agent that is killed between ECS's answer and the commit cannot know that the report arrived and repeats it: at
-        // least once, never out of order.
+        // An agent that is killed between ECS's answer and the commit cannot know that the report arrived, so it repeats the
+        // report. Reports are sent at least once, never out of order.
         let mut reported = self.rig.statuses(arn);
         reported.dedup();
         assert_eq!(reported, statuses);

@@ -1,5 +1,5 @@
-//! `kill -9` at random moments while tasks come and go, and the agent started again, over and over. No task is lost, doubled or
-//! reported wrongly, and none is left in Docker or in the state.
+//! `kill -9` at random moments while tasks start and end, each time followed by a restart of the agent. No task is lost,
+//! duplicated or reported wrongly, and none is left in Docker or in the state.
 //!
 //! `ECS_AGENT_TEST_KILLS` is the number of kills; `ECS_AGENT_TEST_SEED` repeats a run, as far as a real Docker repeats itself.
 
@@ -13,13 +13,13 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Tasks alive at a time.
+/// The number of tasks at a time.
 const TASKS: usize = 20;
 const KILLS: u64 = 40;
-/// Time for all tasks to end and be removed after the last kill.
+/// Time limit for all tasks to end and be removed after the last kill.
 const REST: Duration = Duration::from_secs(180);
 
-/// One task of the churn.
+/// One task.
 struct Member {
     /// The exit code with which its container ends by itself; `None`: it runs until it is stopped.
     code: Option<i64>,
@@ -74,7 +74,7 @@ impl Churn {
         }
     }
 
-    /// Lets the agent work for a random time of up to one and a half seconds from its start.
+    /// Starts and stops tasks at random for up to one and a half seconds.
     async fn live(&mut self) {
         let (began, life) = (Instant::now(), Duration::from_millis(self.dice.below(1_500)));
         until("the agent's time to be over", REST, async || {

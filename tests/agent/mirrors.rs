@@ -1,4 +1,5 @@
-//! Mirrors with and without an image, and registries that do not give one: unknown certificate, no listener, no such image.
+//! Mirrors with and without an image, and registries from which an image cannot be pulled: unknown certificate, no listener, no
+//! such image.
 
 use super::registries::{PASSWORD, all_output, assert_nowhere, exit_codes, images_gone, reason, run, start_with};
 use super::rig::{Plan, Rig, one_container};

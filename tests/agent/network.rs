@@ -1,5 +1,5 @@
-//! Failures of the network: answers that are not answers, a proxy that refuses, a clock that is wrong. Each failure has its
-//! outcome, each status is reported once and in order, and the introspection port answers meanwhile.
+//! Failures of the network: invalid answers, a proxy that refuses, a wrong clock. Each failure has the expected result, each
+//! status is reported once and in order, and the introspection port answers meanwhile.
 
 use super::health::healthcheck;
 use super::rig::{FOREVER, Plan, Rig, WHOLE_LIFE, one_container};
@@ -100,7 +100,7 @@ async fn a_proxy_that_refuses_or_is_gone_is_outlived() {
     ] {
         rig.environment.push((name.to_owned(), value));
     }
-    // During the start: somebody has to start the agent again.
+    // During the start, the agent exits and must be started again.
     for answer in [LOGIN, ""] {
         proxy.refuse_with(Some(answer));
         rig.start_agent();
@@ -112,7 +112,7 @@ async fn a_proxy_that_refuses_or_is_gone_is_outlived() {
     // The proxy replaces 127.0.0.1 with its own name in all traffic.
     let image = rig.image().replace("127.0.0.1", "localhost");
     rig.lives_once(&image, 1, "through the proxy").await;
-    // After the start: reports wait.
+    // After the start, reports wait.
     let arn = rig.server.run_task(&one_container(&image, FOREVER)).unwrap();
     let container = rig.task(&arn, TaskStatus::Running).await.container("main").unwrap().runtime_id.clone().unwrap();
     for answer in [LOGIN, ""] {

@@ -1,4 +1,4 @@
-//! Port 51678 with real peers: which of them are served, and within which limits.
+//! Port 51678 with real peers: which peers are served, and with which limits.
 
 use super::health::healthcheck;
 use super::rig::{LIMIT, Plan, Rig};
@@ -24,7 +24,8 @@ fn ok(words: &[&str]) -> String {
     text
 }
 
-/// The status of GET `/v1/metadata` at `host`; `000` if there was no answer. `before` is the command under which curl runs.
+/// The status of GET `/v1/metadata` at `host`; `000` if there was no answer. `before` is a command that runs curl, such as `ip
+/// netns exec NAME`; empty: curl runs directly.
 pub(crate) fn status(before: &[&str], host: &str, more: &[&str]) -> String {
     let url = format!("http://{host}:51678/v1/metadata");
     let curl = ["curl", "-g", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5"];
@@ -38,7 +39,7 @@ struct Neighbour {
 
 const OURS: [&str; 3] = ["198.18.51.1/24", "fd51:678::1/64", "fe80::51/64"];
 const THEIRS: [&str; 3] = ["198.18.51.2/24", "fd51:678::2/64", ELSEWHERE];
-/// An address that the neighbour has, and this host too, on another interface.
+/// A link-local address that the neighbour has, and that this host has too, on another interface.
 const ELSEWHERE: &str = "fe80::5151/64";
 
 impl Neighbour {
@@ -58,7 +59,7 @@ impl Neighbour {
             ok(&[&["ip", "address", "add", address, "dev", &ours][..], nodad(address)].concat());
         }
         ok(&["ip", "address", "add", ELSEWHERE, "dev", &other, "nodad"]);
-        // Its link-local address is the one below and no other.
+        // The interface gets no other link-local address than the one below.
         ok(&[&inside[..], &["link", "set", "eth9", "addrgenmode", "none"]].concat());
         for address in THEIRS {
             ok(&[&inside[..], &["address", "add", address, "dev", "eth9"], nodad(address)].concat());
@@ -190,7 +191,7 @@ async fn on_the_hosts_network_only_the_host_and_the_bridge_are_served() {
     rig.registered().await;
     assert_eq!(neighbour.status("198.18.51.1", &[]), "200");
     assert_eq!(neighbour.status("[fd51:678::1]", &[]), "200");
-    assert_eq!(neighbour.status("[fe80::51%25eth9]", &[]), "200", "so it was reachable all the time");
+    assert_eq!(neighbour.status("[fe80::51%25eth9]", &[]), "200", "so the host was reachable before");
     assert_eq!(elsewhere.status(&others, &[]), "200");
     assert_eq!(neighbour.status("198.18.51.1", &["-H", "Host: rebind.example.com"]), "403");
     drop((on_bridge, on_host, elsewhere));

@@ -77,8 +77,8 @@ async fn no_core_file_holds_its_memory() {
     rig.terminate();
 }
 
-/// Starts the agent on a machine where nothing answers at the address of the metadata service. Returns its log within `limit`,
-/// the time until it logged that nothing answers, and the time after that until it went on without.
+/// Starts the agent on a machine where nothing answers at the address of the metadata service. Returns its log after at most
+/// `limit`, the time until it logged that nothing answers, and the time from then until it continued without the service.
 fn start_without_metadata(limit: Duration) -> (String, Duration, Duration) {
     // It accepts connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

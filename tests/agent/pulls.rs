@@ -1,6 +1,6 @@
 //! Pulls as a whole: behaviours, one pull for many tasks, failing registries, and the progress that is shown meanwhile.
 //!
-//! In tests with a front before the registry, Docker must reach this process; their names say so.
+//! In tests with a proxy in front of the registry, Docker must reach this process. Their names contain `on_the_hosts_network`.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::support::docker::{Image, docker};
@@ -49,11 +49,11 @@ type Row = (&'static str, [Fate; 4]);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// The image is asked for and comes from the registry, and the container runs.
+    /// The image is pulled from the registry, and the container runs.
     Pulled,
-    /// No registry is asked, and the container runs.
+    /// No registry is asked. The container runs with the image on this host.
     Unasked,
-    /// The image is asked for in vain. The container runs all the same, and no failure is reported.
+    /// The pull fails. The container runs with the image on this host, and no failure is reported.
     RunsAnyway,
     /// The task stops with the registry's reason.
     Refused,
@@ -158,7 +158,7 @@ async fn twenty_tasks_pull_their_image_once_on_the_hosts_network() {
     }
     let calls = |what: &str| proxy.seen().iter().filter(|line| line.contains(what)).count();
     assert_eq!((calls("/distribution/"), calls("/images/create?")), (1, 1));
-    // The pull goes on without the task that asked first.
+    // The pull continues without the task that asked first.
     rig.server.stop_task(&arns[0], "enough").unwrap();
     assert_eq!(stopped(&rig, &arns[0]).await.0, None);
     front.clear();

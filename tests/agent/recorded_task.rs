@@ -1,4 +1,5 @@
-//! One run of an agent with the recorded task and the recorded messages. Everything it sent is kept, for `golden*` to compare.
+//! One run of an agent with the recorded task and the recorded messages. Everything that the agent sent is kept, and the tests in
+//! `golden*` compare it.
 
 use super::difference::golden;
 use super::limits::has_cgroupfs_1;

@@ -1,5 +1,5 @@
-//! Changes that people make to containers while no agent runs, and the next agent's reports about them. With a real Docker; every
-//! combination of stored state and change is in `tests/sim/recovery.rs`.
+//! Changes that people make to containers while no agent runs, and the next agent's reports about them, with a real Docker.
+//! `tests/sim/recovery.rs` has every combination of stored state and change.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
 use super::support::docker::{docker, inspect, unique};

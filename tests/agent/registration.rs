@@ -1,4 +1,4 @@
-//! Registration that is refused, and the exit code of the process: 5 = do not start it again, 1 = start it again.
+//! Registration that is refused, and the exit code of the process: 5 for "do not restart", 1 for "restart".
 
 use super::rig::{Plan, Rig};
 use ecs_agent::local::{Fault, Source};

@@ -7,8 +7,8 @@ use super::support::registry::{Registry, basic};
 use ecs_agent::local::{Task, TaskStatus};
 use serde_json::{Value, json};
 
-/// Every character that could get lost on the way from a file: quotes, braces, `=`, `#`, `:`, `$`, a backslash, white space at
-/// the end.
+/// A password with every character that could get lost on the way from a file: quotes, braces, `=`, `#`, `:`, `$`, a backslash,
+/// white space at the end.
 pub(super) const PASSWORD: &str = r#"it's "one" {two}=[3]: #4 \5 $HOME, 6= "#;
 const OTHER_PASSWORD: &str = "correct-horse-battery-staple";
 const WRONG_PASSWORD: &str = "hunter2-is-not-the-password";

@@ -1,4 +1,5 @@
-//! The restart policy: a container that ends by itself is started again, also if the agent was away, and no restart is reported.
+//! The restart policy: a container that ends by itself is started again, even if no agent ran when it ended, and no restart is
+//! reported.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
 use super::support::docker::inspect;
@@ -15,7 +16,7 @@ fn again(name: &str, image: &str, command: &str, ignored: &[i32]) -> Value {
     container
 }
 
-/// Also if the agent was killed in between.
+/// The container restarts even if the agent was killed in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_restarts_unless_its_exit_code_is_ignored() {
     let Some(mut rig) = Rig::start("restart policy", Plan::default()).await else { return };
@@ -58,8 +59,8 @@ async fn a_container_restarts_unless_its_exit_code_is_ignored() {
     let statuses =
         rig.reports(&arn).into_iter().flat_map(|body| body["containers"].as_array().cloned().unwrap_or_default());
     let mut statuses: Vec<_> = statuses
-        .filter(|it| it["containerName"] == "comes-back")
-        .map(|it| it["status"].as_str().unwrap().to_owned())
+        .filter(|change| change["containerName"] == "comes-back")
+        .map(|change| change["status"].as_str().unwrap().to_owned())
         .collect();
     statuses.dedup();
     statuses.retain(|status| status != "PENDING");

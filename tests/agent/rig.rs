@@ -1,4 +1,5 @@
-//! An agent with everything around it: control plane, registry, cluster label, data directory. All of it is removed with the rig.
+//! A rig: an agent with its surroundings, which are a control plane, a registry, a cluster label and a data directory. All of
+//! these are removed with the rig.
 
 use super::support::docker::{Cluster, TempDir, available, control_groups, one_agent};
 use super::support::registry::{Registry, container_ports};
@@ -11,10 +12,10 @@ use std::time::Duration;
 
 /// The statuses that are reported for a task.
 pub(crate) const WHOLE_LIFE: [&str; 3] = ["PENDING", "RUNNING", "STOPPED"];
-/// The limit of a wait, long enough for a loaded machine. A wait that succeeds ends at once.
+/// The time limit of a wait, long enough for a loaded machine. A wait that succeeds ends at once.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-/// The limit of the wait for an answer of the introspection port. A closed connection that had this port as its local port holds
-/// it for a minute, and the agent tries again after waits that grow to a minute.
+/// The time limit of the wait for an answer of the introspection port. A closed connection that had this port as its local port
+/// holds it for a minute, and the agent tries again after waits that grow to a minute.
 const PORT_LIMIT: Duration = Duration::from_secs(150);
 
 /// The agent and its surroundings.
@@ -26,7 +27,7 @@ pub(crate) struct Rig {
     groups: Groups,
     pub(crate) registry: Registry,
     pub(crate) directory: TempDir,
-    /// Environment variables of the agent; of two with one name, the later counts.
+    /// Environment variables of the agent. If a name occurs twice, the later value counts.
     pub(crate) environment: Vec<(String, String)>,
     /// Command-line flags of the agent.
     pub(crate) arguments: Vec<&'static str>,
@@ -273,7 +274,7 @@ impl Drop for Rig {
         self.groups.0 = self.server.read(|state| state.tasks().iter().map(|task| task.arn.clone()).collect());
         // Tasks that a test sent directly are known by their reports only.
         let reported =
-            self.server.submissions().into_iter().filter_map(|it| Some(it.body["task"].as_str()?.to_owned()));
+            self.server.submissions().into_iter().filter_map(|record| Some(record.body["task"].as_str()?.to_owned()));
         self.groups.0.extend(reported);
         if std::thread::panicking() {
             let log = self.log();

@@ -1,7 +1,7 @@
-//! Secrets and environment files: from SSM, Secrets Manager and S3, which the control plane plays, to real containers.
+//! Secrets and environment files: from SSM, Secrets Manager and S3, which the control plane imitates, to real containers.
 
 use super::difference::Kind::Value as Other;
-use super::difference::{Allowed, golden, same};
+use super::difference::{Allowed, assert_same, golden};
 use super::registries::{all_output, assert_nowhere, exit_codes, images_gone};
 use super::rig::{LIMIT, Plan, Rig, shell};
 use super::support::docker::{Cluster, Image, TempDir, available, inspect, one_agent};
@@ -35,7 +35,7 @@ fn task(image: &str) -> Value {
         ("FROM_FILE", VALUES[2]),
         ("BOTH", "first"),
     ];
-    // In two pieces, so that the command itself does not hold the value that must be nowhere.
+    // In two pieces, so that the command itself does not contain the value, which must appear nowhere.
     let pieces = |value: &str| value.replacen('-', "-''", 1);
     let checks: Vec<_> = checks.iter().map(|(name, value)| format!("test \"${name}\" = '{}'", pieces(value))).collect();
     let mut container = shell("main", image, &checks.join(" && "));
@@ -60,7 +60,7 @@ fn calls(rig: &Rig, name: &str) -> Vec<Record> {
     rig.server.read(|state| state.records().filter(is_call).cloned().collect())
 }
 
-/// The values are in no other place: not on disk, not in the log, not in reports.
+/// The values appear nowhere else: not on disk, not in the log, not in reports.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_gets_secrets_and_files_in_their_order() {
     let proxy = DockerProxy::start();
@@ -155,9 +155,9 @@ async fn a_value_that_cannot_be_read_stops_the_task() {
     const RANDOM: [Allowed; 3] =
         [("task", Other, "random"), ("cluster", Other, "the test's"), ("executionStoppedAt", Other, "now")];
     let mut last = reports.last().unwrap().clone();
-    // It is a matter of time whether the digest is known by then.
+    // The digest may or may not be known by then.
     last["containers"][0].as_object_mut().unwrap().remove("imageDigest");
-    same("secret failure", &recorded[0], &last, &RANDOM);
+    assert_same("secret failure", &recorded[0], &last, &RANDOM);
 
     let table: [(&str, Value, String); 4] = [
         (

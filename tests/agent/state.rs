@@ -78,7 +78,7 @@ async fn the_state_of_another_ec2_instance_is_dropped() {
     let task = rig.task(&arn, TaskStatus::Running).await;
     let id = task.container("main").unwrap().runtime_id.clone().unwrap();
     rig.terminate();
-    // One session: keys of both metadata services are accepted for the same calls.
+    // Both servers have the same token, so each accepts the keys of the other's metadata service.
     let token = Some(rig.server.token().clone());
     let options = Options { instance_id: "i-ffffffffffffffff0".to_owned(), token, ..Options::default() };
     let other = Server::start(options).await.unwrap(); // for its metadata only
@@ -87,7 +87,7 @@ async fn the_state_of_another_ec2_instance_is_dropped() {
     rig.registered().await;
     assert_eq!(instances(&rig).len(), 2, "a new registration");
     assert_eq!(rig.introspect("/v1/tasks").await, json!({"Tasks": []}));
-    assert_eq!(inspect(&id)["State"]["Running"], true, "containers of before are left alone");
+    assert_eq!(inspect(&id)["State"]["Running"], true, "earlier containers are left alone");
     assert_eq!(rig.statuses(&arn), ["PENDING", "RUNNING"]);
     let registered = instances(&rig);
     rig.terminate();
@@ -353,7 +353,7 @@ async fn on_a_full_disk_nothing_is_begun_and_space_lets_it_go_on() {
     assert!(rig.introspect("/v1/tasks").await["Tasks"].is_array(), "readers are served");
     let (code, text) = healthcheck("-healthcheck");
     assert!(code == Some(1) && text.contains("state: cannot be written"), "{code:?} {text}");
-    assert_eq!(inspect(&task.id)["State"]["Running"], true, "what runs goes on");
+    assert_eq!(inspect(&task.id)["State"]["Running"], true, "running containers keep running");
 
     disk.free();
     for arn in &arns {
@@ -390,11 +390,11 @@ async fn without_metadata_the_saved_instance_id_is_used() {
     rig.environment.push(("AWS_SECRET_ACCESS_KEY".into(), rig.server.token().expose().to_owned()));
     rig.start_agent();
     rig.registered().await;
-    let last = rig
-        .server
-        .read(|state| state.records().rfind(|it| it.name == "RegisterContainerInstance").map(|it| it.body.clone()));
+    let last = rig.server.read(|state| {
+        state.records().rfind(|record| record.name == "RegisterContainerInstance").map(|record| record.body.clone())
+    });
     assert!(
-        last.as_ref().is_some_and(|it| it["instanceIdentityDocument"].as_str().is_none_or(str::is_empty)),
+        last.as_ref().is_some_and(|body| body["instanceIdentityDocument"].as_str().is_none_or(str::is_empty)),
         "{last:?}"
     );
     assert_eq!(instances(&rig).len(), 1, "the same instance");
@@ -402,7 +402,7 @@ async fn without_metadata_the_saved_instance_id_is_used() {
     rig.server.clear_faults();
     rig.start_agent();
     rig.registered().await;
-    assert_eq!(instances(&rig).len(), 1, "and its id was not forgotten meanwhile");
+    assert_eq!(instances(&rig).len(), 1, "and its id is still known");
 }
 
 /// All files below a directory.

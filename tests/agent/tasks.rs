@@ -1,4 +1,4 @@
-//! Tasks run as their definitions say: ports, links, volumes, process settings, limits, stop time-outs; many tasks at once.
+//! Tasks run as their definitions say: ports, links, volumes, process settings, limits, stop timeouts; many tasks at once.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::support::docker::inspect;
@@ -115,13 +115,13 @@ async fn a_process_gets_what_its_definition_says() {
     assert_eq!([&host["CpuShares"], &host["Memory"], &host["MemoryReservation"]], [200, 48 << 20, 16 << 20]);
 }
 
-/// After its own stop time-out, or the operator's.
+/// The container is killed after its own stop timeout, or else after the operator's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_ignores_sigterm_is_killed() {
     let plan = Plan { environment: &[("ECS_CONTAINER_STOP_TIMEOUT", "5s")], ..Plan::default() };
     let Some(rig) = Rig::start("stop timeout", plan).await else { return };
     let image = rig.image();
-    // Its own time-out, and the operator's if it has none; the default is thirty seconds.
+    // The container's own timeout, or the operator's if it has none. The default is thirty seconds.
     for (own, grace) in [(json!(2), 2.0), (Value::Null, 5.0)] {
         let mut definition = one_container(&image, "trap '' TERM; while :; do sleep 1; done");
         if own.is_number() {

@@ -45,7 +45,7 @@ impl Second {
 }
 
 /// Checks that the second agent ended with exit code 1 and named the first one.
-fn names(second: &Output, pid: u32, data: &Path, cluster: &str) {
+fn assert_names_first(second: &Output, pid: u32, data: &Path, cluster: &str) {
     let printed = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(1), "{printed}");
     let parts = [format!("process {pid}, "), format!("ECS_DATADIR {}", data.display()), format!("cluster {cluster}")];
@@ -72,19 +72,23 @@ async fn the_second_agent_ends_and_names_the_first() {
     let task = rig.task(&arn, TaskStatus::Running).await;
     let id = task.container("main").unwrap().runtime_id.clone().unwrap();
     let mut second = Second::new(&rig, &[AGENT]);
-    names(&second.output(), rig.pid(), &data(&rig), &rig.cluster.name);
+    assert_names_first(&second.output(), rig.pid(), &data(&rig), &rig.cluster.name);
     assert!(!second.data.exists(), "nothing was written");
     // The same with the same data directory.
-    let mut same = Second::new(&rig, &[AGENT]);
-    same.command.env("ECS_DATADIR", data(&rig));
-    names(&same.output(), rig.pid(), &data(&rig), &rig.cluster.name);
+    let mut same_data = Second::new(&rig, &[AGENT]);
+    same_data.command.env("ECS_DATADIR", data(&rig));
+    assert_names_first(&same_data.output(), rig.pid(), &data(&rig), &rig.cluster.name);
     // The same by another path to the same engine.
     let link = rig.directory.path().join("docker.sock");
     std::os::unix::fs::symlink("/var/run/docker.sock", &link).unwrap();
     second.command.env("DOCKER_HOST", format!("unix://{}", link.display()));
-    names(&second.output(), rig.pid(), &data(&rig), &rig.cluster.name);
+    assert_names_first(&second.output(), rig.pid(), &data(&rig), &rig.cluster.name);
     assert_eq!(registrations(&rig), 1, "refused before it registers");
-    assert_eq!(rig.introspect("/v1/metadata").await["Cluster"], rig.cluster.name.as_str(), "the first one goes on");
+    assert_eq!(
+        rig.introspect("/v1/metadata").await["Cluster"],
+        rig.cluster.name.as_str(),
+        "the first one keeps running"
+    );
 
     // kill -9 frees the lock. Another data directory is another agent, which leaves the first one's task alone.
     rig.kill();
@@ -111,7 +115,7 @@ async fn the_second_agent_ends_and_names_the_first() {
     assert!(shown["Tasks"].as_array().unwrap().iter().any(|task| task["Arn"] == arn.as_str()), "{shown}");
 }
 
-/// By the label that holds its data directory.
+/// The agent knows them by the label that holds its data directory.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_data_an_agent_still_knows_its_containers() {
     let Some(mut rig) = Rig::start("identity lost", Plan::default()).await else { return };
@@ -181,7 +185,7 @@ fn planted(path: &Path) -> File {
     file
 }
 
-/// As `systemd/README.md` says, with some time for a busy machine.
+/// The time that `systemd/README.md` gives, and some more for a busy machine.
 const RENEWED_WITHIN: Duration = Duration::from_secs(15 + 4);
 
 async fn is_renewed(pid: u32, path: &Path, when: &str) {
@@ -199,7 +203,7 @@ async fn a_removed_lock_file_is_back_within_15_seconds() {
     let path = lock_file(rig.pid()).expect("a lock file that names the agent");
     std::fs::remove_file(&path).unwrap();
     is_renewed(rig.pid(), &path, "the lock file, in a warm pool").await;
-    names(&Second::new(&rig, &[AGENT]).output(), rig.pid(), &data(&rig), &rig.cluster.name);
+    assert_names_first(&Second::new(&rig, &[AGENT]).output(), rig.pid(), &data(&rig), &rig.cluster.name);
     rig.server.set_metadata(target, Some("InService"));
     rig.registered().await;
     std::fs::remove_file(&path).unwrap();
@@ -211,7 +215,7 @@ async fn a_removed_lock_file_is_back_within_15_seconds() {
     until("the error", RENEWED_WITHIN, async || rig.log().contains(error).then_some(())).await;
     drop(other);
     is_renewed(rig.pid(), &path, "the lock of the agent that has ended").await;
-    names(&Second::new(&rig, &[AGENT]).output(), rig.pid(), &data(&rig), &rig.cluster.name);
+    assert_names_first(&Second::new(&rig, &[AGENT]).output(), rig.pid(), &data(&rig), &rig.cluster.name);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,7 +274,7 @@ async fn root_and_a_member_of_the_docker_group_see_each_other() {
     let ids = [USER.to_string(), USER.to_string(), group.to_string()];
     let program = ["setpriv", "--reuid", &ids[0], "--regid", &ids[1], "--groups", &ids[2], "--no-new-privs", AGENT];
     let mut member = Second::new(&rig, &program);
-    names(&member.output(), rig.pid(), &data(&rig), &rig.cluster.name);
+    assert_names_first(&member.output(), rig.pid(), &data(&rig), &rig.cluster.name);
     rig.kill();
     // Now root's agent is the second. A lock file that root left behind keeps nobody out. Without one, as on a host where root
     // has run no agent since the boot, the member's lock file is in a directory of its own.
@@ -301,7 +305,7 @@ impl Drop for Running {
     }
 }
 
-/// A session of `ecs-local up` in a network namespace of its own. Every session has the cluster `default`.
+/// One run of `ecs-local up` (a session) in a network namespace of its own. Every session has the cluster `default`.
 struct Session {
     child: Running,
     log: PathBuf,

@@ -48,7 +48,7 @@ async fn gone(rig: &Rig, volumes: &Volumes) {
     until("the volumes to go", LIMIT, async || volumes.names().is_empty().then_some(())).await;
 }
 
-/// They are removed after the task.
+/// The volumes are removed after the task.
 #[tokio::test(flavor = "multi_thread")]
 async fn volumes_of_a_task_are_shared_by_its_containers() {
     let family = unique("vol");
@@ -78,7 +78,7 @@ async fn volumes_of_a_task_are_shared_by_its_containers() {
     assert_eq!(names.len(), 2, "{names:?}");
     for (name, labels) in [("anon", Value::Null), ("data", json!({"l": "1"}))] {
         let start = format!("ecs-{family}-1-{name}-");
-        let name = names.iter().find(|it| it.starts_with(&start)).unwrap();
+        let name = names.iter().find(|name| name.starts_with(&start)).unwrap();
         let shown = volume(name);
         assert_eq!((&shown["Driver"], &shown["Labels"], &shown["Options"]), (&json!("local"), &labels, &Value::Null));
     }
@@ -152,7 +152,7 @@ async fn a_driver_that_is_not_there_ends_the_task_in_dockers_words() {
     assert!(reported.starts_with("Error response from daemon: ") && reported.contains("no-such-driver"), "{reported}");
 }
 
-/// A foreign container uses the volume when the task is cleaned up.
+/// A container from outside ECS uses the volume when the task is cleaned up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_in_use_stays_and_keeps_nothing_from_going() {
     let family = unique("used");

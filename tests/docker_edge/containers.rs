@@ -92,7 +92,7 @@ async fn another_agents_containers_are_left_alone() {
             .map(|mark| (mark.id.to_string(), mark.data_directory))
             .collect();
         assert_eq!(marks, [("them".to_owned(), "8:1 /them".to_owned()), ("us".to_owned(), "8:1 /us".to_owned())]);
-        // Events arrive in order, so once the last container is seen, theirs would have been seen as well.
+        // Events arrive in order: when the last container is seen, those of the other agents would have been seen as well.
         let mut seen = Vec::new();
         while !seen.contains(&"ours".to_owned()) {
             match notices.recv().await.unwrap() {
@@ -103,7 +103,7 @@ async fn another_agents_containers_are_left_alone() {
         assert!(!seen.contains(&"theirs".to_owned()), "{seen:?}");
     };
     tokio::select! {
-        () = watch => panic!("it watches for ever"),
+        () = watch => panic!("it watches forever"),
         done = tokio::time::timeout(LIMIT, work) => done.unwrap(),
     }
     let listed = us.list_images(true, false).await.unwrap().containers;

@@ -1,5 +1,5 @@
-//! How each call behaves with a daemon that hangs, sends wrong or endless answers, breaks off, or is replaced. The daemon's bytes
-//! are scripted down to the socket.
+//! How each call behaves with a daemon that hangs, sends wrong or endless answers, breaks off, or is replaced. A script
+//! determines each byte that the daemon sends.
 
 use crate::support::wait::until;
 use crate::{request, settings};
@@ -460,7 +460,7 @@ async fn follow(edge: &Docker, mut enough: impl FnMut(&[Notice]) -> bool) -> Vec
         enough(&notices).then_some(())
     });
     tokio::select! {
-        () = edge.watch(sender) => panic!("it follows for ever"),
+        () = edge.watch(sender) => panic!("it follows forever"),
         () = listen => {}
     }
     notices

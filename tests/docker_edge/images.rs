@@ -95,7 +95,7 @@ async fn a_pull_by_tag_works_without_credentials() {
     pull(&edge, &image, None, &RegistryCredentials::default()).await.unwrap();
     let _clean = Image { reference: image.clone() };
     let digest = edge.local_digest(&image).await.unwrap().unwrap();
-    // An image that exists without the name serves as well.
+    // An image that exists under another name is used as well.
     assert!(edge.has_without_pull(&image, None).await.unwrap());
     Image::remove_locally(&image);
     docker(&["pull", "-q", &format!("{image}@{digest}")]);
@@ -104,7 +104,7 @@ async fn a_pull_by_tag_works_without_credentials() {
     assert!(!edge.has_without_pull(&image, Some(&strange)).await.unwrap(), "that one never was here");
     assert!(edge.has_without_pull(&image, Some(&digest)).await.unwrap());
     assert!(edge.image_present(&image).await.unwrap().is_some(), "and it has its name again");
-    // A reference that names its digest is its own answer.
+    // A reference that contains a digest needs no look-up.
     let by_digest = format!("{}/app@{digest}", registry.host);
     let resolved = resolve(&edge, &by_digest, &RegistryCredentials::default()).await.unwrap();
     assert_eq!(resolved, Some(digest));

@@ -1,4 +1,4 @@
-//! Pulls and look-ups of digests against a scripted daemon: attempts, rate limits, silence, bounds.
+//! Pulls and look-ups of digests against a scripted daemon: attempts, rate limits, stalls, limits.
 
 use crate::docker_edge::faults::{daemon, failed_pull};
 use crate::settings;

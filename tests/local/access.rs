@@ -33,7 +33,7 @@ async fn run(program: &str, arguments: &[&str]) -> Option<Output> {
     tokio::time::timeout(super::LIMIT, command.output()).await.expect("it ends in time").ok()
 }
 
-/// Status and body of curl's request; `None`: there is no curl, or this user may not become another.
+/// Status and body of the answer to curl's request; `None`: there is no curl, or this user may not become another.
 async fn curl_as(user: &[&str], arguments: &[&str]) -> Option<(String, String)> {
     let words = ["curl", "-sS", "--max-time", "10", "-w", "\n%{http_code}"];
     let line: Vec<&str> = user.iter().chain(&words).chain(arguments).copied().collect();

@@ -47,7 +47,7 @@ pub(crate) fn signature(
 }
 
 pub(crate) fn http() -> reqwest::Client {
-    // Only the first of several tests in this process installs it; for the others it is installed already.
+    // Only the first of several tests in this process installs the provider.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().timeout(LIMIT).build().unwrap()
 }
@@ -75,7 +75,7 @@ pub(crate) async fn api(
     Ok((status, serde_json::from_str(&answer.text().await?).unwrap_or_default()))
 }
 
-/// Opens the ACS websocket. An error is status and body of the refusal.
+/// Opens the ACS websocket. The error is the status and the body of the refusal.
 pub(crate) async fn handshake(
     url: &str,
     query: &str,

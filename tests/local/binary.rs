@@ -1,4 +1,4 @@
-//! The `ecs-local` binary: `serve`, and `up` with an agent played by this test binary.
+//! The `ecs-local` binary: `serve`, and `up` with this test binary in the place of the agent.
 
 use super::agent::Agent;
 use aws_credential_types::Credentials;
@@ -58,10 +58,10 @@ impl Drop for Scratch {
     }
 }
 
-/// Not a test: the agent of other tests here, in a process of its own.
+/// Not a test: other tests here start it in a process of its own as their agent.
 #[tokio::test]
 #[ignore = "started by another test as its agent"]
-async fn played_agent() {
+async fn fake_agent() {
     let Ok(url) = std::env::var("ECS_BACKEND_HOST") else { return };
     assert!(std::env::var("ECS_DATADIR").is_ok_and(|path| std::path::Path::new(&path).is_dir()));
     let variable = |name: &str| std::env::var(name).unwrap();
@@ -119,7 +119,7 @@ async fn up_shows_the_containers_output_and_removes_it() {
 
 fn agent_script(scratch: &Scratch) -> String {
     let this = std::env::current_exe().unwrap();
-    let text = format!("#!/bin/sh\nexec '{}' --exact binary::played_agent --ignored --nocapture\n", this.display());
+    let text = format!("#!/bin/sh\nexec '{}' --exact binary::fake_agent --ignored --nocapture\n", this.display());
     scratch.file("agent.sh", &text, 0o755).to_str().unwrap().to_owned()
 }
 
@@ -134,8 +134,8 @@ async fn up_ends_with_the_tasks_exit_code_and_leaves_nothing() {
     let (code, out, err) = scratch.run(&["up", &exit_code_example(), "--agent", &agent]).await;
     assert_eq!(code, 7, "{out}{err}");
     for line in [
-        "task: RUNNING, wanted RUNNING",
-        "task: STOPPED, wanted STOPPED (Essential container in task exited)",
+        "task: RUNNING, desired RUNNING",
+        "task: STOPPED, desired STOPPED (Essential container in task exited)",
         "exit code 7",
     ] {
         assert!(out.contains(line), "{line} in:\n{out}{err}");
@@ -156,7 +156,7 @@ async fn an_interrupt_stops_the_task_first() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let ended = tokio::time::timeout(LIMIT, async {
         while let Some(line) = lines.next_line().await.unwrap() {
-            if line.starts_with("task: RUNNING, wanted RUNNING") {
+            if line.starts_with("task: RUNNING, desired RUNNING") {
                 let pid = child.id().unwrap().to_string();
                 assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
             }

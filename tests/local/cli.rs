@@ -1,4 +1,4 @@
-//! A person's session with the real `aws` CLI.
+//! The real `aws` CLI, used as a person would.
 
 use super::agent::Agent;
 use super::{LIMIT, quick};

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-/// One call as it arrived: the method, and its texts with the numbers of their fields.
+/// One call: the method, and the texts of the message with the numbers of their fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) method: String,
@@ -28,7 +28,7 @@ pub(crate) enum Fault {
     AtOnce(u32, &'static str),
     /// The call is cut off.
     Reset,
-    /// There is never an answer.
+    /// The call is never answered.
     Silence,
     /// An HTTP status without a gRPC answer.
     Http(u16),
@@ -41,7 +41,7 @@ struct State {
     leases: u32,
 }
 
-/// The daemon.
+/// The fake credentials fetcher.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
     directory: PathBuf,
@@ -92,12 +92,12 @@ impl Fetcher {
 async fn serve(listener: UnixListener, directory: PathBuf, state: Arc<Mutex<State>>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(converse(stream, directory.clone(), state.clone()));
+        connections.spawn(serve_connection(stream, directory.clone(), state.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn converse(stream: UnixStream, directory: PathBuf, state: Arc<Mutex<State>>) {
+async fn serve_connection(stream: UnixStream, directory: PathBuf, state: Arc<Mutex<State>>) {
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     let mut calls = JoinSet::new();
     while let Some(Ok((request, respond))) = connection.accept().await {
@@ -151,7 +151,7 @@ async fn answer(
             return Ok(());
         }
         Some(Fault::Status(code, text)) => ((code, text), None),
-        None => ((0, ""), Some(done(&call, directory, number))),
+        None => ((0, ""), Some(carry_out(&call, directory, number))),
     };
     let mut stream = respond.send_response(start.body(()).unwrap(), false)?;
     if let Some(message) = message {
@@ -167,8 +167,8 @@ async fn answer(
 }
 
 /// Carries out a call and returns the answer.
-fn done(call: &Call, directory: &Path, number: u32) -> Vec<u8> {
-    let texts = |wanted: u8| call.fields.iter().filter(move |(number, _)| *number == wanted).map(|(_, text)| text);
+fn carry_out(call: &Call, directory: &Path, number: u32) -> Vec<u8> {
+    let texts = |field: u8| call.fields.iter().filter(move |(number, _)| *number == field).map(|(_, text)| text);
     let lease = match call.method.as_str() {
         "DeleteKerberosLease" => texts(1).next().unwrap().clone(),
         "RenewNonDomainJoinedKerberosLease" => return Vec::new(),

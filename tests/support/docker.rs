@@ -1,4 +1,4 @@
-//! A real Docker daemon for tests: whether there is one, images made from busybox, and the clean-up.
+//! A real Docker daemon for tests: checks that there is one, makes images from busybox, and cleans up.
 //!
 //! Nothing is pulled from outside. Everything a test creates carries its own cluster label or tag and is removed when the guard
 //! is dropped, also when the test fails.
@@ -81,7 +81,7 @@ impl Drop for TempDir {
     }
 }
 
-/// A busybox image under one reference; untagged when dropped.
+/// A busybox image under one reference, which is removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) reference: String,

@@ -1,5 +1,5 @@
-//! A proxy in front of the Docker socket. It holds selected requests, before Docker sees them or after it has done them, and
-//! imitates a daemon that is down, hangs, is slow, breaks off or sends wrong answers.
+//! A proxy in front of the Docker socket. It holds selected requests, before Docker receives them or after Docker has carried
+//! them out, and imitates a daemon that is down, hangs, is slow, breaks off or sends wrong answers.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -15,9 +15,9 @@ use tokio::task::JoinSet;
 /// When a request is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
-    /// Before Docker sees it; Docker never sees it.
+    /// Before Docker receives the request; Docker never receives it.
     Before,
-    /// After Docker has done it; the answer is held back.
+    /// After Docker has carried the request out; the answer is held back.
     After,
 }
 
@@ -27,7 +27,7 @@ struct Rule {
     hold: Hold,
 }
 
-/// How the daemon seems to behave, for every request until the behaviour is changed.
+/// How the daemon appears to behave, for every request until the behaviour is changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Behaviour {
     /// Normal.
@@ -35,13 +35,13 @@ pub(crate) enum Behaviour {
     Clear,
     /// Nothing listens, and every connection is closed.
     Down,
-    /// Requests are accepted and not answered, streams included, until the behaviour changes; then all are done, late.
+    /// Requests, streams included, are accepted and not answered until the behaviour changes; then all are carried out, late.
     Hang,
     /// Each byte of an answer takes this many milliseconds.
     Slow(u64),
-    /// Requests are done, and the answer ends after this many bytes.
+    /// Requests are carried out, and the answer ends after this many bytes.
     Cut(usize),
-    /// Requests are done, and these bytes are the answer.
+    /// Requests are carried out, and these bytes are the answer.
     Says(&'static str),
 }
 
@@ -113,7 +113,7 @@ impl DockerProxy {
     }
 }
 
-/// The decoded value of `X-Registry-Auth`; `None` = there is none that can be decoded.
+/// The decoded value of `X-Registry-Auth`; `None`: there is none that can be decoded.
 fn registry_auth(head: &str) -> Option<serde_json::Value> {
     let mut headers = head.lines().filter_map(|line| line.split_once(": "));
     let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case("x-registry-auth"))?;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// The time limit for a start or end; two daemons may run on a loaded machine.
+/// The time limit for a daemon to start or to end, long enough for two daemons on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A separate dockerd for a test.
@@ -21,7 +21,7 @@ pub(crate) struct Dockerd {
 }
 
 impl Dockerd {
-    /// Starts it; `None` = this needs root and an installed dockerd.
+    /// Starts the daemon; `None`: the test is not root, or dockerd is not installed.
     #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
     pub(crate) async fn start(live_restore: bool) -> Option<Self> {
         let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
@@ -67,7 +67,7 @@ impl Dockerd {
         let _ = std::fs::remove_file(self.path("pid"));
     }
 
-    /// Runs the docker command line against this daemon; `None` = it failed.
+    /// Runs the docker command line against this daemon; `None`: it failed.
     pub(crate) fn docker(&self, arguments: &[&str]) -> Option<String> {
         let output = Command::new("docker").args(["-H", &self.endpoint()]).args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

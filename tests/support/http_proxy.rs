@@ -1,5 +1,5 @@
 //! A forward proxy. Only the proxy can resolve [`NAME`] and [`TLS_NAME`], which stand for loopback. Plain requests are passed on,
-//! and tunnels are real ones.
+//! and `CONNECT` opens a real tunnel.
 
 use base64::Engine;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 /// A host that no resolver knows. It is as long as its address, so that bodies keep their length when one replaces the other.
 pub(crate) const NAME: &str = "ecs.proxy";
 const ADDRESS: &str = "127.0.0.1";
-/// Such a host for tunnels. With `https` it is as long as the address with `http`.
+/// Like [`NAME`], for tunnels: `https` and this name are together as long as `http` and the address.
 pub(crate) const TLS_NAME: &str = "ecs.prox";
 
 /// The proxy; all its connections end with it.

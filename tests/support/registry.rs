@@ -177,7 +177,7 @@ impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // Images that were pulled from this registry are of no use any more.
+        // Images that were pulled from this registry are not needed any more.
         let pulled = format!("reference={}/*/*", self.host);
         let listed = Command::new("docker").args(["images", "-q", "--filter", &pulled]).output();
         let ids = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();

@@ -16,7 +16,7 @@ pub(crate) enum Fault {
     Refuse(&'static str, &'static str, String),
     /// Status 200 with this body.
     Garbage(&'static str),
-    /// No answer until [`RegistryFront::release`].
+    /// The request hangs: no answer until [`RegistryFront::release`].
     Hang,
     /// The connection is closed after this many bytes of the answer.
     Cut(usize),

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 /// The text of `--help`.
 pub(crate) const HELP: &str = "\
 ecs-local: the part of Amazon ECS that a laptop or a test needs, in one process on loopback.
-It plays the instance metadata service, the ECS API, ACS, TCS, the token call of ECR, and Secrets Manager, SSM and S3 for tasks.
-State is in memory only.
+It imitates the instance metadata service, the ECS API, ACS, TCS, the token call of ECR, and (for tasks) Secrets Manager, SSM and
+S3. State is in memory only.
 
 Usage:
   ecs-local serve [options]                 serve until Ctrl-C
@@ -25,14 +25,14 @@ TASK.json is the input of `aws ecs register-task-definition --cli-input-json`. N
 Options:
   --listen ADDRESS:PORT           where to listen            [serve: 127.0.0.1:14566, up: 127.0.0.1 and a free port]
   --cluster NAME                  name of the cluster        [default]
-  --region NAME                   AWS region to play         [us-west-2]
-  --registry HOST:PORT            a Docker registry to stand behind ECR: images named HOST:PORT/... get an ECR token
+  --region NAME                   AWS region to imitate      [us-west-2]
+  --registry HOST:PORT            a Docker registry behind the imitated ECR: images named HOST:PORT/... get an ECR token
   --registry-user NAME            its user                   [AWS]
   --registry-password-file FILE   file with its password
   --secrets DIRECTORY             secrets of Secrets Manager: each file is one, named by its path below the directory
   --parameters DIRECTORY          parameters of SSM, likewise: DIRECTORY/team/key is the parameter /team/key
   --buckets DIRECTORY             objects in S3, likewise: DIRECTORY/config/app.env is arn:aws:s3:::config/app.env; texts only
-  --token VALUE                   the secret access key of the session, e.g. in CI; other users see it in the list of processes
+  --token VALUE                   the secret access key, e.g. in CI; other users see it in the list of processes
   --token-file FILE               the same, from a file that only you can read; if it is missing, it is created with a random token
   --quiet                         serve: print only the URL, and the token if it is random; up: no state changes
   --agent FILE                    up: the agent's binary     [ecs-agent beside ecs-local]
@@ -46,7 +46,7 @@ user data to processes of your user and of root only, on this machine; an agent 
 Then:
   export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=TOKEN AWS_DEFAULT_REGION=us-west-2
   aws ecs --endpoint-url http://127.0.0.1:14566 list-container-instances
-  curl --user local:TOKEN http://127.0.0.1:14566/_local/       inspect it, inject faults
+  curl --user local:TOKEN http://127.0.0.1:14566/_local/       inspect the state, inject faults
 ";
 
 /// The command to run.
@@ -62,9 +62,11 @@ pub(crate) enum Command {
 pub(crate) struct Up {
     /// File with the task definition.
     pub(crate) task: PathBuf,
+    /// The options of the control plane.
     pub(crate) options: Options,
     /// No state changes are printed.
     pub(crate) quiet: bool,
+    /// The origin of the token.
     pub(crate) token: Token,
     /// The agent's binary; `None`: `ecs-agent` beside `ecs-local`.
     pub(crate) agent: Option<PathBuf>,
@@ -74,7 +76,7 @@ pub(crate) struct Up {
     pub(crate) environment: Vec<(String, String)>,
 }
 
-/// Reads the arguments. An error explains the problem.
+/// Parses the arguments. The error explains the problem.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     let word = arguments.next().unwrap_or_else(|| "--help".to_owned());
     let serve = match word.as_str() {
@@ -146,7 +148,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
     Ok(Command::Up(up))
 }
 
-/// Every file below a directory: its path below it, and its content without a trailing line break.
+/// Every file below a directory: its path relative to the directory, and its content without a trailing line break.
 fn texts_below(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
     let without_end = |(name, text): (String, Secret)| (name, text.expose().trim_end_matches(['\r', '\n']).into());
     Ok(files_below(directory)?.into_iter().map(without_end).collect())

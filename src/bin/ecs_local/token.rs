@@ -1,6 +1,6 @@
-//! The origin of `ecs-local`'s token, and its form in output. This module owns the file of `--token-file`. Invariant: only the
-//! owner can read a file that it creates; a file that others may have read or written is refused; a token that was given is never
-//! printed.
+//! The origin of `ecs-local`'s token, and its form in output. This module owns the file of `--token-file`. Invariants: only the
+//! owner can read a file that this module creates; a file that others may have read or written is refused; a token that the user
+//! gave is never printed.
 
 use super::output::print_error;
 use ecs_agent::model::Secret;
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 /// Tokens with fewer characters cause a warning.
 const MIN_LENGTH: usize = 16;
-/// The most characters of a token.
+/// Maximum length of a token in characters.
 const MAX_LENGTH: usize = 256;
 
-/// The most bytes that are read of a file: more than the longest token has.
+/// Maximum number of bytes that are read of a file: more than the longest token has.
 const MAX_FILE: u64 = 4096;
 
 /// The origin of the token.
@@ -45,7 +45,8 @@ impl Token {
         Ok(Some(token))
     }
 
-    /// The token in a command that a person copies. Only a random token is printed itself.
+    /// The token as part of a command that the user can copy. Only a random token is shown itself; otherwise a placeholder, or a
+    /// command that reads the file.
     pub(crate) fn shown(&self, token: &Secret) -> String {
         match self {
             Self::Random => token.expose().to_owned(),
@@ -92,7 +93,7 @@ fn read_or_make(path: &Path) -> Result<Secret, String> {
     Ok(Secret::new(text).expose().trim_end_matches(['\r', '\n']).into())
 }
 
-/// Checks that nobody else can have written or read the file.
+/// Checks that no other user can have written or read the file.
 fn trusted(found: &std::fs::Metadata, own: u32) -> Result<(), String> {
     let (owner, mode) = (found.uid(), found.mode() & 0o7777);
     if !found.is_file() {

@@ -1,5 +1,6 @@
-//! `ecs-local up`: one task from a file, from start to exit code. This module owns the agent's process, the processes that follow
-//! container output, and a temporary data directory. Invariant: all of these, and the task's containers, are gone when it ends.
+//! `ecs-local up`: runs one task from a file and returns its exit code. This module owns the agent's process, the processes that
+//! print the containers' output, and a temporary data directory. Invariant: all of these, and the task's containers, are gone
+//! when it ends.
 
 use super::arguments::Up;
 use super::output::{print_error, print_line};
@@ -152,7 +153,7 @@ async fn run(
     follow(request, server, agent, arn, interrupts).await
 }
 
-/// Prints states and output until the task has stopped.
+/// Prints the states and the output of the task until it has stopped.
 async fn follow(
     request: &Up,
     server: &Server,
@@ -188,7 +189,7 @@ async fn follow(
             output.spawn(follow_output(container, runtime_id));
         }
         if task.last_status == TaskStatus::Stopped {
-            // The containers have ended: only output that is on its way is left.
+            // The containers have ended: wait only for output that has not arrived yet.
             let _all_shown = timeout(OUTPUT_LIMIT, async { while output.join_next().await.is_some() {} }).await;
             return exit_code(&task);
         }
@@ -198,7 +199,7 @@ async fn follow(
 /// The lines that were printed already.
 #[derive(Default)]
 struct Shown {
-    /// The last line by task or container.
+    /// The last line, by task or container.
     states: BTreeMap<String, String>,
     /// The Docker id of the container whose output is followed, by container name.
     followed: BTreeMap<String, String>,
@@ -208,7 +209,7 @@ impl Shown {
     fn lines(task: &Task) -> Vec<(String, String)> {
         let reason = task.stopped_reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         let mut lines =
-            vec![("task".to_owned(), format!("{}, wanted {}{reason}", task.last_status, task.desired_status))];
+            vec![("task".to_owned(), format!("{}, desired {}{reason}", task.last_status, task.desired_status))];
         for container in &task.containers {
             let code = container.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
             let reason = container.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -305,7 +306,7 @@ fn log_tail(directory: &Path) -> String {
     if lines.is_empty() { String::new() } else { format!("\nThe last lines of the agent's log:\n{}", lines.join("\n")) }
 }
 
-/// Sends SIGTERM, and SIGKILL if the agent does not end in time.
+/// Sends the agent SIGTERM, and SIGKILL if it does not end in time.
 async fn end_agent(agent: &mut Child) {
     if let Some(pid) = agent.id() {
         short_command("kill", &["-TERM".to_owned(), pid.to_string()]).await;
@@ -336,7 +337,7 @@ async fn remove_leftovers(task: &str) {
             docker(&["volume", "rm"], &volumes).await;
         }
     }
-    // On hosts where systemd manages control groups, the group is a slice of systemd; it is gone after the next boot.
+    // On hosts where systemd manages control groups, the group is a slice of systemd, which stays until the next boot.
     let Some(id) = task.rsplit('/').next().filter(|id| !id.is_empty()) else { return };
     for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
         let _ = std::fs::remove_dir(hierarchy.path().join("ecs").join(id));

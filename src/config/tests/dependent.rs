@@ -119,7 +119,7 @@ fn service_accounts_need_a_fetcher_and_a_domain_or_a_secret() {
     }
 }
 
-/// And no identity document is sent.
+/// Outside EC2, no identity document is sent either.
 #[test]
 fn outside_ec2_the_region_must_be_in_the_environment() {
     let external = ("ECS_EXTERNAL", "true");

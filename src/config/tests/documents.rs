@@ -27,7 +27,7 @@ fn sample(key: &Key) -> (&'static str, &'static str) {
     }
 }
 
-/// The case of its name does not matter.
+/// The case of a field's name does not matter.
 #[test]
 fn every_field_is_read_and_its_wrong_type_is_fatal() {
     let mut fields = 0;
@@ -116,7 +116,7 @@ type Merge = (&'static str, Option<&'static str>, &'static str, &'static str, us
 
 #[rustfmt::skip]
 const MERGES: &[Merge] = &[
-    // An explicit false of a switch wins, that of a plain bool counts as not set.
+    // An explicit false of a switch is used; that of a plain bool counts as not set.
     ("ECS_DISABLE_PRIVILEGED", Some("false"), r#"{"PrivilegedDisabled": true}"#, "false", 0),
     ("ECS_DISABLE_PRIVILEGED", Some("maybe"), r#"{"PrivilegedDisabled": true}"#, "true", 1),
     ("ECS_EXCLUDE_IPV6_PORTBINDING", None, r#"{"ShouldExcludeIPv6PortBinding": false}"#, "false", 0),
@@ -164,7 +164,7 @@ fn fields_are_merged_as_the_go_agent_merges_them() {
     }
 }
 
-/// Unless the environment overrides them.
+/// They are not fatal if the environment overrides them.
 #[test]
 fn two_timeouts_below_their_minimum_are_fatal_in_a_document() {
     let file = r#"{"DockerStopTimeout": 999999999, "ContainerStartTimeout": 44000000000}"#;

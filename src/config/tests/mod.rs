@@ -65,7 +65,7 @@ fn texts(loaded: &Loaded) -> Vec<String> {
     loaded.problems.iter().map(ToString::to_string).collect()
 }
 
-/// The value in effect, as text, and the problems.
+/// The value in effect, as text, and the problems, if this one variable is set.
 fn effect(name: &str, value: &str) -> (Option<String>, Vec<String>) {
     let environment = Environment::new([(name, value)]);
     // A row that no variable sets is set by a document.

@@ -31,7 +31,7 @@ fn all_problems_come_at_once_with_their_places() {
 }
 
 #[test]
-fn the_environment_goes_before_the_file_field_by_field() {
+fn the_environment_takes_precedence_field_by_field() {
     let file = TempFile::new(
         "order",
         b"ECS_CLUSTER=file\nECS_LOGLEVEL=debug\nECS_DATADIR=/state\nECS_CONTAINER_STOP_TIMEOUT=2m\n",
@@ -61,7 +61,7 @@ ECS_ENGINE_AUTH_DATA={"r":{"password":"x"}}
 }
 
 #[test]
-fn unbuilt_features_are_named_when_they_are_asked_for() {
+fn unsupported_features_are_named_when_they_are_set() {
     let loaded = from(&[
         ("ECS_ENABLE_TASK_ENI", "true"),
         ("ECS_ENABLE_TASK_IAM_ROLE", "false"),
@@ -69,7 +69,7 @@ fn unbuilt_features_are_named_when_they_are_asked_for() {
         ("ECS_IMAGE_CLEANUP_INTERVAL", "1800s"),
         ("ECS_AGENT_LABELS", "{}"),
     ]);
-    assert_eq!(loaded.unbuilt, ["ECS_ENABLE_CONTAINER_METADATA", "ECS_ENABLE_TASK_ENI"]);
+    assert_eq!(loaded.unsupported, ["ECS_ENABLE_CONTAINER_METADATA", "ECS_ENABLE_TASK_ENI"]);
     assert!(loaded.problems.is_empty(), "{:?}", texts(&loaded));
 }
 
@@ -84,7 +84,7 @@ fn foreign_names_are_ignored_and_misspelt_ones_reported_once() {
     assert!(shown[2].starts_with("ecs_cluster (") && shown[2].contains("did you mean ECS_CLUSTER?"), "{shown:?}");
 }
 
-/// Unless the environment has them.
+/// A variable that the environment has is not taken from the file.
 #[test]
 fn variables_of_libraries_are_taken_from_the_file() {
     let file = TempFile::new("process", b"AWS_PROFILE=p\nSSL_CERT_DIR=/certs\nAWS_CONFIG_FILE=\nECS_CLUSTER=c\n");
@@ -93,7 +93,7 @@ fn variables_of_libraries_are_taken_from_the_file() {
         let environment = Environment::new([&[("ECS_CONFIG_FILE", path)], more].concat());
         let sources = Sources::open(environment, Role::Agent);
         assert!(texts(&sources.load(None)).is_empty());
-        let variables = sources.for_the_process();
+        let variables = sources.process_variables();
         variables.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect::<Vec<_>>()
     };
     assert_eq!(variables(&[]), ["AWS_PROFILE=p", "SSL_CERT_DIR=/certs"]);

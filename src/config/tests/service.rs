@@ -12,7 +12,7 @@ fn service(environment: &[(&str, &str)], file: &str) -> Loaded {
 #[test]
 fn the_defaults_of_ecs_init_hold_without_a_problem() {
     let loaded = service(&[], "");
-    assert!(loaded.problems.is_empty() && loaded.unbuilt.is_empty(), "{:?}", texts(&loaded));
+    assert!(loaded.problems.is_empty() && loaded.unsupported.is_empty(), "{:?}", texts(&loaded));
     let config = loaded.config.unwrap();
     assert_eq!(config.logging_drivers, ["json-file", "syslog", "awslogs", "fluentd", "none"]);
     assert_eq!((config.data_dir, config.checkpoint), (PathBuf::from("/var/lib/ecs/data"), true));
@@ -20,7 +20,7 @@ fn the_defaults_of_ecs_init_hold_without_a_problem() {
 }
 
 #[test]
-fn everything_an_operator_set_goes_before_it() {
+fn operators_settings_take_precedence_over_these() {
     let drivers = r#"["json-file"]"#;
     let both =
         [("ECS_AVAILABLE_LOGGING_DRIVERS", drivers), ("ECS_CHECKPOINT", "false"), ("ECS_DETAILED_OS_FAMILY", "")];

@@ -1,5 +1,5 @@
-//! The agent's calls: register, discover, report. This module owns the way from a registration to an instance, and from reports
-//! to tasks. Invariant: two registrations with the same client token make one instance.
+//! The agent's calls: register, discover, report. This module owns what a registration changes in an instance, and which task a
+//! report belongs to. Invariant: two registrations with the same client token make one instance.
 
 use super::request::{Answer, cluster_of, required};
 use crate::local::api_error::ApiError;
@@ -11,7 +11,8 @@ use crate::local::tasks::TaskStatus;
 use crate::local::time::now;
 use serde_json::{Value, json};
 
-/// RegisterContainerInstance: a new instance, a repeated call, or a known instance with its ARN.
+/// RegisterContainerInstance: registers a new instance, or a known one again (by its ARN, or by the client token of a repeated
+/// call).
 ///
 /// An unknown ARN is accepted: the server loses its state when it ends, the agent does not.
 pub(super) fn register(state: &mut State, body: &Value) -> Answer {
@@ -40,7 +41,7 @@ pub(super) fn register(state: &mut State, body: &Value) -> Answer {
         return Err(ApiError::client("The container instance was deregistered."));
     }
     instance.ec2_instance_id = document["instanceId"].as_str().unwrap_or_default().to_owned();
-    // Custom attributes come with the first registration only, and stay.
+    // The agent sends custom attributes only with the first registration, so they stay.
     for known in std::mem::replace(&mut instance.attributes, attributes) {
         let capability = known.name.contains("ecs.capability.");
         if !capability && !instance.has_attribute(&known.name) {
@@ -72,7 +73,7 @@ fn add_instance(state: &mut State, cluster: &str, arn: &str) -> Result<(), ApiEr
         client_token: None,
         registered_at: now(),
         resources: Resources::default(),
-        session: None,
+        acs_connection: None,
         outbox: Outbox::default(),
     });
     Ok(())
@@ -89,7 +90,7 @@ pub(super) fn submit_task(state: &mut State, body: &Value) -> Answer {
     cluster_of(state, body)?;
     let name = required(body, "task")?;
     let task = state.task_mut(name).ok_or_else(|| ApiError::invalid("The referenced task was not found."))?;
-    task.submitted(body, now());
+    task.apply_task_report(body, now());
     let (arn, instance, stopped) =
         (task.arn.clone(), task.instance_arn.clone(), task.last_status == TaskStatus::Stopped);
     if stopped && let Some(instance) = state.instance_mut(&instance) {
@@ -103,11 +104,11 @@ pub(super) fn submit_container(state: &mut State, body: &Value) -> Answer {
     cluster_of(state, body)?;
     let name = required(body, "task")?;
     let task = state.task_mut(name).ok_or_else(|| ApiError::invalid("The referenced task was not found."))?;
-    task.container_submitted(body, now());
+    task.apply_container_report(body, now());
     Ok(acknowledgment())
 }
 
-/// SubmitAttachmentStateChanges: only recorded.
+/// SubmitAttachmentStateChanges: the call is recorded and has no other effect.
 pub(super) fn submit_attachments(state: &State, body: &Value) -> Answer {
     cluster_of(state, body)?;
     Ok(acknowledgment())
@@ -160,7 +161,7 @@ mod tests {
             let described = json!({"cluster": "default", "containerInstances": [arn]});
             let shown = super::super::instances::describe(&state, &described).unwrap();
             let shown = shown["containerInstances"][0]["attributes"].as_array().unwrap();
-            let versions: Vec<_> = shown.iter().filter(|it| it["name"] == "ecs-agent.version").collect();
+            let versions: Vec<_> = shown.iter().filter(|attribute| attribute["name"] == "ecs-agent.version").collect();
             assert_eq!(versions, [&attributes[0]]);
         }
     }

@@ -34,12 +34,12 @@ pub(super) fn delete(state: &mut State, body: &Value) -> Answer {
 
 /// DescribeClusters: `default` if no cluster is named.
 pub(super) fn describe(state: &State, body: &Value) -> Value {
-    let mut wanted: Vec<&str> = names(body, "clusters").collect();
-    if wanted.is_empty() {
-        wanted.push("default");
+    let mut requested: Vec<&str> = names(body, "clusters").collect();
+    if requested.is_empty() {
+        requested.push("default");
     }
     let (mut clusters, mut failures) = (Vec::new(), Vec::new());
-    for given in wanted {
+    for given in requested {
         let name = given.rsplit('/').next().unwrap_or(given);
         match state.clusters.contains_key(name) {
             true => clusters.push(show(state, name)),

@@ -1,5 +1,5 @@
-//! Calls about task definitions. This module owns revisions: numbers only go up, and an inactive revision stays readable. The
-//! check of a definition is [`crate::local::definition`]'s part. Invariant: a revision never changes after it was registered.
+//! Calls about task definitions. This module owns revisions: their numbers only rise, and an inactive revision stays readable.
+//! [`crate::local::definition`] checks definitions. Invariant: a revision never changes after it was registered.
 
 use super::request::{Answer, required};
 use crate::local::api_error::ApiError;
@@ -39,7 +39,7 @@ pub(super) fn register(state: &mut State, body: &Value) -> Answer {
     Ok(json!({"taskDefinition": shown, "tags": tags}))
 }
 
-/// Names the member and the error, but not the value: it may be a secret in the wrong place.
+/// An error text with the member and the problem, but without the value, which may be a secret in the wrong place.
 pub(super) fn unreadable(what: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     let text = error.inner().to_string();
     let problem = match text.rsplit_once(", expected ") {

@@ -1,6 +1,5 @@
 //! The only ECR call that the agent makes: GetAuthorizationToken, in front of a real registry. This module owns no images.
-//! Invariant:
-//! the registry's password leaves only in this answer, in base64 as in AWS.
+//! Invariant: only this answer contains the registry's password, in base64 as in AWS.
 
 use super::request::Answer;
 use crate::local::api_error::ApiError;

@@ -4,7 +4,7 @@
 use super::request::{Answer, cluster_of, missing, names, required};
 use crate::local::api_error::ApiError;
 use crate::local::ids::same_resource;
-use crate::local::instances::{Instance, InstanceStatus, Kick};
+use crate::local::instances::{Disconnect, Instance, InstanceStatus};
 use crate::local::state::State;
 use crate::local::tasks::{Task, TaskStatus};
 use crate::local::time::now;
@@ -59,12 +59,12 @@ pub(super) fn deregister(state: &mut State, body: &Value) -> Answer {
         return Err(ApiError::invalid("Found running tasks on the instance. Stop them, or deregister with force."));
     }
     for task in state.tasks.iter_mut().filter(|task| living(task)) {
-        task.stopped("The container instance was deregistered", now());
+        task.mark_stopped("The container instance was deregistered", now());
     }
     let instance = state.instance_mut(&arn).ok_or_else(unknown)?;
     instance.status = InstanceStatus::Inactive;
-    if let Some(session) = &mut instance.session {
-        session.kick = Some(Kick::Close(1000, "InactiveInstance".to_owned()));
+    if let Some(connection) = &mut instance.acs_connection {
+        connection.disconnect = Some(Disconnect::Close(1000, "InactiveInstance".to_owned()));
     }
     Ok(json!({"containerInstance": show(state, &arn)}))
 }

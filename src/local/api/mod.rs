@@ -1,6 +1,6 @@
-//! The ECS API: one function from (state, operation, request) to answer or error, without sockets. This module owns the list of
-//! operations; each group of operations has a file of its own. Invariant: a call that fails changes nothing that a later call can
-//! see.
+//! The ECS API: one function from state, operation and request to an answer or an error, without sockets. This module owns the
+//! list of operations; each group of operations has a file of its own. Invariant: a call that fails changes nothing that a later
+//! call can see.
 
 mod agent;
 mod clusters;

@@ -1,4 +1,4 @@
-//! Helpers of all calls: members of requests, and the type of answers.
+//! Helpers for all calls: members of requests, and the type of answers.
 
 use crate::local::api_error::ApiError;
 use crate::local::state::State;

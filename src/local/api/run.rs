@@ -1,5 +1,5 @@
-//! RunTask and StartTask: from a definition and overrides to a task on an instance. This module owns overrides and the order of
-//! placement (the instance with the fewest tasks first). Invariant: a task exists only if its payload was queued.
+//! RunTask and StartTask: place a task, made from a definition and overrides, on an instance. This module owns overrides and the
+//! order of placement (the instance with the fewest tasks first). Invariant: a task exists only if its payload was queued.
 
 use super::definitions::unreadable;
 use super::request::{Answer, cluster_of, missing, names, required};
@@ -21,7 +21,7 @@ struct Request {
     group: String,
     /// The definition with its overrides applied.
     definition: Definition,
-    /// Overriding commands by container name.
+    /// Commands from the overrides, by container name.
     commands: BTreeMap<String, Vec<String>>,
 }
 
@@ -50,8 +50,9 @@ pub(super) fn run(state: &mut State, body: &Value) -> Answer {
         candidates
             .sort_by_key(|arn| state.tasks.iter().filter(|t| &t.instance_arn == arn && t.stop_code.is_none()).count());
         let mut passed_over = Vec::new();
-        let may_be = |arn: &str| allows(state, &request, &constraints, arn).and_then(|()| check(state, &request, arn));
-        let placed = candidates.iter().find(|arn| match may_be(arn) {
+        let can_run_on =
+            |arn: &str| allows(state, &request, &constraints, arn).and_then(|()| check(state, &request, arn));
+        let placed = candidates.iter().find(|arn| match can_run_on(arn) {
             Ok(()) => true,
             Err(misfit) => {
                 passed_over.push(json!({"arn": arn, "reason": misfit.reason, "detail": misfit.detail}));
@@ -159,9 +160,11 @@ fn constraints(body: &Value, spec: &TaskDefinition) -> Result<Vec<Constraint>, A
         }
     }
     let from_call = body["placementConstraints"].as_array().into_iter().flatten();
-    let from_call = from_call.map(|it| (it["type"].as_str().unwrap_or_default(), it["expression"].as_str()));
+    let from_call = from_call
+        .map(|constraint| (constraint["type"].as_str().unwrap_or_default(), constraint["expression"].as_str()));
     let from_spec = spec.placement_constraints.iter();
-    let from_spec = from_spec.map(|it| (it.kind.as_deref().unwrap_or_default(), it.expression.as_deref()));
+    let from_spec =
+        from_spec.map(|constraint| (constraint.kind.as_deref().unwrap_or_default(), constraint.expression.as_deref()));
     from_call
         .chain(from_spec)
         .map(|(kind, expression)| Constraint::parse(kind, expression).map_err(ApiError::invalid))
@@ -178,7 +181,8 @@ fn allows(state: &State, request: &Request, constraints: &[Constraint], arn: &st
 
 fn launch(state: &mut State, body: &Value, request: &Request, instance_arn: &str) -> Result<Value, ApiError> {
     let overrides = if body["overrides"].is_object() { without_nulls(body["overrides"].clone()) } else { json!({}) };
-    let gpus = state.instance(instance_arn).map(|it| free_gpus(it, &state.held(instance_arn))).unwrap_or_default();
+    let gpus =
+        state.instance(instance_arn).map(|instance| free_gpus(instance, &state.held(instance_arn))).unwrap_or_default();
     let task = payload::task(
         &state.site,
         &Launch {

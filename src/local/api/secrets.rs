@@ -1,5 +1,5 @@
 //! The only Secrets Manager call that the agent makes: GetSecretValue. This module owns the look-up of a secret by name or ARN;
-//! the secrets come from a directory or a script. Invariant: a value leaves only in this answer.
+//! the secrets come from a directory or a script. Invariant: only this answer contains a secret's value.
 
 use super::request::{Answer, required};
 use crate::local::api_error::ApiError;

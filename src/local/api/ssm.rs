@@ -1,12 +1,12 @@
 //! The only SSM call that the agent makes: GetParameters. This module owns the look-up of a parameter by name or ARN. Invariant:
-//! a value leaves only in this answer.
+//! only this answer contains a parameter's value.
 
 use super::request::{Answer, names};
 use crate::local::api_error::ApiError;
 use crate::local::state::State;
 use serde_json::{Value, json};
 
-/// The most names of one request.
+/// Maximum number of names in one request.
 const MAX_NAMES: usize = 10;
 
 /// Answers a call of SSM.
@@ -68,7 +68,10 @@ mod tests {
         let found = answer(&state, "GetParameters", &json!({"Names": wanted})).unwrap();
         assert_eq!(found["InvalidParameters"], json!(["/team/none"]));
         let all = found["Parameters"].as_array().unwrap();
-        assert!(all.len() == 4 && all.iter().all(|it| it["Value"] == "hunter2" && it["ARN"] == arn), "{found}");
+        assert!(
+            all.len() == 4 && all.iter().all(|parameter| parameter["Value"] == "hunter2" && parameter["ARN"] == arn),
+            "{found}"
+        );
         assert_eq!((&all[2]["Name"], &all[2]["Selector"]), (&json!("/team/key"), &json!(":3")));
         for names in [json!([]), json!(vec!["/a"; 11])] {
             let error = answer(&state, "GetParameters", &json!({"Names": names})).unwrap_err();

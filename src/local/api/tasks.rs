@@ -61,12 +61,12 @@ pub(super) fn stop(state: &mut State, body: &Value) -> Answer {
     let (arn, instance) = (task.arn.clone(), task.instance_arn.clone());
     if task.last_status != TaskStatus::Stopped {
         let is_reported = task.desired_status == TaskStatus::Stopped && task.payload["desiredStatus"] == "STOPPED";
-        task.stopping("UserInitiated", body["reason"].as_str().unwrap_or("Task stopped by user"), now());
+        task.mark_stopping("UserInitiated", body["reason"].as_str().unwrap_or("Task stopped by user"), now());
         task.payload["desiredStatus"] = json!("STOPPED");
         let payload = task.payload.clone();
         let gone = state.instance(&instance).is_none_or(|instance| instance.status == InstanceStatus::Inactive);
         match state.task_mut(&arn).filter(|_| gone) {
-            Some(task) => task.stopped("", now()),
+            Some(task) => task.mark_stopped("", now()),
             None if !is_reported => {
                 state.queue_payload(&instance, &[payload]).map_err(ApiError::client)?;
             }

@@ -122,12 +122,12 @@ impl TaskDefinition {
         self.network_mode.as_deref().unwrap_or("bridge")
     }
 
-    /// The task's CPU units: its own limit, or the sum of its containers.
+    /// The task's CPU units: the limit of the task, or the sum over its containers.
     pub(super) fn cpu_units(&self) -> u64 {
         self.cpu_limit().unwrap_or_else(|| self.container_definitions.iter().map(|c| u64::from(c.cpu)).sum())
     }
 
-    /// The task's memory in MiB: its own limit, or the sum that its containers reserve.
+    /// The task's memory in MiB: the limit of the task, or the sum that its containers reserve.
     pub(super) fn memory_mib(&self) -> u64 {
         self.memory_limit()
             .unwrap_or_else(|| self.container_definitions.iter().map(ContainerDefinition::reserved).sum())
@@ -150,14 +150,14 @@ impl ContainerDefinition {
         u64::from(self.memory_reservation.or(self.memory).unwrap_or(0))
     }
 
-    /// Number of GPUs that the container asks for.
+    /// The number of GPUs that the container needs.
     pub(super) fn gpu_count(&self) -> usize {
-        let counts = self.resource_requirements.iter().filter(|it| it.kind == "GPU");
-        counts.filter_map(|it| it.value.parse::<usize>().ok()).sum()
+        let counts = self.resource_requirements.iter().filter(|requirement| requirement.kind == "GPU");
+        counts.filter_map(|requirement| requirement.value.parse::<usize>().ok()).sum()
     }
 }
 
-/// A number without a unit as it is; a number followed by the larger unit times 1024.
+/// Reads a number. A number that is followed by `unit` is multiplied by 1024.
 fn quantity(text: &str, unit: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     match text.strip_suffix(unit) {

@@ -4,6 +4,7 @@
 use super::{ContainerDefinition, TaskDefinition};
 use std::collections::BTreeSet;
 
+/// The two prefixes of attribute names.
 const C: &str = "com.amazonaws.ecs.capability.";
 const E: &str = "ecs.capability.";
 
@@ -38,7 +39,7 @@ pub(in crate::local) fn required_attributes(definition: &TaskDefinition, ecr: im
             need(E, "efs");
         }
         if let Some(docker) = &volume.docker_volume_configuration {
-            // As the agent writes it: an attribute's name has no colon.
+            // The agent writes a dot for a colon, because an attribute's name must not contain a colon.
             need(E, &format!("docker-plugin.{}", docker.driver.as_deref().unwrap_or("local").replace(':', ".")));
         }
     }

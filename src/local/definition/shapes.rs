@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Declares a plain object of the API: all members camelCase, unknown ones refused.
+/// Declares a plain object of the API: members are in camelCase, unknown members are refused.
 macro_rules! shape {
     ($(#[$doc:meta])* $name:ident { $($(#[$attribute:meta])* $field:ident: $kind:ty),* $(,)? }) => {
         $(#[$doc])*

@@ -202,18 +202,18 @@ fn a_secret_is_looked_for_in_the_region_its_arn_names() {
     let made = with(json!({"executionRoleArn": "role"}), json!({"secrets": secrets}), &[]);
     let made = made["containers"][0]["secrets"].as_array().unwrap();
     let found: Vec<_> =
-        made.iter().map(|it| (it["provider"].as_str().unwrap(), it["region"].as_str().unwrap())).collect();
+        made.iter().map(|secret| (secret["provider"].as_str().unwrap(), secret["region"].as_str().unwrap())).collect();
     assert_eq!(found, [("asm", "eu-west-1"), ("ssm", "us-west-2")]);
 }
 
 #[test]
 fn a_restart_policy_and_gpus_are_sent_as_ecs_does() {
     let gpus = ["GPU-1".to_owned(), "GPU-2".to_owned()];
-    let wants = json!({
+    let members = json!({
         "restartPolicy": {"enabled": true, "ignoredExitCodes": [0]},
         "resourceRequirements": [{"type": "GPU", "value": "1"}],
     });
-    let made = with(json!({}), wants, &gpus);
+    let made = with(json!({}), members, &gpus);
     let policy = json!({"enabled": true, "ignoredExitCodes": [0], "restartAttemptPeriod": 300});
     assert_eq!(made["containers"][0]["restartPolicy"], policy);
     assert_eq!(made["associations"], json!([{"name": "GPU-1", "type": "gpu", "containers": ["a"]}]));

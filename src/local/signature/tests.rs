@@ -154,22 +154,26 @@ fn any_region_service_path_and_query_of_the_sdk_pass() {
 fn whatever_is_changed_after_signing_is_refused() {
     type Change = fn(&mut Request<Bytes>);
     let changes: [(&str, Change, Refused); 8] = [
-        ("body", |it| *it.body_mut() = Bytes::from_static(b"{\"a\": 2}"), Refused::WrongSignature),
-        ("method", |it| *it.method_mut() = http::Method::PUT, Refused::WrongSignature),
-        ("path", |it| *it.uri_mut() = "/other".parse().unwrap(), Refused::WrongSignature),
-        ("query", |it| *it.uri_mut() = "/?a=1".parse().unwrap(), Refused::WrongSignature),
+        ("body", |request| *request.body_mut() = Bytes::from_static(b"{\"a\": 2}"), Refused::WrongSignature),
+        ("method", |request| *request.method_mut() = http::Method::PUT, Refused::WrongSignature),
+        ("path", |request| *request.uri_mut() = "/other".parse().unwrap(), Refused::WrongSignature),
+        ("query", |request| *request.uri_mut() = "/?a=1".parse().unwrap(), Refused::WrongSignature),
         (
             "target",
-            |it| drop(it.headers_mut().insert("x-amz-target", HeaderValue::from_static("X"))),
+            |request| drop(request.headers_mut().insert("x-amz-target", HeaderValue::from_static("X"))),
             Refused::WrongSignature,
         ),
-        ("host", |it| drop(it.headers_mut().insert("host", HeaderValue::from_static("evil"))), Refused::WrongSignature),
+        (
+            "host",
+            |request| drop(request.headers_mut().insert("host", HeaderValue::from_static("evil"))),
+            Refused::WrongSignature,
+        ),
         (
             "date",
-            |it| drop(it.headers_mut().insert("x-amz-date", HeaderValue::from_static("20150830T123601Z"))),
+            |request| drop(request.headers_mut().insert("x-amz-date", HeaderValue::from_static("20150830T123601Z"))),
             Refused::WrongSignature,
         ),
-        ("authorization", |it| drop(it.headers_mut().remove("authorization")), Refused::Unsigned),
+        ("authorization", |request| drop(request.headers_mut().remove("authorization")), Refused::Unsigned),
     ];
     for (what, change, expected) in changes {
         let mut request = Made::default().request();

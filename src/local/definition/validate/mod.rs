@@ -11,10 +11,10 @@ use super::{ContainerDefinition, HealthCheck, PortMapping, TaskDefinition};
 use rule::{Verdict, is_name, require};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most port ranges of one container (ECS API reference, PortMapping).
+/// Maximum number of port ranges of one container (ECS API reference, PortMapping).
 const MAX_RANGES: usize = 100;
 
-/// Checks a definition; an error is the first problem.
+/// Checks a definition. The error describes the first problem.
 pub(in crate::local) fn validate(definition: &TaskDefinition) -> Verdict {
     let family = &definition.family;
     require(!family.is_empty(), || "Family should not be empty.".to_owned())?;

@@ -1,6 +1,6 @@
-//! The result of a rule: it holds, or there is an error.
+//! The result of checking a rule, and helpers for rules.
 
-/// The error is a message for the author of the definition.
+/// The result of checking a rule. The error is a message for the author of the definition.
 pub(in crate::local) type Verdict = Result<(), String>;
 
 /// Fails with `message` unless `holds`.

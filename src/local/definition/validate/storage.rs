@@ -60,16 +60,16 @@ fn shared_file_system(definition: &TaskDefinition, efs: &EfsVolume) -> Verdict {
     });
     require(is_id, || format!("`fileSystemId` `{id}` is invalid: it looks like fs-1a2b3c4d."))?;
     let switch = |name: &str, value: Option<&str>| {
-        require(value.is_none_or(|it| ["ENABLED", "DISABLED"].contains(&it)), || {
+        require(value.is_none_or(|word| ["ENABLED", "DISABLED"].contains(&word)), || {
             format!("`{name}` `{}` is invalid: use ENABLED or DISABLED.", value.unwrap_or_default())
         })
     };
     let authorization = efs.authorization_config.as_ref();
-    let iam = authorization.and_then(|it| it.iam.as_deref());
+    let iam = authorization.and_then(|authorization| authorization.iam.as_deref());
     switch("transitEncryption", efs.transit_encryption.as_deref())?;
     switch("iam", iam)?;
     let is_encrypted = efs.transit_encryption.as_deref() == Some("ENABLED");
-    let has_point = authorization.is_some_and(|it| it.access_point_id.is_some());
+    let has_point = authorization.is_some_and(|authorization| authorization.access_point_id.is_some());
     require(is_encrypted || (iam != Some("ENABLED") && !has_point && efs.transit_encryption_port.is_none()), || {
         "`transitEncryption` must be ENABLED when IAM authorization, an access point or a transit encryption port is used."
             .to_owned()

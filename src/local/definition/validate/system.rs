@@ -4,7 +4,7 @@ use super::super::{ContainerDefinition, LinuxParameters, TaskDefinition};
 use super::rule::{Verdict, require};
 use std::collections::BTreeSet;
 
-/// Names of limits (ECS API reference, Ulimit).
+/// Names of ulimits (ECS API reference, Ulimit).
 const ULIMITS: [&str; 15] = [
     "core",
     "cpu",
@@ -60,7 +60,7 @@ const TMPFS_OPTIONS: [&str; 31] = [
 /// Checks settings of the task as a whole.
 pub(super) fn task(definition: &TaskDefinition) -> Verdict {
     let one_of = |name: &str, value: Option<&str>, allowed: &[&str]| {
-        require(value.is_none_or(|it| allowed.contains(&it)), || {
+        require(value.is_none_or(|word| allowed.contains(&word)), || {
             format!("`{name}` `{}` is invalid: use {}.", value.unwrap_or_default(), allowed.join(" or "))
         })
     };
@@ -116,9 +116,9 @@ pub(super) fn container(definition: &TaskDefinition, c: &ContainerDefinition) ->
     let is_awsvpc = definition.network_mode() == "awsvpc";
     for (is_given, name) in [
         (c.hostname.is_some(), "hostname"),
-        (c.dns_servers.as_ref().is_some_and(|it| !it.is_empty()), "dnsServers"),
-        (c.dns_search_domains.as_ref().is_some_and(|it| !it.is_empty()), "dnsSearchDomains"),
-        (c.extra_hosts.as_ref().is_some_and(|it| !it.is_empty()), "extraHosts"),
+        (c.dns_servers.as_ref().is_some_and(|list| !list.is_empty()), "dnsServers"),
+        (c.dns_search_domains.as_ref().is_some_and(|list| !list.is_empty()), "dnsSearchDomains"),
+        (c.extra_hosts.as_ref().is_some_and(|list| !list.is_empty()), "extraHosts"),
     ] {
         require(!(is_awsvpc && is_given), || format!("`{name}` is not supported in network mode awsvpc."))?;
     }
@@ -154,7 +154,9 @@ fn restart(c: &ContainerDefinition) -> Verdict {
 }
 
 fn linux(parameters: &LinuxParameters) -> Verdict {
-    for capability in parameters.capabilities.iter().flat_map(|it| it.add.iter().chain(&it.drop)) {
+    for capability in
+        parameters.capabilities.iter().flat_map(|capabilities| capabilities.add.iter().chain(&capabilities.drop))
+    {
         let is_name = !capability.is_empty() && capability.chars().all(|c| c.is_ascii_uppercase() || c == '_');
         require(is_name && !capability.starts_with("CAP_"), || {
             format!("Capability `{capability}` is invalid: use its name without CAP_, as in NET_ADMIN, or ALL.")
@@ -182,8 +184,10 @@ fn linux(parameters: &LinuxParameters) -> Verdict {
             require(is_known, || format!("Tmpfs mount option `{option}` is invalid."))?;
         }
     }
-    require(parameters.swappiness.is_none_or(|it| it <= 100), || "`swappiness` must be 0 to 100.".to_owned())?;
-    require(parameters.shared_memory_size.is_none_or(|it| it > 0), || {
+    require(parameters.swappiness.is_none_or(|percent| percent <= 100), || {
+        "`swappiness` must be 0 to 100.".to_owned()
+    })?;
+    require(parameters.shared_memory_size.is_none_or(|mib| mib > 0), || {
         "`sharedMemorySize` must be at least 1 MiB.".to_owned()
     })
 }

@@ -5,18 +5,19 @@ use super::super::{ContainerDefinition, LogConfiguration, NamedSecret, TaskDefin
 use super::rule::{Verdict, require};
 use std::collections::BTreeSet;
 
-/// Drivers a container definition may name (ECS API reference, LogConfiguration).
+/// Log drivers that a container definition may name (ECS API reference, LogConfiguration).
 const LOG_DRIVERS: [&str; 9] =
     ["awsfirelens", "awslogs", "fluentd", "gelf", "journald", "json-file", "logentries", "splunk", "syslog"];
-/// The most environment files of one container.
+/// Maximum number of environment files of one container.
 const MAX_FILES: usize = 10;
 
 /// Checks the log routers, and the containers that need one.
 pub(super) fn log_routing(definition: &TaskDefinition) -> Verdict {
     let containers = &definition.container_definitions;
-    let routers = containers.iter().filter(|it| it.firelens_configuration.is_some()).count();
-    let is_routed =
-        |it: &&ContainerDefinition| it.log_configuration.as_ref().is_some_and(|log| log.log_driver == "awsfirelens");
+    let routers = containers.iter().filter(|container| container.firelens_configuration.is_some()).count();
+    let is_routed = |container: &&ContainerDefinition| {
+        container.log_configuration.as_ref().is_some_and(|log| log.log_driver == "awsfirelens")
+    };
     let routed = containers.iter().filter(is_routed).count();
     require(routers < 2, || "Only one container of a task can have a firelensConfiguration.".to_owned())?;
     require(routers == 0 || routed > 0, || {
@@ -38,7 +39,7 @@ pub(super) fn container(definition: &TaskDefinition, c: &ContainerDefinition) ->
     role("container secrets", !c.secrets.is_empty())?;
     role("environment files", !c.environment_files.is_empty())?;
     secrets("secrets", &c.secrets)?;
-    let mut names: BTreeSet<&str> = c.environment.iter().map(|it| it.name.as_str()).collect();
+    let mut names: BTreeSet<&str> = c.environment.iter().map(|variable| variable.name.as_str()).collect();
     for secret in &c.secrets {
         require(names.insert(&secret.name), || {
             format!(
@@ -68,7 +69,7 @@ pub(super) fn container(definition: &TaskDefinition, c: &ContainerDefinition) ->
     })?;
     let option = |name: &str| router.options.get(name).map(String::as_str);
     let source = option("config-file-type");
-    require(source.is_none_or(|it| ["s3", "file"].contains(&it)), || {
+    require(source.is_none_or(|source| ["s3", "file"].contains(&source)), || {
         "FireLens option `config-file-type` is invalid: use s3 or file.".to_owned()
     })?;
     require(source.is_none() || option("config-file-value").is_some(), || {
