@@ -57,6 +57,9 @@ pub enum ImdsError {
         "the instance metadata service was not asked: its address (AWS_EC2_METADATA_SERVICE_ENDPOINT) cannot be used"
     )]
     NotSent(#[source] reqwest::Error),
+    /// The HTTP client cannot be built.
+    #[error("the HTTP client for the instance metadata service cannot be built")]
+    NoClient(#[source] reqwest::Error),
     /// IMDS could not be reached in time.
     #[error("the instance metadata service did not answer")]
     Unreachable(#[source] reqwest::Error),
@@ -111,7 +114,7 @@ impl Imds {
             .connect_timeout(Duration::from_secs(1))
             .timeout(timeout)
             .build()
-            .map_err(ImdsError::Unreachable)?;
+            .map_err(ImdsError::NoClient)?;
         Ok(Self { settings, http, token: Mutex::new(None), patience, silent_since: std::sync::Mutex::default() })
     }
 
@@ -216,7 +219,7 @@ pub(super) fn may_pass(error: &ImdsError) -> bool {
         ImdsError::Status(status) => {
             status.is_server_error() || matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS)
         }
-        ImdsError::Blackholed | ImdsError::TooLong | ImdsError::NotSent(_) => false,
+        ImdsError::Blackholed | ImdsError::TooLong | ImdsError::NotSent(_) | ImdsError::NoClient(_) => false,
     }
 }
 

@@ -37,6 +37,12 @@ fn unreadable(what: &str) -> Failure {
     Failure::retryable(INSPECT_ERROR, format!("unreadable answer of the Docker daemon: {what}"))
 }
 
+/// The error of an inspection that follows a change. The change has happened, so its outcome is unknown.
+fn outcome_unknown(error: OpError) -> OpError {
+    let (OpError::Failed(failure) | OpError::Unknown(failure)) = error;
+    OpError::Unknown(failure)
+}
+
 impl Docker {
     /// Creates a container with the values that it refers to. The observation holds the digest of its image. If the name is taken
     /// by the same container of the same task, that container is the result.
@@ -151,15 +157,15 @@ impl Docker {
     /// there is no such container.
     ///
     /// # Errors
-    /// Fails if the engine does not stop the container, or if the inspection afterwards fails. [`OpError::Unknown`]: there was no
-    /// answer to the stop.
+    /// Fails if the engine does not stop the container. [`OpError::Unknown`]: there was no answer to the stop, or the inspection
+    /// afterwards failed.
     pub async fn stop(&self, name: &str, grace: Span) -> Result<Option<Observation>, OpError> {
         let seconds = i32::try_from(grace.0.div_ceil(1000)).unwrap_or(i32::MAX).to_string();
         let limit = Duration::from(grace) + self.settings.limits.stop_margin;
         let event = self.changes.expect(name, "stop");
         match self.changer.post(&["containers", name, "stop"], &[("t", &seconds)], limit).await {
             Ok(_) => {
-                let seen = self.inspect(name).await?;
+                let seen = self.inspect(name).await.map_err(outcome_unknown)?;
                 event.observed();
                 Ok(seen)
             }
@@ -215,14 +221,10 @@ impl Docker {
 
     /// The inspection at the end of a create or start. The change has happened; if the inspection fails, its outcome is unknown.
     async fn inspect_after_change(&self, name: &str) -> Result<Observation, OpError> {
-        match self.inspect(name).await {
-            Ok(Some(seen)) => Ok(seen),
-            Ok(None) => {
-                let text = format!("Error response from daemon: No such container: {name}");
-                Err(OpError::Unknown(Failure::permanent(INSPECT_ERROR, text)))
-            }
-            Err(OpError::Failed(failure) | OpError::Unknown(failure)) => Err(OpError::Unknown(failure)),
-        }
+        self.inspect(name).await.map_err(outcome_unknown)?.ok_or_else(|| {
+            let text = format!("Error response from daemon: No such container: {name}");
+            OpError::Unknown(Failure::permanent(INSPECT_ERROR, text))
+        })
     }
 
     /// The marks of all agents that have containers of this cluster's tasks on this engine, running or not.

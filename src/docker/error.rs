@@ -215,6 +215,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_cannot_be_built_was_not_sent() {
+        // reqwest needs a provider, also for plain HTTP. Another test may have installed it.
+        let _already = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
         let long = format!("http://127.0.0.1:1/{}", "x".repeat(70_000));
         let errors = [

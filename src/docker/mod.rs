@@ -22,7 +22,7 @@
 //! | volume: create, remove | 5 min | unknown: tried again |
 //! | volume: inspect | 5 min | failed |
 //! | info; list plugins | 10 s; 1 min | failed |
-//! | inspect a container, also after create, start, stop | 30 s; 10 s after an event | failed (after create, start: unknown) |
+//! | inspect a container, also after create, start, stop | 30 s; 10 s after an event | failed (after create, start, stop: unknown) |
 //! | list | 10 min | failed |
 //! | open the events | 30 s; reopened after 5 min without an event | opened again |
 //! | image clean-up: list, remove an image | 10 min, 3 min | failed; unknown: tried again in the next cycle |

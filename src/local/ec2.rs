@@ -24,12 +24,18 @@ pub(super) struct Ec2 {
 }
 
 impl Ec2 {
-    /// Sets the text of a metadata path; `None` removes it.
+    /// Sets the text of a metadata path; `None` removes it. A new path beyond the maximum number is ignored.
     pub(super) fn set_metadata(&mut self, path: &str, text: Option<String>) {
+        let has_room = self.metadata.len() < MAX_SET || self.metadata.contains_key(path);
         match text {
-            Some(text) if self.metadata.len() < MAX_SET => self.metadata.insert(path.to_owned(), text),
-            Some(_) | None => self.metadata.remove(path),
-        };
+            Some(text) if has_room => {
+                self.metadata.insert(path.to_owned(), text);
+            }
+            Some(_) => {}
+            None => {
+                self.metadata.remove(path);
+            }
+        }
     }
 
     pub(super) fn metadata(&self, path: &str) -> Option<String> {
@@ -92,6 +98,18 @@ mod tests {
         assert!(own.contains("<key>a&lt;b</key><value>x &amp; y</value>"), "{own}");
         assert!(!ec2.call("i-1", &form("i-2")).unwrap().contains("<item>"));
         assert_eq!(ec2.call("i-1", &[]).unwrap_err().code, "InvalidAction");
+    }
+
+    #[test]
+    fn a_full_set_of_paths_takes_changes_but_no_new_path() {
+        let mut ec2 = Ec2::default();
+        for number in 0..=MAX_SET {
+            ec2.set_metadata(&number.to_string(), Some("old".to_owned()));
+        }
+        ec2.set_metadata("0", Some("new".to_owned()));
+        assert_eq!((ec2.metadata("0"), ec2.metadata(&MAX_SET.to_string())), (Some("new".to_owned()), None));
+        ec2.set_metadata("0", None);
+        assert_eq!((ec2.metadata("0"), ec2.metadata("1")), (None, Some("old".to_owned())));
     }
 
     #[test]

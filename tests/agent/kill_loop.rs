@@ -35,7 +35,7 @@ struct Churn {
 }
 
 impl Churn {
-    /// Runs or stops a task at random. Does nothing while the agent is away: ECS places no tasks then.
+    /// Runs or stops a task at random. While the agent is away, no task is run: ECS places none then.
     fn random_step(&mut self) {
         let alive: Vec<String> = self.rig.server.read(|state| {
             let alive = state.tasks().iter().filter(|task| task.last_status != TaskStatus::Stopped);

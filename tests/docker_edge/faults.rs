@@ -81,6 +81,7 @@ async fn no_answer_to_a_change_leaves_its_outcome_unknown() {
     let routes = Router::new()
         .route("/containers/create", hang.clone())
         .route("/containers/{id}/start", post(async || StatusCode::NO_CONTENT))
+        .route("/containers/{id}/stop", post(async || StatusCode::NO_CONTENT))
         .route("/containers/{id}/json", get(async || (StatusCode::INTERNAL_SERVER_ERROR, "{}")))
         .route("/images/{id}/json", get(async || (StatusCode::NOT_FOUND, "{}")));
     let mut tasks = JoinSet::new();
@@ -96,8 +97,12 @@ async fn no_answer_to_a_change_leaves_its_outcome_unknown() {
     };
     let text = "DockerTimeoutError: Could not transition to created; timed out after waiting 250ms";
     assert_eq!(failure.to_string(), text);
-    let Err(OpError::Unknown(failure)) = edge.start("main").await else { panic!("it was started and cannot be seen") };
-    assert!(failure.to_string().starts_with("CannotInspectContainerError: Error response from daemon: "), "{failure}");
+    let Err(OpError::Unknown(started)) = edge.start("main").await else { panic!("it was started and cannot be seen") };
+    let Err(OpError::Unknown(stopped)) = edge.stop("main", Span::secs(1)).await else { panic!("it was stopped") };
+    for failure in [started, stopped] {
+        let text = failure.to_string();
+        assert!(text.starts_with("CannotInspectContainerError: Error response from daemon: "), "{text}");
+    }
 }
 
 #[tokio::test]
