@@ -1,8 +1,8 @@
 //! The signed websocket of the control plane: connects, nothing more (spec `acs.md` §1).
 //!
-//! Owns the SigV4-signed handshake, its time-outs, the choice of a proxy, the limits of a message and the meaning of a refused
+//! Owns the SigV4-signed handshake, its timeouts, the choice of a proxy, the limits of a message and the meaning of a refused
 //! handshake. The messages belong to the users of the connection (ACS, later TCS). The invariant: every attempt is signed anew,
-//! ends within its time-out, and yields a socket that accepts no message longer than [`MAX_MESSAGE`].
+//! ends within its timeout, and yields a socket that accepts no message longer than [`MAX_MESSAGE`].
 
 mod any_text;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! to run (`"50 containers"`); without names, all parts run. Needs what the agent's tests need (`./tests/run` installs it). For
 //! the comparison with Docker, tasks through the agent alternate with the same creates, starts and stops directly through the
 //! Docker API (see `floor`). `BENCH_ROUNDS` is the number of rounds: the speed of a small machine changes by a tenth or more, so
-//! the standard error is printed. Each line ends with the aim and with the value of the Go agent 1.105.1.
+//! the standard error is printed. Each line ends with the target and with the value of the Go agent 1.105.1.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -49,7 +49,7 @@ struct Shape {
     tasks: usize,
     /// Containers of each task.
     containers: usize,
-    /// The aim for the agent's memory with all of them.
+    /// The target for the agent's memory with all of them.
     memory: &'static str,
 }
 
@@ -120,8 +120,8 @@ fn is_wanted(part: &str) -> bool {
 }
 
 /// One row of the table.
-fn line(what: &str, ours: &str, aim: &str, go: &str) {
-    println!("{what:<28} {ours:<34} aim {aim:<12} Go agent {go}");
+fn line(what: &str, ours: &str, target: &str, go: &str) {
+    println!("{what:<28} {ours:<34} target {target:<12} Go agent {go}");
 }
 
 fn mib(kib: u64) -> String {

@@ -127,7 +127,7 @@ struct Conversation<'a, S> {
     answers: mpsc::Sender<Vec<Message>>,
     timing: &'a Timing,
     host: &'a HostFacts,
-    /// When the connection is given up, unless a message arrives before.
+    /// When the connection is given up, unless a message that can be decoded arrives before.
     inactive_at: Instant,
     /// When the connection is replaced because of its age.
     expires: Instant,

@@ -143,7 +143,7 @@ struct Collected {
     roles: Vec<RoleCredentials>,
     /// The id and the expiration of all role credentials, for the acknowledgement.
     acknowledged: Vec<(CredentialsId, String)>,
-    /// True: no part of the payload is malformed or ignored.
+    /// True: no task is malformed, and none was ignored because of a limit.
     is_intact: bool,
     /// Number of containers that the tasks still to come may have together.
     containers_left: usize,

@@ -274,8 +274,8 @@ fn dependency(wire: &wire::DependsOn) -> Result<Dependency, String> {
     Ok(Dependency { container: wire.container_name.as_str().into(), condition })
 }
 
-/// The command in `overrides`, a JSON object or a text with one; `None`: `command` is not overridden, since either of them is
-/// missing or null. Any other member is an error.
+/// The command in `overrides`, which is a JSON object or a text that contains one; `None`: `overrides` or its `command` is missing
+/// or null. A value of any other type is an error.
 fn overridden_command(overrides: Option<&Value>) -> Result<Option<Vec<String>>, String> {
     let no_object = || "overrides is not a JSON object".to_owned();
     let document = match overrides {

@@ -97,7 +97,7 @@ impl std::fmt::Debug for Token {
 }
 
 impl Imds {
-    /// A client with short time-outs, without a proxy and without CA certificates (IMDS uses plain http).
+    /// A client with short timeouts, without a proxy and without CA certificates (IMDS uses plain http).
     ///
     /// # Errors
     /// Fails if the HTTP client cannot be built.

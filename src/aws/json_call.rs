@@ -1,5 +1,4 @@
-//! Calls of AWS services with the protocol awsJson1.1, of which the agent uses only one operation each: an SDK crate is not
-//! needed.
+//! Calls of AWS services with the protocol awsJson1.1. The agent uses only one operation of each, so no SDK crate is needed.
 //!
 //! Owns endpoint, signature and limits. `call_error` interprets error answers; the users of `Sdk::call` ([`super::ssm`],
 //! [`super::secrets_manager`]) own the request. The invariant: every attempt is signed anew and ends within its time limit.

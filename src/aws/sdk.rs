@@ -1,6 +1,6 @@
 //! The construction of all SDK clients (spec `registration.md` §4, `config.md` §2.1).
 //!
-//! Owns the HTTP client, time-outs, retries, the choice of endpoints and the `User-Agent` of every SDK call. It owns no
+//! Owns the HTTP client, timeouts, retries, the choice of endpoints and the `User-Agent` of every SDK call. It owns no
 //! credentials and makes no calls. The invariant: every client has an explicit HTTP client and a pinned behaviour version, since
 //! this build leaves the SDK's own defaults out.
 

@@ -177,7 +177,7 @@ pub fn date_of(headers: &HeaderMap) -> Option<String> {
     date.to_str().ok().map(str::to_owned)
 }
 
-/// The keys of the provider, or its error; a time-out counts as one.
+/// The keys of the provider, or its error; a timeout counts as one.
 async fn credentials(provider: &impl ProvideCredentials) -> Result<Credentials, CredentialsError> {
     let keys = tokio::time::timeout(CREDENTIALS_LIMIT, provider.provide_credentials()).await;
     keys.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(CREDENTIALS_LIMIT)))

@@ -88,7 +88,7 @@ const FALSE: [&str; 6] = ["0", "f", "F", "FALSE", "false", "False"];
 
 impl Kind {
     /// Parses a text. `default` is the variable's default in the table: for most variables zero counts as not set, which is
-    /// reported if the default is not zero.
+    /// reported if the table has a default other than zero.
     pub(super) fn parse(self, raw: &str, default: &str) -> Parsed {
         if raw.is_empty() && self != Self::TextOrEmpty {
             return Unset;

@@ -207,7 +207,7 @@ pub(super) fn unknown_names(sources: &[&dyn Source], problems: &mut Vec<Problem>
                 continue;
             }
             let shape =
-                if word == name { "not a variable of this agent" } else { "a name followed by something else than =" };
+                if word == name { "not a variable of this agent" } else { "a name followed by something other than =" };
             let known =
                 KEYS.iter().filter(|key| key.stage != Stage::Foreign && !key.is_only_json()).map(|key| key.name);
             let hint = closest(&upper, known).map_or_else(String::new, |known| format!("; did you mean {known}?"));

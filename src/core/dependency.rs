@@ -112,7 +112,7 @@ pub(super) fn is_solvable(spec: &TaskSpec) -> bool {
     true
 }
 
-/// A container that is placed before can meet the dependency.
+/// Whether a container that is placed already can meet the dependency.
 fn met_by(placed: &[&ContainerSpec], dependency: &Dependency) -> bool {
     placed.iter().any(|container| {
         container.name == dependency.container && (dependency.condition != Condition::Healthy || container.health_check)

@@ -157,7 +157,7 @@ pub struct LiveTask {
 /// One container of a task: its specification and its state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
-    /// The specification, as ECS sent it.
+    /// The specification of the container; only its outline if the task was rebuilt.
     pub spec: ContainerSpec,
     /// The known facts about the container.
     pub state: ContainerState,
@@ -166,7 +166,7 @@ pub struct Container {
 /// One resource of a task: its specification and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resource {
-    /// The specification, as ECS sent it.
+    /// The specification of the resource; only its outline if the task was rebuilt.
     pub spec: ResourceSpec,
     /// The known facts about the resource.
     pub state: ResourceState,

@@ -37,7 +37,7 @@ fn unreadable(what: &str) -> Failure {
     Failure::retryable(INSPECT_ERROR, format!("unreadable answer of the Docker daemon: {what}"))
 }
 
-/// The error of an inspection that follows a change. The change has happened, so its outcome is unknown.
+/// The error of an inspection that follows a change: the change was accepted, but its result was not seen, so the outcome is unknown.
 fn outcome_unknown(error: OpError) -> OpError {
     let (OpError::Failed(failure) | OpError::Unknown(failure)) = error;
     OpError::Unknown(failure)

@@ -239,7 +239,7 @@ mod tests {
         ];
         for (number, (script, wanted)) in table.into_iter().enumerate() {
             let path = programs.write(&number.to_string(), script);
-            // Enough for a shell on a busy machine, except where the time-out itself is tested.
+            // Enough for a shell on a busy machine, except where the timeout itself is tested.
             let limit = if wanted == Err("no answer within 0.7 seconds") { Duration::from_millis(700) } else { LIMIT };
             let got = get(&path, "r.io:5000", limit).await.map_err(|error| error.to_string());
             let got = got

@@ -57,7 +57,7 @@ impl DockerError {
         matches!(self, Self::Daemon { status: 400, message } if is_refusal(message))
     }
 
-    /// Converts to the failure of the catalogue. `what` is the transition that a time-out names.
+    /// Converts to the failure of the catalogue. `what` is the transition that a timeout names.
     pub(super) fn failure(&self, name: &str, what: &str) -> Failure {
         match self {
             Self::Timeout(limit) => timed_out(what, *limit),

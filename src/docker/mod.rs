@@ -214,11 +214,11 @@ impl Docker {
         })
     }
 
-    /// Makes the agent create containers with its mark, and leave containers with another agent's mark alone. `place` is where
-    /// this agent keeps its data; empty if it keeps none.
+    /// Makes the agent create containers with its mark, and leave containers with another agent's mark alone. `data_directory`
+    /// names the directory of this agent's data; empty if it keeps none.
     #[must_use]
-    pub fn with_owner(mut self, owners: Owners, place: &str) -> Self {
-        self.owner = Some(OwnerMark { id: owners.own.clone(), data_directory: place.to_owned() });
+    pub fn with_owner(mut self, owners: Owners, data_directory: &str) -> Self {
+        self.owner = Some(OwnerMark { id: owners.own.clone(), data_directory: data_directory.to_owned() });
         self.owners = owners;
         self
     }

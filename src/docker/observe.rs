@@ -92,10 +92,10 @@ pub(super) fn owner(labels: &Value) -> Option<OwnerId> {
     labels.get(outline::OWNER).and_then(Value::as_str).map(outline::owner)
 }
 
-/// The agent that created a container and the place of that agent's data; `None` = the container has no owner label.
+/// The agent that created a container and the directory of that agent's data; `None` = the container has no owner label.
 pub(super) fn owner_mark(labels: &Value) -> Option<OwnerMark> {
-    let place = labels.get(outline::PLACE).and_then(Value::as_str).unwrap_or_default();
-    Some(OwnerMark { id: owner(labels)?, data_directory: place.to_owned() })
+    let data_directory = labels.get(outline::PLACE).and_then(Value::as_str).unwrap_or_default();
+    Some(OwnerMark { id: owner(labels)?, data_directory: data_directory.to_owned() })
 }
 
 /// An entry of the container list, for a task of this cluster.

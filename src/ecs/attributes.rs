@@ -179,7 +179,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     names.extend(
         gmsa.into_iter().filter(|(_, is_offered)| *is_offered).map(|(name, _)| format!("ecs.capability.{name}")),
     );
-    // `efsAuth` also means access to EFS by task role. That is not supported, but only tasks with a task role can request it.
+    // `efsAuth` also advertises access to EFS by task role, which this agent refuses. Only tasks with a task role can request it.
     names.extend(capabilities.volume_plugin.iter().map(|name| format!("ecs.capability.{name}")));
     if capabilities.external {
         names.push("ecs.capability.external".to_owned());

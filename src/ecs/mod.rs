@@ -2,7 +2,7 @@
 //!
 //! Owns registration, the discovery of poll endpoints, state-change reports and draining: the requests, their limits, and the
 //! meaning of errors. It does not decide when to report (the core does) or how the process continues after a failed
-//! registration (the caller does). The invariant: every call ends within the time-outs of [`crate::aws::sdk`].
+//! registration (the caller does). The invariant: every call ends within the timeouts of [`crate::aws::sdk`].
 //!
 //! Reading order: [`register`], [`attributes`], [`endpoint`], [`report`], [`drain`], and `body_edit` (fields that the SDK lacks).
 

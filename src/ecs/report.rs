@@ -55,7 +55,7 @@ impl From<SubmitError> for OpError {
     }
 }
 
-/// Sends one state change, within the time-outs of the client.
+/// Sends one state change, within the timeouts of the client.
 ///
 /// # Errors
 /// Fails if ECS rejects the state change, or if the call fails for another reason or has an empty answer.

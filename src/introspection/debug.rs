@@ -40,7 +40,7 @@ struct Wait<'a> {
     r#for: &'static str,
     /// The wait in words.
     text: String,
-    /// Seconds since the last progress.
+    /// Seconds since [`Waiting::since`].
     age_seconds: u64,
     /// The image that must be pulled, looked up or removed first.
     #[serde(skip_serializing_if = "Option::is_none")]

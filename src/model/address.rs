@@ -1,7 +1,7 @@
 //! Addresses for logs and error texts, without the user and the password that they may contain (`https://user:password@host`),
 //! and the normal form of an address.
 //!
-//! Owns the redaction. [`redacted`] takes a text that is one address, as an operator writes it; [`without_passwords`] takes
+//! Owns the redaction and the normal form. [`redacted`] takes a text that is one address, as an operator writes it; [`without_passwords`] takes
 //! a text that may contain addresses, such as the error of an HTTP client. Invariant: no part of the user and the password is
 //! ever shown. If it is unclear where the host begins, more is hidden rather than less.
 

@@ -221,7 +221,7 @@ pub struct LogRouterSpec {
     pub container: ContainerName,
     /// The container's `user` setting, `uid[:gid]`, which gets the directory of the socket; empty: none.
     pub user: String,
-    /// The router also listens on a port, because a container that uses it does not share the network of the host.
+    /// The router also listens on a port, because it is on Docker's bridge network.
     pub listens: bool,
     /// Memory buffer of the router in MiB (`Mem_Buf_Limit`).
     pub buffer: u32,

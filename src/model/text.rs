@@ -14,8 +14,7 @@ pub(super) const CUT: &str = " [cut]";
 
 /// The text in one line of at most [`MAX_TEXT`] bytes, cut between two characters. Control characters, line separators and the
 /// marks that change the direction of writing become a space: several in a row become one space, and those at either end are
-/// removed.
-/// Users and passwords in addresses are hidden.
+/// removed. Users and passwords in addresses are hidden.
 pub fn cleaned(text: &str) -> String {
     cut(text, MAX_TEXT)
 }

@@ -123,7 +123,7 @@ async fn volume_drivers(docker: &Docker) -> Vec<String> {
     })
 }
 
-/// Whether tasks can be limited on this host. The error is that the operator has asked for limits and they are impossible.
+/// Whether tasks can be limited on this host. Fails if the operator requires limits and they are impossible.
 async fn limits(config: &Config, docker: &Docker, cgroups: &Cgroups) -> Result<bool, Fatal> {
     if config.task_limits == Some(false) {
         return Ok(false);

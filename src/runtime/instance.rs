@@ -20,7 +20,7 @@ pub(super) struct Instance {
     pub(super) document: Option<SignedDocument>,
 }
 
-/// Reads the identity from the metadata service. The error is that the region is unknown.
+/// Reads the identity from the metadata service. Fails if the region is unknown.
 pub(super) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, Fatal> {
     if config.external {
         let region = config.region.clone().ok_or_else(region_missing)?;

@@ -8,7 +8,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 /// reading its memory, unless that user is root. Child processes inherit only the limit on core files.
 ///
 /// # Errors
-/// A setting is refused. The other one is tried nevertheless.
+/// Fails if a setting is refused; the other one is tried nevertheless.
 pub fn keep_out_of_core_files() -> std::io::Result<()> {
     let no_file = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     // The limit does not apply to a program that core files are piped to. This setting does.

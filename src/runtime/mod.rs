@@ -47,6 +47,7 @@ use crate::core::{self, Event};
 use crate::docker::AuthMap;
 use crate::ecs::report;
 use crate::model::view::View;
+use crate::model::with_causes;
 use crate::store::Identity;
 use crate::{acs, aws, docker};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -89,7 +90,7 @@ impl Metadata {
     /// The client cannot be built.
     pub fn new(config: &Config, options: Options) -> Result<Self, Fatal> {
         let settings = settings::imds(config, options.blackhole_imds);
-        aws::imds::Imds::new(settings).map(Self).map_err(|error| Fatal::restartable(error.to_string()))
+        aws::imds::Imds::new(settings).map(Self).map_err(|error| Fatal::restartable(with_causes(&error)))
     }
 
     /// The instance's user data, which may hold configuration; `None` if there is none, or if it cannot be read.
@@ -262,7 +263,7 @@ fn supervise(
         let (core, stop) = (core.take(), stop_core.clone());
         async move {
             let core = core.ok_or("it has ended already")?;
-            core.run(stop, watchdog()).await.map_err(|error| crate::model::with_causes(&error))
+            core.run(stop, watchdog()).await.map_err(|error| with_causes(&error))
         }
     });
     let (outbox, stop_acs) = (Arc::new(tokio::sync::Mutex::new(from_core)), stop.clone());

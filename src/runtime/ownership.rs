@@ -28,8 +28,8 @@ const LOCKS: Settings = Settings { threads: 1, spare: 1, limit: Duration::from_s
 const CHECK_INTERVAL: Duration = Duration::from_secs(15);
 /// Upper limit of that interval, which doubles while a check does not end.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(600);
-/// While the lock is not held, every check whose number is a multiple of this is logged, and every one whose number is a power of
-/// two: often at first, rarely later.
+/// While the lock is not held, the first, second, fourth, eighth… check is logged, and every check whose number is a multiple of
+/// this.
 const CHECKS_PER_LINE: u32 = 40;
 
 /// The lock of this agent. It is released when this is dropped.
@@ -219,7 +219,7 @@ fn log_renewed(renewed: Option<Result<Renewed, Held>>, failures: u32) {
     let is_due = failures.is_power_of_two() || failures.is_multiple_of(CHECKS_PER_LINE);
     match renewed {
         Some(Ok(Renewed::Recreated)) => {
-            tracing::warn!("the lock file of this agent was removed while the agent runs; it was created again");
+            tracing::warn!("the lock file of this agent was removed while the agent was running; it was created again");
         }
         Some(Ok(Renewed::Missing)) if is_due => tracing::warn!(
             "the lock file of this agent was removed and cannot be created again: a second agent on this Docker engine would not \

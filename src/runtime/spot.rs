@@ -47,7 +47,7 @@ impl Watch {
                     tracing::warn!(
                         notice.action,
                         notice.time,
-                        "EC2 announces the interruption of this instance; the instance is drained"
+                        "EC2 announces the interruption of this instance; the instance is to be drained"
                     );
                     match drain::drain(&self.ecs, &self.cluster, &self.container_instance).await {
                         Ok(()) => return,

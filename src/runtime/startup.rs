@@ -197,8 +197,8 @@ pub(super) async fn state(config: &Config, instance: &Instance) -> Result<(Store
     }
     let configured = cluster(config);
     if saved.cluster != configured && loaded.host.lost {
-        // Only the small file beside the state is left. The operator has removed the state to register the instance anew, as the
-        // AWS documentation advises.
+        // Only the small file beside the state is left. Probably the operator removed the state to register the instance anew,
+        // as the AWS documentation advises.
         tracing::warn!(
             saved = saved.cluster,
             cluster = configured,

@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Name of the file in the data directory. The Go agent's file is `agent.db`; this one must not be mistaken for it.
 pub(super) const FILE: &str = "ecs-agent.redb";
-/// Follows [`FILE`] in the name of a file that was set aside; then comes the time of that, in seconds since 1970.
+/// Stands between [`FILE`] and the time (seconds since 1970) in the name of a file that was set aside.
 pub(super) const ASIDE: &str = ".broken-";
 /// Maximum number of files that were set aside and are kept; the oldest are deleted.
 const MAX_ASIDE: usize = 4;
@@ -164,7 +164,7 @@ pub(super) fn set_aside(directory: &Path) -> Result<PathBuf, StoreError> {
     aside(directory, |from, to| std::fs::rename(from, to))
 }
 
-/// Sets a copy of the state file aside, of which only parts can be read. Returns the path of the copy.
+/// Sets aside a copy of the state file, because only parts of the file can be read. Returns the path of the copy.
 pub(super) fn copy_aside(directory: &Path) -> Result<PathBuf, StoreError> {
     aside(directory, |from, to| {
         let copied = copy(from, to);
@@ -196,7 +196,7 @@ fn aside(directory: &Path, how: impl FnOnce(&Path, &Path) -> std::io::Result<()>
     Ok(to)
 }
 
-/// Deletes the oldest files that were set aside, except the last [`MAX_ASIDE`]. A directory that was set aside is never
+/// Deletes all files that were set aside except the newest [`MAX_ASIDE`]. A directory that was set aside is never
 /// deleted: it may be somebody's.
 fn delete_oldest(directory: &Path) {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();

@@ -139,8 +139,8 @@ fn docker(task: &wire::Task, volume: &wire::Volume, wire: &wire::DockerVolume) -
     }
 }
 
-/// An EFS volume. The volume plugin mounts it as the task definition requires. Without the plugin it is mounted over plain NFS,
-/// which has no encryption and no access rules.
+/// An EFS volume. The volume plugin mounts it as the task definition requires. Without the plugin, a volume that needs
+/// encryption in transit or an access point is refused; any other is mounted over plain NFS.
 fn efs(
     task: &wire::Task,
     volume: &wire::Volume,

@@ -140,7 +140,7 @@ impl<P: ProvideCredentials> Cached<P> {
     }
 
     /// The result that needs no call of the provider: fresh credentials, or, after a recent failure, the last credentials or the
-    /// error. A failure is recent since `began` (the start of this request), and during its pause. `None`: a call is needed.
+    /// error. A failure is recent if it happened after `began` (the start of this request), or if its pause is not over. `None`: a call is needed.
     fn without_call(&self, began: Instant) -> Option<Result<Credentials, CredentialsError>> {
         let state = self.state();
         let fresh = state.current.as_ref().filter(|current| current.is_fresh() && !self.signing.keys_are_refused());
@@ -186,7 +186,7 @@ impl<P: ProvideCredentials> Cached<P> {
         })
     }
 
-    /// Notes a failure, after which the provider is not called for a pause of `at_least` this time. Returns the last
+    /// Notes a failure. The provider is then not called during a pause, which lasts `at_least` this long. Returns the last
     /// credentials; if there are none, the error.
     fn note_failure(&self, error: &str, at_least: Duration) -> Result<Credentials, CredentialsError> {
         self.signing.note_keys(None);

@@ -146,7 +146,7 @@ fn a_value_in_the_place_of_a_name_is_not_shown() {
     let shown = texts(&loaded);
     assert!(!shown.join("").contains(MARKER), "{shown:?}");
     assert!(
-        shown.iter().any(|text| text.starts_with("ECS_ENGINE_AUTH_DATA (") && text.contains("something else than ="))
+        shown.iter().any(|text| text.starts_with("ECS_ENGINE_AUTH_DATA (") && text.contains("something other than ="))
     );
     assert_eq!(shown.len(), 3, "{shown:?}");
 }

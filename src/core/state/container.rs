@@ -143,7 +143,7 @@ impl ContainerState {
         self.failure.get_or_insert(failure);
     }
 
-    /// Copies everything from an observation but the run state, the exit code and the error.
+    /// Copies the stored details of an observation, except the run state, the exit code and the error.
     pub fn remember(&mut self, seen: &Observation) {
         self.runtime_id = Some(seen.runtime_id.clone());
         self.image_id.clone_from(&seen.image_id);

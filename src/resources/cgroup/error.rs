@@ -73,8 +73,8 @@ impl CgroupError {
             Self::File { source, .. } => {
                 matches!(source.kind(), Interrupted | OutOfMemory | TimedOut | WouldBlock)
             }
-            // A group that does not appear was created in another cgroup file system than the one that this container sees. The
-            // removal of a group that has appeared is only slow.
+            // A group that does not appear was created in another cgroup file system than the one that this container sees. A
+            // group that is not gone in time is only removed slowly.
             Self::NotDone { wanted, .. } => *wanted == GONE,
             Self::Lane(_) => true,
             Self::NoController { .. } | Self::Unnameable => false,
