@@ -5,11 +5,11 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints its numbers")]
 
-use ecs_agent::core::{self, Effect, Event, Message, Operation, Output, PayloadTask, Policy, State};
-use ecs_agent::model::{
+use ecs_core::model::{
     ContainerName, ContainerSpec, CreateRequest, Health, Observation, OpId, RunState, RuntimeId, Span, TaskArn,
     TaskSpec, Timestamp,
 };
+use ecs_core::{Effect, Event, Message, Operation, Output, PayloadTask, Policy, State};
 use std::time::{Duration, Instant};
 
 /// How long each number is measured: long enough to be steady, short enough for a CI run.
@@ -66,7 +66,7 @@ impl World {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             self.steps += 1;
-            for effect in core::step(state, now, event).effects {
+            for effect in ecs_core::step(state, now, event).effects {
                 let answer = self.answer(effect);
                 events.extend(answer.map(|(op, output)| Event::Completed { op, outcome: Ok(output) }));
             }
@@ -122,7 +122,7 @@ fn payload(tasks: Vec<PayloadTask>) -> Event {
 fn running(tasks: usize) -> (State, World, Timestamp) {
     let (mut world, now) = (World::default(), Timestamp(1_000_000));
     let policy = Policy { cleanup_wait: Span::secs(1), ..Policy::default() };
-    let mut state = core::recover(policy, core::state::HostState::default(), []);
+    let mut state = ecs_core::recover(policy, ecs_core::state::HostState::default(), []);
     for number in 0..tasks {
         world.settle(&mut state, now, payload(vec![PayloadTask::Run(Box::new(spec(number)))]));
     }
@@ -146,13 +146,13 @@ fn main() {
     for tasks in [1, 10, 100, 1_000] {
         let (mut state, mut world, now) = running(tasks);
         let ticks = measure(|_| {
-            core::step(&mut state, now, Event::Tick);
+            ecs_core::step(&mut state, now, Event::Tick);
             1
         });
         let names: Vec<_> = world.created.iter().map(|(name, owner)| (name.clone(), owner.clone())).collect();
         let observations = measure(|round| {
             let (name, (task, container)) = &names[round as usize % names.len()];
-            core::step(&mut state, now, Event::Observed(Box::new(seen(task, container, name, RunState::Running))));
+            ecs_core::step(&mut state, now, Event::Observed(Box::new(seen(task, container, name, RunState::Running))));
             1
         });
         let mut later = now;
@@ -181,9 +181,9 @@ fn main() {
 fn queue(tasks: usize) -> (f64, f64) {
     let now = Timestamp(1_000_000);
     let mut world = World::default();
-    let capacity = core::Capacity { cpu: 1_000, memory: 1_000, ..core::Capacity::default() };
+    let capacity = ecs_core::Capacity { cpu: 1_000, memory: 1_000, ..ecs_core::Capacity::default() };
     let policy = Policy { capacity, cleanup_wait: Span::secs(1), ..Policy::default() };
-    let mut state = core::recover(policy, core::state::HostState::default(), []);
+    let mut state = ecs_core::recover(policy, ecs_core::state::HostState::default(), []);
     let run = |number: usize| {
         let mut spec = spec(number);
         spec.containers[0].cpu = 100;

@@ -9,9 +9,9 @@ pub use crate::docker::fuzz::{auth_data, docker_error, helper_answer, image_refe
 pub use crate::resources::fuzz::env_file;
 pub use crate::websocket::websocket_stream;
 
-use crate::model::text::MAX_TEXT;
 use crate::runtime::logging::Form;
 use crate::runtime::logging::line::{Line, MAX_LINE};
+use ecs_core::model::text::MAX_TEXT;
 use std::time::SystemTime;
 use tracing::Level;
 

@@ -1,11 +1,11 @@
 //! Threads for work that may block: files on paths from outside, disks, control groups.
 //!
 //! Owns these threads. Each kind of work has its own [`Lane`], so that a disk or path that never answers delays neither other
-//! kinds of work nor name resolution, which has the runtime's blocking threads to itself. Invariants: a lane has a bounded number
-//! of threads; a piece of work hangs if it has run for too long, and the time that it waited for its turn does not count; a
-//! hanging thread does not keep the process from ending.
+//! kinds of work nor name resolution, which has the runtime's blocking threads to itself. Invariants: a lane has a bounded
+//! number of threads; a piece of work hangs if it has run for too long, and the time that it waited for its turn does not
+//! count; a hanging thread does not keep the process from ending.
 
-use crate::model::text::cut;
+use ecs_core::model::text::cut;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};

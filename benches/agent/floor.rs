@@ -3,8 +3,8 @@
 //! shareable, as for every container created with the version of the API that ECS names (1.21), which takes a mount on the host
 //! for each.
 
-use super::support::docker::unique;
 use super::{Pace, STOPPABLE, busy};
+use ecs_testing::docker::unique;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use std::time::Instant;

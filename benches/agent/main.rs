@@ -10,19 +10,14 @@
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
 mod floor;
-#[path = "../../tests/support"]
-mod support {
-    pub(crate) mod docker;
-    pub(crate) mod registry;
-}
 
-use ecs_agent::local::{Options, Server, Source, TaskStatus};
+use ecs_local::{Options, Server, Source, TaskStatus};
+use ecs_testing::docker::{Cluster, TempDir, available, control_groups, docker, one_agent, unique};
+use ecs_testing::registry::Registry;
 use floor::Floor;
 use serde_json::json;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use support::docker::{Cluster, TempDir, available, control_groups, docker, one_agent, unique};
-use support::registry::Registry;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ecs-agent");
 const LIMIT: Duration = Duration::from_secs(60);
@@ -133,8 +128,7 @@ async fn server(cluster: &Cluster) -> Server {
 }
 
 async fn connected(server: &Server) {
-    let connected =
-        |state: &ecs_agent::local::State| state.records().any(|r| r.source == Source::AcsConnect).then_some(());
+    let connected = |state: &ecs_local::State| state.records().any(|r| r.source == Source::AcsConnect).then_some(());
     server.wait_for("the agent to connect", LIMIT, connected).await.expect("the agent connects");
 }
 
@@ -145,9 +139,8 @@ async fn start_up() {
         let server = server(&cluster).await;
         let begun = Instant::now();
         let agent = Agent::start(&server);
-        let call = |state: &ecs_agent::local::State| {
-            state.records().any(|r| r.name == "RegisterContainerInstance").then_some(())
-        };
+        let call =
+            |state: &ecs_local::State| state.records().any(|r| r.name == "RegisterContainerInstance").then_some(());
         server.wait_for("a registration", LIMIT, call).await.expect("the agent registers");
         registered.push(begun.elapsed());
         // Before the registration a connection is closed without an answer.
@@ -209,7 +202,7 @@ async fn one_task(image: &str) {
     for (round, group) in groups.iter().enumerate() {
         let begun = Instant::now();
         let arn = server.run_task(&definition(image)).expect("the task is placed");
-        let running = |state: &ecs_agent::local::State| {
+        let running = |state: &ecs_local::State| {
             state.task(&arn).filter(|task| task.last_status >= TaskStatus::Running).map(|task| task.last_status)
         };
         let status = server.wait_for("the task to run", LIMIT, running).await.expect("the task runs");
@@ -227,7 +220,7 @@ async fn one_task(image: &str) {
         through_agent.push(agent);
         straight.push(floor);
         ratios.push(agent.as_secs_f64() / floor.as_secs_f64());
-        let stopped = |state: &ecs_agent::local::State| {
+        let stopped = |state: &ecs_local::State| {
             state.task(&arn).filter(|task| task.last_status == TaskStatus::Stopped).map(|_| ())
         };
         server.wait_for("the task to stop", LIMIT, stopped).await.expect("the task stops");
@@ -372,7 +365,7 @@ fn remove_control_groups(ids: &[String]) {
 
 /// Waits until all tasks have exactly this status.
 async fn all(server: &Server, arns: &[String], status: TaskStatus) {
-    let reached = |state: &ecs_agent::local::State| {
+    let reached = |state: &ecs_local::State| {
         let statuses = || arns.iter().filter_map(|arn| state.task(arn)).map(|task| task.last_status);
         assert!(statuses().all(|known| known <= status), "a task stopped by itself");
         (statuses().filter(|known| *known == status).count() == arns.len()).then_some(())

@@ -99,7 +99,7 @@ fn all(checks: &[(bool, &str)]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::json::Raw;
+    use crate::input::json::Raw;
     use serde_json::{Value, json};
 
     fn header() -> Value {

@@ -6,30 +6,19 @@
 use super::limits::{MAX_CONTAINERS_OF_PAYLOAD, MAX_ID, MAX_LISTED, MAX_TASKS};
 use super::translate::{self, ReceivedTask, Refusal};
 use super::{HostFacts, Incoming, Outgoing, attachment, wire};
-use crate::aws::roles::{RoleCredentials, RoleKind};
-use crate::model::json::{DecodeError, Raw};
-use crate::model::text::{cleaned, cut};
-use crate::model::{Ack, CredentialsId, Secret, TaskArn};
+use crate::aws::identity::roles::{RoleCredentials, RoleKind};
+use crate::input::json::{DecodeError, Raw};
+use crate::websocket::Read;
+use ecs_core::model::text::{cleaned, cut};
+use ecs_core::model::{Ack, CredentialsId, Secret, TaskArn};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Maximum number of bytes of an error text from ACS in the log.
 const MAX_SHOWN: usize = 256;
 
-/// The meaning of a frame for the session. Every text for the log is one bounded line without secrets.
-#[derive(Debug)]
-pub enum Frame {
-    /// Answer with this text at once; the second text is for the log.
-    Answer(String, Option<String>),
-    /// Pass this to the agent. The text is for the log and names the parts of the message that are not accepted.
-    Deliver(Incoming, Option<String>),
-    /// A recognised message without effect; the text is for the log.
-    Note(String),
-    /// A recognised message that breaks a rule: it has no effect and is not acknowledged. The text names the rule.
-    Invalid(String),
-    /// An unknown or malformed message, which does not restart the inactivity timer. The text is the cause.
-    Drop(String),
-}
+/// The meaning of a frame for the session.
+pub type Frame = Read<Incoming>;
 
 /// Why a message of a known type is not accepted.
 enum MessageError {

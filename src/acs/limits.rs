@@ -6,8 +6,8 @@
 //! | an id, an ARN or a cluster | [`MAX_ID`]: 2 KiB | the message is not acknowledged; a task counts as one without an ARN |
 //! | tasks of a payload | [`MAX_TASKS`]: 1,000 | the first 1,000 are accepted, the message is not acknowledged |
 //! | JSON text of a task, or of another message | [`MAX_TEXT`]: 1 MiB | the task is refused, the message not acknowledged |
-//! | JSON values in this text | [`MAX_VALUES`](crate::model::json::MAX_VALUES): 20,000 | the same |
-//! | nested levels in this text | [`MAX_DEPTH`](crate::model::json::MAX_DEPTH): 10,000 | the same |
+//! | JSON values in this text | [`MAX_VALUES`](crate::input::json::MAX_VALUES): 20,000 | the same |
+//! | nested levels in this text | [`MAX_DEPTH`](crate::input::json::MAX_DEPTH): 10,000 | the same |
 //! | containers of a task | [`MAX_CONTAINERS`]: 100 | the task is refused |
 //! | containers of a payload | [`MAX_CONTAINERS_OF_PAYLOAD`]: 10,000 | the tasks whose containers exceed the limit are refused |
 //! | tasks of a manifest | [`MAX_LISTED`]: 10,000 | the manifest is not acknowledged: an incomplete one would stop tasks |

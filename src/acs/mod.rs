@@ -1,42 +1,33 @@
 //! ACS: the control plane's websocket (spec `acs.md`).
 //!
-//! Owns the wire format, its translation into the model, and the session: connect, heartbeats, acknowledgements, reconnect. It
-//! decides nothing about tasks. The invariant: an acknowledgement is sent only when the agent requests it through [`Outgoing`],
-//! except for messages that change nothing here (heartbeats, updates, attachments).
+//! Owns the wire format, its translation into the model, and the session's address and acknowledgements. It decides nothing
+//! about tasks. The invariant: an acknowledgement is sent only when the agent requests it through [`Outgoing`], except for
+//! messages that change nothing here (heartbeats, updates, attachments).
 //!
-//! Reading order: this file (messages in both directions), [`session`] (when to connect), `conversation` (one connection),
-//! `timing`, `exchange` (queues to the agent), `contact` (for the health check); then `decode` ([`frame`]), [`translate`],
-//! `host`, `unsupported`, `attachment`, `wire`, and `limits`.
+//! Reading order: this file (messages in both directions), [`session`]; then `decode` ([`frame`]), [`translate`], `host`,
+//! `unsupported`, `attachment`, `wire`, and `limits`. The connection is a [`websocket`](crate::websocket).
 //!
 #![doc = include_str!("task_definition.md")]
 
 mod attachment;
-mod contact;
-mod conversation;
-#[cfg(test)]
-#[path = "../../tests/corpus/cases.rs"]
-pub(crate) mod corpus;
 mod decode;
-#[cfg(test)]
-mod documented;
-mod exchange;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod host;
 mod limits;
 pub mod session;
-mod timing;
+#[cfg(test)]
+mod tests;
 pub mod translate;
 mod unsupported;
 mod wire;
 
-pub use contact::{Contact, Seen};
 pub use decode::{Frame, frame};
 pub use host::HostFacts;
 pub use translate::{ReceivedTask, Refusal};
 
-use crate::aws::roles::RoleCredentials;
-use crate::model::{Ack, CredentialsAck, TaskArn};
+use crate::aws::identity::roles::RoleCredentials;
+use ecs_core::model::{Ack, CredentialsAck, TaskArn};
 use std::collections::BTreeSet;
 
 /// The tasks in the JSON text of a payload message; none if the text is not a valid payload message.

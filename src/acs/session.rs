@@ -1,39 +1,16 @@
-//! The ACS session: connects and reconnects for as long as the agent runs (spec `acs.md` §1, §2).
+//! The ACS session: the messages of ACS over a [`websocket`](crate::websocket) (spec `acs.md` §1, §2).
 //!
-//! Owns the address and the rules of reconnecting; `conversation` handles one connection. The invariant: a pause follows every
-//! failed attempt and every short connection. Only a connection that lasted may be replaced at once.
+//! Owns the address with its query. Connecting, reconnecting and the timers belong to the websocket.
 
-use super::conversation::{NextStep, converse};
-use super::exchange::Exchange;
-use super::timing::with_jitter;
-use super::{Contact, HostFacts, Incoming, Outgoing};
-use crate::aws::backoff::Backoff;
-use crate::websocket::{self, Socket};
-use aws_credential_types::provider::SharedCredentialsProvider;
+use super::decode;
+use super::{Frame, HostFacts, Incoming, Outgoing, ReceivedTask};
+use crate::websocket::session::{self, EndpointError};
+use crate::websocket::{Change, Protocol};
+use ecs_core::model::ContainerSpec;
 use std::future::Future;
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
-use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-
-pub use super::timing::Timing;
-
-/// A connection that ended sooner than this is not replaced at once, whatever its close code. This prevents a tight loop.
-const SHORT_LIVED: Duration = Duration::from_secs(1);
-
-/// Why the address of ACS is not known. The text of each variant is for the log.
-#[derive(Debug, thiserror::Error)]
-pub enum EndpointError {
-    /// ECS does not know the container instance any more.
-    #[error("{0}")]
-    InactiveInstance(String),
-    /// Any other cause; the next attempt may succeed.
-    #[error("{0}")]
-    Failed(String),
-}
 
 /// The settings of the session.
 #[derive(Clone, Debug)]
@@ -48,16 +25,48 @@ pub struct Settings {
     pub agent_hash: String,
     /// The version of the Docker server; `None` if it is unknown.
     pub docker_version: Option<String>,
-    /// The settings of the connection.
-    pub websocket: websocket::Settings,
-    /// The credentials that sign the connection.
-    pub credentials: SharedCredentialsProvider,
-    /// The timers of the session.
-    pub timing: Timing,
     /// Facts of the host that affect the translation of tasks.
     pub host: HostFacts,
-    /// Updated with every message of ACS.
-    pub contact: Contact,
+    /// The settings of the connection.
+    pub connection: session::Settings,
+}
+
+/// The messages of ACS.
+#[derive(Debug)]
+struct Acs {
+    host: HostFacts,
+}
+
+impl Protocol for Acs {
+    type Incoming = Incoming;
+    type Outgoing = Outgoing;
+
+    const PEER: &'static str = "ACS";
+
+    fn read(&self, bytes: &[u8]) -> Frame {
+        decode::frame(bytes, &self.host, &mut || uuid::Uuid::new_v4().to_string())
+    }
+
+    fn write(&self, message: &Outgoing) -> Vec<String> {
+        decode::encode(message)
+    }
+
+    /// The decoded tasks of a payload, without their texts: a container takes far more memory than its JSON.
+    fn decoded_size(&self, message: &Incoming) -> usize {
+        let Incoming::Payload { tasks, .. } = message else { return 0 };
+        let containers = tasks.iter().map(|task| match task {
+            ReceivedTask::Run(spec) => spec.containers.len(),
+            _ => 0,
+        });
+        tasks.len() * size_of::<ReceivedTask>() + containers.sum::<usize>() * size_of::<ContainerSpec>()
+    }
+
+    fn notice(&self, change: Change) -> Option<Incoming> {
+        Some(match change {
+            Change::Connected => Incoming::Connected,
+            Change::Deregistered => Incoming::Deregistered,
+        })
+    }
 }
 
 /// Runs until it is cancelled, or until the other end of `inbox` or `outbox` is dropped. `discover` yields the ACS endpoint.
@@ -71,87 +80,9 @@ pub async fn run<E, F>(
     E: Fn() -> F,
     F: Future<Output = Result<String, EndpointError>>,
 {
-    let (settings, discover) = (&settings, &discover);
-    let connect = |first| connect(settings, discover, first);
-    keep_connected(
-        settings.timing,
-        &settings.host,
-        connect,
-        Exchange::new(inbox, outbox, cancel, settings.contact.clone()),
-    )
-    .await;
-}
-
-/// Connects, and reconnects when a connection ends. The argument of `connect` is true until the first connection is made.
-async fn keep_connected<C, F, S>(timing: Timing, host: &HostFacts, connect: C, mut exchange: Exchange)
-where
-    C: Fn(bool) -> F,
-    F: Future<Output = Result<WebSocketStream<S>, NextStep>>,
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut backoff = Backoff::new(timing.backoff);
-    let mut first = true;
-    loop {
-        let Some(connected) = exchange.while_disconnected(connect(first)).await else { return };
-        let next = match connected {
-            Err(next) => next,
-            Ok(socket) => {
-                first = false;
-                exchange.contact.connected();
-                exchange.notify(Incoming::Connected);
-                let since = Instant::now();
-                let next = converse(socket, &timing, host, &mut exchange).await;
-                if since.elapsed() >= with_jitter(timing.settled) {
-                    backoff.reset();
-                }
-                if next == NextStep::Reconnect && since.elapsed() < SHORT_LIVED {
-                    NextStep::ReconnectLater
-                } else {
-                    next
-                }
-            }
-        };
-        let pause = match next {
-            NextStep::Stop => return,
-            NextStep::Reconnect => {
-                backoff.reset();
-                continue;
-            }
-            NextStep::ReconnectLater => backoff.pause(),
-            NextStep::WaitForRegistration => {
-                exchange.contact.deregistered();
-                exchange.notify(Incoming::Deregistered);
-                timing.inactive_instance
-            }
-        };
-        tracing::debug!(?pause, "waiting before the next connection to ACS");
-        if exchange.while_disconnected(tokio::time::sleep(pause)).await.is_none() {
-            return;
-        }
-    }
-}
-
-/// One attempt to connect, from discovery to the open websocket. `first`: no attempt has succeeded yet.
-async fn connect<E, F>(settings: &Settings, discover: &E, first: bool) -> Result<Socket, NextStep>
-where
-    E: Fn() -> F,
-    F: Future<Output = Result<String, EndpointError>>,
-{
-    let endpoint = discover().await.map_err(|error| {
-        tracing::warn!(%error, "no ACS endpoint");
-        match error {
-            EndpointError::InactiveInstance(_) => NextStep::WaitForRegistration,
-            EndpointError::Failed(_) => NextStep::ReconnectLater,
-        }
-    })?;
-    let url = connect_url(settings, &endpoint, first).map_err(|error| {
-        tracing::warn!(%error, "the ACS endpoint is not a URL");
-        NextStep::ReconnectLater
-    })?;
-    websocket::connect(&settings.websocket, &settings.credentials, &url).await.map_err(|error| {
-        tracing::warn!(error = &error as &dyn std::error::Error, "no connection to ACS");
-        if error.is_inactive_instance() { NextStep::WaitForRegistration } else { NextStep::ReconnectLater }
-    })
+    let protocol = Acs { host: settings.host.clone() };
+    let address = |endpoint: &str, first| connect_url(&settings, endpoint, first);
+    session::run(&settings.connection, protocol, discover, address, inbox, outbox, cancel).await;
 }
 
 /// The address of the websocket, with its query. With `send_credentials`, ACS sends the role credentials of all tasks again.
@@ -176,12 +107,4 @@ fn connect_url(settings: &Settings, endpoint: &str, send_credentials: bool) -> R
 }
 
 #[cfg(test)]
-mod cuts;
-#[cfg(test)]
-mod flow;
-#[cfg(test)]
-mod peer;
-#[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod timers;

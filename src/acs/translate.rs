@@ -1,8 +1,8 @@
 //! Translates a task on the wire into a task of the model, or into a refusal with its reason (spec `acs.md` §6, `task-engine.md`
 //! §5.1).
 //!
-//! Pure: the caller supplies ids. It does not decide when a task runs; it only ensures that every task which reaches the core can
-//! be run as requested. The invariant: a task is either translated completely or refused; no part is silently left out.
+//! Pure: the caller supplies ids. It does not decide when a task runs; it only ensures that every task which reaches the core
+//! can be run as requested. The invariant: a task is either translated completely or refused; no part is silently left out.
 
 pub(super) mod credential_specs;
 mod docker_config;
@@ -20,16 +20,16 @@ use super::host::HostFacts;
 use super::limits::MAX_CONTAINERS;
 use super::unsupported;
 use super::wire;
-use crate::model::json::{self, Raw};
-use crate::model::task::{
+use crate::input::json::{self, Raw};
+use docker_config::{json_object, memory_reservation};
+use ecs_core::model::task::{
     Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, Namespace, RegistryAuth, RestartPolicy,
     Runtime, SecretAuth, VolumesFrom,
 };
-use crate::model::text::cleaned;
-use crate::model::{
+use ecs_core::model::text::cleaned;
+use ecs_core::model::{
     ContainerKind, ContainerName, ContainerSpec, CredentialsId, ResourceKind, Span, TaskArn, TaskSpec, TaskStatus,
 };
-use docker_config::{json_object, memory_reservation};
 use limits::Limits;
 use reason::TaskError;
 use serde_json::Value;
@@ -274,8 +274,8 @@ fn dependency(wire: &wire::DependsOn) -> Result<Dependency, String> {
     Ok(Dependency { container: wire.container_name.as_str().into(), condition })
 }
 
-/// The command in `overrides`, which is a JSON object or a text that contains one; `None`: `overrides` or its `command` is missing
-/// or null. A value of any other type is an error.
+/// The command in `overrides`, which is a JSON object or a text that contains one; `None`: `overrides` or its `command` is
+/// missing or null. A value of any other type is an error.
 fn overridden_command(overrides: Option<&Value>) -> Result<Option<Vec<String>>, String> {
     let no_object = || "overrides is not a JSON object".to_owned();
     let document = match overrides {

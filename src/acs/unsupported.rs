@@ -7,7 +7,7 @@
 use super::host::HostFacts;
 use super::translate::credential_specs;
 use super::wire;
-use crate::model::text::cleaned;
+use ecs_core::model::text::cleaned;
 
 /// The first unsupported feature in the task, as a sentence; `None` if all are supported.
 pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {

@@ -1,7 +1,7 @@
 //! The messages of ACS on the wire (spec `acs.md` §3 to §6).
 //!
 //! Owns the envelope (type and body) and the members of each message ([`task`] and [`volume`] have those of a task). Decoding,
-//! by [`json`](crate::model::json), is tolerant: any member may be missing. It does not interpret messages. The invariants:
+//! by [`json`](crate::input::json), is tolerant: any member may be missing. It does not interpret messages. The invariants:
 //! decoding never fails because of a member that this agent does not use, and the size of a text is checked against
 //! [`limits`](super::limits) before anything is built from it.
 
@@ -9,8 +9,8 @@ mod task;
 mod volume;
 
 use super::limits::{MAX_ID, MAX_TEXT};
-use crate::model::json::{DecodeError, Raw, TextError};
-use crate::model::text::cut;
+use crate::input::json::{DecodeError, Raw, TextError};
+use ecs_core::model::text::cut;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;

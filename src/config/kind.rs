@@ -1,13 +1,13 @@
 //! The kinds of values that a variable can have, each with a parser from the operator's text to a canonical text.
 //!
-//! `envy` turns the canonical text into the typed [`Config`](super::Config): `true`/`false`, decimal numbers, milliseconds, comma
-//! lists of ports, compact JSON. Kinds do not know variables or sources. Invariant: a parser never panics and never fails
-//! silently; every difference from the operator's text is part of the result.
+//! `envy` turns the canonical text into the typed [`Config`](super::Config): `true`/`false`, decimal numbers, milliseconds,
+//! comma lists of ports, compact JSON. Kinds do not know variables or sources. Invariant: a parser never panics and never
+//! fails silently; every difference from the operator's text is part of the result.
 
 use super::lists::{cidr, cidrs, json, map, mirrors, names, ports};
 use super::parsed::Parsed::{self, Adjusted, Rejected, Reset, Unset, Value as Accepted};
 use super::{duration, problem};
-use crate::model::address;
+use crate::input::endpoint;
 
 /// The form of a value (spec `config.md` §2, "Parsers").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,7 +302,7 @@ fn http_url(raw: &str, scheme: &str, schemes: &[&str]) -> Parsed {
     match url::Url::parse(&full) {
         // A valid URL may still not fit into a request, for instance if it has more than 65,534 bytes.
         Ok(url) if url.as_str().parse::<http::Uri>().is_err() => Rejected,
-        Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Accepted(address::normalized(&url).to_owned()),
+        Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Accepted(endpoint::normalized(&url).to_owned()),
         Ok(_) | Err(_) => Rejected,
     }
 }

@@ -8,10 +8,10 @@
 //! ```
 //!
 //! Reading order: [`keys`] (the table), [`kind`] with `parsed` and `lists` (forms of values), [`source`] and [`document`]
-//! (sources of values), `defaults` (defaults of a host's service), `resolve` (precedence), `rules` (variables that depend on each
-//! other), [`settings`] (the result), [`help`] (the table for people), [`args`]. [`Sources::open`] reads every source on this
-//! machine. User data comes in as text, because only an edge may use the metadata service, and the runtime fills in the region of
-//! the instance. Invariant: no other module reads the environment, and no [`Problem`] holds a value.
+//! (sources of values), `defaults` (defaults of a host's service), `resolve` (precedence), `rules` (variables that depend on
+//! each other), [`settings`] (the result), [`help`] (the table for people), [`args`]. [`Sources::open`] reads every source on
+//! this machine. User data comes in as text, because only an edge may use the metadata service, and the runtime fills in the
+//! region of the instance. Invariant: no other module reads the environment, and no [`Problem`] holds a value.
 //!
 //! For operators:
 //!
@@ -42,8 +42,8 @@ pub use rules::region_missing;
 pub use settings::{Config, ImagePullBehavior, LogFormat, LogLevel, PortRange, ProxySettings, RetryMode, TagSource};
 pub use source::{EnvFile, Environment, Source};
 
-use crate::model::{Secret, address};
 use defaults::ServiceDefaults;
+use ecs_core::model::{Secret, address};
 use keys::{KEYS, Stage};
 use kind::Kind;
 use source::Class;
@@ -170,8 +170,8 @@ impl Sources {
         load_from(&self.layers(document.as_ref()), self.service.is_some(), problems)
     }
 
-    /// Variables of the AWS SDK and the TLS library that are set in a file but not in the process environment, with their values.
-    /// The caller adds them to that environment.
+    /// Variables of the AWS SDK and the TLS library that are set in a file but not in the process environment, with their
+    /// values. The caller adds them to that environment.
     pub fn process_variables(&self) -> Vec<(&'static str, Secret)> {
         let absent = |key: &&keys::Key| key.stage == Stage::Process && self.environment.get(key.name).is_none();
         let value =

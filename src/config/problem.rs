@@ -1,8 +1,9 @@
-//! A problem with an operator's setting: the variable, its place, the shape of its value, the expected form, and the consequence.
+//! A problem with an operator's setting: the variable, its place, the shape of its value, the expected form, and the
+//! consequence.
 //!
 //! Invariant: a problem never holds the value, only its shape, so every problem may be logged.
 
-use crate::model::text::cleaned;
+use ecs_core::model::text::cleaned;
 use std::fmt;
 
 /// A problem. `Display` makes the line for the log.
@@ -48,8 +49,8 @@ pub(super) fn shape(value: &str) -> String {
     text
 }
 
-/// Like [`shape`], with the position of an error in the JSON. The message of serde_json may quote the value, so only the position
-/// is used.
+/// Like [`shape`], with the position of an error in the JSON. The message of serde_json may quote the value, so only the
+/// position is used.
 pub(super) fn json_shape(value: &str) -> String {
     match serde_json::from_str::<serde::de::IgnoredAny>(value) {
         Ok(_) => format!("{}, valid JSON of another form", shape(value)),

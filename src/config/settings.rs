@@ -5,7 +5,7 @@
 //! (defaults are in the table; a missing value means that the table has none), and its `Debug` may be logged. Values: spec
 //! `config.md` §2.
 
-use crate::model::{Secret, Span};
+use ecs_core::model::{Secret, Span};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -5,7 +5,7 @@
 //! removed, nothing is trimmed or expanded), so JSON survives; a bad line does not affect the others.
 
 use super::problem::{NO_START, Problem, shape};
-use crate::model::text::without_bom;
+use crate::input::byte_order_mark::without_bom;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};

@@ -1,11 +1,11 @@
 //! Admission: which waiting tasks get their share of the host's CPU, memory, ports and GPUs.
 //!
-//! A task holds its share from its admission until it has stopped. The shares are not stored: they follow from the specifications
-//! of the tasks that hold them. The rule: a task is admitted as soon as its share is free, unless it would take something that an
-//! earlier task needs and has waited for at least as long as [`RESERVE_AFTER`]. So a task that does not fit blocks no other at
-//! first, but after a long wait its share is reserved. (The Go agent admits strictly in the order of arrival, spec
-//! `task-engine.md` §6.3: there, one task that waits for a port keeps all later ones waiting on an idle host.) A task that can
-//! never fit is stopped with a reason.
+//! A task holds its share from its admission until it has stopped. The shares are not stored: they follow from the
+//! specifications of the tasks that hold them. The rule: a task is admitted as soon as its share is free, unless it would take
+//! something that an earlier task needs and has waited for at least as long as [`RESERVE_AFTER`]. So a task that does not fit
+//! blocks no other at first, but after a long wait its share is reserved. (The Go agent admits strictly in the order of
+//! arrival, spec `task-engine.md` §6.3: there, one task that waits for a port keeps all later ones waiting on an idle host.) A
+//! task that can never fit is stopped with a reason.
 
 use super::policy::Capacity;
 use super::state::{State, TaskState};
@@ -111,8 +111,8 @@ impl<'a> Ledger<'a> {
         [cpu, memory, ports, gpus].into_iter().flatten().collect()
     }
 
-    /// A shortage of ports or GPUs, each of which only one task can hold; `None` if everything wanted is free. `taken` yields the
-    /// part of a share that is wanted too.
+    /// A shortage of ports or GPUs, each of which only one task can hold; `None` if everything wanted is free. `taken` yields
+    /// the part of a share that is wanted too.
     fn names(
         &self,
         what: &'static str,
@@ -234,10 +234,10 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::sample::{NOW, container, run, seen, spec, state, task};
-    use crate::core::{Effect, Event, Operation, PayloadTask, Policy, step};
     use crate::model::task::PortMapping;
     use crate::model::{ContainerSpec, RunState, TaskSpec};
+    use crate::sample::{NOW, container, run, seen, spec, state, task};
+    use crate::{Effect, Event, Operation, PayloadTask, Policy, step};
 
     fn wanting(arn: &str, cpu: u32) -> TaskSpec {
         let mut container = container("a", &[]);

@@ -92,11 +92,11 @@ fn require(holds: bool, what: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::policy::{Capacity, Policy};
-    use crate::core::sample::{NOW, container, seen, task};
-    use crate::core::state::{OperationKind, Orphan, PendingOperation, PendingReport, ResourceState};
     use crate::model::task::PortMapping;
     use crate::model::{ContainerStatus, OpId, Protocol, ResourceKind, ResourceSpec, Tickets};
+    use crate::policy::{Capacity, Policy};
+    use crate::sample::{NOW, container, seen, task};
+    use crate::state::{OperationKind, Orphan, PendingOperation, PendingReport, ResourceState};
 
     const OP: OpId = OpId(7);
 

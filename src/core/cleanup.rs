@@ -55,10 +55,10 @@ pub(super) fn forget(state: &mut State, task: &TaskState, now: Timestamp, out: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::policy::Policy;
-    use crate::core::sample::{NOW, container, done, state, task};
-    use crate::core::{Effect, Event, Output, next_deadline, step};
     use crate::model::{ContainerStatus, Failure, OpError, OpId, Timestamp};
+    use crate::policy::Policy;
+    use crate::sample::{NOW, container, done, state, task};
+    use crate::{Effect, Event, Output, next_deadline, step};
 
     /// A stopped task of two containers. Only the creation of the first was ever requested.
     fn stopped(jitter: Span) -> State {

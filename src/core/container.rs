@@ -274,11 +274,11 @@ fn image_request(task: &TaskState, index: usize, planning: &Planning<'_>) -> Ima
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::sample::{NOW, container, done, only, run, seen, spec, state, task};
-    use crate::core::{Effect, Event, Output, PayloadTask, Policy, step};
     use crate::model::resource::{EnvironmentFile, LogRouting, ResourceSpec};
     use crate::model::task::Condition;
     use crate::model::{Failure, OpError, OpId, Span, TaskStatus};
+    use crate::sample::{NOW, container, done, only, run, seen, spec, state, task};
+    use crate::{Effect, Event, Output, PayloadTask, Policy, step};
 
     /// The pause container is never reported, and the other containers are created with a reference to it.
     #[test]

@@ -80,12 +80,12 @@ fn drop_unused(state: &mut State, id: CredentialsId, effects: &mut Vec<Effect>) 
 
 #[cfg(test)]
 mod tests {
-    use crate::core::policy::Policy;
-    use crate::core::sample::{NOW, container, done, run, spec, state};
-    use crate::core::state::{OperationKind, State};
-    use crate::core::{Effect, Event, Message, Operation, Output, step};
     use crate::model::task::{EcrAuth, RegistryAuth};
     use crate::model::{CredentialsAck, CredentialsId, OpId};
+    use crate::policy::Policy;
+    use crate::sample::{NOW, container, done, run, spec, state};
+    use crate::state::{OperationKind, State};
+    use crate::{Effect, Event, Message, Operation, Output, step};
 
     fn arrive(state: &mut State, task: Option<&str>, id: &str) -> Vec<Effect> {
         step(state, NOW, Event::CredentialsArrived { task: task.map(Into::into), ids: vec![id.into()], ack: None })

@@ -94,7 +94,8 @@ pub(super) fn may_stop(task: &TaskState, index: usize) -> bool {
     open_dependents(task, index).next().is_none()
 }
 
-/// Whether all containers can start at all. False for cycles, unknown names, and `HEALTHY` on a container without a health check.
+/// Whether all containers can start at all. False for cycles, unknown names, and `HEALTHY` on a container without a health
+/// check.
 pub(super) fn is_solvable(spec: &TaskSpec) -> bool {
     let mut placed: Vec<&ContainerSpec> = Vec::new();
     while placed.len() < spec.containers.len() {
@@ -213,7 +214,7 @@ fn describe(task: &TaskState, index: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::sample::{NOW, container, spec, task};
+    use crate::sample::{NOW, container, spec, task};
 
     /// The readiness of a dependent of `a` after this change of `a`.
     fn verdict(condition: Condition, change: impl FnOnce(&mut ContainerState)) -> Readiness {
@@ -348,8 +349,8 @@ mod tests {
 
     #[test]
     fn nothing_is_decided_while_an_operation_is_pending() {
-        use crate::core::state::{OperationKind, PendingOperation};
         use crate::model::OpId;
+        use crate::state::{OperationKind, PendingOperation};
         let busy = |container: &mut ContainerState| {
             container.live.operation =
                 Some(PendingOperation { id: OpId(1), kind: OperationKind::Start, since: NOW, asked_in_step: 0 });

@@ -1,5 +1,5 @@
-//! The inventory: a listing of all containers with this agent's labels. It is requested after a start, after a gap in the events,
-//! and every few minutes.
+//! The inventory: a listing of all containers with this agent's labels. It is requested after a start, after a gap in the
+//! events, and every few minutes.
 //!
 //! An inventory settles unsettled containers, and finds removed containers and orphans. It says nothing about a container that
 //! was touched after the inventory was requested: otherwise a listing from before a create would end the container that was just
@@ -182,12 +182,12 @@ pub(super) fn orphan_completed(state: &mut State, now: Timestamp, name: &str, ou
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::effect::Effect;
-    use crate::core::policy::Policy;
-    use crate::core::sample::{NOW, container, done, run, seen, spec, state, task};
-    use crate::core::state::TaskState;
-    use crate::core::{Event, next_deadline, step};
+    use crate::effect::Effect;
     use crate::model::{ContainerStatus, Failure, OpError, OpId, RuntimeId, Span, TaskStatus};
+    use crate::policy::Policy;
+    use crate::sample::{NOW, container, done, run, seen, spec, state, task};
+    use crate::state::TaskState;
+    use crate::{Event, next_deadline, step};
 
     /// A task with an unsettled container, as after a restart or a lost answer, and the pending inventory.
     fn unsettled_task(change: fn(&mut TaskState)) -> (State, OpId) {
@@ -205,7 +205,7 @@ mod tests {
         step(state, NOW, done(op, Output::Inventory(seen))).effects
     }
 
-    fn first(state: &State) -> &crate::core::state::ContainerState {
+    fn first(state: &State) -> &crate::state::ContainerState {
         &state.tasks[&"task".into()].containers[0].state
     }
 
@@ -309,9 +309,9 @@ mod tests {
             (|task| task.containers[0].state.create_asked = false, true),
             (
                 |task| {
-                    task.containers[0].state.live.operation = Some(crate::core::state::PendingOperation {
+                    task.containers[0].state.live.operation = Some(crate::state::PendingOperation {
                         id: OpId(50),
-                        kind: crate::core::state::OperationKind::Inspect,
+                        kind: crate::state::OperationKind::Inspect,
                         since: NOW,
                         asked_in_step: 0,
                     });

@@ -1,9 +1,10 @@
 //! Rebuilds tasks from the labels of their containers after the state was lost.
 //!
 //! Owns the handling of the first inventory after a loss ([`HostState::lost`](super::state::HostState)). It takes over only
-//! containers that this agent certainly created, and only tasks of which a container has run; the containers of a task that never
-//! ran are orphans. Until that inventory, messages of ECS are held back: a task that ECS asks to stop would seem unknown, and
-//! would be reported as stopped while it runs. Invariant: no running container is stopped because the state was lost.
+//! containers that this agent certainly created, and only tasks of which a container has run; the containers of a task that
+//! never ran are orphans. Until that inventory, messages of ECS are held back: a task that ECS asks to stop would seem
+//! unknown, and would be reported as stopped while it runs. Invariant: no running container is stopped because the state was
+//! lost.
 
 use super::desired;
 use super::event::Event;
@@ -13,7 +14,8 @@ use super::{resource, seen};
 use crate::model::{ContainerStatus, Failure, Observation, ResourceSpec, RunState, TaskArn, TaskSpec, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The largest number of messages that are held back. Any further message is dropped and not acknowledged, so ECS sends it again.
+/// The largest number of messages that are held back. Any further message is dropped and not acknowledged, so ECS sends it
+/// again.
 const MAX_HELD_EVENTS: usize = 256;
 
 /// Holds back a message of ECS while tasks may be missing. Returns the event to apply now; `None` if it was held back.
@@ -83,8 +85,8 @@ fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Times
     task
 }
 
-/// Marks as stopped the containers that do not exist any more, which cannot be created again because their specification is lost,
-/// and the containers that wait for them. The task goes on without them, even if they were essential.
+/// Marks as stopped the containers that do not exist any more, which cannot be created again because their specification is
+/// lost, and the containers that wait for them. The task goes on without them, even if they were essential.
 fn give_up_missing_containers(task: &mut TaskState, now: Timestamp) {
     let mut gone = BTreeSet::new();
     for _ in 0..task.containers.len() {
@@ -140,18 +142,16 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
 
 #[cfg(test)]
 mod tests {
-    use crate::core::policy::{Capacity, Policy};
-    use crate::core::sample::{NOW, container, done, seen, spec};
-    use crate::core::state::{HostState, OperationOwner, State, TaskState};
-    use crate::core::{
-        Effect, Event, Message, Operation, Output, PayloadTask, Step, check, next_deadline, recover, step,
-    };
     use crate::model::resource::CgroupSpec;
     use crate::model::task::Condition;
     use crate::model::{
         Ack, ContainerStatus, Failure, Observation, OpError, OpId, ResourceKind, ResourceSpec, ResourceStatus,
         RunState, TaskArn, TaskSpec, TaskStatus,
     };
+    use crate::policy::{Capacity, Policy};
+    use crate::sample::{NOW, container, done, seen, spec};
+    use crate::state::{HostState, OperationOwner, State, TaskState};
+    use crate::{Effect, Event, Message, Operation, Output, PayloadTask, Step, check, next_deadline, recover, step};
     use std::collections::{BTreeMap, BTreeSet};
 
     fn two(first_is_essential: bool) -> TaskSpec {
@@ -569,13 +569,13 @@ mod tests {
         };
         let mut old = recover(policy(2048), HostState::default(), []);
         for arn in ["one", "two"] {
-            step(&mut old, NOW, crate::core::sample::run(wanting(arn)));
+            step(&mut old, NOW, crate::sample::run(wanting(arn)));
         }
         let tasks: Vec<TaskState> = old.tasks.values().map(|task| (**task).clone()).collect();
         let stored: Vec<TaskState> = serde_json::from_str(&serde_json::to_string(&tasks).unwrap()).unwrap();
         let mut state = recover(policy(1024), HostState::default(), stored);
         step(&mut state, NOW, Event::Tick);
-        step(&mut state, NOW, crate::core::sample::run(wanting("three")));
+        step(&mut state, NOW, crate::sample::run(wanting("three")));
         assert_eq!(check(&state), Ok(()));
         let admitted = |arn: &str| state.tasks[&TaskArn::from(arn)].admitted;
         assert_eq!([admitted("one"), admitted("two"), admitted("three")], [true, true, false]);

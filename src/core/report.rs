@@ -145,19 +145,19 @@ fn container_change(spec: &ContainerSpec, container: &ContainerState, status: Co
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::policy::Policy;
-    use crate::core::sample::{NOW, container, done, state, task};
-    use crate::core::state::State;
-    use crate::core::{Event, Output, next_deadline, step};
     use crate::model::task::PortMapping;
     use crate::model::{Failure, OpId, PortBinding, Protocol, RunState};
+    use crate::policy::Policy;
+    use crate::sample::{NOW, container, done, state, task};
+    use crate::state::State;
+    use crate::{Event, Output, next_deadline, step};
 
     /// A task with two running containers, of which nothing has been reported yet.
     fn running() -> TaskState {
         let mut task = task(vec![container("a", &[]), container("b", &[])]);
         (task.known, task.ran, task.admitted) = (TaskStatus::Running, true, true);
         (task.pull_started_at, task.pull_stopped_at) = (Some(Timestamp(1)), Some(Timestamp(2)));
-        for crate::core::state::Container { spec, state: container } in &mut task.containers {
+        for crate::state::Container { spec, state: container } in &mut task.containers {
             spec.essential = false;
             spec.ports.push(PortMapping { container_port: 80, host_port: 80, protocol: Protocol::Tcp });
             (container.known, container.observed) = (ContainerStatus::Running, Some(RunState::Running));

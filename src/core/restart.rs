@@ -85,8 +85,8 @@ pub(super) fn remember(task: &mut TaskState, index: usize, seen: &Observation) {
     }
 }
 
-/// A form of Docker's RFC 3339 times that sorts correctly as text. Docker leaves out zeros at the end of the fraction, so the `Z`
-/// after it must not take part in the comparison.
+/// A form of Docker's RFC 3339 times that sorts correctly as text. Docker leaves out zeros at the end of the fraction, so the
+/// `Z` after it must not take part in the comparison.
 fn order(time: &str) -> &str {
     time.trim_end_matches('Z')
 }
@@ -94,12 +94,12 @@ fn order(time: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::policy::Policy;
-    use crate::core::sample::{NOW, container, done, run, seen, spec, state};
-    use crate::core::state::{Restarts, Retry, State, TaskState};
-    use crate::core::{Effect, Event, Operation, Output, PayloadTask, check, recover, step};
     use crate::model::task::RestartPolicy;
     use crate::model::{ContainerStatus, OpError, OpId, Span, TaskStatus};
+    use crate::policy::Policy;
+    use crate::sample::{NOW, container, done, run, seen, spec, state};
+    use crate::state::{Restarts, Retry, State, TaskState};
+    use crate::{Effect, Event, Operation, Output, PayloadTask, check, recover, step};
 
     const PERIOD: Span = Span::secs(60);
 
@@ -347,7 +347,7 @@ mod tests {
         step(&mut state, NOW + PERIOD, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
         let look = *state.ops.keys().last().unwrap();
         step(&mut state, NOW + PERIOD, done(look, Output::Seen(Some(Box::new(ended(1, 1))))));
-        assert!(task(&state).states().all(crate::core::state::ContainerState::is_stopped), "{:?}", task(&state));
+        assert!(task(&state).states().all(crate::state::ContainerState::is_stopped), "{:?}", task(&state));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The state of the core. Plain data: `apply` writes facts into it, `plan` reads it.
 //!
-//! The `live` field of a task, a container and a resource groups the parts that are kept in memory only (pending operations, when
-//! to try again). It is never stored, so it is empty after a restart of the agent. Everything else in these structs is on disk
-//! before any effect that depends on it starts.
+//! The `live` field of a task, a container and a resource groups the parts that are kept in memory only (pending operations,
+//! when to try again). It is never stored, so it is empty after a restart of the agent. Everything else in these structs is on
+//! disk before any effect that depends on it starts.
 
 mod container;
 mod images;
@@ -417,7 +417,7 @@ mod tests {
 
     #[test]
     fn the_latest_moment_is_that_of_any_task_or_container() {
-        use crate::core::sample::{container, task};
+        use crate::sample::{container, task};
         let mut state = State::default();
         assert_eq!(state.latest_moment(), None);
         let mut task = task(vec![container("a", &[])]);

@@ -9,8 +9,8 @@ use super::state::Key;
 use super::step::Step;
 use crate::model::{RunState, TaskArn};
 
-/// The task of an event that the agent would learn again at its next start; `None` for all other events. A container that has not
-/// ended still exists then, while one that has ended may have been removed. An event with the digest of an image does not
+/// The task of an event that the agent would learn again at its next start; `None` for all other events. A container that has
+/// not ended still exists then, while one that has ended may have been removed. An event with the digest of an image does not
 /// qualify, since only a create looks it up.
 pub(super) fn repeated_subject(event: &Event) -> Option<&TaskArn> {
     let seen = match event {
@@ -29,9 +29,9 @@ pub(super) fn may_wait(task: &TaskArn, step: &Step) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::sample::seen;
-    use crate::core::{Effect, Operation};
     use crate::model::{Observation, OpId};
+    use crate::sample::seen;
+    use crate::{Effect, Operation};
     use std::collections::BTreeSet;
 
     #[test]

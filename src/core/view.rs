@@ -290,8 +290,8 @@ mod tests {
     /// Readers see the same waits as planning. Neither of these two was shown at first.
     #[test]
     fn a_pull_that_waits_for_the_disk_or_for_a_removal_says_so() {
-        use crate::core::policy::ImagePolicy;
         use crate::model::image::ImageWork;
+        use crate::policy::ImagePolicy;
         let images = ImagePolicy { disk: Some((80, 70)), ..ImagePolicy::default() };
         let mut full = state(Policy { images, ..Policy::default() });
         step(&mut full, NOW, run(spec("task", vec![container("a", &[])])));

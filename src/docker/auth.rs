@@ -1,20 +1,20 @@
 //! The operator's registry credentials: `ECS_ENGINE_AUTH_TYPE` and `ECS_ENGINE_AUTH_DATA` (spec `config.md` §3).
 //!
 //! Owns the choice for an image: an entry with a password, or a helper program that knows the password (`credential_helper`).
-//! `document` parses the operator's JSON. This module does not fetch tokens (ECR is in `aws`). No error in the document is fatal.
-//! Invariant: problems and `Debug` name registries, never an account name or a password.
+//! `document` parses the operator's JSON. This module does not fetch tokens (ECR is in `aws`). No error in the document is
+//! fatal. Invariant: problems and `Debug` name registries, never an account name or a password.
 //!
-//! This agent accepts more than the Go agent does, because operators often get these details wrong: the `{"auths": …}` wrapper of
-//! `~/.docker/config.json` with its `credHelpers` and `credsStore`, `auth` under either type and wrapped into lines, member names
-//! in any case, and every usual spelling of Docker Hub.
+//! This agent accepts more than the Go agent does, because operators often get these details wrong: the `{"auths": …}` wrapper
+//! of `~/.docker/config.json` with its `credHelpers` and `credsStore`, `auth` under either type and wrapped into lines, member
+//! names in any case, and every usual spelling of Docker Hub.
 
 mod document;
+pub(super) mod helper;
 mod registry;
 
-use super::credential_helper as helper;
-use super::reference::host_and_path;
-use crate::model::{Failure, RegistryCredentials, Secret};
+use super::images::reference::host_and_path;
 use document::Document;
+use ecs_core::model::{Failure, RegistryCredentials, Secret};
 use registry::shown;
 use std::fmt;
 
@@ -61,8 +61,8 @@ enum Source<'a> {
 }
 
 impl AuthMap {
-    /// Parses `data` in the form that `auth_type` names (`docker` or `dockercfg`). The second value lists the problems found, one
-    /// text for each part that was ignored.
+    /// Parses `data` in the form that `auth_type` names (`docker` or `dockercfg`). The second value lists the problems found,
+    /// one text for each part that was ignored.
     pub fn parse(auth_type: &str, data: &Secret) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let map = match auth_type {
@@ -126,7 +126,8 @@ impl AuthMap {
         }
     }
 
-    /// As in Docker's client, a helper for the registry takes precedence over an entry. The helper for all registries comes last.
+    /// As in Docker's client, a helper for the registry takes precedence over an entry. The helper for all registries comes
+    /// last.
     fn source(&self, image: &str) -> Source<'_> {
         let (host, _) = host_and_path(without_tag(image));
         let helper = if is_hub(host) {

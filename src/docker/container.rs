@@ -3,10 +3,11 @@
 //! Owns the order of calls within an operation and what counts as success. This module does not retry: the core does, with its
 //! own backoff. Invariant: each operation may be repeated at any time; a state that is already reached is success.
 
+use super::api::error::DockerError;
+use super::create::log;
 use super::create::{CreateContext, LABEL_CLUSTER, LABEL_TASK, body};
-use super::error::DockerError;
-use super::{Docker, log, observe};
-use crate::model::{
+use super::{Docker, observe};
+use ecs_core::model::{
     ContainerKind, ContainerSpec, CreateRequest, Failure, Observation, OpError, OwnerMark, Protocol, SecretValues, Span,
 };
 use futures_util::{StreamExt, stream};
@@ -37,15 +38,16 @@ fn unreadable(what: &str) -> Failure {
     Failure::retryable(INSPECT_ERROR, format!("unreadable answer of the Docker daemon: {what}"))
 }
 
-/// The error of an inspection that follows a change: the change was accepted, but its result was not seen, so the outcome is unknown.
+/// The error of an inspection that follows a change: the change was accepted, but its result was not seen, so the outcome is
+/// unknown.
 fn outcome_unknown(error: OpError) -> OpError {
     let (OpError::Failed(failure) | OpError::Unknown(failure)) = error;
     OpError::Unknown(failure)
 }
 
 impl Docker {
-    /// Creates a container with the values that it refers to. The observation holds the digest of its image. If the name is taken
-    /// by the same container of the same task, that container is the result.
+    /// Creates a container with the values that it refers to. The observation holds the digest of its image. If the name is
+    /// taken by the same container of the same task, that container is the result.
     ///
     /// # Errors
     /// Fails if the settings are invalid, if the pause image, a host port or the API version that the container needs is not
@@ -178,8 +180,8 @@ impl Docker {
     /// name that this agent does not own is left alone, which is success as well.
     ///
     /// # Errors
-    /// Fails if the container cannot be inspected, or if the engine does not remove it. [`OpError::Unknown`]: there was no answer
-    /// to the removal, or another removal is under way.
+    /// Fails if the container cannot be inspected, or if the engine does not remove it. [`OpError::Unknown`]: there was no
+    /// answer to the removal, or another removal is under way.
     pub async fn remove(&self, name: &str) -> Result<(), OpError> {
         let Inspection::Ours(seen) = self.inspect_any(name).await? else { return Ok(()) };
         match self.changer.delete(&["containers", &seen.runtime_id.0], &[("v", "1")], self.settings.limits.remove).await

@@ -4,12 +4,21 @@
 //! order, of which later ones take precedence: the model, the payload's own settings, control group and namespaces, ECS labels.
 //! Invariant: the ECS labels are always this agent's, since recovery finds containers by nothing else.
 
-use super::error::config_error;
-use super::merge::overlay;
-use super::{accelerator, health_check, log, log_endpoint, namespaces, outline, ticket};
-use crate::model::task::{Mount, PortRange};
-use crate::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, OwnerMark, Protocol, SecretValues};
+pub(super) mod accelerator;
+pub(super) mod health_check;
+pub(super) mod log;
+pub(super) mod log_endpoint;
+pub(super) mod merge;
+pub(super) mod namespaces;
+pub(super) mod ports;
+pub(super) mod ticket;
+
+use super::api::error::config_error;
+use super::outline;
 use bollard::models::{ContainerConfig, ContainerCreateBody, HealthConfig, HostConfig, PortBinding};
+use ecs_core::model::task::{Mount, PortRange};
+use ecs_core::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, OwnerMark, Protocol, SecretValues};
+use merge::overlay;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 
@@ -385,7 +394,7 @@ mod tests {
     #[test]
     fn a_container_gets_the_address_of_its_log_router() {
         let mut request = web();
-        request.spec.log_routing = Some(crate::model::resource::LogRouting {
+        request.spec.log_routing = Some(ecs_core::model::resource::LogRouting {
             router: Some("router".into()),
             socket: "/s".to_owned(),
             tag: "t".to_owned(),
@@ -499,7 +508,7 @@ mod tests {
             name: "~internal~ecs~pause~namespace".into(),
             kind: ContainerKind::Pause,
             image: "pause".to_owned(),
-            ipc: crate::model::task::Namespace::Shareable,
+            ipc: ecs_core::model::task::Namespace::Shareable,
             ..ContainerSpec::default()
         };
         let request = CreateRequest { spec, task: "task".into(), ..CreateRequest::default() };

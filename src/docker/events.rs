@@ -2,18 +2,20 @@
 //!
 //! Owns the stream, its reopening, and the inspections that events call for. An event only says *which* container changed; its
 //! new state comes from an inspection, unless the operation that caused the event inspects the container itself (`changes`).
-//! Reading the stream never waits for inspections or for the receiver, since the daemon drops events of slow readers; in between,
-//! changes are collected by container. Invariant: whenever an event may have been missed, [`Notice::EventsMissed`] is sent
-//! afterwards.
+//! Reading the stream never waits for inspections or for the receiver, since the daemon drops events of slow readers; in
+//! between, changes are collected by container. Invariant: whenever an event may have been missed, [`Notice::EventsMissed`] is
+//! sent afterwards.
+
+pub(super) mod pending;
 
 use super::Docker;
-use super::backoff::Backoff;
-use super::changes::{Change, ContainerEvent};
+use super::api::error::{DockerError, within};
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
-use super::error::{DockerError, within};
 use super::observe;
-use crate::model::{ContainerName, Observation, OpError, RunState, RuntimeId, TaskArn};
+use crate::backoff::Shape;
+use ecs_core::model::{ContainerName, Observation, OpError, RunState, RuntimeId, TaskArn};
 use futures_util::{StreamExt, stream};
+use pending::{Change, ContainerEvent};
 use reqwest::Response;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -48,8 +50,8 @@ const INSPECTS_AT_ONCE: usize = 8;
 /// The longest event that is read, in bytes.
 const MAX_EVENT_BYTES: usize = 1 << 20;
 /// Attempts never end: without events the agent would notice no change.
-const REOPEN_BACKOFF: Backoff =
-    Backoff { first: Duration::from_millis(100), factor: 2.0, cap: Duration::from_secs(10) };
+const REOPEN_BACKOFF: Shape =
+    Shape { initial: Duration::from_millis(100), max: Duration::from_secs(10), factor: 2.0, jitter: 0.2 };
 
 impl Docker {
     /// Follows the event stream until the receiver of `notices` is dropped.
@@ -76,7 +78,7 @@ impl Docker {
             };
             if let Err(error) = ended {
                 // Only a stream that lasted resets the delay: one that ends after each event must not cause a busy loop.
-                failures = if opened.elapsed() > REOPEN_BACKOFF.cap { 0 } else { failures + 1 };
+                failures = if opened.elapsed() > REOPEN_BACKOFF.max { 0 } else { failures + 1 };
                 tracing::warn!(%error, "the Docker event stream ended; opening it again");
                 sleep(REOPEN_BACKOFF.delay(failures)).await;
                 // Another daemon with other API versions may be running now. If it does not answer here, opening fails as well.

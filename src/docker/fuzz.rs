@@ -1,14 +1,17 @@
 //! The entry points of the fuzzer for this folder.
 
+use super::api::connection;
+use super::api::error::DockerError;
 use super::auth::AuthMap;
-use super::error::DockerError;
-use super::rate_limit::LimitWaits;
-use super::reference::Reference;
-use super::{credential_helper, pull, pull_text, rate_limit, wire};
+use super::auth::helper;
+use super::images::rate_limit::LimitWaits;
+use super::images::reference::Reference;
+use super::images::{pull, pull_text, rate_limit};
 use crate::fuzz::assert_clean;
-use crate::model::image::full_name;
-use crate::model::text::{cleaned, member_of_truncated};
-use crate::model::{OpError, Secret};
+use crate::input::truncated::member_of_truncated;
+use ecs_core::model::image::full_name;
+use ecs_core::model::text::cleaned;
+use ecs_core::model::{OpError, Secret};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -31,7 +34,7 @@ pub fn auth_data(data: &[u8]) {
 /// # Panics
 /// An invariant does not hold.
 pub fn helper_answer(data: &[u8]) {
-    if let Err(error) = credential_helper::credentials(data, "registry.example.com") {
+    if let Err(error) = helper::credentials(data, "registry.example.com") {
         assert_clean(&error.to_string());
     }
 }
@@ -67,7 +70,7 @@ pub fn docker_error(data: &[u8]) {
     // Only a line as long as the bound is treated as cut, so the parsing of a cut line is called directly.
     let cut = DockerError::Stream(cleaned(&member_of_truncated(body, "message").unwrap_or_default()));
     let mut errors = vec![DockerError::Daemon { status, message: text.clone() }, DockerError::Stream(text), cut];
-    errors.push(wire::refusal(status, body));
+    errors.push(connection::refusal(status, body));
     errors.extend(pull::progress_of(body).err());
     for error in errors {
         let failure = match error.to_single_try_error("CannotPullContainerError", "pull") {

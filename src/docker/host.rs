@@ -4,10 +4,10 @@
 //! never an engine without drivers or without a bridge.
 
 use super::Docker;
-use super::error::DockerError;
-use super::info::{self, Info};
-use crate::model::cgroup::cgroup_parent;
-use crate::model::{CgroupDriver, CreateRequest, OpError, text};
+use super::api::error::DockerError;
+use super::api::info::{self, Info};
+use ecs_core::model::cgroup::cgroup_parent;
+use ecs_core::model::{CgroupDriver, CreateRequest, OpError, text};
 use serde_json::Value;
 
 /// The directory in which the engine looks for the sockets of legacy plugins.

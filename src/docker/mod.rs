@@ -4,11 +4,9 @@
 //! Owns the connection, the API version and one method for each operation of the core. It decides nothing: it does not retry a
 //! create, start or stop, and knows no status of a task. Invariant: every call has a time limit and is safe to repeat.
 //!
-//! All changes go through `change` and all reads through `read`, which accepts unknown values; the progress of a pull arrives
-//! line by line through `lines`. Only bollard's types are used, since its client reads answers of any length into memory. Reading
-//! order: `create` and `observe` (pure translation), `container` (the operations), `volume`, `host` with `info` (facts about the
-//! engine), `pull` with `progress` and `pull_text`, `image`, `pause` (the image that is not pulled), [`events`] with `changes`,
-//! [`auth`] and `credential_helper`, `mirror`, `endpoint` and `wire` (the connection), [`error`].
+//! Only bollard's types are used, since its client reads answers of any length into memory. Reading order: `create` and
+//! `observe` (pure translation), `container` (the operations), `volume`, `host` (facts about the engine), `images` (pulls,
+//! digests, clean-up, the pause image), [`events`], [`auth`], `api` (the connection, and how every call is made).
 //!
 //! Every call and its limit (spec `docker-mapping.md` §10; `*` = set by the operator, shown with its default):
 //!
@@ -32,66 +30,40 @@
 //! | load the pause image | 2 min | failed |
 //! | tag | 30 s with all attempts | failed |
 
-mod accelerator;
+pub mod api;
 pub mod auth;
-mod backoff;
-mod change;
-mod changes;
-mod clean;
 mod container;
 mod create;
-mod credential_helper;
-mod endpoint;
-pub mod error;
 pub mod events;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod health_check;
 mod host;
-mod image;
-mod info;
-mod limits;
-mod lines;
-mod log;
-mod log_endpoint;
-mod merge;
-mod mirror;
-mod namespaces;
+mod images;
 mod observe;
 mod outline;
-mod pause;
-mod ports;
-mod progress;
-mod pull;
-mod pull_text;
-mod rate_limit;
-mod read;
-mod reference;
-mod ticket;
-mod unreachable;
-mod version;
 mod volume;
-mod wire;
 
+pub use api::error::DockerError;
+pub use api::limits::Limits;
+pub use api::unreachable::NoConnection;
 pub use auth::AuthMap;
-pub use error::DockerError;
 pub use events::Notice;
-pub use image::ImageFacts;
-pub use limits::Limits;
-pub use mirror::{Mirrors, registry_of, server_of};
-pub use pause::{can_build_pause_image, pause_image};
-pub use progress::PullJob;
-pub use unreachable::NoConnection;
+pub use images::image::ImageFacts;
+pub use images::mirror::{Mirrors, registry_of, server_of};
+pub use images::pause::{can_build_pause_image, pause_image};
+pub use images::progress::PullJob;
 
 use crate::lane::{Lane, Settings as LaneSettings};
-use crate::model::{OwnerMark, Owners, Span};
-use change::Changer;
-use changes::Changes;
-use endpoint::Endpoint;
-use error::within;
-use info::Info;
-use ports::DynamicPorts;
-use read::Reader;
+use api::change::Changer;
+use api::connection::Wire;
+use api::endpoint::Endpoint;
+use api::error::within;
+use api::info::Info;
+use api::read::Reader;
+use api::version::VersionsInUse;
+use create::ports::DynamicPorts;
+use ecs_core::model::{OwnerMark, Owners, Span};
+use events::pending::Changes;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -99,8 +71,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
-use version::VersionsInUse;
-use wire::Wire;
 
 /// How many pulls run at the same time. The Go agent has no bound. The daemon fetches 3 layers at a time in any case, so more
 /// pulls do not make it faster. But most pulls only find that all layers exist already, and they should not wait behind the few
@@ -120,8 +90,8 @@ pub struct Settings {
     pub endpoint: String,
     /// The cluster's name, a label on every container that the agent creates.
     pub cluster: String,
-    /// The agent's region. It is injected as `AWS_REGION` and `AWS_DEFAULT_REGION` unless the task or the image sets one of them;
-    /// `None` = no region is injected.
+    /// The agent's region. It is injected as `AWS_REGION` and `AWS_DEFAULT_REGION` unless the task or the image sets one of
+    /// them; `None` = no region is injected.
     pub region: Option<String>,
     /// The time limit for a create.
     pub create_timeout: Span,
@@ -181,12 +151,12 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Connects and agrees on the API versions. They are agreed again when the daemon refuses a version and when the event stream
-    /// has ended.
+    /// Connects and agrees on the API versions. They are agreed again when the daemon refuses a version and when the event
+    /// stream has ended.
     ///
     /// # Errors
-    /// Fails if the endpoint is invalid, the client cannot be built, the daemon gives no usable answer in time, or the daemon and
-    /// this agent have no API version in common.
+    /// Fails if the endpoint is invalid, the client cannot be built, the daemon gives no usable answer in time, or the daemon
+    /// and this agent have no API version in common.
     pub async fn connect(settings: Settings) -> Result<Self, DockerError> {
         let endpoint = Endpoint::parse(&settings.endpoint)?;
         let versions = Arc::new(VersionsInUse::default());
@@ -245,8 +215,8 @@ impl Docker {
 /// The body of the create call, for tests that translate a payload.
 #[cfg(test)]
 pub(crate) fn create_body(
-    request: &crate::model::CreateRequest,
-) -> Result<bollard::models::ContainerCreateBody, crate::model::Failure> {
+    request: &ecs_core::model::CreateRequest,
+) -> Result<bollard::models::ContainerCreateBody, ecs_core::model::Failure> {
     let starts: Vec<u16> = request.spec.port_ranges.iter().map(|range| 65_535 - (range.count() - 1)).collect();
     let context = create::CreateContext {
         cluster: "cluster",
@@ -261,13 +231,14 @@ pub(crate) fn create_body(
         nvidia_runtime: "nvidia",
         requests_gpus: true,
         ipv6_only: false,
-        log_driver: log::Driver { is_async: true, server: "20.10.24" },
+        log_driver: create::log::Driver { is_async: true, server: "20.10.24" },
     };
-    create::body(request, &crate::model::SecretValues::default(), &context)
+    create::body(request, &ecs_core::model::SecretValues::default(), &context)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::api::connection;
     use super::*;
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE;
@@ -298,7 +269,7 @@ mod tests {
     fn at_1_41() -> Arc<VersionsInUse> {
         let answer = serde_json::json!({"Version": "v", "ApiVersion": "1.41", "MinAPIVersion": "1.41"});
         let versions = VersionsInUse::default();
-        versions.set(version::negotiate(&answer).unwrap());
+        versions.set(api::version::negotiate(&answer).unwrap());
         Arc::new(versions)
     }
 
@@ -331,18 +302,18 @@ mod tests {
         let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
         let wire = Wire::new(&endpoint, at_1_41(), LIMIT).unwrap();
         let password = "~~~???>>>ÿÿÿ";
-        let credentials = crate::model::RegistryCredentials {
+        let credentials = ecs_core::model::RegistryCredentials {
             username: "me".to_owned(),
             password: password.into(),
-            ..crate::model::RegistryCredentials::default()
+            ..ecs_core::model::RegistryCredentials::default()
         };
-        let auth = image::registry_auth(&credentials);
-        let request = wire::Request {
+        let auth = images::image::registry_auth(&credentials);
+        let request = connection::Request {
             method: &reqwest::Method::POST,
             path: &["images", "create"],
             query: &[("fromImage", "a:1")],
             registry_auth: Some(&auth),
-            body: wire::Body::Empty,
+            body: connection::Body::Empty,
         };
         let (heads, refused) = tokio::join!(heads(&listener, 1), wire.open(VersionsInUse::changes, request));
         refused.unwrap_err();
@@ -391,14 +362,14 @@ mod tests {
         };
         let create = async {
             let docker = Docker::connect(docker_settings).await.unwrap();
-            let spec = crate::model::ContainerSpec { image: "app:1".into(), ..Default::default() };
-            let request = crate::model::CreateRequest { spec, runtime_name: "c".into(), ..Default::default() };
-            docker.create(&request, &crate::model::SecretValues::default()).await
+            let spec = ecs_core::model::ContainerSpec { image: "app:1".into(), ..Default::default() };
+            let request = ecs_core::model::CreateRequest { spec, runtime_name: "c".into(), ..Default::default() };
+            docker.create(&request, &ecs_core::model::SecretValues::default()).await
         };
         let (lines, created) = tokio::join!(engine, create);
-        let Err(crate::model::OpError::Failed(failure)) = created else { panic!("{created:?}") };
+        let Err(ecs_core::model::OpError::Failed(failure)) = created else { panic!("{created:?}") };
         assert_eq!(failure.to_string(), "CannotInspectImageError: Error response from daemon: busy");
-        assert_eq!(failure.kind, crate::model::FailureKind::Retryable);
+        assert_eq!(failure.kind, ecs_core::model::FailureKind::Retryable);
         assert!(!lines.iter().any(|line| line.contains("/containers/create")), "{lines:?}");
     }
 

@@ -1,14 +1,15 @@
 //! Translates the daemon's description of a container to an [`Observation`]. Pure functions.
 //!
 //! Owns the translation of spec `task-engine.md` §10. It reads members one by one and uses those it understands: an unknown
-//! status, protocol or member must never hide a container. But an answer that does not say whether the container runs is rejected
-//! ([`Unreadable`]). Invariant: a container without the agent's labels, or with another cluster's label, yields `None`.
+//! status, protocol or member must never hide a container. But an answer that does not say whether the container runs is
+//! rejected ([`Unreadable`]). Invariant: a container without the agent's labels, or with another cluster's label, yields
+//! `None`.
 
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
 use super::outline;
-use crate::model::observation::Mount;
-use crate::model::text::{cleaned, cut};
-use crate::model::{Failure, Health, Observation, OwnerId, OwnerMark, PortBinding, Protocol, RunState, TaskSpec};
+use ecs_core::model::observation::Mount;
+use ecs_core::model::text::{cleaned, cut};
+use ecs_core::model::{Failure, Health, Observation, OwnerId, OwnerMark, PortBinding, Protocol, RunState, TaskSpec};
 use serde_json::Value;
 
 /// The answer does not describe the requested container. It does not prove that the container is missing.
@@ -103,8 +104,8 @@ pub(super) fn owner_mark(labels: &Value) -> Option<OwnerMark> {
 pub(super) struct Listed {
     /// The engine's id of the container.
     pub(super) id: String,
-    /// The facts in the list entry, used if the container cannot be inspected. `None`: the container exists, in a state that this
-    /// agent does not know.
+    /// The facts in the list entry, used if the container cannot be inspected. `None`: the container exists, in a state that
+    /// this agent does not know.
     pub(super) seen: Option<Observation>,
     /// The outline of the task from the container's label; `None` = the label is missing or unreadable.
     pub(super) outline: Option<Box<TaskSpec>>,

@@ -6,7 +6,7 @@
 //! contains nothing confidential: [`TaskSpec::outline`] has removed that. Invariant: a label that cannot be read, or has another
 //! version, is ignored.
 
-use crate::model::{OwnerId, TaskSpec, text};
+use ecs_core::model::{OwnerId, TaskSpec, text};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 

@@ -1,12 +1,12 @@
 //! Volumes: creating, finding and removing them (spec `resources.md` §3).
 //!
-//! Owns the rules for shared volumes and the texts of their failures. Invariant: only volumes with the lifetime of their task are
-//! removed, and never by force; a volume in use stays until it is free.
+//! Owns the rules for shared volumes and the texts of their failures. Invariant: only volumes with the lifetime of their task
+//! are removed, and never by force; a volume in use stays until it is free.
 
 use super::Docker;
-use super::error::DockerError;
-use crate::model::resource::{VolumeScope, VolumeSpec};
-use crate::model::{Failure, OpError, TaskArn};
+use super::api::error::DockerError;
+use ecs_core::model::resource::{VolumeScope, VolumeSpec};
+use ecs_core::model::{Failure, OpError, TaskArn};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 

@@ -26,7 +26,7 @@ pub async fn drain(client: &aws_sdk_ecs::Client, cluster: &str, container_instan
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::fake::{Answer, Fake};
+    use crate::aws::tests::fake::{Answer, Fake};
     use crate::ecs::report::tests::client;
     use serde_json::json;
 

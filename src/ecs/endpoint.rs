@@ -124,7 +124,7 @@ impl PollEndpointCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::fake::{Answer, Fake};
+    use crate::aws::tests::fake::{Answer, Fake};
     use crate::ecs::report::tests::{client, golden};
     use serde_json::json;
 

@@ -2,9 +2,10 @@
 //!
 //! Owns registration, the discovery of poll endpoints, state-change reports and draining: the requests, their limits, and the
 //! meaning of errors. It does not decide when to report (the core does) or how the process continues after a failed
-//! registration (the caller does). The invariant: every call ends within the timeouts of [`crate::aws::sdk`].
+//! registration (the caller does). The invariant: every call ends within the timeouts of [`crate::aws::client::sdk`].
 //!
-//! Reading order: [`register`], [`attributes`], [`endpoint`], [`report`], [`drain`], and `body_edit` (fields that the SDK lacks).
+//! Reading order: [`register`], [`attributes`], [`endpoint`], [`report`], [`drain`], and `body_edit` (fields that the SDK
+//! lacks).
 
 pub mod attributes;
 mod body_edit;
@@ -13,9 +14,9 @@ pub mod endpoint;
 pub mod register;
 pub mod report;
 
-use crate::model::text::cleaned;
-use crate::model::with_causes;
 use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
+use ecs_core::model::text::cleaned;
+use ecs_core::model::with_causes;
 
 /// The error of a failed call as one clean line of bounded length: code and message of ECS, or otherwise the error with its
 /// causes.

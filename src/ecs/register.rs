@@ -7,8 +7,8 @@
 use super::attributes::{self, Attribute};
 use super::body_edit::BodyEdit;
 use super::text_of;
-use crate::aws::backoff::{Backoff, Shape};
-use crate::aws::identity::SignedDocument;
+use crate::aws::identity::document::SignedDocument;
+use crate::backoff::{Backoff, Shape};
 use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecs::operation::register_container_instance::{
     RegisterContainerInstanceError, RegisterContainerInstanceOutput,
@@ -122,8 +122,8 @@ pub fn memory_for_tasks(total_bytes: u64, reserved_mib: u32) -> Result<u32, Regi
 /// Registers the instance, or renews its registration. Retries for up to an hour while ECS throttles or fails.
 ///
 /// # Errors
-/// Fails if ECS refuses the registration or changes an attribute, if no usable answer arrives, or if the cluster `default` cannot
-/// be created.
+/// Fails if ECS refuses the registration or changes an attribute, if no usable answer arrives, or if the cluster `default`
+/// cannot be created.
 pub async fn register(client: &aws_sdk_ecs::Client, registration: &Registration) -> Result<Registered, RegisterError> {
     register_with(client, registration, RETRY, PATIENCE).await
 }

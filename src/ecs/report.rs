@@ -5,7 +5,6 @@
 //! characters.
 
 use super::text_of;
-use crate::model::{ContainerChange, Failure, OpError, PortBinding, Protocol, RangeBinding, StateChange, Timestamp};
 use aws_sdk_ecs::config::Intercept;
 use aws_sdk_ecs::error::ProvideErrorMetadata;
 use aws_sdk_ecs::operation::submit_task_state_change::SubmitTaskStateChangeInput;
@@ -16,6 +15,7 @@ use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationI
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::ConfigBag;
+use ecs_core::model::{ContainerChange, Failure, OpError, PortBinding, Protocol, RangeBinding, StateChange, Timestamp};
 
 /// Maximum length of the reason of a task or container, in bytes.
 const MAX_REASON: usize = 1024;
@@ -130,8 +130,8 @@ fn container_change(settings: &Settings, task: &StateChange, change: &ContainerC
     let single = change.bindings.iter().filter(|binding| is_reported(&binding.bind_ip)).map(network_binding);
     let ranges = change.range_bindings.iter().filter(|binding| is_reported(&binding.bind_ip)).map(range_binding);
     let mut bindings: Vec<_> = single.chain(ranges).collect();
-    // The Go agent applies the limit only to containers with a range. Above it, the Go agent reports nothing more about the task,
-    // not even that it has stopped. Here only the bindings are left out.
+    // The Go agent applies the limit only to containers with a range. Above it, the Go agent reports nothing more about the
+    // task, not even that it has stopped. Here only the bindings are left out.
     if !change.range_bindings.is_empty() && bindings.len() > MAX_BINDINGS {
         tracing::error!(
             task = task.task.task_id(),
@@ -192,11 +192,11 @@ fn cut(text: &str, limit: usize) -> &str {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::aws::credentials::fixed;
-    use crate::aws::fake::{Answer, Fake};
-    use crate::aws::sdk::{AgentName, Sdk};
-    use crate::model::{ContainerStatus, TaskStatus};
+    use crate::aws::client::sdk::{AgentName, Sdk};
+    use crate::aws::identity::credentials::fixed;
+    use crate::aws::tests::fake::{Answer, Fake};
     use aws_credential_types::provider::SharedCredentialsProvider;
+    use ecs_core::model::{ContainerStatus, TaskStatus};
     use serde_json::{Value, json};
 
     /// A recorded request of the Go agent.
@@ -209,7 +209,7 @@ pub(crate) mod tests {
     pub(crate) fn client(url: &str) -> aws_sdk_ecs::Client {
         let agent =
             AgentName { version: "1.105.1".to_owned(), hash: "*a8b3e7d3".to_owned(), os_family: "LINUX".to_owned() };
-        let settings = crate::aws::sdk::Settings {
+        let settings = crate::aws::client::sdk::Settings {
             region: "us-west-2".to_owned(),
             backend_host: Some(url.to_owned()),
             agent,

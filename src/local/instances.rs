@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_recorded_registration_is_understood() {
-        let path = format!("{}/tests/golden/register_container_instance.json", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/../../tests/golden/register_container_instance.json", env!("CARGO_MANIFEST_DIR"));
         let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let resources = Resources::parse(&golden["body"]["totalResources"]);
         assert_eq!(resources.cpu, 2048);

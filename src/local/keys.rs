@@ -3,8 +3,8 @@
 //! secret and session token of a role are computed from the access key id, so the number of keys needs no limit.
 
 use super::ids::new_id;
-use crate::model::Secret;
 use aws_sigv4::sign::v4::calculate_signature;
+use ecs_core::model::Secret;
 use subtle::ConstantTimeEq;
 
 /// The beginning of a role's access key id, as in AWS. All other ids are names that the user chose.

@@ -1,6 +1,6 @@
 //! Options of a server: the AWS account that it imitates, and its initial state.
 
-use crate::model::Secret;
+use ecs_core::model::Secret;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Decides whether a task fits on an instance, and gives the reason if not. This module owns the rules; it places nothing itself.
-//! Invariant: a resource of a task that has not stopped is never given to another task.
+//! Decides whether a task fits on an instance, and gives the reason if not. This module owns the rules; it places nothing
+//! itself. Invariant: a resource of a task that has not stopped is never given to another task.
 
 use super::definition::TaskDefinition;
 use super::instances::{Instance, InstanceStatus};
@@ -142,7 +142,7 @@ pub(super) fn fits(instance: &Instance, held: &Need, need: &Need, required: &[St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::instances::Attribute;
+    use crate::instances::Attribute;
     use serde_json::json;
     use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
-//! The part of S3 that the agent uses: the head of a bucket, its location, and objects or their first bytes. This module owns the
-//! paths and the XML; the objects are in `stored`. Invariant: an object is sent only after its request's signature was checked.
+//! The part of S3 that the agent uses: the head of a bucket, its location, and objects or their first bytes. This module owns
+//! the paths and the XML; the objects are in `stored`. Invariant: an object is sent only after its request's signature was
+//! checked.
 
 use super::answers::{Reply, header_text, loggable, typed_answer};
 use super::api_error::ApiError;
@@ -141,7 +142,7 @@ fn percent_decoded(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::site::Site;
+    use crate::site::Site;
 
     #[test]
     fn buckets_and_objects_are_found_by_name_only() {

@@ -13,7 +13,7 @@ use super::role_credentials::put_keys;
 use super::shared::Shared;
 use super::site::Site;
 use super::state::State;
-use crate::model::Secret;
+use ecs_core::model::Secret;
 use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
@@ -184,8 +184,8 @@ impl Server {
         self.shared.change(|state| state.queue_credentials(task))
     }
 
-    /// Puts keys that this server accepts into the credentials of a role in a payload that was written by hand. All other members
-    /// stay.
+    /// Puts keys that this server accepts into the credentials of a role in a payload that was written by hand. All other
+    /// members stay.
     pub fn put_role_keys(&self, credentials: &mut Value) {
         self.shared.read(|state| put_keys(&state.site, credentials));
     }

@@ -13,7 +13,7 @@ use super::site::Site;
 use super::stored::StoredValues;
 use super::tasks::{Task, TaskStatus};
 use super::time::now;
-use crate::model::Secret;
+use ecs_core::model::Secret;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 //! This module owns the values, by name; it answers no requests. Invariant: the values are in memory and were read once, so a
 //! name in a request is never used as a path.
 
-use crate::model::Secret;
+use ecs_core::model::Secret;
 use std::collections::BTreeMap;
 
 /// Maximum number of parameters, and of objects.

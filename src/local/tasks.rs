@@ -280,7 +280,7 @@ impl TaskContainer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::payload::scripted_task;
+    use crate::payload::scripted_task;
 
     fn task() -> Task {
         let site = Site::example();
@@ -291,7 +291,7 @@ mod tests {
     }
 
     fn golden(name: &str) -> Vec<Value> {
-        let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/../../tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 

@@ -1,6 +1,6 @@
-//! The server's end of the TCS websocket (spec `tcs.md` §1, §2, §5): receives metrics and health, keeps the connection open with
-//! heartbeats, and acknowledges nothing. This module owns only the connection. Invariant: published health reaches the containers
-//! that it names.
+//! The server's end of the TCS websocket (spec `tcs.md` §1, §2, §5): receives metrics and health, keeps the connection open
+//! with heartbeats, and acknowledges nothing. This module owns only the connection. Invariant: published health reaches the
+//! containers that it names.
 
 use super::instances::Disconnect;
 use super::records::Source;
@@ -89,12 +89,12 @@ fn received(state: &mut State, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::payload::scripted_task;
-    use crate::local::site::Site;
+    use crate::payload::scripted_task;
+    use crate::site::Site;
 
     #[test]
     fn the_recorded_health_reaches_its_container() {
-        let path = format!("{}/tests/golden/tcs_publish_health.json", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/../../tests/golden/tcs_publish_health.json", env!("CARGO_MANIFEST_DIR"));
         let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let arn = &golden["message"]["tasks"][0]["taskArn"];
         let mut state = State::new(Site::example(), "judge");

@@ -5,21 +5,21 @@
 //! the lease is given back. Invariants: either there is a lease for every spec of a task, or no lease is left; an error text
 //! contains no part of a document or a secret.
 //!
-//! Unlike in the Go agent, a task may have domain-joined and domainless specs at the same time, every lease is given back (the Go
-//! agent keeps the last one), and two specs with the same account both find its ticket.
+//! Unlike in the Go agent, a task may have domain-joined and domainless specs at the same time, every lease is given back (the
+//! Go agent keeps the last one), and two specs with the same account both find its ticket.
 
 use super::credentials_fetcher::{Account, CredentialsFetcher, FetcherError, Lease};
-use super::system_error::system_error;
-use crate::aws::gather::{self, Failed};
-use crate::aws::roles::RoleCredentials;
-use crate::aws::s3::{self, Object};
-use crate::aws::sdk::Sdk;
-use crate::aws::{secrets_manager, ssm};
+use crate::aws::client::gather::{self, Failed};
+use crate::aws::client::sdk::Sdk;
+use crate::aws::identity::roles::RoleCredentials;
+use crate::aws::services::s3::{self, Object};
+use crate::aws::services::{secrets_manager, ssm};
+use crate::grpc::system_error::system_error;
+use crate::input::byte_order_mark::{BOM, without_bom};
+use crate::input::members::Members;
 use crate::lane::{self, Lane};
-use crate::model::members::Members;
-use crate::model::resource::{DOMAIN_JOINED, DOMAINLESS, SecretKey, SecretProvider};
-use crate::model::text::{BOM, without_bom};
-use crate::model::{Failure, Secret, Tickets, with_causes};
+use ecs_core::model::resource::{DOMAIN_JOINED, DOMAINLESS, SecretKey, SecretProvider};
+use ecs_core::model::{Failure, Secret, Tickets, with_causes};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

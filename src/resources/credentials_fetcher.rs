@@ -3,15 +3,13 @@
 //! Owns the calls and the number of attempts; `grpc` transports them, and `protobuf` encodes the messages. It stores nothing.
 //! Invariant: no error text contains a password.
 
-mod grpc;
-mod protobuf;
-
-use super::system_error::system_error;
-use crate::aws::backoff::{Backoff, Shape};
+use crate::backoff::{Backoff, Shape};
+use crate::grpc::client::{self, Status};
+use crate::grpc::protobuf;
+use crate::grpc::system_error::system_error;
 use crate::lane::{Lane, Settings};
-use crate::model::text::cleaned;
-use crate::model::{Secret, with_causes};
-use grpc::Status;
+use ecs_core::model::text::cleaned;
+use ecs_core::model::{Secret, with_causes};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -96,7 +94,7 @@ impl CredentialsFetcher {
         let mut pauses = Backoff::new(PAUSES);
         let mut attempt = 1;
         loop {
-            match grpc::call(&self.socket, &path, message, CALL_LIMIT / ATTEMPTS).await {
+            match client::call(&self.socket, &path, message, CALL_LIMIT / ATTEMPTS).await {
                 Ok(answer) => return Ok(answer),
                 Err(status) if attempt == ATTEMPTS || !status.is_temporary() => return Err(status.into()),
                 Err(status) => {
@@ -132,7 +130,7 @@ impl Account {
     fn check(&self) -> Result<(), FetcherError> {
         if self.username.is_empty() || self.password.is_empty() || self.domain.is_empty() {
             let text = "username, password or domain should not be empty";
-            return Err(Status::new(grpc::INVALID_ARGUMENT, text).into());
+            return Err(Status::new(client::INVALID_ARGUMENT, text).into());
         }
         Ok(())
     }
@@ -155,13 +153,9 @@ fn lease(answer: &[u8]) -> Result<Lease, FetcherError> {
 }
 
 #[cfg(test)]
-#[path = "../../tests/support/credentials_fetcher.rs"]
-pub(super) mod fake;
-
-#[cfg(test)]
 mod tests {
-    use super::fake::{Call, Fault, Fetcher};
     use super::*;
+    use ecs_testing::credentials_fetcher::{Call, Fault, Fetcher};
 
     /// The faults of the calls, the expected result, and the expected number of calls.
     type Case = (Vec<Fault>, Result<(), &'static str>, usize);
@@ -262,11 +256,11 @@ mod tests {
         let fake = Fetcher::start(&directory);
         fake.fail_next([Fault::Silence]);
         let status =
-            grpc::call(&socket, "/credentialsfetcher.CredentialsFetcherService/X", b"", Duration::from_millis(200));
+            client::call(&socket, "/credentialsfetcher.CredentialsFetcherService/X", b"", Duration::from_millis(200));
         let reason = status.await.unwrap_err().to_string();
         assert_eq!(reason, "rpc error: code = DeadlineExceeded desc = context deadline exceeded");
         drop(fake);
-        let gone = async || grpc::call(&socket, "/x", b"", Duration::from_secs(20)).await.unwrap_err().to_string();
+        let gone = async || client::call(&socket, "/x", b"", Duration::from_secs(20)).await.unwrap_err().to_string();
         // The fetcher's task ends at once, its listener a moment later.
         let mut reason = gone().await;
         while !reason.contains("refused") {

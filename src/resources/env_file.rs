@@ -1,16 +1,16 @@
 //! Environment files in S3 (spec `resources.md` §5).
 //!
 //! Owns the downloads and the parsing of lines. Unlike the Go agent, this module writes nothing to disk: the files are held in
-//! memory ([`super::vault`]) until the container is created, so no key can lead out of a directory and nothing has to be removed.
-//! Invariant: either all files of a container are fetched, or the failure names each file that is not.
+//! memory ([`super::vault`]) until the container is created, so no key can lead out of a directory and nothing has to be
+//! removed. Invariant: either all files of a container are fetched, or the failure names each file that is not.
 
-use crate::aws::gather::{self, Failed};
-use crate::aws::roles::RoleCredentials;
-use crate::aws::s3::{self, Object, ObjectError};
-use crate::aws::sdk::Sdk;
-use crate::model::resource::EnvironmentFile;
-use crate::model::text::without_bom;
-use crate::model::{ContainerName, Failure, Secret};
+use crate::aws::client::gather::{self, Failed};
+use crate::aws::client::sdk::Sdk;
+use crate::aws::identity::roles::RoleCredentials;
+use crate::aws::services::s3::{self, Object, ObjectError};
+use crate::input::byte_order_mark::without_bom;
+use ecs_core::model::resource::EnvironmentFile;
+use ecs_core::model::{ContainerName, Failure, Secret};
 use std::collections::BTreeMap;
 
 /// A line must be shorter than this, in bytes, as in the Go agent.
@@ -58,8 +58,8 @@ async fn fetch_file(sdk: &Sdk, arn: &str, role: &RoleCredentials) -> Result<BTre
 }
 
 /// Parses a file with `NAME=VALUE` on each line, split at the first `=`. Nothing is trimmed or unquoted. Comments (`#`), lines
-/// without `=` and lines without a name are ignored. If a name occurs several times, the last line takes precedence. A UTF-8 byte
-/// order mark is skipped.
+/// without `=` and lines without a name are ignored. If a name occurs several times, the last line takes precedence. A UTF-8
+/// byte order mark is skipped.
 pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Secret>, String> {
     let mut variables = BTreeMap::new();
     let bytes = without_bom(bytes).map_err(|error| error.to_string())?;
@@ -80,8 +80,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Secret>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::fake::{self, Answer, Fake, role};
-    use crate::model::FailureKind;
+    use crate::aws::tests::fake::{self, Answer, Fake, role};
+    use ecs_core::model::FailureKind;
 
     #[test]
     fn lines_are_parsed_as_by_the_go_agent() {

@@ -6,12 +6,12 @@
 
 use super::router_config::{self, Facts};
 use super::settings::Settings;
-use crate::aws::roles::RoleCredentials;
-use crate::aws::s3::{self, Object, ObjectError};
-use crate::aws::sdk::Sdk;
+use crate::aws::client::sdk::Sdk;
+use crate::aws::identity::roles::RoleCredentials;
+use crate::aws::services::s3::{self, Object, ObjectError};
 use crate::lane::Lane;
-use crate::model::resource::{ExternalConfig, LogRouterSpec};
-use crate::model::{Failure, ResourceRequest, TaskArn, with_causes};
+use ecs_core::model::resource::{ExternalConfig, LogRouterSpec};
+use ecs_core::model::{Failure, ResourceRequest, TaskArn, with_causes};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, lchown};
@@ -189,9 +189,9 @@ fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::fake::{self, Answer, Fake, role};
-    use crate::model::resource::{LogOutput, LogRouterKind, ResourceSpec};
-    use crate::model::{FailureKind, ResourceKind};
+    use crate::aws::tests::fake::{self, Answer, Fake, role};
+    use ecs_core::model::resource::{LogOutput, LogRouterKind, ResourceSpec};
+    use ecs_core::model::{FailureKind, ResourceKind};
     use std::collections::BTreeMap;
     use std::os::unix::fs::MetadataExt;
 

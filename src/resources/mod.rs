@@ -1,13 +1,13 @@
 //! The resources of a task that the container engine does not provide: secrets, environment files, the configuration of a log
-//! router, Kerberos tickets, and control groups ([`cgroup`]).
+//! router, Kerberos tickets. (Control groups are a room of their own, [`cgroup`](crate::cgroup).)
 //!
-//! Owns their creation and removal, and the values that exist in memory only. The core decides when they are created and removed.
-//! Invariants: the value of a secret or of an environment file is never on disk; creation and removal may be repeated.
+//! Owns their creation and removal, and the values that exist in memory only. The core decides when they are created and
+//! removed. Invariants: the value of a secret or of an environment file is never on disk; creation and removal may be
+//! repeated.
 //!
 //! Reading order: [`vault`] (the values in memory), [`env_file`], [`log_router`] with `router_config` (the text of its file),
 //! `credential_specs` with `credentials_fetcher`.
 
-pub mod cgroup;
 mod credential_specs;
 mod credentials_fetcher;
 pub mod env_file;
@@ -16,17 +16,15 @@ pub(crate) mod fuzz;
 pub mod log_router;
 mod router_config;
 mod settings;
-mod system_error;
-mod systemd;
 pub mod vault;
 
-use crate::aws::roles::RoleCredentials;
-use crate::aws::sdk::Sdk;
-use crate::aws::{secrets_manager, ssm};
+use crate::aws::client::sdk::Sdk;
+use crate::aws::identity::roles::RoleCredentials;
+use crate::aws::services::{secrets_manager, ssm};
 use crate::lane::{Lane, Settings as LaneSettings};
-use crate::model::resource::{SecretKey, SecretProvider, SecretTarget};
-use crate::model::{CreateRequest, Failure, ResourceKind, ResourceRequest, SecretValues, Tickets};
 use credentials_fetcher::CredentialsFetcher;
+use ecs_core::model::resource::{SecretKey, SecretProvider, SecretTarget};
+use ecs_core::model::{CreateRequest, Failure, ResourceKind, ResourceRequest, SecretValues, Tickets};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use vault::{Content, Vault};
@@ -76,8 +74,8 @@ impl Resources {
         }
     }
 
-    /// Creates a resource: loads secrets or environment files into memory, with the task's execution role, or writes the files of
-    /// a log router. Other kinds are created by other edges and need nothing here.
+    /// Creates a resource: loads secrets or environment files into memory, with the task's execution role, or writes the files
+    /// of a log router. Other kinds are created by other edges and need nothing here.
     ///
     /// # Errors
     /// The reason with which the task ends, or a retryable failure.
@@ -200,12 +198,12 @@ fn missing(provider: SecretProvider) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::resource::{ResourceSpec, SecretUse};
-    use crate::model::{ContainerSpec, Secret};
+    use ecs_core::model::resource::{ResourceSpec, SecretUse};
+    use ecs_core::model::{ContainerSpec, Secret};
     use std::collections::BTreeMap;
 
     fn resources() -> Resources {
-        Resources::new(Sdk::new(crate::aws::sdk::Settings::default()).unwrap(), Settings::default())
+        Resources::new(Sdk::new(crate::aws::client::sdk::Settings::default()).unwrap(), Settings::default())
     }
 
     fn key(provider: SecretProvider, name: &str) -> SecretKey {

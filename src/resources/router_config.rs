@@ -4,7 +4,7 @@
 //! same inputs give the same text. The sections of several containers have the order of the task definition; in the Go agent
 //! their order is random.
 
-use crate::model::resource::{ExternalConfig, LogOutput, LogRouterKind, LogRouterSpec};
+use ecs_core::model::resource::{ExternalConfig, LogOutput, LogRouterKind, LogRouterSpec};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 

@@ -4,8 +4,8 @@
 //! no container needs the value. After a restart, it has the values fetched again. Invariants: the number of entries is bounded;
 //! `Debug` shows no value.
 
-use crate::model::resource::SecretKey;
-use crate::model::{Failure, Secret, TaskArn};
+use ecs_core::model::resource::SecretKey;
+use ecs_core::model::{Failure, Secret, TaskArn};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,11 +1,11 @@
 //! The core's clock: it never jumps while the process runs, and never goes back from one process to the next.
 //!
-//! The core's deadlines are times of this clock. It starts at the wall clock's time and counts from there. So a wall clock that
-//! is set (by an operator, by NTP after the start, by a suspended host) neither fires a clean-up early nor delays a retry. Times
-//! in reports to ECS are wall time: [`Clock::wall`] converts them. Invariant: `now` is never earlier than a time it has returned,
-//! or than a saved one.
+//! The core's deadlines are times of this clock. It starts at the wall clock's time and counts from there. So a wall clock
+//! that is set (by an operator, by NTP after the start, by a suspended host) neither fires a clean-up early nor delays a
+//! retry. Times in reports to ECS are wall time: [`Clock::wall`] converts them. Invariant: `now` is never earlier than a time
+//! it has returned, or than a saved one.
 
-use crate::model::Timestamp;
+use ecs_core::model::Timestamp;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// If the clocks differ by more than this, in milliseconds, the wall clock was set. Less is drift and scheduling noise.
@@ -15,7 +15,7 @@ const MAX_SLEEP: Duration = Duration::from_secs(15);
 
 /// The clock of the core.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     started: Instant,
     started_at: Timestamp,
     max_sleep: Duration,
@@ -24,24 +24,24 @@ pub(super) struct Clock {
 impl Clock {
     /// Starts the clock at the wall clock's time, but not before `saved`, the last time that the previous process has saved.
     /// `watchdog` is the time of silence after which the service manager considers the agent dead; `None` without a watchdog.
-    pub(super) fn started(saved: Timestamp, watchdog: Option<Duration>) -> Self {
+    pub(crate) fn started(saved: Timestamp, watchdog: Option<Duration>) -> Self {
         let started_at = wall_now().max(saved);
         Self { started: Instant::now(), started_at, max_sleep: max_sleep(watchdog) }
     }
 
     /// The current time.
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         Timestamp(self.started_at.0.saturating_add(self.started.elapsed().as_millis() as u64))
     }
 
     /// The wall clock's time at the time `at` of this clock, as far as it can be known now.
-    pub(super) fn wall(&self, at: Timestamp) -> Timestamp {
+    pub(crate) fn wall(&self, at: Timestamp) -> Timestamp {
         to_wall(at, self.started_at, self.now(), wall_now())
     }
 
     /// Sleeps until the deadline or a little longer, but never longer than the upper limit; `None` means no deadline. The caller
     /// checks its deadline again.
-    pub(super) async fn sleep_until(&self, deadline: Option<Timestamp>) {
+    pub(crate) async fn sleep_until(&self, deadline: Option<Timestamp>) {
         let left = deadline.map_or(self.max_sleep, |deadline| deadline.since(self.now()).into());
         tokio::time::sleep(left.min(self.max_sleep)).await;
     }

@@ -6,14 +6,14 @@
 //! further changes.
 
 use super::clock::Clock;
-use super::executor::Executor;
-use super::health::Health;
+use super::execute::executor::Executor;
+use super::parts::health::Health;
 use super::trace::Trace;
-use crate::aws::backoff::{Backoff, Shape};
-use crate::core::{self, Effect, Event, Key, State, Step};
-use crate::model::Span;
-use crate::model::view::View;
+use crate::backoff::{Backoff, Shape};
 use crate::store::{Store, StoreError};
+use ecs_core::model::Span;
+use ecs_core::model::view::View;
+use ecs_core::{Effect, Event, Key, State, Step};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,30 +34,30 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// The core loop, with everything it owns or calls.
 #[derive(Debug)]
-pub(super) struct CoreLoop {
+pub(crate) struct CoreLoop {
     /// The queue of all events.
-    pub(super) inbox: mpsc::Receiver<Event>,
+    pub(crate) inbox: mpsc::Receiver<Event>,
     /// The agent's state. No other part has access to it.
-    pub(super) state: State,
+    pub(crate) state: State,
     /// The state on disk.
-    pub(super) store: Store,
+    pub(crate) store: Store,
     /// Sends each new view of the state to its readers.
-    pub(super) view: watch::Sender<Arc<View>>,
+    pub(crate) view: watch::Sender<Arc<View>>,
     /// Turns effects into calls.
-    pub(super) executor: Executor,
+    pub(crate) executor: Executor,
     /// The source of the present time, and of wake-ups at deadlines.
-    pub(super) clock: Arc<Clock>,
+    pub(crate) clock: Arc<Clock>,
     /// Logs the status changes of tasks and containers.
-    pub(super) trace: Trace,
+    pub(crate) trace: Trace,
     /// The changes that are not committed yet.
-    pub(super) unwritten: Unwritten,
+    pub(crate) unwritten: Unwritten,
     /// Records each turn, and whether the state could be written.
-    pub(super) health: Health,
+    pub(crate) health: Health,
 }
 
 /// The changes of the steps since the last commit.
 #[derive(Debug, Default)]
-pub(super) struct Unwritten {
+pub(crate) struct Unwritten {
     changed: BTreeSet<Key>,
     /// Latest time of their commit; `None` while there are none.
     until: Option<Instant>,
@@ -80,7 +80,7 @@ impl CoreLoop {
     ///
     /// # Errors
     /// The store's error, if the agent is stopped while the state cannot be written.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         mut self,
         stop: CancellationToken,
         mut watchdog: impl FnMut() + Send,
@@ -95,7 +95,7 @@ impl CoreLoop {
         alive();
         while !stop.is_cancelled() {
             let mut batch = Vec::new();
-            let deadline = core::next_deadline(&self.state);
+            let deadline = ecs_core::next_deadline(&self.state);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -158,7 +158,7 @@ impl CoreLoop {
         let mut pauses = Backoff::new(COMMIT_RETRY);
         while let Err(error) = self.commit() {
             let pause = pauses.pause();
-            let (why, pause_ms) = (crate::model::with_causes(&error), pause.as_millis());
+            let (why, pause_ms) = (ecs_core::model::with_causes(&error), pause.as_millis());
             tracing::error!(
                 why,
                 pause_ms,
@@ -179,12 +179,12 @@ impl CoreLoop {
         let now = self.clock.now();
         for event in batch {
             tracing::debug!(?event, "event");
-            let step = core::step(&mut self.state, now, event);
+            let step = ecs_core::step(&mut self.state, now, event);
             combined.effects.extend(step.effects);
             combined.changed.extend(step.changed);
             combined.may_wait &= step.may_wait;
             if cfg!(debug_assertions)
-                && let Err(broken) = core::check(&self.state)
+                && let Err(broken) = ecs_core::check(&self.state)
             {
                 tracing::error!(broken, "an invariant of the state is broken");
             }
@@ -212,7 +212,7 @@ impl CoreLoop {
     /// Updates the readers' view, and logs status changes.
     fn publish(&mut self, changed: &BTreeSet<Key>) {
         self.trace.note(&self.state, changed);
-        self.view.send_replace(Arc::new(core::view(&self.state, self.clock.now())));
+        self.view.send_replace(Arc::new(ecs_core::view(&self.state, self.clock.now())));
     }
 }
 

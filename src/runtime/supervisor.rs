@@ -3,6 +3,7 @@
 //! Joining a part's task shows that it panicked or ended with an error. A `Restart` part is started again after a back-off. The
 //! end of a `Fatal` part ends the agent, which the service manager then restarts: recovery is the same code path as any start.
 
+use crate::backoff::Shape;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -10,29 +11,28 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// How a part ended: `Ok` if it was asked to stop, otherwise the reason.
-pub(super) type PartResult = Result<(), String>;
+pub(crate) type PartResult = Result<(), String>;
 type PartFuture = Pin<Box<dyn Future<Output = PartResult> + Send>>;
 
 /// How long the supervisor waits.
 #[derive(Clone, Copy, Debug)]
 struct Timing {
-    /// Delay before the first restart of a part. It doubles with each further restart.
-    first_delay: Duration,
-    /// Upper limit of the delay before a restart.
-    max_delay: Duration,
+    /// The delays before restarts of a part.
+    restart: Shape,
     /// Time that the parts have to end after a stop was requested. Longer than the core loop's own grace.
     grace: Duration,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { first_delay: Duration::from_secs(1), max_delay: Duration::from_secs(60), grace: Duration::from_secs(8) }
+        let (initial, max) = (Duration::from_secs(1), Duration::from_secs(60));
+        Self { restart: Shape { initial, max, factor: 2.0, jitter: 0.2 }, grace: Duration::from_secs(8) }
     }
 }
 
 /// What happens when a part ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Policy {
+pub(crate) enum Policy {
     /// The part is started again.
     Restart,
     /// The agent ends.
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Part {
 
 /// Owns the parts of the agent and the tasks that run them.
 #[derive(Debug, Default)]
-pub(super) struct Supervisor {
+pub(crate) struct Supervisor {
     parts: Vec<Part>,
     running: JoinSet<(usize, PartResult)>,
     /// Index in `parts` of the part that each running task belongs to.
@@ -65,7 +65,7 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     /// Adds a part and starts it. `start` is called once for each start of the part.
-    pub(super) fn add<F>(&mut self, name: &'static str, policy: Policy, mut start: impl FnMut() -> F + Send + 'static)
+    pub(crate) fn add<F>(&mut self, name: &'static str, policy: Policy, mut start: impl FnMut() -> F + Send + 'static)
     where
         F: Future<Output = PartResult> + Send + 'static,
     {
@@ -87,7 +87,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// The name of the fatal part, and why it ended.
-    pub(super) async fn watch(mut self, stop: CancellationToken) -> PartResult {
+    pub(crate) async fn watch(mut self, stop: CancellationToken) -> PartResult {
         let mut fatal = Ok(());
         let grace = self.timing.grace;
         let overdue = async {
@@ -115,9 +115,8 @@ impl Supervisor {
                 stop.cancel();
                 continue;
             }
-            part.failures += 1;
-            let delay = self.timing.first_delay * 2u32.pow(part.failures.min(6) - 1);
-            let delay = delay.min(self.timing.max_delay);
+            let delay = self.timing.restart.delay(part.failures);
+            part.failures = part.failures.saturating_add(1);
             tracing::error!(
                 part = part.name,
                 why,
@@ -152,7 +151,8 @@ mod tests {
     #[tokio::test]
     async fn a_panicking_part_restarts_and_a_fatal_one_ends_the_agent() {
         let short = Duration::from_millis(1);
-        let timing = Timing { first_delay: short, max_delay: short, grace: short };
+        let restart = Shape { initial: short, max: short, factor: 1.0, jitter: 0.0 };
+        let timing = Timing { restart, grace: short };
         let mut supervisor = Supervisor { timing, ..Supervisor::default() };
         let stop = CancellationToken::new();
         let starts = Arc::new(AtomicU32::new(0));

@@ -1,24 +1,24 @@
 //! Logs each status change of a task or container: the old status, the new one, and the reason.
 
-use crate::core::state::TaskState;
-use crate::core::{Key, State};
-use crate::model::{ContainerStatus, TaskArn, TaskStatus};
+use ecs_core::model::{ContainerStatus, TaskArn, TaskStatus};
+use ecs_core::state::TaskState;
+use ecs_core::{Key, State};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The statuses that were logged last: for each task its known and its desired status, and the known statuses of its containers.
 #[derive(Debug, Default)]
-pub(super) struct Trace {
+pub(crate) struct Trace {
     tasks: BTreeMap<TaskArn, (TaskStatus, TaskStatus, Vec<ContainerStatus>)>,
 }
 
 impl Trace {
     /// Treats the statuses of restored tasks as logged.
-    pub(super) fn restored(state: &State) -> Self {
+    pub(crate) fn restored(state: &State) -> Self {
         Self { tasks: state.tasks.values().map(|task| (task.spec.arn.clone(), statuses(task))).collect() }
     }
 
     /// Logs the statuses that have changed since the last call.
-    pub(super) fn note(&mut self, state: &State, changed: &BTreeSet<Key>) {
+    pub(crate) fn note(&mut self, state: &State, changed: &BTreeSet<Key>) {
         for key in changed {
             let Key::Task(arn) = key else { continue };
             match state.tasks.get(arn) {

@@ -5,7 +5,7 @@
 //! and on disk before [`Store::commit`] returns.
 //!
 //! The file has the mode 0600, since it contains the plain environment of tasks. A directory that is created for it has the mode
-//! 0700; an existing directory keeps its mode. Secrets ([`crate::model::Secret`]) cannot be serialised, so the file never
+//! 0700; an existing directory keeps its mode. Secrets ([`ecs_core::model::Secret`]) cannot be serialised, so the file never
 //! contains one.
 //!
 //! | situation | reaction |
@@ -35,8 +35,8 @@ mod owners;
 mod schema;
 mod side_file;
 
-use crate::core::state::{HostState, Key, State, TaskState};
-use crate::model::Owners;
+use ecs_core::model::Owners;
+use ecs_core::state::{HostState, Key, State, TaskState};
 use file::{FileError, Opened, guarded};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::{Path, PathBuf};
@@ -443,7 +443,5 @@ fn note<T>(damage: &mut Vec<String>, document: Document<T>) -> Option<T> {
     })
 }
 
-#[cfg(test)]
-mod cuts;
 #[cfg(test)]
 mod tests;

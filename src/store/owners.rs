@@ -4,7 +4,7 @@
 //! whose a container is. Invariant: an identity in either of the two files is never dropped.
 
 use super::side_file;
-use crate::model::{OwnerId, Owners};
+use ecs_core::model::{OwnerId, Owners};
 use std::path::Path;
 
 /// The file's name in the data directory.

@@ -4,14 +4,15 @@
 //! needs no new version. Any other change increments [`CURRENT`]; then [`STEPS`] compiles only with a further step, which
 //! converts documents of the previous version.
 //!
-//! From the first release on, an upgrade by one release can be undone: a release first reads both forms and writes the old one,
-//! and only the next release writes the new one. So every release can read the documents of its successor. `tests/run upgrade`
-//! tests this with running tasks. An operator who goes back further gets [`StoreError::Newer`], which names the version to start.
+//! From the first release on, an upgrade by one release can be undone: a release first reads both forms and writes the old
+//! one, and only the next release writes the new one. So every release can read the documents of its successor. `tests/run
+//! upgrade` tests this with running tasks. An operator who goes back further gets [`StoreError::Newer`], which names the
+//! version to start.
 
 use super::error::{StoreError, Writer};
 use super::file::FileError;
-use crate::model::text::cleaned;
 use crate::version;
+use ecs_core::model::text::cleaned;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -142,7 +143,7 @@ mod tests {
             json!({"spec": {"containers": [1]}, "containers": []}),
             json!({"spec": {"containers": 7}, "containers": [1]}),
         ] {
-            assert!(serde_json::from_value::<crate::core::state::TaskState>(paired(odd)).is_err());
+            assert!(serde_json::from_value::<ecs_core::state::TaskState>(paired(odd)).is_err());
         }
     }
 

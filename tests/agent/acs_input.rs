@@ -1,13 +1,10 @@
 //! Messages that ACS should not send, to the real agent, while a real task runs.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
-use super::support::wait::until;
-use corpus::cases;
-use ecs_agent::local::{Source, State, TaskStatus};
+use ecs_local::{Source, State, TaskStatus};
+use ecs_testing::corpus::cases;
+use ecs_testing::wait::until;
 use serde_json::{Value, json};
-
-#[path = "../corpus/cases.rs"]
-mod corpus;
 
 /// The number of messages of a flood.
 const MANY: usize = 10_000;
@@ -220,7 +217,7 @@ async fn a_deregistered_instance_keeps_its_tasks() {
     .await;
     let attempts = rig.log().lines().filter(|line| line.contains("no connection to ACS")).count();
     assert_eq!(attempts, 1, "the next attempt is in an hour");
-    assert_eq!(super::support::docker::inspect(&id)["State"]["Running"], true);
+    assert_eq!(ecs_testing::docker::inspect(&id)["State"]["Running"], true);
     let shown = rig.introspect(&format!("/v1/tasks?taskarn={arn}")).await;
     assert_eq!(shown["KnownStatus"], "RUNNING");
 }

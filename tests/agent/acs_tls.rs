@@ -1,10 +1,10 @@
 //! ACS as in production: over TLS, through a proxy that is the only way to it.
 
 use super::rig::{LIMIT, Plan, Rig, one_container};
-use super::support::http_proxy::{HttpProxy, TLS_NAME};
-use super::support::tls_front::{Certificates, TlsFront};
-use super::support::wait::until;
-use ecs_agent::local::{Source, TaskStatus};
+use ecs_local::{Source, TaskStatus};
+use ecs_testing::http_proxy::{HttpProxy, TLS_NAME};
+use ecs_testing::tls_front::{Certificates, TlsFront};
+use ecs_testing::wait::until;
 
 /// Must not appear in any output.
 const PASSWORD: &str = "hunter2";

@@ -5,13 +5,13 @@
 //! configuration and a shorter time between two cycles.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
-use super::support::dockerd::Dockerd;
-use super::support::registry::Registry;
-use super::support::wait::until;
 use ecs_agent::config::{Environment, Role, Sources};
-use ecs_agent::local::TaskStatus;
-use ecs_agent::model::Span;
 use ecs_agent::runtime::{self, Early, Fatal, Metadata, Options};
+use ecs_core::model::Span;
+use ecs_local::TaskStatus;
+use ecs_testing::dockerd::Dockerd;
+use ecs_testing::registry::Registry;
+use ecs_testing::wait::until;
 use serde_json::json;
 use std::collections::BTreeSet;
 use tokio::task::JoinSet;

@@ -1,11 +1,11 @@
 //! The agent's configuration as an operator sees it: the file, its mistakes, flags, endpoints and proxies.
 
 use super::rig::{Plan, Rig, one_container};
-use super::support::docker::{Image, TempDir};
-use super::support::http_proxy::{HttpProxy, NAME};
-use super::support::self_signed_front::TlsFront;
-use super::support::wait::until;
-use ecs_agent::local::{Source, TaskStatus};
+use ecs_local::{Source, TaskStatus};
+use ecs_testing::docker::{Image, TempDir};
+use ecs_testing::http_proxy::{HttpProxy, NAME};
+use ecs_testing::self_signed_front::TlsFront;
+use ecs_testing::wait::until;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -152,7 +152,7 @@ async fn all_but_the_metadata_goes_through_the_proxy() {
     assert!(count(&format!("POST http://{NAME}:{port}/ ")) >= 1, "{seen:#?}");
     assert_eq!(count(&format!("GET http://{NAME}:{port}/acs/ws?")), 1, "{seen:#?}");
     assert!(!seen.iter().any(|line| line.contains("/latest/")), "{seen:#?}");
-    let metadata = |state: &ecs_agent::local::State| state.records().any(|record| record.source == Source::Imds);
+    let metadata = |state: &ecs_local::State| state.records().any(|record| record.source == Source::Imds);
     assert!(rig.server.read(metadata), "the metadata was read, directly");
     rig.kill();
 
@@ -179,7 +179,7 @@ async fn all_but_the_metadata_goes_through_the_proxy() {
 
 /// The body of the agent's registration.
 fn registration(rig: &Rig) -> serde_json::Value {
-    let body = |state: &ecs_agent::local::State| {
+    let body = |state: &ecs_local::State| {
         let record = state.records().rfind(|record| record.name == "RegisterContainerInstance")?;
         Some(record.body.clone())
     };
@@ -202,7 +202,7 @@ const USER_DATA: &str = r#"{"ECSAgentConfiguration": {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_json_file_and_user_data_count_below_the_environment() {
-    let options = |options: &mut ecs_agent::local::Options, _: &_| options.user_data = Some(USER_DATA.to_owned());
+    let options = |options: &mut ecs_local::Options, _: &_| options.user_data = Some(USER_DATA.to_owned());
     let Some(mut rig) = Rig::without_agent("documents", Plan { options: Some(options), ..Plan::default() }).await
     else {
         return;
@@ -242,7 +242,7 @@ async fn a_json_file_and_user_data_count_below_the_environment() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_identity_document_metadata_gives_the_region() {
-    let options = |options: &mut ecs_agent::local::Options, _: &_| {
+    let options = |options: &mut ecs_local::Options, _: &_| {
         options.user_data = Some(r#"{"ECSAgentConfiguration": {"NoIID": true}}"#.to_owned());
     };
     let Some(mut rig) = Rig::without_agent("NoIID", Plan { options: Some(options), ..Plan::default() }).await else {
@@ -256,8 +256,7 @@ async fn without_an_identity_document_metadata_gives_the_region() {
         (body["instanceIdentityDocument"].as_str(), body["instanceIdentityDocumentSignature"].as_str()),
         (Some(""), Some(""))
     );
-    let document =
-        |state: &ecs_agent::local::State| state.records().any(|record| record.name.contains("instance-identity"));
+    let document = |state: &ecs_local::State| state.records().any(|record| record.name.contains("instance-identity"));
     assert!(!rig.server.read(document), "the document was not asked for");
 }
 
@@ -283,7 +282,7 @@ async fn an_external_instance_uses_its_profile_and_no_metadata() {
     assert_eq!(attribute(&body, "ecs.capability.external"), Some(""));
     assert!(attribute(&body, "ecs.cpu-architecture").is_some());
     assert_eq!(body["instanceIdentityDocument"], "");
-    let metadata = |state: &ecs_agent::local::State| state.records().any(|record| record.source == Source::Imds);
+    let metadata = |state: &ecs_local::State| state.records().any(|record| record.source == Source::Imds);
     assert!(!rig.server.read(metadata), "an external instance has no metadata");
     let environment = std::fs::read(format!("/proc/{}/environ", rig.pid())).unwrap();
     assert!(
@@ -301,7 +300,7 @@ async fn a_certificate_nobody_believes_is_taken_with_the_flag_only() {
     rig.environment.push(("AWS_MAX_ATTEMPTS".to_owned(), "1".to_owned()));
     rig.start_agent();
     assert_eq!(rig.ended().code(), Some(1));
-    let registered = |state: &ecs_agent::local::State| !state.instances().is_empty();
+    let registered = |state: &ecs_local::State| !state.instances().is_empty();
     assert!(!rig.server.read(registered), "nothing was sent");
     rig.arguments = vec!["-k"];
     rig.start_agent();

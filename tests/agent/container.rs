@@ -1,10 +1,10 @@
 //! The agent as a container: the image of `examples/docker`, started by the command of `systemd/README.md`.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
-use super::support::docker::{Image, docker, inspect, unique};
-use super::support::registry::basic;
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::docker::{Image, docker, inspect, unique};
+use ecs_testing::registry::basic;
+use ecs_testing::wait::until;
 use serde_json::json;
 use std::process::Command;
 

@@ -1,7 +1,7 @@
 //! A control plane that is late, repeats messages, loses answers, fails and goes away: each task runs once and is reported once.
 
 use super::rig::{FOREVER, Plan, Rig, WHOLE_LIFE, one_container};
-use ecs_agent::local::{Delivery, Fault, Source, State, TaskStatus};
+use ecs_local::{Delivery, Fault, Source, State, TaskStatus};
 use serde_json::json;
 use std::time::Duration;
 
@@ -127,8 +127,7 @@ async fn renewed_credentials_are_acknowledged() {
     assert_eq!(rig.server.refresh_credentials(&arn), Ok(1));
     let sent = rig
         .wait("the credentials to be sent", |state| {
-            let sent =
-                |r: &&ecs_agent::local::Record| r.source == Source::AcsOut && r.name == "IAMRoleCredentialsMessage";
+            let sent = |r: &&ecs_local::Record| r.source == Source::AcsOut && r.name == "IAMRoleCredentialsMessage";
             state.records().rfind(sent).map(|record| record.body.clone())
         })
         .await;
@@ -171,7 +170,7 @@ async fn sigterm_leaves_tasks_running_and_the_next_start_finds_them() {
     let task = rig.task(&arn, TaskStatus::Running).await;
     let id = task.container("main").unwrap().runtime_id.clone().unwrap();
     assert_eq!(rig.terminate().code(), Some(0));
-    assert_eq!(super::support::docker::inspect(&id)["State"]["Running"], true);
+    assert_eq!(ecs_testing::docker::inspect(&id)["State"]["Running"], true);
     rig.start_agent();
     rig.registered().await;
     let shown = rig.introspect(&format!("/v1/tasks?taskarn={arn}")).await;

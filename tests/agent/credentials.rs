@@ -1,12 +1,12 @@
-//! Sources of registry credentials besides a password in `ECS_ENGINE_AUTH_DATA`: credential helpers, identity tokens, and Secrets
-//! Manager, which the control plane imitates.
+//! Sources of registry credentials besides a password in `ECS_ENGINE_AUTH_DATA`: credential helpers, identity tokens, and
+//! Secrets Manager, which the control plane imitates.
 
 use super::registries::{PASSWORD, all_output, assert_nowhere, exit_codes, images_gone, reason, run, start_with};
 use super::rig::{Plan, Rig, shell};
-use super::support::docker::Image;
-use super::support::docker_proxy::{DockerProxy, Hold};
-use super::support::registry::{Registry, basic};
-use ecs_agent::local::{Fault, Record, Source, State, TaskStatus};
+use ecs_local::{Fault, Record, Source, State, TaskStatus};
+use ecs_testing::docker::Image;
+use ecs_testing::docker_proxy::{DockerProxy, Hold};
+use ecs_testing::registry::{Registry, basic};
 use serde_json::{Value, json};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Space on the disk: above the limit, a pull waits until images that no task uses have been removed.
 
 use super::rig::{LIMIT, Plan, Rig};
-use super::support::docker::Image;
-use super::support::wait::until;
+use ecs_testing::docker::Image;
+use ecs_testing::wait::until;
 use std::process::Command;
 
 fn is_here(image: &str) -> bool {

@@ -9,17 +9,18 @@
 
 use super::event_log::{EventLog, Reports, check_task};
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
-use super::support::dice::{Dice, count};
-use super::support::docker::docker;
-use super::support::docker_proxy::{Behaviour, DockerProxy};
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::dice::{Dice, count};
+use ecs_testing::docker::docker;
+use ecs_testing::docker_proxy::{Behaviour, DockerProxy};
+use ecs_testing::wait::until;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// Maximum number of calls to Docker in a second. An agent at rest makes none.
 const CALLS_PER_SECOND: usize = 20;
-/// Time limit until everything is reported after a storm: the longest wait between two tries, and some time for a loaded machine.
+/// Time limit until everything is reported after a storm: the longest wait between two tries, and some time for a loaded
+/// machine.
 const RECOVERY: Duration = Duration::from_secs(120);
 
 const PAGE: Behaviour = Behaviour::Says("HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n<html>502</html>");
@@ -73,7 +74,7 @@ async fn running(rig: &Rig, arn: &str) -> String {
 
 async fn rest(rig: &Rig) {
     until("every task to be reported stopped", RECOVERY, async || {
-        let alive = |task: &ecs_agent::local::Task| task.last_status != TaskStatus::Stopped;
+        let alive = |task: &ecs_local::Task| task.last_status != TaskStatus::Stopped;
         (!rig.server.read(|state| state.tasks().iter().any(alive))).then_some(())
     })
     .await;

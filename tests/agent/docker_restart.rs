@@ -1,9 +1,9 @@
 //! A real dockerd that is killed and started again, with and without live restore.
 
 use super::rig::{LIMIT, Plan, Rig, shell};
-use super::support::dockerd::{Dockerd, has_ended};
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::dockerd::{Dockerd, has_ended};
+use ecs_testing::wait::until;
 use serde_json::json;
 
 /// An agent with that daemon, and two running tasks: one ends when a file appears, the other runs forever.

@@ -1,10 +1,10 @@
 //! Amazon ECR, imitated by the control plane in front of a real registry: roles, the token cache, refusals, restarts.
 
 use super::rig::{Plan, Rig, one_container};
-use super::support::docker::Image;
-use super::support::docker_proxy::{DockerProxy, Hold};
-use super::support::registry::Registry;
-use ecs_agent::local::{self, Fault, Options, Source, TaskStatus};
+use ecs_local::{Fault, Options, Source, TaskStatus};
+use ecs_testing::docker::Image;
+use ecs_testing::docker_proxy::{DockerProxy, Hold};
+use ecs_testing::registry::Registry;
 use serde_json::json;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const TOKEN: &str = "eyJwYXlsb2FkIjoi+/==";
 const ROLE: &str = "arn:aws:iam::123456789012:role/execRole";
 
 fn ecr(options: &mut Options, registry: &Registry) {
-    options.registry = Some(local::Registry::new(&registry.host, "AWS", TOKEN.into()));
+    options.registry = Some(ecs_local::Registry::new(&registry.host, "AWS", TOKEN.into()));
 }
 
 /// Options with a token that is in its last half hour from the start.
@@ -42,7 +42,7 @@ async fn ran(rig: &Rig, arn: &str) {
 
 /// The number of GetAuthorizationToken calls.
 fn tokens(rig: &Rig) -> usize {
-    let is_token = |record: &&local::Record| record.source == Source::Api && record.name == "GetAuthorizationToken";
+    let is_token = |record: &&ecs_local::Record| record.source == Source::Api && record.name == "GetAuthorizationToken";
     rig.server.read(|state| state.records().filter(is_token).count())
 }
 
@@ -56,7 +56,7 @@ async fn a_token_serves_all_pulls_of_a_role() {
     assert_eq!(tokens(&rig), 1, "the instance role's token is used again");
     ran(&rig, &run(&rig, &image, true)).await;
     assert_eq!(tokens(&rig), 2, "a task's execution role has its own");
-    let asked = |state: &local::State| {
+    let asked = |state: &ecs_local::State| {
         state
             .records()
             .filter(|record| record.name == "GetAuthorizationToken")
@@ -119,7 +119,7 @@ async fn after_a_restart_a_pull_waits_for_the_role_s_credentials() {
 
     rig.server.fail_next("acs", 3, &Fault::ServerError);
     rig.start_agent();
-    let refusals = |state: &local::State| {
+    let refusals = |state: &ecs_local::State| {
         let refused = state.records().filter(|record| record.source == Source::ApiError && record.name == "acs");
         (refused.count() == 3).then_some(())
     };

@@ -1,8 +1,9 @@
-//! Docker's own record of the events of a cluster's containers, and the laws that the reports to ECS must obey, compared with it.
+//! Docker's own record of the events of a cluster's containers, and the laws that the reports to ECS must obey, compared with
+//! it.
 
 use super::rig::{LIMIT, Rig};
-use super::support::wait::until;
-use ecs_agent::local::Task;
+use ecs_local::Task;
+use ecs_testing::wait::until;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,9 +1,9 @@
 //! The agent's use of the host: descriptors, threads, containers. The limits show that nothing leaks, not how fast the agent is.
 
 use super::rig::{LIMIT, Plan, Rig, one_container};
-use super::support::docker::Image;
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::docker::Image;
+use ecs_testing::wait::until;
 
 const TASKS: usize = 30;
 

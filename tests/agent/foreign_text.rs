@@ -2,10 +2,10 @@
 
 use super::footprint::status;
 use super::rig::{FOREVER, LIMIT, Plan, Rig, WHOLE_LIFE, one_container};
-use super::support::docker::Image;
-use super::support::registry_front::{Fault, RegistryFront};
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::docker::Image;
+use ecs_testing::registry_front::{Fault, RegistryFront};
+use ecs_testing::wait::until;
 use std::io::{PipeReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,9 +30,8 @@ async fn on_the_hosts_network_an_error_of_megabytes_costs_little() {
         let text = format!("{FORGED}{}", "x".repeat(megabytes << 20));
         front.inject(&["/v2/"], usize::MAX, Fault::Refuse("403 Forbidden", "DENIED", text));
         let arn = rig.server.run_task(&one_container(&image, "exit 0")).unwrap();
-        let is_stopped = |state: &ecs_agent::local::State| {
-            state.task(&arn).filter(|task| task.last_status >= TaskStatus::Stopped).cloned()
-        };
+        let is_stopped =
+            |state: &ecs_local::State| state.task(&arn).filter(|task| task.last_status >= TaskStatus::Stopped).cloned();
         // Docker itself takes long for such answers.
         let task = rig.server.wait_for("the task to stop", 4 * LIMIT, is_stopped).await.unwrap();
         let reason = task.containers[0].reason.clone().unwrap_or_default();

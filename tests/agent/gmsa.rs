@@ -2,11 +2,11 @@
 
 use super::registries::{all_output, assert_nowhere, images_gone};
 use super::rig::{LIMIT, Plan, Rig, shell};
-use super::support::credentials_fetcher::{Fault, Fetcher};
-use super::support::docker::{docker, inspect};
-use super::support::docker_proxy::{DockerProxy, Hold};
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::credentials_fetcher::{Fault, Fetcher};
+use ecs_testing::docker::{docker, inspect};
+use ecs_testing::docker_proxy::{DockerProxy, Hold};
+use ecs_testing::wait::until;
 use serde_json::{Value, json};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/execRole";

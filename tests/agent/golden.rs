@@ -4,7 +4,7 @@
 use super::difference::Kind::{Any, Extra, Missing, Value as Other};
 use super::difference::{Allowed, assert_same, by_name, golden, same_order};
 use super::recorded_task::{Life, TASK, life};
-use ecs_agent::local::{Record, Source};
+use ecs_local::{Record, Source};
 use serde_json::{Value, json};
 
 /// The attributes of a body, by name.

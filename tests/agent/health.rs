@@ -2,11 +2,11 @@
 
 use super::port::{run, status};
 use super::rig::{LIMIT, Plan, Rig};
-use super::support::docker::TempDir;
-use super::support::docker_proxy::{Behaviour, DockerProxy};
-use super::support::wait::until;
 use super::two_agents::Running;
-use ecs_agent::local::Fault;
+use ecs_local::Fault;
+use ecs_testing::docker::TempDir;
+use ecs_testing::docker_proxy::{Behaviour, DockerProxy};
+use ecs_testing::wait::until;
 use std::fs::Permissions;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -195,7 +195,7 @@ async fn the_health_check_says_deregistered() {
 
 #[test]
 fn another_server_on_the_port_is_no_healthy_agent() {
-    let _one = super::support::docker::one_agent();
+    let _one = ecs_testing::docker::one_agent();
     let listener = TcpListener::bind("127.0.0.1:51678").unwrap();
     let server = std::thread::spawn(move || {
         for _ in 0..2 {

@@ -1,9 +1,9 @@
 //! Settings of task definitions as containers see them from inside: each container prints what it finds, and the test compares.
 
 use super::rig::{LIMIT, Plan, Rig};
-use super::support::docker::docker;
-use super::support::wait::until;
-use ecs_agent::local::{Task, TaskStatus};
+use ecs_local::{Task, TaskStatus};
+use ecs_testing::docker::docker;
+use ecs_testing::wait::until;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

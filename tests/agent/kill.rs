@@ -3,10 +3,10 @@
 //! A proxy holds the request to Docker during which the agent is killed, so that the moment is certain.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
-use super::support::docker::inspect;
-use super::support::docker_proxy::{DockerProxy, Hold};
-use super::support::wait::until;
-use ecs_agent::local::{Fault, TaskStatus};
+use ecs_local::{Fault, TaskStatus};
+use ecs_testing::docker::inspect;
+use ecs_testing::docker_proxy::{DockerProxy, Hold};
+use ecs_testing::wait::until;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 

@@ -5,10 +5,10 @@
 
 use super::event_log::{EventLog, Reports, check_task};
 use super::rig::{FOREVER, Plan, Rig, shell};
-use super::support::dice::{Dice, count};
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
 use ecs_agent::store::Store;
+use ecs_local::TaskStatus;
+use ecs_testing::dice::{Dice, count};
+use ecs_testing::wait::until;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -89,7 +89,7 @@ impl Churn {
             self.members.iter().filter(|(_, m)| m.code.is_none() && !m.stopped).map(|(arn, _)| arn.clone()).collect();
         endless.iter().for_each(|arn| self.stop(arn));
         until("every task to be reported stopped", REST, async || {
-            let alive = |task: &ecs_agent::local::Task| task.last_status != TaskStatus::Stopped;
+            let alive = |task: &ecs_local::Task| task.last_status != TaskStatus::Stopped;
             (!self.rig.server.read(|state| state.tasks().iter().any(alive))).then_some(())
         })
         .await;

@@ -2,10 +2,10 @@
 //! `tests/host` does the same with systemd and version 2.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
-use super::support::docker::{control_groups, docker};
-use super::support::docker_proxy::{DockerProxy, Hold};
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::docker::{control_groups, docker};
+use ecs_testing::docker_proxy::{DockerProxy, Hold};
+use ecs_testing::wait::until;
 use serde_json::json;
 use std::path::Path;
 

@@ -6,21 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
-#[path = "../support"]
-mod support {
-    #[expect(dead_code, reason = "the library's tests use the other faults")]
-    pub(crate) mod credentials_fetcher;
-    pub(crate) mod dice;
-    pub(crate) mod docker;
-    pub(crate) mod docker_proxy;
-    pub(crate) mod dockerd;
-    pub(crate) mod http_proxy;
-    pub(crate) mod registry;
-    pub(crate) mod registry_front;
-    pub(crate) mod self_signed_front;
-    pub(crate) mod tls_front;
-    pub(crate) mod wait;
-}
 mod difference;
 mod event_log;
 mod recorded_task;

@@ -3,9 +3,9 @@
 
 use super::registries::{PASSWORD, all_output, assert_nowhere, exit_codes, images_gone, reason, run, start_with};
 use super::rig::{Plan, Rig, one_container};
-use super::support::docker::{Image, docker};
-use super::support::registry::{Registry, bridge_address};
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::docker::{Image, docker};
+use ecs_testing::registry::{Registry, bridge_address};
 use serde_json::json;
 
 /// The image from the mirror has the name of the task definition.

@@ -3,10 +3,10 @@
 
 use super::health::healthcheck;
 use super::rig::{FOREVER, Plan, Rig, WHOLE_LIFE, one_container};
-use super::support::docker::{Image, docker};
-use super::support::http_proxy::{HttpProxy, NAME};
-use super::support::wait::until;
-use ecs_agent::local::{Fault, InstanceStatus, Source, State, TaskStatus};
+use ecs_local::{Fault, InstanceStatus, Source, State, TaskStatus};
+use ecs_testing::docker::{Image, docker};
+use ecs_testing::http_proxy::{HttpProxy, NAME};
+use ecs_testing::wait::until;
 use serde_json::json;
 use std::time::Duration;
 
@@ -161,7 +161,7 @@ async fn tags_of_the_ec2_instance_are_those_of_the_container_instance() {
     rig.start_agent();
     rig.registered().await;
     let call = rig.server.read(|state| {
-        let register = |r: &&ecs_agent::local::Record| r.source == Source::Api && r.name == "RegisterContainerInstance";
+        let register = |r: &&ecs_local::Record| r.source == Source::Api && r.name == "RegisterContainerInstance";
         state.records().rfind(register).unwrap().body["tags"].clone()
     });
     let expected = [("Name", "a & b"), ("own", "1"), ("team", "blue")];
@@ -190,7 +190,7 @@ async fn an_instance_in_a_warm_pool_registers_when_in_service() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_in_the_place_of_the_metadata_does_not_cost_the_state() {
     let keys = [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "the token")];
-    let options = |options: &mut ecs_agent::local::Options, _: &_| options.token = Some("the token".into());
+    let options = |options: &mut ecs_local::Options, _: &_| options.token = Some("the token".into());
     let plan = Plan { environment: &keys, options: Some(options), ..Plan::default() };
     let Some(mut rig) = Rig::start("page for metadata", plan).await else { return };
     let arn = rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap();

@@ -2,9 +2,9 @@
 
 use super::health::healthcheck;
 use super::rig::{LIMIT, Plan, Rig};
-use super::support::docker::{Image, docker, unique};
-use super::support::registry::bridge_address;
-use super::support::wait::until;
+use ecs_testing::docker::{Image, docker, unique};
+use ecs_testing::registry::bridge_address;
+use ecs_testing::wait::until;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;

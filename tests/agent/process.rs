@@ -1,7 +1,7 @@
 //! The agent as a process: signals, core files, and its log when something that it needs is missing.
 
 use super::rig::{Plan, Rig};
-use super::support::wait::until;
+use ecs_testing::wait::until;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 

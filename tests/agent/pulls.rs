@@ -3,12 +3,12 @@
 //! In tests with a proxy in front of the registry, Docker must reach this process. Their names contain `on_the_hosts_network`.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
-use super::support::docker::{Image, docker};
-use super::support::docker_proxy::DockerProxy;
-use super::support::registry::Registry;
-use super::support::registry_front::{Fault, RegistryFront};
-use super::support::wait::until;
-use ecs_agent::local::{Task, TaskStatus};
+use ecs_local::{Task, TaskStatus};
+use ecs_testing::docker::{Image, docker};
+use ecs_testing::docker_proxy::DockerProxy;
+use ecs_testing::registry::Registry;
+use ecs_testing::registry_front::{Fault, RegistryFront};
+use ecs_testing::wait::until;
 use serde_json::{Value, json};
 use std::time::Duration;
 

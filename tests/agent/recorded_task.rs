@@ -1,14 +1,14 @@
-//! One run of an agent with the recorded task and the recorded messages. Everything that the agent sent is kept, and the tests in
-//! `golden*` compare it.
+//! One run of an agent with the recorded task and the recorded messages. Everything that the agent sent is kept, and the tests
+//! in `golden*` compare it.
 
 use super::difference::golden;
 use super::limits::has_cgroupfs_1;
 use super::rig::{LIMIT, Plan, Rig};
-use super::support::docker::{docker, inspect};
-use super::support::registry::Registry;
-use super::support::wait::until;
-use ecs_agent::local::{Options, Record, Source, State, TaskStatus};
-use ecs_agent::model::Secret;
+use ecs_core::model::Secret;
+use ecs_local::{Options, Record, Source, State, TaskStatus};
+use ecs_testing::docker::{docker, inspect};
+use ecs_testing::registry::Registry;
+use ecs_testing::wait::until;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -48,7 +48,7 @@ const SHORT: [&str; 5] = ["exit_code", "start_failure", "pull_failure", "pull_re
 
 fn options(options: &mut Options, registry: &Registry) {
     options.instance_id = "i-0abcdef0123456789".to_owned();
-    let ecr = ecs_agent::local::Registry::new(&registry.host, "AWS", Secret::from("ecr-password"));
+    let ecr = ecs_local::Registry::new(&registry.host, "AWS", Secret::from("ecr-password"));
     options.registry = Some(ecr);
 }
 

@@ -1,10 +1,10 @@
 //! Changes that people make to containers while no agent runs, and the next agent's reports about them, with a real Docker.
-//! `tests/sim/recovery.rs` has every combination of stored state and change.
+//! `src/core/tests/sim/recovery.rs` has every combination of stored state and change.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
-use super::support::docker::{docker, inspect, unique};
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::docker::{docker, inspect, unique};
+use ecs_testing::wait::until;
 use serde_json::Value;
 
 /// One task that runs: its ARN and its container's id.

@@ -1,7 +1,7 @@
 //! Registration that is refused, and the exit code of the process: 5 for "do not restart", 1 for "restart".
 
 use super::rig::{Plan, Rig};
-use ecs_agent::local::{Fault, Source};
+use ecs_local::{Fault, Source};
 
 const REGISTER: &str = "RegisterContainerInstance";
 

@@ -2,9 +2,9 @@
 
 use super::credentials::answering;
 use super::rig::{Plan, Rig, shell};
-use super::support::docker::Image;
-use super::support::registry::{Registry, basic};
-use ecs_agent::local::{Task, TaskStatus};
+use ecs_local::{Task, TaskStatus};
+use ecs_testing::docker::Image;
+use ecs_testing::registry::{Registry, basic};
 use serde_json::{Value, json};
 
 /// A password with every character that could get lost on the way from a file: quotes, braces, `=`, `#`, `:`, `$`, a backslash,
@@ -52,7 +52,7 @@ pub(super) fn reason(task: &Task) -> &str {
 
 /// Everything that the agent has sent or written: log, calls, messages, reports, state on disk, introspection.
 pub(super) async fn all_output(rig: &Rig) -> String {
-    let records = |state: &ecs_agent::local::State| {
+    let records = |state: &ecs_local::State| {
         state.records().map(|record| format!("{} {}\n", record.name, record.body)).collect::<String>()
     };
     let shown = rig.introspect("/v1/tasks").await;

@@ -2,9 +2,9 @@
 //! reported.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
-use super::support::docker::inspect;
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::docker::inspect;
+use ecs_testing::wait::until;
 use serde_json::{Value, json};
 
 /// A container that is not essential, writes a line to a file at each start, and is restarted if it ran for a second.

@@ -1,9 +1,9 @@
 //! A rig: an agent with its surroundings, which are a control plane, a registry, a cluster label and a data directory. All of
 //! these are removed with the rig.
 
-use super::support::docker::{Cluster, TempDir, available, control_groups, one_agent};
-use super::support::registry::{Registry, container_ports};
-use ecs_agent::local::{Options, Server, Source, Task, TaskStatus};
+use ecs_local::{Options, Server, Source, Task, TaskStatus};
+use ecs_testing::docker::{Cluster, TempDir, available, control_groups, one_agent};
+use ecs_testing::registry::{Registry, container_ports};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::path::PathBuf;
@@ -169,16 +169,16 @@ impl Rig {
 
     /// Waits until the agent that runs now has registered and its ACS websocket is open.
     pub(crate) async fn registered(&self) {
-        let connected = |state: &ecs_agent::local::State| {
+        let connected = |state: &ecs_local::State| {
             // The control plane may notice the end of an earlier connection late, of this process or of the previous one.
             let is_new = connections(state) > self.connections;
-            (is_new && state.instances().iter().any(ecs_agent::local::Instance::connected)).then_some(())
+            (is_new && state.instances().iter().any(ecs_local::Instance::connected)).then_some(())
         };
         self.wait("the agent to connect", connected).await;
     }
 
     /// Waits until `probe` finds something in the control plane's state.
-    pub(crate) async fn wait<T>(&self, what: &str, probe: impl FnMut(&ecs_agent::local::State) -> Option<T>) -> T {
+    pub(crate) async fn wait<T>(&self, what: &str, probe: impl FnMut(&ecs_local::State) -> Option<T>) -> T {
         match self.server.wait_for(what, LIMIT, probe).await {
             Ok(found) => found,
             Err(error) => panic!("{error}"),
@@ -229,14 +229,14 @@ impl Rig {
     pub(crate) async fn ask(&self, path: &str) -> Value {
         let url = format!("http://127.0.0.1:51678{path}");
         let answer =
-            super::support::wait::until("introspection", PORT_LIMIT, async || reqwest::get(&url).await.ok()).await;
+            ecs_testing::wait::until("introspection", PORT_LIMIT, async || reqwest::get(&url).await.ok()).await;
         answer.json().await.unwrap()
     }
 
     /// Names of all containers of this rig's cluster, in any state.
     pub(crate) fn containers(&self) -> Vec<String> {
         let filter = format!("label=com.amazonaws.ecs.cluster={}", self.cluster.name);
-        let listed = super::support::docker::docker(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]);
+        let listed = ecs_testing::docker::docker(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]);
         listed.lines().map(str::to_owned).collect()
     }
 
@@ -285,7 +285,7 @@ impl Drop for Rig {
     }
 }
 
-fn connections(state: &ecs_agent::local::State) -> usize {
+fn connections(state: &ecs_local::State) -> usize {
     state.records().filter(|record| record.source == Source::AcsConnect).count()
 }
 

@@ -4,10 +4,10 @@ use super::difference::Kind::Value as Other;
 use super::difference::{Allowed, assert_same, golden};
 use super::registries::{all_output, assert_nowhere, exit_codes, images_gone};
 use super::rig::{LIMIT, Plan, Rig, shell};
-use super::support::docker::{Cluster, Image, TempDir, available, inspect, one_agent};
-use super::support::docker_proxy::{DockerProxy, Hold};
-use super::support::wait::until;
-use ecs_agent::local::{Fault, Record, Source, TaskStatus};
+use ecs_local::{Fault, Record, Source, TaskStatus};
+use ecs_testing::docker::{Cluster, Image, TempDir, available, inspect, one_agent};
+use ecs_testing::docker_proxy::{DockerProxy, Hold};
+use ecs_testing::wait::until;
 use serde_json::{Value, json};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/execRole";

@@ -3,11 +3,11 @@
 //! `ECS_AGENT_TEST_SOAK` is the number of tasks; the default is enough to see a leak of one thing for each task.
 
 use super::rig::{Plan, Rig};
-use super::support::dice::count;
-use super::support::docker::docker;
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
 use ecs_agent::store::Store;
+use ecs_local::TaskStatus;
+use ecs_testing::dice::count;
+use ecs_testing::docker::docker;
+use ecs_testing::wait::until;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! One task, end to end: run, exit, stop, fail.
 
 use super::rig::{FOREVER, Plan, Rig, one_container};
-use super::support::docker::inspect;
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::docker::inspect;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_runs_and_its_exit_code_reaches_ecs_once_and_in_order() {
@@ -29,9 +29,9 @@ async fn a_stopped_task_ends_with_sigterm_and_is_cleaned_up() {
     rig.server.stop_task(&arn, "enough").unwrap();
     let task = rig.task(&arn, TaskStatus::Stopped).await;
     assert_eq!(task.container("main").unwrap().exit_code, Some(0));
-    super::support::wait::until("the clean-up", super::rig::LIMIT, async || rig.containers().is_empty().then_some(()))
+    ecs_testing::wait::until("the clean-up", super::rig::LIMIT, async || rig.containers().is_empty().then_some(()))
         .await;
-    super::support::wait::until("the task to be forgotten", super::rig::LIMIT, async || {
+    ecs_testing::wait::until("the task to be forgotten", super::rig::LIMIT, async || {
         rig.introspect("/v1/tasks").await["Tasks"].as_array().unwrap().is_empty().then_some(())
     })
     .await;

@@ -2,10 +2,10 @@
 
 use super::health::healthcheck;
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
-use super::support::docker::inspect;
-use super::support::registry::basic;
-use super::support::wait::until;
-use ecs_agent::local::{Fault, Options, Server, TaskStatus};
+use ecs_local::{Fault, Options, Server, TaskStatus};
+use ecs_testing::docker::inspect;
+use ecs_testing::registry::basic;
+use ecs_testing::wait::until;
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -182,7 +182,7 @@ async fn a_lost_state_is_rebuilt_from_the_containers() {
     let shown = rig.introspect("/v1/tasks").await["Tasks"][0].clone();
     assert_eq!((&shown["Family"], &shown["DesiredStatus"]), (&json!("test"), &json!("RUNNING")));
     assert_eq!(shown["Containers"][0]["Ports"][0]["ContainerPort"], 80);
-    super::support::docker::docker(&["kill", "--signal", "TERM", &ends_by_itself.id]);
+    ecs_testing::docker::docker(&["kill", "--signal", "TERM", &ends_by_itself.id]);
     ends_by_itself.stops_with(&rig, 7).await;
 
     // A second task is sent once more, and then stopped by ECS.
@@ -205,8 +205,8 @@ async fn a_task_that_ended_while_the_state_was_lost_is_reported() {
     let Some(mut rig) = Rig::start("ended and lost", SOON_CLEAN).await else { return };
     let task = Running::start(&rig).await;
     rig.kill();
-    super::support::docker::docker(&["kill", "--signal", "TERM", &task.id]);
-    super::support::docker::docker(&["wait", &task.id]);
+    ecs_testing::docker::docker(&["kill", "--signal", "TERM", &task.id]);
+    ecs_testing::docker::docker(&["wait", &task.id]);
     std::fs::write(state_file(&rig), "broken").unwrap();
     rig.start_agent();
     task.stops_with(&rig, 7).await;

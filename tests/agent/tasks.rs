@@ -1,10 +1,10 @@
 //! Tasks run as their definitions say: ports, links, volumes, process settings, limits, stop timeouts; many tasks at once.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
-use super::support::docker::inspect;
-use super::support::docker_proxy::{DockerProxy, Hold};
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::docker::inspect;
+use ecs_testing::docker_proxy::{DockerProxy, Hold};
+use ecs_testing::wait::until;
 use serde_json::{Value, json};
 use std::fs::Permissions;
 use std::net::TcpListener;
@@ -155,7 +155,8 @@ async fn a_task_stopped_during_its_pull_makes_no_container() {
     assert!(!rig.statuses(&arn).contains(&"RUNNING".to_owned()), "{:?}", rig.statuses(&arn));
 }
 
-/// Features of later versions: the member of a task that uses one, its value, the text of the refusal, and the missing attribute.
+/// Features of later versions: the member of a task that uses one, its value, the text of the refusal, and the missing
+/// attribute.
 fn later() -> Vec<(&'static str, Value, &'static str, &'static str)> {
     let volume = json!([{"name": "v", "type": "fsxWindowsFileServer"}]);
     let attachment = json!([{"attachmentType": "amazonebs"}]);

@@ -1,9 +1,10 @@
-//! The order in which containers start and stop: dependencies, essential containers, refused orders. Docker's own times prove it.
+//! The order in which containers start and stop: dependencies, essential containers, refused orders. Docker's own times prove
+//! it.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
-use super::support::docker::inspect;
-use super::support::wait::until;
-use ecs_agent::local::{Task, TaskStatus};
+use ecs_local::{Task, TaskStatus};
+use ecs_testing::docker::inspect;
+use ecs_testing::wait::until;
 use serde_json::{Value, json};
 
 /// A shell container that is not essential.

@@ -2,9 +2,9 @@
 //! tasks.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
-use super::support::docker::{Image, TempDir, docker, inspect, unique};
-use super::support::wait::until;
-use ecs_agent::local::{Source, TaskStatus};
+use ecs_local::{Source, TaskStatus};
+use ecs_testing::docker::{Image, TempDir, docker, inspect, unique};
+use ecs_testing::wait::until;
 use serde_json::json;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
@@ -61,7 +61,7 @@ fn data(rig: &Rig) -> PathBuf {
 
 fn registrations(rig: &Rig) -> usize {
     let is_registration =
-        |record: &&ecs_agent::local::Record| record.source == Source::Api && record.name == "RegisterContainerInstance";
+        |record: &&ecs_local::Record| record.source == Source::Api && record.name == "RegisterContainerInstance";
     rig.server.read(|state| state.records().filter(is_registration).count())
 }
 

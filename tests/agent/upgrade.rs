@@ -1,11 +1,12 @@
-//! Upgrade, downgrade, upgrade: the previous version of the agent and this one take turns on one data directory, with tasks running.
+//! Upgrade, downgrade, upgrade: the previous version of the agent and this one take turns on one data directory, with tasks
+//! running.
 //!
 //! `tests/run upgrade` builds the previous version, names its program in `ECS_TEST_PREDECESSOR`, and runs this.
 
 use super::rig::{LIMIT, Plan, Rig, one_container, shell};
-use super::support::docker::{docker, inspect};
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::docker::{docker, inspect};
+use ecs_testing::wait::until;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -38,7 +39,8 @@ impl Counted {
         Self { arn, runtime_id, starts }
     }
 
-    /// The statuses that ECS got. A report whose answer was not stored before the agent was killed is sent again, and counts once.
+    /// The statuses that ECS got. A report whose answer was not stored before the agent was killed is sent again, and counts
+    /// once.
     fn statuses(&self, rig: &Rig) -> Vec<String> {
         let mut statuses = rig.statuses(&self.arn);
         statuses.dedup();

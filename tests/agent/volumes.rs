@@ -1,10 +1,10 @@
 //! Volumes on real Docker: made before the containers that mount them, shared or not, and removed with their task.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
-use super::support::docker::{control_groups, docker, unique};
-use super::support::docker_proxy::{DockerProxy, Hold};
-use super::support::wait::until;
-use ecs_agent::local::TaskStatus;
+use ecs_local::TaskStatus;
+use ecs_testing::docker::{control_groups, docker, unique};
+use ecs_testing::docker_proxy::{DockerProxy, Hold};
+use ecs_testing::wait::until;
 use serde_json::{Value, json};
 
 const SHORT_WAIT: (&str, &str) = ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s");

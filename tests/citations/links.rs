@@ -114,7 +114,7 @@ fn links_and_headings_are_found() {
     assert_eq!(anchors(page), ["how-x-looks-its-12"]);
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let broken = |target: &str| broken(top, "tests/README.md", target);
-    for target in ["run", "sim", "../README.md", "../README.md#numbers", "#habits", "https://example.com/none"] {
+    for target in ["run", "local", "../README.md", "../README.md#numbers", "#habits", "https://example.com/none"] {
         assert_eq!(broken(target), None, "{target}");
     }
     for target in ["none", "../none.md", "../../README.md", "/etc", "#none", "../README.md#none"] {

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 const ARN: &str = "arn:aws:ecs:us-west-2:123456789012";
 
-pub(crate) fn cases() -> Vec<Value> {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/acs");
+pub fn cases() -> Vec<Value> {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../corpus/acs");
     let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|it| it == "json"));
     files.sort();

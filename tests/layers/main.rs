@@ -1,7 +1,7 @@
-//! Checks the layers of the code: reads every `crate::` path in `src/` and compares it with the table below.
+//! Checks the layers of the agent: reads every `crate::` and `ecs_core::` path in `src/` and compares it with the table below.
 //!
-//! Within one package, crates cannot separate the layers, so this test does. A failure names the file, the line, the rule and its
-//! reason.
+//! The core (`src/core`) and the embedded control plane (`src/local`) are crates of their own, which the compiler keeps apart.
+//! Within the crate of the agent, this test does. A failure names the file, the line, the rule and its reason.
 
 mod circles;
 mod words;
@@ -20,59 +20,79 @@ const EDGE: &str = "an edge translates between the model and the outside; it dec
     runtime, nor the configuration, nor another edge: what two edges share goes through the runtime as an argument";
 
 const LAYERS: &[Layer] = &[
+    Layer { part: "docker", may_import: &["docker", "backoff", "core::model", "input", "lane"], reason: EDGE },
+    Layer { part: "acs", may_import: &["acs", "backoff", "core::model", "input", "aws", "websocket"], reason: EDGE },
+    Layer { part: "ecs", may_import: &["ecs", "backoff", "core::model", "aws", "websocket"], reason: EDGE },
+    Layer { part: "aws", may_import: &["aws", "backoff", "core::model", "input", "lane"], reason: EDGE },
     Layer {
-        part: "model",
-        may_import: &["model"],
-        reason: "the vocabulary of the domain depends on nothing else; otherwise a change of an edge or of the core would change it",
+        part: "resources",
+        may_import: &["resources", "backoff", "core::model", "input", "lane", "aws", "grpc"],
+        reason: EDGE,
     },
-    Layer {
-        part: "core",
-        may_import: &["core", "model"],
-        reason: "the core is a pure function over the model: what it cannot name it cannot wait for, read or write",
-    },
-    Layer { part: "docker", may_import: &["docker", "model", "lane"], reason: EDGE },
-    Layer { part: "acs", may_import: &["acs", "model", "aws", "websocket"], reason: EDGE },
-    Layer { part: "ecs", may_import: &["ecs", "model", "aws", "websocket"], reason: EDGE },
-    Layer { part: "aws", may_import: &["aws", "model", "lane"], reason: EDGE },
-    Layer { part: "resources", may_import: &["resources", "model", "lane", "aws"], reason: EDGE },
-    Layer { part: "websocket", may_import: &["websocket", "model", "aws"], reason: EDGE },
-    Layer {
-        part: "http_server",
-        may_import: &["http_server"],
-        reason: "a listener with its limits serves any router; the audience and the routes are arguments",
-    },
-    Layer { part: "introspection", may_import: &["introspection", "model", "http_server"], reason: EDGE },
-    Layer { part: "config", may_import: &["config", "model"], reason: EDGE },
+    Layer { part: "cgroup", may_import: &["cgroup", "core::model", "lane", "systemd"], reason: EDGE },
+    Layer { part: "systemd", may_import: &["systemd"], reason: EDGE },
+    Layer { part: "grpc", may_import: &["grpc", "core::model"], reason: EDGE },
+    Layer { part: "host", may_import: &["host", "core::model", "input", "lane"], reason: EDGE },
+    Layer { part: "websocket", may_import: &["websocket", "backoff", "core::model", "aws"], reason: EDGE },
+    Layer { part: "http", may_import: &["http", "backoff", "core::model"], reason: EDGE },
+    Layer { part: "config", may_import: &["config", "core::model", "input"], reason: EDGE },
     Layer {
         part: "store",
-        may_import: &["store", "model", "core::state", "version"],
+        may_import: &["store", "core::model", "core::state", "version"],
         reason: "the store writes the state's documents, so it knows their types; it must not know the decisions made from them",
     },
     Layer {
-        part: "local",
-        may_import: &["local", "model"],
-        reason: "the embedded control plane stands for AWS: if it shared code with the agent, both could be wrong alike",
+        part: "runtime",
+        may_import: &[
+            "runtime",
+            "acs",
+            "aws",
+            "backoff",
+            "cgroup",
+            "config",
+            "core",
+            "docker",
+            "ecs",
+            "host",
+            "http",
+            "input",
+            "lane",
+            "resources",
+            "store",
+            "version",
+            "websocket",
+        ],
+        reason: "the runtime wires the parts; commands call it, and it calls none of them",
+    },
+    Layer {
+        part: "commands",
+        may_import: &["commands", "config", "core::model", "host", "http", "runtime", "version", "aws"],
+        reason: "a verb has arguments, text and an exit code; the work is done below it",
+    },
+    Layer {
+        part: "input",
+        may_import: &["input", "core::model"],
+        reason: "decoders of what others wrote know no edge",
     },
     Layer {
         part: "lane",
-        may_import: &["model"],
+        may_import: &["core::model"],
         reason: "threads for work that may block; a lane does not know whose work it runs",
     },
+    Layer { part: "backoff", may_import: &[], reason: "arithmetic" },
     Layer { part: "version", may_import: &[], reason: "constants" },
     Layer {
         part: "main",
-        may_import: &["runtime", "config", "version", "introspection::LICENSE"],
-        reason: "main has arguments and an exit code, and no logic",
+        may_import: &["commands", "config", "http::introspection"],
+        reason: "main is a table of commands",
     },
 ];
 
-/// Words that must not appear in the core and in the model, and why.
+/// Words that must not appear in the core, and why. The compiler refuses every library but the two in its manifest; these are of
+/// the language and of the standard library.
 const FORBIDDEN: &[(&str, &str)] = &[
-    ("tokio", "nothing here can wait"),
     ("async fn", "nothing here can wait"),
     (".await", "nothing here can wait"),
-    ("bollard", "the core knows containers, not Docker"),
-    ("aws_", "the core knows facts from ECS, not its client"),
     ("Instant", "time comes in as an argument; otherwise no run could be repeated"),
     ("SystemTime", "time comes in as an argument; otherwise no run could be repeated"),
     ("std::fs", "nothing here touches a file"),
@@ -80,15 +100,26 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("std::thread", "nothing here runs concurrently"),
     ("std::sync", "one owner, no lock; only `std::sync::Arc` is allowed, for shared texts"),
     ("std::env", "only `config` reads the environment"),
-    ("rand", "no chance: jitter comes from a hash, so the same state gives the same step"),
+    ("RandomState", "no chance: jitter comes from a hash, so the same state gives the same step"),
     ("HashMap", "its order differs from run to run; use BTreeMap"),
     ("HashSet", "its order differs from run to run; use BTreeSet"),
-    ("tracing", "the core logs nothing: the loop logs its input and its output"),
     ("println", "the core prints nothing"),
 ];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The crates below `src/` besides the agent's own.
+const CRATES: [&str; 2] = ["core/", "local/"];
+
+/// The tests of the core: the only files below `src/core` that are not part of it.
+const SIMULATOR: &str = "core/tests/";
+
+/// The files of the agent's own crate, relative to `src/`.
+fn agent_files() -> Vec<(String, String)> {
+    let is_own = |file: &str| !CRATES.iter().any(|folder| file.starts_with(folder));
+    files(&source()).into_iter().filter(|(file, _)| is_own(file)).collect()
 }
 
 /// All Rust files below this folder: path relative to the folder, and text.
@@ -111,7 +142,7 @@ fn files_below(below: &Path, top: &Path) -> Vec<(String, String)> {
     found
 }
 
-/// The part a file belongs to: `core/plan.rs` → `core`, `websocket.rs` → `websocket`.
+/// The part a file belongs to: `store/file.rs` → `store`, `websocket.rs` → `websocket`.
 fn part(file: &str) -> &str {
     file.split('/').next().unwrap_or(file).trim_end_matches(".rs")
 }
@@ -121,19 +152,21 @@ fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or_default()
 }
 
-/// The paths of this crate that a file names, each with its line: after `crate::` (in `main.rs` and `bin/`, after `ecs_agent::`),
-/// with groups expanded.
+/// The paths of this crate and of the core that a file names, each with its line: after `crate::` (in `main.rs`, after
+/// `ecs_agent::`), and after `ecs_core::` with `core::` in front. Groups are expanded.
 fn imports(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        for start in ["crate::", "ecs_agent::"] {
-            for (at, _) in code(line).match_indices(start) {
+        for (start, inside) in [("crate::", ""), ("ecs_agent::", ""), ("ecs_core::", "core::")] {
+            // A log target in a test may be a path of this crate.
+            let quoted = format!("\"{start}");
+            for (at, _) in code(line).match_indices(start).filter(|_| !line.contains(&quoted)) {
                 let is_word_end = code(line)[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_');
                 if !is_word_end {
                     // A group may span several lines, so the whole rest of the text is read.
                     let rest = text.lines().skip(number).collect::<Vec<_>>().join("\n");
                     let rest = rest[at + start.len()..].to_owned();
-                    found.extend(heads(&rest).into_iter().map(|path| (number + 1, path)));
+                    found.extend(heads(&rest).into_iter().map(|path| (number + 1, format!("{inside}{path}"))));
                 }
             }
         }
@@ -186,7 +219,7 @@ fn is_allowed(layer: &Layer, path: &str) -> bool {
 #[test]
 fn no_layer_imports_what_it_must_not_know() {
     let mut broken = Vec::new();
-    for (file, text) in files(&source()).into_iter().filter(|(file, _)| !is_for_the_fuzzer(file)) {
+    for (file, text) in agent_files().into_iter().filter(|(file, _)| !is_for_the_fuzzer(file)) {
         let Some(layer) = LAYERS.iter().find(|layer| layer.part == part(&file)) else { continue };
         for (line, path) in imports(&text) {
             if !is_allowed(layer, &path) {
@@ -200,8 +233,8 @@ fn no_layer_imports_what_it_must_not_know() {
 
 #[test]
 fn every_part_has_a_layer() {
-    const FREE: &[&str] = &["lib", "bin", "runtime"];
-    for (file, _) in files(&source()) {
+    const FREE: &[&str] = &["lib", "bin"];
+    for (file, _) in agent_files() {
         if is_for_the_fuzzer(&file) {
             continue;
         }
@@ -225,11 +258,28 @@ fn fuzz_targets_are_not_part_of_the_product() {
     assert_eq!(modules, fuzz_files, "every fuzz.rs is such a module");
 }
 
+/// The manifest of the core names no library that could wait, log or reach the outside.
+#[test]
+fn the_core_has_two_dependencies() {
+    let manifest = fs::read_to_string(source().join("core/Cargo.toml")).expect("it can be read");
+    let (_, rest) = manifest.split_once("[dependencies]\n").expect("it has dependencies");
+    let names: Vec<&str> =
+        rest.lines().take_while(|line| !line.is_empty()).filter_map(|line| line.split('.').next()).collect();
+    assert_eq!(names, ["serde", "zeroize"]);
+}
+
+#[test]
+fn the_daemon_does_not_use_the_control_plane() {
+    for (file, text) in agent_files().into_iter().filter(|(file, _)| part(file) != "bin") {
+        assert!(!text.lines().any(|line| code(line).contains("ecs_local")), "src/{file} names `ecs_local`");
+    }
+}
+
 #[test]
 fn the_core_names_nothing_from_outside() {
     let mut broken = Vec::new();
     for (file, text) in files(&source()) {
-        if !["core", "model"].contains(&part(&file)) {
+        if part(&file) != "core" || file.starts_with(SIMULATOR) {
             continue;
         }
         for (number, line) in text.lines().enumerate() {
@@ -247,7 +297,9 @@ fn the_core_names_nothing_from_outside() {
 fn only_the_configuration_reads_the_environment() {
     let mut broken = Vec::new();
     for (file, text) in files(&source()) {
-        let is_free = ["config", "main", "bin", "local"].contains(&part(&file)) || file.ends_with("/tests.rs");
+        let is_free = ["config", "main", "commands", "bin", "local"].contains(&part(&file))
+            || file.ends_with("/tests.rs")
+            || file.contains("/tests/");
         // Tests at the end of a file may read Cargo's variables.
         let text = text.split("#[cfg(test)]").next().unwrap_or_default();
         for (number, line) in text.lines().enumerate() {
@@ -292,9 +344,12 @@ fn contains_word(line: &str, word: &str) -> bool {
 
 #[test]
 fn the_test_sees_all_forms_of_a_path() {
-    let text = "use crate::model::{A, b::C};\nuse crate::{core::state, docker};\nlet x = crate::acs::wire::read();\n// crate::no\nuse crate::{\n    store,\n};\n";
+    let text = "use ecs_core::model::{A, b::C};\nuse crate::{config::kind, docker};\nlet x = crate::acs::wire::read();\n// crate::no\nuse crate::{\n    store,\n};\nuse ecs_core::step;\n";
     let seen: Vec<String> = imports(text).into_iter().map(|(_, path)| path).collect();
-    assert_eq!(seen, ["model::A", "model::b", "core::state", "docker", "acs::wire", "store"]);
+    assert_eq!(
+        seen,
+        ["core::model::A", "core::model::b", "config::kind", "docker", "acs::wire", "store", "core::step"]
+    );
     assert!(contains_word("use rand::Rng;", "rand") && !contains_word("operand", "rand"));
     assert!(contains_word("aws_config::load()", "aws_") && !contains_word("is_aws_there", "aws_"));
     let store = LAYERS.iter().find(|layer| layer.part == "store").expect("it has a layer");
@@ -303,10 +358,13 @@ fn the_test_sees_all_forms_of_a_path() {
 
 #[test]
 fn no_circle_of_imports_between_files() {
-    let files = files(&source());
-    let found: Vec<String> = circles::circles(&files)
-        .iter()
-        .map(|group| format!("{} files:\n    {}", group.len(), circles::within(&files, group).join("\n    ")))
-        .collect();
-    assert!(found.is_empty(), "\n{}", found.join("\n"));
+    let crates = CRATES.iter().map(|folder| files(&source().join(folder)));
+    for files in crates.chain([agent_files()]) {
+        let files: Vec<_> = files.into_iter().filter(|(file, _)| !file.starts_with("tests/")).collect();
+        let found: Vec<String> = circles::circles(&files)
+            .iter()
+            .map(|group| format!("{} files:\n    {}", group.len(), circles::within(&files, group).join("\n    ")))
+            .collect();
+        assert!(found.is_empty(), "\n{}", found.join("\n"));
+    }
 }

@@ -4,7 +4,7 @@ use super::agent::{Agent, handshake, http, keys};
 use super::cli::{aws_with, present};
 use super::quick;
 use aws_credential_types::Credentials;
-use ecs_agent::local::{Options, Registry, Server, Source};
+use ecs_local::{Options, Registry, Server, Source};
 use serde_json::Value;
 use std::process::Output;
 use tokio::process::Command;
@@ -153,8 +153,7 @@ async fn nothing_unsigned_or_wrongly_signed_has_an_effect() {
                 super::api(&server.url(), &target, &serde_json::json!({}), keys.clone()).await.unwrap();
             assert_eq!((status, body["__type"].as_str()), (400, Some(code)), "{name} {operation}");
         }
-        let connects =
-            |state: &ecs_agent::local::State| state.records().filter(|r| r.source == Source::AcsConnect).count();
+        let connects = |state: &ecs_local::State| state.records().filter(|r| r.source == Source::AcsConnect).count();
         let open = server.read(connects);
         let (status, body) = handshake(&server.url(), &agent.query(), keys).await.unwrap_err();
         assert!([400, 403].contains(&status) && !body.contains(SECRET), "{name}: {status} {body}");

@@ -1,8 +1,8 @@
 //! A scripted agent that makes the calls and sends the messages of a real one.
 
 use aws_credential_types::Credentials;
-use ecs_agent::aws::signature::Signed;
-use ecs_agent::local::Server;
+use ecs_agent::aws::client::signature::Signed;
+use ecs_local::Server;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};

@@ -2,7 +2,7 @@
 
 use super::agent::Agent;
 use super::{LIMIT, quick};
-use ecs_agent::local::{Server, TaskStatus};
+use ecs_local::{Server, TaskStatus};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::process::Command;

@@ -14,14 +14,14 @@ use tokio::task::JoinSet;
 
 /// One call: the method, and the texts of the message with the numbers of their fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Call {
-    pub(crate) method: String,
-    pub(crate) fields: Vec<(u8, String)>,
+pub struct Call {
+    pub method: String,
+    pub fields: Vec<(u8, String)>,
 }
 
 /// A fault in place of an answer.
 #[derive(Clone, Debug)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// A status in the trailers, after an empty answer.
     Status(u32, &'static str),
     /// A status in the headers, without an answer.
@@ -43,7 +43,7 @@ struct State {
 
 /// The fake credentials fetcher.
 #[derive(Debug)]
-pub(crate) struct Fetcher {
+pub struct Fetcher {
     directory: PathBuf,
     state: Arc<Mutex<State>>,
     _server: JoinSet<()>,
@@ -51,7 +51,7 @@ pub(crate) struct Fetcher {
 
 impl Fetcher {
     /// Listens in this directory, and makes the tickets there.
-    pub(crate) fn start(directory: &Path) -> Self {
+    pub fn start(directory: &Path) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let listener = UnixListener::bind(directory.join("fetcher.sock")).unwrap();
         let mut server = JoinSet::new();
@@ -60,27 +60,27 @@ impl Fetcher {
     }
 
     /// The path of the socket.
-    pub(crate) fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.directory.join("fetcher.sock")
     }
 
     /// Sets the faults of the next calls, one for each.
-    pub(crate) fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
+    pub fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.lock().unwrap().faults.extend(faults);
     }
 
     /// Every call so far.
-    pub(crate) fn calls(&self) -> Vec<Call> {
+    pub fn calls(&self) -> Vec<Call> {
         self.state.lock().unwrap().calls.clone()
     }
 
     /// Every call of this method so far.
-    pub(crate) fn calls_of(&self, method: &str) -> Vec<Call> {
+    pub fn calls_of(&self, method: &str) -> Vec<Call> {
         self.calls().into_iter().filter(|call| call.method == method).collect()
     }
 
     /// The leases whose tickets exist.
-    pub(crate) fn leases(&self) -> Vec<String> {
+    pub fn leases(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.directory.join("krbdir")) else { return Vec::new() };
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();

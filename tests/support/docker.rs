@@ -3,18 +3,16 @@
 //! Nothing is pulled from outside. Everything a test creates carries its own cluster label or tag and is removed when the guard
 //! is dropped, also when the test fails.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The daemon's address.
-pub(crate) const ENDPOINT: &str = "unix:///var/run/docker.sock";
+pub const ENDPOINT: &str = "unix:///var/run/docker.sock";
 
 /// Whether there is a Docker daemon. If not, prints that `test` is skipped, or panics if `ECS_TEST_REQUIRE_DOCKER=1`.
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-pub(crate) fn available(test: &str) -> bool {
+pub fn available(test: &str) -> bool {
     let there = Command::new("docker")
         .args(["version", "--format", "{{.Server.Version}}"])
         .stdout(Stdio::null())
@@ -30,14 +28,14 @@ pub(crate) fn available(test: &str) -> bool {
 }
 
 /// A unique name.
-pub(crate) fn unique(prefix: &str) -> String {
+pub fn unique(prefix: &str) -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
     format!("{prefix}-{}", &id[..12])
 }
 
 /// Waits until no other test runs an agent in this network namespace: each needs the introspection port for itself. The lock is
 /// held until the file is dropped.
-pub(crate) fn one_agent() -> std::fs::File {
+pub fn one_agent() -> std::fs::File {
     let namespace = std::fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino());
     let path = std::env::temp_dir().join(format!("ecs-agent-test-{namespace}.lock"));
     let file = std::fs::File::options().create(true).truncate(false).write(true).open(path).expect("a lock file");
@@ -46,7 +44,7 @@ pub(crate) fn one_agent() -> std::fs::File {
 }
 
 /// Runs the docker command line and returns its output; panics if it fails.
-pub(crate) fn docker(arguments: &[&str]) -> String {
+pub fn docker(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).output().expect("docker runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "docker {arguments:?}: {errors}");
@@ -54,23 +52,23 @@ pub(crate) fn docker(arguments: &[&str]) -> String {
 }
 
 /// The raw inspect answer of a container.
-pub(crate) fn inspect(container: &str) -> serde_json::Value {
+pub fn inspect(container: &str) -> serde_json::Value {
     let mut list: serde_json::Value = serde_json::from_str(&docker(&["inspect", container])).expect("inspect is JSON");
     list[0].take()
 }
 
 /// A temporary directory, removed when dropped.
 #[derive(Debug)]
-pub(crate) struct TempDir(pub(crate) PathBuf);
+pub struct TempDir(pub PathBuf);
 
 impl TempDir {
-    pub(crate) fn new(prefix: &str) -> Self {
+    pub fn new(prefix: &str) -> Self {
         let path = std::env::temp_dir().join(unique(prefix));
         std::fs::create_dir_all(&path).expect("a temporary directory");
         Self(path)
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -83,13 +81,13 @@ impl Drop for TempDir {
 
 /// A busybox image under one reference, which is removed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Image {
-    pub(crate) reference: String,
+pub struct Image {
+    pub reference: String,
 }
 
 impl Image {
     /// Makes an image of the static busybox with the usual applets. `changes` are Dockerfile lines (`ENV A=1`, `LABEL a=b`).
-    pub(crate) fn make(reference: &str, changes: &[&str]) -> Self {
+    pub fn make(reference: &str, changes: &[&str]) -> Self {
         const APPLETS: [&str; 14] = [
             "sh", "sleep", "httpd", "true", "false", "nc", "wget", "echo", "cat", "env", "kill", "mkdir", "ls", "test",
         ];
@@ -125,7 +123,7 @@ impl Image {
     }
 
     /// Removes the image locally, so that it must be pulled.
-    pub(crate) fn remove_locally(reference: &str) {
+    pub fn remove_locally(reference: &str) {
         let _ = Command::new("docker").args(["image", "rm", "-f", reference]).output();
     }
 }
@@ -139,12 +137,12 @@ impl Drop for Image {
 /// Removes all containers labelled with a cluster, and the volumes of their tasks, when dropped. Declare it after the images that
 /// the containers use, so that it is dropped before them: an image in use would only lose its name.
 #[derive(Debug)]
-pub(crate) struct Cluster {
-    pub(crate) name: String,
+pub struct Cluster {
+    pub name: String,
 }
 
 impl Cluster {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self { name: unique("ecs-test") }
     }
 }
@@ -175,7 +173,7 @@ fn remove_volumes_of_tasks(containers: &serde_json::Value) {
 }
 
 /// The directories of a control group made by the cgroupfs driver, one in each hierarchy.
-pub(crate) fn control_groups(parent: &str) -> Vec<PathBuf> {
+pub fn control_groups(parent: &str) -> Vec<PathBuf> {
     let Some(parent) = parent.strip_prefix("/ecs/").filter(|id| !id.is_empty()) else { return Vec::new() };
     let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
     hierarchies.map(|hierarchy| hierarchy.join("ecs").join(parent)).filter(|group| group.exists()).collect()

@@ -1,8 +1,6 @@
 //! A proxy in front of the Docker socket. It holds selected requests, before Docker receives them or after Docker has carried
 //! them out, and imitates a daemon that is down, hangs, is slow, breaks off or sends wrong answers.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 use super::docker::TempDir;
 use base64::Engine as _;
 use std::path::PathBuf;
@@ -14,7 +12,7 @@ use tokio::task::JoinSet;
 
 /// When a request is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hold {
+pub enum Hold {
     /// Before Docker receives the request; Docker never receives it.
     Before,
     /// After Docker has carried the request out; the answer is held back.
@@ -29,7 +27,7 @@ struct Rule {
 
 /// How the daemon appears to behave, for every request until the behaviour is changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Behaviour {
+pub enum Behaviour {
     /// Normal.
     #[default]
     Clear,
@@ -57,7 +55,7 @@ struct Shared {
 
 /// The proxy; its socket is in a directory of its own.
 #[derive(Debug)]
-pub(crate) struct DockerProxy {
+pub struct DockerProxy {
     directory: TempDir,
     shared: Arc<Shared>,
     _accepting: JoinSet<()>,
@@ -65,7 +63,7 @@ pub(crate) struct DockerProxy {
 
 impl DockerProxy {
     /// Starts listening.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         let directory = TempDir::new("ecs-test-proxy");
         let path = directory.path().join("docker.sock");
         let shared = Arc::new(Shared::default());
@@ -76,23 +74,23 @@ impl DockerProxy {
     }
 
     /// Sets the behaviour.
-    pub(crate) fn behave(&self, behaviour: Behaviour) {
+    pub fn behave(&self, behaviour: Behaviour) {
         self.shared.behaviour.send_replace(behaviour);
     }
 
     /// `DOCKER_HOST` for the agent.
-    pub(crate) fn endpoint(&self) -> String {
+    pub fn endpoint(&self) -> String {
         format!("unix://{}", self.directory.path().join("docker.sock").display())
     }
 
     /// Holds the next request whose first line contains all these parts, and only that one.
-    pub(crate) fn hold(&self, line: &'static [&'static str], hold: Hold) {
+    pub fn hold(&self, line: &'static [&'static str], hold: Hold) {
         self.shared.held.send_replace(false);
         *self.shared.rule.lock().expect("not poisoned") = Some(Rule { line, hold });
     }
 
     /// Waits until the request is held. It is held until its connection is closed.
-    pub(crate) async fn held(&self) {
+    pub async fn held(&self) {
         let mut held = self.shared.held.subscribe();
         let wait = held.wait_for(|held| *held);
         tokio::time::timeout(std::time::Duration::from_secs(60), wait)
@@ -102,12 +100,12 @@ impl DockerProxy {
     }
 
     /// First lines of all requests so far.
-    pub(crate) fn seen(&self) -> Vec<String> {
+    pub fn seen(&self) -> Vec<String> {
         self.shared.seen.lock().expect("not poisoned").clone()
     }
 
     /// The registry credentials of all requests whose first line contains `part`, as Docker decodes them.
-    pub(crate) fn credentials(&self, part: &str) -> Vec<serde_json::Value> {
+    pub fn credentials(&self, part: &str) -> Vec<serde_json::Value> {
         let all = self.shared.credentials.lock().expect("not poisoned");
         all.iter().filter(|(line, _)| line.contains(part)).map(|(_, credentials)| credentials.clone()).collect()
     }

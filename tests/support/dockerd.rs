@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// A separate dockerd for a test.
 #[derive(Debug)]
-pub(crate) struct Dockerd {
+pub struct Dockerd {
     directory: TempDir,
     live_restore: bool,
     process: Option<Child>,
@@ -23,7 +23,7 @@ pub(crate) struct Dockerd {
 impl Dockerd {
     /// Starts the daemon; `None`: the test is not root, or dockerd is not installed.
     #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-    pub(crate) async fn start(live_restore: bool) -> Option<Self> {
+    pub async fn start(live_restore: bool) -> Option<Self> {
         let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
         let is_there = Command::new("dockerd").arg("--version").stdout(Stdio::null()).status().is_ok();
         if !is_root || !is_there {
@@ -39,11 +39,11 @@ impl Dockerd {
         self.directory.path().join(name).to_string_lossy().into_owned()
     }
 
-    pub(crate) fn endpoint(&self) -> String {
+    pub fn endpoint(&self) -> String {
         format!("unix://{}", self.path("docker.sock"))
     }
 
-    pub(crate) async fn run(&mut self) {
+    pub async fn run(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new("dockerd");
         // The first daemon's bridge, which nothing here uses. With `none`, a daemon would remove that bridge from the host.
@@ -55,7 +55,7 @@ impl Dockerd {
     }
 
     /// Kills the daemon with SIGKILL. Its containerd ends as well, but the containers' processes do not.
-    pub(crate) async fn kill(&mut self) {
+    pub async fn kill(&mut self) {
         let mut process = self.process.take().unwrap();
         process.kill().unwrap();
         process.wait().unwrap();
@@ -68,19 +68,19 @@ impl Dockerd {
     }
 
     /// Runs the docker command line against this daemon; `None`: it failed.
-    pub(crate) fn docker(&self, arguments: &[&str]) -> Option<String> {
+    pub fn docker(&self, arguments: &[&str]) -> Option<String> {
         let output = Command::new("docker").args(["-H", &self.endpoint()]).args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    pub(crate) fn inspect(&self, id: &str) -> Value {
+    pub fn inspect(&self, id: &str) -> Value {
         let text = self.docker(&["inspect", id]).expect("the container is there");
         serde_json::from_str::<Value>(&text).unwrap()[0]["State"].clone()
     }
 }
 
 /// The process does not exist, or has ended and is not reaped yet; then its command line is empty.
-pub(crate) fn has_ended(pid: &str) -> bool {
+pub fn has_ended(pid: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).map_or(true, |line| line.is_empty())
 }
 

@@ -8,14 +8,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// A host that no resolver knows. It is as long as its address, so that bodies keep their length when one replaces the other.
-pub(crate) const NAME: &str = "ecs.proxy";
+pub const NAME: &str = "ecs.proxy";
 const ADDRESS: &str = "127.0.0.1";
 /// Like [`NAME`], for tunnels: `https` and this name are together as long as `http` and the address.
-pub(crate) const TLS_NAME: &str = "ecs.prox";
+pub const TLS_NAME: &str = "ecs.prox";
 
 /// The proxy; all its connections end with it.
 #[derive(Debug)]
-pub(crate) struct HttpProxy {
+pub struct HttpProxy {
     address: String,
     seen: Arc<Mutex<Vec<String>>>,
     refusal: Arc<Mutex<Option<String>>>,
@@ -24,12 +24,12 @@ pub(crate) struct HttpProxy {
 
 impl HttpProxy {
     /// Starts listening, without authentication.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::demanding(None).await
     }
 
     /// Starts listening. With a password, only the user `me` is let in.
-    pub(crate) async fn demanding(password: Option<&str>) -> Self {
+    pub async fn demanding(password: Option<&str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -42,17 +42,17 @@ impl HttpProxy {
     }
 
     /// Answers every request with this text from now on (an empty text closes the connection). `None` passes requests on again.
-    pub(crate) fn refuse_with(&self, answer: Option<&str>) {
+    pub fn refuse_with(&self, answer: Option<&str>) {
         *self.refusal.lock().expect("not poisoned") = answer.map(str::to_owned);
     }
 
     /// The value for `HTTP_PROXY`, with a password that must not be shown.
-    pub(crate) fn url(&self, password: &str) -> String {
+    pub fn url(&self, password: &str) -> String {
         format!("http://me:{password}@{}", self.address)
     }
 
     /// First lines of all connections so far.
-    pub(crate) fn seen(&self) -> Vec<String> {
+    pub fn seen(&self) -> Vec<String> {
         self.seen.lock().expect("not poisoned").clone()
     }
 }
@@ -117,7 +117,7 @@ async fn tunnel(mut client: TcpStream, authority: &str) -> std::io::Result<()> {
 }
 
 /// Copies in one direction until the end, replacing one text by another of the same length.
-pub(crate) async fn pass(
+pub async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     old: &str,

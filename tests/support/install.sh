@@ -163,7 +163,7 @@ install_aws_venv() {
         mkdir -p "$tools/bin" && ln -sf ../aws/bin/aws "$tools/bin/aws"
 }
 
-# moto, an independent imitation of AWS, for tests/moto.rs, in a virtual environment. Optional: without moto that test is skipped,
+# moto, an independent imitation of AWS, for tests/moto, in a virtual environment. Optional: without moto that test is skipped,
 # and says so.
 moto_version=5.2.5
 install_moto() {
@@ -172,7 +172,7 @@ install_moto() {
         packages "Python" "python3 python3-venv" "python3 python3-pip"
     fi
     say "    installing moto (into target/tools)"
-    install_moto_venv >>"$log" 2>&1 || say "    moto cannot be installed (see $log): tests/moto.rs will be skipped"
+    install_moto_venv >>"$log" 2>&1 || say "    moto cannot be installed (see $log): tests/moto will be skipped"
 }
 
 install_moto_venv() {
@@ -180,13 +180,13 @@ install_moto_venv() {
         mkdir -p "$tools/bin" && ln -sf ../moto/bin/moto_server "$tools/bin/moto_server"
 }
 
-# The original gRPC implementation, for tests/grpc.rs, in a virtual environment. Optional: without it that test is skipped.
+# The original gRPC implementation, for tests/grpc, in a virtual environment. Optional: without it that test is skipped.
 grpc_version=1.85.1
 install_grpc() {
     "$tools/grpc/bin/pip" show grpcio-tools 2>/dev/null | grep -qx "Version: $grpc_version" && return
     say "    installing grpcio (into target/tools)"
     { python3 -m venv "$tools/grpc" && "$tools/grpc/bin/pip" install -q "grpcio==$grpc_version" "grpcio-tools==$grpc_version"; } \
-        >>"$log" 2>&1 || say "    grpcio cannot be installed (see $log): tests/grpc.rs will be skipped"
+        >>"$log" 2>&1 || say "    grpcio cannot be installed (see $log): tests/grpc will be skipped"
 }
 
 # The target for static binaries, for the image FROM scratch. Optional: returns 1 if it cannot be installed.

@@ -1,7 +1,5 @@
 //! A real registry (Debian's `docker-registry`) on a random loopback port, with or without users.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 use super::docker::{Image, TempDir, unique};
 use base64::Engine as _;
 use std::process::{Child, Command, Stdio};
@@ -9,9 +7,9 @@ use std::time::{Duration, Instant};
 
 /// A running registry; stopped when dropped.
 #[derive(Debug)]
-pub(crate) struct Registry {
+pub struct Registry {
     /// `127.0.0.1:<port>`
-    pub(crate) host: String,
+    pub host: String,
     child: Child,
     directory: TempDir,
     user: Option<(String, String)>,
@@ -19,13 +17,13 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Starts a registry that accepts these users, or anybody if the list is empty.
-    pub(crate) fn start(users: &[(&str, &str)]) -> Self {
+    pub fn start(users: &[(&str, &str)]) -> Self {
         Self::listening("127.0.0.1", users, false)
     }
 
     /// Starts a registry at another address of this host, optionally with TLS and an untrusted certificate. Docker does not check
     /// certificates of loopback addresses.
-    pub(crate) fn listening(address: &str, users: &[(&str, &str)], tls: bool) -> Self {
+    pub fn listening(address: &str, users: &[(&str, &str)], tls: bool) -> Self {
         let directory = TempDir::new("ecs-test-registry");
         let port = free_port();
         let host = format!("{address}:{port}");
@@ -63,13 +61,13 @@ impl Registry {
     }
 
     /// Stops the registry; its port then refuses connections.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.child.kill().expect("the registry runs");
         self.child.wait().expect("the registry ends");
     }
 
     /// Makes a busybox image, pushes it and removes it locally; returns its reference.
-    pub(crate) fn push_busybox(&self, name: &str, changes: &[&str]) -> String {
+    pub fn push_busybox(&self, name: &str, changes: &[&str]) -> String {
         // Different labels make different images: tests that share a daemon must not untag each other's images.
         let mark = format!("LABEL mark={}", unique("m"));
         let reference = format!("{}/{name}", self.host);
@@ -80,7 +78,7 @@ impl Registry {
     }
 
     /// Pushes a local image with the first user's credentials.
-    pub(crate) fn push(&self, reference: &str) {
+    pub fn push(&self, reference: &str) {
         let config = self.directory.path().join("client");
         std::fs::create_dir_all(&config).expect("a directory for the client");
         let entry = match &self.user {
@@ -102,7 +100,7 @@ fn dockers_network() -> Option<String> {
 }
 
 /// A range of ports on Docker's network that most likely no other test uses, for an agent that cannot see which ports are taken.
-pub(crate) fn container_ports() -> Option<String> {
+pub fn container_ports() -> Option<String> {
     dockers_network()?;
     let first = 10_000 + 50 * (uuid::Uuid::new_v4().as_u128() % 200);
     Some(format!("{first}-{}", first + 49))
@@ -121,7 +119,7 @@ fn beside_docker(program: &str) -> Command {
 }
 
 /// The address of Docker's host on the default bridge; Docker itself does not always report it.
-pub(crate) fn bridge_address() -> String {
+pub fn bridge_address() -> String {
     let option = r#"{{index .Options "com.docker.network.bridge.name"}}"#;
     let interface = super::docker::docker(&["network", "inspect", "--format", option, "bridge"]);
     let output =
@@ -153,7 +151,7 @@ fn listeners(process: u32) -> Vec<u16> {
 }
 
 /// base64 of `user:password`.
-pub(crate) fn basic(user: &str, password: &str) -> String {
+pub fn basic(user: &str, password: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))
 }
 

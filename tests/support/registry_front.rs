@@ -1,7 +1,5 @@
 //! A proxy in front of a registry. It refuses, delays, cuts or slows selected requests.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,7 +9,7 @@ use tokio::task::JoinSet;
 
 /// A fault in the answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// This status line, and a body in the form of a registry's errors with this code and message.
     Refuse(&'static str, &'static str, String),
     /// Status 200 with this body.
@@ -41,16 +39,16 @@ struct Shared {
 
 /// The front; ends with all its connections when dropped.
 #[derive(Debug)]
-pub(crate) struct RegistryFront {
+pub struct RegistryFront {
     /// `127.0.0.1:<port>`, for image references.
-    pub(crate) host: String,
+    pub host: String,
     shared: Arc<Shared>,
     _accepting: JoinSet<()>,
 }
 
 impl RegistryFront {
     /// Starts listening in front of this registry.
-    pub(crate) async fn start(registry: &str) -> Self {
+    pub async fn start(registry: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let host = listener.local_addr().expect("an address").to_string();
         let shared = Arc::new(Shared::default());
@@ -60,23 +58,23 @@ impl RegistryFront {
     }
 
     /// The reference of a registry's image as it is pulled through the front.
-    pub(crate) fn image(&self, image: &str) -> String {
+    pub fn image(&self, image: &str) -> String {
         format!("{}/{}", self.host, image.split_once('/').expect("host and name").1)
     }
 
     /// Gives this fault to the next `times` requests whose first line contains all these parts.
-    pub(crate) fn inject(&self, parts: &[&str], times: usize, fault: Fault) {
+    pub fn inject(&self, parts: &[&str], times: usize, fault: Fault) {
         let parts = parts.iter().map(|part| (*part).to_owned()).collect();
         self.shared.rules.lock().expect("not poisoned").push(Rule { parts, fault, left: times });
     }
 
     /// Lets the requests that hang now continue; later ones hang as before.
-    pub(crate) fn release(&self) {
+    pub fn release(&self) {
         self.shared.releases.send_modify(|releases| *releases += 1);
     }
 
     /// Removes all faults and lets hanging requests continue.
-    pub(crate) fn clear(&self) {
+    pub fn clear(&self) {
         self.shared.rules.lock().expect("not poisoned").clear();
         self.release();
     }

@@ -12,15 +12,15 @@ const PEM: &[u8] = include_bytes!("self-signed.pem");
 
 /// The front; all its connections end with it.
 #[derive(Debug)]
-pub(crate) struct TlsFront {
+pub struct TlsFront {
     /// `https://` and the front's address.
-    pub(crate) url: String,
+    pub url: String,
     _accepting: JoinSet<()>,
 }
 
 impl TlsFront {
     /// Starts listening in front of this port of loopback.
-    pub(crate) async fn before(port: u16) -> Self {
+    pub async fn before(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("https://{}", listener.local_addr().expect("an address"));
         let key = PrivateKeyDer::from_pem_slice(PEM).expect("a key");

@@ -13,13 +13,13 @@ use tokio_rustls::TlsAcceptor;
 
 /// A CA for the test, and its certificate for [`TLS_NAME`].
 #[derive(Debug)]
-pub(crate) struct Certificates {
+pub struct Certificates {
     directory: PathBuf,
 }
 
 impl Certificates {
     /// Makes the certificates in this directory.
-    pub(crate) fn make(directory: &Path) -> Self {
+    pub fn make(directory: &Path) -> Self {
         std::fs::create_dir_all(directory).expect("a directory");
         let made = Self { directory: directory.to_owned() };
         let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
@@ -60,24 +60,24 @@ impl Certificates {
     }
 
     /// The path of the CA's certificate, for `SSL_CERT_FILE`.
-    pub(crate) fn authority(&self) -> String {
+    pub fn authority(&self) -> String {
         self.directory.join("ca.pem").to_string_lossy().into_owned()
     }
 }
 
 /// The listener; all its connections end with it.
 #[derive(Debug)]
-pub(crate) struct TlsFront {
+pub struct TlsFront {
     /// The front's URL, e.g. `https://ecs.prox:40000`.
-    pub(crate) url: String,
+    pub url: String,
     /// A URL without TLS, at a plain address; answers still contain `url`.
-    pub(crate) plain_url: String,
+    pub plain_url: String,
     _accepting: JoinSet<()>,
 }
 
 impl TlsFront {
     /// Passes requests on to `http://127.0.0.1:<port>`, and replaces that address in answers by its own.
-    pub(crate) async fn start(port: &str, certificates: &Certificates) -> Self {
+    pub async fn start(port: &str, certificates: &Certificates) -> Self {
         let chain = CertificateDer::pem_file_iter(certificates.directory.join("cert.pem")).expect("a certificate");
         let chain = chain.collect::<Result<Vec<_>, _>>().expect("a certificate");
         let key = PrivateKeyDer::from_pem_file(certificates.directory.join("key.pem")).expect("a key");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Polls until `poll` returns a value; panics with `what` after `limit`.
-pub(crate) async fn until<T>(what: &str, limit: Duration, mut poll: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, limit: Duration, mut poll: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = poll().await {

@@ -1,6 +1,6 @@
 use super::*;
-use crate::acs::corpus;
 use crate::acs::limits::MAX_TEXT;
+use ecs_testing::corpus;
 use proptest::prelude::*;
 
 fn decode(text: &str) -> Frame {

@@ -6,16 +6,17 @@
 
 use super::docker_config::json_object;
 use crate::acs::wire;
-use crate::model::json::member;
-use crate::model::resource::{DOMAIN_JOINED, DOMAINLESS, ResourceSpec};
-use crate::model::{ContainerSpec, ResourceKind};
+use crate::input::json::member;
+use ecs_core::model::resource::{DOMAIN_JOINED, DOMAINLESS, ResourceSpec};
+use ecs_core::model::{ContainerSpec, ResourceKind};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// The common prefix of both forms.
 const PREFIX: &str = "credentialspec";
 
-/// The credential spec of a container: from `credentialSpecs`, otherwise from `dockerSecurityOptions`; `None` if neither has one.
+/// The credential spec of a container: from `credentialSpecs`, otherwise from `dockerSecurityOptions`; `None` if neither has
+/// one.
 pub(in crate::acs) fn in_container(container: &wire::Container) -> Result<Option<String>, String> {
     let named = container.credential_specs.iter().find(|spec| spec.starts_with(PREFIX)).cloned();
     let spec = match (named.or_else(|| security_option(container)), container.credential_specs.first()) {

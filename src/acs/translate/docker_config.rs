@@ -2,7 +2,7 @@
 //!
 //! Owns their parsing, for the few members that the agent needs. The texts are passed to the engine unchanged.
 
-use crate::model::json;
+use crate::input::json;
 use serde_json::{Map, Value};
 
 /// The object in `text`; an empty text and `null` are an empty object. `what` names the member in errors.

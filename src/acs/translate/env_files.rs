@@ -4,8 +4,8 @@
 //! file.
 
 use crate::acs::wire;
-use crate::model::resource::{EnvironmentFile, ResourceSpec};
-use crate::model::{ContainerName, ResourceKind};
+use ecs_core::model::resource::{EnvironmentFile, ResourceSpec};
+use ecs_core::model::{ContainerName, ResourceKind};
 
 /// One resource for each container with environment files.
 pub(super) fn resources(containers: &mut [wire::Container]) -> Result<Vec<ResourceSpec>, String> {

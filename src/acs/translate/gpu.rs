@@ -5,8 +5,8 @@
 
 use super::super::host::HostFacts;
 use super::super::wire;
-use crate::model::ContainerSpec;
-use crate::model::task::Runtime;
+use ecs_core::model::ContainerSpec;
+use ecs_core::model::task::Runtime;
 
 const NVIDIA: &str = "NVIDIA_VISIBLE_DEVICES";
 const NEURON: &str = "AWS_NEURON_VISIBLE_DEVICES";

@@ -6,7 +6,7 @@
 use super::reason::TaskError;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
-use crate::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
+use ecs_core::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
 
 /// Maximum number of vCPUs of a task.
 const MAX_CPUS: u32 = 192;

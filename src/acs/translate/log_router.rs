@@ -1,19 +1,19 @@
 //! The log router of a task, FireLens (spec `resources.md` §6.1, `docker-mapping.md` §8.2).
 //!
 //! Pure. Owns the effects of a `firelensConfiguration` and of the log driver `awsfirelens` on a task: a resource, mounts,
-//! dependencies, and the container that gets the secret log options. The invariant: afterwards only the router has the secret log
-//! options of the containers that log to it.
+//! dependencies, and the container that gets the secret log options. The invariant: afterwards only the router has the secret
+//! log options of the containers that log to it.
 
 use super::docker_config::json_object;
 use super::reason::TaskError;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
-use crate::model::json::member;
-use crate::model::resource::{
+use crate::input::json::member;
+use ecs_core::model::resource::{
     ExternalConfig, LogOutput, LogRouterKind, LogRouterSpec, LogRouting, ResourceSpec, SecretTarget, SecretUse,
 };
-use crate::model::task::{Condition, Dependency, Mount};
-use crate::model::{ContainerName, ContainerSpec, ResourceKind, TaskArn};
+use ecs_core::model::task::{Condition, Dependency, Mount};
+use ecs_core::model::{ContainerName, ContainerSpec, ResourceKind, TaskArn};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 

@@ -4,8 +4,8 @@
 //! container depends on its start, so the pause container is started first and stopped last. Invariant: a task has a pause
 //! container exactly if `pidMode` or `ipcMode` is `task`.
 
-use crate::model::task::{Condition, Dependency, Namespace, PAUSE_IMAGE, PAUSE_NAME};
-use crate::model::{ContainerKind, ContainerSpec};
+use ecs_core::model::task::{Condition, Dependency, Namespace, PAUSE_IMAGE, PAUSE_NAME};
+use ecs_core::model::{ContainerKind, ContainerSpec};
 
 /// Sets the namespaces of the containers of a task, and adds the pause container if needed. `new_id` gives the pause container
 /// its endpoint id.

@@ -3,8 +3,8 @@
 //! Owns the validation of mappings. It chooses no host port. Invariant: a mapping is either a port or a range.
 
 use super::super::wire;
-use crate::model::Protocol;
-use crate::model::task::{PortMapping, PortRange};
+use ecs_core::model::Protocol;
+use ecs_core::model::task::{PortMapping, PortRange};
 
 /// The port mappings of one container.
 #[derive(Debug, Default)]

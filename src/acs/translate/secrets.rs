@@ -3,8 +3,8 @@
 //! Pure. The invariant: a task whose secret has an unknown provider or target is refused; the secret is never left out.
 
 use crate::acs::wire;
-use crate::model::resource::{ResourceSpec, SecretKey, SecretProvider, SecretTarget, SecretUse};
-use crate::model::{ContainerSpec, ResourceKind};
+use ecs_core::model::resource::{ResourceSpec, SecretKey, SecretProvider, SecretTarget, SecretUse};
+use ecs_core::model::{ContainerSpec, ResourceKind};
 use std::collections::BTreeSet;
 
 /// The secrets of a container, in the order of the message.

@@ -1,8 +1,8 @@
 mod resources;
 
 use super::*;
-use crate::model::Protocol;
-use crate::model::task::PortMapping;
+use ecs_core::model::Protocol;
+use ecs_core::model::task::PortMapping;
 use serde_json::json;
 
 fn recorded() -> Value {
@@ -77,7 +77,7 @@ fn the_reduced_task_is_translated_whole() {
     assert_eq!(web.environment.0["SHARED"], "definition");
     let port = |container_port, host_port, protocol| PortMapping { container_port, host_port, protocol };
     assert_eq!(web.ports, [port(80, 28480, Protocol::Tcp), port(81, 0, Protocol::Udp)]);
-    let made = |name: &str| crate::model::resource::volume_name(&spec.arn, "judge-family", "7", name);
+    let made = |name: &str| ecs_core::model::resource::volume_name(&spec.arn, "judge-family", "7", name);
     let mount = |volume: &str, source: String, container_path: &str, read_only| Mount {
         volume: volume.to_owned(),
         source,

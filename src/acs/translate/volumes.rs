@@ -6,8 +6,8 @@
 use super::reason::TaskError;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
-use crate::model::resource::{ResourceKind, ResourceSpec, VolumeScope, VolumeSpec, volume_name};
-use crate::model::{ContainerName, TaskArn};
+use ecs_core::model::resource::{ResourceKind, ResourceSpec, VolumeScope, VolumeSpec, volume_name};
+use ecs_core::model::{ContainerName, TaskArn};
 use std::collections::BTreeMap;
 
 const LOCAL: &str = "local";
@@ -54,8 +54,8 @@ pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Volumes, TaskE
     Ok(volumes)
 }
 
-/// The containers that wait for the volume. A volume that no container mounts is created nevertheless, unless it is a path on the
-/// host.
+/// The containers that wait for the volume. A volume that no container mounts is created nevertheless, unless it is a path on
+/// the host.
 fn users(task: &wire::Task, volume: &wire::Volume) -> Vec<ContainerName> {
     let name = |container: &wire::Container| ContainerName::from(container.name.as_str());
     let mounts =

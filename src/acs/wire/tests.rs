@@ -67,7 +67,7 @@ fn the_corpus_has_a_wrong_kind_of_every_member_of_a_task() {
         ("containers[0].registryAuthentication.ecrAuthData.", members::<EcrAuthData>()),
         ("containers[0].dependsOn[0].", members::<DependsOn>()),
     ];
-    let cases = crate::acs::corpus::cases();
+    let cases = ecs_testing::corpus::cases();
     let outcomes = cases.iter().flat_map(|case| case["tasks"].as_array().into_iter().flatten()).map(Value::to_string);
     let outcomes: Vec<String> = outcomes.collect();
     for (shape, members) in shapes {

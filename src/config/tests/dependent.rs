@@ -41,7 +41,7 @@ fn access_keys_are_taken_from_one_source_and_whole() {
 fn proxies_follow_the_go_agent() {
     let proxy = |environment: &[(&str, &str)]| config(environment).proxy();
     let both = proxy(&[("HTTP_PROXY", "http://a:1"), ("http_proxy", "http://b:1")]);
-    assert_eq!(both.http.as_ref().map(crate::model::Secret::expose), Some("http://a:1"));
+    assert_eq!(both.http.as_ref().map(ecs_core::model::Secret::expose), Some("http://a:1"));
     assert_eq!(both.https, both.http, "https falls back to the http proxy");
     let two = proxy(&[("http_proxy", "a:1"), ("HTTPS_PROXY", "https://b:1"), ("NO_PROXY", "x,.y")]);
     assert_eq!(two.https.unwrap().expose(), "https://b:1");

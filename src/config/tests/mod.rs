@@ -10,7 +10,7 @@ mod service;
 mod typed;
 
 use super::*;
-use crate::model::Span;
+use ecs_core::model::Span;
 use std::path::PathBuf;
 
 const MARKER: &str = "hunter2-do-not-show";

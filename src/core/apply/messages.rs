@@ -1,13 +1,13 @@
 //! Tests of messages from ACS and observations of Docker.
 
-use crate::core::policy::{Capacity, Policy};
-use crate::core::sample::{NOW, container, done, run, seen, spec, state, task};
-use crate::core::seen::observe;
-use crate::core::state::{Key, State};
-use crate::core::{Effect, Event, Message, Operation, Output, PayloadTask, Step, step};
 use crate::model::{
     Ack, ContainerStatus, Failure, OpError, RunState, RuntimeId, TaskArn, TaskStatus, Timestamp, task::Condition,
 };
+use crate::policy::{Capacity, Policy};
+use crate::sample::{NOW, container, done, run, seen, spec, state, task};
+use crate::seen::observe;
+use crate::state::{Key, State};
+use crate::{Effect, Event, Message, Operation, Output, PayloadTask, Step, step};
 use std::collections::BTreeSet;
 
 /// A state with tasks that wait for their share for ever, so that nothing else happens to them. No inventory is due.
@@ -223,8 +223,8 @@ fn observations_of_another_incarnation_are_ignored() {
 /// After a refused create, the reason why the image is missing is reported.
 #[test]
 fn a_refused_start_is_inspected_before_it_counts() {
-    use crate::core::state::OperationKind::{Create, Start};
     use crate::model::FailureKind;
+    use crate::state::OperationKind::{Create, Start};
     let refused = |kind, failure: Failure| {
         let mut task = task(vec![container("a", &[])]);
         task.containers[0].state.pull_failure = Some(Failure::permanent("CannotPullContainerError", "no route"));
@@ -242,7 +242,7 @@ fn a_refused_start_is_inspected_before_it_counts() {
 
 #[test]
 fn an_inspection_ends_no_row_of_failures_but_success_does() {
-    use crate::core::state::OperationKind::{Inspect, Start};
+    use crate::state::OperationKind::{Inspect, Start};
     let mut task = task(vec![container("a", &[])]);
     let timeout = Failure::permanent("DockerTimeoutError", "no answer");
     super::engine_completed(&mut task, 0, Start, Err(OpError::Unknown(timeout)), NOW, 1);
@@ -294,6 +294,6 @@ fn a_seen_container_is_the_target_by_its_id() {
     assert_eq!(target(&task), name);
     observe(&mut task, 0, &seen("task", "a", "id", RunState::Created), NOW, 1);
     assert_eq!(target(&task), "id");
-    crate::core::seen::removed(&mut task, 0, NOW, 2);
+    crate::seen::removed(&mut task, 0, NOW, 2);
     assert_eq!(target(&task), name, "a create that came late has the name");
 }

@@ -1,11 +1,11 @@
 //! Tests of outcomes: of operations, of pulls, and without an owner. The tests of messages from ECS are in `messages.rs`.
 
-use crate::core::policy::{Policy, PullBehavior};
-use crate::core::sample::{NOW, container, done, only, run, seen, spec, state};
-use crate::core::state::State;
-use crate::core::{Effect, Event, Operation, Output, PayloadTask, next_deadline, step};
 use crate::model::task::Condition;
 use crate::model::{ContainerStatus, Failure, FailureKind, OpError, OpId, RunState, Span, TaskStatus, Timestamp};
+use crate::policy::{Policy, PullBehavior};
+use crate::sample::{NOW, container, done, only, run, seen, spec, state};
+use crate::state::State;
+use crate::{Effect, Event, Operation, Output, PayloadTask, next_deadline, step};
 
 /// A state whose only container has a pending create.
 fn creating() -> (State, OpId) {
@@ -153,7 +153,7 @@ fn a_late_create_of_a_given_up_container_is_seen() {
     step(&mut state, NOW, Event::Completed { op, outcome: Err(OpError::Failed(failure)) });
     let task = state.tasks.get_mut(&"task".into()).unwrap();
     assert!(task.containers[0].state.is_stopped());
-    crate::core::seen::removed(task, 0, NOW, 1);
+    crate::seen::removed(task, 0, NOW, 1);
     step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Created))));
     assert_eq!(state.tasks[&"task".into()].containers[0].state.observed, Some(RunState::Created));
 }
@@ -296,7 +296,7 @@ fn an_overtaken_inspection_is_repeated() {
     let mut state = state(Policy::default());
     let listing = *state.ops.keys().next().unwrap();
     step(&mut state, NOW, done(listing, Output::Inventory(Vec::new())));
-    let mut task = crate::core::sample::task(vec![container("a", &[])]);
+    let mut task = crate::sample::task(vec![container("a", &[])]);
     (task.admitted, task.live.wake, state.wakes_from) = (true, Some(NOW), NOW);
     (task.containers[0].state.live.unsettled, task.containers[0].state.create_asked) = (true, true);
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));

@@ -1,12 +1,12 @@
 //! Tests of the clean-up of images and of containers that belong to no task.
 
 use super::*;
-use crate::core::policy::{ImagePolicy, Policy, UntrackedPolicy};
-use crate::core::sample::{NOW, container, done, run, spec, state, task};
-use crate::core::{Event, Operation, step};
 use crate::model::OpId;
 use crate::model::image::ListedContainer;
 use crate::model::{Failure, OpError, TaskStatus};
+use crate::policy::{ImagePolicy, Policy, UntrackedPolicy};
+use crate::sample::{NOW, container, done, run, spec, state, task};
+use crate::{Event, Operation, step};
 
 const INTERVAL: Span = Span::secs(900);
 const AGE: Span = Span::secs(600);
@@ -260,7 +260,7 @@ fn a_pull_waits_until_there_is_room_on_the_disk() {
     // The check counts for the next pulls for a while. No pull waits if there is nothing to remove, or no answer.
     for (nth, answer) in [Some(100), None].into_iter().enumerate() {
         let now = NOW + Span::secs(60 * (nth as u64 + 1));
-        let mut other = crate::core::sample::spec(&format!("task-{nth}"), vec![container("x", &[])]);
+        let mut other = crate::sample::spec(&format!("task-{nth}"), vec![container("x", &[])]);
         other.containers[0].image = "other@sha256:1".to_owned();
         let (op, _) = work(step(&mut state, now, run(other)).effects).unwrap();
         let failed = Err(OpError::Failed(Failure::retryable("CannotListImagesError", "down")));
@@ -289,7 +289,7 @@ fn containers_of_tasks_and_orphans_are_not_foreign() {
         (Some("own".into()), Some(crate::model::RunState::Running));
     task.containers[0].state.create_asked = true;
     state.tasks.insert(task.spec.arn.clone(), Box::new(task));
-    let orphan = crate::core::state::Orphan::from_observation(&crate::core::sample::seen(
+    let orphan = crate::state::Orphan::from_observation(&crate::sample::seen(
         "x",
         "a",
         "orphan",
@@ -411,7 +411,8 @@ fn the_disk_check_of_a_pull_begins_only_a_due_cycle() {
     }
 }
 
-/// Found by the simulator (1 schedule in 250,000): the image was pulled after the listing, for a task that ended before using it.
+/// Found by the simulator (1 schedule in 250,000): the image was pulled after the listing, for a task that ended before using
+/// it.
 #[test]
 fn removing_an_untracked_image_updates_the_stored_pulls() {
     let mut state = with(|images| {
@@ -423,5 +424,5 @@ fn removing_an_untracked_image_updates_the_stored_pulls() {
     let (op, _) = work(step(&mut state, NOW + INTERVAL, done(op, found)).effects).unwrap();
     state.host.remember_pulled("foreign:latest".to_owned());
     let step = step(&mut state, NOW + INTERVAL, done(op, Output::Nothing));
-    assert!(state.host.pulled_images.is_empty() && step.changed.contains(&crate::core::Key::Host));
+    assert!(state.host.pulled_images.is_empty() && step.changed.contains(&crate::Key::Host));
 }

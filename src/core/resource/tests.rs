@@ -1,14 +1,14 @@
 //! Tests of the resources of a task.
 
 use super::*;
-use crate::core::policy::Policy;
-use crate::core::sample::{NOW, container, done, run, spec, state};
-use crate::core::state::State;
-use crate::core::{Event, Operation, next_deadline, recover, step};
 use crate::model::TaskSpec;
 use crate::model::resource::{CgroupSpec, VolumeScope, VolumeSpec};
 use crate::model::task::RestartPolicy;
 use crate::model::{CreateRequest, CredentialsId, Failure, OpError, OpId, RunState, Span};
+use crate::policy::Policy;
+use crate::sample::{NOW, container, done, run, spec, state};
+use crate::state::State;
+use crate::{Event, Operation, next_deadline, recover, step};
 use std::collections::BTreeMap;
 
 fn volatile(needed_by: &[&str]) -> ResourceSpec {
@@ -59,7 +59,7 @@ fn reason(state: &State) -> (TaskStatus, Option<&str>) {
 }
 
 fn stop() -> Event {
-    Event::Payload { tasks: vec![crate::core::PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None }
+    Event::Payload { tasks: vec![crate::PayloadTask::Stop("task".into(), Vec::new())], seq: 2, ack: None }
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn running(kind: ResourceSpec) -> (State, Vec<Effect>) {
     let mut seen = Vec::new();
     while let Some(effect) = todo.pop() {
         let observed = |name: &str, run: RunState| {
-            let mut seen = crate::core::sample::seen("task", name, name, run);
+            let mut seen = crate::sample::seen("task", name, name, run);
             seen.started_at = (run == RunState::Running).then(String::new);
             Output::Seen(Some(Box::new(seen)))
         };
@@ -206,8 +206,8 @@ fn resources_lost_in_a_reboot_exist_before_a_start() {
         let mut state = recover(Policy::default(), state.host.clone(), [task]);
         let listing = step(&mut state, NOW, Event::Tick).effects;
         let run = state.tasks[&"task".into()].containers[0].state.observed.unwrap();
-        let [a, b] = [("a", run), ("b", RunState::Running)]
-            .map(|(name, run)| crate::core::sample::seen("task", name, name, run));
+        let [a, b] =
+            [("a", run), ("b", RunState::Running)].map(|(name, run)| crate::sample::seen("task", name, name, run));
         let listed = listing.iter().find_map(|effect| match effect {
             Effect::Do(op, Operation::Inventory) => Some(done(*op, Output::Inventory(vec![a.clone(), b.clone()]))),
             _ => None,

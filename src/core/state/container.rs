@@ -21,8 +21,8 @@ pub struct ContainerState {
     /// The status that the container has reached, which is reported to ECS. It never goes back.
     #[serde(default, skip_serializing_if = "is_default")]
     pub known: ContainerStatus,
-    /// The state in which Docker last showed the container. Unlike `known`, it may go back, and the agent reacts to that. `None`:
-    /// the container does not exist, or has not been seen.
+    /// The state in which Docker last showed the container. Unlike `known`, it may go back, and the agent reacts to that.
+    /// `None`: the container does not exist, or has not been seen.
     #[serde(default, skip_serializing_if = "is_default")]
     pub observed: Option<RunState>,
     /// The last status of the container that ECS has accepted.
@@ -94,7 +94,7 @@ pub struct ContainerState {
 }
 
 /// The part of a container's state that is kept in memory only. After a restart of the agent it is empty, except that
-/// [`recover`](crate::core::recover()) sets `unsettled` for each container that the engine may have. The first inventory then
+/// [`recover`](crate::recover()) sets `unsettled` for each container that the engine may have. The first inventory then
 /// shows its state, and planning fills in the rest again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveContainer {
@@ -174,8 +174,8 @@ impl ContainerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::sample::{NOW, seen};
     use crate::model::Span;
+    use crate::sample::{NOW, seen};
 
     #[test]
     fn a_status_is_raised_once_and_never_lowered() {

@@ -34,13 +34,13 @@ pub struct ImageCleanup {
     /// When the disk was last checked; `None` before the first check.
     pub disk_checked_at: Option<Timestamp>,
     /// The listing that the current cycle works on; `None` between cycles.
-    pub(in crate::core) listing: Option<ImageListing>,
+    pub(crate) listing: Option<ImageListing>,
     /// Ids or names of the images and containers whose removal was tried in this cycle.
-    pub(in crate::core) tried: BTreeSet<String>,
+    pub(crate) tried: BTreeSet<String>,
     /// Number of removals of tracked images that were tried in this cycle.
-    pub(in crate::core) tracked_tried: u32,
+    pub(crate) tracked_tried: u32,
     /// Number of names of untracked images, and number of containers of no task, that were removed in this cycle.
-    pub(in crate::core) foreign_removed: (u32, u32),
+    pub(crate) foreign_removed: (u32, u32),
     /// Other agents that created containers here and do not run, with the moment since which every listing has shown that.
-    pub(in crate::core) absent: BTreeMap<OwnerId, Timestamp>,
+    pub(crate) absent: BTreeMap<OwnerId, Timestamp>,
 }

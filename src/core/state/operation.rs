@@ -1,6 +1,6 @@
 //! Pending operations and their owners.
 //!
-//! Does not own outcomes: an outcome is an [`Event`](crate::core::Event). Invariant: at most one operation is pending for a
+//! Does not own outcomes: an outcome is an [`Event`](crate::Event). Invariant: at most one operation is pending for a
 //! container or a resource.
 
 use crate::model::{OpId, TaskArn, Timestamp};

@@ -4,13 +4,13 @@
 //! chooses the entry for an image. Invariant: a part that cannot be used is reported and skipped, and the rest of the document
 //! still counts.
 
-use super::super::credential_helper as helper;
+use super::helper;
 use super::registry::{normalised, shown};
-use crate::model::members::{Members, text};
-use crate::model::{RegistryCredentials, Secret};
+use crate::input::members::{Members, text};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use ecs_core::model::{RegistryCredentials, Secret};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;

@@ -3,7 +3,7 @@
 //! Owns the part of a key that is compared and the part that may be shown. Invariant: neither contains an account that a key may
 //! hold.
 
-use crate::model::text::cut;
+use ecs_core::model::text::cut;
 
 /// The longest part of a registry's name that is shown, in bytes.
 const MAX_SHOWN: usize = 256;

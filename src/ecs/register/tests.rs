@@ -1,5 +1,5 @@
 use super::*;
-use crate::aws::fake::{Answer, Fake, Request};
+use crate::aws::tests::fake::{Answer, Fake, Request};
 use crate::ecs::report::tests::{client, golden};
 use serde_json::json;
 

@@ -2,13 +2,13 @@
 //! report belongs to. Invariant: two registrations with the same client token make one instance.
 
 use super::request::{Answer, cluster_of, required};
-use crate::local::api_error::ApiError;
-use crate::local::ids::new_id;
-use crate::local::instances::{Instance, InstanceStatus, Resources, attributes};
-use crate::local::outbox::Outbox;
-use crate::local::state::{MAX_INSTANCES, State};
-use crate::local::tasks::TaskStatus;
-use crate::local::time::now;
+use crate::api_error::ApiError;
+use crate::ids::new_id;
+use crate::instances::{Instance, InstanceStatus, Resources, attributes};
+use crate::outbox::Outbox;
+use crate::state::{MAX_INSTANCES, State};
+use crate::tasks::TaskStatus;
+use crate::time::now;
 use serde_json::{Value, json};
 
 /// RegisterContainerInstance: registers a new instance, or a known one again (by its ARN, or by the client token of a repeated
@@ -121,10 +121,10 @@ fn acknowledgment() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::site::Site;
+    use crate::site::Site;
 
     fn golden(name: &str) -> Value {
-        let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/../../tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
         serde_json::from_str::<Value>(&std::fs::read_to_string(path).unwrap()).unwrap()["body"].clone()
     }
 

@@ -2,10 +2,10 @@
 //! is not deleted.
 
 use super::request::{Answer, cluster_of, missing, names};
-use crate::local::api_error::ApiError;
-use crate::local::instances::InstanceStatus;
-use crate::local::state::{MAX_CLUSTERS, State};
-use crate::local::tasks::TaskStatus;
+use crate::api_error::ApiError;
+use crate::instances::InstanceStatus;
+use crate::state::{MAX_CLUSTERS, State};
+use crate::tasks::TaskStatus;
 use serde_json::{Value, json};
 
 /// CreateCluster: returns the existing cluster if there is one.

@@ -1,11 +1,11 @@
 //! Calls about task definitions. This module owns revisions: their numbers only rise, and an inactive revision stays readable.
-//! [`crate::local::definition`] checks definitions. Invariant: a revision never changes after it was registered.
+//! [`crate::definition`] checks definitions. Invariant: a revision never changes after it was registered.
 
 use super::request::{Answer, required};
-use crate::local::api_error::ApiError;
-use crate::local::definition::{self, TaskDefinition, required_attributes, validate, without_nulls};
-use crate::local::state::{Definition, MAX_DEFINITIONS, State};
-use crate::local::time::now;
+use crate::api_error::ApiError;
+use crate::definition::{self, TaskDefinition, required_attributes, validate, without_nulls};
+use crate::state::{Definition, MAX_DEFINITIONS, State};
+use crate::time::now;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 

@@ -2,10 +2,10 @@
 //! Invariant: only this answer contains the registry's password, in base64 as in AWS.
 
 use super::request::Answer;
-use crate::local::api_error::ApiError;
-use crate::local::options::Registry;
-use crate::local::state::State;
-use crate::local::time::now;
+use crate::api_error::ApiError;
+use crate::options::Registry;
+use crate::state::State;
+use crate::time::now;
 use base64::Engine;
 use serde_json::json;
 

@@ -1,13 +1,13 @@
-//! Calls about container instances. This module owns draining and deregistration. Invariant: a deregistered instance gets no task
-//! and no connection.
+//! Calls about container instances. This module owns draining and deregistration. Invariant: a deregistered instance gets no
+//! task and no connection.
 
 use super::request::{Answer, cluster_of, missing, names, required};
-use crate::local::api_error::ApiError;
-use crate::local::ids::same_resource;
-use crate::local::instances::{Disconnect, Instance, InstanceStatus};
-use crate::local::state::State;
-use crate::local::tasks::{Task, TaskStatus};
-use crate::local::time::now;
+use crate::api_error::ApiError;
+use crate::ids::same_resource;
+use crate::instances::{Disconnect, Instance, InstanceStatus};
+use crate::state::State;
+use crate::tasks::{Task, TaskStatus};
+use crate::time::now;
 use serde_json::{Value, json};
 
 /// The instance with this ARN or id in a cluster.

@@ -78,8 +78,8 @@ pub(super) fn ssm(state: &State, operation: &str, body: &Value) -> Answer {
 mod tests {
     use super::request::names;
     use super::*;
-    use crate::local::instances::Instance;
-    use crate::local::site::Site;
+    use crate::instances::Instance;
+    use crate::site::Site;
     use serde_json::json;
 
     fn state() -> State {

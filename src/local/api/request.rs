@@ -1,11 +1,11 @@
 //! Helpers for all calls: members of requests, and the type of answers.
 
-use crate::local::api_error::ApiError;
-use crate::local::state::State;
+use crate::api_error::ApiError;
+use crate::state::State;
 use serde_json::{Value, json};
 
 /// The outcome of a call.
-pub(in crate::local) type Answer = Result<Value, ApiError>;
+pub(crate) type Answer = Result<Value, ApiError>;
 
 /// The name of the active cluster that a request names by name or ARN; without a name: `default`.
 pub(super) fn cluster_of(state: &State, body: &Value) -> Result<String, ApiError> {

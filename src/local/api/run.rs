@@ -3,14 +3,14 @@
 
 use super::definitions::unreadable;
 use super::request::{Answer, cluster_of, missing, names, required};
-use crate::local::api_error::ApiError;
-use crate::local::definition::{self, TaskDefinition, TaskOverride, required_attributes, validate, without_nulls};
-use crate::local::instances::InstanceStatus;
-use crate::local::need::Need;
-use crate::local::payload::{self, Launch};
-use crate::local::placement::{Constraint, Misfit, fits, free_gpus, is_built_for};
-use crate::local::state::{Definition, State};
-use crate::local::tasks::Task;
+use crate::api_error::ApiError;
+use crate::definition::{self, TaskDefinition, TaskOverride, required_attributes, validate, without_nulls};
+use crate::instances::InstanceStatus;
+use crate::need::Need;
+use crate::payload::{self, Launch};
+use crate::placement::{Constraint, Misfit, fits, free_gpus, is_built_for};
+use crate::state::{Definition, State};
+use crate::tasks::Task;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

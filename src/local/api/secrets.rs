@@ -2,9 +2,9 @@
 //! the secrets come from a directory or a script. Invariant: only this answer contains a secret's value.
 
 use super::request::{Answer, required};
-use crate::local::api_error::ApiError;
-use crate::local::state::State;
-use crate::local::time::now;
+use crate::api_error::ApiError;
+use crate::state::State;
+use crate::time::now;
 use serde_json::{Value, json};
 
 /// Answers a call of Secrets Manager.
@@ -42,7 +42,7 @@ fn is_called(name: &str, asked: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::site::Site;
+    use crate::site::Site;
 
     #[test]
     fn a_secret_is_found_by_name_and_arn() {

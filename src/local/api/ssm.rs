@@ -2,8 +2,8 @@
 //! only this answer contains a parameter's value.
 
 use super::request::{Answer, names};
-use crate::local::api_error::ApiError;
-use crate::local::state::State;
+use crate::api_error::ApiError;
+use crate::state::State;
 use serde_json::{Value, json};
 
 /// Maximum number of names in one request.
@@ -57,7 +57,7 @@ fn name_and_selector(asked: &str) -> (&str, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::site::Site;
+    use crate::site::Site;
 
     #[test]
     fn a_parameter_is_found_by_name_and_arn() {

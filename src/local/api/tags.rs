@@ -1,8 +1,8 @@
 //! Calls about tags. This module owns the map from ARN to tags. Invariant: at most [`MAX_TAGGED`] resources have tags.
 
 use super::request::{Answer, names, required};
-use crate::local::api_error::ApiError;
-use crate::local::state::{MAX_TAGGED, State};
+use crate::api_error::ApiError;
+use crate::state::{MAX_TAGGED, State};
 use serde_json::{Value, json};
 
 /// ListTagsForResource.

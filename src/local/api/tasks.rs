@@ -2,12 +2,12 @@
 //! stopped twice keeps the first reason.
 
 use super::request::{Answer, cluster_of, missing, names, required};
-use crate::local::api_error::ApiError;
-use crate::local::ids::same_resource;
-use crate::local::instances::InstanceStatus;
-use crate::local::state::State;
-use crate::local::tasks::TaskStatus;
-use crate::local::time::now;
+use crate::api_error::ApiError;
+use crate::ids::same_resource;
+use crate::instances::InstanceStatus;
+use crate::state::State;
+use crate::tasks::TaskStatus;
+use crate::time::now;
 use serde_json::{Value, json};
 
 /// The description of a task; null if it is unknown.

@@ -11,7 +11,7 @@ const E: &str = "ecs.capability.";
 /// Names of the required attributes (spec `registration.md` §6), in order.
 ///
 /// `ecr` decides whether an image comes from ECR.
-pub(in crate::local) fn required_attributes(definition: &TaskDefinition, ecr: impl Fn(&str) -> bool) -> Vec<String> {
+pub(crate) fn required_attributes(definition: &TaskDefinition, ecr: impl Fn(&str) -> bool) -> Vec<String> {
     let mut names = BTreeSet::new();
     let mut need = |prefix: &str, name: &str| {
         names.insert(format!("{prefix}{name}"));

@@ -10,7 +10,7 @@ macro_rules! shape {
         $(#[$doc])*
         #[derive(Clone, Debug, Serialize, Deserialize)]
         #[serde(rename_all = "camelCase", deny_unknown_fields)]
-        pub(in crate::local) struct $name { $($(#[$attribute])* pub(in crate::local) $field: $kind),* }
+        pub(crate) struct $name { $($(#[$attribute])* pub(crate) $field: $kind),* }
     };
 }
 

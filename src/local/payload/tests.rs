@@ -2,7 +2,7 @@ use super::*;
 use std::collections::BTreeSet;
 
 fn golden_task() -> Value {
-    let path = format!("{}/tests/golden/acs_payload_sent.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../../tests/golden/acs_payload_sent.json", env!("CARGO_MANIFEST_DIR"));
     let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     golden["message"]["tasks"][0].clone()
 }

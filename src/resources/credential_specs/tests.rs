@@ -1,7 +1,7 @@
 use super::*;
-use crate::aws::fake::{self, Answer, Fake, role};
-use crate::model::FailureKind;
-use crate::resources::credentials_fetcher::fake::{Fault, Fetcher};
+use crate::aws::tests::fake::{self, Answer, Fake, role};
+use ecs_core::model::FailureKind;
+use ecs_testing::credentials_fetcher::{Fault, Fetcher};
 use serde_json::json;
 use std::path::PathBuf;
 

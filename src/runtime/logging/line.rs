@@ -4,8 +4,8 @@
 //! break, which is its last byte; it contains no other control character and no character that reorders text; a JSON line is one
 //! valid object.
 
-use crate::model::text::is_unsafe;
 use aws_smithy_types::date_time::Format;
+use ecs_core::model::text::is_unsafe;
 use std::fmt::{self, Debug, Display, Write as _};
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -68,7 +68,7 @@ pub struct Line {
 impl Line {
     /// Starts a line. The target is cut to 200 bytes.
     pub fn new(form: Form, now: SystemTime, level: Level, target: &str) -> Self {
-        let target = crate::model::text::cut(target, 200);
+        let target = ecs_core::model::text::cut(target, 200);
         let mut text = String::with_capacity(256);
         let _ = match form {
             Form::Text => write!(text, "{} {level:>5} {target}:", time(now)),
@@ -234,7 +234,7 @@ impl Visit for Line {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.text(name(field), crate::model::with_causes(value));
+        self.text(name(field), ecs_core::model::with_causes(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {

@@ -79,7 +79,7 @@ impl Repeats {
             level: line.level(),
             target: line.target().to_owned(),
             count: 0,
-            example: crate::model::text::cut(line.example(), EXAMPLE),
+            example: ecs_core::model::text::cut(line.example(), EXAMPLE),
         });
         left_out.count += 1;
         false

@@ -1,12 +1,12 @@
 //! Tests for secrets, environment files, credential specs and log routers.
 
 use super::{HostFacts, ReceivedTask, reason, reduced, spec_of, task};
-use crate::model::json::Raw;
-use crate::model::resource::{
+use crate::input::json::Raw;
+use ecs_core::model::resource::{
     EnvironmentFile, ExternalConfig, LogRouterKind, LogRouterSpec, SecretKey, SecretProvider, SecretTarget,
 };
-use crate::model::task::{Condition, Dependency};
-use crate::model::{ResourceKind, TaskSpec};
+use ecs_core::model::task::{Condition, Dependency};
+use ecs_core::model::{ResourceKind, TaskSpec};
 use serde_json::{Value, json};
 
 /// The resource with this name, and the containers that need it.

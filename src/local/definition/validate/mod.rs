@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const MAX_RANGES: usize = 100;
 
 /// Checks a definition. The error describes the first problem.
-pub(in crate::local) fn validate(definition: &TaskDefinition) -> Verdict {
+pub(crate) fn validate(definition: &TaskDefinition) -> Verdict {
     let family = &definition.family;
     require(!family.is_empty(), || "Family should not be empty.".to_owned())?;
     require(is_name(family), || {

@@ -1,7 +1,7 @@
 //! The result of checking a rule, and helpers for rules.
 
 /// The result of checking a rule. The error is a message for the author of the definition.
-pub(in crate::local) type Verdict = Result<(), String>;
+pub(crate) type Verdict = Result<(), String>;
 
 /// Fails with `message` unless `holds`.
 pub(super) fn require(holds: bool, message: impl FnOnce() -> String) -> Verdict {

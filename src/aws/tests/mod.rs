@@ -1,0 +1,3 @@
+//! Test doubles of AWS services.
+
+pub(crate) mod fake;

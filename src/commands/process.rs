@@ -1,0 +1,140 @@
+//! The process of a verb that logs: its configuration, its log, its threads, its exit code.
+
+use crate::config::{Args, Config, Environment, Loaded, LogFormat, LogLevel, Sources};
+use crate::host::memory;
+use crate::runtime::logging::{self, Log};
+use crate::runtime::{Fatal, Metadata, Options, start_over};
+use std::process::ExitCode;
+
+/// Two threads: one may wait for the disk while the other runs the tasks.
+const WORKERS: usize = 2;
+/// Threads for name resolution only: other work that may block is on a `lane`. A name server that does not answer blocks one of
+/// them for up to half a minute.
+const BLOCKING_THREADS: usize = 8;
+
+/// The process before its work begins.
+#[derive(Debug)]
+pub(super) struct Process {
+    options: Options,
+    /// Hold secrets.
+    sources: Sources,
+    /// The configuration without the instance's user data.
+    loaded: Loaded,
+}
+
+impl Process {
+    /// Loads the configuration and starts the log. Variables for the AWS SDK and the TLS library that are set in a file are put
+    /// into the environment, for which this program is executed again. The log must be kept to the end.
+    pub(super) fn start(args: &Args) -> (Self, Log) {
+        let core_dumps_off = memory::keep_out_of_core_files();
+        let sources = Sources::open(Environment::from_process(), args.role);
+        let loaded = sources.load(None);
+        let log = start_logging(args, loaded.config.as_ref());
+        if let Err(error) = core_dumps_off {
+            tracing::warn!(%error, "core dumps of this process cannot be prevented; they would contain passwords");
+        }
+        for note in &args.notes {
+            tracing::warn!("{note}");
+        }
+        if args.accept_insecure_cert {
+            tracing::warn!(
+                "-k: TLS CERTIFICATES ARE NOT VERIFIED; anyone between this agent and AWS can run containers here"
+            );
+        }
+        let variables = sources.process_variables();
+        if !variables.is_empty() {
+            let _all_written = log.flush(); // the writing thread does not survive in the new program
+            let error = start_over(std::env::args_os(), &variables);
+            let names: Vec<&str> = variables.iter().map(|(name, _)| *name).collect();
+            tracing::warn!(%error, variables = names.join(" "), "cannot be put into the environment; these variables have no effect");
+        }
+        let options = Options {
+            blackhole_imds: args.blackhole_ec2_metadata,
+            accept_insecure_cert: args.accept_insecure_cert,
+            role: args.role,
+        };
+        (Self { options, sources, loaded }, log)
+    }
+
+    /// The options of the command line that are not part of the configuration.
+    pub(super) fn options(&self) -> Options {
+        self.options
+    }
+
+    /// The host that `-healthcheck` asks.
+    pub(super) fn healthcheck_host(&self) -> String {
+        self.sources.healthcheck_host()
+    }
+
+    /// The client of the instance metadata service.
+    ///
+    /// # Errors
+    /// The configuration cannot be used, or the client cannot be built.
+    pub(super) fn metadata(&self) -> Result<Metadata, Fatal> {
+        match &self.loaded.config {
+            Some(without_user_data) => Metadata::new(without_user_data, self.options),
+            None => {
+                log_problems(&self.loaded);
+                Err(Fatal::unusable_configuration())
+            }
+        }
+    }
+
+    /// The configuration with the instance's user data. Logs all problems.
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
+    pub(super) async fn config(self, metadata: &Metadata) -> Result<Config, Fatal> {
+        let Self { sources, loaded, .. } = self;
+        let user_data = metadata.user_data().await;
+        let loaded = user_data.map_or(loaded, |text| sources.load(Some(&text)));
+        log_problems(&loaded);
+        loaded.config.ok_or_else(Fatal::unusable_configuration)
+    }
+}
+
+/// Logs the problems of the configuration, and the settings that have no effect.
+fn log_problems(loaded: &Loaded) {
+    for problem in &loaded.problems {
+        if problem.fatal { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
+    }
+    for line in loaded.without_effect() {
+        tracing::warn!("{line}");
+    }
+}
+
+fn start_logging(args: &Args, config: Option<&Config>) -> Log {
+    let level = args.log_level.or(config.map(|config| config.log_level));
+    let form = match config.map(|config| config.log_format) {
+        Some(LogFormat::Json) => logging::Form::Json,
+        Some(LogFormat::Logfmt) | None => logging::Form::Text,
+    };
+    logging::start(level.map_or("info", LogLevel::filter), form)
+}
+
+/// Runs the work on threads of its own. Logs its error, and returns the exit code. The last lines of the log are then written.
+pub(super) fn block_on(_until_the_end: Log, work: impl Future<Output = Result<(), Fatal>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(work);
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(Fatal { code: 1, message: format!("no threads can be started: {error}") }),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            // An empty message has been printed already.
+            if !fatal.message.is_empty() {
+                tracing::error!(exit_code = fatal.code, "{fatal}");
+            }
+            ExitCode::from(fatal.code)
+        }
+    }
+}

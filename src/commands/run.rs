@@ -1,0 +1,24 @@
+//! Runs the agent.
+
+use super::process::{Process, block_on};
+use crate::config::Args;
+use crate::runtime::{self, Early, Fatal};
+use crate::version;
+use std::process::ExitCode;
+
+/// Runs the agent until a signal stops it, or until it fails.
+pub fn run(args: &Args) -> ExitCode {
+    let (process, log) = Process::start(args);
+    block_on(log, daemon(process))
+}
+
+async fn daemon(process: Process) -> Result<(), Fatal> {
+    let _caught = runtime::catch_harmless_signals();
+    let options = process.options();
+    let metadata = process.metadata()?;
+    // Before the user data is read, which may take long.
+    let early = Early::begin();
+    let config = process.config(&metadata).await?;
+    tracing::info!(version = version::OWN, commit = version::COMMIT, as_ecs_agent = version::REPORTED, "starting");
+    runtime::run(config, options, metadata, early).await
+}

@@ -1,0 +1,51 @@
+//! The types of the domain: what a task is, what was observed, and what is reported.
+//!
+//! The lowest layer: it imports nothing else of the agent. Plain data with `serde` derives, without I/O, a clock or a wire
+//! format: the edges translate between these types and ACS, Docker and the ECS API.
+//!
+//! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`] (what ECS asks for), [`create`] and
+//! [`cgroup`], [`observation`] (what Docker shows), [`owner`] (which agent created a container), [`failure`] (failures as the
+//! customer sees them), [`report`] (messages to ECS), [`view`] (what readers may see), [`waiting`] (why a task or container
+//! waits), [`agent_health`] (the health of the agent itself). [`text`] bounds and cleans texts from outside, and [`address`]
+//! hides passwords in addresses.
+
+pub mod address;
+pub mod agent_health;
+pub mod cgroup;
+pub mod create;
+pub mod failure;
+pub mod ids;
+pub mod image;
+pub mod observation;
+pub mod owner;
+pub mod port;
+pub mod registry;
+pub mod report;
+pub mod resource;
+pub mod secret;
+pub mod status;
+pub mod task;
+pub mod text;
+pub mod time;
+pub mod view;
+pub mod waiting;
+
+pub use cgroup::CgroupDriver;
+pub use create::{CreateRequest, SecretValues};
+pub use failure::{Failure, FailureKind, OpError, with_causes};
+pub use ids::{ContainerName, CredentialsId, OpId, OwnerId, RuntimeId, TaskArn};
+pub use observation::{Health, Observation, RunState};
+pub use owner::{OwnerMark, Owners};
+pub use port::{PortBinding, Protocol, RangeBinding};
+pub use registry::RegistryCredentials;
+pub use report::{Ack, ContainerChange, CredentialsAck, StateChange};
+pub use resource::{ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus, Tickets};
+pub use secret::Secret;
+pub use status::{ContainerStatus, TaskStatus};
+pub use task::{ContainerKind, ContainerSpec, TaskInfo, TaskSpec};
+pub use time::{Span, Timestamp};
+
+/// True for a default value. Stored documents leave out fields with their default value.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

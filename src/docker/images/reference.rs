@@ -1,0 +1,154 @@
+//! Image references: their parts, and the full repository name that different spellings share.
+//!
+//! Owns the parsing; it makes no network call. Invariant: a parsed reference contains only characters that are allowed in a URL
+//! path, so it cannot reach another endpoint of the daemon.
+
+/// The longest name in Docker's own grammar, in bytes: host and path have 255 each.
+const MAX_NAME: usize = 511;
+const MAX_TAG: usize = 128;
+/// Longer than any digest, in bytes: room for SHA-512 and the name of another algorithm.
+const MAX_DIGEST: usize = 256;
+
+/// The parts of an image reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reference<'a> {
+    /// The text before the tag and the digest.
+    pub(crate) name: &'a str,
+    /// The text after the last `:`, unless that is a port; `None` = there is no tag.
+    pub(crate) tag: Option<&'a str>,
+    /// The text after `@`; `None` = there is no digest.
+    pub(crate) digest: Option<&'a str>,
+}
+
+impl<'a> Reference<'a> {
+    /// Parses a reference. `None` = no daemon would accept it ("invalid reference format").
+    pub(crate) fn parse(image: &'a str) -> Option<Self> {
+        let (rest, digest) = match image.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest)),
+            None => (image, None),
+        };
+        let (name, tag) = match rest.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+            _ => (rest, None),
+        };
+        let clean = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+        // Only the first segment can be a host, and only if a path follows. Only a host may have a port or be a bracketed IPv6
+        // address.
+        let has_host = name.contains('/');
+        let segments_ok = name.split('/').enumerate().all(|(at, segment)| {
+            let more = if at == 0 && has_host { "._-:[]" } else { "._-" };
+            !segment.is_empty() && segment != "." && segment != ".." && clean(segment, more)
+        });
+        let parts_ok = tag.is_none_or(|tag| !tag.is_empty() && clean(tag, "._-"))
+            && digest.is_none_or(|digest| digest.contains(':') && clean(digest, "._-:+="));
+        let is_short = name.len() <= MAX_NAME
+            && tag.is_none_or(|tag| tag.len() <= MAX_TAG)
+            && digest.is_none_or(|digest| digest.len() <= MAX_DIGEST);
+        (is_short && segments_ok && parts_ok).then_some(Self { name, tag, digest })
+    }
+
+    /// The full repository name, with Docker's defaults: `docker.io/library/busybox` for `busybox`.
+    pub(crate) fn repository(&self) -> String {
+        let (host, path) = host_and_path(self.name);
+        let host = if host == "index.docker.io" { "docker.io" } else { host };
+        if host == "docker.io" && !path.contains('/') {
+            format!("{host}/library/{path}")
+        } else {
+            format!("{host}/{path}")
+        }
+    }
+
+    /// The reference for the pull call. Without a tag it gets `latest`, since the daemon would otherwise pull every tag.
+    pub(crate) fn to_pull(self) -> String {
+        match (self.tag, self.digest) {
+            (None, None) => format!("{}:latest", self.name),
+            (Some(tag), None) => format!("{}:{tag}", self.name),
+            (None, Some(digest)) => format!("{}@{digest}", self.name),
+            (Some(tag), Some(digest)) => format!("{}:{tag}@{digest}", self.name),
+        }
+    }
+}
+
+/// Splits a name into the registry's host and the path. A name without a host belongs to Docker Hub (`docker.io`).
+pub(crate) fn host_and_path(name: &str) -> (&str, &str) {
+    match name.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
+        _ => ("docker.io", name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_split_into_name_tag_and_digest() {
+        let table = [
+            ("busybox", ("busybox", None, None), "busybox:latest", "docker.io/library/busybox"),
+            ("me/app:1", ("me/app", Some("1"), None), "me/app:1", "docker.io/me/app"),
+            (
+                "localhost:5000/app",
+                ("localhost:5000/app", None, None),
+                "localhost:5000/app:latest",
+                "localhost:5000/app",
+            ),
+            ("r.io/a@sha256:ab", ("r.io/a", None, Some("sha256:ab")), "r.io/a@sha256:ab", "r.io/a"),
+            (
+                "index.docker.io/a:t",
+                ("index.docker.io/a", Some("t"), None),
+                "index.docker.io/a:t",
+                "docker.io/library/a",
+            ),
+        ];
+        for (image, (name, tag, digest), pull, repository) in table {
+            let reference = Reference::parse(image).unwrap();
+            assert_eq!(reference, Reference { name, tag, digest }, "{image}");
+            assert_eq!(reference.to_pull(), pull);
+            assert_eq!(reference.repository(), repository);
+        }
+    }
+
+    #[test]
+    fn a_text_that_could_leave_its_url_path_is_no_reference() {
+        for image in ["", ":", "a:", "../containers", "a/../b", "a//b", "a?x=1", "a#b", "a b", "a@sha256", "a%2e"] {
+            assert_eq!(Reference::parse(image), None, "{image}");
+        }
+    }
+
+    #[test]
+    fn only_the_host_of_a_registry_has_a_port_or_brackets() {
+        for image in ["localhost:5000/a", "[::1]:5000/a/b:1", "r.io:443/a@sha256:ab"] {
+            assert!(Reference::parse(image).is_some(), "{image}");
+        }
+        for image in [
+            "r.io/a:1:2",
+            "r.io/a:1:2@sha256:ab",
+            "a:1:2",
+            "[a]:1",
+            "r.io/[a]",
+            "r.io/a+b",
+            "a=b",
+            "a:t+1",
+            "r.io/b:1/a",
+        ] {
+            assert_eq!(Reference::parse(image), None, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_reference_that_docker_would_refuse_for_its_length_is_none() {
+        let name = |length: usize| format!("r.io/{}", "x".repeat(length - 5));
+        let table = [
+            (name(MAX_NAME), true),
+            (name(MAX_NAME + 1), false),
+            (name(70_000), false),
+            (format!("a:{}", "t".repeat(MAX_TAG)), true),
+            (format!("a:{}", "t".repeat(MAX_TAG + 1)), false),
+            (format!("a@sha512:{}", "0".repeat(128)), true),
+            (format!("a@sha256:{}", "0".repeat(70_000)), false),
+        ];
+        for (image, wanted) in table {
+            assert_eq!(Reference::parse(&image).is_some(), wanted, "{} bytes", image.len());
+        }
+    }
+}

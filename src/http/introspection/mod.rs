@@ -1,0 +1,200 @@
+//! The introspection server on port 51678, as in `curl localhost:51678/v1/tasks`.
+//!
+//! Owns the routes and the answers. Decides nothing and holds no state: every answer is made from the newest published [`View`],
+//! from the [`Identity`] of the registration, or from the agent's health. Invariant: no answer carries environment variables,
+//! settings or credentials, because a `View` has none.
+//!
+//! As with the Go agent, the port opens with the registration. Until then connections are refused, and scripts rely on this: an
+//! open port means a registered agent. The health of an agent that is not registered yet can be read from a socket,
+//! [`HEALTH_SOCKET`], which serves only `/health`, from the start of the process to its end.
+//!
+//! Reading order: this file (routes), `task` (JSON shapes), `health` and `debug` (paths of this agent only), `lookup` (the query
+//! of `/v1/tasks`), `json` (the encoding). [`http_server`](crate::http) has the limits, and decides which peers are
+//! served. Source: spec `introspection.md` §1 to §6.
+
+mod debug;
+mod health;
+mod lookup;
+mod task;
+
+pub use debug::PullLookup;
+pub use health::{HealthAnswer, HealthLookup};
+
+use crate::http::{host_header, json, path};
+use axum::Router;
+use axum::extract::{RawQuery, Request, State};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use ecs_core::model::Timestamp;
+use ecs_core::model::view::View;
+use futures_util::FutureExt;
+use serde::Serialize;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The port. It is not configurable, since scripts and the health check of the container image rely on it.
+pub const PORT: u16 = 51678;
+
+/// The name of the socket that serves `/health` from the start of the process. The socket has no file. Like the port, it belongs
+/// to a network namespace and to the first agent in it. Every user may read it, since the answer holds no secret. Every user may
+/// also take the name before an agent does, so a client must check which process answers.
+pub const HEALTH_SOCKET: &str = "ecs-agent/health";
+
+/// The licence text, embedded so that the answer does not depend on the working directory.
+pub const LICENSE: &str = include_str!("../../../LICENSE");
+
+/// The line after each text of `/license`.
+const RULE: &str = "\n================================================================================\n";
+
+/// Paths that only this agent has. Below them an unknown path gets no list of commands, which a client could mistake for
+/// content.
+const OWN_PATHS: [&str; 3] = ["/health", "/metrics", "/v1/debug"];
+
+/// The answer to a request for another host.
+const WRONG_HOST: &str = "the Host header names another host: use an address, localhost, a name without a dot, this host's name, or a \
+                          name that ends in .internal\n";
+
+/// The answer to every path that is not a command.
+const COMMANDS: &str = r#"{"AvailableCommands":["/v1/metadata","/v1/tasks","/license"]}"#;
+
+/// The identity of this agent, as `/v1/metadata` shows it. It is fixed by the registration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Identity {
+    /// The cluster that the agent registered with.
+    pub cluster: String,
+    /// The ARN of the container instance; `None` if it has none.
+    pub container_instance_arn: Option<String>,
+    /// `Amazon ECS Agent - v<version> (<hash>)`: scripts match the text before the version.
+    #[serde(rename = "Version")]
+    pub version_text: String,
+}
+
+/// Reads the clock of the moments in the [`View`] and in the progress of pulls. The wall clock may show another time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+#[derive(Clone)]
+struct Sources {
+    identity: Arc<Identity>,
+    view: watch::Receiver<Arc<View>>,
+    pulls: PullLookup,
+    clock: Clock,
+}
+
+/// The routes of [`HEALTH_SOCKET`].
+pub fn health_router(health: HealthLookup) -> Router {
+    guarded(Router::new().route("/health", any(async move || health::answer(&health()))).fallback(not_found))
+}
+
+/// The routes of the port. Methods are not checked. As with the Go agent, an unknown path is answered with 200 and the list of
+/// commands, which names neither `/health` nor `/v1/debug/tasks`. An unknown path below one of `OWN_PATHS` is answered with
+/// 404.
+pub fn router(
+    health: HealthLookup,
+    identity: Identity,
+    view: watch::Receiver<Arc<View>>,
+    pulls: PullLookup,
+    clock: Clock,
+) -> Router {
+    let mut routes = Router::new()
+        .route("/v1/metadata", any(metadata))
+        .route("/v1/tasks", any(tasks))
+        .route("/license", any(license))
+        .route("/v1/debug/tasks", any(debug_tasks))
+        .route("/v1/debug", any(not_found))
+        .route("/metrics", any(not_found))
+        .route("/health", any(async move || health::answer(&health())));
+    for own in OWN_PATHS {
+        // The wildcard `rest` never matches an empty text, so the path with the slash is a route of its own.
+        for path in [format!("{own}/"), format!("{own}/{{*rest}}")] {
+            routes = routes.route(&path, any(not_found));
+        }
+    }
+    guarded(routes.fallback(anything_else).with_state(Sources { identity: Arc::new(identity), view, pulls, clock }))
+}
+
+/// Refuses requests for another host. A panic while answering a request ends only its connection.
+fn guarded(routes: Router) -> Router {
+    routes.layer(axum::middleware::from_fn(async |request: Request, next: axum::middleware::Next| {
+        if host_header::is_accepted(&request) { catch_panic(next.run(request)).await } else { refused_host() }
+    }))
+}
+
+async fn not_found() -> Response {
+    let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (StatusCode::NOT_FOUND, plain, "this version of ecs-agent has nothing here\n").into_response()
+}
+
+fn refused_host() -> Response {
+    let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (StatusCode::FORBIDDEN, plain, WRONG_HOST).into_response()
+}
+
+async fn metadata(State(sources): State<Sources>) -> Response {
+    json_answer(StatusCode::OK, &*sources.identity, "introspection/agent")
+}
+
+async fn tasks(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Response {
+    let view = Arc::clone(&sources.view.borrow());
+    let kind = "introspection/tasks";
+    match lookup::find(&view, query.as_deref().unwrap_or_default()) {
+        lookup::Found::All(tasks) => json_answer(StatusCode::OK, &task::Tasks::new(&tasks), kind),
+        lookup::Found::One(found) => json_answer(StatusCode::OK, &task::Task::new(found), kind),
+        lookup::Found::Nothing => json_answer(StatusCode::NOT_FOUND, &task::Task::ZERO, kind),
+        lookup::Found::Ambiguous => json_answer(StatusCode::BAD_REQUEST, &task::Task::ZERO, kind),
+    }
+}
+
+async fn debug_tasks(State(sources): State<Sources>) -> Response {
+    let view = Arc::clone(&sources.view.borrow());
+    json_answer(StatusCode::OK, &debug::Tasks::new(&view, &sources.pulls, (sources.clock)()), "introspection/debug")
+}
+
+async fn license() -> Response {
+    let plain = [(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))];
+    (plain, [LICENSE, RULE].concat()).into_response()
+}
+
+async fn anything_else(uri: Uri) -> Response {
+    match path::cleaned(uri.path()) {
+        Some(clean) => path::moved_to(&clean, uri.query()),
+        // Compat: the Go agent lets its HTTP library guess the content type of this JSON.
+        None => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], COMMANDS).into_response(),
+    }
+}
+
+/// One JSON answer. Errors are logged with their body, which holds no secret: it is the empty value of the success type. The Go
+/// agent logs them all as errors; here a client's mistake is logged at debug level only, so that it cannot fill the agent's log.
+fn json_answer(status: StatusCode, value: &impl Serialize, kind: &'static str) -> Response {
+    let (status, body) = match json::encode(value) {
+        Ok(body) => (status, body),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "{}".to_owned()),
+    };
+    let code = status.as_u16();
+    if status.is_server_error() {
+        tracing::error!(
+            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {body}"
+        );
+    } else if status.is_client_error() {
+        tracing::debug!(
+            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {body}"
+        );
+    }
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Turns a panic while answering into an empty 500 that ends the connection. The server keeps running.
+async fn catch_panic(answer: impl Future<Output = Response>) -> Response {
+    match AssertUnwindSafe(answer).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::error!("panic while answering an introspection request");
+            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONNECTION, "close")]).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Binds with retries, accepts connections, and ends each of them.
+
+use super::Settings;
+use super::address::{Accepted, Listener, bind};
+use super::peer::{Audience, Peer, PeerLocation};
+use super::slots::{Connection, FoundSlot, Slots};
+use super::tally::Tally;
+use crate::backoff::{Backoff, Shape};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// The pauses between two attempts to bind.
+const BIND_RETRY: Shape =
+    Shape { initial: Duration::from_secs(1), max: Duration::from_secs(60), factor: 2.0, jitter: 0.2 };
+/// The pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Serves until `stop` is cancelled. `bound` is the result of the first attempt to bind the address: a caller that needs the
+/// address bound early makes this attempt itself. If the address is taken, binding is retried forever with growing pauses: the
+/// agent works without this server, and operators want the server back as soon as the address is free. A port may be taken
+/// without any server on it: the kernel may have given it to an outgoing connection, and keeps it for a minute after the close.
+pub async fn run(
+    bound: io::Result<Listener>,
+    settings: Settings,
+    audience: Audience,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let retried = async {
+        let (mut bound, mut backoff) = (bound, Backoff::new(BIND_RETRY));
+        loop {
+            let error = match bound {
+                Ok(listener) => return listener,
+                Err(error) => error,
+            };
+            let pause = backoff.pause();
+            let Settings { name, address, .. } = settings;
+            tracing::error!("Error running {name} endpoint: {address}: {error}; trying again in {pause:.1?}");
+            tokio::time::sleep(pause).await;
+            bound = bind(address);
+        }
+    };
+    if let Some(listener) = stop.run_until_cancelled(retried).await {
+        serve(listener, settings, audience, router, stop).await;
+    }
+}
+
+/// Serves a bound listener until `stop` is cancelled. After that, requests in progress get [`Settings::stop_grace`] to finish;
+/// connections without a complete request head are closed at once.
+pub async fn serve(
+    listener: Listener,
+    settings: Settings,
+    audience: Audience,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let mut server = Server {
+        settings,
+        audience,
+        router,
+        stop: stop.clone(),
+        slots: Slots::new(settings.limits),
+        connections: JoinSet::new(),
+        refused: Tally::default(),
+        overloaded: Tally::default(),
+    };
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(ended) = server.connections.join_next_with_id() => server.free_slot(ended),
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => server.accept(accepted),
+                // The usual cause is a lack of file descriptors. Waiting helps, and the loop must not spin.
+                Err(error) => {
+                    tracing::error!("Error running {} endpoint: {error}", settings.name);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let all = async { while server.connections.join_next().await.is_some() {} };
+    let _late_answers_are_cut_off = timeout(settings.stop_grace, all).await;
+}
+
+/// The data about an open connection that its slot holds.
+#[derive(Debug)]
+struct OpenConnection {
+    task: AbortHandle,
+    /// The head of a request has arrived.
+    has_head: Arc<AtomicBool>,
+}
+
+impl Connection for OpenConnection {
+    fn is_waiting(&self) -> bool {
+        !self.has_head.load(Ordering::Relaxed)
+    }
+}
+
+struct Server {
+    settings: Settings,
+    audience: Audience,
+    router: Router,
+    stop: CancellationToken,
+    slots: Slots<OpenConnection>,
+    connections: JoinSet<()>,
+    /// Connections from peers that are not served.
+    refused: Tally,
+    /// Connections that came when no slot was free.
+    overloaded: Tally,
+}
+
+impl Server {
+    /// Frees the slot of a connection.
+    fn free_slot(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+        self.slots.leave(|connection| connection.task.id() == id);
+    }
+
+    fn accept(&mut self, accepted: Accepted) {
+        while let Some(ended) = self.connections.try_join_next_with_id() {
+            self.free_slot(ended);
+        }
+        match accepted {
+            Accepted::Tcp(stream, from) => {
+                let location = self.location(&stream, from);
+                self.admit(stream, Peer::Address(from), location, reset);
+            }
+            Accepted::Unix(stream, peer) => self.admit(stream, peer, Ok(PeerLocation::Host), drop),
+        }
+    }
+
+    /// Serves the peer, or closes its connection.
+    fn admit<S>(&mut self, stream: S, peer: Peer, location: Result<PeerLocation, String>, close: fn(S))
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Settings { name, address, .. } = self.settings;
+        let location = match location {
+            Ok(location) => location,
+            Err(why) => {
+                if let Some(so_far) = self.refused.add(Instant::now()) {
+                    tracing::warn!(%peer, at = %address, so_far, why, "{name}: a peer is not served");
+                }
+                return close(stream);
+            }
+        };
+        match self.slots.find_slot(peer, location) {
+            FoundSlot::Free => {}
+            FoundSlot::Evicted(oldest) => {
+                oldest.task.abort();
+                self.log_overload(peer, "the oldest connection without a request was closed");
+            }
+            FoundSlot::None => {
+                self.log_overload(peer, "a new connection was closed");
+                return close(stream);
+            }
+        }
+        let has_head = Arc::new(AtomicBool::new(false));
+        let work = exchange(stream, peer, self.router.clone(), self.settings, has_head.clone(), self.stop.clone());
+        let task = self.connections.spawn(work);
+        self.slots.enter(peer, location, OpenConnection { task, has_head });
+    }
+
+    fn location(&self, stream: &TcpStream, from: SocketAddr) -> Result<PeerLocation, String> {
+        let local = stream.local_addr().map_err(|error| error.to_string())?;
+        self.audience.check(local.ip(), from).map_err(|refused| refused.to_string())
+    }
+
+    fn log_overload(&mut self, peer: Peer, done: &str) {
+        let Settings { name, address, .. } = self.settings;
+        if let Some(so_far) = self.overloaded.add(Instant::now()) {
+            let open = self.slots.len();
+            tracing::warn!(%peer, at = %address, open, so_far, "{name}: too many connections at once: {done}");
+        }
+    }
+}
+
+/// Closes with a reset, so that the kernel keeps no state of the connection.
+fn reset(stream: TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
+/// Answers one request and closes the connection, so that no idle connection takes a slot.
+async fn exchange<S>(
+    stream: S,
+    from: Peer,
+    router: Router,
+    settings: Settings,
+    has_head: Arc<AtomicBool>,
+    stop: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let routes = TowerToHyperService::new(router);
+    let seen = Arc::clone(&has_head);
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        seen.store(true, Ordering::Relaxed);
+        tracing::debug!(method = %request.method(), %from, "Handling http request");
+        routes.call(request)
+    });
+    let http = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.head_timeout)
+        .max_buf_size(settings.max_head)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let whole = async {
+        tokio::pin!(http);
+        tokio::select! {
+            done = &mut http => done,
+            () = stop.cancelled() => {
+                if !has_head.load(Ordering::Relaxed) {
+                    return Ok(()); // a client that has sent no request waits for no answer
+                }
+                http.as_mut().graceful_shutdown();
+                http.await
+            }
+        }
+    };
+    match timeout(settings.head_timeout + settings.answer_timeout, whole).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%from, "a connection to {} ended: {error}", settings.name),
+        Err(_) => tracing::debug!(%from, "a connection to {} was too slow", settings.name),
+    }
+}

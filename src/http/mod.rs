@@ -1,0 +1,66 @@
+//! The HTTP listener: which peers are served, how many at once, and for how long.
+//!
+//! Owns sockets, peers, slots and time limits; knows no path and no answer. A server is a [`Settings`], an [`Audience`] and an
+//! axum router; it listens on a port, or on a socket that only this host reaches. Invariants: a peer outside the audience gets
+//! no byte; a connection lasts at most the time limit of the head plus that of the answer; there are never more connections
+//! than slots; only peers on this host can take the slots reserved for it.
+//!
+//! Reading order: this file (settings), `address` (where a server listens), `listener` (accepting, ending), `peer` (the
+//! audience), `route` (the kernel's route to a peer), `slots` (which connection is closed for a new one), [`host_header`] (DNS
+//! rebinding), `tally` (limits log lines about refused connections).
+
+mod address;
+pub mod host_header;
+mod listener;
+mod peer;
+mod route;
+mod slots;
+mod tally;
+
+pub use address::{Address, Listener, bind};
+pub use listener::{run, serve};
+pub use peer::{Audience, PeerLocation};
+pub use slots::Limits;
+
+use std::time::Duration;
+
+/// The limits of one server.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Name of the server in log lines.
+    pub name: &'static str,
+    /// Where the server listens.
+    pub address: Address,
+    /// The bounds on simultaneous connections.
+    pub limits: Limits,
+    /// Time limit for the head of a request, counted from the accept.
+    pub head_timeout: Duration,
+    /// Time limit for the client to read the answer, counted from the end of `head_timeout`.
+    pub answer_timeout: Duration,
+    /// How long a stop waits for answers in progress. It does not wait for request heads.
+    pub stop_grace: Duration,
+    /// Maximum size of a request head in bytes; a larger one is refused with status 431.
+    pub max_head: usize,
+}
+
+impl Settings {
+    /// The usual limits for a server of this name at this address.
+    pub fn new(name: &'static str, address: Address) -> Self {
+        Self {
+            name,
+            address,
+            limits: Limits::default(),
+            head_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(5),
+            stop_grace: Duration::from_secs(1),
+            // The longest sensible query holds a task ARN.
+            max_head: 16 * 1024,
+        }
+    }
+}
+
+pub mod introspection;
+pub(super) mod json;
+pub(super) mod path;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! The command line of `ecs-local`. This module owns the options and their help; it starts nothing. Invariant: an unknown
+//! argument is an error.
+
+use super::token::Token;
+use crate::{Options, Registry};
+use ecs_core::model::Secret;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The text of `--help`.
+pub(crate) const HELP: &str = "\
+ecs-local: the part of Amazon ECS that a laptop or a test needs, in one process on loopback.
+It imitates the instance metadata service, the ECS API, ACS, TCS, the token call of ECR, and (for tasks) Secrets Manager, SSM and
+S3. State is in memory only.
+
+Usage:
+  ecs-local serve [options]                 serve until Ctrl-C
+  ecs-local up TASK.json [options] [-- NAME=VALUE ...]
+                                            serve, start the agent, run this task, show its states and output, stop it with
+                                            Ctrl-C, clean up, end with the exit code of its essential container
+
+TASK.json is the input of `aws ecs register-task-definition --cli-input-json`. NAME=VALUE are variables for the agent.
+
+Options:
+  --listen ADDRESS:PORT           where to listen            [serve: 127.0.0.1:14566, up: 127.0.0.1 and a free port]
+  --cluster NAME                  name of the cluster        [default]
+  --region NAME                   AWS region to imitate      [us-west-2]
+  --registry HOST:PORT            a Docker registry behind the imitated ECR: images named HOST:PORT/... get an ECR token
+  --registry-user NAME            its user                   [AWS]
+  --registry-password-file FILE   file with its password
+  --secrets DIRECTORY             secrets of Secrets Manager: each file is one, named by its path below the directory
+  --parameters DIRECTORY          parameters of SSM, likewise: DIRECTORY/team/key is the parameter /team/key
+  --buckets DIRECTORY             objects in S3, likewise: DIRECTORY/config/app.env is arn:aws:s3:::config/app.env; texts only
+  --token VALUE                   the secret access key, e.g. in CI; other users see it in the list of processes
+  --token-file FILE               the same, from a file that only you can read; if it is missing, it is created with a random token
+  --quiet                         serve: print only the URL, and the token if it is random; up: no state changes
+  --agent FILE                    up: the agent's binary     [ecs-agent beside ecs-local]
+  --agent-log                     up: show the agent's log
+  -h, --help                      this text
+
+Without --token and --token-file the token is random and is printed. Every call, websocket and object needs a signature (version 4)
+with the token as secret access key and any access key id, /_local/ the token itself. The instance metadata gives role credentials and
+user data to processes of your user and of root only, on this machine; an agent anywhere else needs the token in AWS_SECRET_ACCESS_KEY.
+
+Then:
+  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=TOKEN AWS_DEFAULT_REGION=us-west-2
+  aws ecs --endpoint-url http://127.0.0.1:14566 list-container-instances
+  curl --user local:TOKEN http://127.0.0.1:14566/_local/       inspect the state, inject faults
+";
+
+/// The command to run.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Help,
+    Serve { options: Options, quiet: bool, token: Token },
+    Up(Up),
+}
+
+/// The arguments of `ecs-local up`.
+#[derive(Debug)]
+pub(crate) struct Up {
+    /// File with the task definition.
+    pub(crate) task: PathBuf,
+    /// The options of the control plane.
+    pub(crate) options: Options,
+    /// No state changes are printed.
+    pub(crate) quiet: bool,
+    /// The origin of the token.
+    pub(crate) token: Token,
+    /// The agent's binary; `None`: `ecs-agent` beside `ecs-local`.
+    pub(crate) agent: Option<PathBuf>,
+    /// The agent's log is printed.
+    pub(crate) agent_log: bool,
+    /// Environment variables for the agent.
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+/// Parses the arguments. The error explains the problem.
+pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
+    let word = arguments.next().unwrap_or_else(|| "--help".to_owned());
+    let serve = match word.as_str() {
+        "-h" | "--help" | "help" => return Ok(Command::Help),
+        "serve" => true,
+        "up" => false,
+        other => return Err(format!("unknown command `{other}`")),
+    };
+    let mut up = Up {
+        task: PathBuf::new(),
+        options: Options::default(),
+        quiet: false,
+        token: Token::Random,
+        agent: None,
+        agent_log: false,
+        environment: Vec::new(),
+    };
+    if serve {
+        up.options.listen = SocketAddr::from(([127, 0, 0, 1], 14566));
+    }
+    let (mut registry, mut user, mut password_file) = (None, "AWS".to_owned(), None);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "-h" | "--help" => return Ok(Command::Help),
+            "--listen" => up.options.listen = value()?.parse().map_err(|_| "--listen needs ADDRESS:PORT".to_owned())?,
+            "--cluster" => up.options.cluster = value()?,
+            "--region" => up.options.region = value()?,
+            "--registry" => registry = Some(value()?),
+            "--registry-user" => user = value()?,
+            "--registry-password-file" => password_file = Some(PathBuf::from(value()?)),
+            "--secrets" => up.options.secrets = texts_below(&PathBuf::from(value()?))?,
+            "--parameters" => up.options.parameters = texts_below(&PathBuf::from(value()?))?,
+            "--buckets" => up.options.objects = buckets(&PathBuf::from(value()?))?,
+            "--token" | "--token-file" if up.token != Token::Random => {
+                return Err("--token and --token-file: give one of them, once".to_owned());
+            }
+            "--token" => up.token = Token::Given(Secret::new(value()?)),
+            "--token-file" => up.token = Token::File(PathBuf::from(value()?)),
+            "--quiet" => up.quiet = true,
+            "--agent" if !serve => up.agent = Some(PathBuf::from(value()?)),
+            "--agent-log" if !serve => up.agent_log = true,
+            "--" if !serve => {
+                for pair in arguments.by_ref() {
+                    let (name, value) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not NAME=VALUE"))?;
+                    up.environment.push((name.to_owned(), value.to_owned()));
+                }
+            }
+            other if !serve && !other.starts_with('-') && up.task.as_os_str().is_empty() => {
+                up.task = PathBuf::from(other)
+            }
+            other => return Err(format!("unknown argument `{other}`")),
+        }
+    }
+    up.options.registry = match (registry, password_file) {
+        (Some(address), Some(file)) => {
+            let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+            Some(Registry::new(&address, &user, Secret::from(text.trim_end_matches(['\r', '\n']))))
+        }
+        (None, None) => None,
+        _ => return Err("--registry and --registry-password-file belong together".to_owned()),
+    };
+    if serve {
+        return Ok(Command::Serve { options: up.options, quiet: up.quiet, token: up.token });
+    }
+    if up.task.as_os_str().is_empty() {
+        return Err("up needs a task definition: ecs-local up TASK.json".to_owned());
+    }
+    Ok(Command::Up(up))
+}
+
+/// Every file below a directory: its path relative to the directory, and its content without a trailing line break.
+fn texts_below(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
+    let without_end = |(name, text): (String, Secret)| (name, text.expose().trim_end_matches(['\r', '\n']).into());
+    Ok(files_below(directory)?.into_iter().map(without_end).collect())
+}
+
+/// Every file below the directories in a directory, with its content unchanged.
+fn buckets(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
+    let files = files_below(directory)?;
+    match files.keys().find(|path| !path.contains('/')) {
+        Some(stray) => Err(format!("{}: {stray} is in no bucket: buckets are directories", directory.display())),
+        None => Ok(files),
+    }
+}
+
+fn files_below(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
+    let mut found = BTreeMap::new();
+    let mut directories = vec![(directory.to_owned(), String::new())];
+    while let Some((directory, prefix)) = directories.pop() {
+        let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
+        for entry in std::fs::read_dir(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type().map_err(failed)?.is_dir() {
+                directories.push((entry.path(), format!("{name}/")));
+            } else {
+                let path = entry.path();
+                let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+                found.insert(name, Secret::new(text));
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn up_takes_a_task_options_and_variables() {
+        let Ok(Command::Up(up)) = parsed("up t.json --agent /bin/agent --cluster c -- ECS_LOGLEVEL=debug A=b=c") else {
+            panic!("not understood");
+        };
+        assert_eq!((up.task.to_str(), up.options.cluster.as_str()), (Some("t.json"), "c"));
+        assert_eq!(up.agent, Some(PathBuf::from("/bin/agent")));
+        assert_eq!(up.environment[1], ("A".to_owned(), "b=c".to_owned()));
+        assert!(up.options.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn a_token_is_given_or_in_a_file_or_random() {
+        let token = |line: &str| match parsed(line) {
+            Ok(Command::Serve { token, .. }) => token,
+            other => panic!("not understood: {other:?}"),
+        };
+        assert_eq!(token("serve"), Token::Random);
+        assert_eq!(token("serve --token abc"), Token::Given("abc".into()));
+        assert_eq!(token("serve --token-file a/b"), Token::File(PathBuf::from("a/b")));
+    }
+
+    #[test]
+    fn secrets_are_the_files_below_a_directory() {
+        let directory = std::env::temp_dir().join(format!("ecs-local-secrets-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir_all(directory.join("team")).unwrap();
+        std::fs::write(directory.join("team/hub"), "hunter2\n").unwrap();
+        let Ok(Command::Serve { options, .. }) = parsed(&format!("serve --secrets {}", directory.display())) else {
+            panic!("not understood");
+        };
+        assert_eq!(options.secrets["team/hub"].expose(), "hunter2");
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(parsed(&format!("serve --secrets {}", directory.display())).is_err());
+    }
+
+    #[test]
+    fn parameters_and_buckets_are_read_once_at_the_start() {
+        let directory = std::env::temp_dir().join(format!("ecs-local-kept-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir_all(directory.join("team")).unwrap();
+        std::fs::write(directory.join("team/key"), "hunter2\n").unwrap();
+        let line = format!("serve --parameters {0} --buckets {0}", directory.display());
+        let Ok(Command::Serve { options, .. }) = parsed(&line) else { panic!("not understood") };
+        assert_eq!(
+            (options.parameters["team/key"].expose(), options.objects["team/key"].expose()),
+            ("hunter2", "hunter2\n")
+        );
+        std::fs::write(directory.join("stray"), "").unwrap();
+        let problem = parsed(&line).map(|_| ()).unwrap_err();
+        assert!(problem.ends_with("stray is in no bucket: buckets are directories"), "{problem}");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, expected) in [
+            ("run", "unknown command `run`"),
+            ("serve --agent x", "unknown argument `--agent`"),
+            ("serve --listen here", "--listen needs ADDRESS:PORT"),
+            ("serve --listen", "--listen needs a value"),
+            ("serve --registry r", "belong together"),
+            ("up", "up needs a task definition"),
+            ("serve --token", "--token needs a value"),
+            ("serve --token a --token-file b", "--token and --token-file: give one of them, once"),
+            ("up t.json --token a --token b", "--token and --token-file: give one of them, once"),
+            ("up t.json -- NAME", "`NAME` is not NAME=VALUE"),
+        ] {
+            let problem = parsed(line).map(|_| ()).unwrap_err();
+            assert!(problem.contains(expected), "{line}: {problem}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The embedded control plane: the part of ECS that a laptop or a test needs, over real sockets on loopback, on one port.
+//!
+//! This module owns an instance metadata service, the ECS API (for the agent and for a person with the `aws` CLI), the ACS and
+//! TCS websockets, the token call of ECR in front of a real registry, and the values of SSM, Secrets Manager and S3 for tasks.
+//! It does not own containers or images. Invariants: **state is in memory only**: when the server ends, clusters, definitions
+//! and tasks are gone. **Only clients with the token are served**: calls, websockets and objects need a signature, `/_local/`
+//! needs the token itself, and only processes of the user and of root get the role's credentials and user data.
+//!
+//! A *session* is one run of the server. Its *token* is the secret access key of its user. A *scripted* task or payload is one
+//! that a test or a user wrote by hand.
+//!
+//! Reading order. Data: `definition` (task definitions), `need` and `tasks` (life of a task), `instances` and `outbox`, `ec2`,
+//! `stored`, `faults`, `records`, `site`, and `state`, which holds them. Decisions on the data: `placement`, `payload` (tasks as
+//! they are sent to the agent). Access control: `keys`, `signature`, `owner`. Handlers, on a state that is `shared`: `api`
+//! (calls), `acs` and `tcs` (websockets), `imds`, `s3`, `admin` (`/_local/`). The top, which no other module imports: `http`
+//! (sockets and routing) and `server` (start and scripting).
+
+mod acs;
+mod admin;
+mod answers;
+mod api;
+mod api_error;
+pub mod command;
+mod definition;
+mod ec2;
+mod faults;
+mod http;
+mod ids;
+mod imds;
+mod instances;
+mod keys;
+mod need;
+mod options;
+mod outbox;
+mod owner;
+mod payload;
+mod placement;
+mod records;
+mod refusal;
+mod role_credentials;
+mod s3;
+mod server;
+mod shared;
+mod signature;
+mod site;
+mod socket;
+mod state;
+mod stored;
+mod tasks;
+mod tcs;
+mod time;
+
+pub use api_error::ApiError;
+pub use faults::{Delivery, Fault};
+pub use instances::{Attribute, Instance, InstanceStatus};
+pub use options::{Options, Registry};
+pub use records::{Record, Source};
+pub use server::{Server, WaitError};
+pub use state::State;
+pub use tasks::{Task, TaskContainer, TaskStatus};

@@ -1,0 +1,293 @@
+//! Turns each effect into a call and each call into exactly one outcome, even after a panic, a timeout or a lost answer.
+//!
+//! Decides nothing. The number of concurrent calls of each kind is limited; the calls themselves have their own time limits.
+
+use super::edges::Edges;
+use super::pulls::Pulls;
+use super::resources;
+use crate::acs;
+use crate::ecs::report;
+use ecs_core::model::image::ImageWork;
+use ecs_core::model::{Failure, Observation, OpError, OpId, StateChange};
+use ecs_core::{Effect, Event, Message, Operation, Output};
+use futures_util::FutureExt;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+
+/// Concurrent calls to the container engine for each processor, other than pulls. More calls do not make Docker start containers
+/// faster; too many for its processors make it slower.
+const ENGINE_CALLS_PER_CPU: usize = 6;
+/// Bounds of the number of concurrent calls, whatever the number of processors.
+const ENGINE_CALLS: RangeInclusive<usize> = 8..=16;
+/// A call counts as one of the concurrent calls for at most this long. A call that takes longer does not wait for a processor
+/// but for something else, such as a file system that does not answer; the other calls must not wait with it. (The Go agent
+/// does not limit the number of calls at all.)
+const PERMIT_TIME: Duration = Duration::from_secs(20);
+/// A stop counts as a concurrent call for at most this long. After that, Docker only waits for the container to end, for up to
+/// the whole grace period.
+const STOP_PERMIT_TIME: Duration = Duration::from_secs(1);
+/// Concurrent reports of state changes (spec `ecs-api.md` §3).
+const REPORTS: usize = 10;
+
+/// Carries out effects.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    edges: Arc<Edges>,
+    inbox: mpsc::Sender<Event>,
+    acs: mpsc::Sender<acs::Outgoing>,
+    calls: JoinSet<OpId>,
+    /// The calls that can still be cancelled, by their operation.
+    running: BTreeMap<OpId, AbortHandle>,
+    pulls: Pulls,
+    engine_calls: Arc<Semaphore>,
+    /// Stops have a limit of their own, so that they do not queue behind starts that hang.
+    stops: Arc<Semaphore>,
+    reports: Arc<Semaphore>,
+}
+
+impl Executor {
+    /// Outcomes are sent to `inbox`, messages for ACS to `acs`.
+    pub(crate) fn new(
+        edges: Arc<Edges>,
+        pulls: Pulls,
+        inbox: mpsc::Sender<Event>,
+        acs: mpsc::Sender<acs::Outgoing>,
+    ) -> Self {
+        let max_calls = engine_calls(std::thread::available_parallelism().map_or(1, usize::from));
+        Self {
+            edges,
+            inbox,
+            acs,
+            calls: JoinSet::new(),
+            running: BTreeMap::new(),
+            pulls,
+            engine_calls: Arc::new(Semaphore::new(max_calls)),
+            stops: Arc::new(Semaphore::new(max_calls)),
+            reports: Arc::new(Semaphore::new(REPORTS)),
+        }
+    }
+
+    /// Number of calls that have not ended.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Removes the calls that have ended from the tables.
+    pub(crate) fn reap(&mut self) {
+        while let Some(ended) = self.calls.try_join_next() {
+            // An error means that the call was aborted: `start` has removed it from the map already.
+            if let Ok(op) = ended {
+                self.running.remove(&op);
+            }
+        }
+    }
+
+    /// Starts an effect. Does not wait for its outcome.
+    pub(crate) fn start(&mut self, effect: Effect) {
+        match effect {
+            Effect::Do(op, operation) => self.begin(op, operation),
+            Effect::Cancel(op) => {
+                if let Some(call) = self.running.remove(&op) {
+                    call.abort();
+                }
+            }
+            Effect::Send(Message::Ack(ack)) => self.send(acs::Outgoing::Ack(ack)),
+            Effect::Send(Message::AckCredentials(ack)) => self.send(acs::Outgoing::CredentialsAck(ack)),
+            Effect::Send(Message::VerifyStop { message_id, cluster, tasks }) => {
+                self.send(acs::Outgoing::StopVerification { message_id, cluster, candidates: tasks });
+            }
+            Effect::ForgetCredentials(id) => {
+                self.edges.roles.remove(&id);
+                self.edges.registries.forget(&id);
+            }
+        }
+    }
+
+    fn begin(&mut self, op: OpId, operation: Operation) {
+        let (edges, pulls, calls) = (self.edges.clone(), self.pulls.clone(), self.engine_calls.clone());
+        match operation {
+            // The Docker edge limits these two itself, because an operation that waits for another one's call uses no
+            // connection.
+            Operation::ResolveDigest(image) => {
+                self.run(op, None, "resolve digest", async move { pulls.digest(edges, op, image).await })
+            }
+            Operation::Pull(image) => self.run(op, None, "pull", async move { pulls.pull(edges, op, image).await }),
+            Operation::Create(request) => self.run(op, None, "create", async move {
+                with_permit_for(PERMIT_TIME, &calls, async {
+                    resources::create_container(&edges, &request).await.map(seen)
+                })
+                .await
+            }),
+            Operation::Start(target) => self.run(op, None, "start", async move {
+                with_permit_for(PERMIT_TIME, &calls, async { edges.docker.start(&target).await.map(seen) }).await
+            }),
+            Operation::Stop { target, grace } => {
+                let stops = self.stops.clone();
+                self.run(op, None, "stop", async move {
+                    let grace = grace.unwrap_or(edges.stop_timeout);
+                    let stop = async { edges.docker.stop(&target, grace).await.map(maybe_seen) };
+                    with_permit_for(STOP_PERMIT_TIME, &stops, stop).await
+                });
+            }
+            Operation::Inspect(target) => self.run(op, None, "inspect", async move {
+                with_permit_for(PERMIT_TIME, &calls, async { edges.docker.inspect(&target).await.map(maybe_seen) })
+                    .await
+            }),
+            Operation::Remove(target) => self.run(op, None, "remove", async move {
+                let remove = async { edges.docker.remove(&target).await.map(|()| Output::Nothing) };
+                with_permit_for(PERMIT_TIME, &calls, remove).await
+            }),
+            Operation::CreateResource(request) => {
+                self.run(op, None, "create resource", async move { resources::create(&edges, &request).await })
+            }
+            Operation::RemoveResource(request) => {
+                self.run(op, None, "remove resource", async move { resources::remove(&edges, &request).await })
+            }
+            Operation::RenewResource(request) => {
+                self.run(op, None, "renew resource", async move { resources::renew(&edges, &request).await })
+            }
+            Operation::Inventory => {
+                self.run(op, calls, "inventory", async move { edges.docker.inventory().await.map(Output::Inventory) })
+            }
+            Operation::CleanImages(work) => {
+                self.run(op, calls, "image clean-up", async move { clean_images(&edges, work).await });
+            }
+            Operation::Report(change) => {
+                let reports = self.reports.clone();
+                self.run(op, reports, "report", async move { submit(&edges, *change).await });
+            }
+        }
+    }
+
+    /// Sends a message to ACS. A message that cannot be sent is dropped: ECS repeats its own message when no answer comes.
+    fn send(&self, message: acs::Outgoing) {
+        if self.acs.try_send(message).is_err() {
+            tracing::warn!("an answer to ACS is dropped because too many wait for the connection; ECS will ask again");
+        }
+    }
+
+    fn run(
+        &mut self,
+        op: OpId,
+        limit: impl Into<Option<Arc<Semaphore>>>,
+        what: &'static str,
+        call: impl Future<Output = Result<Output, OpError>> + Send + 'static,
+    ) {
+        let (inbox, limit) = (self.inbox.clone(), limit.into());
+        let handle = self.calls.spawn(async move {
+            let _permit = match &limit {
+                Some(limit) => limit.acquire().await.ok(), // never closed, so this cannot fail
+                None => None,
+            };
+            let result = AssertUnwindSafe(call).catch_unwind().await;
+            let outcome = result.unwrap_or_else(|_panic| {
+                Err(OpError::Unknown(Failure::permanent("InternalError", format!("the agent failed in {what}"))))
+            });
+            match &outcome {
+                Ok(_) => tracing::debug!(%op, what, "done"),
+                Err(OpError::Failed(why)) => tracing::warn!(%op, what, %why, "failed"),
+                Err(OpError::Unknown(why)) => tracing::warn!(%op, what, %why, "outcome unknown"),
+            }
+            // The send fails only when the core loop has ended, and then the outcome is not needed.
+            let _ = inbox.send(Event::Completed { op, outcome }).await;
+            op
+        });
+        self.running.insert(op, handle);
+    }
+}
+
+fn engine_calls(cpus: usize) -> usize {
+    (cpus * ENGINE_CALLS_PER_CPU).clamp(*ENGINE_CALLS.start(), *ENGINE_CALLS.end())
+}
+
+/// Runs a call under a permit, which is returned after `work` even if the call still runs: from then on it only waits.
+async fn with_permit_for<T>(work: Duration, limit: &Semaphore, call: impl Future<Output = T>) -> T {
+    let permit = limit.acquire().await.ok(); // never closed, so this cannot fail
+    let mut call = std::pin::pin!(call);
+    if let Ok(result) = tokio::time::timeout(work, &mut call).await {
+        return result;
+    }
+    drop(permit);
+    call.await
+}
+
+fn seen(observation: Observation) -> Output {
+    Output::Seen(Some(Box::new(observation)))
+}
+
+fn maybe_seen(observation: Option<Observation>) -> Output {
+    Output::Seen(observation.map(Box::new))
+}
+
+async fn clean_images(edges: &Edges, work: ImageWork) -> Result<Output, OpError> {
+    match work {
+        ImageWork::List { ends, disk } => {
+            let mut listing = edges.docker.list_images(ends, disk).await?;
+            if ends {
+                listing.running_owners = edges.ownership.running().await;
+            }
+            Ok(Output::Images(Box::new(listing)))
+        }
+        ImageWork::RemoveImage { id, names } => {
+            // An image that came from a mirror has a second name, the mirror's. That name is removed first: if the image stays
+            // after all, it keeps the name that tasks use, and is found again by it.
+            let at_mirror = names.iter().filter_map(|name| edges.registries.mirrors.name_at_mirror(name));
+            let names: Vec<String> = at_mirror.chain(names.iter().cloned()).collect();
+            edges.docker.remove_image(&id, &names).await?;
+            tracing::info!(id, ?names, "image removed");
+            Ok(Output::Nothing)
+        }
+        ImageWork::RemoveContainer(id) => {
+            edges.docker.remove_foreign(&id).await?;
+            tracing::info!(%id, "container that belongs to no task removed");
+            Ok(Output::Nothing)
+        }
+    }
+}
+
+async fn submit(edges: &Edges, mut change: StateChange) -> Result<Output, OpError> {
+    for at in [&mut change.pull_started_at, &mut change.pull_stopped_at, &mut change.execution_stopped_at] {
+        *at = at.map(|at| edges.clock.wall(at));
+    }
+    report::submit(&edges.ecs, &edges.report, &change).await?;
+    tracing::info!(
+        task = change.task.task_id(),
+        status = change.status.backend(),
+        containers = change.containers.len(),
+        reason = change.reason,
+        "reported to ECS"
+    );
+    Ok(Output::Nothing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn concurrent_calls_depend_on_the_number_of_processors() {
+        let limits = [1, 2, 3, 4, 64].map(engine_calls);
+        assert_eq!(limits, [8, 12, 16, 16, 16]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_only_waits_returns_its_permit() {
+        let limit = Semaphore::new(1);
+        let started = tokio::time::Instant::now();
+        let slow = with_permit_for(STOP_PERMIT_TIME, &limit, tokio::time::sleep(Duration::from_secs(30)));
+        let next = async {
+            tokio::task::yield_now().await;
+            with_permit_for(STOP_PERMIT_TIME, &limit, async { assert_eq!(limit.available_permits(), 0) }).await;
+            started.elapsed()
+        };
+        let ((), waited) = tokio::join!(slow, next);
+        assert_eq!(waited, STOP_PERMIT_TIME);
+        assert_eq!((started.elapsed(), limit.available_permits()), (Duration::from_secs(30), 1));
+    }
+}

@@ -1,0 +1,121 @@
+//! The parts that run from the start of the process, and the introspection port, which opens after the registration.
+//!
+//! Before the registration the port is closed, like the Go agent's. Until then `/health` is served on a socket, so that
+//! `-healthcheck` can tell a waiting agent from a missing one.
+
+use super::health::Health;
+use crate::http::introspection;
+use crate::http::{self, Address, Audience};
+use crate::runtime::clock::Clock;
+use crate::runtime::execute::pulls::Pulls;
+use crate::runtime::startup::ownership::Ownership;
+use crate::runtime::supervisor::{Policy, Supervisor};
+use crate::store::Identity;
+use axum::Router;
+use ecs_core::model::view::View;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The parts that need no configuration, and the supervisor to which the other parts are added.
+#[derive(Debug)]
+pub struct Early {
+    pub(crate) supervisor: Supervisor,
+    pub(crate) stop: CancellationToken,
+    pub(crate) health: Health,
+    /// Name of the network interface of Docker's default bridge; `None` if there is no such bridge, or it is not known yet.
+    pub(crate) bridge: watch::Sender<Option<String>>,
+}
+
+impl Early {
+    /// Starts to serve `/health` on its socket.
+    pub fn begin() -> Self {
+        let (bridge, _) = watch::channel(None);
+        let mut early = Self {
+            supervisor: Supervisor::default(),
+            stop: CancellationToken::new(),
+            health: Health::started(),
+            bridge,
+        };
+        let routes = introspection::health_router(early.health_lookup());
+        let socket = Address::Socket(introspection::HEALTH_SOCKET);
+        early.serve("health", socket, Audience::host_only(), routes);
+        early
+    }
+
+    /// Renews the lock from the moment it is held: the wait in a warm pool may take hours.
+    pub(crate) fn keep_lock(&mut self, ownership: Arc<Ownership>) {
+        let stop = self.stop.clone();
+        self.supervisor.add("docker lock", Policy::Restart, move || {
+            let (ownership, stop) = (ownership.clone(), stop.clone());
+            async move { ownership.keep(stop).await }
+        });
+    }
+
+    /// Opens the introspection port; the start is complete. The port is bound when this returns, or a first attempt has
+    /// failed: a client that learns afterwards that the agent is up can connect at once. With `offhost`, clients on other
+    /// hosts are served, too.
+    pub(crate) fn open_port(
+        &mut self,
+        offhost: bool,
+        identity: &Identity,
+        view: watch::Receiver<Arc<View>>,
+        pulls: Pulls,
+        clock: Arc<Clock>,
+    ) {
+        let shown = introspection::Identity {
+            cluster: identity.cluster.clone(),
+            container_instance_arn: Some(identity.container_instance_arn.clone()),
+            version_text: crate::version::text(),
+        };
+        let progress: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
+        let now: introspection::Clock = Arc::new(move || clock.now());
+        let routes = introspection::router(self.health_lookup(), shown, view, progress, now);
+        let audience = Audience::new(offhost, self.bridge.subscribe());
+        self.serve("introspection", Address::Port(introspection::PORT), audience, routes);
+        self.health.running();
+    }
+
+    fn health_lookup(&self) -> introspection::HealthLookup {
+        let health = self.health.clone();
+        Arc::new(move || health.judge())
+    }
+
+    fn serve(&mut self, name: &'static str, address: Address, audience: Audience, routes: Router) {
+        let settings = http::Settings::new(name, address);
+        let (stop, mut first) = (self.stop.clone(), Some(http::bind(address)));
+        self.supervisor.add(name, Policy::Restart, move || {
+            let bound = first.take().unwrap_or_else(|| http::bind(address));
+            let (audience, routes, stop) = (audience.clone(), routes.clone(), stop.clone());
+            async move {
+                http::run(bound, settings, audience, routes, stop).await;
+                Ok(())
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixStream};
+
+    #[tokio::test]
+    async fn an_address_is_bound_before_its_part_runs() {
+        let (name, text) = (format!("ecs-agent/test-{}", uuid::Uuid::new_v4().simple()).leak(), "here");
+        let mut early = Early {
+            supervisor: Supervisor::default(),
+            stop: CancellationToken::new(),
+            health: Health::started(),
+            bridge: watch::channel(None).0,
+        };
+        let routes = Router::new().fallback(async move || text);
+        early.serve("test", Address::Socket(name), Audience::host_only(), routes);
+        // The test has not awaited anything, so no part has run yet.
+        let address = SocketAddr::from_abstract_name(&*name).unwrap();
+        let _connected = UnixStream::connect_addr(&address).unwrap();
+        early.stop.cancel();
+        early.supervisor.watch(early.stop).await.unwrap();
+    }
+}

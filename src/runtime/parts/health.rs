@@ -1,0 +1,246 @@
+//! The facts behind `/health`, and their sources.
+//!
+//! Owns the facts only; [`core::agent_health`](ecs_core::agent_health) decides which of them are healthy. Every fact is a
+//! point in time, so a part that hangs is found by the age of its fact: it need not report its own failure.
+
+use crate::docker::Docker;
+use crate::http::introspection;
+use crate::runtime::supervisor::PartResult;
+use crate::websocket::Contact;
+use ecs_core::agent_health::{HealthFacts, Stage, Step, agent_health};
+use ecs_core::model::Timestamp;
+use ecs_core::model::agent_health::AgentHealth;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Interval between pings of Docker.
+const DOCKER_INTERVAL: Duration = Duration::from_secs(15);
+
+/// The agent's health, shared by the parts that report facts and by those that answer requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Health {
+    started: Instant,
+    facts: Arc<Mutex<HealthFacts>>,
+    contact: Contact,
+}
+
+impl Health {
+    /// The health of a process that starts now.
+    pub(crate) fn started() -> Self {
+        let facts = Arc::new(Mutex::new(HealthFacts::starting(Timestamp::default())));
+        Self { started: Instant::now(), facts, contact: Contact::default() }
+    }
+
+    /// The record that the ACS session keeps of its contact with ACS.
+    pub(crate) fn contact(&self) -> Contact {
+        self.contact.clone()
+    }
+
+    /// Records that the start has reached this step. Time in a warm pool does not count as part of the start.
+    pub(crate) fn step(&self, step: Step) {
+        self.change(|facts, now| {
+            if facts.stage == Stage::Starting(Step::WarmPool) {
+                facts.started = now;
+            }
+            facts.stage = Stage::Starting(step);
+        });
+    }
+
+    /// Records that the instance is registered and the parts of the agent start. A warm pool may have taken hours, so all time
+    /// limits begin anew.
+    pub(crate) fn running(&self) {
+        self.change(|facts, now| {
+            *facts = HealthFacts { stage: Stage::Running, docker_answer: Some(now), ..HealthFacts::starting(now) };
+        });
+    }
+
+    /// Records that the core loop has completed a turn, or an attempt of one.
+    pub(crate) fn core_turned(&self) {
+        self.change(|facts, now| facts.core_turn = Some(now));
+    }
+
+    /// Records whether an attempt to write the state has succeeded.
+    pub(crate) fn state_written(&self, success: bool) {
+        self.change(|facts, now| {
+            facts.state_failing = (!success).then(|| facts.state_failing.unwrap_or(now));
+        });
+    }
+
+    /// Records that Docker has answered.
+    pub(crate) fn docker_answered(&self) {
+        self.change(|facts, now| facts.docker_answer = Some(now));
+    }
+
+    /// The agent's health at this moment.
+    pub(crate) fn judge(&self) -> AgentHealth {
+        let seen = self.contact.seen();
+        let mut facts = *self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.acs_message = seen.last_message.map(|at| self.moment(at));
+        facts.deregistered = seen.deregistered.map(|at| self.moment(at));
+        agent_health(&facts, self.moment(Instant::now()))
+    }
+
+    fn moment(&self, at: Instant) -> Timestamp {
+        Timestamp(at.saturating_duration_since(self.started).as_millis() as u64)
+    }
+
+    fn change(&self, update: impl FnOnce(&mut HealthFacts, Timestamp)) {
+        let now = self.moment(Instant::now());
+        update(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner), now);
+    }
+}
+
+/// Pings Docker regularly. Also reads the network interface of its default bridge: at the start, after the event stream was
+/// opened again (`reopened`; a restarted daemon may have another bridge), and when Docker answers again after a ping without an
+/// answer.
+pub(crate) async fn watch_docker(
+    docker: &Docker,
+    health: &Health,
+    bridge: &watch::Sender<Option<String>>,
+    reopened: &Notify,
+    stop: CancellationToken,
+) -> PartResult {
+    let watching = async {
+        let mut is_bridge_known = false;
+        loop {
+            match docker.ping().await {
+                Ok(()) => health.docker_answered(),
+                Err(error) => {
+                    tracing::debug!(%error, "Docker does not answer");
+                    is_bridge_known = false;
+                }
+            }
+            if !is_bridge_known {
+                is_bridge_known = read_bridge(docker, bridge).await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(DOCKER_INTERVAL) => {}
+                () = reopened.notified() => is_bridge_known = false,
+            }
+        }
+    };
+    stop.run_until_cancelled(watching).await;
+    Ok(())
+}
+
+/// Reads the name of the default bridge. Returns false if Docker does not answer; the last known name is kept then.
+async fn read_bridge(docker: &Docker, bridge: &watch::Sender<Option<String>>) -> bool {
+    match docker.default_bridge().await {
+        Ok(name) => {
+            bridge.send_if_modified(|known| {
+                let is_changed = *known != name;
+                if is_changed {
+                    tracing::debug!(
+                        bridge = name,
+                        "containers on this bridge are served on port {}",
+                        introspection::PORT
+                    );
+                    *known = name;
+                }
+                is_changed
+            });
+            true
+        }
+        Err(error) => {
+            tracing::debug!(%error, "Docker does not report its default bridge");
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ecs_core::model::agent_health::Subject;
+
+    fn wrong(health: &Health) -> Vec<Subject> {
+        let checks = health.judge().checks.into_iter();
+        checks.filter(|check| !check.healthy).map(|check| check.subject).collect()
+    }
+
+    async fn minutes(minutes: u64) {
+        tokio::time::advance(Duration::from_secs(minutes * 60 + 1)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_hangs_is_reported_as_the_cause() {
+        let health = Health::started();
+        health.step(Step::Docker);
+        minutes(4).await;
+        assert_eq!(wrong(&health), []);
+        minutes(1).await;
+        assert_eq!(wrong(&health), [Subject::Docker]);
+        health.docker_answered();
+        health.running();
+        health.core_turned();
+        health.contact().connected();
+        assert_eq!(wrong(&health), []);
+        minutes(1).await;
+        assert_eq!(wrong(&health), [Subject::CoreLoop, Subject::Docker]);
+        health.core_turned();
+        health.docker_answered();
+        minutes(4).await;
+        health.core_turned();
+        health.docker_answered();
+        assert_eq!(wrong(&health), [Subject::Acs]);
+        health.contact().message_received();
+        assert_eq!(wrong(&health), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_state_that_cannot_be_written_is_the_cause() {
+        let health = Health::started();
+        health.running();
+        health.state_written(false);
+        minutes(1).await;
+        health.state_written(false);
+        assert!(health.judge().checks.iter().any(|check| check.text.contains("cannot be written for 61 s")));
+        health.state_written(true);
+        health.docker_answered();
+        assert_eq!(wrong(&health), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_a_warm_pool_does_not_count() {
+        let health = Health::started();
+        health.docker_answered();
+        health.step(Step::WarmPool);
+        minutes(120).await;
+        assert_eq!(wrong(&health), []);
+        health.step(Step::Registration);
+        assert_eq!(wrong(&health), [], "the instance has just come into service");
+        health.running();
+        assert_eq!(wrong(&health), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_limits_begin_anew_at_the_registration() {
+        let health = Health::started();
+        health.step(Step::Registration);
+        minutes(4).await;
+        health.running();
+        minutes(2).await;
+        assert_eq!(wrong(&health), [Subject::Docker], "Docker has answered before, so its limit is one minute");
+        health.docker_answered();
+        assert_eq!(wrong(&health), [], "six minutes after the start, two after the registration");
+        minutes(3).await;
+        health.docker_answered();
+        assert_eq!(wrong(&health), [Subject::CoreLoop, Subject::Acs]);
+        health.core_turned();
+        health.contact().message_received();
+        assert_eq!(wrong(&health), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_the_deregistration() {
+        let health = Health::started();
+        health.running();
+        health.contact().deregistered();
+        assert_eq!(wrong(&health), [Subject::Acs]);
+        health.contact().connected();
+        assert_eq!(wrong(&health), []);
+    }
+}

@@ -1,0 +1,79 @@
+//! The parts that run beside the core loop until the agent stops. The supervisor owns them, and starts a part again that ends.
+//!
+//! Reading order: `early` (what runs before the registration; the port), `control_plane`, `docker_events`, `health`, `spot`,
+//! `diagnostics`.
+
+pub(super) mod control_plane;
+pub(super) mod diagnostics;
+pub(super) mod docker_events;
+pub(super) mod early;
+pub(super) mod health;
+pub(super) mod spot;
+
+use super::core_loop::CoreLoop;
+use super::execute::edges::Edges;
+use super::execute::pulls::Pulls;
+use super::supervisor::{Policy, Supervisor};
+use crate::acs;
+use control_plane::ControlPlane;
+pub(super) use early::Early;
+use ecs_core::Event;
+use ecs_core::model::view::View;
+use ecs_core::model::with_causes;
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc, watch};
+
+/// Starts all parts that need the registration, the core loop among them.
+#[expect(clippy::too_many_arguments, reason = "the agent's parts meet only here")]
+pub(super) fn supervise(
+    early: Early,
+    core: CoreLoop,
+    control: ControlPlane,
+    from_core: mpsc::Receiver<acs::Outgoing>,
+    edges: Arc<Edges>,
+    inbox: mpsc::Sender<Event>,
+    readers: watch::Receiver<Arc<View>>,
+    pulls: Pulls,
+) -> Supervisor {
+    let Early { mut supervisor, stop, health, bridge } = early;
+    // The core loop owns the state and cannot be restarted in this process; the next process starts it again.
+    let (mut core, stop_core) = (Some(core), stop.clone());
+    supervisor.add("core", Policy::Fatal, move || {
+        let (core, stop) = (core.take(), stop_core.clone());
+        async move {
+            let core = core.ok_or("it has ended already")?;
+            core.run(stop, watchdog()).await.map_err(|error| with_causes(&error))
+        }
+    });
+    let (outbox, stop_acs) = (Arc::new(tokio::sync::Mutex::new(from_core)), stop.clone());
+    supervisor.add("acs", Policy::Restart, move || {
+        let (control, outbox, stop) = (control.clone(), outbox.clone(), stop_acs.clone());
+        async move { control.run(outbox, stop).await }
+    });
+    let reopened = Arc::new(Notify::new());
+    let (watched, reopens, stop_events) = (edges.clone(), reopened.clone(), stop.clone());
+    supervisor.add("docker events", Policy::Restart, move || {
+        docker_events::watch(watched.clone(), inbox.clone(), reopens.clone(), stop_events.clone())
+    });
+    let (bridge, stop_health) = (Arc::new(bridge), stop.clone());
+    supervisor.add("docker health", Policy::Restart, move || {
+        let (edges, health, bridge) = (edges.clone(), health.clone(), bridge.clone());
+        let (reopened, stop) = (reopened.clone(), stop_health.clone());
+        async move { health::watch_docker(&edges.docker, &health, &bridge, &reopened, stop).await }
+    });
+    supervisor.add("diagnostics", Policy::Restart, move || {
+        diagnostics::on_signal(readers.clone(), pulls.clone(), stop.clone())
+    });
+    supervisor
+}
+
+/// The function that notifies systemd: its first call says that the agent is up, each later one that the core loop is alive.
+/// Without systemd it does nothing.
+fn watchdog() -> impl FnMut() {
+    let mut is_up = false;
+    move || {
+        let state = if is_up { sd_notify::NotifyState::Watchdog } else { sd_notify::NotifyState::Ready };
+        is_up = true;
+        let _ = sd_notify::notify(&[state]);
+    }
+}

@@ -1,0 +1,180 @@
+//! The start, from the configuration to the running parts. [`build`] is the order; the other files are its steps.
+//!
+//! The order is the Go agent's (`golden/startup.order.json`): identity of the instance, Docker, saved state, registration.
+//!
+//! Reading order: this file, `steps`, `settings` (the configuration and the host's offers become the settings of the core and
+//! of the edges), `offers` (what this host offers to tasks), `instance`, `ownership` (the lock on the engine, and whose
+//! containers are ours).
+
+pub(super) mod instance;
+pub(super) mod metadata;
+pub(super) mod offers;
+pub(super) mod ownership;
+pub(super) mod settings;
+pub(super) mod steps;
+
+use super::clock::Clock;
+use super::core_loop::{self, CoreLoop};
+use super::execute::edges::Edges;
+use super::execute::executor::Executor;
+use super::execute::pulls::Pulls;
+use super::execute::registry_credentials::Registries;
+use super::parts::control_plane::{self, ControlPlane};
+use super::parts::{self, Early};
+use super::supervisor::{Policy, Supervisor};
+use super::{Fatal, Options, trace};
+use crate::aws::client::sdk::Sdk;
+use crate::aws::identity::roles::RoleStore;
+use crate::aws::services::ecr::EcrTokens;
+use crate::aws::services::registry_secret::RegistrySecrets;
+use crate::config::Config;
+use crate::docker::AuthMap;
+use crate::ecs::report;
+use crate::host::data_dir;
+use crate::store::Identity;
+use crate::{acs, docker};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use ecs_core::Event;
+use ecs_core::agent_health::Step;
+use metadata::Metadata;
+use offers::{Host, Offers};
+use ownership::Ownership;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// Capacity of the core loop's queue, in events. Senders wait while it is full.
+const INBOX: usize = 1024;
+/// Capacity of the queue of answers that wait for the ACS connection.
+const OUTBOX: usize = 256;
+
+/// Starts the agent: from the configuration to the running parts.
+pub(super) async fn build(
+    config: Config,
+    options: Options,
+    metadata: Metadata,
+    mut early: Early,
+) -> Result<Supervisor, Fatal> {
+    let (config, imds) = (&config, metadata.0);
+    let (health, stop) = (early.health.clone(), early.stop.clone());
+    steps::cloud_init(config, &imds, steps::CLOUD_INIT_RESULT.as_ref()).await?;
+    let mut instance = instance::instance(config, &imds).await?;
+    health.step(Step::Docker);
+    let docker = steps::docker(config, &instance.region).await;
+    health.docker_answered();
+    health.step(Step::State);
+    let ownership = Arc::new(Ownership::take(config, options, &docker).await?);
+    early.keep_lock(ownership.clone());
+    let (store, loaded) = steps::state(config, &instance).await?;
+    let (docker, mut store, owners) = ownership.identify(config, docker, store, &loaded).await?;
+    data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
+    let host = Host::probe(config, &docker).await?;
+    steps::warm_pool(config, &imds, &health).await?;
+    health.step(Step::Registration);
+    let (sdk, credentials) = steps::clients(config, options, &instance.region).await?;
+    let (ecs, signing) = (sdk.ecs(credentials.clone()), sdk.signing());
+    let tags = steps::tags(config, &instance, &credentials, &sdk).await?;
+    let offers = &host.offers;
+    let identity = steps::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
+    let policy = ecs_core::Policy { owners, ..settings::policy(config, &offers.gpus)? };
+    let state = ecs_core::recover(policy, loaded.host, loaded.tasks);
+    let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
+    let edges = Arc::new(Edges {
+        docker,
+        resources: steps::resources(config, sdk.clone(), &identity.cluster, &instance.id),
+        registries: registries(config, sdk, credentials.clone()),
+        roles: RoleStore::default(),
+        ecs: ecs.clone(),
+        report: report_settings(config, &identity),
+        clock: clock.clone(),
+        stop_timeout: config.container_stop_timeout,
+        cgroups: host.cgroups.clone(),
+        match_shared_volumes: config.shared_volume_match_full_config,
+        ownership,
+    });
+    let (inbox, events) = mpsc::channel::<Event>(INBOX);
+    let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
+    let pulls = Pulls::new(clock.clone());
+    // Readers see the saved state from the first answer on, not only after the core loop's first step.
+    let (view, readers) = watch::channel(Arc::new(ecs_core::view(&state, clock.now())));
+
+    let core = CoreLoop {
+        inbox: events,
+        trace: trace::Trace::restored(&state),
+        state,
+        store,
+        view,
+        executor: Executor::new(edges.clone(), pulls.clone(), inbox.clone(), to_acs),
+        clock,
+        unwritten: core_loop::Unwritten::default(),
+        health: health.clone(),
+    };
+    let contact = health.contact();
+    let connection = control_plane::connection(config, &instance.region, options, credentials, signing, contact);
+    let control = ControlPlane {
+        settings: control_plane::settings(config, &instance, &identity, &host, connection),
+        endpoints: control_plane::endpoints(ecs.clone(), &identity, &instance),
+        edges: edges.clone(),
+        inbox: inbox.clone(),
+    };
+    early.open_port(config.offhost_introspection, &identity, readers.clone(), pulls.clone(), edges.clock.clone());
+    let spot = config.spot_draining.then(|| parts::spot::Watch::new(imds, ecs, &identity));
+    let mut supervisor = parts::supervise(early, core, control, from_core, edges, inbox, readers, pulls);
+    if let Some(spot) = spot {
+        supervisor.add("spot", Policy::Restart, move || spot.clone().run(stop.clone()));
+    }
+    Ok(supervisor)
+}
+
+/// Settings for the reports of state changes to ECS.
+fn report_settings(config: &Config, identity: &Identity) -> report::Settings {
+    report::Settings {
+        cluster: identity.cluster.clone(),
+        exclude_ipv6_bindings: config.exclude_ipv6_port_binding,
+        ipv6_only: false,
+    }
+}
+
+/// All sources of registry credentials.
+fn registries(config: &Config, sdk: Sdk, credentials: SharedCredentialsProvider) -> Registries {
+    Registries {
+        auth: auth_map(config),
+        ecr: EcrTokens::new(sdk.clone(), credentials),
+        secrets: RegistrySecrets::new(sdk),
+        mirrors: docker::Mirrors::new(&config.image_registry_mirrors),
+    }
+}
+
+/// The operator's registry credentials. Logs their problems, except those that `config` has logged: that one half of the setting
+/// is missing, or that it cannot be read at all.
+fn auth_map(config: &Config) -> AuthMap {
+    let (Some(auth_type), Some(data)) = (&config.engine_auth_type, &config.engine_auth_data) else {
+        return AuthMap::default();
+    };
+    let (auth, problems) = AuthMap::parse(auth_type, data);
+    for problem in problems {
+        tracing::error!(problem, "ECS_ENGINE_AUTH_DATA");
+    }
+    for registry in auth.with_newline() {
+        tracing::warn!(
+            registry,
+            "the password in ECS_ENGINE_AUTH_DATA ends in a new line (printf adds none, echo does)"
+        );
+    }
+    auth
+}
+
+/// The attributes that a registration would send, one per line: the name, and the value if there is one.
+///
+/// # Errors
+/// The offers of this host cannot be determined. A registration would fail as well.
+pub async fn attributes_text(config: &Config) -> Result<String, Fatal> {
+    crate::aws::install_tls();
+    let docker = steps::docker(config, config.region.as_deref().unwrap_or_default()).await;
+    let offers = Offers::assumed(config, &docker).await?;
+    let attributes = crate::ecs::attributes::attributes(&settings::capabilities(config, &offers));
+    let lines = attributes.into_iter().map(|attribute| match attribute.value {
+        Some(value) => format!("{}\t{value}\n", attribute.name),
+        None => format!("{}\n", attribute.name),
+    });
+    Ok(lines.collect())
+}

@@ -1,0 +1,342 @@
+//! One connection from its first message to its end (spec `acs.md` §2, §3).
+//!
+//! Owns the connection's timers and the meaning of its end. It opens no connection and interprets no message. The invariant:
+//! reading and writing do not wait for each other. If the peer stops reading, answers are lost, but no messages; if the agent
+//! takes no messages, reading stops (TCP then slows the peer down), but the timer for the age of the connection runs on.
+//!
+//! The Go agent's read deadline of 3 minutes has no counterpart here: [`Timing::inactivity`](super::timing::Timing) is stricter
+//! in every case.
+
+use super::connect::MAX_MESSAGE;
+use super::exchange::Exchange;
+use super::protocol::{Protocol, Read};
+use super::timing::{Timing, with_jitter};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+
+/// Time limit for writing one message.
+const WRITE_LIMIT: Duration = Duration::from_secs(180);
+/// Time limit for sending the close frame, and for the reader to learn why a write failed.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// Maximum number of messages that wait to be written. A longer queue would not help, since the peer counts missing heartbeats.
+const MAX_ANSWERS: usize = 64;
+
+/// The action after the end of a connection or of an attempt to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NextStep {
+    /// Connect at once.
+    Reconnect,
+    /// Connect after the back-off.
+    ReconnectLater,
+    /// Connect after a long pause: the instance is not registered.
+    WaitForRegistration,
+    /// End the session.
+    Stop,
+}
+
+/// How a connection ended.
+struct End {
+    next: NextStep,
+    /// The close frame to send, if any; the inner `None` is a close frame without code.
+    close: Option<Option<CloseFrame>>,
+}
+
+impl End {
+    fn without_frame(next: NextStep) -> Self {
+        Self { next, close: None }
+    }
+}
+
+/// Why the writer has stopped.
+enum WriteEnd {
+    /// A close frame was sent; no frame may follow it.
+    Closed,
+    /// Writing failed with this error.
+    Failed(SocketError),
+    /// The peer did not read for too long.
+    TimedOut,
+}
+
+/// Reads messages and answers them until the connection ends.
+pub(super) async fn converse<P, S>(socket: WebSocketStream<S>, timing: &Timing, exchange: &mut Exchange<P>) -> NextStep
+where
+    P: Protocol,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sink, stream) = socket.split();
+    let (answers, queue) = mpsc::channel(MAX_ANSWERS);
+    let now = Instant::now();
+    let conversation = Conversation {
+        stream,
+        answers,
+        timing,
+        inactive_at: now + with_jitter(timing.inactivity),
+        expires: now + with_jitter(timing.lifetime),
+        pending: None,
+        closing: false,
+        dropped: 0,
+    };
+    let end = conversation.run(write_answers(&mut sink, queue), exchange).await;
+    if let Some(frame) = end.close {
+        // If the close frame does not get through in time, the peer notices the end of the stream.
+        let _sent = timeout(CLOSE_LIMIT, sink.send(Message::Close(frame))).await;
+    }
+    end.next
+}
+
+/// Writes the queued answers in order.
+async fn write_answers<S>(
+    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    mut queue: mpsc::Receiver<Vec<Message>>,
+) -> WriteEnd
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(messages) = queue.recv().await {
+        for message in messages {
+            let is_last = message.is_close();
+            match timeout(WRITE_LIMIT, sink.send(message)).await {
+                Ok(Ok(())) if is_last => return WriteEnd::Closed,
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return WriteEnd::Failed(error),
+                Err(_elapsed) => return WriteEnd::TimedOut,
+            }
+        }
+    }
+    WriteEnd::Closed
+}
+
+struct Conversation<'a, S> {
+    stream: SplitStream<WebSocketStream<S>>,
+    /// The queue of the writer; each entry is one answer.
+    answers: mpsc::Sender<Vec<Message>>,
+    timing: &'a Timing,
+    /// When the connection is given up, unless a message that can be decoded arrives before.
+    inactive_at: Instant,
+    /// When the connection is replaced because of its age.
+    expires: Instant,
+    /// An answer of the agent that does not fit into the queue yet.
+    pending: Option<Vec<Message>>,
+    /// True once our close frame is queued; the peer's close frame is awaited.
+    closing: bool,
+    /// Number of messages so far that were malformed or of unknown types.
+    dropped: u32,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
+    async fn run<P: Protocol>(mut self, writer: impl Future<Output = WriteEnd>, exchange: &mut Exchange<P>) -> End {
+        tokio::pin!(writer);
+        let mut writing = true;
+        let (cancel, inbox, answers) = (exchange.cancel.clone(), exchange.inbox.clone(), self.answers.clone());
+        loop {
+            let end = tokio::select! {
+                () = cancel.cancelled() => Some(End { next: NextStep::Stop, close: Some(None) }),
+                received = self.stream.next(), if exchange.has_room() => self.received(received, exchange),
+                write_end = &mut writer, if writing => {
+                    writing = false;
+                    self.write_ended(P::PEER, &write_end)
+                }
+                outgoing = exchange.outbox.recv(), if self.pending.is_none() => match outgoing {
+                    Some(outgoing) => {
+                        self.pending = Some(exchange.protocol.write(&outgoing).into_iter().map(Message::text).collect());
+                        None
+                    }
+                    None => Some(End::without_frame(NextStep::Stop)),
+                },
+                permit = answers.reserve(), if self.pending.is_some() => {
+                    match (permit, self.pending.take()) {
+                        (Ok(permit), Some(answer)) => permit.send(answer),
+                        _ => tracing::debug!("an answer to {} is dropped: the connection is closing", P::PEER),
+                    }
+                    None
+                }
+                permit = inbox.reserve(), if exchange.has_messages() => match permit {
+                    Ok(permit) => {
+                        let was_paused = !exchange.has_room();
+                        exchange.deliver(permit);
+                        if was_paused {
+                            self.restart_inactivity(); // reading was paused on this side
+                        }
+                        None
+                    }
+                    Err(_closed) => Some(End::without_frame(NextStep::Stop)),
+                },
+                () = sleep_until(self.inactive_at), if exchange.has_room() => {
+                    tracing::warn!("{} is silent: the connection is given up", P::PEER);
+                    Some(End::without_frame(NextStep::ReconnectLater))
+                }
+                () = sleep_until(self.expires), if !self.closing => {
+                    self.expire(P::PEER);
+                    None
+                }
+            };
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    /// Restarts the timer after a valid message. After our close frame only the close frame of the peer counts.
+    fn restart_inactivity(&mut self) {
+        if !self.closing {
+            self.inactive_at = Instant::now() + with_jitter(self.timing.inactivity);
+        }
+    }
+
+    fn expire(&mut self, peer: &str) {
+        tracing::info!("the connection to {peer} has reached its maximum age and is replaced");
+        let reason = "ConnectionExpired: Reconnect to continue".into();
+        let close = Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason }));
+        self.queue_answer(peer, vec![close]);
+        self.restart_inactivity();
+        self.closing = true;
+    }
+
+    /// Queues an answer. If the queue is full, the answer is dropped: a peer that does not read answers does not miss them.
+    fn queue_answer(&self, peer: &str, answer: Vec<Message>) {
+        if !self.closing && self.answers.try_send(answer).is_err() {
+            tracing::warn!("an answer to {peer} is dropped: the peer does not read");
+        }
+    }
+
+    /// Handles the end of the writer. After a failed write, the reader gets a moment to find out why the connection ended.
+    fn write_ended(&mut self, peer: &str, write_end: &WriteEnd) -> Option<End> {
+        match write_end {
+            WriteEnd::Closed => None,
+            WriteEnd::Failed(error) => {
+                tracing::warn!(%error, "an answer to {peer} could not be written");
+                self.closing = true;
+                self.inactive_at = self.inactive_at.min(Instant::now() + CLOSE_LIMIT);
+                None
+            }
+            WriteEnd::TimedOut => {
+                let limit_s = WRITE_LIMIT.as_secs();
+                tracing::warn!(limit_s, "{peer} does not read answers: the connection is given up");
+                Some(End::without_frame(NextStep::ReconnectLater))
+            }
+        }
+    }
+
+    fn received<P: Protocol>(
+        &mut self,
+        received: Option<Result<Message, SocketError>>,
+        exchange: &mut Exchange<P>,
+    ) -> Option<End> {
+        match received {
+            // The websocket layer marks text as binary, so that its bytes need not be UTF-8.
+            Some(Ok(Message::Binary(bytes))) => self.handle_message(&bytes, exchange),
+            Some(Ok(Message::Text(text))) => self.handle_message(text.as_bytes(), exchange),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Ok(Message::Close(frame))) => {
+                // The library has queued the close frame in answer; polling the stream once writes it, as far as possible
+                // without waiting.
+                let _flushed = self.stream.next().now_or_never();
+                let (code, reason) =
+                    frame.as_ref().map_or((1005, ""), |frame| (frame.code.into(), frame.reason.as_str()));
+                tracing::info!(code, reason, "{} closed the connection", P::PEER);
+                return Some(End::without_frame(after_close(code, reason)));
+            }
+            None => return Some(End::without_frame(NextStep::Reconnect)),
+            Some(Err(error)) => {
+                let next = after_error(&error);
+                if next == NextStep::Reconnect {
+                    tracing::info!("the connection to {} ended without a close frame", P::PEER);
+                } else {
+                    log_broken(P::PEER, &error);
+                }
+                return Some(End { next, close: close_frame_for(&error).map(Some) });
+            }
+        }
+        None
+    }
+
+    fn handle_message<P: Protocol>(&mut self, bytes: &[u8], exchange: &mut Exchange<P>) {
+        match exchange.protocol.read(bytes) {
+            Read::Answer(answer, note) => {
+                self.queue_answer(P::PEER, vec![Message::text(answer)]);
+                if let Some(note) = note {
+                    tracing::warn!("{note}");
+                }
+            }
+            Read::Deliver(message, note) => {
+                if let Some(note) = note {
+                    tracing::error!("{note}");
+                }
+                exchange.push(message, bytes.len());
+                if !exchange.has_room() {
+                    tracing::debug!("reading from ACS is paused until the agent takes the queued messages");
+                }
+            }
+            Read::Note(note) => tracing::warn!("{note}"),
+            Read::Invalid(why) => {
+                tracing::error!(why, "a message of {} is invalid and is not acknowledged", P::PEER);
+            }
+            Read::Drop(why) => {
+                self.dropped = self.dropped.saturating_add(1);
+                if is_logged(self.dropped) {
+                    let so_far = self.dropped;
+                    tracing::warn!(bytes = bytes.len(), so_far, why, "a message of {} was dropped", P::PEER);
+                }
+                return;
+            }
+        }
+        exchange.contact.message_received();
+        self.restart_inactivity();
+    }
+}
+
+/// Whether this dropped message is logged: the first ten are, later ones rarely, so that endless garbage does not fill the disk.
+fn is_logged(count: u32) -> bool {
+    count <= 10 || count.is_power_of_two()
+}
+
+fn log_broken(peer: &str, error: &SocketError) {
+    if matches!(error, SocketError::Capacity(_)) {
+        tracing::error!(limit = MAX_MESSAGE, "{peer} sent a message that is too long: the connection is given up");
+    } else {
+        tracing::warn!(%error, "the connection to {peer} broke");
+    }
+}
+
+/// The close frame that answers the peer's protocol error; `None` if the peer did not cause the error.
+fn close_frame_for(error: &SocketError) -> Option<CloseFrame> {
+    let code = match error {
+        SocketError::Capacity(_) => CloseCode::Size,
+        SocketError::Utf8(_) => CloseCode::Invalid, // the reason of a close frame
+        SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
+        SocketError::Protocol(_) => CloseCode::Protocol,
+        _ => return None,
+    };
+    Some(CloseFrame { code, reason: "".into() })
+}
+
+/// The action after a close frame with this code and reason.
+pub(super) fn after_close(code: u16, reason: &str) -> NextStep {
+    if reason.contains("InactiveInstanceException") {
+        return NextStep::WaitForRegistration;
+    }
+    match code {
+        1000 | 1001 | 1006 | 1011 => NextStep::Reconnect,
+        _ => NextStep::ReconnectLater,
+    }
+}
+
+/// A connection that ends without a close frame counts as code 1006; so does one whose TLS ends without `close_notify`.
+pub(super) fn after_error(error: &SocketError) -> NextStep {
+    match error {
+        SocketError::ConnectionClosed | SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            NextStep::Reconnect
+        }
+        SocketError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => NextStep::Reconnect,
+        _ => NextStep::ReconnectLater,
+    }
+}

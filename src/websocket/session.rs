@@ -1,0 +1,151 @@
+//! Connects and reconnects for as long as the agent runs (spec `acs.md` §1, §2).
+//!
+//! Owns the rules of reconnecting; `conversation` handles one connection. The invariant: a pause follows every failed attempt
+//! and every short connection. Only a connection that lasted may be replaced at once.
+
+use super::connect::{self, Socket};
+use super::contact::Contact;
+use super::conversation::{NextStep, converse};
+use super::exchange::Exchange;
+use super::protocol::{Change, Protocol};
+use super::timing::{Timing, with_jitter};
+use crate::backoff::Backoff;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use std::future::Future;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// A connection that ended sooner than this is not replaced at once, whatever its close code. This prevents a tight loop.
+const SHORT_LIVED: Duration = Duration::from_secs(1);
+
+/// Why the address of the service is not known. The text of each variant is for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// ECS does not know the container instance any more.
+    #[error("{0}")]
+    InactiveInstance(String),
+    /// Any other cause; the next attempt may succeed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The settings of a session.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The settings of the connection.
+    pub websocket: connect::Settings,
+    /// The credentials that sign the connection.
+    pub credentials: SharedCredentialsProvider,
+    /// The timers of the session.
+    pub timing: Timing,
+    /// Updated with every message of the service.
+    pub contact: Contact,
+}
+
+/// Runs until it is cancelled, or until the other end of `inbox` or `outbox` is dropped. `discover` yields the endpoint of the
+/// service, and `address` makes the address of the websocket from it; its second argument is true until the first connection is
+/// made.
+pub async fn run<P, E, F, A>(
+    settings: &Settings,
+    protocol: P,
+    discover: E,
+    address: A,
+    inbox: mpsc::Sender<P::Incoming>,
+    outbox: mpsc::Receiver<P::Outgoing>,
+    cancel: CancellationToken,
+) where
+    P: Protocol,
+    E: Fn() -> F,
+    F: Future<Output = Result<String, EndpointError>>,
+    A: Fn(&str, bool) -> Result<Url, url::ParseError>,
+{
+    let (discover, address) = (&discover, &address);
+    let connect = |first| attempt(P::PEER, settings, discover, address, first);
+    let exchange = Exchange::new(protocol, inbox, outbox, cancel, settings.contact.clone());
+    keep_connected(settings.timing, connect, exchange).await;
+}
+
+/// Connects, and reconnects when a connection ends. The argument of `connect` is true until the first connection is made.
+pub(crate) async fn keep_connected<P, C, F, S>(timing: Timing, connect: C, mut exchange: Exchange<P>)
+where
+    P: Protocol,
+    C: Fn(bool) -> F,
+    F: Future<Output = Result<WebSocketStream<S>, NextStep>>,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut backoff = Backoff::new(timing.backoff);
+    let mut first = true;
+    loop {
+        let Some(connected) = exchange.while_disconnected(connect(first)).await else { return };
+        let next = match connected {
+            Err(next) => next,
+            Ok(socket) => {
+                first = false;
+                exchange.contact.connected();
+                exchange.notify(Change::Connected);
+                let since = Instant::now();
+                let next = converse(socket, &timing, &mut exchange).await;
+                if since.elapsed() >= with_jitter(timing.settled) {
+                    backoff.reset();
+                }
+                if next == NextStep::Reconnect && since.elapsed() < SHORT_LIVED {
+                    NextStep::ReconnectLater
+                } else {
+                    next
+                }
+            }
+        };
+        let pause = match next {
+            NextStep::Stop => return,
+            NextStep::Reconnect => {
+                backoff.reset();
+                continue;
+            }
+            NextStep::ReconnectLater => backoff.pause(),
+            NextStep::WaitForRegistration => {
+                exchange.contact.deregistered();
+                exchange.notify(Change::Deregistered);
+                timing.inactive_instance
+            }
+        };
+        tracing::debug!(?pause, "waiting before the next connection to {}", P::PEER);
+        if exchange.while_disconnected(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// One attempt to connect, from discovery to the open websocket. `first`: no attempt has succeeded yet.
+async fn attempt<E, F, A>(
+    peer: &str,
+    settings: &Settings,
+    discover: &E,
+    address: &A,
+    first: bool,
+) -> Result<Socket, NextStep>
+where
+    A: Fn(&str, bool) -> Result<Url, url::ParseError>,
+    E: Fn() -> F,
+    F: Future<Output = Result<String, EndpointError>>,
+{
+    let endpoint = discover().await.map_err(|error| {
+        tracing::warn!(%error, "no {peer} endpoint");
+        match error {
+            EndpointError::InactiveInstance(_) => NextStep::WaitForRegistration,
+            EndpointError::Failed(_) => NextStep::ReconnectLater,
+        }
+    })?;
+    let url = address(&endpoint, first).map_err(|error| {
+        tracing::warn!(%error, "the {peer} endpoint is not a URL");
+        NextStep::ReconnectLater
+    })?;
+    connect::connect(&settings.websocket, &settings.credentials, &url).await.map_err(|error| {
+        tracing::warn!(error = &error as &dyn std::error::Error, "no connection to {peer}");
+        if error.is_inactive_instance() { NextStep::WaitForRegistration } else { NextStep::ReconnectLater }
+    })
+}

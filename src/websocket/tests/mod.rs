@@ -1,0 +1,3 @@
+//! Test doubles of the control plane.
+
+pub(crate) mod fake;
