@@ -66,7 +66,7 @@ pub use policy::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
 pub use recover::recover;
 pub use state::{Key, State, TaskState};
 pub use step::Step;
-pub use view::view;
+pub use view::{view, view_after};
 
 use crate::model::Timestamp;
 

@@ -1,26 +1,51 @@
 //! Makes the view: a snapshot of the state for readers, without environment variables, settings and credentials.
 
 use super::container::{self, Next, Wait};
-use super::state::{ContainerState, OperationKind, PendingOperation, State, TaskState};
+use super::state::{ContainerState, Key, OperationKind, PendingOperation, State, TaskState};
 use super::{admission, dependency};
 use crate::model::view::{ContainerView, TaskView, View};
 use crate::model::waiting::{Blocker, Waiting};
-use crate::model::{ContainerSpec, PortBinding, Timestamp};
+use crate::model::{ContainerSpec, PortBinding, TaskArn, Timestamp};
+use std::cell::LazyCell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// A snapshot for readers.
 pub fn view(state: &State, now: Timestamp) -> View {
-    let ledger = admission::Ledger::new(state);
-    View { tasks: state.tasks.values().map(|task| task_view(state, &ledger, task, now)).collect() }
+    view_after(&View::default(), state, &BTreeSet::new(), now)
 }
 
-fn task_view(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: Timestamp) -> TaskView {
+/// A snapshot for readers that shares with `previous` the tasks that show nothing new. `changed`: the documents that changed since.
+///
+/// What a task waits for may depend on other tasks and on the time, so it is found again for every task that waits.
+pub fn view_after(previous: &View, state: &State, changed: &BTreeSet<Key>, now: Timestamp) -> View {
+    let ledger = LazyCell::new(|| admission::Ledger::new(state));
+    let mut earlier = previous.tasks.iter().peekable();
+    let tasks = state.tasks.values().map(|task| {
+        let waits = waits(state, &ledger, task, now);
+        while earlier.next_if(|shown| shown.arn < task.spec.arn).is_some() {}
+        let shown = earlier.next_if(|shown| shown.arn == task.spec.arn);
+        let is_same = |shown: &&Arc<TaskView>| shown.waits == waits && !is_changed(changed, &task.spec.arn);
+        match shown.filter(is_same) {
+            Some(shown) => Arc::clone(shown),
+            None => Arc::new(task_view(task, waits)),
+        }
+    });
+    View { at: now, tasks: tasks.collect() }
+}
+
+fn is_changed(changed: &BTreeSet<Key>, task: &TaskArn) -> bool {
+    changed.iter().any(|key| matches!(key, Key::Task(arn) if arn == task))
+}
+
+fn task_view(task: &TaskState, waits: Vec<Waiting>) -> TaskView {
     TaskView {
         arn: task.spec.arn.clone(),
         family: task.spec.family.clone(),
         version: task.spec.version.clone(),
         desired: task.desired,
         known: task.known,
-        waits: waits(state, ledger, task, now),
+        waits,
         containers: task.pairs().map(|(spec, container)| container_view(task, spec, container)).collect(),
     }
 }
@@ -53,7 +78,12 @@ fn container_view(task: &TaskState, spec: &ContainerSpec, container: &ContainerS
 }
 
 /// What the task and its containers wait for. A container that has reached its target status is left out.
-fn waits(state: &State, ledger: &admission::Ledger<'_>, task: &TaskState, now: Timestamp) -> Vec<Waiting> {
+fn waits<'a>(
+    state: &'a State,
+    ledger: &LazyCell<admission::Ledger<'a>, impl FnOnce() -> admission::Ledger<'a>>,
+    task: &TaskState,
+    now: Timestamp,
+) -> Vec<Waiting> {
     if admission::waits(task) {
         let blocker = if state.host.lost { Blocker::Inventory } else { Blocker::HostResources(ledger.shortages(task)) };
         return vec![Waiting { container: None, blocker, since: task.known_at }];
@@ -117,11 +147,9 @@ mod tests {
 
     fn waits_of(state: &State, task: &str) -> Vec<(Option<String>, Blocker)> {
         let view = view(state, NOW);
-        let task = view.tasks.into_iter().find(|candidate| candidate.arn.as_str() == task).unwrap();
-        task.waits
-            .into_iter()
-            .map(|waiting| (waiting.container.map(|name| name.to_string()), waiting.blocker))
-            .collect()
+        let task = view.tasks.iter().find(|candidate| candidate.arn.as_str() == task).unwrap();
+        let waits = task.waits.iter().cloned();
+        waits.map(|waiting| (waiting.container.map(|name| name.to_string()), waiting.blocker)).collect()
     }
 
     /// An awaited container of which nothing is known yet.

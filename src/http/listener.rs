@@ -1,6 +1,7 @@
 //! Binds with retries, accepts connections, and ends each of them.
 
 use super::Settings;
+use super::activity::{Activity, Answer, Watched};
 use super::address::{Accepted, Listener, bind};
 use super::peer::{Audience, Peer, PeerLocation};
 use super::slots::{Connection, FoundSlot, Slots};
@@ -14,12 +15,11 @@ use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// The pauses between two attempts to bind.
@@ -59,7 +59,7 @@ pub async fn run(
 }
 
 /// Serves a bound listener until `stop` is cancelled. After that, requests in progress get [`Settings::stop_grace`] to finish;
-/// connections without a complete request head are closed at once.
+/// connections without a request are closed at once.
 pub async fn serve(
     listener: Listener,
     settings: Settings,
@@ -100,13 +100,12 @@ pub async fn serve(
 #[derive(Debug)]
 struct OpenConnection {
     task: AbortHandle,
-    /// The head of a request has arrived.
-    has_head: Arc<AtomicBool>,
+    activity: Arc<Activity>,
 }
 
 impl Connection for OpenConnection {
     fn is_waiting(&self) -> bool {
-        !self.has_head.load(Ordering::Relaxed)
+        self.activity.is_waiting()
     }
 }
 
@@ -169,10 +168,10 @@ impl Server {
                 return close(stream);
             }
         }
-        let has_head = Arc::new(AtomicBool::new(false));
-        let work = exchange(stream, peer, self.router.clone(), self.settings, has_head.clone(), self.stop.clone());
+        let activity = Activity::new();
+        let work = exchange(stream, peer, self.router.clone(), self.settings, activity.clone(), self.stop.clone());
         let task = self.connections.spawn(work);
-        self.slots.enter(peer, location, OpenConnection { task, has_head });
+        self.slots.enter(peer, location, OpenConnection { task, activity });
     }
 
     fn location(&self, stream: &TcpStream, from: SocketAddr) -> Result<PeerLocation, String> {
@@ -194,46 +193,56 @@ fn reset(stream: TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// Answers one request and closes the connection, so that no idle connection takes a slot.
+/// Answers requests until the client closes the connection, sends none for too long, or does not take an answer.
 async fn exchange<S>(
     stream: S,
     from: Peer,
     router: Router,
     settings: Settings,
-    has_head: Arc<AtomicBool>,
+    activity: Arc<Activity>,
     stop: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let routes = TowerToHyperService::new(router);
-    let seen = Arc::clone(&has_head);
+    let stream = Watched { stream, activity: Arc::clone(&activity) };
+    let noted = Arc::clone(&activity);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        seen.store(true, Ordering::Relaxed);
+        noted.asked();
         tracing::debug!(method = %request.method(), %from, "Handling http request");
-        routes.call(request)
+        let (answer, activity) = (routes.call(request), Arc::clone(&noted));
+        async move { answer.await.map(|answer| answer.map(|body| Answer { body, activity })) }
     });
     let http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.head_timeout)
         .max_buf_size(settings.max_head)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    let whole = async {
-        tokio::pin!(http);
+    tokio::pin!(http);
+    let mut is_stopping = false;
+    loop {
+        let deadline = activity.deadline(&settings);
         tokio::select! {
-            done = &mut http => done,
-            () = stop.cancelled() => {
-                if !has_head.load(Ordering::Relaxed) {
-                    return Ok(()); // a client that has sent no request waits for no answer
+            done = &mut http => {
+                if let Err(error) = done {
+                    tracing::debug!(%from, "a connection to {} ended: {error}", settings.name);
+                }
+                return;
+            }
+            () = stop.cancelled(), if !is_stopping => {
+                if activity.is_waiting() {
+                    return; // a client that has sent no request waits for no answer
                 }
                 http.as_mut().graceful_shutdown();
-                http.await
+                is_stopping = true;
+            }
+            () = sleep_until(deadline) => {
+                // Meanwhile there may have been another request.
+                if activity.deadline(&settings) <= Instant::now() {
+                    tracing::debug!(%from, "a connection to {} was idle, or too slow", settings.name);
+                    return;
+                }
             }
         }
-    };
-    match timeout(settings.head_timeout + settings.answer_timeout, whole).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%from, "a connection to {} ended: {error}", settings.name),
-        Err(_) => tracing::debug!(%from, "a connection to {} was too slow", settings.name),
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! Owns sockets, peers, slots and time limits; knows no path and no answer. A server is a [`Settings`], an [`Audience`] and an
 //! axum router; it listens on a port, or on a socket that only this host reaches. Invariants: a peer outside the audience gets
-//! no byte; a connection lasts at most the time limit of the head plus that of the answer; there are never more connections
-//! than slots; only peers on this host can take the slots reserved for it.
+//! no byte; a connection ends when no request arrives within the time limit of the head, or when an answer is not taken within
+//! its own limit; an idle connection gives its slot to a new one; there are never more connections than slots; only peers on
+//! this host can take the slots reserved for it.
 //!
-//! Reading order: this file (settings), `address` (where a server listens), `listener` (accepting, ending), `peer` (the
+//! Reading order: this file (settings), `address` (where a server listens), `listener` (accepting, ending), `activity`
+//! (what a connection is doing), `peer` (the
 //! audience), `route` (the kernel's route to a peer), `slots` (which connection is closed for a new one), [`host_header`] (DNS
 //! rebinding), `tally` (limits log lines about refused connections).
 
+mod activity;
 mod address;
 pub mod host_header;
 mod listener;
@@ -33,9 +36,10 @@ pub struct Settings {
     pub address: Address,
     /// The bounds on simultaneous connections.
     pub limits: Limits,
-    /// Time limit for the head of a request, counted from the accept.
+    /// Time limit for the head of a request, counted from the accept or from the end of the answer before. So it is also how
+    /// long an idle connection is kept.
     pub head_timeout: Duration,
-    /// Time limit for the client to read the answer, counted from the end of `head_timeout`.
+    /// Time limit for the answer and for the client to take it, counted from the head of the request.
     pub answer_timeout: Duration,
     /// How long a stop waits for answers in progress. It does not wait for request heads.
     pub stop_grace: Duration,

@@ -2,7 +2,7 @@
 //! (evicted) for a new one.
 //!
 //! Owns no sockets. The rules: some slots are reserved for this host; each peer has a limit; for a new connection, the oldest
-//! connection whose request has not arrived yet is evicted; a connection that is being answered is never evicted. Invariant:
+//! connection that waits for a request is evicted; a connection that is being answered is never evicted. Invariant:
 //! admitting a connection never breaks a rule.
 
 use super::peer::{Peer, PeerLocation};
@@ -47,7 +47,7 @@ struct Slot<C> {
 
 /// What the slots must know about a connection.
 pub(super) trait Connection {
-    /// True until the head of a request has arrived; only then can the connection be evicted.
+    /// True while the connection has no request to answer; only then can it be evicted.
     fn is_waiting(&self) -> bool;
 }
 

@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Far more time than a loaded machine needs, and less than the time limit for heads.
 const QUICK: Duration = Duration::from_secs(3);
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+/// Afterwards the connection stays open.
+const KEPT: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 struct Running {
     address: SocketAddr,
@@ -222,4 +224,74 @@ async fn a_name_that_is_taken_is_tried_again_until_it_is_free() {
         }
     });
     assert!(get(served.await.expect("bound")).await.ends_with("fine"));
+}
+
+/// Reads one answer, whose body is `fine`.
+async fn answer(stream: &mut TcpStream) {
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"fine") {
+        seen.push(timeout(QUICK, stream.read_u8()).await.expect("quickly").expect("an answer"));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_serves_many_requests_and_is_closed_when_idle() {
+    let settings = Settings { head_timeout: Duration::from_millis(400), ..settings() };
+    let running = start(fine(), settings).await;
+    let mut stream = from("127.0.0.1", running.address).await;
+    // Longer than any limit of a single request.
+    let began = Instant::now();
+    while began.elapsed() < 3 * settings.head_timeout {
+        stream.write_all(KEPT).await.unwrap();
+        answer(&mut stream).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let idle = Instant::now();
+    assert_eq!(timeout(QUICK, rest(stream)).await.expect("closed"), "");
+    assert!(idle.elapsed() > settings.head_timeout / 2, "{:?}", idle.elapsed());
+}
+
+#[tokio::test]
+async fn an_idle_connection_gives_way_to_a_new_one_and_to_a_stop() {
+    let limits = Limits { total: 2, reserved_for_host: 0, per_peer: 2 };
+    let mut running = start(fine(), Settings { limits, ..settings() }).await;
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut stream = from("127.0.0.1", running.address).await;
+        stream.write_all(KEPT).await.unwrap();
+        answer(&mut stream).await;
+        kept.push(stream);
+    }
+    assert!(get(from("127.0.0.1", running.address).await).await.ends_with("fine"));
+    assert_eq!(timeout(QUICK, rest(kept.remove(0))).await.expect("the oldest is closed"), "");
+    kept[0].write_all(KEPT).await.unwrap();
+    answer(&mut kept[0]).await;
+    let began = Instant::now();
+    running.stop.cancel();
+    running.server.join_next().await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+/// A large answer is in the server's memory; the client takes none of it.
+#[tokio::test]
+async fn an_answer_that_is_not_taken_keeps_its_slot_until_its_limit() {
+    let large = Router::new().fallback(async || "x".repeat(32 << 20));
+    let limits = Limits { total: 1, reserved_for_host: 0, per_peer: 1 };
+    let settings = Settings {
+        limits,
+        head_timeout: Duration::from_millis(200),
+        answer_timeout: Duration::from_millis(1500),
+        ..settings()
+    };
+    let running = start(large, settings).await;
+    let mut slow = from("127.0.0.1", running.address).await;
+    slow.write_all(KEPT).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(get(from("127.0.0.2", running.address).await).await, "", "there is no slot");
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let mut next = from("127.0.0.2", running.address).await;
+    next.write_all(KEPT).await.unwrap();
+    let mut first = [0; 15];
+    timeout(QUICK, next.read_exact(&mut first)).await.expect("the slot is free").unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
 }

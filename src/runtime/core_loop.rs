@@ -209,10 +209,18 @@ impl CoreLoop {
         Ok(())
     }
 
-    /// Updates the readers' view, and logs status changes.
+    /// Updates the readers' view if it shows something new, and logs status changes.
     fn publish(&mut self, changed: &BTreeSet<Key>) {
         self.trace.note(&self.state, changed);
-        self.view.send_replace(Arc::new(ecs_core::view(&self.state, self.clock.now())));
+        let (state, now) = (&self.state, self.clock.now());
+        self.view.send_if_modified(|view| {
+            let next = ecs_core::view_after(view, state, changed, now);
+            let is_new = !next.shows_the_same(view);
+            if is_new {
+                *view = Arc::new(next);
+            }
+            is_new
+        });
     }
 }
 

@@ -4,12 +4,24 @@ use super::observation::Mount;
 use super::port::PortBinding;
 use super::waiting::Waiting;
 use super::{ContainerKind, ContainerName, ContainerStatus, Health, RuntimeId, TaskArn, TaskStatus, Timestamp};
+use std::sync::Arc;
 
 /// Everything that readers may see, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// All tasks that the agent knows, in the order of their ARNs.
-    pub tasks: Vec<TaskView>,
+    /// When this view was made.
+    pub at: Timestamp,
+    /// All tasks that the agent knows, in the order of their ARNs. The view of a task that has not changed is shared with earlier
+    /// views.
+    pub tasks: Vec<Arc<TaskView>>,
+}
+
+impl View {
+    /// Whether both views share all tasks, so that one shows nothing that the other does not.
+    pub fn shows_the_same(&self, other: &Self) -> bool {
+        let mut pairs = self.tasks.iter().zip(&other.tasks);
+        self.tasks.len() == other.tasks.len() && pairs.all(|(task, other)| Arc::ptr_eq(task, other))
+    }
 }
 
 /// The view of one task.

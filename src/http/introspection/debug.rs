@@ -251,7 +251,7 @@ mod tests {
             waits: waits(),
             containers: Vec::new(),
         };
-        let view = View { tasks: vec![task] };
+        let view = super::super::tests::view_of(vec![task]);
         let shown = serde_json::to_value(Tasks::new(&view, &pulls(), Timestamp(100_000))).unwrap();
         let task = &shown["Tasks"][0];
         assert_eq!((&task["Arn"], &task["KnownStatus"]), (&json!("arn"), &json!("NONE")));

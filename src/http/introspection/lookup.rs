@@ -13,7 +13,7 @@ const SHORT_ID: usize = 12;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<'a> {
     /// All tasks: the query has neither key.
-    All(Vec<&'a TaskView>),
+    All,
     /// The one task that matches.
     One(&'a TaskView),
     /// No task matches.
@@ -30,9 +30,12 @@ pub(super) fn find<'a>(view: &'a View, query: &str) -> Found<'a> {
         pairs.find(|(name, _)| name == key).map(|(_, value)| value)
     };
     match (first("dockerid"), first("taskarn")) {
-        (None, None) => Found::All(view.tasks.iter().collect()),
+        (None, None) => Found::All,
         (Some(_), Some(_)) => Found::Ambiguous,
-        (None, Some(arn)) => view.tasks.iter().find(|task| task.arn.as_str() == arn).map_or(Found::Nothing, Found::One),
+        (None, Some(arn)) => {
+            let found = view.tasks.iter().find(|task| task.arn.as_str() == arn);
+            found.map_or(Found::Nothing, |task| Found::One(task))
+        }
         (Some(id), None) => by_container(view, &id),
     }
 }
@@ -40,7 +43,7 @@ pub(super) fn find<'a>(view: &'a View, query: &str) -> Found<'a> {
 fn by_container<'a>(view: &'a View, id: &str) -> Found<'a> {
     let ids = view.tasks.iter().flat_map(|task| {
         let ids = task.containers.iter().filter_map(|container| container.runtime_id.as_ref());
-        ids.map(move |known| (known.as_str(), task))
+        ids.map(move |known| (known.as_str(), &**task))
     });
     let mut hits = ids.filter(|(known, _)| if id.len() > SHORT_ID { *known == id } else { known.starts_with(id) });
     match (hits.next(), hits.next()) {

@@ -26,12 +26,13 @@ use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use bytes::Bytes;
 use ecs_core::model::Timestamp;
 use ecs_core::model::view::View;
 use futures_util::FutureExt;
 use serde::Serialize;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 /// The port. It is not configurable, since scripts and the health check of the container image rely on it.
@@ -77,10 +78,29 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 #[derive(Clone)]
 struct Sources {
-    identity: Arc<Identity>,
+    /// The answer of `/v1/metadata`.
+    identity: Bytes,
     view: watch::Receiver<Arc<View>>,
+    tasks: Arc<AllTasks>,
     pulls: PullLookup,
     clock: Clock,
+}
+
+/// The answer of `/v1/tasks` without a query, made once for each view.
+#[derive(Debug, Default)]
+struct AllTasks(Mutex<Option<(Arc<View>, StatusCode, Bytes)>>);
+
+impl AllTasks {
+    fn answer(&self, view: &Arc<View>) -> Response {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, status, body)) = last.as_ref().filter(|(shown, ..)| Arc::ptr_eq(shown, view)) {
+            return json_body(*status, body.clone());
+        }
+        let tasks: Vec<_> = view.tasks.iter().map(|task| &**task).collect();
+        let (status, body) = encoded(StatusCode::OK, &task::Tasks::new(&tasks));
+        *last = Some((Arc::clone(view), status, body.clone()));
+        json_body(status, body)
+    }
 }
 
 /// The routes of [`HEALTH_SOCKET`].
@@ -98,6 +118,8 @@ pub fn router(
     pulls: PullLookup,
     clock: Clock,
 ) -> Router {
+    let (_, identity) = encoded(StatusCode::OK, &identity);
+    let sources = Sources { identity, view, tasks: Arc::default(), pulls, clock };
     let mut routes = Router::new()
         .route("/v1/metadata", any(metadata))
         .route("/v1/tasks", any(tasks))
@@ -112,7 +134,7 @@ pub fn router(
             routes = routes.route(&path, any(not_found));
         }
     }
-    guarded(routes.fallback(anything_else).with_state(Sources { identity: Arc::new(identity), view, pulls, clock }))
+    guarded(routes.fallback(anything_else).with_state(sources))
 }
 
 /// Refuses requests for another host. A panic while answering a request ends only its connection.
@@ -133,14 +155,14 @@ fn refused_host() -> Response {
 }
 
 async fn metadata(State(sources): State<Sources>) -> Response {
-    json_answer(StatusCode::OK, &*sources.identity, "introspection/agent")
+    json_body(StatusCode::OK, sources.identity)
 }
 
 async fn tasks(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Response {
     let view = Arc::clone(&sources.view.borrow());
     let kind = "introspection/tasks";
     match lookup::find(&view, query.as_deref().unwrap_or_default()) {
-        lookup::Found::All(tasks) => json_answer(StatusCode::OK, &task::Tasks::new(&tasks), kind),
+        lookup::Found::All => sources.tasks.answer(&view),
         lookup::Found::One(found) => json_answer(StatusCode::OK, &task::Task::new(found), kind),
         lookup::Found::Nothing => json_answer(StatusCode::NOT_FOUND, &task::Task::ZERO, kind),
         lookup::Found::Ambiguous => json_answer(StatusCode::BAD_REQUEST, &task::Task::ZERO, kind),
@@ -168,21 +190,31 @@ async fn anything_else(uri: Uri) -> Response {
 /// One JSON answer. Errors are logged with their body, which holds no secret: it is the empty value of the success type. The Go
 /// agent logs them all as errors; here a client's mistake is logged at debug level only, so that it cannot fill the agent's log.
 fn json_answer(status: StatusCode, value: &impl Serialize, kind: &'static str) -> Response {
-    let (status, body) = match json::encode(value) {
-        Ok(body) => (status, body),
-        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "{}".to_owned()),
-    };
-    let code = status.as_u16();
+    let (status, body) = encoded(status, value);
+    let (code, text) = (status.as_u16(), String::from_utf8_lossy(&body));
     if status.is_server_error() {
         tracing::error!(
-            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {body}"
+            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {text}"
         );
     } else if status.is_client_error() {
         tracing::debug!(
-            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {body}"
+            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {text}"
         );
     }
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    drop(text);
+    json_body(status, body)
+}
+
+/// The body of a JSON answer, and its status.
+fn encoded(status: StatusCode, value: &impl Serialize) -> (StatusCode, Bytes) {
+    match json::encode(value) {
+        Ok(body) => (status, body.into()),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, Bytes::from_static(b"{}")),
+    }
+}
+
+fn json_body(status: StatusCode, body: Bytes) -> Response {
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
 /// Turns a panic while answering into an empty 500 that ends the connection. The server keeps running.

@@ -64,7 +64,7 @@ impl Server {
     }
 
     async fn ask(&self, method: &str, target: &str) -> Answer {
-        self.raw(&format!("{method} {target} HTTP/1.1\r\nHost: localhost:51678\r\n\r\n")).await
+        self.raw(&format!("{method} {target} HTTP/1.1\r\nHost: localhost:51678\r\nConnection: close\r\n\r\n")).await
     }
 
     async fn get(&self, target: &str) -> Answer {
@@ -133,7 +133,12 @@ fn recorded(desired: TaskStatus, known: TaskStatus) -> View {
         image_id: "sha256:ca7cc98e19a4634fb80fafd94bca301da3b74cb2661a491b5289a6766fefb4a3".to_owned(),
         ..container("side", SIDE, "ecs-judge-family-7-side-dcfbc080e8f489bb0d00")
     };
-    View { tasks: vec![task(ARN, desired, known, vec![web, side])] }
+    view_of(vec![task(ARN, desired, known, vec![web, side])])
+}
+
+/// A view of these tasks.
+pub(super) fn view_of(tasks: Vec<TaskView>) -> View {
+    View { tasks: tasks.into_iter().map(Arc::new).collect(), ..View::default() }
 }
 
 fn task(arn: &str, desired: TaskStatus, known: TaskStatus, containers: Vec<ContainerView>) -> TaskView {
@@ -208,7 +213,7 @@ async fn bodies_are_byte_for_byte() {
     let pause = ContainerView { kind: ContainerKind::Pause, ..container("pause", "pauseid", "ecs-judge-pause") };
     let not_created = ContainerView { runtime_id: None, ..container("later", "", "ecs-judge-family-7-later-00") };
     let tasks = vec![task("arn:t/1", TaskStatus::Running, TaskStatus::Created, vec![fresh, pause, not_created])];
-    let server = Server::start(View { tasks }).await;
+    let server = Server::start(view_of(tasks)).await;
     let single = r#"{"Arn":"arn:t/1","DesiredStatus":"RUNNING","KnownStatus":"PENDING","Family":"judge-family","Version":"7","Containers":[{"DockerId":"1cc22cbf0108bdb58731612fad20d18f5f854e58b71f814f9aec7931e109787e","DockerName":"ecs-judge-family-7-new-00","Name":"new","Image":"a\u003cb\u003e\u0026c","ImageID":"","Ports":[{"ContainerPort":80,"Protocol":"tcp"}]}]}"#;
     let zero = r#"{"Arn":"","KnownStatus":"","Family":"","Version":"","Containers":null}"#;
     let cases = [
@@ -301,7 +306,7 @@ async fn debug_ages_are_by_the_clock_of_the_view() {
     for start in [Timestamp(1_000), Timestamp(32_503_680_000_000)] {
         let wait = Waiting { container: None, blocker: Blocker::NextTry(Timestamp(start.0 + 50_000)), since: start };
         let waiting = TaskView { waits: vec![wait], ..task(ARN, TaskStatus::Running, TaskStatus::None, Vec::new()) };
-        let (view, receiver) = watch::channel(Arc::new(View { tasks: vec![waiting] }));
+        let (view, receiver) = watch::channel(Arc::new(view_of(vec![waiting])));
         let clock: Clock = Arc::new(move || Timestamp(start.0 + 42_000));
         let server = Server::with(router(healthy(), identity(), receiver, Arc::new(|_| None), clock), view).await;
         let shown = server.get("/v1/debug/tasks").await.json();
@@ -314,7 +319,7 @@ async fn debug_ages_are_by_the_clock_of_the_view() {
 async fn a_request_for_another_host_is_refused() {
     let server = Server::start(View::default()).await;
     let status = async |host: &str, target: &str| {
-        server.raw(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await.status
+        server.raw(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await.status
     };
     for host in ["127.0.0.1:51678", "localhost", "ip-10-0-0-1.ec2.internal", "host.docker.internal:51678", "[::1]"] {
         assert_eq!(status(host, "/v1/tasks").await, 200, "{host}");

@@ -52,6 +52,7 @@ impl World {
         let host = reread(&self.disk.host);
         let tasks: Vec<TaskState> = self.disk.tasks.values().map(reread).collect();
         self.state = ecs_core::recover(policy, host, tasks);
+        self.view = ecs_core::view(&self.state, self.now);
         if rng.percent(70) {
             self.feed(Event::Tick);
         } else {

@@ -74,6 +74,7 @@ impl World {
     pub(crate) fn end_turn(&mut self) {
         self.burst_left = 0;
         let mut turn = std::mem::take(&mut self.turn);
+        laws::the_view_is_current(self, &turn.changed);
         let crash = self.crash_at.take();
         if let Some((Point::BeforeCommit, bits)) = crash {
             return self.crash(bits);

@@ -6,11 +6,11 @@ use crate::control::Ecs;
 use crate::docker::Docker;
 use crate::fetcher::Fetcher;
 use crate::schedule::{Point, Rng};
+use ecs_core::model::view::View;
 use ecs_core::model::{CredentialsId, OpId, Owners, Span, StateChange, TaskArn, Timestamp};
 use ecs_core::state::{HostState, OperationOwner};
 use ecs_core::{
-    self, Capacity, Effect, ImagePolicy, Key, Operation, Outcome, Policy, PullBehavior, State, TaskState,
-    UntrackedPolicy,
+    Capacity, Effect, ImagePolicy, Key, Operation, Outcome, Policy, PullBehavior, State, TaskState, UntrackedPolicy,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(crate) now: Timestamp,
     /// The state of the agent's core.
     pub(crate) state: State,
+    /// What readers see of it.
+    pub(crate) view: View,
     pub(crate) disk: Disk,
     pub(crate) docker: Docker,
     pub(crate) fetcher: Fetcher,
@@ -152,6 +154,7 @@ impl World {
         let mut world = Self {
             now: BEGIN,
             state: ecs_core::recover(policy, HostState::default(), []),
+            view: View::default(),
             disk: Disk::default(),
             docker: Docker::new(rng.percent(70)),
             fetcher: Fetcher::default(),

@@ -19,11 +19,12 @@ pub(crate) use queue::waiting;
 use crate::docker::{Container, OTHER_AGENT};
 use crate::life::{reread, stored};
 use crate::world::{Turn, World};
-use ecs_core::Event;
 use ecs_core::model::resource::Lifetime;
+use ecs_core::model::view::View;
 use ecs_core::model::waiting::{Blocker, Waiting};
 use ecs_core::model::{ContainerStatus, ResourceStatus, RunState, TaskArn, TaskStatus, Timestamp};
 use ecs_core::state::{Resource, State, TaskState};
+use ecs_core::{Event, Key};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The facts before a step, to check afterwards that nothing goes back.
@@ -80,16 +81,28 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     planning_again_is_idle(world);
     what_is_forgotten_is_gone(world, before);
     another_agents_containers_are_not_believed(world);
-    waiting_containers_show_what_for(world);
     if !world.state.credentials.is_subset(&world.credentials) {
         world.breaks("credentials that are known are in memory", String::new);
     }
 }
 
+/// The view that is renewed in parts shows what a view made anew shows.
+pub(crate) fn the_view_is_current(world: &mut World, changed: &BTreeSet<Key>) {
+    if world.skips_laws {
+        return;
+    }
+    let renewed = ecs_core::view_after(&world.view, &world.state, changed, world.now);
+    let mut pairs = renewed.tasks.iter().zip(ecs_core::view(&world.state, world.now).tasks);
+    if let Some((shown, current)) = pairs.find(|(shown, current)| *shown != current) {
+        world.breaks("the view is current", || format!("{shown:?} instead of {current:?}"));
+    }
+    waiting_containers_show_what_for(world, &renewed);
+    world.view = renewed;
+}
+
 /// A container that has not reached its target and has no pending operation shows what it waits for: operators and scripts read
 /// that.
-fn waiting_containers_show_what_for(world: &mut World) {
-    let view = ecs_core::view(&world.state, world.now);
+fn waiting_containers_show_what_for(world: &mut World, view: &View) {
     let mut silent = None;
     for (task, shown) in world.state.tasks.values().zip(&view.tasks) {
         for (spec, container) in task.pairs().filter(|(_, container)| container.live.operation.is_none()) {

@@ -1,0 +1,160 @@
+//! How many requests a second port 51678 answers, compared with a bare loop over sockets that sends answers of the same size:
+//! `cargo bench --bench http`.
+//!
+//! Both run in this process on the same number of threads, and take turns, so that a change of the machine's speed affects both.
+//! The clients are two threads with one kept connection each. Prints the median of the ratios, and their range.
+
+#![expect(clippy::print_stdout, reason = "a bench prints its numbers")]
+
+use ecs_agent::http::introspection::{self, Identity};
+use ecs_agent::http::{self, Address, Audience, Listener};
+use ecs_core::model::agent_health::AgentHealth;
+use ecs_core::model::view::{ContainerView, TaskView, View};
+use ecs_core::model::{ContainerKind, ContainerStatus, Health, TaskStatus, Timestamp};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How long each server is measured in each round.
+const MEASURE: Duration = Duration::from_millis(500);
+const ROUNDS: usize = 9;
+const CLIENTS: usize = 2;
+const TASKS: usize = 50;
+
+fn task(number: usize) -> TaskView {
+    let name = format!("ecs-family-7-web-{number:018x}");
+    let container = ContainerView {
+        kind: ContainerKind::Normal,
+        name: "web".into(),
+        runtime_id: Some(format!("{number:064x}").into()),
+        runtime_name: name,
+        image: "registry.example/web:7".to_owned(),
+        image_id: format!("sha256:{number:064x}"),
+        known: ContainerStatus::Running,
+        created_at: Some("2026-11-29T10:00:00.123456789Z".to_owned()),
+        started_at: Some("2026-11-29T10:00:01.123456789Z".to_owned()),
+        ports: Vec::new(),
+        mounts: Vec::new(),
+        health: Health::Unknown,
+        exit_code: None,
+        changed_at: Timestamp::default(),
+    };
+    TaskView {
+        arn: format!("arn:aws:ecs:eu-west-1:123456789012:task/cluster/{number:032x}").into(),
+        family: "family".to_owned(),
+        version: "7".to_owned(),
+        desired: TaskStatus::Running,
+        known: TaskStatus::Running,
+        waits: Vec::new(),
+        containers: vec![container],
+    }
+}
+
+/// The port's server on loopback.
+fn serve(runtime: &Runtime, view: watch::Receiver<Arc<View>>) -> SocketAddr {
+    let identity = Identity {
+        cluster: "cluster".to_owned(),
+        container_instance_arn: Some("arn:aws:ecs:eu-west-1:123456789012:container-instance/cluster/0".to_owned()),
+        version_text: "Amazon ECS Agent - v1.105.1 (a8b3e7d3)".to_owned(),
+    };
+    let health = Arc::new(|| AgentHealth { stage: "running".to_owned(), checks: Vec::new() });
+    let routes = introspection::router(health, identity, view, Arc::new(|_| None), Arc::new(Timestamp::default));
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let settings = http::Settings::new("bench", Address::Port(0));
+    let stop = CancellationToken::new();
+    runtime.spawn(http::serve(Listener::Tcp(listener), settings, Audience::host_only(), routes, stop));
+    address
+}
+
+/// A bare loop: reads until the end of a head, and writes these bytes.
+fn bare(runtime: &Runtime, answer: Vec<u8>) -> SocketAddr {
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let answer = Arc::new(answer);
+    runtime.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = Arc::clone(&answer);
+            connections.spawn(async move {
+                let (mut buffer, mut length) = ([0; 4096], 0);
+                while let Ok(read @ 1..) = stream.read(&mut buffer[length..]).await {
+                    length += read;
+                    if buffer[..length].ends_with(b"\r\n\r\n") {
+                        length = 0;
+                        if stream.write_all(&answer).await.is_err() {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+fn request(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost:51678\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
+}
+
+/// The whole answer to one request on a connection of its own.
+fn answer(address: SocketAddr, path: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    let request = request(path).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("an answer");
+    String::from_utf8(bytes).expect("text").replace("connection: close\r\n", "").into_bytes()
+}
+
+/// Requests a second over kept connections, with answers of this size.
+fn rate(address: SocketAddr, path: &str, size: usize) -> f64 {
+    let count = |_| {
+        let request = request(path);
+        move || {
+            let mut stream = TcpStream::connect(address).expect("a connection");
+            let (mut buffer, mut count, began) = (vec![0; size], 0_u32, Instant::now());
+            while began.elapsed() < MEASURE {
+                stream.write_all(request.as_bytes()).expect("sent");
+                stream.read_exact(&mut buffer).expect("an answer of the same size");
+                count += 1;
+            }
+            f64::from(count) / began.elapsed().as_secs_f64()
+        }
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(count).map(std::thread::spawn).collect();
+    clients.into_iter().map(|client| client.join().expect("a client")).sum()
+}
+
+fn main() {
+    let threads = |name| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all().thread_name(name).build().expect("threads")
+    };
+    let (ours, theirs) = (threads("ours"), threads("bare"));
+    let tasks = (0..TASKS).map(|number| Arc::new(task(number))).collect();
+    let (_view, readers) = watch::channel(Arc::new(View { tasks, ..View::default() }));
+    let address = serve(&ours, readers);
+    for path in ["/v1/metadata", "/v1/tasks"] {
+        let bytes = answer(address, path);
+        let size = bytes.len();
+        let bare = bare(&theirs, bytes);
+        let mut rounds: Vec<(f64, f64)> =
+            (0..ROUNDS).map(|_| (rate(address, path, size), rate(bare, path, size))).collect();
+        rounds.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
+        let ratio = |(ours, bare): (f64, f64)| ours / bare;
+        let (ours, bare) = rounds[ROUNDS / 2];
+        println!(
+            "{path:<14} {size:>6} bytes  {ours:>7.0} requests/s, bare loop {bare:>7.0}: {:.2} ({:.2} to {:.2})",
+            ours / bare,
+            ratio(rounds[0]),
+            ratio(rounds[ROUNDS - 1]),
+        );
+    }
+}
