@@ -1,7 +1,8 @@
 //! The fuzz targets: one function for each entrance of text from outside. Not part of the product.
 //!
-//! `tests/fuzz/run` runs them for a long time; the test below runs them on every saved seed. Each function is in the module that
-//! it tests, where it can use private items. Invariant: a target does no I/O, and panics if a promise is broken.
+//! `tests/fuzz/run` runs them for a long time; the test below runs them on every saved seed. Each function is in the `fuzz.rs`
+//! of the part that it tests, where it can use private items; `websocket_stream` is in `any_text.rs`, `log_line` is here.
+//! Invariant: a target does no I/O, and panics if a promise is broken.
 
 pub use crate::acs::fuzz::acs_frame;
 pub use crate::config::fuzz::ecs_config;

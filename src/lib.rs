@@ -24,16 +24,17 @@
 //!   tickets. [`cgroup`]: limits of tasks. [`host`]: everything else that probes or changes this machine.
 //! * [`http`]: the listener (which peers it serves, how many at once, and for how long), and the answers to
 //!   `curl localhost:51678` ([`http::introspection`]).
-//! * [`config`]: one table of all settings. [`input`]: decoders of what people and programs wrote. [`commands`]: what the
-//!   program does, one verb a file.
+//! * [`config`]: one table of all settings. [`input`]: decoders of what people, programs and services wrote. [`commands`]: what the
+//!   program does, one file for each verb.
 //! * [`lane`]: threads for work that may block, a limited number for each kind of work. [`backoff`]: pauses between attempts.
 //!   [`systemd`] and [`grpc`]: calls to daemons of the host.
 //! * [`ecs_local`]: the embedded control plane behind `ecs-local`. The agent cannot tell it from AWS, and neither uses the
 //!   other's code. A crate of its own, in `src/local`.
 //!
-//! Rules: nothing in [`ecs_core`] can wait, read a clock, draw a random number or access a file; no edge uses the core, the
-//! configuration or another edge; only [`config`] reads the environment; no effect starts before the state that it depends on is
-//! on disk. The compiler holds a part of the first rule, `tests/layers` holds the rest of the first three.
+//! Rules: nothing in [`ecs_core`] can wait, read a clock, draw a random number or access a file; no edge uses the decisions of
+//! the core, the configuration, or another edge except those below it ([`aws`], [`websocket`], [`grpc`], [`systemd`]); only
+//! [`config`] reads the environment; no effect starts before the state that it depends on is on disk. The compiler enforces a
+//! part of the first rule; `tests/layers` enforces the rest of the first three.
 //!
 //! Comments cite pages, as in spec `acs.md` §4. The pages are in `tests/spec` and describe the behaviour of the Go agent,
 //! amazon-ecs-agent. `Compat:` begins a comment on code that looks wrong, but does what the Go agent or AWS does. Tests compare
@@ -47,7 +48,7 @@
 //! * **Engine**: the container engine, Docker.
 //! * **Core**: [`ecs_core`], which makes all decisions. It is a pure function over its own state.
 //! * **Edge**: a part that translates between the model and one external system: [`docker`], [`acs`], [`ecs`], [`aws`],
-//!   [`resources`], [`store`], [`http`]. An edge decides nothing.
+//!   [`resources`], [`cgroup`], [`host`], [`store`], [`http`], [`websocket`], [`grpc`], [`systemd`]. An edge decides nothing.
 //! * **Task**: a unit that ECS runs on this instance, identified by its ARN: containers that start and end together, and their
 //!   resources.
 //! * **Container**: one container of a task. If it is created again, Docker gives it a new id; each such creation is an
@@ -100,8 +101,8 @@
 //! 3. `src/acs/translate/<kind>.rs`, called in `spec` of `src/acs/translate.rs`: translates these members to the resource.
 //! 4. `src/acs/unsupported.rs`: remove the line that refuses such tasks.
 //! 5. `src/resources/<kind>.rs`, which creates and removes it, and two matches in `src/resources/mod.rs`. If Docker creates the
-//!    resource, this code is in `src/docker` instead (`src/docker/volume.rs`). If the resource is a limit of a task, it is below
-//!    `src/cgroup`.
+//!    resource, this code is in `src/docker` instead (`src/docker/volume.rs`). If the resource is a limit of a task, it is in
+//!    `src/cgroup.rs`, with the files below `src/cgroup`.
 //! 6. `src/runtime/execute/resources.rs`: two matches that choose the edge.
 //! 7. `src/ecs/attributes.rs`: the attribute that offers it. Its condition is a field of `Capabilities`, filled in
 //!    `src/runtime/startup/settings.rs` (`capabilities`).
@@ -121,9 +122,10 @@
 //! 2. `src/config/settings.rs`: the field of `Config`. Only a new kind of value needs `src/config/kind.rs`, a rule about two
 //!    variables `src/config/rules.rs`, a default for the service `src/config/defaults.rs`.
 //! 3. The `Settings` of the edge that uses it (for example `src/docker/mod.rs`), or `src/core/policy.rs` if the core uses it.
-//! 4. `src/runtime/startup/settings.rs`, which passes most of `Config` to the edges and to the core (`docker`, `capabilities`,
-//!    `host_facts`, `policy`). A few values are passed in `src/runtime/startup/steps.rs` (`clients`, `resources`),
-//!    `src/runtime/startup/mod.rs`, `src/runtime/startup/offers.rs` and `src/runtime/startup/ownership.rs`.
+//! 4. `src/runtime/startup/settings.rs` and the files below it, which pass `Config` to the edges and to the core (`docker`,
+//!    `capabilities`, `aws::sdk`, `acs::host_facts`, `policy`). A few values are read where a step depends on them: `mod.rs`,
+//!    `steps.rs`, `offers.rs`, `instance.rs` and `ownership.rs` in `src/runtime/startup`, and for the log
+//!    `src/commands/process.rs`.
 //! 5. Its use in the edge or in the core.
 //! 6. `examples/ecs.config.reference`: `cargo run -- -config-reference > examples/ecs.config.reference`. Tests: limits in
 //!    `src/config/tests/limits.rs`, forms in JSON in `src/config/tests/documents.rs`, types in `src/config/tests/typed.rs`.
@@ -133,8 +135,9 @@
 //! 1. `src/http/introspection/<name>.rs`: the form of the answer, made from a [`View`](ecs_core::model::view::View).
 //! 2. `src/http/introspection/mod.rs`: the route in `router`, and its handler. A path that the Go agent does not have is below
 //!    one of `OWN_PATHS`. A path that the Go agent includes in its list of commands is in `COMMANDS`.
-//! 3. If the view lacks the data: the field in `src/core/model/view.rs`, filled in `src/core/view.rs`. Data of an edge is
-//!    passed as a function instead (`PullLookup`, `HealthLookup`, `Clock`), made in `open_port` of
+//! 3. If the view lacks the data: the field in `src/core/model/view.rs`, filled in `src/core/view.rs`. If it depends on more
+//!    than the task's own document, compare it in `view_after`, as `waits` is; otherwise an old view is kept. Data of an edge
+//!    is passed as a function instead (`PullLookup`, `HealthLookup`, `Clock`), made in `open_port` and `health_lookup` of
 //!    `src/runtime/parts/early.rs`.
 //! 4. Tests: `src/http/introspection/tests.rs`, with the recording in `tests/golden` if the Go agent has the path. Page:
 //!    `systemd/README.md`.

@@ -1,4 +1,4 @@
-//! The fuzz target of this module.
+//! The fuzz target of messages from ACS.
 
 use super::decode::{self, Frame};
 use super::{HostFacts, Incoming, Outgoing};

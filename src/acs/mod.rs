@@ -4,7 +4,7 @@
 //! about tasks. The invariant: an acknowledgement is sent only when the agent requests it through [`Outgoing`], except for
 //! messages that change nothing here (heartbeats, updates, attachments).
 //!
-//! Reading order: this file (messages in both directions), [`session`]; then `decode` ([`frame`]), [`translate`], `host`,
+//! Reading order: this file (messages in both directions), [`session`]; then `decode`, [`translate`], `host`,
 //! `unsupported`, `attachment`, `wire`, and `limits`. The connection is a [`websocket`](crate::websocket).
 //!
 #![doc = include_str!("task_definition.md")]

@@ -1,9 +1,9 @@
 //! The AWS edge: the identity of this instance, its credentials, and the clients for AWS services.
 //!
 //! Owns IMDS, the instance's credential chain, the in-memory store of task and execution role credentials, ECR tokens, registry
-//! credentials in Secrets Manager, and proxies. It does not know tasks, the engine or
+//! credentials in Secrets Manager, secrets of tasks, objects in S3, and proxies. It does not know tasks, the engine or
 //! the configuration: the caller supplies settings as small structs. The invariant: no secret leaves this module except inside
-//! a signed request or a `model::Secret`.
+//! a signed request or an [`ecs_core::model::Secret`].
 //!
 //! Reading order: [`client`] (how a call is made), [`identity`] (this instance and its credentials), [`services`].
 

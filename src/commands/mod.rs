@@ -1,7 +1,8 @@
-//! What the program does: one verb a file. `main` reads the arguments and calls one of them.
+//! What the program does: one file for each verb. `main` reads the arguments and calls one of them; it prints help, licence
+//! and reference itself.
 //!
-//! A verb has text for a person and an exit code. [`run`] is the daemon, which hands over to [`runtime`](crate::runtime);
-//! `process` is what it shares with the other verbs that log.
+//! A verb prints text for a person and returns an exit code. [`run`] is the daemon; it hands over to
+//! [`runtime`](crate::runtime). `process` is what the verbs that log have in common.
 
 pub mod attributes;
 pub mod check_config;
@@ -13,7 +14,8 @@ pub mod version;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Writes to standard output. A closed pipe is not an error of the agent.
+/// Writes to standard output. A failed write, such as to a closed pipe, is not an error of the agent, so the exit code is
+/// always 0.
 pub fn print(text: &str) -> ExitCode {
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS

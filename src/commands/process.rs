@@ -16,7 +16,7 @@ const BLOCKING_THREADS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Process {
     options: Options,
-    /// Hold secrets.
+    /// The sources of the configuration. They hold secrets.
     sources: Sources,
     /// The configuration without the instance's user data.
     loaded: Loaded,

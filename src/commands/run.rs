@@ -1,4 +1,4 @@
-//! Runs the agent.
+//! The daemon: the program without a verb.
 
 use super::process::{Process, block_on};
 use crate::config::Args;

@@ -1,7 +1,7 @@
 //! The table as text for people: `--help`, the reference file, and the report of `-check-config`.
 //!
-//! This module only makes text; `main` prints it. Invariant: `examples/ecs.config.reference` is exactly the text of
-//! [`reference()`] (tested), and no text here holds a secret.
+//! This module only makes text; `main` and `commands::check_config` print it. Invariant: `examples/ecs.config.reference` is
+//! exactly the text of [`reference()`] (tested), and no text here holds a secret.
 
 use super::args::FLAGS;
 use super::keys::{Group, KEYS, Key, Stage};

@@ -7,11 +7,12 @@
 //!                                      └─ keys: the table ─┘         └── problems, all at once
 //! ```
 //!
-//! Reading order: [`keys`] (the table), [`kind`] with `parsed` and `lists` (forms of values), [`source`] and [`document`]
-//! (sources of values), `defaults` (defaults of a host's service), `resolve` (precedence), `rules` (variables that depend on
-//! each other), [`settings`] (the result), [`help`] (the table for people), [`args`]. [`Sources::open`] reads every source on
-//! this machine. User data comes in as text, because only an edge may use the metadata service, and the runtime fills in the
-//! region of the instance. Invariant: no other module reads the environment, and no [`Problem`] holds a value.
+//! Reading order: [`keys`] (the table), [`kind`] with `parsed`, `lists` and `duration` (forms of values), [`source`] and
+//! [`document`] (sources of values), `defaults` with `realm` (defaults of a host's service), `resolve` (precedence), `rules`
+//! (variables that depend on each other), [`settings`] (the result), [`help`] (the table for people), [`args`].
+//! [`Sources::open`] reads every source on this machine. User data comes in as text, because only an edge may use the metadata
+//! service, and the runtime fills in the region of the instance. Invariant: no other module reads the environment, and no
+//! [`Problem`] holds a value.
 //!
 //! For operators:
 //!

@@ -355,6 +355,4 @@ fn engine_completed(
 }
 
 #[cfg(test)]
-mod messages;
-#[cfg(test)]
 mod tests;

@@ -17,9 +17,11 @@
 //! State changes for ECS are not queued: a report contains the difference between `known` and `sent`. After a failed report the
 //! difference is still there, so the report is repeated.
 //!
-//! Reading order: [`event`] and [`effect`] (input and output), [`state`], `apply` and `seen` (facts), `plan` (the order of
-//! planning), then one file for each subject: `admission`, `container`, `dependency`, `resource`, `report`, `cleanup`,
-//! `inventory`, `image`.
+//! Reading order: [`event`] and [`effect`] (input and output), [`state`], `apply` and `seen` (facts), `recover` and `rebuild`
+//! (the state at a start), `plan` (the order of planning), then one file for each subject: `admission`, `container`,
+//! `dependency`, `restart`, `resource`, `credentials`, `ports`, `desired`, `report`, `cleanup`, `inventory`, `image`. Helpers:
+//! `policy` (settings), `planning` (the context of planning), `backoff`, `urgency` (which commits may wait), `view` (for
+//! readers), [`agent_health`], `check` (invariants), `step` (the result).
 //!
 //! Nothing here can wait, read a clock, draw a random number, lock, log or touch a file. This is a crate of its own, so that the
 //! compiler refuses any other part of the agent here, and any library but `serde` and `zeroize`.

@@ -1,7 +1,7 @@
 //! The daemon's event stream, turned into observations.
 //!
 //! Owns the stream, its reopening, and the inspections that events call for. An event only says *which* container changed; its
-//! new state comes from an inspection, unless the operation that caused the event inspects the container itself (`changes`).
+//! new state comes from an inspection, unless the operation that caused the event inspects the container itself (`pending`).
 //! Reading the stream never waits for inspections or for the receiver, since the daemon drops events of slow readers; in
 //! between, changes are collected by container. Invariant: whenever an event may have been missed, [`Notice::EventsMissed`] is
 //! sent afterwards.

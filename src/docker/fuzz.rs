@@ -1,4 +1,4 @@
-//! The entry points of the fuzzer for this folder.
+//! The fuzz targets of the Docker edge.
 
 use super::api::connection;
 use super::api::error::DockerError;

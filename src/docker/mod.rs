@@ -4,9 +4,9 @@
 //! Owns the connection, the API version and one method for each operation of the core. It decides nothing: it does not retry a
 //! create, start or stop, and knows no status of a task. Invariant: every call has a time limit and is safe to repeat.
 //!
-//! Only bollard's types are used, since its client reads answers of any length into memory. Reading order: `create` and
-//! `observe` (pure translation), `container` (the operations), `volume`, `host` (facts about the engine), `images` (pulls,
-//! digests, clean-up, the pause image), [`events`], [`auth`], `api` (the connection, and how every call is made).
+//! Only bollard's types are used, since its client reads answers of any length into memory. Reading order: `create`, `observe`
+//! and `outline` (pure translation; labels), `container` (the operations), `volume`, `host` (facts about the engine), `images`
+//! (pulls, digests, clean-up, the pause image), [`events`], [`auth`], `api` (the connection, and how every call is made).
 //!
 //! Every call and its limit (spec `docker-mapping.md` §10; `*` = set by the operator, shown with its default):
 //!

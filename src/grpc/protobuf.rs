@@ -1,4 +1,4 @@
-//! The part of protocol buffers that the credentials fetcher uses: messages of texts and lists of texts.
+//! The part of protocol buffers that the agent needs: messages of texts and lists of texts.
 //!
 //! Owns encoding and decoding. Pure functions. Invariant: unreadable bytes are an error and never a panic, and unknown fields
 //! are skipped.

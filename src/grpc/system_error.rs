@@ -1,4 +1,5 @@
-//! Errors of the operating system in Go's words, since they become part of reasons that people search for.
+//! Errors of the operating system in Go's words, since they become part of reasons that people search for: failed calls, and
+//! files of credential specs that cannot be read.
 
 use std::io;
 

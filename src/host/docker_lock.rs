@@ -19,13 +19,18 @@
 //! the socket's group; and, because a container has its own `/dev/shm`, an agent in a container next to an agent whose user may
 //! not write to `/var/run`. Invariant: only a lock file that is held is ever written.
 
+mod holder;
+mod places;
+
+pub use holder::{Holder, form};
+pub use places::{Place, Places, Trust};
+
 use ecs_core::model::{OwnerId, text};
+use holder::holder_of;
 use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fmt;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::io::{ErrorKind, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -38,8 +43,6 @@ const TRIES: u32 = 10;
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 /// Prefix of the directories of agents that may not write to the shared one.
 const PREFIX: &str = "ecs-agent-";
-/// Upper limit of a holder's description, in bytes: longer than its texts and the identities in `ecs-agent.owner` can become.
-const MAX_HOLDER: u64 = 256 * 1024;
 /// Upper limit of the lock files that are inspected in one directory.
 const MAX_FILES: usize = 1024;
 /// Upper limit of the entries that are read from one directory. Any user may fill the open one; the shared one is searched
@@ -49,97 +52,6 @@ const MAX_ENTRIES: usize = 100_000;
 const MAX_DIRECTORIES: usize = 1024;
 /// Upper limit of the engine's id in a file name, in bytes.
 const MAX_ENGINE: usize = 128;
-
-/// The directories for lock files.
-#[derive(Clone, Debug)]
-pub struct Places {
-    /// The directory that all agents of this host share. It is created if it is missing.
-    pub shared: PathBuf,
-    /// A directory that every user may write to.
-    pub open: PathBuf,
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Self { shared: "/var/run/ecs-agent".into(), open: "/dev/shm".into() }
-    }
-}
-
-/// The users and the group whose lock files are trusted, in addition to root.
-#[derive(Clone, Copy, Debug)]
-pub struct Trust {
-    /// The user of this process.
-    pub user: u32,
-    /// The user that owns the engine's socket; `None` if the engine has no socket in the file system.
-    pub socket_user: Option<u32>,
-    /// The group that may use the engine's socket; `None` if no group may use it.
-    pub socket_group: Option<u32>,
-}
-
-impl Trust {
-    /// The trust of this process, which uses the engine at `endpoint`.
-    pub fn new(endpoint: &str) -> Self {
-        let socket = endpoint.strip_prefix("unix://").and_then(|path| std::fs::metadata(path).ok());
-        let is_for_group = |metadata: &&Metadata| metadata.mode() & 0o060 == 0o060;
-        Self {
-            user: rustix::process::geteuid().as_raw(),
-            socket_user: socket.as_ref().map(MetadataExt::uid),
-            socket_group: socket.as_ref().filter(is_for_group).map(MetadataExt::gid),
-        }
-    }
-
-    fn trusts(&self, metadata: &Metadata) -> bool {
-        // A file with a second name could be root's own, to which another user has made a hard link.
-        self.is_known_owner(metadata) && metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & 0o007 == 0
-    }
-
-    /// Lock files in this directory are inspected.
-    fn trusts_directory(&self, metadata: &Metadata) -> bool {
-        self.is_known_owner(metadata) && metadata.is_dir() && metadata.mode() & 0o002 == 0
-    }
-
-    fn is_known_owner(&self, metadata: &Metadata) -> bool {
-        metadata.uid() == 0
-            || metadata.uid() == self.user
-            || Some(metadata.uid()) == self.socket_user
-            || Some(metadata.gid()) == self.socket_group
-    }
-}
-
-/// Description of the agent that holds a lock, written by that agent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Holder {
-    /// Process id of the agent, in its own PID namespace; 0 if unknown.
-    pub pid: u32,
-    /// How the agent runs: as a service, or in which container.
-    pub form: String,
-    /// The agent's `ECS_DATADIR`.
-    pub data_dir: String,
-    /// The cluster that the agent works for.
-    pub cluster: String,
-    /// Identities that mark the agent's own containers; empty until it has read its data.
-    pub identities: BTreeSet<OwnerId>,
-}
-
-impl Holder {
-    /// The same description with short texts, free of control characters.
-    fn cleaned(self) -> Self {
-        let Self { pid, form, data_dir, cluster, identities } = self;
-        let [form, data_dir, cluster] = [form, data_dir, cluster].map(|field| text::cleaned(&field));
-        Self { pid, form, data_dir, cluster, identities }
-    }
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.pid == 0 {
-            return f.write_str("an agent that did not describe itself");
-        }
-        let Self { pid, form, data_dir, cluster, identities: _ } = self;
-        write!(f, "process {pid}, {form}, ECS_DATADIR {data_dir}, cluster {cluster}")
-    }
-}
 
 /// Another agent holds the lock, or has the same identity.
 #[derive(Debug, thiserror::Error)]
@@ -156,25 +68,6 @@ pub enum Held {
          an ECS_DATADIR of its own"
     )]
     Identity(Holder),
-}
-
-/// One of the directories for lock files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// [`Places::shared`].
-    Shared,
-    /// [`Places::open`].
-    Open,
-}
-
-impl Place {
-    /// The place's name in logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Shared => "lock files below /var/run",
-            Self::Open => "lock files below /dev/shm",
-        }
-    }
 }
 
 /// Identities of the agents that run on this host.
@@ -484,35 +377,6 @@ fn give_to_group(directory: &Path, group: Option<u32>) {
 fn is_private(path: &Path, is_owner: impl Fn(u32) -> bool) -> bool {
     std::fs::symlink_metadata(path)
         .is_ok_and(|metadata| metadata.is_dir() && is_owner(metadata.uid()) && metadata.mode() & 0o022 == 0)
-}
-
-/// The holder's description in this file; an empty one if the file holds anything else.
-fn holder_of(file: &File) -> Holder {
-    let mut bytes = Vec::new();
-    let mut reader = file;
-    let read = reader.rewind().and_then(|()| reader.take(MAX_HOLDER).read_to_end(&mut bytes));
-    // It must be an object: serde would read an array as a struct, too.
-    let object: Option<serde_json::Map<_, _>> = read.ok().and_then(|_| serde_json::from_slice(&bytes).ok());
-    let holder: Option<Holder> = object.and_then(|object| serde_json::from_value(object.into()).ok());
-    holder.unwrap_or_default().cleaned()
-}
-
-/// Describes how this agent runs. `mounts` is its `/proc/self/mountinfo`: Docker mounts files into a container from a directory
-/// that is named after the container. A mount *on* such a directory proves nothing: on a host, the containers' shared memory is
-/// mounted there.
-pub fn form(is_service: bool, mounts: &str) -> String {
-    let is_id = |word: &&str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let container = mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ').skip(3);
-        let (source, mounted_on) = (fields.next()?, fields.next()?);
-        let is_container_file = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"].contains(&mounted_on);
-        source.split_once("/containers/").filter(|_| is_container_file)?.1.split('/').next().filter(is_id)
-    });
-    match container {
-        Some(id) => format!("in container {}", &id[..12]),
-        None if is_service => "the system service (-service)".to_owned(),
-        None => "not the system service".to_owned(),
-    }
 }
 
 #[cfg(test)]

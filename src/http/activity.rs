@@ -1,8 +1,8 @@
 //! What a connection is doing: waiting for a request, or answering one.
 //!
-//! Owns the phase of one connection, and the moment at which it has lasted too long. It is set by the listener (a request begins),
-//! by the body of the answer (it has been handed over) and by the stream (the client does not read). Invariant: a connection whose
-//! client has not taken the whole answer counts as answering.
+//! Owns the phase of one connection, and the moment at which it has lasted too long. The phase is set by the listener (a
+//! request begins), by the body of the answer (it is in the connection's buffer) and by the stream (the buffer has been
+//! written). Invariant: a connection whose answer has not been written counts as answering.
 
 use super::Settings;
 use axum::body::Body;
@@ -20,13 +20,15 @@ pub(super) struct Activity(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// A request has arrived, and its answer has not been handed over.
+    /// A request has arrived, and its answer has not been written.
     is_answering: bool,
-    /// The last write had to wait for the client.
-    is_blocked: bool,
+    /// The whole answer is in the connection's buffer.
+    is_handed_over: bool,
+    /// A request has been answered.
+    has_served: bool,
     /// When the present wait for a request began.
     waits_since: Instant,
-    /// When the last request arrived.
+    /// When the last request arrived; before the first one, when the connection began.
     asked_at: Instant,
 }
 
@@ -34,23 +36,34 @@ impl Activity {
     /// A connection that waits for its first request.
     pub(super) fn new() -> Arc<Self> {
         let now = Instant::now();
-        Arc::new(Self(Mutex::new(State { is_answering: false, is_blocked: false, waits_since: now, asked_at: now })))
+        Arc::new(Self(Mutex::new(State {
+            is_answering: false,
+            is_handed_over: false,
+            has_served: false,
+            waits_since: now,
+            asked_at: now,
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True while there is no request to answer.
-    pub(super) fn is_waiting(&self) -> bool {
+    /// Since when the connection has waited for a request; `None` while there is one to answer.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
         let state = self.lock();
-        !state.is_answering && !state.is_blocked
+        (!state.is_answering).then_some(state.waits_since)
     }
 
-    /// When the connection is closed unless something happens: the client sends a request, or takes its answer.
+    /// A request has been answered on this connection.
+    pub(super) fn has_served(&self) -> bool {
+        self.lock().has_served
+    }
+
+    /// When the connection is closed, unless the client sends a request or takes its answer before.
     pub(super) fn deadline(&self, settings: &Settings) -> Instant {
         let state = self.lock();
-        if state.is_answering || state.is_blocked {
+        if state.is_answering {
             state.asked_at + settings.answer_timeout
         } else {
             state.waits_since + settings.head_timeout
@@ -60,22 +73,17 @@ impl Activity {
     /// The head of a request has arrived.
     pub(super) fn asked(&self) {
         let mut state = self.lock();
-        state.is_answering = true;
+        (state.is_answering, state.is_handed_over) = (true, false);
         state.asked_at = Instant::now();
     }
 
-    fn answered(&self) {
+    /// The connection's buffer is empty: if the answer was in it, the client has it, or the kernel.
+    fn flushed(&self) {
         let mut state = self.lock();
-        state.is_answering = false;
-        state.waits_since = Instant::now();
-    }
-
-    fn written(&self, is_blocked: bool) {
-        let mut state = self.lock();
-        if state.is_blocked && !is_blocked {
+        if state.is_handed_over {
+            (state.is_answering, state.is_handed_over, state.has_served) = (false, false, true);
             state.waits_since = Instant::now();
         }
-        state.is_blocked = is_blocked;
     }
 }
 
@@ -88,7 +96,7 @@ pub(super) struct Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.activity.answered();
+        self.activity.lock().is_handed_over = true;
     }
 }
 
@@ -112,7 +120,7 @@ impl hyper::body::Body for Answer {
     }
 }
 
-/// The stream of a connection; notes whether the client reads.
+/// The stream of a connection; notes when everything has been written.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     pub(super) stream: S,
@@ -131,13 +139,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.activity.written(result.is_pending());
-        result
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
+    /// The HTTP library flushes only when it has nothing more to write.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let result = Pin::new(&mut self.stream).poll_flush(context);
+        if result.is_ready() {
+            self.activity.flushed();
+        }
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -149,9 +160,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.activity.written(result.is_pending());
-        result
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
     }
 
     fn is_write_vectored(&self) -> bool {

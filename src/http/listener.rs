@@ -104,8 +104,8 @@ struct OpenConnection {
 }
 
 impl Connection for OpenConnection {
-    fn is_waiting(&self) -> bool {
-        self.activity.is_waiting()
+    fn waits_since(&self) -> Option<Instant> {
+        self.activity.waits_since()
     }
 }
 
@@ -136,6 +136,8 @@ impl Server {
         match accepted {
             Accepted::Tcp(stream, from) => {
                 let location = self.location(&stream, from);
+                // Otherwise an answer may wait for the acknowledgement of the one before.
+                let _best_effort = stream.set_nodelay(true);
                 self.admit(stream, Peer::Address(from), location, reset);
             }
             Accepted::Unix(stream, peer) => self.admit(stream, peer, Ok(PeerLocation::Host), drop),
@@ -161,7 +163,11 @@ impl Server {
             FoundSlot::Free => {}
             FoundSlot::Evicted(oldest) => {
                 oldest.task.abort();
-                self.log_overload(peer, "the oldest connection without a request was closed");
+                if oldest.activity.has_served() {
+                    tracing::debug!(%peer, "{name}: an idle connection was closed for a new one");
+                } else {
+                    self.log_overload(peer, "the connection that waited longest for a request was closed");
+                }
             }
             FoundSlot::None => {
                 self.log_overload(peer, "a new connection was closed");
@@ -219,24 +225,32 @@ async fn exchange<S>(
         .max_buf_size(settings.max_head)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(http);
-    let mut is_stopping = false;
+    let oldest = Instant::now() + settings.max_age;
+    let mut is_last = false;
     loop {
-        let deadline = activity.deadline(&settings);
+        // A phase may be shorter than the one in which this is set.
+        let next = Instant::now() + settings.head_timeout.min(settings.answer_timeout);
         tokio::select! {
+            biased; // A request that has arrived counts, however late this runs.
             done = &mut http => {
                 if let Err(error) = done {
                     tracing::debug!(%from, "a connection to {} ended: {error}", settings.name);
                 }
                 return;
             }
-            () = stop.cancelled(), if !is_stopping => {
-                if activity.is_waiting() {
+            () = stop.cancelled(), if !is_last => {
+                if activity.waits_since().is_some() {
                     return; // a client that has sent no request waits for no answer
                 }
                 http.as_mut().graceful_shutdown();
-                is_stopping = true;
+                is_last = true;
             }
-            () = sleep_until(deadline) => {
+            // Whether a peer is served is judged once for each connection.
+            () = sleep_until(oldest), if !is_last => {
+                http.as_mut().graceful_shutdown();
+                is_last = true;
+            }
+            () = sleep_until(activity.deadline(&settings).min(next)) => {
                 // Meanwhile there may have been another request.
                 if activity.deadline(&settings) <= Instant::now() {
                     tracing::debug!(%from, "a connection to {} was idle, or too slow", settings.name);

@@ -1,15 +1,15 @@
 //! The HTTP listener: which peers are served, how many at once, and for how long.
 //!
-//! Owns sockets, peers, slots and time limits; knows no path and no answer. A server is a [`Settings`], an [`Audience`] and an
-//! axum router; it listens on a port, or on a socket that only this host reaches. Invariants: a peer outside the audience gets
-//! no byte; a connection ends when no request arrives within the time limit of the head, or when an answer is not taken within
-//! its own limit; an idle connection gives its slot to a new one; there are never more connections than slots; only peers on
-//! this host can take the slots reserved for it.
+//! Owns sockets, peers, slots and time limits; knows no path and no answer ([`introspection`] does). A server is a
+//! [`Settings`], an [`Audience`] and an axum router; it listens on a port, or on a socket that only this host reaches.
+//! Invariants: a peer outside the audience gets no byte; a connection ends when no request arrives within the time limit of
+//! the head, or when an answer is not taken within its own limit; an idle connection gives its slot to a new one; there are
+//! never more connections than slots; only peers on this host can take the slots reserved for it.
 //!
-//! Reading order: this file (settings), `address` (where a server listens), `listener` (accepting, ending), `activity`
-//! (what a connection is doing), `peer` (the
-//! audience), `route` (the kernel's route to a peer), `slots` (which connection is closed for a new one), [`host_header`] (DNS
-//! rebinding), `tally` (limits log lines about refused connections).
+//! Reading order: this file (settings), `address` (where a server listens), `listener` (accepting, ending), `activity` (what a
+//! connection is doing), `peer` (the audience), `route` (the kernel's route to a peer), `slots` (which connection is closed
+//! for a new one), [`host_header`] (DNS rebinding), `tally` (limits log lines about refused connections), `path` (cleaning of
+//! paths), `json` (encoding of answers), [`introspection`] (port 51678).
 
 mod activity;
 mod address;
@@ -36,11 +36,13 @@ pub struct Settings {
     pub address: Address,
     /// The bounds on simultaneous connections.
     pub limits: Limits,
-    /// Time limit for the head of a request, counted from the accept or from the end of the answer before. So it is also how
-    /// long an idle connection is kept.
+    /// Time limit for the head of a request, counted from the accept or from the end of the previous answer. So this is also
+    /// how long an idle connection is kept.
     pub head_timeout: Duration,
     /// Time limit for the answer and for the client to take it, counted from the head of the request.
     pub answer_timeout: Duration,
+    /// The age at which a connection serves no further request.
+    pub max_age: Duration,
     /// How long a stop waits for answers in progress. It does not wait for request heads.
     pub stop_grace: Duration,
     /// Maximum size of a request head in bytes; a larger one is refused with status 431.
@@ -56,6 +58,7 @@ impl Settings {
             limits: Limits::default(),
             head_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(5),
+            max_age: Duration::from_secs(60),
             stop_grace: Duration::from_secs(1),
             // The longest sensible query holds a task ARN.
             max_head: 16 * 1024,

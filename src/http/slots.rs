@@ -1,12 +1,13 @@
 //! The slots of a server: each open connection occupies one. Decides how many there may be, and which connection is closed
 //! (evicted) for a new one.
 //!
-//! Owns no sockets. The rules: some slots are reserved for this host; each peer has a limit; for a new connection, the oldest
-//! connection that waits for a request is evicted; a connection that is being answered is never evicted. Invariant:
+//! Owns no sockets. The rules: some slots are reserved for this host; each peer has a limit; for a new connection, the
+//! one that has waited longest for a request is evicted; a connection that is being answered is never evicted. Invariant:
 //! admitting a connection never breaks a rule.
 
 use super::peer::{Peer, PeerLocation};
 use std::net::{IpAddr, Ipv6Addr};
+use tokio::time::Instant;
 
 /// Limits on the number of simultaneous connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +48,8 @@ struct Slot<C> {
 
 /// What the slots must know about a connection.
 pub(super) trait Connection {
-    /// True while the connection has no request to answer; only then can it be evicted.
-    fn is_waiting(&self) -> bool;
+    /// Since when the connection has waited for a request; `None` while it has one to answer. Then it cannot be evicted.
+    fn waits_since(&self) -> Option<Instant>;
 }
 
 /// The occupied slots.
@@ -116,10 +117,11 @@ impl<C: Connection> Slots<C> {
         self.taken.iter().filter(|slot| which(slot)).count()
     }
 
-    /// Evicts the oldest waiting connection for which `among` is true.
+    /// Evicts the connection that has waited longest, of those for which `among` is true.
     fn evict(&mut self, among: impl Fn(&Slot<C>) -> bool) -> FoundSlot<C> {
-        let oldest = self.taken.iter().position(|slot| among(slot) && slot.connection.is_waiting());
-        oldest.map_or(FoundSlot::None, |index| FoundSlot::Evicted(self.taken.remove(index).connection))
+        let waiting = self.taken.iter().enumerate().filter(|(_, slot)| among(slot));
+        let waiting = waiting.filter_map(|(index, slot)| Some((slot.connection.waits_since()?, index)));
+        waiting.min().map_or(FoundSlot::None, |(_, index)| FoundSlot::Evicted(self.taken.remove(index).connection))
     }
 }
 
@@ -154,13 +156,16 @@ fn network(peer: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::LazyLock;
+    use std::time::Duration;
 
     /// A number, and whether it still waits for a head.
     type Fake = (u32, bool);
 
     impl Connection for Fake {
-        fn is_waiting(&self) -> bool {
-            self.1
+        fn waits_since(&self) -> Option<Instant> {
+            static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+            self.1.then(|| *BEGIN + Duration::from_secs(self.0.into()))
         }
     }
 

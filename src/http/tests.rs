@@ -295,3 +295,20 @@ async fn an_answer_that_is_not_taken_keeps_its_slot_until_its_limit() {
     timeout(QUICK, next.read_exact(&mut first)).await.expect("the slot is free").unwrap();
     assert_eq!(&first, b"HTTP/1.1 200 OK");
 }
+
+#[tokio::test]
+async fn an_old_connection_serves_no_further_request() {
+    let settings = Settings { max_age: Duration::from_millis(300), ..settings() };
+    let running = start(fine(), settings).await;
+    let mut stream = from("127.0.0.1", running.address).await;
+    let began = Instant::now();
+    while began.elapsed() < QUICK && stream.write_all(KEPT).await.is_ok() {
+        let mut head = [0; 15];
+        if timeout(QUICK, stream.read_exact(&mut head)).await.expect("quickly").is_err() {
+            break;
+        }
+        let mut body = [0; 256];
+        let _rest = timeout(QUICK, stream.read(&mut body)).await.expect("quickly");
+    }
+    assert!(began.elapsed() > settings.max_age / 2 && began.elapsed() < QUICK, "{:?}", began.elapsed());
+}

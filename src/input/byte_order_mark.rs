@@ -1,4 +1,5 @@
-//! The byte-order mark at the beginning of a text file. Editors on Windows write it; the parsers behind this do not expect it.
+//! The byte-order mark at the beginning of a text file. Editors on Windows write it; the parsers that read the text afterwards
+//! do not expect it.
 
 /// The error for a file with the byte-order mark of UTF-16 or UTF-32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! The normal form of an endpoint's address. Owns nothing else: [`ecs_core::model::address`] hides passwords in addresses.
+//! The normal form of an endpoint's address. [`ecs_core::model::address`] hides passwords in addresses.
 
 use url::Url;
 

@@ -1,6 +1,6 @@
 //! The embedded control plane: the part of ECS that a laptop or a test needs, over real sockets on loopback, on one port.
 //!
-//! This module owns an instance metadata service, the ECS API (for the agent and for a person with the `aws` CLI), the ACS and
+//! This crate owns an instance metadata service, the ECS API (for the agent and for a person with the `aws` CLI), the ACS and
 //! TCS websockets, the token call of ECR in front of a real registry, and the values of SSM, Secrets Manager and S3 for tasks.
 //! It does not own containers or images. Invariants: **state is in memory only**: when the server ends, clusters, definitions
 //! and tasks are gone. **Only clients with the token are served**: calls, websockets and objects need a signature, `/_local/`
@@ -10,10 +10,11 @@
 //! that a test or a user wrote by hand.
 //!
 //! Reading order. Data: `definition` (task definitions), `need` and `tasks` (life of a task), `instances` and `outbox`, `ec2`,
-//! `stored`, `faults`, `records`, `site`, and `state`, which holds them. Decisions on the data: `placement`, `payload` (tasks as
-//! they are sent to the agent). Access control: `keys`, `signature`, `owner`. Handlers, on a state that is `shared`: `api`
-//! (calls), `acs` and `tcs` (websockets), `imds`, `s3`, `admin` (`/_local/`). The top, which no other module imports: `http`
-//! (sockets and routing) and `server` (start and scripting).
+//! `stored`, `faults`, `records`, `site`, and `state`, which holds them. Decisions on the data: `placement`, `payload` (tasks
+//! as they are sent to the agent). Access control: `keys`, `signature`, `owner`. Handlers, on a state that is `shared`: `api`
+//! (calls), `acs` and `tcs` (websockets), `imds`, `s3`, `admin` (`/_local/`). The top: `http` (sockets and routing), `server`
+//! (start and scripting), and [`command`] (the program `ecs-local`). Helpers: `answers`, `api_error`, `ids`, `options`,
+//! `refusal`, `role_credentials`, `socket`, `time`.
 
 mod acs;
 mod admin;

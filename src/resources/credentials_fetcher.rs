@@ -1,6 +1,6 @@
 //! The credentials fetcher: the daemon on the host that gets Kerberos tickets for service accounts (spec `resources.md` §7).
 //!
-//! Owns the calls and the number of attempts; `grpc` transports them, and `protobuf` encodes the messages. It stores nothing.
+//! Owns the calls and the number of attempts; [`grpc`](crate::grpc) encodes and transports the messages. It stores nothing.
 //! Invariant: no error text contains a password.
 
 use crate::backoff::{Backoff, Shape};

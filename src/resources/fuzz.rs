@@ -1,4 +1,4 @@
-//! The entry points of the fuzzer for this folder.
+//! The fuzz target of environment files.
 
 /// Parses an environment file from S3.
 ///

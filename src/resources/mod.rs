@@ -1,12 +1,12 @@
 //! The resources of a task that the container engine does not provide: secrets, environment files, the configuration of a log
-//! router, Kerberos tickets. (Control groups are a room of their own, [`cgroup`](crate::cgroup).)
+//! router, Kerberos tickets. Control groups are in [`cgroup`](crate::cgroup).
 //!
 //! Owns their creation and removal, and the values that exist in memory only. The core decides when they are created and
 //! removed. Invariants: the value of a secret or of an environment file is never on disk; creation and removal may be
 //! repeated.
 //!
-//! Reading order: [`vault`] (the values in memory), [`env_file`], [`log_router`] with `router_config` (the text of its file),
-//! `credential_specs` with `credentials_fetcher`.
+//! Reading order: `settings`, [`vault`] (the values in memory), [`env_file`], [`log_router`] with `router_config` (the text of
+//! its file), `credential_specs` with `credentials_fetcher`.
 
 mod credential_specs;
 mod credentials_fetcher;

@@ -212,15 +212,11 @@ impl CoreLoop {
     /// Updates the readers' view if it shows something new, and logs status changes.
     fn publish(&mut self, changed: &BTreeSet<Key>) {
         self.trace.note(&self.state, changed);
-        let (state, now) = (&self.state, self.clock.now());
-        self.view.send_if_modified(|view| {
-            let next = ecs_core::view_after(view, state, changed, now);
-            let is_new = !next.shows_the_same(view);
-            if is_new {
-                *view = Arc::new(next);
-            }
-            is_new
-        });
+        let last = Arc::clone(&self.view.borrow());
+        let next = ecs_core::view_after(&last, &self.state, changed, self.clock.now());
+        if !next.shows_the_same(&last) {
+            self.view.send_replace(Arc::new(next));
+        }
     }
 }
 

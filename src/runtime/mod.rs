@@ -1,11 +1,11 @@
-//! Builds the agent from its parts, and runs them. Read [`run`] first.
+//! Runs the agent: starts it, watches its parts, and stops it. Read [`run`] first.
 //!
 //! This is the only module that may import all edges. It holds no business rules: an `if` about a task's status belongs in
 //! [`ecs_core`].
 //!
-//! Three rooms: `startup` (the order of the start), `execute` (from the core's effects to calls of the edges), `parts` (what
-//! runs beside the core loop). The files of this folder are below them: `core_loop`, `supervisor`, `clock`, `trace`, `fatal`,
-//! `options`, `shutdown`, `start_over` and [`logging`].
+//! Reading order: `startup` (from the configuration to the running parts), `core_loop`, `execute` (from the core's effects to
+//! calls of edges), `parts` (what runs beside the loop), `supervisor`; then `clock`, `trace`, `fatal`, `options`, `shutdown`,
+//! `start_over` and [`logging`].
 
 mod clock;
 mod core_loop;

@@ -25,7 +25,7 @@ struct Timing {
 
 impl Default for Timing {
     fn default() -> Self {
-        let (initial, max) = (Duration::from_secs(1), Duration::from_secs(60));
+        let (initial, max) = (Duration::from_secs(1), Duration::from_secs(32));
         Self { restart: Shape { initial, max, factor: 2.0, jitter: 0.2 }, grace: Duration::from_secs(8) }
     }
 }

@@ -80,7 +80,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether ACS refused the connection because the container instance is no longer registered.
+    /// Whether the service refused the connection because the container instance is no longer registered.
     pub fn is_inactive_instance(&self) -> bool {
         matches!(self, Self::Refused { text, .. } if text.contains("InactiveInstanceException"))
     }

@@ -273,7 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 }
                 exchange.push(message, bytes.len());
                 if !exchange.has_room() {
-                    tracing::debug!("reading from ACS is paused until the agent takes the queued messages");
+                    tracing::debug!("reading from {} is paused until the agent takes the queued messages", P::PEER);
                 }
             }
             Read::Note(note) => tracing::warn!("{note}"),

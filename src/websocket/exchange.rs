@@ -78,8 +78,8 @@ impl<P: Protocol> Exchange<P> {
 
     /// Waits for `work` while there is no connection; `None` if the session is to end first.
     ///
-    /// Messages of the agent are dropped meanwhile. They belong to an earlier connection: ACS resends unacknowledged messages on
-    /// the next one. (The Go agent drops such answers too, since it answers on the connection of the message.)
+    /// Messages of the agent are dropped meanwhile. They belong to an earlier connection: the service resends unacknowledged
+    /// messages on the next one. (The Go agent drops such answers too, since it answers on the connection of the message.)
     pub(super) async fn while_disconnected<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         let (cancel, inbox) = (self.cancel.clone(), self.inbox.clone());

@@ -6,7 +6,7 @@
 //!
 //! Reading order: `protocol` (what a session must know about its messages), [`session`] (when to connect), `connect` (the
 //! handshake), `conversation` (one connection), `timing`, `exchange` (queues to and from the agent), `contact` (for the health
-//! check), `any_text` (text frames that are not UTF-8).
+//! check), `any_text` (text frames that are not UTF-8). The tests of the session are those of ACS, in `src/acs/session/tests`.
 
 mod any_text;
 mod connect;

@@ -1,4 +1,4 @@
-//! The timers of the ACS session (spec `acs.md` §2).
+//! The timers of a session. The defaults are those of ACS (spec `acs.md` §2).
 //!
 //! Owns their lengths and the jitter. `session` runs those between connections, `conversation` those of one connection.
 

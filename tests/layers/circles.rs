@@ -1,4 +1,4 @@
-//! Checks that the files of `src/` have no import cycles, direct or indirect.
+//! Checks that the files of each crate below `src/` have no import cycles, direct or indirect.
 //!
 //! The files of a cycle cannot be read, tested or moved without each other. Only imports of the product count, not those of code
 //! that is compiled for tests only. A path is followed through `pub use` to the file with the item. Declaring a child with `mod`
@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A module: the segments of its path below the crate. The root has none.
 type Module = Vec<String>;
 
-/// One file of `src/`.
+/// One file of a crate.
 struct File {
-    /// Relative to `src/`.
+    /// Relative to the crate's folder.
     name: String,
     /// All paths in the file: in `use`, and in code if they begin with `crate`, `super`, `self` or a child.
     paths: Vec<Vec<String>>,
@@ -131,7 +131,7 @@ fn reach<'a>(from: &'a str, imports: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> B
     reached
 }
 
-/// `core/plan.rs` → `core`, `plan`; `core/mod.rs` → `core`; `lib.rs` → nothing.
+/// `docker/volume.rs` → `docker`, `volume`; `docker/mod.rs` → `docker`; `lib.rs` → nothing.
 fn module_of(file: &str) -> Module {
     let path = file.trim_end_matches(".rs");
     let path = path.strip_suffix("/mod").unwrap_or(path);
@@ -160,8 +160,8 @@ fn test_only(files: &[(String, String)]) -> Vec<Module> {
     found
 }
 
-/// The index after `#[cfg(test)]` or `#[cfg(any(test, …))]` and its following attributes; `None` if there is no such attribute at
-/// `at`.
+/// The index after `#[cfg(test)]` or `#[cfg(any(test, …))]` and its following attributes; `None` if there is no such attribute
+/// at `at`.
 fn after_test_attribute(tokens: &[String], at: usize) -> Option<usize> {
     let is_attribute =
         |at: usize| tokens.get(at).is_some_and(|t| t == "#") && tokens.get(at + 1).is_some_and(|t| t == "[");

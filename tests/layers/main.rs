@@ -9,7 +9,7 @@ mod words;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// One row: a part of `src/`, what it may import from this crate, and why nothing else.
+/// One row: a part of `src/`, what it may import from the agent's crate and from the core, and why nothing else.
 struct Layer {
     part: &'static str,
     may_import: &'static [&'static str],
@@ -142,7 +142,7 @@ fn files_below(below: &Path, top: &Path) -> Vec<(String, String)> {
     found
 }
 
-/// The part a file belongs to: `store/file.rs` → `store`, `websocket.rs` → `websocket`.
+/// The part a file belongs to: `store/file.rs` → `store`, `systemd.rs` → `systemd`.
 fn part(file: &str) -> &str {
     file.split('/').next().unwrap_or(file).trim_end_matches(".rs")
 }

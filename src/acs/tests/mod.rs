@@ -1,3 +1,3 @@
-//! Tests of more than one file of this room.
+//! Checks of the pages about tasks and reasons.
 
 mod documented;

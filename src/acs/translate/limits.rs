@@ -1,6 +1,6 @@
 //! The limits of a whole task (spec `docker-mapping.md` §5).
 //!
-//! Owns the meaning of the task's `cpu` and `memory`; `resources::cgroup` writes the limits to the control group. The
+//! Owns the meaning of the task's `cpu` and `memory`; [`cgroup`](crate::cgroup) writes the limits to the control group. The
 //! invariant: no container may have a higher memory limit than its task.
 
 use super::reason::TaskError;

@@ -1,6 +1,7 @@
 //! The services that tasks and pulls need, one file each.
 //!
-//! [`ecr`] is an SDK crate; [`ssm`], [`secrets_manager`] and [`registry_secret`] are JSON calls; [`s3`] is a signed download.
+//! [`ecr`] uses an SDK crate; [`ssm`], [`secrets_manager`] and [`registry_secret`] make JSON calls; [`s3`] downloads with a
+//! signed request.
 
 pub mod ecr;
 pub mod registry_secret;

@@ -3,11 +3,11 @@
 //! The lowest layer: it imports nothing else of the agent. Plain data with `serde` derives, without I/O, a clock or a wire
 //! format: the edges translate between these types and ACS, Docker and the ECS API.
 //!
-//! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`] (what ECS asks for), [`create`] and
-//! [`cgroup`], [`observation`] (what Docker shows), [`owner`] (which agent created a container), [`failure`] (failures as the
-//! customer sees them), [`report`] (messages to ECS), [`view`] (what readers may see), [`waiting`] (why a task or container
-//! waits), [`agent_health`] (the health of the agent itself). [`text`] bounds and cleans texts from outside, and [`address`]
-//! hides passwords in addresses.
+//! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`], [`image`], [`registry`] and [`secret`]
+//! (what ECS asks for), [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`owner`] (which agent created a
+//! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`view`] (what readers may
+//! see), [`waiting`] (why a task or container waits), [`agent_health`] (the health of the agent itself). [`text`] bounds and
+//! cleans texts from outside, and [`address`] hides passwords in addresses.
 
 pub mod address;
 pub mod agent_health;

@@ -1,4 +1,4 @@
-//! The specification of a task. It does not change after it has arrived; the progress of the task is in `core::state`.
+//! The specification of a task. It does not change after it has arrived; the progress of the task is in [`crate::state`].
 //!
 //! Most tasks use few of the fields, so fields with their default value are not written to disk.
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// Everything that readers may see, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// When this view was made.
+    /// When this view was made. It has been true since; a view that would show nothing new is not made.
     pub at: Timestamp,
     /// All tasks that the agent knows, in the order of their ARNs. The view of a task that has not changed is shared with earlier
     /// views.

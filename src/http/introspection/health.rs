@@ -1,6 +1,6 @@
 //! `/health`: whether the agent works, with the cause if it does not. The Go agent has no such path.
 //!
-//! Owns the JSON, which `-healthcheck` also reads. The core decides what is healthy (`core::agent_health`).
+//! Owns the JSON, which `-healthcheck` also reads. The core decides what is healthy (`ecs_core::agent_health`).
 
 use crate::http::json;
 use axum::http::{StatusCode, header};

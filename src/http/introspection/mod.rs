@@ -1,16 +1,17 @@
 //! The introspection server on port 51678, as in `curl localhost:51678/v1/tasks`.
 //!
-//! Owns the routes and the answers. Decides nothing and holds no state: every answer is made from the newest published [`View`],
-//! from the [`Identity`] of the registration, or from the agent's health. Invariant: no answer carries environment variables,
-//! settings or credentials, because a `View` has none.
+//! Owns the routes and the answers. Decides nothing. Keeps two encoded answers: that of `/v1/metadata`, and that of
+//! `/v1/tasks` until the view changes. Every answer is made from the newest published [`View`], from the [`Identity`] of the
+//! registration, or from the agent's health. Invariant: no answer carries environment variables, settings or credentials,
+//! because a `View` has none.
 //!
 //! As with the Go agent, the port opens with the registration. Until then connections are refused, and scripts rely on this: an
 //! open port means a registered agent. The health of an agent that is not registered yet can be read from a socket,
 //! [`HEALTH_SOCKET`], which serves only `/health`, from the start of the process to its end.
 //!
-//! Reading order: this file (routes), `task` (JSON shapes), `health` and `debug` (paths of this agent only), `lookup` (the query
-//! of `/v1/tasks`), `json` (the encoding). [`http_server`](crate::http) has the limits, and decides which peers are
-//! served. Source: spec `introspection.md` §1 to §6.
+//! Reading order: this file (routes), `task` (JSON shapes), `health` and `debug` (paths of this agent only), `lookup` (the
+//! query of `/v1/tasks`). [`http`](crate::http) has the encoding (`json`), the cleaning of paths (`path`) and the limits, and
+//! decides which peers are served. Source: spec `introspection.md` §1 to §6.
 
 mod debug;
 mod health;
@@ -79,14 +80,14 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 #[derive(Clone)]
 struct Sources {
     /// The answer of `/v1/metadata`.
-    identity: Bytes,
+    identity: (StatusCode, Bytes),
     view: watch::Receiver<Arc<View>>,
     tasks: Arc<AllTasks>,
     pulls: PullLookup,
     clock: Clock,
 }
 
-/// The answer of `/v1/tasks` without a query, made once for each view.
+/// The last answer of `/v1/tasks` without a query, with the view that it shows; `None` before the first request.
 #[derive(Debug, Default)]
 struct AllTasks(Mutex<Option<(Arc<View>, StatusCode, Bytes)>>);
 
@@ -97,7 +98,7 @@ impl AllTasks {
             return json_body(*status, body.clone());
         }
         let tasks: Vec<_> = view.tasks.iter().map(|task| &**task).collect();
-        let (status, body) = encoded(StatusCode::OK, &task::Tasks::new(&tasks));
+        let (status, body) = encoded(StatusCode::OK, &task::Tasks::new(&tasks), "introspection/tasks");
         *last = Some((Arc::clone(view), status, body.clone()));
         json_body(status, body)
     }
@@ -118,7 +119,7 @@ pub fn router(
     pulls: PullLookup,
     clock: Clock,
 ) -> Router {
-    let (_, identity) = encoded(StatusCode::OK, &identity);
+    let identity = encoded(StatusCode::OK, &identity, "introspection/agent");
     let sources = Sources { identity, view, tasks: Arc::default(), pulls, clock };
     let mut routes = Router::new()
         .route("/v1/metadata", any(metadata))
@@ -155,7 +156,7 @@ fn refused_host() -> Response {
 }
 
 async fn metadata(State(sources): State<Sources>) -> Response {
-    json_body(StatusCode::OK, sources.identity)
+    json_body(sources.identity.0, sources.identity.1)
 }
 
 async fn tasks(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Response {
@@ -187,30 +188,31 @@ async fn anything_else(uri: Uri) -> Response {
     }
 }
 
-/// One JSON answer. Errors are logged with their body, which holds no secret: it is the empty value of the success type. The Go
-/// agent logs them all as errors; here a client's mistake is logged at debug level only, so that it cannot fill the agent's log.
+/// One JSON answer.
 fn json_answer(status: StatusCode, value: &impl Serialize, kind: &'static str) -> Response {
-    let (status, body) = encoded(status, value);
-    let (code, text) = (status.as_u16(), String::from_utf8_lossy(&body));
-    if status.is_server_error() {
-        tracing::error!(
-            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {text}"
-        );
-    } else if status.is_client_error() {
-        tracing::debug!(
-            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {text}"
-        );
-    }
-    drop(text);
+    let (status, body) = encoded(status, value, kind);
     json_body(status, body)
 }
 
-/// The body of a JSON answer, and its status.
-fn encoded(status: StatusCode, value: &impl Serialize) -> (StatusCode, Bytes) {
-    match json::encode(value) {
-        Ok(body) => (status, body.into()),
-        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, Bytes::from_static(b"{}")),
+/// The body of a JSON answer, and its status. Errors are logged with their body, which holds no secret: it is the empty value of
+/// the success type. The Go agent logs them all as errors; here a client's mistake is logged at debug level only, so that it
+/// cannot fill the agent's log.
+fn encoded(status: StatusCode, value: &impl Serialize, kind: &'static str) -> (StatusCode, Bytes) {
+    let (status, body) = match json::encode(value) {
+        Ok(body) => (status, body),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "{}".to_owned()),
+    };
+    let code = status.as_u16();
+    if status.is_server_error() {
+        tracing::error!(
+            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {body}"
+        );
+    } else if status.is_client_error() {
+        tracing::debug!(
+            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {body}"
+        );
     }
+    (status, body.into())
 }
 
 fn json_body(status: StatusCode, body: Bytes) -> Response {

@@ -4,20 +4,13 @@
 
 use crate::acs::session;
 use crate::acs::{self, Incoming, Outgoing};
-use crate::aws::client::signing::Signing;
 use crate::aws::identity::roles::RoleKind;
-use crate::config::Config;
 use crate::ecs::endpoint::{DiscoverError, PollEndpointCache};
-use crate::runtime::Options;
 use crate::runtime::execute::edges::Edges;
 use crate::runtime::startup::instance::Instance;
-use crate::runtime::startup::offers::Host;
-use crate::runtime::startup::settings;
 use crate::runtime::supervisor::PartResult;
 use crate::store::Identity;
-use crate::version;
-use crate::websocket::{self, Contact, EndpointError, Timing};
-use aws_credential_types::provider::SharedCredentialsProvider;
+use crate::websocket::EndpointError;
 use ecs_core::model::CredentialsAck;
 use ecs_core::{Event, PayloadTask};
 use std::sync::Arc;
@@ -45,47 +38,6 @@ pub(crate) struct ControlPlane {
 /// Finds the address of ACS for this instance. Sends nothing yet.
 pub(crate) fn endpoints(ecs: aws_sdk_ecs::Client, identity: &Identity, instance: &Instance) -> Arc<PollEndpointCache> {
     Arc::new(PollEndpointCache::new(ecs, identity.cluster.clone(), instance.zone_id.clone()))
-}
-
-/// Fills in the session's settings.
-pub(crate) fn settings(
-    config: &Config,
-    instance: &Instance,
-    identity: &Identity,
-    host: &Host,
-    connection: websocket::session::Settings,
-) -> session::Settings {
-    session::Settings {
-        cluster: identity.cluster.clone(),
-        container_instance: identity.container_instance_arn.clone(),
-        agent_version: version::REPORTED.to_owned(),
-        agent_hash: version::COMMIT.to_owned(),
-        docker_version: Some(host.offers.docker_version.clone()),
-        host: settings::host_facts(config, &instance.region, host),
-        connection,
-    }
-}
-
-/// Fills in the settings of the connection.
-pub(crate) fn connection(
-    config: &Config,
-    region: &str,
-    options: Options,
-    credentials: SharedCredentialsProvider,
-    signing: Signing,
-    contact: Contact,
-) -> websocket::session::Settings {
-    websocket::session::Settings {
-        websocket: websocket::Settings {
-            region: region.to_owned(),
-            proxy: settings::proxy(config),
-            signing,
-            accept_insecure_cert: options.accept_insecure_cert,
-        },
-        credentials,
-        timing: Timing::default(),
-        contact,
-    }
 }
 
 fn endpoint_error(error: &DiscoverError) -> EndpointError {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 /// Capacity of the queue of Docker's notices that are not yet passed on to the core loop.
 const NOTICES: usize = 256;
 
-/// Passes on what the container engine does, as events for the core.
+/// Runs until `stop` is cancelled. `reopened` is notified when events may have been missed, because the stream was opened again.
 pub(crate) async fn watch(
     edges: Arc<Edges>,
     inbox: mpsc::Sender<Event>,

@@ -1,7 +1,7 @@
 //! The parts that run from the start of the process, and the introspection port, which opens after the registration.
 //!
-//! Before the registration the port is closed, like the Go agent's. Until then `/health` is served on a socket, so that
-//! `-healthcheck` can tell a waiting agent from a missing one.
+//! Before the registration the port is closed, like the Go agent's. `/health` is also served on a socket, from the start of
+//! the process to its end, so that `-healthcheck` can tell a waiting agent from a missing one.
 
 use super::health::Health;
 use crate::http::introspection;

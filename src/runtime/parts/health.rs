@@ -1,6 +1,6 @@
 //! The facts behind `/health`, and their sources.
 //!
-//! Owns the facts only; [`core::agent_health`](ecs_core::agent_health) decides which of them are healthy. Every fact is a
+//! Owns the facts only; [`ecs_core::agent_health`] decides which of them are healthy. Every fact is a
 //! point in time, so a part that hangs is found by the age of its fact: it need not report its own failure.
 
 use crate::docker::Docker;

@@ -1,4 +1,4 @@
-//! The parts that run beside the core loop until the agent stops. The supervisor owns them, and starts a part again that ends.
+//! The parts that run beside the core loop until the agent stops. The supervisor owns them, and restarts each one that ends.
 //!
 //! Reading order: `early` (what runs before the registration; the port), `control_plane`, `docker_events`, `health`, `spot`,
 //! `diagnostics`.

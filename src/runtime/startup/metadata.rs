@@ -17,7 +17,7 @@ impl Metadata {
     /// # Errors
     /// The client cannot be built.
     pub fn new(config: &Config, options: Options) -> Result<Self, Fatal> {
-        let settings = settings::imds(config, options.blackhole_imds);
+        let settings = settings::aws::imds(config, options.blackhole_imds);
         Imds::new(settings).map(Self).map_err(|error| Fatal::restartable(with_causes(&error)))
     }
 

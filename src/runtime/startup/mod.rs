@@ -1,10 +1,10 @@
-//! The start, from the configuration to the running parts. [`build`] is the order; the other files are its steps.
+//! The start, from the configuration to the running parts. [`build`] has the order, `steps` has most of the steps.
 //!
 //! The order is the Go agent's (`golden/startup.order.json`): identity of the instance, Docker, saved state, registration.
 //!
 //! Reading order: this file, `steps`, `settings` (the configuration and the host's offers become the settings of the core and
-//! of the edges), `offers` (what this host offers to tasks), `instance`, `ownership` (the lock on the engine, and whose
-//! containers are ours).
+//! of the edges), `offers` (what this host offers to tasks), `instance`, `metadata` (the client of the metadata service,
+//! needed before the configuration is complete), `ownership` (the lock on the engine, and whose containers are ours).
 
 pub(super) mod instance;
 pub(super) mod metadata;
@@ -29,9 +29,8 @@ use crate::aws::services::ecr::EcrTokens;
 use crate::aws::services::registry_secret::RegistrySecrets;
 use crate::config::Config;
 use crate::docker::AuthMap;
-use crate::ecs::report;
 use crate::host::data_dir;
-use crate::store::Identity;
+use crate::resources::Resources;
 use crate::{acs, docker};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use ecs_core::Event;
@@ -80,11 +79,11 @@ pub(super) async fn build(
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
         docker,
-        resources: steps::resources(config, sdk.clone(), &identity.cluster, &instance.id),
+        resources: Resources::new(sdk.clone(), settings::resources(config, &identity.cluster, &instance.id)),
         registries: registries(config, sdk, credentials.clone()),
         roles: RoleStore::default(),
         ecs: ecs.clone(),
-        report: report_settings(config, &identity),
+        report: settings::report(config, &identity),
         clock: clock.clone(),
         stop_timeout: config.container_stop_timeout,
         cgroups: host.cgroups.clone(),
@@ -109,9 +108,9 @@ pub(super) async fn build(
         health: health.clone(),
     };
     let contact = health.contact();
-    let connection = control_plane::connection(config, &instance.region, options, credentials, signing, contact);
+    let connection = settings::acs::connection(config, &instance.region, options, credentials, signing, contact);
     let control = ControlPlane {
-        settings: control_plane::settings(config, &instance, &identity, &host, connection),
+        settings: settings::acs::session(config, &instance, &identity, &host, connection),
         endpoints: control_plane::endpoints(ecs.clone(), &identity, &instance),
         edges: edges.clone(),
         inbox: inbox.clone(),
@@ -123,15 +122,6 @@ pub(super) async fn build(
         supervisor.add("spot", Policy::Restart, move || spot.clone().run(stop.clone()));
     }
     Ok(supervisor)
-}
-
-/// Settings for the reports of state changes to ECS.
-fn report_settings(config: &Config, identity: &Identity) -> report::Settings {
-    report::Settings {
-        cluster: identity.cluster.clone(),
-        exclude_ipv6_bindings: config.exclude_ipv6_port_binding,
-        ipv6_only: false,
-    }
 }
 
 /// All sources of registry credentials.

@@ -4,8 +4,9 @@
 //! otherwise it logs a warning and goes on without them (spec `resources.md` §2, `registration.md` §6). Unlike the Go agent, it
 //! tries again if the host did not answer, and does not treat that as a refusal.
 
+use super::settings::cgroups;
 use crate::backoff::{Backoff, Shape};
-use crate::cgroup::{CgroupError, Cgroups, Settings};
+use crate::cgroup::{CgroupError, Cgroups};
 use crate::config::Config;
 use crate::docker::Docker;
 use crate::host::gpu::{self, Gpus};
@@ -64,13 +65,7 @@ impl Host {
         let driver = docker.cgroup_driver().await.map_err(|error| match error {
             OpError::Failed(failure) | OpError::Unknown(failure) => Fatal::restartable(failure.to_string()),
         })?;
-        let cgroups = Cgroups::new(Settings {
-            root: config.cgroup_path.clone(),
-            driver,
-            cpu_period: config.cgroup_cpu_period,
-            pids: config.task_pids_limit,
-        })
-        .await;
+        let cgroups = Cgroups::new(cgroups::settings(config, driver)).await;
         let task_limits = limits(config, docker, &cgroups).await?;
         Ok(Self { cgroups, offers: Offers::with(task_limits, config, docker).await? })
     }

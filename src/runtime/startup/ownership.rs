@@ -1,8 +1,8 @@
 //! The lock on the container engine, and the identity that marks this agent's containers on it.
 //!
-//! Owns the order of the two: the lock is taken before anything else, and the identity is chosen when the state has been read.
-//! `docker_lock` is the lock itself; [`ecs_core::model::owner`] decides which identities may be taken over. Invariant: before
-//! the lock is held, nothing is written, registered or changed.
+//! Owns the order of the two: the lock is taken as soon as Docker has answered, and the identity is chosen when the state has
+//! been read. [`docker_lock`](crate::host::docker_lock) is the lock itself; [`ecs_core::model::owner`] decides which
+//! identities may be taken over. Invariant: before the lock is held, nothing is written, registered or changed.
 
 use super::settings;
 use crate::config::{Config, Role};

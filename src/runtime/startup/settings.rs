@@ -1,19 +1,23 @@
 //! Translates the configuration and the host's offers into the settings of the core and of the edges.
 //!
-//! Besides the configuration, only the kernel is queried, and only for facts that it provides without waiting.
+//! Besides the configuration, only the kernel is queried, and only for facts that it provides without waiting. Reading order:
+//! this file (the core, Docker, ECS, resources), [`aws`], [`acs`], [`cgroups`].
 
-use super::offers::{Host, Offers};
-use crate::acs::HostFacts;
-use crate::aws::client::proxy::ProxySettings;
-use crate::aws::client::sdk::AgentName;
-use crate::aws::identity::imds;
+pub(crate) mod acs;
+pub(crate) mod aws;
+pub(crate) mod cgroups;
+
+use super::offers::Offers;
 use crate::config::{Config, ImagePullBehavior};
 use crate::docker;
 use crate::ecs::attributes::Capabilities;
 use crate::ecs::register::{self, HostResources};
+use crate::ecs::report;
 use crate::host::gpu::Gpus;
 use crate::host::kernel;
+use crate::resources;
 use crate::runtime::Fatal;
+use crate::store::Identity;
 use crate::version;
 use ecs_core::model::{Owners, Span, with_causes};
 use ecs_core::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
@@ -27,27 +31,6 @@ const DYNAMIC_PORTS: RangeInclusive<u16> = 49153..=65535;
 /// The configured cluster, or `default`.
 pub(crate) fn cluster(config: &Config) -> String {
     config.cluster.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_CLUSTER.to_owned())
-}
-
-/// Settings of the instance metadata client.
-pub(crate) fn imds(config: &Config, blackholed: bool) -> imds::Settings {
-    let endpoint = Some(config.imds_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
-    imds::Settings { endpoint, blackholed: blackholed || config.external }
-}
-
-/// The agent's name and version in requests to AWS.
-pub(crate) fn agent_name(config: &Config) -> AgentName {
-    AgentName {
-        version: version::REPORTED.to_owned(),
-        hash: version::COMMIT.to_owned(),
-        os_family: config.detailed_os_family.clone(),
-    }
-}
-
-/// The operator's proxies.
-pub(crate) fn proxy(config: &Config) -> ProxySettings {
-    let proxy = config.proxy();
-    ProxySettings { http: proxy.http, https: proxy.https, no_proxy: proxy.no_proxy }
 }
 
 /// Settings of the Docker edge.
@@ -115,18 +98,22 @@ pub(crate) fn host_resources(config: &Config) -> Result<HostResources, Fatal> {
     })
 }
 
-/// The facts of this host that the translation of a task needs.
-pub(crate) fn host_facts(config: &Config, region: &str, host: &Host) -> HostFacts {
-    HostFacts {
-        region: region.to_owned(),
-        host_data_dir: config.host_data_dir.to_string_lossy().into_owned(),
-        task_limits: host.offers.task_limits,
-        memory_for_containers: config.propagate_task_memory_limit && host.cgroups.is_unified(),
-        volume_plugin: config.volume_plugin_capabilities.iter().cloned().collect(),
-        is_external: config.external,
-        gpus: config.gpus,
-        inferentia: config.inferentia,
-        credential_specs: config.gmsa,
+/// Settings for the reports of state changes to ECS.
+pub(crate) fn report(config: &Config, identity: &Identity) -> report::Settings {
+    report::Settings {
+        cluster: identity.cluster.clone(),
+        exclude_ipv6_bindings: config.exclude_ipv6_port_binding,
+        ipv6_only: false,
+    }
+}
+
+/// Settings of the edge for secrets, environment files, log routers and Kerberos tickets.
+pub(crate) fn resources(config: &Config, cluster: &str, instance_id: &str) -> resources::Settings {
+    resources::Settings {
+        data_dir: config.data_dir.clone(),
+        cluster: cluster.to_owned(),
+        instance_id: instance_id.to_owned(),
+        credentials_fetcher: config.credentials_fetcher.clone(),
     }
 }
 

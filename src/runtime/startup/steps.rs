@@ -1,44 +1,38 @@
-//! The steps of the start: AWS clients, Docker, the saved state, the registration.
+//! The steps of the start: cloud-init, the warm pool, tags, AWS clients, Docker, the saved state, the registration.
 //!
-//! The order is the Go agent's (`golden/startup.order.json`): identity of the instance, Docker, saved state, registration. A
-//! step that fails ends the process with an exit code that the service manager understands (spec `registration.md` §1).
+//! [`build`](super::build) has the order. A step that fails ends the process with an exit code that the service manager
+//! understands (spec `registration.md` §1).
 
 use super::instance::Instance;
 use super::offers::Offers;
 use super::settings::{self, capabilities, cluster, host_resources};
 use crate::aws::client::sdk::Sdk;
 use crate::aws::client::signing::Signing;
-use crate::aws::identity::credentials::{self, Keys};
+use crate::aws::identity::credentials;
 use crate::aws::identity::imds::{Imds, ImdsError};
 use crate::aws::identity::lifecycle::{self, WarmPoolError};
 use crate::aws::identity::tags;
 use crate::backoff::{Backoff, Shape};
-use crate::config::{Config, RetryMode, Role, TagSource};
+use crate::config::{Config, TagSource};
 use crate::docker::Docker;
 use crate::ecs::attributes::attributes;
 use crate::ecs::register::{self, Registration};
-use crate::host::kernel;
 use crate::host::lanes::{MAX_FILE, disk, files};
 use crate::lane::read_file;
-use crate::resources::{self, Resources};
 use crate::runtime::parts::health::Health;
 use crate::runtime::{Fatal, Options};
 use crate::store::{Identity, Loaded, Store, StoreError};
 use crate::version;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use ecs_core::agent_health::Step;
-use ecs_core::model::{Secret, address, with_causes};
+use ecs_core::model::{address, with_causes};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Pauses between attempts to reach Docker.
 const DOCKER_RETRY: Shape =
     Shape { initial: Duration::from_secs(1), max: Duration::from_secs(30), factor: 1.5, jitter: 0.2 };
-/// The SSM agent's credentials file, as mounted into the container of ecs-init.
-const ROTATING: &str = "/rotatingcreds/credentials";
-/// The same file on the host.
-const ROTATING_ON_HOST: &str = "/root/.aws/credentials";
 /// Pauses between attempts to write the state.
 const DISK_RETRY: Shape =
     Shape { initial: Duration::from_secs(1), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
@@ -111,43 +105,9 @@ pub(crate) async fn clients(
     region: &str,
 ) -> Result<(Sdk, SharedCredentialsProvider), Fatal> {
     let signing = Signing::default();
-    let settings = crate::aws::client::sdk::Settings {
-        region: region.to_owned(),
-        backend_host: config.backend_host.clone(),
-        endpoint_url: config.aws_endpoint_url.clone(),
-        endpoint_url_ecs: config.aws_endpoint_url_ecs.clone(),
-        endpoint_url_ecr: config.aws_endpoint_url_ecr.clone(),
-        endpoint_url_secrets_manager: config.aws_endpoint_url_secrets_manager.clone(),
-        endpoint_url_ssm: config.aws_endpoint_url_ssm.clone(),
-        endpoint_url_s3: config.aws_endpoint_url_s3.clone(),
-        endpoint_url_ec2: config.aws_endpoint_url_ec2.clone(),
-        dual_stack: config.dual_stack,
-        fips: config.fips,
-        host_fips: kernel::is_in_fips_mode(kernel::FIPS_ENABLED.as_ref()),
-        max_attempts: config.max_attempts,
-        adaptive_retry: config.retry_mode == RetryMode::Adaptive,
-        accept_insecure_cert: options.accept_insecure_cert,
-        signing: signing.clone(),
-        proxy: settings::proxy(config),
-        agent: settings::agent_name(config),
-    };
+    let settings = settings::aws::sdk(config, options, region, signing.clone());
     let sdk = Sdk::new(settings).map_err(|error| Fatal::restartable(error.to_string()))?;
-    let keys = config.access_key_id.as_ref().zip(config.secret_access_key.as_ref()).map(|(id, secret)| Keys {
-        access_key_id: id.clone(),
-        secret_access_key: secret.clone(),
-        session_token: config.session_token.clone().unwrap_or_else(|| Secret::from("")),
-    });
-    let chain = credentials::Settings {
-        region: region.to_owned(),
-        keys,
-        external: config.external,
-        rotating_file: PathBuf::from(if options.role == Role::Service { ROTATING_ON_HOST } else { ROTATING }),
-        rotating_profile: config.alternate_credential_profile.clone(),
-        imds: settings::imds(config, false),
-        fips: config.fips,
-        dual_stack: config.dual_stack,
-        signing,
-    };
+    let chain = settings::aws::credentials(config, options, region, signing);
     let credentials = credentials::instance_chain(chain, sdk.http())
         .await
         .map_err(|error| Fatal::restartable(format!("no AWS credentials: {error}")))?;
@@ -287,17 +247,6 @@ pub(crate) async fn register(
         wait_for_disk(&error, &mut retry).await; // otherwise a restart would register another instance
     }
     Ok(identity)
-}
-
-/// The edge for secrets, environment files, log routers and Kerberos tickets.
-pub(crate) fn resources(config: &Config, sdk: Sdk, cluster: &str, instance_id: &str) -> Resources {
-    let settings = resources::Settings {
-        data_dir: config.data_dir.clone(),
-        cluster: cluster.to_owned(),
-        instance_id: instance_id.to_owned(),
-        credentials_fetcher: config.credentials_fetcher.clone(),
-    };
-    Resources::new(sdk, settings)
 }
 
 #[cfg(test)]

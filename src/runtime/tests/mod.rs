@@ -1,3 +1,3 @@
-//! Tests of more than one part.
+//! Tests that cross two edges.
 
 mod payloads;

@@ -1,3 +1,5 @@
+//! Tests of the session, and through it of [`crate::websocket`].
+
 mod cuts;
 mod flow;
 mod peer;

@@ -1,5 +1,7 @@
 //! Tests of outcomes: of operations, of pulls, and without an owner. The tests of messages from ECS are in `messages.rs`.
 
+mod messages;
+
 use crate::model::task::Condition;
 use crate::model::{ContainerStatus, Failure, FailureKind, OpError, OpId, RunState, Span, TaskStatus, Timestamp};
 use crate::policy::{Policy, PullBehavior};

@@ -17,7 +17,7 @@ fn with_tasks(arns: &[&str]) -> State {
     let inventory = *state.ops.keys().next().unwrap();
     step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
     let holder = task(vec![container("a", &[])]);
-    let mut holder = super::TaskState { admitted: true, ..holder };
+    let mut holder = super::super::TaskState { admitted: true, ..holder };
     (holder.spec.arn, holder.containers[0].spec.cpu) = ("holder".into(), 10);
     holder.containers[0].state.live.retry.not_before = Timestamp(u64::MAX);
     state.tasks.insert("holder".into(), Box::new(holder));
@@ -228,7 +228,7 @@ fn a_refused_start_is_inspected_before_it_counts() {
     let refused = |kind, failure: Failure| {
         let mut task = task(vec![container("a", &[])]);
         task.containers[0].state.pull_failure = Some(Failure::permanent("CannotPullContainerError", "no route"));
-        super::engine_completed(&mut task, 0, kind, Err(OpError::Failed(failure)), NOW, 1);
+        super::super::engine_completed(&mut task, 0, kind, Err(OpError::Failed(failure)), NOW, 1);
         let container = task.containers.remove(0).state;
         (container.failure.map(|failure| failure.name), container.live.unsettled)
     };
@@ -245,12 +245,12 @@ fn an_inspection_ends_no_row_of_failures_but_success_does() {
     use crate::state::OperationKind::{Inspect, Start};
     let mut task = task(vec![container("a", &[])]);
     let timeout = Failure::permanent("DockerTimeoutError", "no answer");
-    super::engine_completed(&mut task, 0, Start, Err(OpError::Unknown(timeout)), NOW, 1);
+    super::super::engine_completed(&mut task, 0, Start, Err(OpError::Unknown(timeout)), NOW, 1);
     let there = |state| Ok(Output::Seen(Some(Box::new(seen("task", "a", "id", state)))));
-    super::engine_completed(&mut task, 0, Inspect, there(RunState::Created), NOW, 2);
+    super::super::engine_completed(&mut task, 0, Inspect, there(RunState::Created), NOW, 2);
     assert_eq!((task.containers[0].state.live.retry.attempts, task.containers[0].state.live.undone_operations), (1, 1));
-    super::engine_completed(&mut task, 0, Start, there(RunState::Running), NOW, 3);
-    assert_eq!(task.containers[0].state.live.retry, super::Retry::default());
+    super::super::engine_completed(&mut task, 0, Start, there(RunState::Running), NOW, 3);
+    assert_eq!(task.containers[0].state.live.retry, super::super::Retry::default());
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn an_unsettled_container_waits_for_the_pending_inventory() {
 fn a_seen_container_is_the_target_by_its_id() {
     let mut task = task(vec![container("a", &[])]);
     let name = task.spec.runtime_name(&"a".into());
-    let target = |task: &super::TaskState| task.target(0);
+    let target = |task: &super::super::TaskState| task.target(0);
     assert_eq!(target(&task), name);
     observe(&mut task, 0, &seen("task", "a", "id", RunState::Created), NOW, 1);
     assert_eq!(target(&task), "id");
