@@ -141,7 +141,7 @@ async fn twenty_tasks_pull_their_image_once_on_the_hosts_network() {
     let image = front.image(&rig.image());
     front.inject(&["/blobs/"], usize::MAX, Fault::Hang);
     let mut small = one_container(&image, "exit 0");
-    small["containerDefinitions"][0]["memory"] = json!(6);
+    small["containerDefinitions"][0]["memory"] = json!(20);
     let arns: Vec<String> = (0..TASKS).map(|_| rig.server.run_task(&small).unwrap()).collect();
     // Docker looks at the image's configuration for the digest, too.
     for (step, attempts) in [("digest", 9), ("pull", 5)] {
