@@ -130,10 +130,12 @@ mod tests {
 
     #[test]
     fn running_unsettled_or_unreported_containers_are_kept() {
-        let table: [fn(&mut TaskState); 5] = [
+        let table: [fn(&mut TaskState); 6] = [
             |task| task.containers[0].state.observed = Some(RunState::Running),
             |task| task.containers[0].state.live.unsettled = true,
             |task| task.sent = TaskStatus::Running,
+            // The report has failed, and is repeated later.
+            |task| (task.sent, task.live.report_retry.not_before) = (TaskStatus::Running, NOW + Span::secs(300)),
             |task| (task.known, task.containers[0].state.known) = (TaskStatus::Running, ContainerStatus::Running),
             |task| task.containers[0].state.removed = true,
         ];

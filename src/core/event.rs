@@ -126,3 +126,19 @@ pub enum Output {
     /// All images and containers on this host.
     Images(Box<ImageListing>),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{container, spec};
+
+    #[test]
+    fn a_task_to_run_is_shown_by_its_name_only() {
+        let mut secretive = container("a", &[]);
+        secretive.command = Some(vec!["--password=hunter2".to_owned()]);
+        let shown = format!("{:?}", PayloadTask::Run(Box::new(spec("arn:a", vec![secretive]))));
+        assert!(shown.contains("arn:a") && !shown.contains("hunter2"), "{shown}");
+        let stop = PayloadTask::Stop("arn:b".into(), vec!["web".into()]);
+        assert_eq!(format!("{stop:?}"), r#"Stop(TaskArn("arn:b"), [ContainerName("web")])"#);
+    }
+}

@@ -230,3 +230,32 @@ fn a_task_that_can_never_fit_is_stopped_and_blocks_no_other() {
     step(&mut state, NOW, run(wanting("next", 1024)));
     assert!(holds(&state.tasks[&"next".into()]));
 }
+
+fn holding(cpu: u64, tcp: &[u16], udp: &[u16], gpus: &[&str]) -> Share {
+    let (tcp, udp) = (tcp.iter().copied().collect(), udp.iter().copied().collect());
+    Share { cpu, memory: 0, tcp, udp, gpus: gpus.iter().map(|gpu| (*gpu).to_owned()).collect() }
+}
+
+#[test]
+fn a_shortage_names_what_is_missing_and_who_has_it() {
+    let capacity = Capacity { cpu: 10, memory: 0, ..Capacity::default() };
+    let names: Vec<TaskArn> = ["idle", "web", "dns"].map(TaskArn::from).to_vec();
+    let shares = [holding(0, &[], &[], &["g0"]), holding(4, &[80], &[], &[]), holding(3, &[], &[53], &[])];
+    let ledger = Ledger { capacity: &capacity, holders: names.iter().zip(shares).collect() };
+    let shortages = |cpu: u32, ports: &[(u16, Protocol)], gpus: &[&str]| {
+        let mut wanted = container("a", &[]);
+        wanted.cpu = cpu;
+        wanted.gpus = gpus.iter().map(|gpu| (*gpu).to_owned()).collect();
+        let mapping =
+            |&(host_port, protocol): &(u16, Protocol)| PortMapping { container_port: host_port, host_port, protocol };
+        wanted.ports = ports.iter().map(mapping).collect();
+        ledger.shortages(&task(vec![wanted])).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(shortages(3, &[], &[]), [""; 0], "all that is left is enough");
+    assert_eq!(shortages(4, &[], &[]), ["4 CPU units (3 free; held by web, dns)"], "not by the idle one");
+    let (web, dns, free) = ((80, Protocol::Tcp), (53, Protocol::Udp), (81, Protocol::Tcp));
+    assert_eq!(shortages(0, &[free, (80, Protocol::Udp)], &["g1"]), [""; 0]);
+    assert_eq!(shortages(0, &[web, free], &[]), ["80 81 host ports (81 free; held by web)"]);
+    assert_eq!(shortages(0, &[web, dns], &[]), ["53 80 host ports (none free; held by web, dns)"]);
+    assert_eq!(shortages(0, &[], &["g0"]), ["g0 GPUs (none free; held by idle)"]);
+}

@@ -217,3 +217,20 @@ fn unsolvable_dependencies_are_found_before_any_start() {
         assert_eq!(is_solvable(&spec), expected, "{spec:?}");
     }
 }
+
+#[test]
+fn a_container_that_is_waited_for_twice_is_listed_once() {
+    let mut task = task(vec![
+        container("a", &[]),
+        container("b", &[]),
+        container("c", &[("a", Condition::Start), ("b", Condition::Start)]),
+    ]);
+    task.containers[0].state.live.unsettled = true;
+    let awaited = awaited(&task, 2, NOW).into_iter().map(|awaited| (awaited.container, awaited.requirement));
+    let wanted = [("a", Requirement::Inspection), ("b", Requirement::Condition(Condition::Start))];
+    assert_eq!(awaited.collect::<Vec<_>>(), wanted.map(|(name, requirement)| (ContainerName::from(name), requirement)));
+    task.containers[0].state.live.unsettled = false;
+    ran(ContainerStatus::Running, None)(&mut task.containers[0].state);
+    let names: Vec<_> = super::awaited(&task, 2, NOW).into_iter().map(|awaited| awaited.container).collect();
+    assert_eq!(names, [ContainerName::from("b")], "what is met is not waited for");
+}
