@@ -51,6 +51,11 @@ pub fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// Whether the engine keeps its images in containerd's store, the default of new installations from Docker 29 on.
+pub fn has_containerd_store() -> bool {
+    docker(&["info", "--format", "{{.DriverStatus}}"]).contains("io.containerd.snapshotter")
+}
+
 /// The raw inspect answer of a container.
 pub fn inspect(container: &str) -> serde_json::Value {
     let mut list: serde_json::Value = serde_json::from_str(&docker(&["inspect", container])).expect("inspect is JSON");
