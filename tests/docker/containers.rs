@@ -428,12 +428,13 @@ async fn host_ports_are_chosen_once_and_too_few_are_an_error() {
     }
     let (image, cluster) = (image(), Cluster::new());
     let mut settings = crate::settings(ecs_testing::docker::ENDPOINT, &cluster.name);
-    settings.dynamic_ports = 41_900..=41_905;
+    // Below the ports of outgoing connections, of which one might have one of these.
+    settings.dynamic_ports = 31_900..=31_905;
     let edge = ecs_agent::docker::Docker::connect(settings).await.unwrap();
     let single = |port, host_port| json!({"container_port": port, "host_port": host_port, "protocol": "tcp"});
     let range = |first, last| json!({"first": first, "last": last, "protocol": "tcp"});
     let ports = |ports: Value, ranges: Value| json!({"ports": ports, "port_ranges": ranges});
-    let full = ports(json!([single(1, 0), single(2, 41_901)]), json!([range(10, 11), range(20, 21)]));
+    let full = ports(json!([single(1, 0), single(2, 31_901)]), json!([range(10, 11), range(20, 21)]));
     // All ports of the range are needed. The second time the search starts over, and the ports are free, as nothing was started.
     for name in ["first", "second"] {
         let full = request(&cluster.name, name, &image.reference, &SLEEP, full.clone());
@@ -443,7 +444,7 @@ async fn host_ports_are_chosen_once_and_too_few_are_an_error() {
             bindings.as_object().unwrap().values().map(|bindings| bindings[0]["HostPort"].as_str().unwrap().to_owned());
         let bound: std::collections::BTreeSet<String> = bound.collect();
         assert_eq!(bound.len(), 6, "{bindings}");
-        assert_eq!(bindings["2/tcp"][0]["HostPort"], "41901");
+        assert_eq!(bindings["2/tcp"][0]["HostPort"], "31901");
         for first in [10, 20] {
             let host = |port: i32| bindings[format!("{port}/tcp")][0]["HostPort"].as_str().unwrap().parse::<u16>();
             assert_eq!(host(first).unwrap() + 1, host(first + 1).unwrap(), "{bindings}");
