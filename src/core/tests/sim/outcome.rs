@@ -204,7 +204,7 @@ fn failure(effect: &Effect, passes: bool) -> Failure {
     if let Effect::Do(_, Operation::Pull(image) | Operation::ResolveDigest(image)) = effect
         && matches!(image.auth, RegistryAuth::Secret(_))
     {
-        return Failure::ends_task("the secret is not to be had");
+        return Failure::ends_task("the secret cannot be fetched");
     }
     let name = match effect {
         Effect::Do(_, Operation::Pull(_) | Operation::ResolveDigest(_)) => "CannotPullContainerError",

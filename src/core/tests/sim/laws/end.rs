@@ -29,7 +29,7 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
             return stuck("is not as it is seen");
         }
         if container.failure.is_none() && !is_lost && truth.is_some_and(|it| it.error.is_some()) {
-            return stuck("ended for a reason that nobody is told");
+            return stuck("ended, and no reason was reported");
         }
         if container.live.unsettled {
             return stuck("is unsettled");
@@ -54,7 +54,11 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
     }
     let shall_stop = world.ecs.tasks.get(arn).is_some_and(|it| it.wants_stop);
     if task.known == TaskStatus::Stopped {
-        return if task.sent == TaskStatus::Stopped { None } else { stuck("is stopped and ECS was not told") };
+        return if task.sent == TaskStatus::Stopped {
+            None
+        } else {
+            stuck("is stopped, and this was not reported to ECS")
+        };
     }
     if task.desired == TaskStatus::Stopped || shall_stop {
         return stuck("does not stop");
@@ -70,7 +74,7 @@ fn settled_task(world: &World, task: &TaskState) -> Option<String> {
         spec.kind == ContainerKind::Normal && it.sent != it.known
     };
     if task.sent != TaskStatus::Running || task.pairs().any(is_unreported) {
-        return stuck("runs and ECS was not told");
+        return stuck("runs, and this was not reported to ECS");
     }
     None
 }

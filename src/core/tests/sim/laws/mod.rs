@@ -86,7 +86,7 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     }
 }
 
-/// The view that is renewed in parts shows what a view made anew shows.
+/// A view that is updated in parts is equal to a completely new view.
 pub(crate) fn the_view_is_current(world: &mut World, changed: &BTreeSet<Key>) {
     if world.skips_laws {
         return;
