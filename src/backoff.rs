@@ -32,6 +32,11 @@ impl Shape {
     }
 }
 
+/// A pause in seconds, to the millisecond: the unit of all durations in the log.
+pub fn seconds(pause: Duration) -> f64 {
+    pause.as_millis() as f64 / 1000.0
+}
+
 /// The state of a back-off.
 #[derive(Clone, Debug)]
 pub struct Backoff {

@@ -31,7 +31,7 @@ pub(crate) fn assert_clean(text: &str) {
 /// The result is not one line, is too long, moves a cursor, or is invalid JSON in the JSON format.
 pub fn log_line(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    for form in [Form::Text, Form::Json] {
+    for form in [Form::Logfmt, Form::Json] {
         let mut parts = text.split('\0');
         let mut line = Line::new(form, SystemTime::UNIX_EPOCH, Level::INFO, parts.next().unwrap_or_default());
         line.message(parts.next().unwrap_or_default());

@@ -158,7 +158,7 @@ impl Lane {
             let result = catch_unwind(AssertUnwindSafe(work));
             drop(ticket);
             if began.elapsed() > limit {
-                tracing::info!(lane = name, seconds = began.elapsed().as_secs(), "work that hung has ended");
+                tracing::info!(lane = name, after_s = began.elapsed().as_secs(), "work that hung has ended");
             }
             let _nobody_waits = sender.send(result);
         };

@@ -9,6 +9,7 @@ use super::print;
 use super::process::{Process, block_on};
 use crate::config::{Action, Args};
 use crate::http::introspection::{self, HealthAnswer};
+use crate::runtime::logging::Stream;
 use crate::runtime::{self, Fatal};
 use axum::body::Body;
 use ecs_core::model::with_causes;
@@ -77,7 +78,7 @@ enum SocketError {
          runs as that user, run -healthcheck as that user"
     )]
     Foreign { user: u32 },
-    #[error("no answer within {0:?}")]
+    #[error("no answer within {} s", .0.as_secs_f64())]
     Silent(Duration),
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -89,12 +90,12 @@ enum SocketError {
 
 /// Prints the agent's health in one line, whatever the log level.
 pub fn run(args: &Args) -> ExitCode {
-    let (process, log) = Process::start(args);
+    let (process, log) = Process::start(args, Stream::Error);
     block_on(log, report(args.action, process.healthcheck_host()))
 }
 
 async fn report(action: Action, host: String) -> Result<(), Fatal> {
-    let _caught = runtime::catch_harmless_signals();
+    let _caught = runtime::catch_harmless_signals(|| {});
     let found = match action {
         Action::HealthcheckHttp => healthcheck_http(&host).await,
         _ => healthcheck(&host).await,

@@ -1,8 +1,8 @@
 //! The process of a verb that logs: its configuration, its log, its threads, its exit code.
 
-use crate::config::{Args, Config, Environment, Loaded, LogFormat, LogLevel, Sources};
+use crate::config::{Args, Config, Environment, Loaded, LogSettings, Sources};
 use crate::host::memory;
-use crate::runtime::logging::{self, Log};
+use crate::runtime::logging::{self, Log, LogControl, Stream};
 use crate::runtime::{Fatal, Metadata, Options, start_over};
 use std::process::ExitCode;
 
@@ -25,11 +25,11 @@ pub(super) struct Process {
 impl Process {
     /// Loads the configuration and starts the log. Variables for the AWS SDK and the TLS library that are set in a file are put
     /// into the environment, for which this program is executed again. The log must be kept to the end.
-    pub(super) fn start(args: &Args) -> (Self, Log) {
+    pub(super) fn start(args: &Args, stream: Stream) -> (Self, Log) {
         let core_dumps_off = memory::keep_out_of_core_files();
         let sources = Sources::open(Environment::from_process(), args.role);
         let loaded = sources.load(None);
-        let log = start_logging(args, loaded.config.as_ref());
+        let log = start_logging(args, &loaded, sources.journal_stream(), stream);
         if let Err(error) = core_dumps_off {
             tracing::warn!(%error, "core dumps of this process cannot be prevented; they would contain passwords");
         }
@@ -64,6 +64,20 @@ impl Process {
     /// The host that `-healthcheck` asks.
     pub(super) fn healthcheck_host(&self) -> String {
         self.sources.healthcheck_host()
+    }
+
+    /// Reads the levels of the log anew from the variables and files, and sets them.
+    pub(super) fn reads_levels(args: &Args, control: LogControl) -> impl Fn() + Send + Sync + 'static + use<> {
+        let args = args.clone();
+        move || {
+            let sources = Sources::open(Environment::from_process(), args.role);
+            let loaded = sources.load(None);
+            let config = loaded.config.as_ref().or(loaded.refused.as_ref());
+            let levels = LogSettings::new(config, &args, None).levels;
+            control.set(levels);
+            let (output, file) = (levels.output.name(), levels.file.name());
+            tracing::info!(output, file, "SIGHUP: the levels of the log were read anew; other settings need a restart");
+        }
     }
 
     /// The client of the instance metadata service.
@@ -103,13 +117,14 @@ fn log_problems(loaded: &Loaded) {
     }
 }
 
-fn start_logging(args: &Args, config: Option<&Config>) -> Log {
-    let level = args.log_level.or(config.map(|config| config.log_level));
-    let form = match config.map(|config| config.log_format) {
-        Some(LogFormat::Json) => logging::Form::Json,
-        Some(LogFormat::Logfmt) | None => logging::Form::Text,
-    };
-    logging::start(level.map_or("info", LogLevel::filter), form)
+/// Starts the log. It is written as the configuration says, even if a problem keeps the agent from using it.
+fn start_logging(args: &Args, loaded: &Loaded, journal: Option<String>, stream: Stream) -> Log {
+    let config = loaded.config.as_ref().or(loaded.refused.as_ref());
+    let mut settings = LogSettings::new(config, args, journal);
+    if stream == Stream::Error {
+        settings.file = None; // the file is the daemon's
+    }
+    logging::start(settings, stream)
 }
 
 /// Runs the work on threads of its own. Logs its error, and returns the exit code. The last lines of the log are then written.

@@ -2,23 +2,30 @@
 
 use super::process::{Process, block_on};
 use crate::config::Args;
+use crate::runtime::logging::Stream;
 use crate::runtime::{self, Early, Fatal};
 use crate::version;
 use std::process::ExitCode;
 
 /// Runs the agent until a signal stops it, or until it fails.
 pub fn run(args: &Args) -> ExitCode {
-    let (process, log) = Process::start(args);
-    block_on(log, daemon(process))
+    let (process, log) = Process::start(args, Stream::Output);
+    let reads_levels = Process::reads_levels(args, log.control());
+    block_on(log, daemon(process, reads_levels))
 }
 
-async fn daemon(process: Process) -> Result<(), Fatal> {
-    let _caught = runtime::catch_harmless_signals();
+async fn daemon(process: Process, reads_levels: impl Fn() + Send + Sync + 'static) -> Result<(), Fatal> {
+    let _caught = runtime::catch_harmless_signals(reads_levels);
     let options = process.options();
     let metadata = process.metadata()?;
     // Before the user data is read, which may take long.
     let early = Early::begin();
     let config = process.config(&metadata).await?;
-    tracing::info!(version = version::OWN, commit = version::COMMIT, as_ecs_agent = version::REPORTED, "starting");
+    tracing::info!(
+        version = version::OWN,
+        commit = version::COMMIT,
+        reportedVersion = version::REPORTED,
+        "Starting Amazon ECS Agent"
+    );
     runtime::run(config, options, metadata, early).await
 }

@@ -3,7 +3,8 @@
 //! This module is pure: it reads a list of arguments and returns a value. Invariant: an argument that Go's `flag` package refuses
 //! is an error (exit code 5, spec `registration.md` §1), and an argument that it ignores is noted. Flags: spec `config.md` §2.8.
 
-use super::{LogLevel, Role};
+use super::Role;
+use super::log::LogLevel;
 use std::ffi::OsString;
 
 /// The action of the process.
@@ -35,8 +36,12 @@ pub enum Action {
 pub struct Args {
     /// The action that the flags ask for.
     pub action: Action,
-    /// The value of `-loglevel`, which takes precedence over `ECS_LOGLEVEL`; `None`: not given.
+    /// The value of `-loglevel`, which takes precedence over the variables; `None`: not given.
     pub log_level: Option<LogLevel>,
+    /// The value of `-loglevel-driver`, for standard output only; `None`: not given.
+    pub log_level_output: Option<LogLevel>,
+    /// The value of `-loglevel-on-instance`, for the log file only; `None`: not given.
+    pub log_level_file: Option<LogLevel>,
     /// TLS certificates are not verified (ECS API, ACS, TCS, ECR).
     pub accept_insecure_cert: bool,
     /// The instance metadata service is not used.
@@ -86,6 +91,8 @@ enum Meaning {
     Do(Action),
     Healthcheck,
     Level,
+    OutputLevel,
+    FileLevel,
     Insecure,
     Blackhole,
     Service,
@@ -93,7 +100,10 @@ enum Meaning {
 }
 
 const fn flag(name: &'static str, meaning: Meaning, help: &'static str) -> Flag {
-    let value = if matches!(meaning, Meaning::Level) { Some("LEVEL") } else { None };
+    let value = match meaning {
+        Meaning::Level | Meaning::OutputLevel | Meaning::FileLevel => Some("LEVEL"),
+        _ => None,
+    };
     Flag { name, value, help, meaning }
 }
 
@@ -108,12 +118,12 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("ecs-attributes", Meaning::Do(Action::EcsAttributes), "Print the attributes this agent would register with."),
     flag("check-config", Meaning::Do(Action::CheckConfig), "Check the configuration, print it without its secrets; exit 1 if the agent would not start."),
     flag("config-reference", Meaning::Do(Action::ConfigReference), "Print every variable as a commented ecs.config."),
-    flag("loglevel", Meaning::Level, "debug, info, warn, error, crit or none. Takes precedence over ECS_LOGLEVEL."),
+    flag("loglevel", Meaning::Level, "debug, info, warn, error, crit or none. Takes precedence over ECS_LOGLEVEL and ECS_LOGLEVEL_ON_INSTANCE."),
+    flag("loglevel-driver", Meaning::OutputLevel, "The same for standard output only. Takes precedence over -loglevel."),
+    flag("loglevel-on-instance", Meaning::FileLevel, "The same for the log file only. Takes precedence over -loglevel."),
     flag("service", Meaning::Service, "Replace ecs-init too: its defaults for the agent apply where nothing is set, and /var/lib/ecs/ecs.config is read after /etc/ecs/ecs.config, which takes precedence."),
     flag("k", Meaning::Insecure, "Do not verify the TLS certificates of ECS, ACS and ECR. Not recommended: anyone on the network path can run containers here."),
     flag("blackhole-ec2-metadata", Meaning::Blackhole, "Do not ask the instance metadata service. Not recommended."),
-    Flag { value: Some("LEVEL"), ..flag("loglevel-driver", Meaning::Nothing, "Accepted, without effect.") },
-    Flag { value: Some("LEVEL"), ..flag("loglevel-on-instance", Meaning::Nothing, "Accepted, without effect.") },
     flag("windows-service", Meaning::Nothing, "Accepted, without effect."),
 ];
 
@@ -157,13 +167,16 @@ impl Args {
     }
 
     fn apply(&mut self, flag: &Flag, value: &str, actions: &mut Vec<&'static str>) -> Result<(), ArgsError> {
-        if flag.value.is_some() {
-            if matches!(flag.meaning, Meaning::Nothing) {
-                self.notes.push(format!("-{} has no effect", flag.name));
-            } else if let Some(level) = LogLevel::from_name(value) {
-                self.log_level = Some(level);
-            } else {
-                self.notes.push(format!("-{}: no such level, ignored", flag.name));
+        let level = match flag.meaning {
+            Meaning::Level => Some(&mut self.log_level),
+            Meaning::OutputLevel => Some(&mut self.log_level_output),
+            Meaning::FileLevel => Some(&mut self.log_level_file),
+            _ => None,
+        };
+        if let Some(level) = level {
+            match LogLevel::from_name(value) {
+                Some(named) => *level = Some(named),
+                None => self.notes.push(format!("-{}: no such level, ignored", flag.name)),
             }
             return Ok(());
         }
@@ -184,7 +197,9 @@ impl Args {
             Meaning::Insecure => self.accept_insecure_cert = on,
             Meaning::Service => self.role = if on { Role::Service } else { Role::Agent },
             Meaning::Blackhole => self.blackhole_ec2_metadata = on,
-            Meaning::Level | Meaning::Nothing => self.notes.push(format!("-{} has no effect", flag.name)),
+            Meaning::Level | Meaning::OutputLevel | Meaning::FileLevel | Meaning::Nothing => {
+                self.notes.push(format!("-{} has no effect", flag.name))
+            }
         }
         Ok(())
     }
@@ -238,7 +253,9 @@ mod tests {
         let args = parse("-loglevel -k").unwrap();
         assert_eq!((args.log_level, args.accept_insecure_cert), (None, false));
         assert_eq!(args.notes, ["-loglevel: no such level, ignored"]);
-        assert_eq!(parse("-windows-service -loglevel-driver=info x").unwrap().notes.len(), 3);
+        let args = parse("-loglevel-driver=info -loglevel-on-instance debug").unwrap();
+        assert_eq!((args.log_level_output, args.log_level_file), (Some(LogLevel::Info), Some(LogLevel::Debug)));
+        assert_eq!(parse("-windows-service -loglevel-driver=loud x").unwrap().notes.len(), 3);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!
 //! Reading order: [`keys`] (the table), [`kind`] with `parsed`, `lists` and `duration` (forms of values), [`source`] and
 //! [`document`] (sources of values), `defaults` with `realm` (defaults of a host's service), `resolve` (precedence), `rules`
-//! (variables that depend on each other), [`settings`] (the result), [`help`] (the table for people), [`args`].
+//! (variables that depend on each other), [`settings`] with [`log`] and [`log_settings`] (the result), [`help`] (the table for people), [`args`].
 //! [`Sources::open`] reads every source on this machine. User data comes in as text, because only an edge may use the metadata
 //! service, and the runtime fills in the region of the instance. Invariant: no other module reads the environment, and no
 //! [`Problem`] holds a value.
@@ -28,6 +28,8 @@ pub mod help;
 pub mod keys;
 pub mod kind;
 mod lists;
+pub mod log;
+pub mod log_settings;
 mod parsed;
 pub mod problem;
 mod realm;
@@ -38,9 +40,11 @@ pub mod source;
 
 pub use args::{Action, Args};
 pub use document::Document;
+pub use log::{LogFormat, LogLevel, Rollover};
+pub use log_settings::{LogFile, LogLevels, LogSettings};
 pub use problem::Problem;
 pub use rules::region_missing;
-pub use settings::{Config, ImagePullBehavior, LogFormat, LogLevel, PortRange, ProxySettings, RetryMode, TagSource};
+pub use settings::{Config, ImagePullBehavior, PortRange, ProxySettings, RetryMode, TagSource};
 pub use source::{EnvFile, Environment, Source};
 
 use defaults::ServiceDefaults;
@@ -65,6 +69,8 @@ pub enum Role {
 pub struct Loaded {
     /// The configuration; `None` if a problem is fatal (exit code 1).
     pub config: Option<Config>,
+    /// A configuration that must not be used, because a problem is fatal. The log is written as it says.
+    pub refused: Option<Config>,
     /// All problems, in the table's order.
     pub problems: Vec<Problem>,
     /// Variables that ask for a feature that this version does not support.
@@ -160,6 +166,11 @@ impl Sources {
         found.map_or_else(|| "localhost".to_owned(), |found| found.canonical)
     }
 
+    /// The value of `JOURNAL_STREAM`, which systemd sets for a service whose output goes to the journal.
+    pub fn journal_stream(&self) -> Option<String> {
+        self.environment.get("JOURNAL_STREAM")
+    }
+
     /// Loads the configuration, with the text of the user data if there is any.
     pub fn load(&self, user_data: Option<&str>) -> Loaded {
         let mut problems = self.problems.clone();
@@ -192,8 +203,9 @@ fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Proble
     rules::apply(&mut values, sources, is_service, &mut problems);
     resolve::unknown_names(sources, &mut problems);
     let effective = KEYS.iter().filter_map(|key| effective(key, values.get(key.name)?)).collect();
-    let config = typed(values, &mut problems).filter(|_| !problems.iter().any(|problem| problem.fatal));
-    Loaded { config, problems, unsupported, foreign, effective }
+    let typed = typed(values, &mut problems);
+    let (config, refused) = if problems.iter().any(|problem| problem.fatal) { (None, typed) } else { (typed, None) };
+    Loaded { config, refused, problems, unsupported, foreign, effective }
 }
 
 /// The typed configuration. The table and `Config` agree (tested), so `envy` does not fail. Its error could hold a value and is

@@ -5,6 +5,7 @@
 //! (defaults are in the table; a missing value means that the table has none), and its `Debug` may be logged. Values: spec
 //! `config.md` §2.
 
+use super::log::{LogFormat, LogLevel, Rollover};
 use ecs_core::model::{Secret, Span};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -126,12 +127,30 @@ pub struct Config {
     /// Port 51678 serves everybody, not only this host and containers on Docker's default bridge.
     #[serde(rename = "ecs_allow_offhost_introspection_access")]
     pub offhost_introspection: bool,
-    /// The least severe messages that are logged; `-loglevel` takes precedence.
+    /// The least severe messages that are logged; see [`super::LogSettings`] for the flags.
     #[serde(rename = "ecs_loglevel")]
-    pub log_level: LogLevel,
+    pub(super) log_level: LogLevel,
+    /// The same for the log file; `None`: it follows from others.
+    #[serde(rename = "ecs_loglevel_on_instance")]
+    pub(super) log_level_on_instance: Option<LogLevel>,
+    /// The log driver of the agent's container. Only its presence matters.
+    #[serde(rename = "ecs_log_driver")]
+    pub(super) log_driver: Option<String>,
     /// The format of log lines.
     #[serde(rename = "ecs_log_output_format")]
-    pub log_format: LogFormat,
+    pub(super) log_format: LogFormat,
+    /// The log file; `None`: there is none.
+    #[serde(rename = "ecs_logfile")]
+    pub(super) log_file: Option<PathBuf>,
+    /// When the log file is replaced by a new one.
+    #[serde(rename = "ecs_log_rollover_type")]
+    pub(super) log_rollover: Rollover,
+    /// The size of a log file, in MB.
+    #[serde(rename = "ecs_log_max_file_size_mb")]
+    pub(super) log_max_file_size_mb: f64,
+    /// Number of earlier log files that are kept; below 1: all.
+    #[serde(rename = "ecs_log_max_roll_count")]
+    pub(super) log_max_roll_count: i64,
 
     /// TCP ports that tasks must not use.
     #[serde(rename = "ecs_reserved_ports")]
@@ -327,51 +346,6 @@ pub enum TagSource {
     Ec2Instance,
 }
 
-/// The least severe messages that are logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// Details for developers.
-    Debug,
-    /// Status changes and their causes.
-    Info,
-    /// Events that need attention.
-    Warn,
-    /// Failures.
-    Error,
-    /// The Go agent's highest level; tracing has none above error.
-    Crit,
-    /// Nothing.
-    None,
-}
-
-impl LogLevel {
-    /// The level of this name in any case, as the flag and the variable take it.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Some(match name.to_ascii_lowercase().as_str() {
-            "debug" => Self::Debug,
-            "info" => Self::Info,
-            "warn" => Self::Warn,
-            "error" => Self::Error,
-            "crit" => Self::Crit,
-            "none" => Self::None,
-            _ => return None,
-        })
-    }
-
-    /// The directive for a tracing `EnvFilter`. Debug messages are those of this agent: the AWS SDK and the HTTP stack would log
-    /// a hundred lines a call, with access key ids.
-    pub fn filter(self) -> &'static str {
-        match self {
-            Self::Debug => "info,ecs_agent=debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error | Self::Crit => "error",
-            Self::None => "off",
-        }
-    }
-}
-
 /// How calls to AWS are retried; the names are the SDK's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -380,16 +354,6 @@ pub enum RetryMode {
     Standard,
     /// Like `Standard`, with a limit of calls a second once calls are throttled.
     Adaptive,
-}
-
-/// The format of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// `key=value` pairs.
-    Logfmt,
-    /// One JSON object a line.
-    Json,
 }
 
 /// The rule by which images are pulled (spec `images.md`).

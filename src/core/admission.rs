@@ -141,14 +141,18 @@ pub(super) fn impossible(capacity: &Capacity, task: &TaskState) -> Option<String
     if wanted.fits(capacity) {
         return None;
     }
+    let list = |tcp: &BTreeSet<u16>, udp: &BTreeSet<u16>| {
+        let ports: Vec<String> = tcp.union(udp).map(u16::to_string).collect();
+        if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
+    };
     let mut reason = format!(
-        "HostResourcesError: the task needs {} CPU units, {} MiB of memory and host ports {:?}; this container instance offers {} CPU units, {} MiB and reserves ports {:?}",
+        "HostResourcesError: the task needs {} CPU units, {} MiB of memory and host ports: {}; this container instance offers {} CPU units, {} MiB and reserves ports: {}",
         wanted.cpu,
         wanted.memory,
-        wanted.tcp.union(&wanted.udp).collect::<Vec<_>>(),
+        list(&wanted.tcp, &wanted.udp),
         capacity.cpu,
         capacity.memory,
-        capacity.reserved_tcp.union(&capacity.reserved_udp).collect::<Vec<_>>(),
+        list(&capacity.reserved_tcp, &capacity.reserved_udp),
     );
     if let Some(gpu) = wanted.gpus.difference(&capacity.gpus).next() {
         reason.push_str(&format!("; it has no GPU {gpu}"));

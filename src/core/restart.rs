@@ -5,7 +5,8 @@
 //! nor done twice. The known status of the container stays `RUNNING` all the while. Runs are distinguished by the time of their
 //! start, as Docker reports it. An observation of a run before the last one is outdated.
 
-use super::state::{Container, ContainerState, TaskState};
+use super::state::{Container, ContainerState, NoRestart, TaskState};
+use crate::model::task::RestartPolicy;
 use crate::model::{Failure, Observation, RunState, Timestamp};
 
 /// Decides whether a container that has ended is started again, and records the restart.
@@ -23,15 +24,31 @@ pub(super) fn decide(
         return false;
     }
     let Container { spec, state: container } = &mut task.containers[index];
-    let (Some(policy), Some(code)) = (&spec.restart, exit_code) else { return false };
-    let Some(since) = container.restarts.last.or(container.running_since) else { return false };
-    if policy.ignored_exit_codes.contains(&code) || now < since + policy.attempt_period {
+    let Some(policy) = &spec.restart else { return false };
+    container.live.no_restart = refusal(policy, container, exit_code, now);
+    if container.live.no_restart.is_some() {
         return false;
     }
     let restarts = &mut container.restarts;
     (restarts.count, restarts.last, restarts.due) = (restarts.count.saturating_add(1), Some(now), true);
     restarts.error = error.cloned();
     true
+}
+
+/// Why the policy does not restart a container that has ended; `None` if it does.
+fn refusal(
+    policy: &RestartPolicy,
+    container: &ContainerState,
+    exit_code: Option<i32>,
+    now: Timestamp,
+) -> Option<NoRestart> {
+    let Some(code) = exit_code else { return Some(NoRestart::ExitCodeUnknown) };
+    let Some(since) = container.restarts.last.or(container.running_since) else { return Some(NoRestart::NeverRan) };
+    if policy.ignored_exit_codes.contains(&code) {
+        return Some(NoRestart::ExitCodeIgnored(code));
+    }
+    let ran = now.since(since);
+    (ran < policy.attempt_period).then_some(NoRestart::TooSoon { ran, period: policy.attempt_period })
 }
 
 /// Gives up a due restart, because the container must stop. The end of the last run then counts as the end of the container.

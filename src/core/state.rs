@@ -20,7 +20,7 @@ use crate::model::{
 pub use container::{ContainerState, LiveContainer};
 pub use images::{ImageCleanup, TrackedImage};
 pub use operation::{OperationKind, OperationOwner, PendingOperation, PendingResourceOperation, ResourceOperationKind};
-pub use restarts::Restarts;
+pub use restarts::{NoRestart, Restarts};
 pub use retry::Retry;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

@@ -273,7 +273,7 @@ impl Docker {
     async fn inspect_listed(&self, entry: Value) -> Option<Observation> {
         let listed = observe::from_list(&entry, &self.settings.cluster)?;
         let seen = self.inspect(&listed.id).await.unwrap_or_else(|error| {
-            tracing::warn!(container = listed.id, ?error, "a container cannot be inspected; using its list entry");
+            tracing::warn!(dockerId = listed.id, error = %error.into_failure(), "a container cannot be inspected; using its list entry");
             listed.seen
         });
         seen.map(|seen| Observation { outline: listed.outline, ..seen })

@@ -162,13 +162,13 @@ impl Docker {
                 }))
             }
             Ok(Err(OpError::Failed(failure) | OpError::Unknown(failure))) => {
-                tracing::warn!(container = id, %failure, "a container changed and cannot be inspected");
+                tracing::warn!(dockerId = id, error = %failure, "a container changed and cannot be inspected");
                 // The receiver will ask for an inventory; the pause keeps this from becoming a busy loop.
                 sleep(REOPEN_BACKOFF.delay(3)).await;
                 Err(())
             }
             Err(_) => {
-                tracing::warn!(container = id, "a container changed and its inspection gets no answer");
+                tracing::warn!(dockerId = id, "a container changed and its inspection gets no answer");
                 Err(())
             }
         }

@@ -14,12 +14,12 @@ pub mod endpoint;
 pub mod register;
 pub mod report;
 
+use crate::aws::client::words::without_code;
 use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use ecs_core::model::text::cleaned;
-use ecs_core::model::with_causes;
 
-/// The error of a failed call as one clean line of bounded length: code and message of ECS, or otherwise the error with its
-/// causes.
+/// The error of a failed call as one clean line of bounded length: code and message of ECS, or otherwise what happened,
+/// in words.
 fn text_of<E>(error: &SdkError<E>) -> String
 where
     SdkError<E>: ProvideErrorMetadata,
@@ -27,6 +27,6 @@ where
 {
     match error.code() {
         Some(code) => cleaned(&format!("{code}: {}", error.message().unwrap_or_default())),
-        None => with_causes(error),
+        None => without_code(error, "ECS"),
     }
 }

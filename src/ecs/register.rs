@@ -90,10 +90,10 @@ pub struct Registered {
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
     /// A new attempt would fail too. The process exits with code 5 and is not restarted.
-    #[error("registration is impossible: {0}")]
+    #[error("Agent will terminally exit, unable to register container instance: {0}")]
     Terminal(String),
     /// A restarted process may succeed. The process exits with code 1.
-    #[error("registration failed: {0}")]
+    #[error("Unable to register as a container instance with ECS: {0}")]
     Restart(String),
 }
 
@@ -136,9 +136,10 @@ async fn register_with(
 ) -> Result<Registered, RegisterError> {
     let configured = registration.cluster.as_deref().filter(|cluster| !cluster.is_empty());
     let cluster = configured.unwrap_or(DEFAULT_CLUSTER);
+    tracing::info!(cluster, containerInstanceARN = registration.container_instance, "Registering Instance with ECS");
     let mut answer = call_patiently(client, registration, cluster, retry, patience).await;
     if configured.is_none() && answer.as_ref().is_err_and(is_cluster_missing) {
-        tracing::info!("creating the cluster `default`");
+        tracing::info!(cluster = DEFAULT_CLUSTER, "Creating the cluster");
         let created = client.create_cluster().cluster_name(DEFAULT_CLUSTER).send().await;
         created.map_err(|error| match error.code() {
             Some("InvalidParameterException" | "ClientException") => RegisterError::Terminal(text_of(&error)),
@@ -151,12 +152,17 @@ async fn register_with(
     let mut registration = registration;
     if registration.names_this_program() && answer.as_ref().is_err_and(is_invalid) {
         let error = answer.as_ref().err().map(text_of).unwrap_or_default();
-        tracing::warn!(error, "registration refused; it is repeated without the attributes {}*", attributes::OWN);
+        tracing::warn!(
+            cluster,
+            error,
+            "Instance registration attempt with an invalid parameter; it is repeated without the attributes {}*",
+            attributes::OWN
+        );
         without = registration.without_own_attributes();
         registration = &without;
         answer = call_patiently(client, registration, cluster, retry, patience).await;
     }
-    let output = answer.map_err(|error| classify(&error, registration.container_instance.is_some()))?;
+    let output = answer.map_err(|error| classify(&error, cluster, registration.container_instance.is_some()))?;
     // An answer from a proxy instead of ECS gives no information about the attributes.
     let nothing = || RegisterError::Restart("the answer names no container instance".to_owned());
     let instance = output.container_instance.ok_or_else(nothing)?;
@@ -181,7 +187,8 @@ async fn call_patiently(
                 if Instant::now() + pause >= give_up {
                     return Err(error);
                 }
-                tracing::warn!(error = %text_of(&error), ?pause, "registration will be tried again");
+                let retry_in_s = crate::backoff::seconds(pause);
+                tracing::warn!(cluster, error = %text_of(&error), retry_in_s, "Unable to register as a container instance with ECS; trying again");
                 tokio::time::sleep(pause).await;
             }
             result => return result,
@@ -268,7 +275,7 @@ fn accept(registration: &Registration, cluster: &str, answer: &ContainerInstance
         }
         // A changed attribute that only identifies this program must not keep the instance from starting.
         if sent.is_own() {
-            tracing::warn!(attribute = sent.name, "ECS returned another value for this attribute than was sent");
+            tracing::warn!(attributeName = sent.name, "ECS returned another value for this attribute than was sent");
         } else {
             return Err(RegisterError::Terminal(format!("ECS did not accept the attribute {}", sent.name)));
         }
@@ -296,16 +303,20 @@ fn is_invalid(error: &CallError) -> bool {
     error.code() == Some("InvalidParameterException") && !is_cluster_missing(error)
 }
 
-fn classify(error: &CallError, renewal: bool) -> RegisterError {
+/// Sorts the error of a call for this cluster.
+fn classify(error: &CallError, cluster: &str, renewal: bool) -> RegisterError {
     let type_changed = || {
         let message = error.message().unwrap_or_default();
         renewal && message.contains("Container instance type changes are not supported.")
     };
+    let text = format!("cluster '{cluster}': {}", text_of(error));
     match error.code() {
-        _ if is_cluster_missing(error) => RegisterError::Restart(text_of(error)),
-        Some("InvalidParameterException" | "ClientException") => RegisterError::Terminal(text_of(error)),
-        _ if type_changed() => RegisterError::Terminal(text_of(error)),
-        Some(_) | None => RegisterError::Restart(text_of(error)),
+        _ if is_cluster_missing(error) => RegisterError::Restart(format!(
+            "{text} Create it (aws ecs create-cluster --cluster-name NAME), or set ECS_CLUSTER to an existing one of this region"
+        )),
+        Some("InvalidParameterException" | "ClientException") => RegisterError::Terminal(text),
+        _ if type_changed() => RegisterError::Terminal(text),
+        Some(_) | None => RegisterError::Restart(text),
     }
 }
 

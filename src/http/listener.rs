@@ -48,7 +48,10 @@ pub async fn run(
             };
             let pause = backoff.pause();
             let Settings { name, address, .. } = settings;
-            tracing::error!("Error running {name} endpoint: {address}: {error}; trying again in {pause:.1?}");
+            tracing::error!(
+                "Error running {name} endpoint: {address}: {error}; trying again in {} s",
+                crate::backoff::seconds(pause)
+            );
             tokio::time::sleep(pause).await;
             bound = bind(address);
         }
@@ -154,7 +157,7 @@ impl Server {
             Ok(location) => location,
             Err(why) => {
                 if let Some(so_far) = self.refused.add(Instant::now()) {
-                    tracing::warn!(%peer, at = %address, so_far, why, "{name}: a peer is not served");
+                    tracing::warn!(%peer, at = %address, so_far, reason = why, "{name}: a peer is not served");
                 }
                 return close(stream);
             }

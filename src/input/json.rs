@@ -113,7 +113,9 @@ impl fmt::Display for DecodeError {
             Problem::Kind(found, wanted) => {
                 write!(f, "json: cannot unmarshal {found} into {place}, {wanted} is expected")
             }
-            Problem::Variant(known) => write!(f, "json: unknown value of {place}, one of {known:?} is expected"),
+            Problem::Variant(known) => {
+                write!(f, "json: unknown value of {place}, one of {} is expected", known.join(", "))
+            }
             Problem::Other(text) => write!(f, "json: {text} ({place})"),
         }
     }

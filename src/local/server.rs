@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// A condition was not met in time.
 #[derive(Debug, thiserror::Error)]
-#[error("timed out after {waited:?} while waiting for {what}")]
+#[error("timed out after {} s while waiting for {what}", .waited.as_secs_f64())]
 pub struct WaitError {
     what: String,
     waited: Duration,

@@ -76,7 +76,7 @@ pub(super) async fn create(
     let requested = request(sdk, fetcher, documents, role, &mut tickets).await;
     if let Err(failure) = requested {
         if let Err(error) = give_back(fetcher, &tickets.leases).await {
-            tracing::warn!(leases = ?tickets.leases, %error, "Kerberos tickets of a task that ends are left behind");
+            tracing::warn!(leases = tickets.leases.len(), %error, "Kerberos tickets of a task that ends are left behind");
         }
         return Err(failure);
     }

@@ -110,7 +110,7 @@ fn directory(settings: &Settings, task: &TaskArn) -> Result<PathBuf, Failure> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if id.is_empty() || !id.bytes().all(is_plain) {
         return Err(Failure::ends_task(format!(
-            "unable to initialize resource directory: the task id {id:?} is not a plain name"
+            "unable to initialize resource directory: the task id '{id}' is not a plain name"
         )));
     }
     Ok(settings.data_dir.join("firelens").join(id))
@@ -162,7 +162,7 @@ fn give_to(directory: &Path, user: &str) -> Result<(), String> {
         return Ok(());
     }
     let number =
-        |text: &str| text.parse::<u32>().map_err(|_| format!("the user {user:?} of the log router is not numeric"));
+        |text: &str| text.parse::<u32>().map_err(|_| format!("the user '{user}' of the log router is not numeric"));
     let (uid, gid) = match user.split_once(':') {
         Some((uid, gid)) => (number(uid)?, Some(number(gid)?)),
         None => (number(user)?, None),
@@ -278,7 +278,7 @@ mod tests {
             router.user = user.to_owned();
             let error = created(&data, &router).await.unwrap_err();
             let wanted =
-                format!("unable to set socket directory ownership: the user {user:?} of the log router is not numeric");
+                format!("unable to set socket directory ownership: the user '{user}' of the log router is not numeric");
             assert!(error.ends_with(&wanted), "{error}");
         }
     }

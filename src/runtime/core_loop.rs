@@ -47,7 +47,7 @@ pub(crate) struct CoreLoop {
     pub(crate) executor: Executor,
     /// The source of the present time, and of wake-ups at deadlines.
     pub(crate) clock: Arc<Clock>,
-    /// Logs the status changes of tasks and containers.
+    /// Logs the operations, and the status changes of tasks and containers.
     pub(crate) trace: Trace,
     /// The changes that are not committed yet.
     pub(crate) unwritten: Unwritten,
@@ -143,6 +143,7 @@ impl CoreLoop {
         }
         self.publish(&step.changed);
         for effect in step.effects {
+            self.trace.begin(&self.state, &effect);
             self.executor.start(effect);
         }
         self.executor.reap();
@@ -158,10 +159,10 @@ impl CoreLoop {
         let mut pauses = Backoff::new(COMMIT_RETRY);
         while let Err(error) = self.commit() {
             let pause = pauses.pause();
-            let (why, pause_ms) = (ecs_core::model::with_causes(&error), pause.as_millis());
+            let (error_text, retry_in_s) = (ecs_core::model::with_causes(&error), crate::backoff::seconds(pause));
             tracing::error!(
-                why,
-                pause_ms,
+                error = error_text,
+                retry_in_s,
                 "the state cannot be written (ECS_DATADIR); the agent does nothing until it can"
             );
             let until = self.clock.now() + Span::millis(pause.as_millis() as u64);
@@ -178,8 +179,9 @@ impl CoreLoop {
         let mut combined = Step { may_wait: true, ..Step::default() };
         let now = self.clock.now();
         for event in batch {
-            tracing::debug!(?event, "event");
+            let ended = self.trace.event(&event);
             let step = ecs_core::step(&mut self.state, now, event);
+            Trace::taken(ended, &self.state, now);
             combined.effects.extend(step.effects);
             combined.changed.extend(step.changed);
             combined.may_wait &= step.may_wait;

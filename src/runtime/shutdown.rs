@@ -1,7 +1,9 @@
 //! Signals. SIGTERM and SIGINT stop the agent: it takes no more input, lets running operations end, commits, and closes; tasks
-//! keep running. Signals without a meaning for the agent, which would end the process by default, are caught and logged.
+//! keep running. SIGHUP reads the levels of the log anew. Signals without a meaning for the agent, which would end the process by default, are caught and logged.
 
+use crate::lane::{Lane, Settings};
 use rustix::process::Signal;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -14,8 +16,7 @@ const QUIET: Duration = Duration::from_secs(10);
 /// because it requests a dump; SIGPIPE, because Rust ignores it, and a line about it would be written where writing had raised
 /// it; SIGXCPU, because it enforces a limit on CPU time; and the real-time signals, because no one sends them to a program that
 /// does not expect them.
-const HARMLESS: [(Signal, &str, &str); 9] = [
-    (Signal::HUP, "SIGHUP", "the configuration is read at the start only; restart the agent to apply a change"),
+const HARMLESS: [(Signal, &str, &str); 8] = [
     (Signal::USR2, "SIGUSR2", "this agent does not use it"),
     (Signal::ALARM, "SIGALRM", "this agent does not use it"),
     (Signal::VTALARM, "SIGVTALRM", "this agent does not use it"),
@@ -26,10 +27,28 @@ const HARMLESS: [(Signal, &str, &str); 9] = [
     (Signal::XFSZ, "SIGXFSZ", "a file has reached the limit on file sizes; the failed write is logged separately"),
 ];
 
+/// Reading the configuration anew takes milliseconds.
+const READING: Settings = Settings { threads: 1, spare: 0, limit: Duration::from_secs(10) };
+
 /// Catches the harmless signals. They are logged while the result lives, and never end the process again. SIGUSR1 is caught as
-/// well, since the tasks that it dumps do not exist yet. To be called before anything that takes time.
-pub fn catch_harmless_signals() -> JoinSet<()> {
+/// well, since the tasks that it dumps do not exist yet. To be called before anything that takes time. `hang_up` is what SIGHUP
+/// does; it may read files. Signals that arrive while it runs count as one more.
+pub fn catch_harmless_signals(hang_up: impl Fn() + Send + Sync + 'static) -> JoinSet<()> {
     let mut catching = JoinSet::new();
+    match signal(SignalKind::hangup()) {
+        Ok(mut signals) => {
+            let (lane, hang_up) = (Lane::new("configuration", READING), Arc::new(hang_up));
+            _ = catching.spawn(async move {
+                while signals.recv().await.is_some() {
+                    let hang_up = Arc::clone(&hang_up);
+                    if let Err(error) = lane.run("the configuration", move || hang_up()).await {
+                        tracing::warn!(%error, "SIGHUP: the levels of the log stay as they are");
+                    }
+                }
+            });
+        }
+        Err(error) => tracing::warn!(%error, signal = "SIGHUP", "cannot be caught; it would end the agent"),
+    }
     for (number, name, meaning) in HARMLESS {
         match signal(SignalKind::from_raw(number.as_raw())) {
             Ok(mut signals) => {
@@ -64,7 +83,7 @@ pub(super) async fn on_signals(stop: CancellationToken) -> std::io::Result<()> {
         if count > 1 {
             break;
         }
-        tracing::info!(signal = name, "stopping; tasks keep running");
+        tracing::info!("Agent received termination signal: {name}; its tasks keep running");
         stop.cancel();
     }
     Ok(())

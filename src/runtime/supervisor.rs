@@ -119,8 +119,8 @@ impl Supervisor {
             part.failures = part.failures.saturating_add(1);
             tracing::error!(
                 part = part.name,
-                why,
-                wait_s = delay.as_secs(),
+                error = why,
+                retry_in_s = crate::backoff::seconds(delay),
                 "a part of the agent ended; it is restarted"
             );
             self.start(index, delay);

@@ -1,20 +1,88 @@
-//! Logs each status change of a task or container: the old status, the new one, and the reason.
+//! Logs what the core learns, decides and does: `operations` each operation, this file each status change with its reason.
 
-use ecs_core::model::{ContainerStatus, TaskArn, TaskStatus};
-use ecs_core::state::TaskState;
-use ecs_core::{Key, State};
+mod operations;
+
+use ecs_core::model::{ContainerStatus, Health, TaskArn, TaskStatus, Timestamp};
+use ecs_core::state::{NoRestart, TaskState};
+use ecs_core::{Effect, Event, Key, State};
+use operations::{Ended, Operations};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The statuses that were logged last: for each task its known and its desired status, and the known statuses of its containers.
+/// What was logged last.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
-    tasks: BTreeMap<TaskArn, (TaskStatus, TaskStatus, Vec<ContainerStatus>)>,
+    tasks: BTreeMap<TaskArn, Statuses>,
+    operations: Operations,
+}
+
+/// The statuses of a task that were logged last.
+#[derive(Clone, Debug)]
+struct Statuses {
+    known: TaskStatus,
+    desired: TaskStatus,
+    is_removing: bool,
+    containers: Vec<(ContainerStatus, Health, Option<NoRestart>)>,
 }
 
 impl Trace {
     /// Treats the statuses of restored tasks as logged.
     pub(crate) fn restored(state: &State) -> Self {
-        Self { tasks: state.tasks.values().map(|task| (task.spec.arn.clone(), statuses(task))).collect() }
+        if !state.tasks.is_empty() {
+            let containers: usize = state.tasks.values().map(|task| task.containers.len()).sum();
+            tracing::info!(tasks = state.tasks.len(), containers, "Restored from checkpoint file");
+        }
+        let tasks = state.tasks.values().map(|task| (task.spec.arn.clone(), Statuses::from_task(task))).collect();
+        Self { tasks, operations: Operations::default() }
+    }
+
+    /// Logs an effect that begins. `state` is the one after the step that requested it.
+    pub(crate) fn begin(&mut self, state: &State, effect: &Effect) {
+        if let Effect::Do(op, operation) = effect {
+            self.operations.begin(state, *op, operation);
+        }
+    }
+
+    /// Logs an event that is about to be taken. If it ends an operation, that is logged after the step ([`Self::taken`]).
+    pub(crate) fn event(&mut self, event: &Event) -> Option<Ended> {
+        match event {
+            Event::Payload { tasks, seq, .. } => tracing::debug!(tasks = tasks.len(), seqnum = seq, "Payload"),
+            Event::Manifest { timeline, running, .. } => {
+                tracing::debug!(tasks = running.len(), seqnum = timeline, "Task manifest");
+            }
+            Event::StopVerificationAck { message_id, tasks } => {
+                tracing::info!(messageID = message_id, tasks = tasks.len(), "ECS confirms that these tasks must stop");
+            }
+            Event::CredentialsArrived { task, .. } => {
+                tracing::debug!(task = task.as_ref().map(TaskArn::task_id), "Credentials have arrived");
+            }
+            Event::Observed(seen) => tracing::debug!(
+                task = seen.task.task_id(),
+                container = seen.container.as_str(),
+                dockerId = seen.runtime_id.as_str(),
+                dockerName = seen.runtime_name,
+                state = %seen.state,
+                health = %seen.health,
+                containerExitCode = seen.exit_code,
+                "Docker shows a container"
+            ),
+            Event::Removed { task, container, runtime_id, exit_code } => tracing::debug!(
+                task = task.task_id(),
+                container = container.as_str(),
+                dockerId = runtime_id.as_str(),
+                containerExitCode = exit_code,
+                "A container was removed"
+            ),
+            Event::EventsMissed => tracing::debug!("Events of Docker may have been missed"),
+            Event::Completed { .. } | Event::Tick => {}
+        }
+        self.operations.ended(event)
+    }
+
+    /// Logs the end of an operation. `state` is the one after the step that took its outcome.
+    pub(crate) fn taken(ended: Option<Ended>, state: &State, now: Timestamp) {
+        if let Some(ended) = ended {
+            ended.log(state, now);
+        }
     }
 
     /// Logs the statuses that have changed since the last call.
@@ -25,7 +93,8 @@ impl Trace {
                 Some(task) => self.note_task(arn, task),
                 None => {
                     if self.tasks.remove(arn).is_some() {
-                        tracing::info!(task = %arn.task_id(), "task cleaned up and forgotten");
+                        let task = arn.task_id();
+                        tracing::info!(task, "Finished removing task data, removing task from managed tasks");
                     }
                 }
             }
@@ -33,27 +102,71 @@ impl Trace {
     }
 
     fn note_task(&mut self, arn: &TaskArn, task: &TaskState) {
-        let new = statuses(task);
-        let initial = || (TaskStatus::None, TaskStatus::Running, vec![ContainerStatus::None; new.2.len()]);
-        let old = self.tasks.insert(arn.clone(), new.clone()).unwrap_or_else(initial);
+        let new = Statuses::from_task(task);
+        let old = self.tasks.insert(arn.clone(), new.clone()).unwrap_or_else(|| {
+            tracing::info!(task = arn.task_id(), taskARN = arn.as_str(), family = task.spec.family, "New task");
+            Statuses::initial(new.containers.len())
+        });
         let id = arn.task_id();
-        for ((spec, container), (old, new)) in task.pairs().zip(old.2.iter().zip(&new.2)) {
-            if old != new {
-                let why = container.failure.as_ref().map(ToString::to_string).unwrap_or_default();
-                let exit = container.exit_code;
-                tracing::info!(task = %id, container = %spec.name, %old, %new, ?exit, why, "container");
+        for ((spec, container), (old, new)) in task.pairs().zip(old.containers.iter().zip(&new.containers)) {
+            let (name, docker_id) = (spec.name.as_str(), container.runtime_id.as_ref().map(|id| id.as_str()));
+            if old.1 != new.1 {
+                let output = Some(container.live.health_output.as_str()).filter(|output| !output.is_empty());
+                tracing::info!(task = id, container = name, dockerId = docker_id, health = %new.1, output, "Container health changed");
+            }
+            if old.0 != new.0 {
+                let reason = container.failure.as_ref().map(ToString::to_string);
+                tracing::info!(
+                    task = id,
+                    container = name,
+                    dockerId = docker_id,
+                    containerKnownStatus = %new.0,
+                    previousStatus = %old.0,
+                    containerExitCode = container.exit_code,
+                    reason,
+                    "Container status changed"
+                );
+            }
+            if let Some(why) = new.2.filter(|_| old.2 != new.2) {
+                let reason = why.to_string();
+                tracing::info!(
+                    task = id,
+                    container = name,
+                    reason,
+                    "The restart policy does not start the container again"
+                );
             }
         }
-        if old.1 != new.1 {
-            tracing::info!(task = %id, desired = %new.1, "task is to stop");
+        if old.desired != new.desired {
+            tracing::info!(task = id, desiredStatus = %new.desired, reason = task.reason, "Task desired status changed");
         }
-        if old.0 != new.0 {
-            let why = task.reason.as_deref().unwrap_or_default();
-            tracing::info!(task = %id, old = %old.0, new = %new.0, why, "task");
+        if old.known != new.known {
+            let (known, previous) = (new.known, old.known);
+            tracing::info!(task = id, knownStatus = %known, previousStatus = %previous, reason = task.reason, "Task status changed");
+            if known == TaskStatus::Stopped {
+                tracing::info!(task = id, "Managed task has reached stopped; waiting for container cleanup");
+            }
+        }
+        if new.is_removing && !old.is_removing {
+            tracing::info!(task = id, "Cleaning up task's containers and data");
         }
     }
 }
 
-fn statuses(task: &TaskState) -> (TaskStatus, TaskStatus, Vec<ContainerStatus>) {
-    (task.known, task.desired, task.states().map(|container| container.known).collect())
+impl Statuses {
+    fn from_task(task: &TaskState) -> Self {
+        let containers =
+            task.states().map(|container| (container.known, container.health, container.live.no_restart)).collect();
+        Self { known: task.known, desired: task.desired, is_removing: task.live.removing, containers }
+    }
+
+    /// The statuses of a task that has just arrived.
+    fn initial(containers: usize) -> Self {
+        Self {
+            known: TaskStatus::None,
+            desired: TaskStatus::Running,
+            is_removing: false,
+            containers: vec![(ContainerStatus::None, Health::Unknown, None); containers],
+        }
+    }
 }

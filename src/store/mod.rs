@@ -35,7 +35,7 @@ mod owners;
 mod schema;
 mod side_file;
 
-use ecs_core::model::Owners;
+use ecs_core::model::{Owners, with_causes};
 use ecs_core::state::{HostState, Key, State, TaskState};
 use file::{FileError, Opened, guarded};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -90,7 +90,7 @@ impl Store {
             Err(FileError::Broken(what)) => {
                 let kept = file::set_aside(directory)?;
                 tracing::error!(
-                    what,
+                    error = what,
                     kept = %kept.display(),
                     "the state file is broken and was set aside; tasks are rebuilt from their containers"
                 );
@@ -103,7 +103,7 @@ impl Store {
             let kept = file::copy_aside(directory)?;
             for what in &damage {
                 tracing::error!(
-                    what,
+                    error = what,
                     kept = %kept.display(),
                     "a part of the state cannot be read and is left out; a copy of the file is kept"
                 );
@@ -228,7 +228,7 @@ impl Store {
             Err(FileError::Broken(what)) => {
                 let kept = file::set_aside(&directory)?;
                 tracing::error!(
-                    what,
+                    error = what,
                     kept = %kept.display(),
                     "the state file is broken and was set aside; it is written again from memory"
                 );
@@ -325,7 +325,11 @@ impl Store {
             Ok(())
         });
         if let Err(error) = closed {
-            tracing::warn!(?error, "the state file could not be closed");
+            let error = match error {
+                FileError::Broken(what) => what,
+                FileError::Unavailable(error) => with_causes(&error),
+            };
+            tracing::warn!(error, "the state file could not be closed");
         }
     }
 }

@@ -75,7 +75,7 @@ pub enum ConnectError {
     #[error("the connection failed")]
     Network(#[source] reqwest::Error),
     /// Dial and handshake took too long.
-    #[error("the connection was not made within {0:?}")]
+    #[error("the connection was not made within {} s", crate::backoff::seconds(*.0))]
     TimedOut(Duration),
 }
 

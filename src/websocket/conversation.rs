@@ -171,7 +171,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                     Err(_closed) => Some(End::without_frame(NextStep::Stop)),
                 },
                 () = sleep_until(self.inactive_at), if exchange.has_room() => {
-                    tracing::warn!("{} is silent: the connection is given up", P::PEER);
+                    tracing::warn!(
+                        "{} Connection hasn't had any activity for too long; closing connection",
+                        P::PEER
+                    );
                     Some(End::without_frame(NextStep::ReconnectLater))
                 }
                 () = sleep_until(self.expires), if !self.closing => {
@@ -242,7 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 let _flushed = self.stream.next().now_or_never();
                 let (code, reason) =
                     frame.as_ref().map_or((1005, ""), |frame| (frame.code.into(), frame.reason.as_str()));
-                tracing::info!(code, reason, "{} closed the connection", P::PEER);
+                tracing::info!(code, reason, "{} WebSocket connection closed", P::PEER);
                 return Some(End::without_frame(after_close(code, reason)));
             }
             None => return Some(End::without_frame(NextStep::Reconnect)),
@@ -278,13 +281,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
             }
             Read::Note(note) => tracing::warn!("{note}"),
             Read::Invalid(why) => {
-                tracing::error!(why, "a message of {} is invalid and is not acknowledged", P::PEER);
+                tracing::error!(error = why, "a message of {} is invalid and is not acknowledged", P::PEER);
             }
             Read::Drop(why) => {
                 self.dropped = self.dropped.saturating_add(1);
                 if is_logged(self.dropped) {
                     let so_far = self.dropped;
-                    tracing::warn!(bytes = bytes.len(), so_far, why, "a message of {} was dropped", P::PEER);
+                    tracing::warn!(bytes = bytes.len(), so_far, reason = why, "a message of {} was dropped", P::PEER);
                 }
                 return;
             }

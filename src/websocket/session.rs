@@ -113,7 +113,7 @@ where
                 timing.inactive_instance
             }
         };
-        tracing::debug!(?pause, "waiting before the next connection to {}", P::PEER);
+        tracing::debug!(retry_in_s = crate::backoff::seconds(pause), "Waiting before reconnecting to {}", P::PEER);
         if exchange.while_disconnected(tokio::time::sleep(pause)).await.is_none() {
             return;
         }
@@ -134,7 +134,7 @@ where
     F: Future<Output = Result<String, EndpointError>>,
 {
     let endpoint = discover().await.map_err(|error| {
-        tracing::warn!(%error, "no {peer} endpoint");
+        tracing::warn!(%error, "{peer}: Unable to discover poll endpoint");
         match error {
             EndpointError::InactiveInstance(_) => NextStep::WaitForRegistration,
             EndpointError::Failed(_) => NextStep::ReconnectLater,
@@ -145,7 +145,7 @@ where
         NextStep::ReconnectLater
     })?;
     connect::connect(&settings.websocket, &settings.credentials, &url).await.map_err(|error| {
-        tracing::warn!(error = &error as &dyn std::error::Error, "no connection to {peer}");
+        tracing::warn!(error = &error as &dyn std::error::Error, "Failed to connect to {peer}");
         if error.is_inactive_instance() { NextStep::WaitForRegistration } else { NextStep::ReconnectLater }
     })
 }

@@ -211,11 +211,9 @@ async fn a_deregistered_instance_keeps_its_tasks() {
     let instance = rig.server.read(|state| state.instances()[0].arn.clone());
     let body = json!({"cluster": rig.cluster.name, "containerInstance": instance, "force": true});
     rig.server.call("DeregisterContainerInstance", &body).unwrap();
-    until("the log to say so", LIMIT, async || {
-        rig.log().contains("is not registered; tasks keep running").then_some(())
-    })
-    .await;
-    let attempts = rig.log().lines().filter(|line| line.contains("no connection to ACS")).count();
+    until("the log to say so", LIMIT, async || rig.log().contains("Container instance is deregistered").then_some(()))
+        .await;
+    let attempts = rig.log().lines().filter(|line| line.contains("Failed to connect to ACS")).count();
     assert_eq!(attempts, 1, "the next attempt is in an hour");
     assert_eq!(ecs_testing::docker::inspect(&id)["State"]["Running"], true);
     let shown = rig.introspect(&format!("/v1/tasks?taskarn={arn}")).await;

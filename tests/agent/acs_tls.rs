@@ -19,7 +19,7 @@ async fn fails_with(rig: &mut Rig, why: &str) {
     rig.start_agent();
     let line = until(why, LIMIT, async || {
         let log = rig.log();
-        let is_acs = |line: &&str| line.contains("no connection to ACS") && line.contains(why);
+        let is_acs = |line: &&str| line.contains("Failed to connect to ACS") && line.contains(why);
         log[before..].lines().find(is_acs).map(str::to_owned)
     })
     .await;

@@ -106,9 +106,9 @@ async fn the_agent_waits_for_a_daemon_that_is_not_there_yet() {
     rig.start_agent();
     for behaviour in [Behaviour::Down, PAGE, EMPTY_OBJECT] {
         proxy.behave(behaviour);
-        let before = rig.log().matches("Docker does not answer").count();
+        let before = rig.log().matches("Could not connect to docker daemon").count();
         until("another try", LIMIT, async || {
-            (rig.log().matches("Docker does not answer").count() > before).then_some(())
+            (rig.log().matches("Could not connect to docker daemon").count() > before).then_some(())
         })
         .await;
     }

@@ -1,6 +1,6 @@
 //! The agent as a process: signals, core files, and its log when something that it needs is missing.
 
-use super::rig::{Plan, Rig};
+use super::rig::{LIMIT, Plan, Rig};
 use ecs_testing::wait::until;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,15 +24,14 @@ async fn signals_that_mean_nothing_end_nothing() {
     let says = |signal: &str| signal == "PIPE" || rig.log().contains(&format!("SIG{signal}"));
     until("a line for each", Duration::from_secs(20), async || HARMLESS.iter().all(|name| says(name)).then_some(()))
         .await;
-    assert!(rig.log().contains("the configuration is read at the start only; restart the agent to apply a change"));
-    let before = rig.log().matches("SIGHUP").count();
+    let before = rig.log().matches("SIGUSR2").count();
     for _ in 0..50 {
-        send("HUP", pid);
+        send("USR2", pid);
     }
     let image = rig.image();
     rig.lives_once(&image, 7, "it works on").await;
     assert_eq!(rig.pid(), pid);
-    assert!(rig.log().matches("SIGHUP").count() <= before + 2, "many at once are no flood: {}", rig.log());
+    assert!(rig.log().matches("SIGUSR2").count() <= before + 2, "many at once are no flood: {}", rig.log());
     assert_eq!(rig.terminate().code(), Some(0), "SIGTERM still ends it");
     rig.start_agent();
     rig.registered().await;
@@ -42,6 +41,35 @@ async fn signals_that_mean_nothing_end_nothing() {
     for signal in HARMLESS {
         assert!(page.contains(&format!("SIG{signal}")), "SIG{signal} is not in systemd/README.md");
     }
+}
+
+/// The levels change; the log file follows. Settings other than the levels need a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_reads_the_levels_of_the_log_anew() {
+    let Some(mut rig) = Rig::without_agent("sighup", Plan::default()).await else { return };
+    rig.environment.retain(|(name, _)| name != "ECS_LOGLEVEL");
+    let (config, file) = (rig.directory.path().join("ecs.config"), rig.directory.path().join("log/file.log"));
+    rig.environment.push(("ECS_LOGFILE".to_owned(), file.to_string_lossy().into_owned()));
+    rig.start_agent();
+    rig.registered().await;
+    let kept = || std::fs::read_to_string(&file).unwrap_or_default();
+    let has_debug = |log: &str| log.lines().any(|line| line.starts_with("level=debug"));
+    assert!(!has_debug(&rig.log()) && kept().contains("Starting Amazon ECS Agent"), "{}", kept());
+    for (lines, levels, is_debug) in [
+        ("ECS_LOGLEVEL=debug\nECS_LOGLEVEL_ON_INSTANCE=info\n", "output=debug file=info", [true, false]),
+        ("ECS_LOGLEVEL=warn\nECS_LOGLEVEL_ON_INSTANCE=debug\n", "output=warn file=debug", [false, true]),
+    ] {
+        std::fs::write(&config, lines).unwrap();
+        let before = [rig.log().len(), kept().len()];
+        send("HUP", rig.pid());
+        until(levels, LIMIT, async || (rig.log() + &kept()).contains(levels).then_some(())).await;
+        // Each request is a line at level debug.
+        reqwest::get("http://127.0.0.1:51678/v1/metadata").await.unwrap();
+        let new = || [rig.log()[before[0]..].to_owned(), kept()[before[1]..].to_owned()];
+        until("debug lines", LIMIT, async || new().iter().any(|log| has_debug(log)).then_some(())).await;
+        assert_eq!(new().map(|log| has_debug(&log)), is_debug, "{lines}: {:?}", new());
+    }
+    assert!(rig.terminate().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,6 +149,6 @@ fn without_a_metadata_service_it_says_so_soon() {
     assert!(first < Duration::from_secs(6), "said after {first:?}: {log}");
     assert!(log.contains("start the agent with -blackhole-ec2-metadata"), "{log}");
     // The request that is under way at that time may take a moment longer.
-    assert!(log.contains("seconds=15") && asked < Duration::from_secs(18), "for {asked:?}: {log}");
+    assert!(log.contains("limit_s=15") && asked < Duration::from_secs(18), "for {asked:?}: {log}");
     assert!(log.contains("the EC2 instance id is unknown") && !log.contains("saved"), "nothing is saved here: {log}");
 }

@@ -54,7 +54,7 @@ async fn a_registration_without_own_attributes_is_logged() {
     }
     let log = rig.log();
     let line = log.lines().find(|line| line.contains("repeated without the attributes ecs-agent.")).expect("a line");
-    assert!(line.contains("WARN") && line.contains("Too many attributes."), "{line}");
+    assert!(line.contains("level=warn") && line.contains("Too many attributes."), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +101,8 @@ async fn a_configured_cluster_that_is_missing_is_not_made() {
     rig.start_agent();
     // ECS answers with ClientException, which is final otherwise; but the cluster may be made later.
     assert_eq!(rig.ended().code(), Some(1), "{}", rig.log());
-    assert!(rig.log().contains("Cluster not found."), "{}", rig.log());
+    let wanted = "cluster 'nobody-made-this': ClientException: Cluster not found.";
+    assert!(rig.log().contains(wanted), "{}", rig.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

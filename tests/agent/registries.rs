@@ -184,7 +184,7 @@ async fn unusable_credentials_are_logged_once() {
         let found: Vec<&str> =
             log.lines().filter(|line| line.contains("ECS_ENGINE_AUTH") && !line.contains("source=")).collect();
         assert!(found.len() == 1 && found[0].contains(problem), "{problem}: {found:#?}");
-        assert!(found[0].contains("ERROR") || found[0].contains("WARN"), "{found:?}");
+        assert!(found[0].contains("level=error") || found[0].contains("level=warn"), "{found:?}");
         assert!(rig.terminate().success());
     }
     assert!(!rig.log().contains(WRONG_PASSWORD));
@@ -238,7 +238,7 @@ async fn entries_as_people_write_them_open_their_registry() {
             () if data.contains("credHelpers") => vec!["docker-credential-echo for"],
             () => Vec::new(),
         };
-        let is_whole = |hint: &&str| hint.contains(host) && hint.contains("WARN");
+        let is_whole = |hint: &&str| hint.contains(host) && hint.contains("level=warn");
         assert!(hints.iter().all(is_whole) && hints.is_empty() == wanted.is_empty(), "{data}: {hints:?}");
         for text in wanted {
             assert!(hints.iter().any(|hint| hint.contains(text)), "{data}: {text}: {hints:?}");

@@ -34,6 +34,8 @@ pub(crate) struct Rig {
     /// The agent's program.
     pub(crate) program: PathBuf,
     agent: Option<Child>,
+    /// The passwords of the registry, which no log may hold.
+    passwords: Vec<String>,
     /// The number of connections to ACS before the agent that runs now.
     connections: usize,
     _one_agent: File,
@@ -80,6 +82,12 @@ impl Rig {
         environment.push(("ECS_DATADIR".into(), directory.path().join("data").to_string_lossy().into_owned()));
         environment.push(("ECS_CONFIG_FILE".into(), Self::empty_config(&directory)));
         environment.push(("ECS_AGENT_CONFIG_FILE_PATH".into(), "/dev/null".into()));
+        if logs_to_keep().is_some() {
+            environment.push(("ECS_LOGLEVEL".into(), "debug".into()));
+        }
+        if let Ok(format) = std::env::var("ECS_TEST_LOG_FORMAT") {
+            environment.push(("ECS_LOG_OUTPUT_FORMAT".into(), format));
+        }
         environment.extend(container_ports().map(|range| ("ECS_DYNAMIC_HOST_PORT_RANGE".into(), range)));
         environment.extend(plan.environment.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         Some(Self {
@@ -92,6 +100,7 @@ impl Rig {
             arguments: Vec::new(),
             program: env!("CARGO_BIN_EXE_ecs-agent").into(),
             agent: None,
+            passwords: plan.users.iter().map(|(_, password)| (*password).to_owned()).collect(),
             connections: 0,
             _one_agent: one_agent,
         })
@@ -120,8 +129,8 @@ impl Rig {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
+            .stdout(log)
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         self.agent = Some(child);
@@ -251,6 +260,11 @@ impl Rig {
     }
 }
 
+/// Where the logs of all agents are kept for `tests/log/run`; `None`: they are not kept. The agents then log at debug level.
+fn logs_to_keep() -> Option<PathBuf> {
+    std::env::var_os("ECS_TEST_LOGS").map(PathBuf::from)
+}
+
 /// ARNs of the tasks whose control groups are removed with the rig: a killed agent leaves some. They go after their containers.
 #[derive(Debug, Default)]
 struct Groups(Vec<String>);
@@ -276,6 +290,13 @@ impl Drop for Rig {
         let reported =
             self.server.submissions().into_iter().filter_map(|record| Some(record.body["task"].as_str()?.to_owned()));
         self.groups.0.extend(reported);
+        if let Some(directory) = logs_to_keep() {
+            let kept = directory.join(&self.cluster.name);
+            let _ = std::fs::copy(self.log_path(), kept.with_extension("log"));
+            let passwords = self.passwords.iter().map(String::as_str);
+            let secrets: Vec<&str> = passwords.chain([self.server.token().expose()]).collect();
+            let _ = std::fs::write(kept.with_extension("secrets"), secrets.join("\n"));
+        }
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(60).collect();

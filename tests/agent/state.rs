@@ -451,7 +451,7 @@ async fn no_secret_is_on_disk_or_in_the_log() {
             assert!(!found, "{} holds {secret}", path.display());
         }
     }
-    assert!(rig.log().contains("DEBUG"), "the log was at debug level");
+    assert!(rig.log().contains("level=debug"), "the log was at debug level");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,8 +34,8 @@ impl Second {
             .env("AWS_ACCESS_KEY_ID", "AKIASECOND")
             .env("AWS_SECRET_ACCESS_KEY", rig.server.token().expose())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         Self { data, command }
     }
 
@@ -46,7 +46,7 @@ impl Second {
 
 /// Checks that the second agent ended with exit code 1 and named the first one.
 fn assert_names_first(second: &Output, pid: u32, data: &Path, cluster: &str) {
-    let printed = String::from_utf8_lossy(&second.stderr);
+    let printed = String::from_utf8_lossy(&second.stdout);
     assert_eq!(second.status.code(), Some(1), "{printed}");
     let parts = [format!("process {pid}, "), format!("ECS_DATADIR {}", data.display()), format!("cluster {cluster}")];
     let words = ["another agent works with this Docker engine", "stop it first", "not the system service"];
@@ -160,7 +160,7 @@ async fn a_copy_of_a_data_directory_is_no_second_agent() {
         return;
     }
     let output = second.output();
-    let printed = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{printed}");
     assert!(printed.contains("another agent has the identity of this data directory"), "{printed}");
     assert!(printed.contains(&format!("process {}", rig.pid())), "{printed}");
@@ -284,7 +284,7 @@ async fn root_and_a_member_of_the_docker_group_see_each_other() {
     let mut elsewhere = Second::new(&rig, &["unshare", "--mount", "sh", "-c", &hidden]);
     for (round, first) in [&mut member, &mut elsewhere].into_iter().enumerate() {
         let before = registrations(&rig);
-        let first = Running(first.command.stderr(Stdio::null()).spawn().unwrap());
+        let first = Running(first.command.stdout(Stdio::null()).spawn().unwrap());
         until("the first one's registration", LIMIT, async || (registrations(&rig) > before).then_some(())).await;
         rig.start_agent();
         assert_eq!(rig.ended().code(), Some(1), "{round}");

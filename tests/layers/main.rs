@@ -4,6 +4,7 @@
 //! Within the crate of the agent, this test does. A failure names the file, the line, the rule and its reason.
 
 mod circles;
+mod texts;
 mod words;
 
 use std::fs;

@@ -4,10 +4,10 @@
 //! only the code and the message.
 
 use super::signing::{self, MayBeRefusal, Refusal};
+use super::words;
 use crate::input::truncated::member_of_truncated;
 use aws_credential_types::provider::error::CredentialsError;
 use ecs_core::model::text::cleaned;
-use ecs_core::model::with_causes;
 use serde_json::Value;
 
 /// Why a call failed.
@@ -37,7 +37,7 @@ impl MayBeRefusal for CallError {
 
 impl From<CredentialsError> for CallError {
     fn from(error: CredentialsError) -> Self {
-        Self::NotSent(with_causes(&error))
+        Self::NotSent(words::of_credentials(&error))
     }
 }
 

@@ -108,12 +108,12 @@ impl Sdk {
     ) -> Result<Endpoint, CallError> {
         let parameters = Params::builder().region(region.to_owned()).use_fips(fips).use_dual_stack(dual_stack).build();
         let unknown =
-            |why: String| CallError::NotSent(format!("no endpoint of {service} in the region {region:?}: {why}"));
+            |why: String| CallError::NotSent(format!("no endpoint of {service} in the region '{region}': {why}"));
         let parameters = parameters.map_err(|error| unknown(error.to_string()))?;
         let ecs =
             DefaultResolver::new().resolve_endpoint(&parameters).await.map_err(|error| unknown(error.to_string()))?;
         let rest = ecs.url().strip_prefix("https://ecs").ok_or_else(|| unknown(ecs.url().to_owned()))?;
-        Ok(Endpoint { url: format!("https://{service}{rest}"), origin: format!("{service} in the region {region:?}") })
+        Ok(Endpoint { url: format!("https://{service}{rest}"), origin: format!("{service} in the region '{region}'") })
     }
 }
 
@@ -244,7 +244,7 @@ mod tests {
             (Some(long.as_str()), "", &good, "AWS_ENDPOINT_URL_SSM fits into no request"),
             (Some("ftp://ssm.corp"), "", &good, "AWS_ENDPOINT_URL_SSM is no URL of http or https"),
             (Some("https://u:hunter2@ssm corp"), "", &good, "AWS_ENDPOINT_URL_SSM is no URL"),
-            (None, "us west 2", &good, "in the region \"us west 2\""),
+            (None, "us west 2", &good, "in the region 'us west 2'"),
             (Some(&fake.url()), "", &token, "session token holds a character that no header takes"),
         ];
         for (url, region, keys, part) in table {

@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`sdk`], [`signing`] (corrections after refused calls) with `sdk_signing`, [`clock`], [`signature`],
 //! [`json_call`] (services without an SDK crate) with `attempts` and `call_error`, `cache`, `gather` (concurrent calls),
-//! [`proxy`], [`transport`] (and `insecure`, its replacement for the flag `-k`).
+//! [`proxy`], [`transport`] (and `insecure`, its replacement for the flag `-k`), `words` (errors
+//! for people).
 
 pub(super) mod attempts;
 pub(super) mod cache;
@@ -17,3 +18,4 @@ mod sdk_signing;
 pub mod signature;
 pub mod signing;
 pub mod transport;
+pub(crate) mod words;

@@ -5,6 +5,7 @@
 //! exactly one pool.
 
 use super::proxy::ProxySettings;
+use super::words;
 use crate::input::truncated::member_of_truncated;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
@@ -27,6 +28,9 @@ const MAX_ANSWER: usize = 4 << 20;
 /// Number of bytes that are read of an answer with an error status.
 const MAX_ERROR: usize = 64 << 10;
 
+/// In errors of calls through a proxy.
+const THROUGH_PROXY: &str = " through the proxy";
+
 /// A proxy address that cannot be used. The address is left out, since it may contain a password.
 #[derive(Debug, thiserror::Error)]
 #[error("the {0} address is not a URL")]
@@ -38,8 +42,8 @@ pub struct BadProxy(&'static str);
 /// Fails if a proxy address is unusable.
 pub fn http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProxy> {
     routed(settings, |address| match address {
-        None => Some(pool(ProxyConfig::disabled())),
-        Some(address) => ProxyConfig::all(address).ok().map(pool),
+        None => Some(pool(ProxyConfig::disabled(), "")),
+        Some(address) => ProxyConfig::all(address).ok().map(|proxy| pool(proxy, THROUGH_PROXY)),
     })
 }
 
@@ -49,8 +53,9 @@ pub fn http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProx
 /// Fails if a proxy address is unusable, or if the client cannot be built.
 pub fn insecure_http_client(settings: &ProxySettings) -> Result<SharedHttpClient, BadProxy> {
     routed(settings, |address| {
+        let through = if address.is_some() { THROUGH_PROXY } else { "" };
         let proxy = address.map(reqwest::Proxy::all).transpose().ok()?;
-        super::insecure::client(proxy, MAX_ANSWER).ok().map(|client| SharedHttpClient::new(Bounded(client)))
+        super::insecure::client(proxy, MAX_ANSWER).ok().map(|client| SharedHttpClient::new(Bounded { client, through }))
     })
 }
 
@@ -104,7 +109,7 @@ pub(crate) fn reqwest_builder(settings: &ProxySettings, url: &Url) -> Result<req
 /// A client that never uses a proxy, for IMDS.
 pub fn direct_client() -> SharedHttpClient {
     crate::aws::install_tls();
-    pool(ProxyConfig::disabled())
+    pool(ProxyConfig::disabled(), "")
 }
 
 /// Adds the scheme http to a proxy address that is only `host:port`, a common form.
@@ -112,34 +117,47 @@ pub(crate) fn with_scheme(address: &str) -> String {
     if address.contains("://") { address.to_owned() } else { format!("http://{address}") }
 }
 
-fn pool(proxy: ProxyConfig) -> SharedHttpClient {
-    let unbounded = Builder::new().build_with_connector_fn(move |settings, components| {
+/// `through` names what is between this host and the service, for errors.
+fn pool(proxy: ProxyConfig, through: &'static str) -> SharedHttpClient {
+    let client = Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector =
             Connector::builder().tls_provider(Provider::Rustls(CryptoMode::Ring)).proxy_config(proxy.clone());
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         connector.build()
     });
-    SharedHttpClient::new(Bounded(unbounded))
+    SharedHttpClient::new(Bounded { client, through })
 }
 
 /// A client that reads answers only up to [`MAX_ANSWER`]: the SDK itself reads answers of any length into memory.
 #[derive(Debug)]
-struct Bounded(SharedHttpClient);
+struct Bounded {
+    client: SharedHttpClient,
+    /// What is between this host and the service, for errors.
+    through: &'static str,
+}
 
 impl HttpClient for Bounded {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(BoundedConnector(self.0.http_connector(settings, components)))
+        let connector = self.client.http_connector(settings, components);
+        SharedHttpConnector::new(BoundedConnector { connector, through: self.through })
     }
 }
 
 #[derive(Debug)]
-struct BoundedConnector(SharedHttpConnector);
+struct BoundedConnector {
+    connector: SharedHttpConnector,
+    through: &'static str,
+}
 
 impl HttpConnector for BoundedConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let answer = self.0.call(request);
-        HttpConnectorFuture::new(async move { read(answer.await?).await })
+        let (uri, through) = (request.uri().to_owned(), self.through);
+        let answer = self.connector.call(request);
+        HttpConnectorFuture::new(async move {
+            let answer = async { read(answer.await?).await };
+            answer.await.map_err(|error| words::with_host(error, &uri, through))
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use super::imds;
 use super::rotating::Rotating;
 use crate::aws::client::signing::Signing;
 use crate::aws::client::transport;
+use crate::aws::client::words::NoCredentials;
 use crate::lane::{Lane, Settings as LaneSettings};
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
@@ -29,6 +30,9 @@ use std::time::Duration;
 const IMDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// The thread that reads the file which another program renews.
 const ROTATING: LaneSettings = LaneSettings { threads: 1, spare: 1, limit: Duration::from_secs(5) };
+
+/// The file that another program renews, in words.
+const ROTATING_FILE: &str = "the file that another program renews";
 
 /// The settings of the chain.
 #[derive(Clone, Debug, Default)]
@@ -107,15 +111,18 @@ pub async fn instance_chain(
         let shared = ProfileFileCredentialsProvider::builder().configure(&http_config).build();
         let role = ImdsCredentialsProvider::builder().imds_client(imds).configure(&config).build();
         FirstOf(vec![
-            ("rotating file", SharedCredentialsProvider::new(rotating)),
-            ("shared file", SharedCredentialsProvider::new(shared)),
-            ("instance role", SharedCredentialsProvider::new(role)),
+            (ROTATING_FILE, SharedCredentialsProvider::new(rotating)),
+            ("the shared file", SharedCredentialsProvider::new(shared)),
+            ("an instance role", SharedCredentialsProvider::new(role)),
         ])
     } else {
         let sdk = DefaultCredentialsChain::builder().configure(http_config).region(Region::new(settings.region));
         FirstOf(vec![
-            ("AWS SDK", SharedCredentialsProvider::new(sdk.imds_client(imds).build().await)),
-            ("rotating file", SharedCredentialsProvider::new(rotating)),
+            (
+                "the environment, a profile, a web identity, a container, or an instance role",
+                SharedCredentialsProvider::new(sdk.imds_client(imds).build().await),
+            ),
+            (ROTATING_FILE, SharedCredentialsProvider::new(rotating)),
         ])
     };
     Ok(SharedCredentialsProvider::new(Cached::new(chain, settings.signing)))
@@ -132,10 +139,11 @@ impl FirstOf {
             match provider.provide_credentials().await {
                 Ok(credentials) => return Ok(credentials),
                 // Without the causes: they may quote the content of a file.
+                Err(CredentialsError::CredentialsNotLoaded(_)) => reasons.push(format!("not in {name}")),
                 Err(error) => reasons.push(format!("{name}: {error}")),
             }
         }
-        Err(CredentialsError::not_loaded(reasons.join("; ")))
+        Err(CredentialsError::not_loaded(NoCredentials(format!("no AWS credentials: {}", reasons.join("; ")))))
     }
 }
 
@@ -291,10 +299,11 @@ mod tests {
         std::fs::write(&file.0, "[default\nhunter2").unwrap();
         let config = empty();
         let rotating = Rotating { file: file.0.clone(), profile: "default".to_owned(), config, lane: lane() };
-        let chain = FirstOf(vec![("rotating file", SharedCredentialsProvider::new(rotating))]);
+        let chain = FirstOf(vec![(ROTATING_FILE, SharedCredentialsProvider::new(rotating))]);
         let error = chain.credentials().await.unwrap_err();
-        let text = format!("{error} {:?}", error);
-        assert!(text.contains("rotating file: ") && !text.contains("hunter2"), "{text}");
+        let text = crate::aws::client::words::of_credentials(&error);
+        assert!(text.starts_with("no AWS credentials: the file that another program renews: "), "{text}");
+        assert!(!text.contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{text}");
     }
 
     #[tokio::test]

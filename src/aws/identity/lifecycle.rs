@@ -51,7 +51,7 @@ async fn in_service_polling(imds: &Imds, pause: Duration) -> Result<(), WarmPool
         tokio::time::sleep(pause).await;
     };
     while state != IN_SERVICE {
-        tracing::info!(state = cleaned(&state), "in a warm pool; registering waits for service");
+        tracing::info!(state = cleaned(&state), "Waiting for instance to go InService");
         tokio::time::sleep(pause).await;
         match imds.get(TARGET).await {
             Ok(answer) => state = answer.unwrap_or_default(),

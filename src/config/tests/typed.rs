@@ -67,7 +67,7 @@ fn every_typed_field_is_filled() {
     assert_eq!(config.logging_drivers, ["awslogs", "awsfirelens"]);
     assert_eq!(config.dynamic_host_port_range, Some(PortRange { first: 40000, last: 40100 }));
     assert_eq!(config.image_pull_behavior, ImagePullBehavior::PreferCached);
-    assert_eq!((config.log_level.filter(), config.log_format), ("error", LogFormat::Json));
+    assert_eq!((config.log_level, config.log_format), (LogLevel::Crit, LogFormat::Json));
     assert_eq!(config.engine_auth_data.unwrap().expose(), r#"{"r":{"auth":"x"}}"#);
     assert_eq!(config.access_key_id.unwrap().expose(), "AKIA");
     assert_eq!(config.https_proxy.unwrap().expose(), "http://proxy:3128");

@@ -422,7 +422,15 @@ fn removing_an_untracked_image_updates_the_stored_pulls() {
     let image = ListedImage { age: Span::MAX, ..listed("foreign") };
     let found = Output::Images(Box::new(ImageListing { images: vec![image], ..ImageListing::default() }));
     let (op, _) = work(step(&mut state, NOW + INTERVAL, done(op, found)).effects).unwrap();
-    state.host.remember_pulled("foreign:latest".to_owned());
-    let step = step(&mut state, NOW + INTERVAL, done(op, Output::Nothing));
-    assert!(state.host.pulled_images.is_empty() && step.changed.contains(&crate::Key::Host));
+    for pulled in ["foreign:latest", "another:latest"] {
+        let mut state = state.clone();
+        state.host.remember_pulled(pulled.to_owned());
+        let step = step(&mut state, NOW + INTERVAL, done(op, Output::Nothing));
+        // Otherwise there is nothing to write.
+        let is_affected = pulled == "foreign:latest";
+        assert_eq!(
+            (state.host.pulled_images.is_empty(), step.changed.contains(&crate::Key::Host)),
+            (is_affected, is_affected)
+        );
+    }
 }

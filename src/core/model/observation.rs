@@ -3,6 +3,7 @@
 use super::port::PortBinding;
 use super::{ContainerName, OwnerId, RuntimeId, TaskArn};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// A container as Docker showed it at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +64,16 @@ pub enum RunState {
     Exited,
 }
 
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Exited => "exited",
+        })
+    }
+}
+
 /// The result of a container's health check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -74,6 +85,16 @@ pub enum Health {
     Healthy,
     /// The check has failed as many times in a row as its `retries` say.
     Unhealthy,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "UNKNOWN",
+            Self::Healthy => "HEALTHY",
+            Self::Unhealthy => "UNHEALTHY",
+        })
+    }
 }
 
 /// One mount of a container, as the introspection endpoint shows it.

@@ -267,6 +267,21 @@ fn another_or_a_continuing_run_fulfils_the_due_restart() {
 }
 
 #[test]
+fn a_policy_that_does_not_apply_says_why() {
+    for (ran, code, why) in [
+        (PERIOD, Some(1), None),
+        (PERIOD, Some(3), Some("the policy ignores exit code 3")),
+        (PERIOD, None, Some("its exit code is not known")),
+        (Span(59_500), Some(1), Some("it ran for 59.5 s, and the policy wants 60 s")),
+    ] {
+        let mut state = running();
+        step(&mut state, NOW + ran, observed(Observation { exit_code: code, ..at(RunState::Exited, 1) }));
+        let found = task(&state).containers[0].state.live.no_restart.map(|why| why.to_string());
+        assert_eq!(found.as_deref(), why, "{ran:?} {code:?}");
+    }
+}
+
+#[test]
 fn runs_are_recorded_only_with_a_restart_policy() {
     let mut state = running();
     let entry = state.tasks.get_mut(&"task".into()).unwrap();

@@ -4,7 +4,7 @@
 //! that Docker last showed, `sent` is the last status that ECS has accepted. Invariant: `known` never goes back.
 
 use super::operation::{OperationKind, PendingOperation};
-use super::restarts::Restarts;
+use super::restarts::{NoRestart, Restarts};
 use super::retry::Retry;
 use crate::model::observation::Mount;
 use crate::model::{
@@ -114,6 +114,8 @@ pub struct LiveContainer {
     /// The number of the last step that did something to the container or learnt something about it. An inventory that was
     /// requested earlier says nothing about the container.
     pub touched: u64,
+    /// Why the restart policy did not start the container again when it ended; `None` if it has none, or did.
+    pub no_restart: Option<NoRestart>,
     /// What the last failed health check printed; empty if the container is not unhealthy, or has not been inspected since the
     /// agent started.
     pub health_output: String,

@@ -1,7 +1,8 @@
 //! The restarts of one container by its restart policy.
 
-use crate::model::{Failure, Timestamp};
+use crate::model::{Failure, Span, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The restarts of one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,4 +17,36 @@ pub struct Restarts {
     pub run: Option<String>,
     /// Docker's error for the end that caused the due restart; `None` if there was none.
     pub error: Option<Failure>,
+}
+
+/// Why a restart policy does not start a container again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRestart {
+    /// The exit code is not known.
+    ExitCodeUnknown,
+    /// The container was never seen running.
+    NeverRan,
+    /// The policy ignores this exit code.
+    ExitCodeIgnored(i32),
+    /// The container has not run long enough.
+    TooSoon {
+        /// The time since its last start.
+        ran: Span,
+        /// `restartAttemptPeriod` of the policy.
+        period: Span,
+    },
+}
+
+impl fmt::Display for NoRestart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ExitCodeUnknown => f.write_str("its exit code is not known"),
+            Self::NeverRan => f.write_str("it was never seen running"),
+            Self::ExitCodeIgnored(code) => write!(f, "the policy ignores exit code {code}"),
+            Self::TooSoon { ran, period } => {
+                let [ran, period] = [ran, period].map(|span| span.0 as f64 / 1000.0);
+                write!(f, "it ran for {ran} s, and the policy wants {period} s")
+            }
+        }
+    }
 }

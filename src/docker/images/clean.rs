@@ -74,7 +74,7 @@ impl Docker {
         };
         tracing::warn!(
             directory = cleaned(&root),
-            why,
+            error = why,
             "the agent cannot see the directory of Docker's data; ECS_IMAGE_DISK_HIGH_PERCENT has no effect"
         );
         None

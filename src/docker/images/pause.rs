@@ -54,7 +54,7 @@ impl Docker {
         let limit = self.settings.limits.load_image;
         let answer = self.changer.upload(&["images", "create"], &query, archive, limit).await;
         let answer = answer.and_then(|answer| check_load(&answer));
-        tracing::info!(image = PAUSE_IMAGE, ok = answer.is_ok(), "built the pause image");
+        tracing::info!(image = PAUSE_IMAGE, ok = answer.is_ok(), "Built the pause image");
         answer.map_err(|error| error.to_read_error("CannotCreateContainerError", "loading image"))
     }
 

@@ -4,6 +4,7 @@
 //! Invariants: the counts of one attempt do not show in the next; all times shown are on the job's clock.
 
 use super::rate_limit::Wait;
+use crate::backoff::seconds;
 use bollard::models::CreateImageInfo;
 use ecs_core::model::waiting::{PullPhase, PullProgress};
 use ecs_core::model::{Failure, Span, Timestamp};
@@ -76,7 +77,14 @@ pub(crate) async fn wait_for_limit(job: &PullJob<'_>, failure: &Failure, wait: W
     let Wait { pause, retry_after } = wait;
     let ends = retry_after.map(|retry_after| (job.now)() + span(retry_after));
     let image = job.image;
-    tracing::warn!(image, %failure, ?pause, ?retry_after, "the registry limits the rate of requests; waiting");
+    let registry_asks_s = retry_after.map(seconds);
+    tracing::warn!(
+        image,
+        error = %failure,
+        retry_in_s = seconds(pause),
+        registry_asks_s,
+        "the registry limits the rate of requests; waiting"
+    );
     attempt_failed(job, PullPhase::RateLimited, &failure.to_string(), pause);
     job.progress.send_modify(|shown| shown.limit_ends = ends);
     sleep(pause).await;

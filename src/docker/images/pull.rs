@@ -9,7 +9,7 @@ use super::progress::{Layers, PullJob, attempt_begins, attempt_failed, wait_for_
 use super::pull_text::{PULL_ERROR, for_customer};
 use super::rate_limit::LimitWaits;
 use super::reference::Reference;
-use crate::backoff::Shape;
+use crate::backoff::{Shape, seconds};
 use crate::docker::Docker;
 use crate::docker::api::connection::{Body, Request};
 use crate::docker::api::error::{DockerError, timed_out};
@@ -126,7 +126,8 @@ impl Docker {
                 return Err(failure);
             }
             let pause = PULL_BACKOFF.delay(failures - 1);
-            tracing::info!(image = job.image, %failure, attempt = failures, ?pause, "a pull failed; trying again");
+            let retry_in_s = seconds(pause);
+            tracing::warn!(image = job.image, error = %failure, attempt = failures, retry_in_s, "a pull failed; trying again");
             attempt_failed(job, PullPhase::Pausing, &failure.to_string(), pause);
             sleep(pause).await;
         }
@@ -163,7 +164,7 @@ impl Docker {
                     begun = true;
                     self.last_progress.send_replace(Instant::now());
                     if let Some(so_far) = layers.note(&line, std::time::Instant::now()) {
-                        tracing::info!(image = reference, so_far, "pulling");
+                        tracing::info!(image = reference, so_far, "Pulling image");
                     }
                 }
                 Ok(Err(error)) => return Err(failed(error)),

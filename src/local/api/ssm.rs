@@ -18,7 +18,8 @@ pub(super) fn answer(state: &State, operation: &str, body: &Value) -> Answer {
     let asked: Vec<&str> = names(body, "Names").collect();
     if asked.is_empty() || asked.len() > MAX_NAMES {
         let message = format!(
-            "Value '{asked:?}' at 'names' failed to satisfy constraint: Member must have length 1 to {MAX_NAMES}"
+            "Value '[{}]' at 'names' failed to satisfy constraint: Member must have length 1 to {MAX_NAMES}",
+            asked.join(", ")
         );
         return Err(ApiError::new(400, "ValidationException", message));
     }

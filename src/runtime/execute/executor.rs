@@ -189,11 +189,6 @@ impl Executor {
             let outcome = result.unwrap_or_else(|_panic| {
                 Err(OpError::Unknown(Failure::permanent("InternalError", format!("the agent failed in {what}"))))
             });
-            match &outcome {
-                Ok(_) => tracing::debug!(%op, what, "done"),
-                Err(OpError::Failed(why)) => tracing::warn!(%op, what, %why, "failed"),
-                Err(OpError::Unknown(why)) => tracing::warn!(%op, what, %why, "outcome unknown"),
-            }
             // The send fails only when the core loop has ended, and then the outcome is not needed.
             let _ = inbox.send(Event::Completed { op, outcome }).await;
             op
@@ -240,12 +235,12 @@ async fn clean_images(edges: &Edges, work: ImageWork) -> Result<Output, OpError>
             let at_mirror = names.iter().filter_map(|name| edges.registries.mirrors.name_at_mirror(name));
             let names: Vec<String> = at_mirror.chain(names.iter().cloned()).collect();
             edges.docker.remove_image(&id, &names).await?;
-            tracing::info!(id, ?names, "image removed");
+            tracing::info!(imageID = id, names = names.join(" "), "Image removed");
             Ok(Output::Nothing)
         }
         ImageWork::RemoveContainer(id) => {
             edges.docker.remove_foreign(&id).await?;
-            tracing::info!(%id, "container that belongs to no task removed");
+            tracing::info!(dockerId = id.as_str(), "Container that belongs to no task removed");
             Ok(Output::Nothing)
         }
     }
@@ -256,13 +251,6 @@ async fn submit(edges: &Edges, mut change: StateChange) -> Result<Output, OpErro
         *at = at.map(|at| edges.clock.wall(at));
     }
     report::submit(&edges.ecs, &edges.report, &change).await?;
-    tracing::info!(
-        task = change.task.task_id(),
-        status = change.status.backend(),
-        containers = change.containers.len(),
-        reason = change.reason,
-        "reported to ECS"
-    );
     Ok(Output::Nothing)
 }
 

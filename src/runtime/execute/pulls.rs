@@ -282,7 +282,7 @@ async fn pull(request: &Request, progress: &watch::Sender<PullProgress>) -> Call
     }
     match docker.has_without_pull(&image.image, image.digest.as_deref()).await {
         Ok(true) => {
-            tracing::warn!(image = image.image, %failure, "the image cannot be pulled; the one on this host is used");
+            tracing::warn!(image = image.image, error = %failure, "the image cannot be pulled; the one on this host is used");
             Ok(Output::Cached)
         }
         Ok(false) | Err(_) => Err(OpError::Failed(Failure { kind: FailureKind::ImageMissing, ..failure })),

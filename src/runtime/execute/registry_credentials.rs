@@ -70,7 +70,7 @@ async fn find(
     image: &ImageRequest,
 ) -> Result<RegistryCredentials, Failure> {
     let (name, registry) = (&image.image, registry_of(&image.image));
-    let log_source = |source: &str| tracing::info!(image = name, registry, source, "registry credentials");
+    let log_source = |source: &str| tracing::info!(image = name, registry, source, "Registry credentials");
     let warn_newline = |credentials: &RegistryCredentials, source: &str| {
         if credentials.ends_in_newline() {
             tracing::warn!(registry, source, "the password ends in a new line; it is used as it is");
@@ -115,7 +115,7 @@ pub(crate) fn at_mirror(registries: &Registries, image: &ImageRequest) -> Option
 /// Logs and records that the mirror failed. The caller goes on with the registry itself.
 pub(crate) fn mirror_failed(registries: &Registries, mirror: &ImageRequest, image: &ImageRequest, error: &OpError) {
     let (OpError::Failed(why) | OpError::Unknown(why)) = error;
-    tracing::warn!(image = image.image, mirror = mirror.image, %why, "the mirror failed; the registry itself is used");
+    tracing::warn!(image = image.image, mirror = mirror.image, error = %why, "the mirror failed; the registry itself is used");
     registries.mirrors.record_failure(&mirror.image);
 }
 

@@ -23,7 +23,7 @@ pub(crate) async fn create(edges: &Edges, request: &ResourceRequest) -> Result<O
         ResourceKind::CredentialSpecs(specs) => {
             let role = request.execution_credentials.as_ref().and_then(|id| edges.roles.get(id));
             let tickets = edges.resources.tickets(specs, role.as_deref()).await?;
-            tracing::info!(task = request.task.task_id(), leases = ?tickets.leases, "Kerberos tickets created");
+            tracing::info!(task = request.task.task_id(), leases = tickets.leases.len(), "Kerberos tickets created");
             Ok(Output::Tickets(Box::new(tickets)))
         }
     }

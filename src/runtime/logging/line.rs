@@ -1,12 +1,13 @@
-//! Formats an event as one line, as text or as JSON.
+//! Formats an event as one line, as logfmt or as JSON.
 //!
 //! Owns the escaping and the limits. Invariant, whatever the fields hold: the line has at most [`MAX_LINE`] bytes and one line
-//! break, which is its last byte; it contains no other control character and no character that reorders text; a JSON line is one
-//! valid object.
+//! break, which is its last byte; it contains no other control character and no character that reorders text; each key occurs
+//! once; a JSON line is one valid object. Keys, times and levels are those of the Go agent (spec `logging.md` §3).
 
 use aws_smithy_types::date_time::Format;
 use ecs_core::model::text::is_unsafe;
 use std::fmt::{self, Debug, Display, Write as _};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::Level;
@@ -21,47 +22,50 @@ pub const MAX_LINE: usize = 16 * 1024;
 /// Upper limit of a field's value in bytes, including escapes.
 pub const MAX_FIELD: usize = 4096 + 512;
 
-/// Upper limit of a field's name in bytes, including escapes.
+/// Upper limit of a field's name in bytes.
 const MAX_NAME: usize = 128;
 
 /// Upper limit, in bytes, of a number, or of true, false and null: an `f64` has at most 327, and [`Escaped`] needs room for one
 /// escape more.
 const MAX_BARE: usize = 327 + MAX_ESCAPE;
 
-/// Length of the longest escape in bytes: two UTF-16 units in JSON.
+/// Length of the longest escape in bytes: two UTF-16 units.
 const MAX_ESCAPE: usize = 12;
 
-/// Marks the end of a cut field, and the place of fields for which the line has no room.
+/// Marks the end of a cut field.
 const CUT: &str = " [cut]";
 
 /// A text is left out, instead of cut, if the line has less room for its value than this, in bytes.
 const MIN_TEXT: usize = 64;
 
-/// Bytes reserved for the end of a line: quotes, braces, marks of cuts, the target of a JSON line.
+/// Bytes reserved for the end of a line: quotes, braces, marks of cuts, the module.
 const RESERVE: usize = 512;
 
-/// Length of a timestamp in bytes. It is skipped when lines are compared.
-const TIME: usize = "2026-11-28T12:00:00.000000Z".len();
+/// Keys that every line has, or that have a meaning for the line as a whole. No field has such a key.
+const RESERVED: [&str; 5] = ["level", "time", "msg", "module", "cut"];
 
 /// Format of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// `key=value`, for people and grep.
-    Text,
+    /// `key=value`, for people and grep. A value has quotes if it needs them, `msg` always has them.
+    Logfmt,
     /// One JSON object per line.
     Json,
 }
 
 /// A line that is being written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Line {
     form: Form,
     text: String,
     level: Level,
     target: String,
-    fields: usize,
-    /// Position of the message in the text; empty if there is none.
-    message: Range<usize>,
+    /// End of the timestamp in the text. What follows is compared to find repeated lines.
+    start: usize,
+    /// Hashes of the keys so far.
+    keys: Vec<u64>,
+    /// Position of the message in the text, without its quotes; `None`: there is no message yet.
+    message: Option<Range<usize>>,
     is_full: bool,
 }
 
@@ -71,10 +75,11 @@ impl Line {
         let target = ecs_core::model::text::cut(target, 200);
         let mut text = String::with_capacity(256);
         let _ = match form {
-            Form::Text => write!(text, "{} {level:>5} {target}:", time(now)),
-            Form::Json => write!(text, r#"{{"timestamp":"{}","level":"{level}","fields":{{"#, time(now)),
+            Form::Logfmt => write!(text, "level={} time={}", name_of(level), time(now)),
+            Form::Json => write!(text, r#"{{"level":"{}","time":"{}""#, name_of(level), time(now)),
         };
-        Self { form, text, level, target, fields: 0, message: 0..0, is_full: false }
+        let start = text.len();
+        Self { form, text, level, target, start, keys: Vec::new(), message: None, is_full: false }
     }
 
     /// The level of the event.
@@ -89,7 +94,7 @@ impl Line {
 
     /// The message as written, including escapes; the whole content if there is no message.
     pub fn example(&self) -> &str {
-        match self.text.get(self.message.clone()) {
+        match self.message.clone().and_then(|range| self.text.get(range)) {
             None | Some("") => self.content(),
             Some(message) => message,
         }
@@ -102,22 +107,17 @@ impl Line {
 
     /// Adds a field, or the message if that is the name. A value that is too long is cut; a field without room is left out.
     pub fn text(&mut self, name: &str, value: impl Display) {
-        // A field named like the message would appear twice in the JSON object.
-        let name = if name == "message" && !self.message.is_empty() { "message_field" } else { name };
-        if !self.begins_field(name, MIN_TEXT) {
+        let is_message = name == "message" && self.message.is_none();
+        if !self.begins_field(name, is_message, MIN_TEXT) {
             return;
         }
-        if self.form == Form::Json {
-            self.text.push('"');
-        }
+        self.text.push('"');
         let start = self.text.len();
         self.escaped(format_args!("{value}"), MAX_FIELD);
-        if name == "message" {
-            self.message = start..self.text.len();
+        if is_message {
+            self.message = Some(start..self.text.len());
         }
-        if self.form == Form::Json {
-            self.text.push('"');
-        }
+        self.end_quotes(start, is_message);
     }
 
     /// Adds a number.
@@ -125,43 +125,58 @@ impl Line {
         self.bare(name, value);
     }
 
-    /// Adds a field whose value needs no quotes in either format: a number, or true or false.
+    /// Adds a field whose value needs no quotes in either format: a number, or true, false or null.
     fn bare(&mut self, name: &str, value: impl Display) {
-        if self.begins_field(name, MAX_BARE) {
+        if self.begins_field(name, false, MAX_BARE) {
             self.escaped(value, MAX_BARE);
         }
     }
 
     /// Writes everything before a field's value. Returns false if the line has no room for a field whose value needs `value`
-    /// bytes: a name or a number that is cut at the end of the line would break the JSON.
-    fn begins_field(&mut self, name: &str, value: usize) -> bool {
-        let around = ",\"\":".len() + MAX_NAME + CUT.len();
+    /// bytes: a number that is cut at the end of the line would be another number.
+    fn begins_field(&mut self, name: &str, is_message: bool, value: usize) -> bool {
+        let around = ",\"\":\"\"".len() + MAX_NAME + CUT.len();
         if self.is_full || self.text.len() + around + value + RESERVE > MAX_LINE {
             self.is_full = true;
             return false;
         }
-        let is_first = self.fields == 0;
-        self.fields += 1;
-        match self.form {
-            Form::Text => {
-                self.text.push(' ');
-                if name != "message" {
-                    self.escaped(name, MAX_NAME);
-                    self.text.push('=');
-                }
-            }
-            Form::Json => {
-                self.text.push_str(if is_first { "\"" } else { ",\"" });
-                self.escaped(name, MAX_NAME);
-                self.text.push_str("\":");
-            }
-        }
+        let key = if is_message { "msg".to_owned() } else { self.unused(key(name)) };
+        self.key(&key);
         true
+    }
+
+    fn key(&mut self, key: &str) {
+        let _ = match self.form {
+            Form::Logfmt => write!(self.text, " {key}="),
+            Form::Json => write!(self.text, ",\"{key}\":"),
+        };
+    }
+
+    /// The key, with a number at its end if the line has this key already.
+    fn unused(&mut self, key: String) -> String {
+        let mut free = key.clone();
+        let mut number = 2;
+        while RESERVED.contains(&free.as_str()) || self.keys.contains(&hash(&free)) {
+            free = format!("{key}_{number}");
+            number += 1;
+        }
+        self.keys.push(hash(&free));
+        free
+    }
+
+    /// Ends a text that began with quotes before `start`. In logfmt, quotes that are not needed are removed.
+    fn end_quotes(&mut self, start: usize, always: bool) {
+        let needs_none = self.form == Form::Logfmt && !always && self.text.get(start..).is_some_and(is_bare);
+        if needs_none {
+            self.text.remove(start - 1);
+        } else {
+            self.text.push('"');
+        }
     }
 
     fn escaped(&mut self, value: impl Display, max: usize) {
         let end = (self.text.len() + max).min(MAX_LINE - RESERVE);
-        let mut out = Escaped { text: &mut self.text, form: self.form, end, is_cut: false };
+        let mut out = Escaped { text: &mut self.text, end, is_cut: false };
         let written = write!(out, "{value}");
         let is_cut = out.is_cut;
         if is_cut {
@@ -173,39 +188,36 @@ impl Line {
 
     /// The whole line.
     pub fn finish(mut self) -> String {
-        match self.form {
-            Form::Text => {
-                if self.is_full {
-                    self.text.push_str(CUT);
-                }
-            }
-            Form::Json => {
-                if self.is_full {
-                    self.text.push_str(r#","cut":true"#);
-                }
-                self.text.push_str(r#"},"target":""#);
-                let mut out = Escaped { text: &mut self.text, form: Form::Json, end: MAX_LINE - 8, is_cut: false };
-                let _ = out.write_str(&self.target);
-                self.text.push_str("\"}");
-            }
+        if self.message.is_none() {
+            self.key("msg");
+            self.text.push_str("\"\"");
+        }
+        if self.is_full {
+            self.key("cut");
+            self.text.push_str("true");
+        }
+        self.key("module");
+        self.text.push('"');
+        let start = self.text.len();
+        let mut out = Escaped { text: &mut self.text, end: MAX_LINE - 8, is_cut: false };
+        let _ = out.write_str(self.target.strip_prefix("ecs_agent::").unwrap_or(&self.target));
+        self.end_quotes(start, false);
+        if self.form == Form::Json {
+            self.text.push('}');
         }
         self.text.push('\n');
         self.text
     }
 
-    /// The line without its timestamp and its end.
+    /// The line without its level, its timestamp and its end.
     pub fn content(&self) -> &str {
-        let start = match self.form {
-            Form::Text => TIME,
-            Form::Json => r#"{"timestamp":""#.len() + TIME,
-        };
-        self.text.get(start..).unwrap_or_default()
+        self.text.get(self.start..).unwrap_or_default()
     }
 }
 
 impl Visit for Line {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        if value.is_finite() || self.form == Form::Text {
+        if value.is_finite() {
             self.bare(name(field), value);
         } else {
             self.bare(name(field), "null");
@@ -225,12 +237,7 @@ impl Visit for Line {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        // In the text format, quotes show where the value ends.
-        if self.form == Form::Text && name(field) != "message" {
-            self.text(name(field), format_args!("{value:?}"));
-        } else {
-            self.text(name(field), value);
-        }
+        self.text(name(field), value);
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
@@ -242,23 +249,52 @@ impl Visit for Line {
     }
 }
 
+/// Identifies a place in the program, or the content of a line.
+pub(super) fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// The field's name, without the `r#` of a name that is a Rust keyword.
 fn name(field: &Field) -> &'static str {
     field.name().strip_prefix("r#").unwrap_or(field.name())
 }
 
-/// The time as RFC 3339 in UTC, with six digits for the fraction of a second, so that lines can be sorted as text.
+/// A field's name as a key that needs no quotes and no escapes.
+fn key(name: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' };
+    let key: String = name.chars().take(MAX_NAME - 8).map(allowed).collect();
+    if key.is_empty() { "_".to_owned() } else { key }
+}
+
+/// The text needs no quotes in logfmt.
+fn is_bare(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\=".contains(&byte))
+}
+
+/// The name of a level in a line.
+fn name_of(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+/// The time as RFC 3339 in UTC, in whole seconds, as programs that collect the Go agent's log expect it.
 fn time(now: SystemTime) -> String {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = aws_smithy_types::DateTime::from_secs(i64::try_from(since.as_secs()).unwrap_or_default());
-    let text = seconds.fmt(Format::DateTime).unwrap_or_default();
-    format!("{}.{:06}Z", text.trim_end_matches('Z'), since.subsec_micros())
+    seconds.fmt(Format::DateTime).unwrap_or_default()
 }
 
-/// Writes escaped text into a line, and ends the formatting when the line has no more room.
+/// Writes escaped text into a line, and ends the formatting when the line has no more room. The escapes are those of JSON,
+/// which parsers of logfmt know as well.
 struct Escaped<'a> {
     text: &'a mut String,
-    form: Form,
     /// Upper limit of the text's length, in bytes.
     end: usize,
     is_cut: bool,
@@ -271,18 +307,17 @@ impl fmt::Write for Escaped<'_> {
                 self.is_cut = true;
                 return Err(fmt::Error);
             }
-            match (c, self.form) {
-                ('\n', _) => self.text.push_str("\\n"),
-                ('\r', _) => self.text.push_str("\\r"),
-                ('\t', _) => self.text.push_str("\\t"),
-                ('"' | '\\', Form::Json) => self.text.extend(['\\', c]),
-                (c, Form::Json) if is_unsafe(c) => {
+            match c {
+                '\n' => self.text.push_str("\\n"),
+                '\r' => self.text.push_str("\\r"),
+                '\t' => self.text.push_str("\\t"),
+                '"' | '\\' => self.text.extend(['\\', c]),
+                c if is_unsafe(c) => {
                     for unit in c.encode_utf16(&mut [0; 2]) {
                         write!(self.text, "\\u{unit:04x}")?;
                     }
                 }
-                (c, Form::Text) if is_unsafe(c) => write!(self.text, "\\u{{{:x}}}", u32::from(c))?,
-                (c, _) => self.text.push(c),
+                c => self.text.push(c),
             }
         }
         Ok(())
@@ -310,14 +345,64 @@ mod tests {
         Line::new(form, UNIX_EPOCH + Duration::from_micros(1_764_331_200_000_042), Level::WARN, "ecs_agent::docker")
     }
 
-    fn check(line: &str, form: Form) {
+    /// What every line holds. In JSON, the whole object.
+    fn check(line: &str, form: Form) -> serde_json::Value {
         assert!(line.len() <= MAX_LINE, "{}", line.len());
         let body = line.strip_suffix('\n').expect("a line ends with a line break");
         assert!(!body.contains(is_unsafe), "{body:?}");
-        if form == Form::Json {
-            let value: serde_json::Value = serde_json::from_str(body).unwrap();
-            assert_eq!((&value["level"], &value["target"]), (&"WARN".into(), &"ecs_agent::docker".into()));
+        let pairs = if form == Form::Json { json_pairs(body) } else { logfmt_pairs(body) };
+        let keys: std::collections::BTreeSet<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys.len(), pairs.len(), "each key once: {body}");
+        let value = |key: &str| pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()).unwrap();
+        assert_eq!((value("level"), value("module")), ("warn".into(), "docker".into()), "{body}");
+        value("msg");
+        pairs.into_iter().collect()
+    }
+
+    /// Every key and value, also a key that occurs twice.
+    fn json_pairs(body: &str) -> Vec<(String, serde_json::Value)> {
+        struct Pairs(Vec<(String, serde_json::Value)>);
+        impl<'de> serde::Deserialize<'de> for Pairs {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct All;
+                impl<'de> serde::de::Visitor<'de> for All {
+                    type Value = Pairs;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("an object")
+                    }
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                        let mut pairs = Vec::new();
+                        while let Some(pair) = map.next_entry()? {
+                            pairs.push(pair);
+                        }
+                        Ok(Pairs(pairs))
+                    }
+                }
+                deserializer.deserialize_map(All)
+            }
         }
+        serde_json::from_str::<Pairs>(body).unwrap().0
+    }
+
+    /// Reads logfmt strictly: a value has quotes, or none of the characters that need them.
+    fn logfmt_pairs(body: &str) -> Vec<(String, serde_json::Value)> {
+        let (mut rest, mut pairs) = (body, Vec::new());
+        while !rest.is_empty() {
+            let (key, after) = rest.split_once('=').unwrap_or_else(|| panic!("a key without a value: {rest}"));
+            assert!(!key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic() && b != b'"'), "{key:?} in {body}");
+            let (value, after) = if after.starts_with('"') {
+                let mut stream = serde_json::Deserializer::from_str(after).into_iter::<String>();
+                let value = stream.next().unwrap().unwrap();
+                (value, &after[stream.byte_offset()..])
+            } else {
+                let end = after.find(' ').unwrap_or(after.len());
+                assert!(is_bare(&after[..end]), "{after:?}");
+                (after[..end].to_owned(), &after[end..])
+            };
+            pairs.push((key.to_owned(), value.into()));
+            rest = if after.is_empty() { "" } else { after.strip_prefix(' ').expect("one space between fields") };
+        }
+        pairs
     }
 
     #[test]
@@ -325,15 +410,18 @@ mod tests {
         let fill = |form| {
             let mut line = new(form);
             line.message("pulling");
-            line.text("image", "busybox");
+            line.text("image", "busybox:1");
+            line.text("why", "no such host");
+            line.text("empty", "");
             line.number("so_far", 7);
             line.finish()
         };
-        let text = "2025-11-28T12:00:00.000042Z  WARN ecs_agent::docker: pulling image=busybox so_far=7\n";
-        assert_eq!(fill(Form::Text), text);
+        let text = "level=warn time=2025-11-28T12:00:00Z msg=\"pulling\" image=busybox:1 why=\"no such host\" empty=\"\" \
+                    so_far=7 module=docker\n";
+        assert_eq!(fill(Form::Logfmt), text);
         let json = concat!(
-            r#"{"timestamp":"2025-11-28T12:00:00.000042Z","level":"WARN","fields":{"message":"pulling","#,
-            r#""image":"busybox","so_far":7},"target":"ecs_agent::docker"}"#,
+            r#"{"level":"warn","time":"2025-11-28T12:00:00Z","msg":"pulling","image":"busybox:1","#,
+            r#""why":"no such host","empty":"","so_far":7,"module":"docker"}"#,
             "\n"
         );
         assert_eq!(fill(Form::Json), json);
@@ -341,35 +429,43 @@ mod tests {
 
     #[test]
     fn hostile_texts_stay_in_their_line_and_are_kept() {
-        for form in [Form::Text, Form::Json] {
+        for form in [Form::Logfmt, Form::Json] {
             for text in HOSTILE {
                 let mut line = new(form);
                 line.message(text);
                 line.text(text, text);
                 line.text("plain", text);
-                let line = line.finish();
-                check(&line, form);
-                if form == Form::Json {
-                    let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-                    assert_eq!(value["fields"]["message"], text, "nothing is lost");
-                    assert_eq!(value["fields"]["plain"], text);
-                }
+                let fields = check(&line.finish(), form);
+                assert_eq!((&fields["msg"], &fields["plain"]), (&text.into(), &text.into()), "nothing is lost");
             }
         }
     }
 
     #[test]
-    fn a_field_named_message_does_not_replace_the_message() {
-        let mut line = new(Form::Json);
-        line.message("payload");
-        line.text("message", "id-1");
-        let value: serde_json::Value = serde_json::from_str(&line.finish()).unwrap();
-        assert_eq!(value["fields"], serde_json::json!({"message": "payload", "message_field": "id-1"}));
+    fn no_key_occurs_twice() {
+        for form in [Form::Logfmt, Form::Json] {
+            let mut line = new(form);
+            line.message("payload");
+            for name in ["message", "msg", "level", "time", "module", "cut", "a b", "a_b", "", "a_b_2", "a_b"] {
+                line.text(name, name);
+            }
+            line.number("level", 1);
+            let fields = check(&line.finish(), form);
+            assert_eq!(
+                (&fields["msg"], &fields["msg_2"], &fields["message"]),
+                (&"payload".into(), &"msg".into(), &"message".into())
+            );
+            assert_eq!(
+                (&fields["a_b"], &fields["a_b_2"], &fields["a_b_3"]),
+                (&"a b".into(), &"a_b".into(), &"a_b".into())
+            );
+            assert_eq!(fields["level_3"].to_string().trim_matches('"'), "1");
+        }
     }
 
     #[test]
     fn a_long_field_is_cut_and_the_next_one_is_written() {
-        for form in [Form::Text, Form::Json] {
+        for form in [Form::Logfmt, Form::Json] {
             for unit in ["x", "ü", "\u{1f433}", "\n", "\u{1b}", "\"", "\u{202e}"] {
                 let mut line = new(form);
                 line.message(unit.repeat(3 << 20));
@@ -386,7 +482,7 @@ mod tests {
 
     #[test]
     fn fields_beyond_the_limit_of_a_line_are_left_out() {
-        for form in [Form::Text, Form::Json] {
+        for form in [Form::Logfmt, Form::Json] {
             for unit in ["\u{1b}", "x"] {
                 for fill in MAX_FIELD - 40..MAX_FIELD {
                     let mut line = new(form);
@@ -403,7 +499,7 @@ mod tests {
     #[test]
     fn numbers_are_never_cut() {
         let smallest = -f64::MIN_POSITIVE;
-        for form in [Form::Text, Form::Json] {
+        for form in [Form::Logfmt, Form::Json] {
             for unit in ["\u{1b}", "x"] {
                 // Around the end of the line, which is about 2000 bytes behind the third text.
                 for fill in (1200..2400).step_by(7) {
@@ -418,8 +514,8 @@ mod tests {
                     check(&line, form);
                     if form == Form::Json {
                         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-                        let fields = value["fields"].as_object().unwrap();
-                        let is_left_out = value["fields"]["cut"] == true;
+                        let fields = value.as_object().unwrap();
+                        let is_left_out = value["cut"] == true;
                         assert!(is_left_out || fields["smallest"] == smallest, "{line}");
                         assert!(fields.get("is_last").is_none_or(|whole| *whole == true), "{line}");
                     }
@@ -437,7 +533,7 @@ mod tests {
                 Err(fmt::Error)
             }
         }
-        for form in [Form::Text, Form::Json] {
+        for form in [Form::Logfmt, Form::Json] {
             let mut line = new(form);
             line.text("broken", Broken);
             line.text("after", "still here");

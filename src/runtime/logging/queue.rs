@@ -3,8 +3,8 @@
 //! Owns the lines that are not written yet. Invariants: adding a line takes a short lock and waits for nothing else; the queue
 //! holds at most [`MAX_BYTES`]; when it is full, the oldest lines are dropped, and their number is written in their place.
 
-use super::line::{Form, Line, OWN_TARGET};
-use super::repeats::{LeftOut, Repeats, hash};
+use super::line::{Form, Line, OWN_TARGET, hash};
+use super::repeats::{LeftOut, Repeats};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,8 @@ const STACK: usize = 128 * 1024;
 #[derive(Debug)]
 pub struct Queue {
     form: Form,
+    /// Each line begins with its priority, for the journal.
+    has_priorities: bool,
     inner: Mutex<Inner>,
     /// Signals that there is something to write, or that the queue is closing.
     work: Condvar,
@@ -48,8 +50,8 @@ struct Inner {
 
 impl Queue {
     /// An empty queue without a writing thread.
-    pub fn new(form: Form) -> Self {
-        Self { form, inner: Mutex::default(), work: Condvar::new(), done: Condvar::new() }
+    pub fn new(form: Form, has_priorities: bool) -> Self {
+        Self { form, has_priorities, inner: Mutex::default(), work: Condvar::new(), done: Condvar::new() }
     }
 
     /// Starts the writing thread.
@@ -74,7 +76,7 @@ impl Queue {
         let same = hash(&line.content());
         let mut inner = self.lock();
         if inner.repeats.admits(place, same, now, &line) {
-            inner.push(line.finish());
+            inner.push(self.text(line));
         }
         self.work.notify_one();
     }
@@ -129,19 +131,34 @@ impl Queue {
         }
     }
 
+    /// The line as it is written.
+    fn text(&self, line: Line) -> String {
+        if !self.has_priorities {
+            return line.finish();
+        }
+        // The numbers of syslog.
+        let priority = match line.level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        format!("<{priority}>{}", line.finish())
+    }
+
     fn dropped(&self, count: u64) -> String {
         let mut line = Line::new(self.form, SystemTime::now(), Level::WARN, OWN_TARGET);
         line.message("lines of the log are missing here: they were not read fast enough, or could not be written");
         line.number("lines", count);
-        line.finish()
+        self.text(line)
     }
 
     fn left_out(&self, what: LeftOut) -> String {
         let mut line = Line::new(self.form, SystemTime::now(), what.level, &what.target);
         line.message("repeated lines were left out");
         line.number("lines", what.count);
-        line.text("like", format_args!("{:?}", what.example));
-        line.finish()
+        line.text("like", what.example);
+        self.text(line)
     }
 
     /// The lines that are not written yet.
@@ -289,18 +306,26 @@ mod tests {
 
         fn lines(&self) -> Vec<String> {
             let text = String::from_utf8(self.0.0.lock().unwrap().text.clone()).unwrap();
-            text.lines().map(|line| line.split_once(": ").map_or(line, |(_, rest)| rest).to_owned()).collect()
+            text.lines().map(content).collect()
         }
     }
 
+    /// The message, and the fields between it and the module.
+    fn content(line: &str) -> String {
+        let Some((_, rest)) = line.split_once(" msg=\"") else { return line.to_owned() };
+        let (message, fields) = rest.split_once('"').unwrap_or((rest, ""));
+        let fields = fields.rsplit_once(" module=").map_or(fields, |(fields, _)| fields);
+        format!("{message}{fields}")
+    }
+
     fn queue(pipe: &Pipe) -> Arc<Queue> {
-        let queue = Arc::new(Queue::new(Form::Text));
+        let queue = Arc::new(Queue::new(Form::Logfmt, false));
         queue.write_to(pipe.clone()).unwrap();
         queue
     }
 
     fn log(queue: &Queue, text: &str) {
-        let mut line = Line::new(Form::Text, SystemTime::now(), Level::INFO, "test");
+        let mut line = Line::new(Form::Logfmt, SystemTime::now(), Level::INFO, "test");
         line.message(text);
         queue.push(hash(&text), line, Instant::now());
     }
@@ -391,7 +416,7 @@ mod tests {
 
     #[test]
     fn without_a_writing_thread_closing_does_not_wait() {
-        let queue = Queue::new(Form::Json);
+        let queue = Queue::new(Form::Json, false);
         log(&queue, "into the void");
         assert!(queue.close(LIMIT));
     }

@@ -4,8 +4,6 @@
 //! counted, and the count is logged within about a second.
 
 use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 use tracing::Level;
 
@@ -18,13 +16,6 @@ const DISTINCT: usize = 8;
 const WINDOW: Duration = Duration::from_secs(1);
 /// Upper limit, in bytes, of the example that is logged with the count.
 const EXAMPLE: usize = 240;
-
-/// Identifies a place in the program, or the content of a line.
-pub(super) fn hash(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
-}
 
 /// The counts of all places that have logged within the last second.
 #[derive(Debug, Default)]
@@ -112,7 +103,7 @@ mod tests {
     use std::time::SystemTime;
 
     fn line(text: &str) -> Line {
-        let mut line = Line::new(Form::Text, SystemTime::now(), Level::WARN, "ecs_agent::test");
+        let mut line = Line::new(Form::Logfmt, SystemTime::now(), Level::WARN, "ecs_agent::test");
         line.message(text);
         line
     }

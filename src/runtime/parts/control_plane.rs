@@ -90,7 +90,13 @@ impl ControlPlane {
             Incoming::Payload { tasks, credentials, ack, seq_num, intact } => {
                 let ids: Vec<_> = credentials.iter().map(|role| role.id.clone()).collect();
                 credentials.into_iter().for_each(|role| self.edges.roles.insert(role));
-                tracing::info!(message_id = ack.message_id, tasks = tasks.len(), intact, "payload from ACS");
+                tracing::info!(
+                    messageID = ack.message_id,
+                    seqnum = seq_num,
+                    tasks = tasks.len(),
+                    intact,
+                    "Received task payload from ACS"
+                );
                 let tasks = payload_tasks(tasks);
                 // A payload that could be read only in part is not acknowledged: ECS sends it again until each task has been
                 // reported.
@@ -99,7 +105,7 @@ impl ControlPlane {
                 vec![arrived, Event::Payload { tasks, seq: seq_num, ack }]
             }
             Incoming::Credentials { message_id, task, credentials } => {
-                tracing::info!(task = task.task_id(), "new credentials from ACS; acknowledged if the task is known");
+                tracing::info!(task = task.task_id(), "Received new credentials from ACS");
                 let (id, expiration) = (credentials.id.clone(), credentials.expiration.clone());
                 let ack = Some(CredentialsAck { message_id, id: id.clone(), expiration });
                 // Nothing uses a task role yet, so its keys are not kept.
@@ -116,11 +122,11 @@ impl ControlPlane {
                 vec![Event::StopVerificationAck { message_id, tasks }]
             }
             Incoming::Connected => {
-                tracing::info!("connected to ACS");
+                tracing::info!("Connected to ACS endpoint");
                 Vec::new()
             }
             Incoming::Deregistered => {
-                tracing::error!("ECS says that this container instance is not registered; tasks keep running");
+                tracing::error!("Container instance is deregistered; its tasks keep running");
                 Vec::new()
             }
         }
@@ -143,7 +149,7 @@ fn payload_tasks(tasks: Vec<acs::ReceivedTask>) -> Vec<PayloadTask> {
         }
     }
     if let Some(first) = later.first() {
-        tracing::info!(tasks = later.len(), first = first.task_id(), "tasks that ECS does not want to run yet");
+        tracing::info!(tasks = later.len(), first = first.task_id(), "ECS does not want these tasks to run yet");
     }
     if let Some(first) = without_arn.first() {
         tracing::error!(

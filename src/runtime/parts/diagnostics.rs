@@ -26,18 +26,31 @@ pub(crate) async fn on_signal(view: watch::Receiver<Arc<View>>, pulls: Pulls, st
 
 fn write(view: &View, pulls: &Pulls) {
     let now = pulls.now();
-    tracing::info!(tasks = view.tasks.len(), "state of all tasks, requested by SIGUSR1");
+    tracing::info!(tasks = view.tasks.len(), "State of all tasks, requested by SIGUSR1");
     for task in &view.tasks {
         let id = task.arn.task_id();
-        tracing::info!(task = id, family = task.family, known = %task.known, desired = %task.desired, "task");
+        tracing::info!(
+            task = id,
+            family = task.family,
+            knownStatus = %task.known,
+            desiredStatus = %task.desired,
+            "State of a task"
+        );
         for container in &task.containers {
             let (name, known, health) = (&container.name, container.known, container.health);
-            tracing::info!(task = id, container = %name, %known, exit = ?container.exit_code, ?health, "container");
+            tracing::info!(
+                task = id,
+                container = %name,
+                containerKnownStatus = %known,
+                containerExitCode = container.exit_code,
+                %health,
+                "State of a container"
+            );
         }
         for Waiting { container, blocker, since } in &task.waits {
             let progress = blocker.op().and_then(|op| pulls.progress(op)).map(|progress| progress.describe(now));
             let (container, age_s) = (container.as_ref().map(ContainerName::as_str), now.since(*since).0 / 1000);
-            tracing::info!(task = id, container, waits_for = %blocker, age_s, progress, "waits");
+            tracing::info!(task = id, container, waits_for = %blocker, age_s, progress, "A step waits");
         }
     }
 }

@@ -45,9 +45,9 @@ impl Watch {
             match lifecycle::spot_notice(&self.imds).await {
                 Ok(Some(notice)) => {
                     tracing::warn!(
+                        "Received a spot interruption ({}) scheduled for {}, setting state to DRAINING",
                         notice.action,
-                        notice.time,
-                        "EC2 announces the interruption of this instance; the instance is to be drained"
+                        notice.time
                     );
                     match drain::drain(&self.ecs, &self.cluster, &self.container_instance).await {
                         Ok(()) => return,

@@ -142,7 +142,7 @@ fn auth_map(config: &Config) -> AuthMap {
     };
     let (auth, problems) = AuthMap::parse(auth_type, data);
     for problem in problems {
-        tracing::error!(problem, "ECS_ENGINE_AUTH_DATA");
+        tracing::error!("ECS_ENGINE_AUTH_DATA: {problem}");
     }
     for registry in auth.with_newline() {
         tracing::warn!(

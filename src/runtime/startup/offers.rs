@@ -113,7 +113,8 @@ fn supports_cgroup_parent(docker: &Docker) -> bool {
 
 async fn volume_drivers(docker: &Docker) -> Vec<String> {
     docker.volume_drivers().await.unwrap_or_else(|error| {
-        tracing::warn!(?error, "Docker does not list its plugins; only the volume driver local is offered to ECS");
+        let error = error.into_failure();
+        tracing::warn!(%error, "Docker does not list its plugins; only the volume driver local is offered to ECS");
         Vec::new()
     })
 }
@@ -155,8 +156,8 @@ where
         if began.elapsed() + pause > PROBE_TIME {
             return Err(error);
         }
-        let (error, pause_s) = (with_causes(&error), pause.as_secs_f32());
-        tracing::warn!(error, pause_s, "this host does not answer whether it can limit tasks; trying again");
+        let (error, retry_in_s) = (with_causes(&error), crate::backoff::seconds(pause));
+        tracing::warn!(error, retry_in_s, "this host does not answer whether it can limit tasks; trying again");
         tokio::time::sleep(pause).await;
     }
 }

@@ -51,7 +51,7 @@ pub(crate) async fn cloud_init(config: &Config, imds: &Imds, result: &Path) -> R
     }
     match imds.get("user-data").await {
         Ok(Some(data)) if !data.is_empty() => Err(Fatal::terminal(format!(
-            "cloud-init ran without a data source ({}), but this instance has user data: it was not applied",
+            "Cloud-init failure detected: it ran without a data source ({}), but this instance has user data: it was not applied",
             result.display()
         ))),
         Ok(_) | Err(_) => Ok(()),
@@ -124,8 +124,8 @@ pub(crate) async fn docker(config: &Config, region: &str) -> Docker {
             Ok(docker) => return docker,
             Err(error) => {
                 let pause = retry.pause();
-                let (endpoint, pause_s) = (address::redacted(&settings.endpoint), pause.as_secs());
-                tracing::warn!(%error, %endpoint, pause_s, "Docker does not answer (DOCKER_HOST); trying again");
+                let (endpoint, retry_in_s) = (address::redacted(&settings.endpoint), crate::backoff::seconds(pause));
+                tracing::warn!(%error, %endpoint, retry_in_s, "Could not connect to docker daemon (DOCKER_HOST); trying again");
                 tokio::time::sleep(pause).await;
             }
         }
@@ -135,7 +135,9 @@ pub(crate) async fn docker(config: &Config, region: &str) -> Docker {
 /// Opens the state and checks that it belongs to this instance and cluster (spec `state.md` §10).
 pub(crate) async fn state(config: &Config, instance: &Instance) -> Result<(Store, Loaded), Fatal> {
     if !config.checkpoint {
-        tracing::info!("state is not kept (ECS_CHECKPOINT): each start registers a new container instance");
+        tracing::info!(
+            "Checkpointing not enabled; a new container instance will be created each time the agent is run (ECS_CHECKPOINT)"
+        );
         let store = Store::in_memory().map_err(|error| Fatal::restartable(error.to_string()))?;
         return Ok((store, Loaded::default()));
     }
@@ -200,8 +202,8 @@ async fn open_store(directory: &std::path::Path) -> Result<(Store, Loaded), Fata
 
 async fn wait_for_disk(error: &StoreError, retry: &mut Backoff) {
     let pause = retry.pause();
-    let (why, pause_ms) = (with_causes(error), pause.as_millis());
-    tracing::error!(why, pause_ms, "the state cannot be written (ECS_DATADIR); waiting until it can");
+    let (error, retry_in_s) = (with_causes(error), crate::backoff::seconds(pause));
+    tracing::error!(error, retry_in_s, "the state cannot be written (ECS_DATADIR); waiting until it can");
     tokio::time::sleep(pause).await;
 }
 
@@ -233,7 +235,11 @@ pub(crate) async fn register(
         Some(saved) => (saved.container_instance_arn, saved.ec2_instance_id),
         None => (registered.container_instance, String::new()),
     };
-    tracing::info!(arn, cluster = registered.cluster, "registered");
+    tracing::info!(
+        containerInstanceARN = arn,
+        cluster = registered.cluster,
+        "Registered container instance with cluster!"
+    );
     let identity = Identity {
         cluster: cluster(config),
         container_instance_arn: arn,

@@ -5,11 +5,11 @@
 //! failed.
 
 use crate::aws::client::signing::{RENEWAL_INTERVAL, Signing};
+use crate::aws::client::words::{self, NoCredentials};
 use crate::backoff::{Backoff, Shape};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
-use ecs_core::model::with_causes;
 use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -136,7 +136,7 @@ impl<P: ProvideCredentials> Cached<P> {
                 self.note_failure("the source has no newer ones", MIN_INTERVAL)
             }
             Ok(credentials) => Ok(self.store(credentials)),
-            Err(error) => self.note_failure(&with_causes(&error), Duration::ZERO),
+            Err(error) => self.note_failure(&words::of_credentials(&error), Duration::ZERO),
         }
     }
 
@@ -197,7 +197,7 @@ impl<P: ProvideCredentials> Cached<P> {
         if state.current.is_some() {
             tracing::warn!(
                 error,
-                ?pause,
+                retry_in_s = crate::backoff::seconds(pause),
                 "the credentials of this instance cannot be renewed; the last ones are still used"
             );
         }
@@ -216,7 +216,7 @@ impl State {
     /// The last credentials, even if they seem to have expired: only AWS knows, and rejects them if so. Without any, the error.
     fn last_resort(&self, error: &str) -> Result<Credentials, CredentialsError> {
         let current = self.current.as_ref().map(|current| current.credentials.clone());
-        current.ok_or_else(|| CredentialsError::not_loaded(error.to_owned()))
+        current.ok_or_else(|| CredentialsError::not_loaded(NoCredentials(error.to_owned())))
     }
 }
 

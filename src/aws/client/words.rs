@@ -1,0 +1,153 @@
+//! Errors of calls to AWS in the words of an operator: which host, what happened, what to check.
+//!
+//! Owns these words. The kinds of errors, which decide about retries, stay as they are. Invariant: a text holds no address with
+//! a password, and no answer of a server beyond the code and the message of an error of AWS.
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::{ConnectorError, SdkError};
+use ecs_core::model::text::cleaned;
+use ecs_core::model::with_causes;
+use std::error::Error;
+use std::io::{self, ErrorKind};
+
+/// There was no answer of this host.
+#[derive(Debug, thiserror::Error)]
+#[error("{host}: {what}")]
+struct NoAnswer {
+    host: String,
+    what: String,
+}
+
+/// There are no credentials. The text says which sources have none, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NoCredentials(pub(crate) String);
+
+/// The error of a connection, with the host of the request and the words for it. `through` is empty, or names what is in
+/// between, such as a proxy.
+pub(crate) fn with_host(error: ConnectorError, uri: &str, through: &str) -> ConnectorError {
+    let what = match error.is_timeout() {
+        true => "no answer in time; check the route, the security group and the network ACL".to_owned(),
+        false => happened(&error),
+    };
+    let words = NoAnswer { host: format!("{}{through}", host(uri)), what };
+    match error.as_other() {
+        _ if error.is_timeout() => ConnectorError::timeout(words.into()),
+        _ if error.is_io() => ConnectorError::io(words.into()),
+        _ if error.is_user() => ConnectorError::user(words.into()),
+        kind => ConnectorError::other(words.into(), kind),
+    }
+}
+
+/// The host of a URL, with the port if there is one.
+fn host(uri: &str) -> String {
+    let url = url::Url::parse(uri).ok();
+    let named = url.as_ref().and_then(|url| {
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("{}{port}", url.host_str()?))
+    });
+    named.unwrap_or_else(|| "the endpoint".to_owned())
+}
+
+/// What happened to a connection, from the error and its causes.
+fn happened(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (**error).source());
+    let (mut innermost, mut known) = (String::new(), None);
+    for cause in causes {
+        innermost = cause.to_string();
+        known = known.or_else(|| of_io(cause)).or_else(|| of_text(&innermost));
+    }
+    known.map_or_else(|| cleaned(&innermost), str::to_owned)
+}
+
+fn of_io(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    match error.downcast_ref::<io::Error>()?.kind() {
+        ErrorKind::ConnectionRefused => Some("connection refused; check the address and the port"),
+        ErrorKind::TimedOut => Some("no answer in time; check the route, the security group and the network ACL"),
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some("there is no route to it"),
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+            Some("the connection broke")
+        }
+        _ => None,
+    }
+}
+
+/// Errors that libraries show only as text.
+fn of_text(text: &str) -> Option<&'static str> {
+    if text.contains("failed to lookup address") || text.contains("dns error") {
+        Some("its name cannot be resolved; check DNS on this host, and the region")
+    } else if text.contains("InvalidContentType") {
+        Some("it does not speak TLS; check the port, and whether the endpoint is http")
+    } else if text.contains("UnknownIssuer") {
+        Some("its TLS certificate is from an unknown authority; SSL_CERT_FILE names a file with further authorities")
+    } else {
+        None
+    }
+}
+
+/// The error of a call without a code of the service. `service` is its name.
+pub(crate) fn without_code<E>(error: &SdkError<E, HttpResponse>, service: &str) -> String
+where
+    E: Error + 'static,
+{
+    match error {
+        SdkError::DispatchFailure(failure) => failure.as_connector_error().map_or_else(
+            || with_causes(error),
+            |error| match no_credentials(error) {
+                Some(text) => text,
+                None => error.source().map_or_else(|| with_causes(error), |cause| with_causes(cause)),
+            },
+        ),
+        SdkError::TimeoutError(_) => format!("no answer of {service} in time; check the route and the security group"),
+        SdkError::ResponseError(_) | SdkError::ServiceError(_) => {
+            let status = error.raw_response().map_or(0, |response| response.status().as_u16());
+            format!("the answer with status {status} is not one of {service}; is there a proxy in between?")
+        }
+        other => with_causes(other),
+    }
+}
+
+/// Why there are no credentials.
+pub(crate) fn of_credentials(error: &CredentialsError) -> String {
+    no_credentials(error).unwrap_or_else(|| with_causes(error))
+}
+
+fn no_credentials(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (**error).source());
+    causes.find_map(|cause| cause.downcast_ref::<NoCredentials>()).map(|found| cleaned(&found.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io(kind: ErrorKind) -> ConnectorError {
+        ConnectorError::io(io::Error::from(kind).into())
+    }
+
+    #[test]
+    fn a_failed_connection_names_the_host_and_what_to_check() {
+        for (error, words) in [
+            (io(ErrorKind::ConnectionRefused), "ecs.example:8443: connection refused; check the address and the port"),
+            (io(ErrorKind::NetworkUnreachable), "ecs.example:8443: there is no route to it"),
+            (
+                ConnectorError::io("dns error: failed to lookup address information".into()),
+                "ecs.example:8443: its name cannot be resolved; check DNS on this host, and the region",
+            ),
+            (
+                ConnectorError::timeout("4 s".into()),
+                "ecs.example:8443: no answer in time; check the route, the security group and the network ACL",
+            ),
+            (ConnectorError::other("odd\nthing".into(), None), "ecs.example:8443: odd thing"),
+        ] {
+            let is = |error: &ConnectorError| (error.is_io(), error.is_timeout(), error.is_user(), error.is_other());
+            let kind = is(&error);
+            let named = with_host(error, "https://user:hunter2@ecs.example:8443/path?x=hunter2", "");
+            assert_eq!(named.source().unwrap().to_string(), words);
+            assert_eq!(is(&named), kind, "the kind decides about retries: {words}");
+        }
+        let named = with_host(io(ErrorKind::ConnectionRefused), "http://[::1]/", " through the proxy");
+        assert!(named.source().unwrap().to_string().starts_with("[::1] through the proxy: "));
+    }
+}

@@ -1,0 +1,285 @@
+//! Logs the beginning and the end of each operation: what it works on, the attempt, and when a failed one is tried again.
+//!
+//! The texts of the operations that the Go agent logs too are its own (spec `logging.md` §4). Invariant: every line about a
+//! failure names the task, the container, the image and the attempt, as far as the operation has them.
+
+use ecs_core::model::image::ImageWork;
+use ecs_core::model::{FailureKind, OpError, OpId, Timestamp};
+use ecs_core::state::{OperationOwner, Retry};
+use ecs_core::{Event, Operation, Output, State};
+use std::collections::BTreeMap;
+
+/// The operations that were begun and have not ended.
+#[derive(Debug, Default)]
+pub(super) struct Operations {
+    begun: BTreeMap<OpId, Subject>,
+}
+
+/// What an operation does, and what it works on. `None` or empty: it works on none.
+#[derive(Clone, Debug)]
+struct Subject {
+    texts: &'static Texts,
+    owner: Option<OperationOwner>,
+    task: String,
+    container: String,
+    image: String,
+    docker_id: String,
+    resource: String,
+    /// The number of attempts so far, with this one.
+    attempt: u32,
+}
+
+/// The lines about one kind of operation.
+#[derive(Debug)]
+struct Texts {
+    begins: &'static str,
+    ended: &'static str,
+    failed: &'static str,
+    /// The operation changes something. Others are details for developers, unless they fail.
+    changes: bool,
+}
+
+const fn texts(changes: bool, begins: &'static str, ended: &'static str, failed: &'static str) -> Texts {
+    Texts { begins, ended, failed, changes }
+}
+
+static RESOLVE: Texts = texts(
+    false,
+    "Resolving the digest of an image",
+    "Resolved the digest of an image",
+    "Failed to resolve the digest of an image",
+);
+static PULL: Texts = texts(
+    true,
+    "Pulling image for container concurrently",
+    "Finished pulling image for container",
+    "Failed to pull image for container",
+);
+static CREATE: Texts = texts(true, "Creating container", "Created container", "Failed to create container");
+static START: Texts = texts(true, "Starting container", "Started container", "Failed to start container");
+static STOP: Texts = texts(true, "Stopping container", "Stopped container", "Failed to stop container");
+static INSPECT: Texts = texts(false, "Inspecting container", "Inspected container", "Failed to inspect container");
+static REMOVE: Texts = texts(true, "Removing container", "Removed container", "Failed to remove container");
+static CREATE_RESOURCE: Texts =
+    texts(true, "Creating a task's resource", "Created a task's resource", "Failed to create a task's resource");
+static REMOVE_RESOURCE: Texts =
+    texts(true, "Removing a task's resource", "Removed a task's resource", "Failed to remove a task's resource");
+static RENEW_RESOURCE: Texts =
+    texts(true, "Renewing a task's resource", "Renewed a task's resource", "Failed to renew a task's resource");
+static INVENTORY: Texts =
+    texts(false, "Listing all containers", "Listed all containers", "Failed to list all containers");
+static IMAGES: Texts = texts(false, "Cleaning up images", "Cleaned up images", "Failed to clean up images");
+static REPORT: Texts =
+    texts(true, "Sending state change to ECS", "ECS accepted the state change", "Could not submit task state change");
+/// There was no need to pull.
+const CACHED: &str = "The image is on this host";
+/// ECS refused the report for good.
+const REFUSED_REPORT: &str = "Unretriable error sending state change to ECS";
+
+impl Operations {
+    /// Notes and logs an operation that begins. `state` is the one after the step that requested it.
+    pub(super) fn begin(&mut self, state: &State, op: OpId, operation: &Operation) {
+        let subject = Subject::new(state, op, operation);
+        subject.begins(op, operation);
+        self.begun.insert(op, subject);
+    }
+
+    /// The operation that this event ends; `None` if it ends none that was begun.
+    pub(super) fn ended(&mut self, event: &Event) -> Option<Ended> {
+        let Event::Completed { op, outcome } = event else { return None };
+        let subject = self.begun.remove(op)?;
+        Some(match outcome {
+            Ok(output) => Ended { op: *op, subject, result: Ok(output.into()) },
+            Err(error) => Ended { op: *op, subject, result: Err(error.clone()) },
+        })
+    }
+}
+
+/// An operation that has ended. It is logged after the step that took its outcome, which says when it is tried again.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    op: OpId,
+    subject: Subject,
+    result: Result<Summary, OpError>,
+}
+
+/// What a line says about the result of an operation.
+#[derive(Debug, Default)]
+struct Summary {
+    /// Docker's id of the container; empty if there is none.
+    docker_id: String,
+    /// Docker's name of the container; empty if there is none.
+    docker_name: String,
+    /// There was no need to pull.
+    is_cached: bool,
+}
+
+impl From<&Output> for Summary {
+    fn from(output: &Output) -> Self {
+        match output {
+            Output::Seen(Some(seen)) => Self {
+                docker_id: seen.runtime_id.to_string(),
+                docker_name: seen.runtime_name.clone(),
+                is_cached: false,
+            },
+            Output::Cached | Output::Nothing => Self { is_cached: true, ..Self::default() },
+            _ => Self::default(),
+        }
+    }
+}
+
+impl Ended {
+    /// Logs the end. `state` is the one after the step that took the outcome.
+    pub(super) fn log(self, state: &State, now: Timestamp) {
+        let Self { op, subject, result } = self;
+        match result {
+            Ok(summary) => subject.succeeded(op, &summary),
+            Err(error) => subject.failed(state, error, now),
+        }
+    }
+}
+
+/// A field that is left out if it is empty.
+fn present(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+impl Subject {
+    fn new(state: &State, op: OpId, operation: &Operation) -> Self {
+        let owner = state.ops.get(&op).cloned();
+        let mut subject = Self {
+            texts: texts_of(operation),
+            task: String::new(),
+            container: String::new(),
+            image: String::new(),
+            docker_id: String::new(),
+            resource: String::new(),
+            attempt: owner.as_ref().and_then(|owner| retry(state, owner)).map_or(0, |retry| retry.attempts) + 1,
+            owner,
+        };
+        match &subject.owner {
+            Some(OperationOwner::Container(arn, index)) => {
+                subject.task = arn.task_id().to_owned();
+                if let Some((spec, container)) = state.tasks.get(arn).and_then(|task| task.pairs().nth(*index)) {
+                    subject.container = spec.name.to_string();
+                    subject.image = spec.image.clone();
+                    subject.docker_id = container.runtime_id.as_ref().map(ToString::to_string).unwrap_or_default();
+                }
+            }
+            Some(OperationOwner::Resource(arn, name)) => {
+                (subject.task, subject.resource) = (arn.task_id().to_owned(), name.clone());
+            }
+            Some(OperationOwner::Report(arn)) => subject.task = arn.task_id().to_owned(),
+            Some(OperationOwner::Orphan(id)) => {
+                subject.docker_id = id.clone();
+                if let Some(orphan) = state.orphans.get(id) {
+                    subject.task = orphan.task.task_id().to_owned();
+                    subject.container = orphan.container.to_string();
+                }
+            }
+            Some(OperationOwner::Inventory | OperationOwner::Images) | None => {}
+        }
+        if let Operation::CleanImages(ImageWork::RemoveImage { id, .. }) = operation {
+            subject.image.clone_from(id);
+        }
+        subject
+    }
+
+    fn begins(&self, op: OpId, operation: &Operation) {
+        let (task, container, image) = (present(&self.task), present(&self.container), present(&self.image));
+        let (docker_id, resource) = (present(&self.docker_id), present(&self.resource));
+        // The first attempt is the usual one.
+        let attempt = (self.attempt > 1).then_some(self.attempt);
+        let text = self.texts.begins;
+        match operation {
+            Operation::Create(request) => {
+                let docker_name = request.runtime_name.as_str();
+                tracing::info!(task, container, image, dockerName = docker_name, attempt, "{text}");
+            }
+            Operation::Report(change) => {
+                let (status, reason) = (change.status.backend(), present(&change.reason));
+                let containers = change.containers.len();
+                tracing::info!(task, status, containers, reason, attempt, "{text}");
+            }
+            _ if self.texts.changes => {
+                tracing::info!(task, container, image, resource, dockerId = docker_id, attempt, "{text}");
+            }
+            _ => tracing::debug!(op = op.0, task, container, image, resource, dockerId = docker_id, attempt, "{text}"),
+        }
+    }
+
+    fn succeeded(&self, op: OpId, summary: &Summary) {
+        let (task, container, image) = (present(&self.task), present(&self.container), present(&self.image));
+        let (resource, name) = (present(&self.resource), present(&summary.docker_name));
+        let docker_id = present(&summary.docker_id).or(present(&self.docker_id));
+        let is_pull = std::ptr::eq(self.texts, &raw const PULL);
+        let text = if is_pull && summary.is_cached { CACHED } else { self.texts.ended };
+        if self.texts.changes {
+            tracing::info!(task, container, image, resource, dockerId = docker_id, dockerName = name, "{text}");
+        } else {
+            tracing::debug!(op = op.0, task, container, image, resource, dockerId = docker_id, "{text}");
+        }
+    }
+
+    /// `state` is the one after the step that took the failure.
+    fn failed(&self, state: &State, error: OpError, now: Timestamp) {
+        let (task, container, image) = (present(&self.task), present(&self.container), present(&self.image));
+        let (docker_id, resource) = (present(&self.docker_id), present(&self.resource));
+        let is_report = std::ptr::eq(self.texts, &raw const REPORT);
+        let (outcome, failure) = match error {
+            OpError::Failed(failure) => (None, failure),
+            OpError::Unknown(failure) => (Some("unknown: it may have been done"), failure),
+        };
+        let retry = self.owner.as_ref().and_then(|owner| retry(state, owner));
+        let retry = retry.filter(|retry| retry.attempts > 0 && retry.not_before > now);
+        let retry_in_s = retry.map(|retry| retry.not_before.since(now).0 as f64 / 1000.0);
+        let is_final = is_report && failure.kind == FailureKind::Permanent;
+        let (text, error, attempt) =
+            (if is_final { REFUSED_REPORT } else { self.texts.failed }, failure.to_string(), self.attempt);
+        tracing::warn!(
+            task,
+            container,
+            image,
+            resource,
+            dockerId = docker_id,
+            attempt,
+            outcome,
+            error,
+            retry_in_s,
+            "{text}"
+        );
+    }
+}
+
+fn texts_of(operation: &Operation) -> &'static Texts {
+    match operation {
+        Operation::ResolveDigest(_) => &RESOLVE,
+        Operation::Pull(_) => &PULL,
+        Operation::Create(_) => &CREATE,
+        Operation::Start(_) => &START,
+        Operation::Stop { .. } => &STOP,
+        Operation::Inspect(_) => &INSPECT,
+        Operation::Remove(_) => &REMOVE,
+        Operation::CreateResource(_) => &CREATE_RESOURCE,
+        Operation::RemoveResource(_) => &REMOVE_RESOURCE,
+        Operation::RenewResource(_) => &RENEW_RESOURCE,
+        Operation::Inventory => &INVENTORY,
+        Operation::CleanImages(_) => &IMAGES,
+        Operation::Report(_) => &REPORT,
+    }
+}
+
+/// When the operations of this owner are tried again; `None` if the owner is gone.
+fn retry(state: &State, owner: &OperationOwner) -> Option<Retry> {
+    let task = |arn| state.tasks.get(arn).map(Box::as_ref);
+    Some(match owner {
+        OperationOwner::Container(arn, index) => task(arn)?.states().nth(*index)?.live.retry,
+        OperationOwner::Resource(arn, name) => {
+            task(arn)?.resources.iter().find(|resource| resource.spec.name == *name)?.state.live.retry
+        }
+        OperationOwner::Report(arn) => task(arn)?.live.report_retry,
+        OperationOwner::Orphan(id) => state.orphans.get(id)?.retry,
+        OperationOwner::Inventory => state.inventory.retry,
+        OperationOwner::Images => state.images.retry,
+    })
+}
