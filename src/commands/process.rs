@@ -96,7 +96,7 @@ impl Process {
 /// Logs the problems of the configuration, and the settings that have no effect.
 fn log_problems(loaded: &Loaded) {
     for problem in &loaded.problems {
-        if problem.fatal { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
+        if problem.is_fatal() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
     }
     for line in loaded.without_effect() {
         tracing::warn!("{line}");
