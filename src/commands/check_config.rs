@@ -1,6 +1,6 @@
 //! `check-config`: loads the configuration as a start would, and prints what is wrong and what is in effect.
 //!
-//! It reads files and the environment, but asks no service. Which problems count is a rule of [`Severity`].
+//! It reads files and the environment, but asks no service. Which problems count is a rule of [`crate::config::Severity`].
 
 use super::print;
 use crate::config::{Args, Environment, Loaded, Sources, report};

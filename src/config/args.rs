@@ -193,7 +193,7 @@ const fn with_value(name: &'static str, value: &'static str, meaning: Meaning, h
 }
 
 /// Every flag. If the flags ask for several actions, the first in this table is done. Completions show the first sentence of the
-/// help, or its beginning up to a colon.
+/// help.
 #[rustfmt::skip]
 pub(super) const FLAGS: &[Flag] = &[
     flag("help", Meaning::Do(Action::Help), "Print this text."),

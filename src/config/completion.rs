@@ -16,9 +16,10 @@ pub fn script(shell: Shell) -> String {
     }
 }
 
-/// The beginning of the help, up to the end of its first sentence or a colon.
-fn brief(flag: &Flag) -> &'static str {
-    flag.help.split(['.', ':']).next().unwrap_or_default()
+/// The first sentence of the help. zsh takes a colon as the end of a name.
+fn brief(flag: &Flag) -> String {
+    let sentence = flag.help.split(". ").next().unwrap_or_default();
+    sentence.trim_end_matches('.').replace(": ", " - ")
 }
 
 fn commands() -> impl Iterator<Item = &'static Flag> {
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn no_text_of_the_table_needs_quoting_in_a_shell() {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || " -,/_".contains(c);
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || " -,/_.".contains(c);
         for flag in FLAGS {
             assert!(flag.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-' || byte == b'2'));
             assert!(brief(flag).chars().all(is_plain) && brief(flag).len() > 4, "{}: {}", flag.name, brief(flag));

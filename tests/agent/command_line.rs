@@ -247,7 +247,7 @@ compadd() { print -l -- ${(M)@:#$PREFIX*} }
 _describe() { local -a found=(${(P)2}); print -l -- ${(M)${found%%:*}:#$PREFIX*} }
 _files() { print -l -- $PREFIX*(N) }
 file=$1; shift; source $file; words=("$@"); CURRENT=$#; PREFIX=$words[CURRENT]; _ecs_agent"#;
-const FISH: &str = r#"source $argv[1]; complete -C "$argv[2..]" | string replace -r '\t.*' ''"#;
+const FISH: &str = r#"source $argv[1]; complete -C "$argv[2..]""#;
 
 /// The completions of the last word.
 fn completed(shell: &str, script: &Path, words: &[&str]) -> Vec<String> {
@@ -261,7 +261,9 @@ fn completed(shell: &str, script: &Path, words: &[&str]) -> Vec<String> {
     let output = command.args(words).output().unwrap();
     let (text, errors) = printed(&output);
     assert!(output.status.success() && errors.is_empty(), "{shell} {words:?}: {errors}");
-    let mut found: Vec<String> = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    // fish prints a description after a tab.
+    let names = text.lines().filter_map(|line| line.split('\t').next()).filter(|name| !name.is_empty());
+    let mut found: Vec<String> = names.map(str::to_owned).collect();
     found.sort();
     found
 }
