@@ -1,7 +1,7 @@
 //! A problem with an operator's setting: the variable, its place, the shape of its value, the expected form, the consequence, and
 //! how much that matters.
 //!
-//! Invariant: a problem holds no secret, so every problem may be logged. [`super::shown`] decides what of a value it may hold.
+//! Invariant: a problem holds no secret, so every problem may be logged. `shown` decides what of a value it may hold.
 
 use ecs_core::model::text::cleaned;
 use std::fmt;
