@@ -118,7 +118,7 @@
 //! ## A setting
 //!
 //! 1. `src/config/keys.rs`: one row: name, name in JSON, kind, default, heading, help. A variable that has no effect yet is
-//!    marked `later()`, and needs only this row and point 6.
+//!    marked `later("what follows from that")`, and needs only this row and point 6.
 //! 2. `src/config/settings.rs`: the field of `Config`. Only a new kind of value needs `src/config/kind.rs`, a rule about two
 //!    variables `src/config/rules.rs`, a default for the service `src/config/defaults.rs`.
 //! 3. The `Settings` of the edge that uses it (for example `src/docker/mod.rs`), or `src/core/policy.rs` if the core uses it.
@@ -128,7 +128,15 @@
 //!    `src/commands/process.rs`.
 //! 5. Its use in the edge or in the core.
 //! 6. `examples/ecs.config.reference`: `cargo run -- -config-reference > examples/ecs.config.reference`. Tests: limits in
-//!    `src/config/tests/limits.rs`, forms in JSON in `src/config/tests/documents.rs`, types in `src/config/tests/typed.rs`.
+//!    `src/config/tests/limits.rs`, forms in JSON in `src/config/tests/documents.rs`, types in `src/config/tests/typed.rs`, how much
+//!    a problem matters in `src/config/tests/check.rs`.
+//!
+//! ## A command or a flag
+//!
+//! 1. `src/config/args.rs`: one row of `FLAGS`, and for a command a variant of `Action`. Help, completions and manual page follow.
+//! 2. `src/commands/<name>.rs` and the arm in `src/main.rs`; a flag of the agent is a field of `Options` in `src/runtime/options.rs`,
+//!    filled in `src/commands/process.rs`.
+//! 3. Tests: `src/config/tests/args.rs`, `tests/agent/command_line.rs`.
 //!
 //! ## An endpoint on port 51678
 //!

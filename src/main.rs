@@ -1,17 +1,14 @@
 //! `ecs-agent`: reads the arguments and calls a command. No logic.
 
 use ecs_agent::commands::{self, print};
-use ecs_agent::config::{Action, Args, help};
+use ecs_agent::config::{Action, Args, completion, help, manual};
 use ecs_agent::http::introspection::LICENSE;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = match Args::parse(std::env::args_os().skip(1)) {
         Ok(args) => args,
-        Err(error) => {
-            print(&format!("{error}\n\n{}", help::usage()));
-            return ExitCode::from(5);
-        }
+        Err(error) => return commands::refuse(&error),
     };
     match args.action {
         Action::Run => commands::run::run(&args),
@@ -19,7 +16,9 @@ fn main() -> ExitCode {
         Action::Version => commands::version::run(),
         Action::License => print(LICENSE),
         Action::ConfigReference => print(&help::reference()),
-        Action::CheckConfig => commands::check_config::run(args.role),
+        Action::Completion => print(&completion::script(args.shell)),
+        Action::Man => print(&manual::page()),
+        Action::CheckConfig => commands::check_config::run(&args),
         Action::Healthcheck | Action::HealthcheckHttp => commands::healthcheck::run(&args),
         Action::EcsAttributes => commands::attributes::run(&args),
     }

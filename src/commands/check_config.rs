@@ -1,14 +1,52 @@
-//! `-check-config`: loads the configuration as a start would, and prints what is wrong and what is in effect.
+//! `check-config`: loads the configuration as a start would, and prints what is wrong and what is in effect.
+//!
+//! It reads files and the environment, but asks no service. Which problems count is a rule of [`crate::config::Severity`].
 
 use super::print;
-use crate::config::{Environment, Role, Sources, help};
+use crate::config::{Args, Environment, Loaded, Sources, report};
 use crate::host::memory;
+use crate::runtime;
+use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// Prints the report. The exit code is 1 if a problem is fatal.
-pub fn run(role: Role) -> ExitCode {
+/// Exit code if something changes what the agent does.
+const FOUND: u8 = 2;
+
+/// Checks each file of the command line, or those of a start, and prints one report for each.
+pub fn run(args: &Args) -> ExitCode {
     let _best_effort = memory::keep_out_of_core_files();
-    let loaded = Sources::open(Environment::from_process(), role).load(None);
-    print(&help::report(&loaded));
-    if loaded.config.is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    let files: Vec<Option<&str>> = match args.files.as_slice() {
+        [] => vec![None],
+        files => files.iter().map(|file| Some(file.as_str())).collect(),
+    };
+    let checks: Vec<(Option<&str>, Loaded)> = files.into_iter().map(|file| (file, check(args, file))).collect();
+    let is_found = |loaded: &Loaded| loaded.severity().is_some_and(|severity| severity.counts(args.strict));
+    let is_ok = !checks.iter().any(|(_, loaded)| is_found(loaded));
+    if args.json {
+        let checks = Value::from_iter(checks.iter().map(|(file, loaded)| report::json(*file, loaded)));
+        print(&format!("{:#}\n", json!({"version": 1, "ok": is_ok, "checks": checks})));
+    } else {
+        let texts = checks.iter().map(|(file, loaded)| match file {
+            Some(file) => format!("{file}:\n{}", report::text(loaded)),
+            None => report::text(loaded),
+        });
+        print(&texts.collect::<Vec<_>>().join("\n"));
+    }
+    if is_ok { ExitCode::SUCCESS } else { ExitCode::from(FOUND) }
+}
+
+/// Loads the configuration, with the problems that a start would find later.
+fn check(args: &Args, file: Option<&str>) -> Loaded {
+    let path = file.map(|file| if file == "-" { "/dev/stdin" } else { file });
+    let mut loaded = Sources::open_with(Environment::from_process(), args.role, path).load(None);
+    let place = |name: &str| loaded.effective.iter().find(|value| value.name == name)?.place.clone();
+    let mut more = args.notes.clone();
+    if let Some(config) = loaded.config.as_ref().or(loaded.unusable.as_ref()) {
+        for mut problem in runtime::registry_problems(config) {
+            problem.place = place(&problem.variable).unwrap_or_default();
+            more.push(problem);
+        }
+    }
+    loaded.problems.extend(more);
+    loaded
 }

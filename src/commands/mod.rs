@@ -1,5 +1,5 @@
-//! What the program does: one file for each verb. `main` reads the arguments and calls one of them; it prints help, licence
-//! and reference itself.
+//! What the program does: one file for each verb. `main` reads the arguments and calls one of them; it prints texts that are
+//! known in advance (help, licence, reference, completions, manual page) itself.
 //!
 //! A verb prints text for a person and returns an exit code. [`run`] is the daemon; it hands over to
 //! [`runtime`](crate::runtime). `process` is what the verbs that log have in common.
@@ -11,6 +11,7 @@ mod process;
 pub mod run;
 pub mod version;
 
+use crate::config::ArgsError;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -19,4 +20,10 @@ use std::process::ExitCode;
 pub fn print(text: &str) -> ExitCode {
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
+}
+
+/// Prints what is wrong with the command line, in two lines, to standard error.
+pub fn refuse(error: &ArgsError) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{error}\n{}", error.hint());
+    ExitCode::from(error.exit_code())
 }

@@ -72,7 +72,7 @@ impl Process {
         move || {
             let sources = Sources::open(Environment::from_process(), args.role);
             let loaded = sources.load(None);
-            let config = loaded.config.as_ref().or(loaded.refused.as_ref());
+            let config = loaded.config.as_ref().or(loaded.unusable.as_ref());
             let levels = LogSettings::new(config, &args, None).levels;
             control.set(levels);
             let (output, file) = (levels.output.name(), levels.file.name());
@@ -110,7 +110,7 @@ impl Process {
 /// Logs the problems of the configuration, and the settings that have no effect.
 fn log_problems(loaded: &Loaded) {
     for problem in &loaded.problems {
-        if problem.fatal { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
+        if problem.is_fatal() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
     }
     for line in loaded.without_effect() {
         tracing::warn!("{line}");
@@ -119,7 +119,7 @@ fn log_problems(loaded: &Loaded) {
 
 /// Starts the log. It is written as the configuration says, even if a problem keeps the agent from using it.
 fn start_logging(args: &Args, loaded: &Loaded, journal: Option<String>, stream: Stream) -> Log {
-    let config = loaded.config.as_ref().or(loaded.refused.as_ref());
+    let config = loaded.config.as_ref().or(loaded.unusable.as_ref());
     let mut settings = LogSettings::new(config, args, journal);
     if stream == Stream::Error {
         settings.file = None; // the file is the daemon's

@@ -1,10 +1,18 @@
-//! The command line of the daemon, in Go's flag syntax: `-name`, `--name`, `-name=value`, `-name value`, `--` ends the flags.
+//! The command line, in Go's flag syntax: `-name`, `--name`, `-name=value`, `-name value`, `--` ends the flags. A command may be
+//! written as a word or as a flag: `version`, `-version`.
 //!
-//! This module is pure: it reads a list of arguments and returns a value. Invariant: an argument that Go's `flag` package refuses
-//! is an error (exit code 5, spec `registration.md` §1), and an argument that it ignores is noted. Flags: spec `config.md` §2.8.
+//! This module is pure: it reads a list of arguments and returns a value. `FLAGS` is also the source of the help, the
+//! completions and the manual page. Invariant: a flag that Go's `flag` package refuses is an error (exit code 5, spec
+//! `registration.md` §1), and so is a word that names no command (exit code 2): the Go agent ignores such a word and starts. After
+//! one of its own flags that prints something, words are ignored as there. Flags: spec `config.md` §2.8.
 
-use super::Role;
+use super::keys::LEVELS;
+use super::kind::Kind;
 use super::log::LogLevel;
+use super::problem::{Problem, Severity};
+use super::suggest::{completed, did_you_mean};
+use super::{Role, shown};
+use ecs_core::model::text::cut;
 use std::ffi::OsString;
 
 /// The action of the process.
@@ -25,18 +33,37 @@ pub enum Action {
     HealthcheckHttp,
     /// Print the attributes that registration would send.
     EcsAttributes,
-    /// Load the configuration and print [`super::help::report`]; exit with 1 if a problem is fatal.
+    /// Load the configuration and print a report about it.
     CheckConfig,
     /// Print [`super::help::reference`].
     ConfigReference,
+    /// Print the completions for [`Args::shell`].
+    Completion,
+    /// Print [`super::manual::page`].
+    Man,
 }
+
+/// A shell with completions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shell {
+    /// GNU bash.
+    #[default]
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// fish.
+    Fish,
+}
+
+/// The shells by name.
+pub(super) const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
 
 /// A parsed command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Args {
     /// The action that the flags ask for.
     pub action: Action,
-    /// The value of `-loglevel`, which takes precedence over the variables; `None`: not given.
+    /// The value of `-loglevel`, which takes precedence over `ECS_LOGLEVEL`; `None`: not given.
     pub log_level: Option<LogLevel>,
     /// The value of `-loglevel-driver`, for standard output only; `None`: not given.
     pub log_level_output: Option<LogLevel>,
@@ -48,13 +75,19 @@ pub struct Args {
     pub blackhole_ec2_metadata: bool,
     /// The programs that the agent replaces.
     pub role: Role,
+    /// The files that `check-config` checks; none: those of a start.
+    pub files: Vec<String>,
+    /// `check-config` counts every warning.
+    pub strict: bool,
+    /// `check-config` prints JSON.
+    pub json: bool,
+    /// The shell of `completion`.
+    pub shell: Shell,
     /// Arguments that were accepted without effect, for the log.
-    pub notes: Vec<String>,
-    /// The health check that the flags so far ask for, while parsing; [`Self::action`] has the result.
-    healthcheck: Option<Action>,
+    pub notes: Vec<Problem>,
 }
 
-/// The command line cannot be parsed: exit code 5.
+/// The command line cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArgsError {
     /// There is no such flag.
@@ -75,18 +108,63 @@ pub enum ArgsError {
     /// An argument is not UTF-8.
     #[error("an argument is not UTF-8")]
     NotText,
+    /// The flag has no meaning without `check-config`.
+    #[error("-{0} is a flag of check-config, which is missing")]
+    OnlyForCheck(&'static str),
+    /// There is no such command.
+    #[error("unknown command: {0}")]
+    UnknownCommand(String),
+    /// A command has an argument that it does not take.
+    #[error("unexpected argument: {0}")]
+    Unexpected(String),
+    /// `completion` without the name of a shell that has completions.
+    #[error("completion needs the name of a shell: bash, zsh or fish")]
+    NoShell,
+}
+
+impl ArgsError {
+    /// The exit code: 5 for what the Go agent refuses, too; 2 for a mistake in a command, which no service manager starts.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::UnknownCommand(_) | Self::Unexpected(_) | Self::NoShell => 2,
+            Self::Unknown(_)
+            | Self::Syntax(_)
+            | Self::NoValue(_)
+            | Self::NotBoolean(_)
+            | Self::NotHealthcheck
+            | Self::NotText
+            | Self::OnlyForCheck(_) => 5,
+        }
+    }
+
+    /// The second line of the message: what to write instead.
+    pub fn hint(&self) -> String {
+        let meant = match self {
+            Self::Unknown(name) => completed(name, &names(|_| true)).map(|name| format!("-{name}")),
+            Self::UnknownCommand(word) => completed(word, &names(Flag::is_command)).map(str::to_owned),
+            Self::OnlyForCheck(name) => Some(format!("check-config -{name}")),
+            _ => None,
+        };
+        let first = match (meant, self) {
+            (Some(meant), _) => format!("Did you mean {meant}? "),
+            (None, Self::UnknownCommand(_)) => "Without a command, the agent runs. ".to_owned(),
+            (None, _) => String::new(),
+        };
+        format!("{first}`ecs-agent help` lists all commands and flags.")
+    }
 }
 
 /// One flag of [`FLAGS`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flag {
     pub(super) name: &'static str,
+    /// The value of the flag, or the arguments of the command.
     pub(super) value: Option<&'static str>,
     pub(super) help: &'static str,
     meaning: Meaning,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     Do(Action),
     Healthcheck,
@@ -96,88 +174,176 @@ enum Meaning {
     Insecure,
     Blackhole,
     Service,
+    Strict,
+    Json,
     Nothing,
 }
 
-const fn flag(name: &'static str, meaning: Meaning, help: &'static str) -> Flag {
-    let value = match meaning {
-        Meaning::Level | Meaning::OutputLevel | Meaning::FileLevel => Some("LEVEL"),
-        _ => None,
-    };
-    Flag { name, value, help, meaning }
+impl Flag {
+    /// The flag is a command: it may be written without a dash.
+    pub(super) fn is_command(&self) -> bool {
+        matches!(self.meaning, Meaning::Do(_) | Meaning::Healthcheck)
+    }
+
+    /// The argument after the flag is its value, a log level.
+    pub(super) fn takes_level(&self) -> bool {
+        !self.is_command() && self.value.is_some()
+    }
 }
 
-/// Every flag. If the flags ask for several actions, the first in this table is done.
+const fn flag(name: &'static str, meaning: Meaning, help: &'static str) -> Flag {
+    Flag { name, value: None, help, meaning }
+}
+
+const fn with_value(name: &'static str, value: &'static str, meaning: Meaning, help: &'static str) -> Flag {
+    Flag { name, value: Some(value), help, meaning }
+}
+
+/// Every flag. If the flags ask for several actions, the first in this table is done. Completions show the first sentence of the
+/// help.
 #[rustfmt::skip]
 pub(super) const FLAGS: &[Flag] = &[
     flag("help", Meaning::Do(Action::Help), "Print this text."),
-    flag("h", Meaning::Do(Action::Help), "The same."),
+    flag("h", Meaning::Do(Action::Help), "The same as help."),
     flag("license", Meaning::Do(Action::License), "Print the licence."),
     flag("version", Meaning::Do(Action::Version), "Print the version."),
     flag("healthcheck", Meaning::Healthcheck, "Check the health of the agent on this host: exit 0 if it is healthy or starting, else 1 with the cause. -healthcheck=http: exit 0 if anything answers on its port, else 1, as the Go agent's -healthcheck does."),
     flag("ecs-attributes", Meaning::Do(Action::EcsAttributes), "Print the attributes this agent would register with."),
-    flag("check-config", Meaning::Do(Action::CheckConfig), "Check the configuration, print it without its secrets; exit 1 if the agent would not start."),
+    with_value("check-config", "[FILE...]", Meaning::Do(Action::CheckConfig), "Check the configuration, or each FILE in place of /etc/ecs/ecs.config, and print it without its secrets. Exit 2 if the agent would not start, or not as the settings say."),
     flag("config-reference", Meaning::Do(Action::ConfigReference), "Print every variable as a commented ecs.config."),
-    flag("loglevel", Meaning::Level, "debug, info, warn, error, crit or none. Takes precedence over ECS_LOGLEVEL and ECS_LOGLEVEL_ON_INSTANCE."),
-    flag("loglevel-driver", Meaning::OutputLevel, "The same for standard output only. Takes precedence over -loglevel."),
-    flag("loglevel-on-instance", Meaning::FileLevel, "The same for the log file only. Takes precedence over -loglevel."),
-    flag("service", Meaning::Service, "Replace ecs-init too: its defaults for the agent apply where nothing is set, and /var/lib/ecs/ecs.config is read after /etc/ecs/ecs.config, which takes precedence."),
+    with_value("completion", "SHELL", Meaning::Do(Action::Completion), "Print the completions for bash, zsh or fish."),
+    flag("man", Meaning::Do(Action::Man), "Print the manual page."),
+    flag("strict", Meaning::Strict, "With check-config: exit 2 on any warning."),
+    flag("json", Meaning::Json, "With check-config: print one JSON document."),
+    with_value("loglevel", "LEVEL", Meaning::Level, "Log level: debug, info, warn, error, crit or none. Takes precedence over ECS_LOGLEVEL and ECS_LOGLEVEL_ON_INSTANCE."),
+    with_value("loglevel-driver", "LEVEL", Meaning::OutputLevel, "Log level on standard output only. Takes precedence over -loglevel."),
+    with_value("loglevel-on-instance", "LEVEL", Meaning::FileLevel, "Log level in the log file only. Takes precedence over -loglevel."),
+    flag("service", Meaning::Service, "Run as the service of the host, as the systemd unit does: in place of ecs-init, too. Where nothing is set, the defaults of ecs-init apply (state in /var/lib/ecs/data, more log drivers), and /var/lib/ecs/ecs.config is read, below /etc/ecs/ecs.config. Without this flag: the defaults of the Go agent alone, as in a container."),
     flag("k", Meaning::Insecure, "Do not verify the TLS certificates of ECS, ACS and ECR. Not recommended: anyone on the network path can run containers here."),
     flag("blackhole-ec2-metadata", Meaning::Blackhole, "Do not ask the instance metadata service. Not recommended."),
     flag("windows-service", Meaning::Nothing, "Accepted, without effect."),
 ];
 
+fn names(wanted: impl Fn(&Flag) -> bool) -> Vec<&'static str> {
+    FLAGS.iter().filter(|flag| wanted(flag)).map(|flag| flag.name).collect()
+}
+
+fn find(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name == name)
+}
+
+/// The place of a problem with the command line.
+pub(super) const COMMAND_LINE: &str = "command line";
+
+/// A word of the command line as it may be shown.
+fn shown(word: &str) -> String {
+    cut(word, 80)
+}
+
+/// What to do with a word that is no flag.
+enum Word {
+    Taken,
+    /// This word and all that follow are ignored, as by the Go agent.
+    EndsTheFlags,
+}
+
+/// The state while parsing.
+#[derive(Default)]
+struct Parser {
+    args: Args,
+    /// The commands so far.
+    actions: Vec<Action>,
+    /// The kind of health check that the flags so far ask for.
+    healthcheck: Option<Action>,
+    /// A command was written as a word.
+    is_by_word: bool,
+    has_shell: bool,
+}
+
 impl Args {
     /// Parses the arguments after the program's name.
     ///
     /// # Errors
-    /// [`ArgsError`]; the caller prints it and exits with code 5.
+    /// [`ArgsError`]; the caller prints it with its hint and exits with its code.
     pub fn parse<T: Into<OsString>>(arguments: impl IntoIterator<Item = T>) -> Result<Self, ArgsError> {
-        let mut args = Self::default();
-        let mut actions = Vec::new();
+        let mut parser = Parser::default();
         let mut words = arguments.into_iter().map(|word| word.into().into_string().map_err(|_| ArgsError::NotText));
+        let mut only_words = false;
         while let Some(word) = words.next().transpose()? {
-            let Some(body) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')).filter(|_| word != "-") else {
-                args.notes.push("arguments behind the flags are ignored".to_owned());
-                break;
+            let body = word.strip_prefix("--").or_else(|| word.strip_prefix('-')).filter(|_| word != "-");
+            let Some(body) = body.filter(|_| !only_words) else {
+                match parser.word(&word)? {
+                    Word::Taken => continue,
+                    Word::EndsTheFlags => break,
+                }
             };
             if body.is_empty() {
-                break;
+                only_words = true;
+                continue;
             }
             if body.starts_with(['-', '=']) {
-                return Err(ArgsError::Syntax(word));
+                return Err(ArgsError::Syntax(shown(&word)));
             }
-            let (name, value) =
-                body.split_once('=').map_or((body, None), |(name, value)| (name, Some(value.to_owned())));
-            let flag =
-                FLAGS.iter().find(|flag| flag.name == name).ok_or_else(|| ArgsError::Unknown(name.to_owned()))?;
-            let value = match (value, flag.value) {
-                (None, Some(_)) => words.next().transpose()?.ok_or(ArgsError::NoValue(flag.name))?,
-                (value, _) => value.unwrap_or_else(|| "true".to_owned()),
+            let (name, value) = split(body);
+            let flag = find(name).ok_or_else(|| ArgsError::Unknown(shown(name)))?;
+            let value = match value {
+                None if flag.takes_level() => words.next().transpose()?.ok_or(ArgsError::NoValue(flag.name))?,
+                value => value.unwrap_or("true").to_owned(),
             };
-            args.apply(flag, &value, &mut actions)?;
+            parser.flag(flag, &value)?;
         }
-        let first = FLAGS.iter().find_map(|flag| match flag.meaning {
-            Meaning::Do(action) if actions.contains(&flag.name) => Some(action),
-            Meaning::Healthcheck => args.healthcheck,
-            _ => None,
+        parser.finish()
+    }
+}
+
+/// The name and the value of `name=value`.
+fn split(body: &str) -> (&str, Option<&str>) {
+    body.split_once('=').map_or((body, None), |(name, value)| (name, Some(value)))
+}
+
+impl Parser {
+    fn note(&mut self, flag: &str, shape: String, expected: &str, instead: &str, severity: Severity) {
+        self.args.notes.push(Problem {
+            variable: flag.to_owned(),
+            place: COMMAND_LINE.to_owned(),
+            shape,
+            expected: expected.to_owned(),
+            instead: instead.to_owned(),
+            severity,
         });
-        args.action = first.unwrap_or_default();
-        Ok(args)
     }
 
-    fn apply(&mut self, flag: &Flag, value: &str, actions: &mut Vec<&'static str>) -> Result<(), ArgsError> {
-        let level = match flag.meaning {
-            Meaning::Level => Some(&mut self.log_level),
-            Meaning::OutputLevel => Some(&mut self.log_level_output),
-            Meaning::FileLevel => Some(&mut self.log_level_file),
-            _ => None,
-        };
-        if let Some(level) = level {
-            match LogLevel::from_name(value) {
-                Some(named) => *level = Some(named),
-                None => self.notes.push(format!("-{}: no such level, ignored", flag.name)),
+    fn word(&mut self, word: &str) -> Result<Word, ArgsError> {
+        if self.actions.contains(&Action::CheckConfig) {
+            self.args.files.push(word.to_owned());
+            return Ok(Word::Taken);
+        }
+        if self.actions.contains(&Action::Completion) && !self.has_shell {
+            let (_, shell) = SHELLS.iter().find(|(name, _)| *name == word).ok_or(ArgsError::NoShell)?;
+            (self.args.shell, self.has_shell) = (*shell, true);
+            return Ok(Word::Taken);
+        }
+        let is_command_known = !self.actions.is_empty() || self.healthcheck.is_some();
+        if is_command_known && !self.is_by_word {
+            self.note("", "words after the flags".to_owned(), "none", "they are ignored", Severity::Notice);
+            return Ok(Word::EndsTheFlags);
+        }
+        let (name, value) = split(word);
+        match find(name).filter(|flag| flag.is_command()) {
+            Some(flag) => {
+                self.is_by_word = true;
+                self.flag(flag, value.unwrap_or("true"))?;
+                Ok(Word::Taken)
             }
+            // What follows a `=` may be a secret.
+            None if is_command_known => Err(ArgsError::Unexpected(shown(name))),
+            None => Err(ArgsError::UnknownCommand(shown(name))),
+        }
+    }
+
+    fn flag(&mut self, flag: &Flag, value: &str) -> Result<(), ArgsError> {
+        if flag.takes_level() {
+            self.level(flag, value);
             return Ok(());
         }
         let on = match (value, flag.meaning) {
@@ -192,94 +358,57 @@ impl Args {
         };
         match flag.meaning {
             Meaning::Healthcheck => self.healthcheck = on.then_some(Action::Healthcheck),
-            Meaning::Do(_) if on => actions.push(flag.name),
-            Meaning::Do(_) => actions.retain(|name| *name != flag.name),
-            Meaning::Insecure => self.accept_insecure_cert = on,
-            Meaning::Service => self.role = if on { Role::Service } else { Role::Agent },
-            Meaning::Blackhole => self.blackhole_ec2_metadata = on,
-            Meaning::Level | Meaning::OutputLevel | Meaning::FileLevel | Meaning::Nothing => {
-                self.notes.push(format!("-{} has no effect", flag.name))
-            }
+            Meaning::Do(action) if on => self.actions.push(action),
+            Meaning::Do(action) => self.actions.retain(|other| *other != action),
+            Meaning::Insecure => self.args.accept_insecure_cert = on,
+            Meaning::Service => self.args.role = if on { Role::Service } else { Role::Agent },
+            Meaning::Blackhole => self.args.blackhole_ec2_metadata = on,
+            Meaning::Strict => self.args.strict = on,
+            Meaning::Json => self.args.json = on,
+            Meaning::Level | Meaning::OutputLevel | Meaning::FileLevel | Meaning::Nothing => self.without_effect(flag),
         }
         Ok(())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(line: &str) -> Result<Args, ArgsError> {
-        Args::parse(line.split_whitespace())
-    }
-
-    #[test]
-    fn flags_are_read_as_go_reads_them() {
-        for (line, action) in [
-            ("", Action::Run),
-            ("-version", Action::Version),
-            ("--version", Action::Version),
-            ("-version=true", Action::Version),
-            ("-version=false", Action::Run),
-            ("-version -version=0", Action::Run),
-            ("--version -license", Action::License),
-            ("-healthcheck", Action::Healthcheck),
-            ("--healthcheck=true", Action::Healthcheck),
-            ("-healthcheck=http", Action::HealthcheckHttp),
-            ("-healthcheck=http -healthcheck", Action::Healthcheck),
-            ("-healthcheck=http -healthcheck=false", Action::Run),
-            ("-healthcheck http", Action::Healthcheck),
-            ("-healthcheck=http -version", Action::Version),
-            ("--help -version", Action::Help),
-            ("-h", Action::Help),
-            ("-ecs-attributes", Action::EcsAttributes),
-            ("--check-config", Action::CheckConfig),
-            ("-config-reference", Action::ConfigReference),
-            ("-- -version", Action::Run),
-            ("start -version", Action::Run),
-            ("- -version", Action::Run),
-        ] {
-            assert_eq!(parse(line).unwrap().action, action, "{line:?}");
+    fn level(&mut self, flag: &Flag, value: &str) {
+        let level = match flag.meaning {
+            Meaning::OutputLevel => &mut self.args.log_level_output,
+            Meaning::FileLevel => &mut self.args.log_level_file,
+            _ => &mut self.args.log_level,
+        };
+        *level = LogLevel::from_name(value).or(*level);
+        if LogLevel::from_name(value).is_none() {
+            let kind = Kind::AnyCase(LEVELS);
+            let meant = shown::meant(kind, value, "").map_or_else(String::new, did_you_mean);
+            let expected = format!("{}{meant}", kind.expected());
+            self.note(
+                &format!("-{}", flag.name),
+                shown::shape(kind, value),
+                &expected,
+                "it is ignored",
+                Severity::Changes,
+            );
         }
     }
 
-    #[test]
-    fn switches_and_levels() {
-        let args = parse("-k --blackhole-ec2-metadata -loglevel DEBUG").unwrap();
-        assert!(args.accept_insecure_cert && args.blackhole_ec2_metadata && args.notes.is_empty());
-        assert_eq!(args.log_level, Some(LogLevel::Debug));
-        assert_eq!(parse("--loglevel=none").unwrap().log_level, Some(LogLevel::None));
-        // The word after a flag with a value is that value, whatever it looks like.
-        let args = parse("-loglevel -k").unwrap();
-        assert_eq!((args.log_level, args.accept_insecure_cert), (None, false));
-        assert_eq!(args.notes, ["-loglevel: no such level, ignored"]);
-        let args = parse("-loglevel-driver=info -loglevel-on-instance debug").unwrap();
-        assert_eq!((args.log_level_output, args.log_level_file), (Some(LogLevel::Info), Some(LogLevel::Debug)));
-        assert_eq!(parse("-windows-service -loglevel-driver=loud x").unwrap().notes.len(), 3);
+    fn without_effect(&mut self, flag: &Flag) {
+        let name = format!("-{}", flag.name);
+        self.note(&name, "a flag without effect".to_owned(), "no such flag", "it is ignored", Severity::Notice);
     }
 
-    #[test]
-    fn arguments_that_go_refuses_are_errors() {
-        for (line, error) in [
-            ("-nope", ArgsError::Unknown("nope".to_owned())),
-            ("--nope=1", ArgsError::Unknown("nope".to_owned())),
-            ("---version", ArgsError::Syntax("---version".to_owned())),
-            ("-=x", ArgsError::Syntax("-=x".to_owned())),
-            ("-loglevel", ArgsError::NoValue("loglevel")),
-            ("-k=perhaps", ArgsError::NotBoolean("k")),
-            ("-version=", ArgsError::NotBoolean("version")),
-            ("-version=http", ArgsError::NotBoolean("version")),
-            ("-healthcheck=https", ArgsError::NotHealthcheck),
-            ("-healthcheck=", ArgsError::NotHealthcheck),
-        ] {
-            assert_eq!(parse(line), Err(error), "{line:?}");
+    fn finish(self) -> Result<Args, ArgsError> {
+        let Self { mut args, actions, healthcheck, has_shell, .. } = self;
+        let first = FLAGS.iter().find_map(|flag| match flag.meaning {
+            Meaning::Do(action) => Some(action).filter(|action| actions.contains(action)),
+            Meaning::Healthcheck => healthcheck,
+            _ => None,
+        });
+        args.action = first.unwrap_or_default();
+        for (name, is_set) in [("strict", args.strict), ("json", args.json)] {
+            if is_set && args.action != Action::CheckConfig {
+                return Err(ArgsError::OnlyForCheck(name));
+            }
         }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn bytes_that_are_no_text_are_an_error() {
-        use std::os::unix::ffi::OsStringExt;
-        assert_eq!(Args::parse([OsString::from_vec(vec![b'-', 0xff])]), Err(ArgsError::NotText));
+        if args.action == Action::Completion && !has_shell { Err(ArgsError::NoShell) } else { Ok(args) }
     }
 }

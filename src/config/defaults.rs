@@ -6,7 +6,7 @@
 //! `efsAuth`, because the volume plugin is not part of this agent. Invariant: without `-service` nothing here has an effect.
 
 use super::keys::find;
-use super::problem::Problem;
+use super::problem::{Problem, Severity};
 use super::resolve::Values;
 use super::source::{Class, Source};
 use std::io::Read as _;
@@ -15,6 +15,9 @@ use std::path::Path;
 /// The configuration file of the machine image's vendor and of the ECS Anywhere installer. `/etc/ecs/ecs.config` takes
 /// precedence.
 pub(super) const VENDOR_FILE: &str = "/var/lib/ecs/ecs.config";
+
+/// The place of these defaults.
+pub(super) const SERVICE: &str = "default of -service";
 
 /// Default values by variable. The paths are the places on the host where ecs-init keeps the same files.
 const DEFAULTS: [(&str, &str); 12] = [
@@ -78,7 +81,7 @@ impl Source for ServiceDefaults {
     }
 
     fn place(&self, _key: &str) -> String {
-        "default of -service".to_owned()
+        SERVICE.to_owned()
     }
 
     fn keys(&self) -> Vec<String> {
@@ -102,7 +105,7 @@ pub(super) fn host_paths(values: &mut Values, problems: &mut Vec<Problem>) {
             shape: "a path inside the container that ecs-init ran its agent in".to_owned(),
             expected: "a path of this host".to_owned(),
             instead: format!("{path} is used"),
-            fatal: false,
+            severity: Severity::Notice,
         });
         (value.shown, value.canonical) = (path.clone(), path);
     }

@@ -3,14 +3,14 @@
 //! This module owns the JSON form of a field and converts it to the text that an operator would put into the environment;
 //! [`super::kind`] owns the meaning of that text. It opens a file but uses no metadata service: user data comes in as text.
 //! Invariant: a field that cannot be read is reported with its line and its shape. In the file it is fatal, in user data it is
-//! left out; no other field is lost.
+//! left out (only without its cluster the agent does not start: `rules`); no other field is lost.
 
 use super::keys::{ENVIRONMENT_ONLY, KEYS, Key, Stage, find, find_json};
 use super::kind::Kind;
 use super::parsed::Parsed;
-use super::problem::{NO_START, Problem};
-use super::resolve::closest;
+use super::problem::{NO_START, Problem, Severity};
 use super::source::{Class, Source, Unread, read};
+use super::suggest::{closest, did_you_mean};
 use crate::input::byte_order_mark::{BOM, without_bom};
 use crate::input::members::Members;
 use serde::de::Deserialize;
@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use zeroize::{Zeroize, Zeroizing};
 
-const USER_DATA: &str = "EC2 user data";
+pub(super) const USER_DATA: &str = "EC2 user data";
 const WRAPPER: &str = "ECSAgentConfiguration";
 const RATES: [&str; 2] = ["TaskMetadataSteadyStateRate", "TaskMetadataBurstRate"];
 /// Maximum length in characters of a name for which a correction is suggested. A longer name is not a typing error.
@@ -76,7 +76,7 @@ impl Document {
             shape: shape.to_owned(),
             expected: "a readable JSON file".to_owned(),
             instead: if fatal { NO_START } else { "it is ignored" }.to_owned(),
-            fatal,
+            severity: if fatal { Severity::Fatal } else { Severity::Changes },
         };
         match read(path) {
             Ok(bytes) => match without_bom(&bytes).map(str::from_utf8) {
@@ -108,28 +108,37 @@ impl Document {
     /// Reads user data. Most user data is a script, so text that does not name this configuration is ignored without a problem.
     pub fn user_data(text: &str) -> (Self, Vec<Problem>) {
         let text = text.strip_prefix(BOM).unwrap_or(text);
+        let unread = |problem: Problem| {
+            // A text that cannot be read, but names a cluster: the agent must not join another one.
+            let names_cluster = text.replace('\0', "").to_ascii_lowercase().contains("\"cluster\"");
+            let variable = if names_cluster { "Cluster".to_owned() } else { String::new() };
+            (Self::default(), vec![Problem { variable, ..problem }])
+        };
         if was_utf16_configuration(text) {
-            let problem = Problem {
+            return unread(Problem {
                 variable: String::new(),
                 place: USER_DATA.to_owned(),
                 shape: "UTF-16 or UTF-32 text".to_owned(),
                 expected: "UTF-8 text: save it as UTF-8".to_owned(),
                 instead: "it is ignored".to_owned(),
-                fatal: false,
-            };
-            return (Self::default(), vec![problem]);
+                severity: Severity::Changes,
+            });
         }
         let members = match serde_json::from_str::<Members<'_>>(text) {
             Ok(members) => members,
             Err(error) if text.trim_start().starts_with('{') && text.contains(WRAPPER) => {
-                return (Self::default(), vec![parse_problem(USER_DATA, &error, false)]);
+                return unread(parse_problem(USER_DATA, &error, false));
             }
             Err(_) => return (Self::default(), Vec::new()),
         };
         let Some(configuration) = members.get(WRAPPER) else { return (Self::default(), Vec::new()) };
+        let mut reader = Reader::new(USER_DATA, text, false);
+        if members.iter().filter(|(name, _)| name.eq_ignore_ascii_case(WRAPPER)).count() > 1 {
+            reader.set_again(WRAPPER, configuration);
+        }
         match serde_json::from_str::<Option<Members<'_>>>(configuration.get()) {
-            Ok(members) => Reader::new(USER_DATA, text, false).read(members.unwrap_or_default()),
-            Err(error) => (Self::default(), vec![parse_problem(USER_DATA, &error, false)]),
+            Ok(members) => reader.read(members.unwrap_or_default()),
+            Err(error) => unread(parse_problem(USER_DATA, &error, false)),
         }
     }
 }
@@ -152,7 +161,7 @@ fn parse_problem(place: &str, error: &serde_json::Error, fatal: bool) -> Problem
         shape,
         expected: "a JSON object such as {\"Cluster\":\"prod\"}".to_owned(),
         instead: if fatal { NO_START } else { "it is ignored" }.to_owned(),
-        fatal,
+        severity: if fatal { Severity::Fatal } else { Severity::Changes },
     }
 }
 
@@ -177,7 +186,7 @@ impl<'a> Reader<'a> {
         for (name, raw) in members.iter() {
             let line = self.line(raw);
             if !seen.insert(name.to_ascii_lowercase()) && name.len() <= MAX_NAME_LENGTH && find_json(name).is_some() {
-                self.report(name, line, "set again".to_owned(), "each name once".to_owned(), "the last one counts");
+                self.set_again(name, raw);
             }
             if let Some(half) = RATES.iter().position(|rate| rate.eq_ignore_ascii_case(name)) {
                 rates[half] = Some((line, raw));
@@ -194,6 +203,11 @@ impl<'a> Reader<'a> {
         (self.document, self.problems)
     }
 
+    fn set_again(&mut self, name: &str, raw: &RawValue) {
+        let line = self.line(raw);
+        self.report(name, line, "set again".to_owned(), "each name once".to_owned(), "the last one counts");
+    }
+
     /// The line in which a value begins. `raw` is a part of the text.
     fn line(&self, raw: &RawValue) -> usize {
         let offset = (raw.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
@@ -202,6 +216,8 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, key: &'static Key, line: usize, raw: &RawValue) {
         if key.stage == Stage::Foreign {
+            // The value does not matter, only that there is one.
+            _ = self.document.values.insert(key.name, (line, "set".to_owned()));
             return;
         }
         match operator_text(key, raw.get()) {
@@ -216,7 +232,7 @@ impl<'a> Reader<'a> {
         let instead = if self.is_file { NO_START } else { "it is ignored" };
         self.report(name, line, shape(raw.get()), expected, instead);
         if let (true, Some(last)) = (self.is_file, self.problems.last_mut()) {
-            last.fatal = true;
+            last.severity = Severity::Fatal;
         }
     }
 
@@ -227,7 +243,7 @@ impl<'a> Reader<'a> {
             shape,
             expected,
             instead: instead.to_owned(),
-            fatal: false,
+            severity: Severity::Changes,
         });
     }
 
@@ -242,7 +258,7 @@ impl<'a> Reader<'a> {
         let known = find(&name.to_ascii_uppercase()).and_then(|key| key.json);
         let mut names = KEYS.iter().filter(|key| key.stage != Stage::Foreign).filter_map(|key| key.json);
         let hint = known.or_else(|| if is_name { closest(name, &mut names) } else { None });
-        let hint = hint.map_or_else(String::new, |known| format!("; did you mean {known}?"));
+        let hint = hint.map_or_else(String::new, did_you_mean);
         let shown = if is_name { name } else { "" };
         let expected = format!("a field that --help names after JSON{hint}");
         self.report(shown, line, "not a field of this agent".to_owned(), expected, "it is ignored");
@@ -277,6 +293,9 @@ impl<'a> Reader<'a> {
         let used = self.is_file && !named;
         let instead = if used { "it is used as Cluster" } else { "it is ignored" };
         self.report("ClusterArn", line, "an old name".to_owned(), "Cluster".to_owned(), instead);
+        if let (true, Some(last)) = (used, self.problems.last_mut()) {
+            last.severity = Severity::Notice;
+        }
         if used {
             self.document.values.insert("ECS_CLUSTER", (line, text));
         }
@@ -312,6 +331,7 @@ fn operator_text(key: &Key, raw: &str) -> Result<Option<String>, WrongType> {
         Kind::List => decoded::<Vec<String>>(raw)?.join(","),
         Kind::Text
         | Kind::Trimmed
+        | Kind::Cluster
         | Kind::TextOrEmpty
         | Kind::Secret
         | Kind::TrimmedChoice(_)
@@ -364,7 +384,9 @@ fn expected(kind: Kind) -> String {
         | Kind::TrimmedChoice(_)
         | Kind::AnyCase(_)
         | Kind::PortRange => "a quoted text".to_owned(),
-        Kind::Cidr | Kind::Endpoint | Kind::DockerHost | Kind::Proxy => format!("a quoted text: {}", kind.expected()),
+        Kind::Cluster | Kind::Cidr | Kind::Endpoint | Kind::DockerHost | Kind::Proxy => {
+            format!("a quoted text: {}", kind.expected())
+        }
     }
 }
 

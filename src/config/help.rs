@@ -1,28 +1,48 @@
-//! The table as text for people: `--help`, the reference file, and the report of `-check-config`.
+//! The tables as text for people: the help, and the reference file.
 //!
-//! This module only makes text; `main` and `commands::check_config` print it. Invariant: `examples/ecs.config.reference` is
+//! This module only makes text; `main` prints it. Invariant: `examples/ecs.config.reference` is
 //! exactly the text of [`reference()`] (tested), and no text here holds a secret.
 
-use super::args::FLAGS;
+use super::args::{FLAGS, Flag};
 use super::keys::{Group, KEYS, Key, Stage};
-use super::{Loaded, kind::Kind};
+use super::kind::Kind;
 use std::fmt::Write as _;
 
 const WIDTH: usize = 100;
 
-/// The text of `--help`.
+/// The exit codes of all commands, with their meanings.
+pub(super) const EXIT_CODES: [(u8, &str); 4] = [
+    (0, "stopped as asked; a command has done its work"),
+    (1, "error (start it again); not healthy"),
+    (2, "unknown command; check-config has found something that changes what the agent does"),
+    (5, "error that a restart does not cure; bad flag"),
+];
+
+/// The sources of variables, and how they are read.
+pub(super) const SOURCES: &str = "The first source that has a value is used: the environment; /etc/ecs/ecs.config (NAME=value lines, read \
+     verbatim); under the name given after JSON, the file of ECS_AGENT_CONFIG_FILE_PATH; EC2 user data of the form \
+     {\"ECSAgentConfiguration\":{...}}. In JSON a duration is in nanoseconds.";
+
+/// The text of `ecs-agent help`.
 pub fn usage() -> String {
-    let mut text = String::from("Usage: ecs-agent [flags]\n\nFlags (one or two dashes):\n");
-    for flag in FLAGS {
-        let name = flag.value.map_or_else(|| format!("-{}", flag.name), |value| format!("-{} {value}", flag.name));
-        let _ = writeln!(text, "{}", wrapped(&format!("  {name:<29}"), flag.help, 31));
-    }
-    text.push_str(
-        "\nExit codes: 0 stopped as asked, 1 error (start it again), 5 error that a restart does not cure.\n\n\
-         Variables. The first source that has a value is used: the environment; /etc/ecs/ecs.config (NAME=value\n\
-         lines, read verbatim); under the name given after JSON, the file of ECS_AGENT_CONFIG_FILE_PATH; EC2 user\n\
-         data of the form {\"ECSAgentConfiguration\":{...}}. In JSON a duration is in nanoseconds.\n",
+    let mut text = String::from(
+        "Usage: ecs-agent [FLAG...]             run the agent\n       ecs-agent COMMAND [FLAG...]\n\n\
+         Commands (also as flags, such as -version):\n",
     );
+    let line = |flag: &Flag, dash: &str| {
+        let name = flag.value.map_or_else(|| flag.name.to_owned(), |value| format!("{} {value}", flag.name));
+        format!("{}\n", wrapped(&format!("  {:<29}", format!("{dash}{name}")), flag.help, 31))
+    };
+    let (commands, flags): (Vec<&Flag>, Vec<&Flag>) = FLAGS.iter().partition(|flag| flag.is_command());
+    let named = commands.iter().filter(|flag| flag.name.len() > 1);
+    text.extend(named.map(|flag| line(flag, "")));
+    text.push_str("\nFlags (one or two dashes):\n");
+    text.extend(flags.iter().map(|flag| line(flag, "-")));
+    text.push_str("\nExit codes:\n");
+    for (code, meaning) in EXIT_CODES {
+        let _ = writeln!(text, "{}", wrapped(&format!("  {code}  "), meaning, 5));
+    }
+    let _ = writeln!(text, "\n{}", wrapped("Variables.", &format!(" {SOURCES}"), 0));
     for (group, rows) in grouped() {
         let _ = writeln!(text, "\n{}", group.title());
         for key in rows {
@@ -55,44 +75,19 @@ pub fn reference() -> String {
     text
 }
 
-/// The text of `-check-config`: every problem, every setting without effect with its reason, then every value in effect.
-pub fn report(loaded: &Loaded) -> String {
-    let mut text = String::new();
-    for problem in &loaded.problems {
-        let _ = writeln!(text, "{}: {problem}", if problem.fatal { "fatal" } else { "warning" });
-    }
-    if !loaded.unsupported.is_empty() {
-        let _ = writeln!(text, "not supported yet, without effect: {}", loaded.unsupported.join(", "));
-    }
-    for name in &loaded.foreign {
-        let why = super::keys::find(name).map_or("", |key| key.help);
-        let _ = writeln!(text, "without effect: {name}: {why}");
-    }
-    text.push_str(
-        "in effect (only a starting agent reads EC2 user data, which has lower precedence than all files):\n",
-    );
-    let has_no_effect = |name: &str| loaded.unsupported.contains(&name) || loaded.foreign.contains(&name);
-    for value in loaded.effective.iter().filter(|value| !has_no_effect(value.name)) {
-        let place = value.place.as_deref().unwrap_or("default");
-        let _ = writeln!(text, "  {}={}  ({place})", value.name, value.value);
-    }
-    text.push_str(if loaded.config.is_some() { "The agent would start.\n" } else { "The agent would not start.\n" });
-    text
-}
-
-fn grouped() -> impl Iterator<Item = (Group, Vec<&'static Key>)> {
+pub(super) fn grouped() -> impl Iterator<Item = (Group, Vec<&'static Key>)> {
     let mut groups: Vec<Group> = KEYS.iter().map(|key| key.group).collect();
     groups.sort_unstable();
     groups.dedup();
     groups.into_iter().map(|group| (group, KEYS.iter().filter(|key| key.group == group).collect()))
 }
 
-fn names(key: &Key) -> String {
+pub(super) fn names(key: &Key) -> String {
     key.alias.map_or_else(|| key.name.to_owned(), |alias| format!("{}, {alias}", key.name))
 }
 
 /// The help, expectation, default and stage of a row in one paragraph.
-fn facts(key: &Key) -> String {
+pub(super) fn facts(key: &Key) -> String {
     let mut text = key.help.to_owned();
     if key.kind != Kind::Text && key.kind != Kind::Trimmed && key.kind != Kind::Secret {
         let _ = write!(text, " Expects {}.", key.kind.expected());
@@ -152,7 +147,8 @@ mod tests {
             assert!(key.alias.is_none_or(|alias| text.contains(alias)), "{}", key.name);
         }
         for flag in FLAGS {
-            assert!(text.contains(&format!("  -{}", flag.name)), "{}", flag.name);
+            let dash = if flag.is_command() { "" } else { "-" };
+            assert!(flag.name == "h" || text.contains(&format!("\n  {dash}{}", flag.name)), "{}", flag.name);
         }
         for line in text.lines().filter(|line| line.trim().contains(' ')) {
             assert!(line.chars().count() <= 110, "{line}");
@@ -164,30 +160,6 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ecs.config.reference");
         let on_disk = std::fs::read_to_string(path).unwrap_or_default();
         assert!(on_disk == reference(), "run: cargo run -- -config-reference > examples/ecs.config.reference");
-    }
-
-    #[test]
-    fn the_report_lists_values_without_effect_separately() {
-        use crate::config::{Environment, Role, Sources};
-        let variables = [
-            ("ECS_CONFIG_FILE", "/dev/null"),
-            ("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", "true"),
-            ("ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME", "eth1"),
-            ("ECS_AGENT_LABELS", "{}"),
-            ("ECS_ENABLE_TASK_ENI", "true"),
-        ];
-        let loaded = Sources::open(Environment::new(variables), Role::Agent).load(None);
-        let text = report(&loaded);
-        let (apart, in_effect) = text.split_once("in effect (").expect("a heading");
-        for name in ["ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME: ecs-init", "ECS_AGENT_LABELS: "] {
-            assert!(apart.contains(&format!("without effect: {name}")), "{name}\n{text}");
-        }
-        assert!(apart.contains("without effect: ECS_ENABLE_TASK_ENI"), "{text}");
-        assert!(in_effect.contains("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS=true"), "{text}");
-        for name in ["ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME", "ECS_AGENT_LABELS", "ECS_ENABLE_TASK_ENI="] {
-            assert!(!in_effect.contains(name), "{name}\n{text}");
-        }
-        assert_eq!(loaded.without_effect().len(), 2, "the log names them, too");
     }
 
     #[test]

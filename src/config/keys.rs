@@ -7,10 +7,11 @@
 //! Values: spec `config.md` §2.
 
 use super::kind::{Kind, Limit};
+use super::problem::Severity;
 use Group::{Aws, Document, Ecr, Images, Init, Logging, Network, Proxies, Resources, State, Timeouts};
 use Kind::{
-    AnyCase, Choice, Cidr, Cidrs, Decimal, DockerHost, Duration, Endpoint, Flag, Integer, List, Map, Mirrors, Names,
-    PortRange, Ports, Proxy, Rates, Secret, SecretJson, Switch, Text, TextOrEmpty, Trimmed, TrimmedChoice,
+    AnyCase, Choice, Cidr, Cidrs, Cluster, Decimal, DockerHost, Duration, Endpoint, Flag, Integer, List, Map, Mirrors,
+    Names, PortRange, Ports, Proxy, Rates, Secret, SecretJson, Switch, Text, TextOrEmpty, Trimmed, TrimmedChoice,
     TrimmedInteger, Unsigned16,
 };
 use Limit::{Any, AtLeast, DefaultBelow, DefaultOutside, Signed};
@@ -78,6 +79,10 @@ pub struct Key {
     pub group: Group,
     /// How this agent uses the variable.
     pub stage: Stage,
+    /// The consequence of setting a variable without effect ([`Stage::Later`], [`Stage::Foreign`]); empty for the others.
+    pub consequence: &'static str,
+    /// How much such a setting matters. `Notice`: the operator gets what the setting asks for, or asks for nothing by it.
+    pub severity: Severity,
     /// True: a value that cannot be used keeps the agent from starting.
     pub fatal: bool,
     /// True: a number below its limit is fatal in the JSON file and in user data (spec `config.md` §1.3); in the environment it
@@ -134,16 +139,20 @@ impl Key {
         Self { alias: Some(name), ..self }
     }
 
-    const fn later(self) -> Self {
-        Self { stage: Stage::Later, ..self }
+    const fn later(self, consequence: &'static str) -> Self {
+        Self { stage: Stage::Later, consequence, ..self }
     }
 
     const fn process(self) -> Self {
         Self { stage: Stage::Process, ..self }
     }
 
-    const fn foreign(self) -> Self {
-        Self { stage: Stage::Foreign, ..self }
+    const fn foreign(self, consequence: &'static str) -> Self {
+        Self { stage: Stage::Foreign, consequence, ..self }
+    }
+
+    const fn harmless(self) -> Self {
+        Self { severity: Severity::Notice, ..self }
     }
 
     const fn fatal(self) -> Self {
@@ -152,7 +161,20 @@ impl Key {
 }
 
 const fn key(name: &'static str, kind: Kind, default: &'static str, group: Group, help: &'static str) -> Key {
-    Key { name, alias: None, json: None, kind, default, group, stage: Stage::Now, fatal: false, strict: false, help }
+    Key {
+        name,
+        alias: None,
+        json: None,
+        kind,
+        default,
+        group,
+        stage: Stage::Now,
+        consequence: "",
+        severity: Severity::Changes,
+        fatal: false,
+        strict: false,
+        help,
+    }
 }
 
 /// A row that only the JSON file and user data set; its name is that of the JSON field.
@@ -160,7 +182,8 @@ const fn field(name: &'static str, kind: Kind, default: &'static str, help: &'st
     key(name, kind, default, Document, help).json(name)
 }
 
-const LEVELS: &[&str] = &["debug", "info", "warn", "error", "crit", "none"];
+/// The log levels.
+pub(super) const LEVELS: &[&str] = &["debug", "info", "warn", "error", "crit", "none"];
 const ID: Group = Group::Identity;
 /// A second in milliseconds, the unit of the limits of durations.
 const SECOND: i64 = 1_000;
@@ -173,7 +196,7 @@ pub const KEYS: &[Key] = &[
     // named.
     key("ECS_CONFIG_FILE", Text, "/etc/ecs/ecs.config", State, "File of NAME=value lines, read at the start; the environment takes precedence. This variable itself is read from the environment only.").names_file(),
 
-    key("ECS_CLUSTER", Trimmed, "", ID, "Cluster to register into; none: `default`, created if absent.").json("Cluster"),
+    key("ECS_CLUSTER", Cluster, "", ID, "Cluster to register into; none: `default`, created if absent.").json("Cluster").fatal(),
     key("AWS_DEFAULT_REGION", Trimmed, "", ID, "Region; none: asked from the instance metadata service.").json("AWSRegion"),
     key("ECS_BACKEND_HOST", Endpoint, "", ID, "ECS API endpoint to use instead of the region's.").json("APIEndpoint").fatal(),
     key("ECS_EXTERNAL", Switch, "false", ID, "ECS Anywhere: not an EC2 instance. Needs AWS_DEFAULT_REGION.").json("External"),
@@ -183,7 +206,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", Choice(&["none", "ec2_instance"]), "none", ID, "Source of further tags: ec2_instance needs ec2:DescribeTags.").json("ContainerInstancePropagateTagsFrom"),
     key("ECS_WARM_POOLS_CHECK", Switch, "false", ID, "Wait for the Auto Scaling warm pool before registering.").json("WarmPoolsSupport"),
     key("ECS_ENABLE_SPOT_INSTANCE_DRAINING", Switch, "false", ID, "Drain when a Spot interruption is announced.").json("SpotInstanceDrainingEnabled"),
-    key("ECS_INSTANCE_IP_COMPATIBILITY", AnyCase(&["ipv4", "ipv6"]), "", ID, "IP versions of the instance; none: found from its default routes.").later(),
+    key("ECS_INSTANCE_IP_COMPATIBILITY", AnyCase(&["ipv4", "ipv6"]), "", ID, "IP versions of the instance; none: found from its default routes.").later("the agent uses IPv4"),
     key("ECS_DETAILED_OS_FAMILY", TextOrEmpty, "LINUX", ID, "Value of the attribute ecs.os-type-detailed; set but empty: not sent."),
 
     key("ECS_ENGINE_AUTH_TYPE", TrimmedChoice(&["docker", "dockercfg"]), "", Ecr, "Format of ECS_ENGINE_AUTH_DATA.").json("EngineAuthType"),
@@ -225,10 +248,10 @@ pub const KEYS: &[Key] = &[
     key("ECS_AGENT_CONFIG_FILE_PATH", Text, "/etc/ecs_container_agent/config.json", State, "JSON configuration file; ecs.config takes precedence.").names_file(),
     key("ECS_AGENT_HEALTHCHECK_HOST", Text, "localhost", State, "Host that -healthcheck asks."),
     key("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", Switch, "false", State, "Port 51678 serves everybody, not only this host and containers on Docker's default bridge."),
-    key("ECS_UPDATES_ENABLED", Switch, "false", State, "Take part in updates requested by ECS.").json("UpdatesEnabled").later(),
-    key("ECS_UPDATE_DOWNLOAD_DIR", Text, "", State, "Directory for updates.").json("UpdateDownloadDir").later(),
-    key("ECS_ENABLE_RUNTIME_STATS", Switch, "false", State, "Statistics of the agent itself.").json("EnableRuntimeStats").later(),
-    key("ECS_ENABLE_PROMETHEUS_METRICS", Flag, "false", State, "Prometheus metrics on port 51680.").later(),
+    key("ECS_UPDATES_ENABLED", Switch, "false", State, "Take part in updates requested by ECS.").json("UpdatesEnabled").later("ECS cannot update this agent: install the new version"),
+    key("ECS_UPDATE_DOWNLOAD_DIR", Text, "", State, "Directory for updates.").json("UpdateDownloadDir").later("nothing is downloaded").harmless(),
+    key("ECS_ENABLE_RUNTIME_STATS", Switch, "false", State, "Statistics of the agent itself.").json("EnableRuntimeStats").later("no such statistics are written"),
+    key("ECS_ENABLE_PROMETHEUS_METRICS", Flag, "false", State, "Prometheus metrics on port 51680.").later("port 51680 is kept free, but serves no metrics"),
 
     key("ECS_LOGLEVEL", AnyCase(LEVELS), "info", Logging, "Least severe messages to log. The flag -loglevel takes precedence. After a change, SIGHUP applies this and ECS_LOGLEVEL_ON_INSTANCE."),
     key("ECS_LOGFILE", Text, "", Logging, "File to log to besides standard output."),
@@ -238,8 +261,8 @@ pub const KEYS: &[Key] = &[
     key("ECS_LOG_MAX_FILE_SIZE_MB", Decimal, "5", Logging, "Size of a log file before it is rolled over, in MB."),
     key("ECS_LOG_MAX_ROLL_COUNT", Integer(Signed), "24", Logging, "Rolled-over log files to keep; below 1: all."),
     key("ECS_LOG_DRIVER", Text, "", Logging, "Log driver of the agent's own container; set: no log file, unless ECS_LOGLEVEL_ON_INSTANCE is set."),
-    key("ECS_AUDIT_LOGFILE", Text, "/log/audit.log", Logging, "Log of handed-out task credentials.").json("CredentialsAuditLogFile").later(),
-    key("ECS_AUDIT_LOGFILE_DISABLED", Flag, "false", Logging, "No audit log.").json("CredentialsAuditLogDisabled").later(),
+    key("ECS_AUDIT_LOGFILE", Text, "/log/audit.log", Logging, "Log of handed-out task credentials.").json("CredentialsAuditLogFile").later("no task credentials are handed out, so none are logged").harmless(),
+    key("ECS_AUDIT_LOGFILE_DISABLED", Flag, "false", Logging, "No audit log.").json("CredentialsAuditLogDisabled").later("there is no audit log").harmless(),
 
     key("ECS_RESERVED_PORTS", Ports, "[22,2375,2376,51678,51679]", Resources, "TCP ports that tasks must not use.").json("ReservedPorts"),
     key("ECS_RESERVED_PORTS_UDP", Ports, "[]", Resources, "UDP ports that tasks must not use.").json("ReservedPortsUDP"),
@@ -250,8 +273,8 @@ pub const KEYS: &[Key] = &[
     key("ECS_APPARMOR_CAPABLE", Switch, "false", Resources, "AppArmor profiles may be used.").json("AppArmorCapable"),
     key("ECS_EXCLUDE_IPV6_PORTBINDING", Switch, "true", Resources, "Leave IPv6 port bindings out of what is reported.").json("ShouldExcludeIPv6PortBinding"),
     key("ECS_DYNAMIC_HOST_PORT_RANGE", PortRange, "", Resources, "Ports for dynamic mappings; none: the kernel's local port range, else 49153-65535."),
-    key("ECS_ENABLE_TASK_IAM_ROLE", Switch, "false", Resources, "IAM roles for tasks.").json("TaskIAMRoleEnabled").later(),
-    key("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", Flag, "false", Resources, "IAM roles for tasks in host network mode.").json("TaskIAMRoleEnabledForNetworkHost").later(),
+    key("ECS_ENABLE_TASK_IAM_ROLE", Switch, "false", Resources, "IAM roles for tasks.").json("TaskIAMRoleEnabled").later("tasks with a task role will not be placed here"),
+    key("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", Flag, "false", Resources, "IAM roles for tasks in host network mode.").json("TaskIAMRoleEnabledForNetworkHost").later("tasks with a task role will not be placed here"),
     key("ECS_ENABLE_TASK_CPU_MEM_LIMIT", Switch, "", Resources, "CPU and memory limits of whole tasks; none: if this host supports them; true: the agent does not start without them.").json("TaskCPUMemLimit"),
     key("ECS_TASK_PIDS_LIMIT", TrimmedInteger(DefaultOutside(1, 4_194_304)), "", Resources, "Maximum number of processes in a task; none: no limit. Needs limits of whole tasks.").json("TaskPidsLimit"),
     key("ECS_CGROUP_PATH", Text, "/sys/fs/cgroup", Resources, "Mount point of the cgroup file system.").json("CgroupPath"),
@@ -259,29 +282,29 @@ pub const KEYS: &[Key] = &[
     key("ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2", Switch, "false", Resources, "With cgroup v2: a container without memory limit gets its task's.").json("PropagateTaskMemoryLimitCgroupV2"),
     key("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", Switch, "false", Resources, "Compare options and labels of shared volumes too.").json("SharedVolumeMatchFullConfig"),
     key("ECS_VOLUME_PLUGIN_CAPABILITIES", Names, "[]", Resources, "Capabilities of amazon-ecs-volume-plugin, if it is installed: efsAuth.").json("VolumePluginCapabilities"),
-    key("ECS_ENABLE_CONTAINER_METADATA", Switch, "false", Resources, "Metadata file in each container.").json("ContainerMetadataEnabled").later(),
-    key("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", Switch, "false", Resources, "awslogs driver with the execution role.").json("OverrideAWSLogsExecutionRole").later(),
-    key("ECS_TASK_METADATA_RPS_LIMIT", Rates, "40,60", Resources, "Steady and burst rate of the task metadata endpoint; in JSON two fields.").json("TaskMetadataSteadyStateRate").later(),
-    key("ECS_DISABLE_TASK_METADATA_AZ", Flag, "false", Resources, "No availability zone in task metadata.").json("TaskMetadataAZDisabled").later(),
+    key("ECS_ENABLE_CONTAINER_METADATA", Switch, "false", Resources, "Metadata file in each container.").json("ContainerMetadataEnabled").later("containers get no metadata file"),
+    key("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", Switch, "false", Resources, "awslogs driver with the execution role.").json("OverrideAWSLogsExecutionRole").later("tasks whose awslogs driver needs the execution role will not be placed here"),
+    key("ECS_TASK_METADATA_RPS_LIMIT", Rates, "40,60", Resources, "Steady and burst rate of the task metadata endpoint; in JSON two fields.").json("TaskMetadataSteadyStateRate").later("there is no task metadata endpoint").harmless(),
+    key("ECS_DISABLE_TASK_METADATA_AZ", Flag, "false", Resources, "No availability zone in task metadata.").json("TaskMetadataAZDisabled").later("there is no task metadata endpoint").harmless(),
     key("ECS_ENABLE_GPU_SUPPORT", Flag, "false", Resources, "Give NVIDIA GPUs to tasks; their ids are read from /var/lib/ecs/gpu/nvidia-gpu-info.json.").json("GPUSupportEnabled"),
     key("ECS_NVIDIA_RUNTIME", Trimmed, "nvidia", Resources, "Docker runtime of containers that have GPUs.").json("NvidiaRuntime"),
     key("ECS_ENABLE_INF_SUPPORT", Flag, "false", Resources, "AWS Inferentia and Trainium: the Docker runtime `neuron` for containers that name its devices.").json("InferentiaSupportEnabled"),
-    key("ECS_EBSTA_SUPPORTED", Flag, "true", Resources, "EBS volumes of tasks.").json("EBSTASupportEnabled").later(),
+    key("ECS_EBSTA_SUPPORTED", Flag, "true", Resources, "EBS volumes of tasks.").json("EBSTASupportEnabled").later("tasks with EBS volumes are not placed here in any case").harmless(),
     key("ECS_ENABLE_FIRELENS_ASYNC", Switch, "true", Resources, "Containers do not wait for a slow FireLens.").json("FirelensAsyncEnabled"),
     key("ECS_GMSA_SUPPORTED", Switch, "false", Resources, "Group managed service accounts (gMSA) for containers, through the credentials fetcher."),
     key("CREDENTIALS_FETCHER_HOST_DIR", Text, "", Resources, "Socket of the credentials fetcher; without it there is no gMSA."),
     key("CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA", Text, "", Resources, "Secret of the credentials fetcher, in place of a domain that the instance has not joined."),
     key("ECS_DOMAIN_JOINED_LINUX_INSTANCE", Switch, "false", Resources, "The instance has joined a domain; without that and the secret above, gMSA is for domainless credential specs only."),
     key("ZZZ_SKIP_DOMAIN_JOIN_CHECK_NOT_SUPPORTED_IN_PRODUCTION", Switch, "false", Resources, "For tests of gMSA."),
-    key("ECS_FSX_WINDOWS_FILE_SERVER_SUPPORTED", Text, "", Resources, "Always off on Linux.").foreign(),
-    key("ECS_ENABLE_CPU_UNBOUNDED_WINDOWS_WORKAROUND", Text, "", Resources, "Windows only.").foreign(),
-    key("ECS_ENABLE_MEMORY_UNBOUNDED_WINDOWS_WORKAROUND", Text, "", Resources, "Windows only.").foreign(),
+    key("ECS_FSX_WINDOWS_FILE_SERVER_SUPPORTED", Text, "", Resources, "Always off on Linux.").foreign("it is always off on Linux").harmless(),
+    key("ECS_ENABLE_CPU_UNBOUNDED_WINDOWS_WORKAROUND", Text, "", Resources, "Windows only.").foreign("this is not Windows").harmless(),
+    key("ECS_ENABLE_MEMORY_UNBOUNDED_WINDOWS_WORKAROUND", Text, "", Resources, "Windows only.").foreign("this is not Windows").harmless(),
 
-    key("ECS_ENABLE_TASK_ENI", Switch, "false", Network, "Network interfaces for tasks (awsvpc).").json("TaskENIEnabled").later(),
-    key("ECS_ENABLE_HIGH_DENSITY_ENI", Switch, "true", Network, "ENI trunking, when ECS_ENABLE_TASK_ENI is true.").later(),
-    key("ECS_CNI_PLUGINS_PATH", Text, "/amazon-ecs-cni-plugins", Network, "Directory of the CNI plugins.").json("CNIPluginsPath").later(),
-    key("ECS_AWSVPC_BLOCK_IMDS", Switch, "false", Network, "No instance metadata for awsvpc tasks.").json("AWSVPCBlockInstanceMetdata").later(),
-    key("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", Cidrs, "[]", Network, "Ranges that awsvpc tasks reach over the instance.").json("AWSVPCAdditionalLocalRoutes").later().fatal(),
+    key("ECS_ENABLE_TASK_ENI", Switch, "false", Network, "Network interfaces for tasks (awsvpc).").json("TaskENIEnabled").later("tasks in network mode awsvpc will not be placed here"),
+    key("ECS_ENABLE_HIGH_DENSITY_ENI", Switch, "true", Network, "ENI trunking, when ECS_ENABLE_TASK_ENI is true.").later("tasks in network mode awsvpc will not be placed here").harmless(),
+    key("ECS_CNI_PLUGINS_PATH", Text, "/amazon-ecs-cni-plugins", Network, "Directory of the CNI plugins.").json("CNIPluginsPath").later("tasks in network mode awsvpc will not be placed here").harmless(),
+    key("ECS_AWSVPC_BLOCK_IMDS", Switch, "false", Network, "No instance metadata for awsvpc tasks.").json("AWSVPCBlockInstanceMetdata").later("tasks in network mode awsvpc will not be placed here").harmless(),
+    key("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", Cidrs, "[]", Network, "Ranges that awsvpc tasks reach over the instance.").json("AWSVPCAdditionalLocalRoutes").later("tasks in network mode awsvpc will not be placed here").harmless().fatal(),
     key("ECS_PAUSE_LABELS", Map, "", Network, "Labels of pause containers (pidMode and ipcMode task)."),
 
     key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", Duration(DefaultBelow(SECOND)), "3h", Timeouts, "Time before a stopped task's containers are removed.").json("TaskCleanupWaitDuration"),
@@ -306,38 +329,38 @@ pub const KEYS: &[Key] = &[
     key("ECS_IMAGE_DISK_HIGH_PERCENT", Integer(DefaultOutside(1, 100)), "", Images, "Disk usage of Docker's data directory, in percent, above which unused images are deleted before a pull, the least recently used first, whatever their age."),
     key("ECS_IMAGE_DISK_LOW_PERCENT", Integer(DefaultOutside(1, 100)), "", Images, "Disk usage, in percent, down to which they are deleted; none: down to ECS_IMAGE_DISK_HIGH_PERCENT."),
     key("ECS_DISABLE_DOCKER_HEALTH_CHECK", Switch, "false", Images, "Do not offer container health checks to ECS.").json("DisableDockerHealthCheck"),
-    key("ECS_DISABLE_METRICS", Switch, "false", Images, "No metrics to ECS.").json("DisableMetrics").later(),
-    key("ECS_POLL_METRICS", Switch, "false", Images, "Ask Docker for statistics now and then instead of streaming them.").json("PollMetrics").later(),
-    key("ECS_POLLING_METRICS_WAIT_DURATION", Duration(Any), "10s", Images, "Time between two polls; kept within 5s and 20s when ECS_POLL_METRICS is true.").json("PollingMetricsWaitDuration").later(),
+    key("ECS_DISABLE_METRICS", Switch, "false", Images, "No metrics to ECS.").json("DisableMetrics").later("no metrics are sent in any case").harmless(),
+    key("ECS_POLL_METRICS", Switch, "false", Images, "Ask Docker for statistics now and then instead of streaming them.").json("PollMetrics").later("no metrics are sent").harmless(),
+    key("ECS_POLLING_METRICS_WAIT_DURATION", Duration(Any), "10s", Images, "Time between two polls; kept within 5s and 20s when ECS_POLL_METRICS is true.").json("PollingMetricsWaitDuration").later("no metrics are sent").harmless(),
 
     key("HTTP_PROXY", Proxy, "", Proxies, "Proxy for http, and for https without HTTPS_PROXY.").alias("http_proxy").fatal(),
     key("HTTPS_PROXY", Proxy, "", Proxies, "Proxy for https and for the connections to ECS.").alias("https_proxy").fatal(),
     key("NO_PROXY", Text, "", Proxies, "Hosts, domains, addresses and ranges reached without a proxy; none: 169.254.169.254,169.254.170.2 and Docker.").alias("no_proxy"),
 
     field("NoIID", Flag, "false", "Register without the instance identity document; always so with ECS_EXTERNAL."),
-    field("RuntimeStatsLogFile", Text, "/log/agent-runtime-stats.log", "File of the statistics of the agent itself.").later(),
+    field("RuntimeStatsLogFile", Text, "/log/agent-runtime-stats.log", "File of the statistics of the agent itself.").later("no such statistics are written").harmless(),
     field("PauseContainerTarballPath", Text, "/images/amazon-ecs-pause.tar", "Archive of the pause container's image; if it is missing, the agent makes the image."),
-    field("PauseContainerImageName", Text, "amazon/amazon-ecs-pause", "Name of that image; another name than the default is not loaded from the archive.").later(),
-    field("PauseContainerTag", Text, "0.1.0", "Tag of that image; an image with another tag than the default is not loaded from the archive.").later(),
-    field("OverrideAWSVPCLocalIPv4Address", Cidr, "", "Local address of awsvpc tasks.").later(),
-    field("ENIPauseContainerCleanupDelaySeconds", Integer(Signed), "0", "Time before the pause container is removed.").later(),
-    field("CSIDriverSocketPath", Text, "/var/run/ecs/ebs-csi-driver/csi-driver.sock", "Socket of the EBS driver.").later(),
-    field("NodeStageTimeout", Duration(Any), "2s", "Time limit for staging an EBS volume.").later(),
-    field("NodeUnstageTimeout", Duration(Any), "30s", "Time limit for unstaging an EBS volume.").later(),
-    field("IMDSIAMRolesEnabled", Flag, "false", "Roles from the instance metadata service.").later(),
-    field("InstanceENIDNSServerList", Text, "", "Windows only.").foreign(),
-    field("PlatformVariables", Text, "", "Without effect on Linux.").foreign(),
+    field("PauseContainerImageName", Text, "amazon/amazon-ecs-pause", "Name of that image; another name than the default is not loaded from the archive.").later("the agent uses its own image for pause containers"),
+    field("PauseContainerTag", Text, "0.1.0", "Tag of that image; an image with another tag than the default is not loaded from the archive.").later("the agent uses its own image for pause containers"),
+    field("OverrideAWSVPCLocalIPv4Address", Cidr, "", "Local address of awsvpc tasks.").later("tasks in network mode awsvpc will not be placed here").harmless(),
+    field("ENIPauseContainerCleanupDelaySeconds", Integer(Signed), "0", "Time before the pause container is removed.").later("tasks in network mode awsvpc will not be placed here").harmless(),
+    field("CSIDriverSocketPath", Text, "/var/run/ecs/ebs-csi-driver/csi-driver.sock", "Socket of the EBS driver.").later("tasks with EBS volumes will not be placed here").harmless(),
+    field("NodeStageTimeout", Duration(Any), "2s", "Time limit for staging an EBS volume.").later("tasks with EBS volumes will not be placed here").harmless(),
+    field("NodeUnstageTimeout", Duration(Any), "30s", "Time limit for unstaging an EBS volume.").later("tasks with EBS volumes will not be placed here").harmless(),
+    field("IMDSIAMRolesEnabled", Flag, "false", "Roles from the instance metadata service.").later("tasks get no roles from the instance metadata service"),
+    field("InstanceENIDNSServerList", Text, "", "Windows only.").foreign("this is not Windows").harmless(),
+    field("PlatformVariables", Text, "", "Without effect on Linux.").foreign("it has no effect on Linux").harmless(),
 
-    key("ECS_INIT_DOCKER_LOG_FILE_SIZE", Text, "", Init, "Log size of the agent's container.").foreign(),
-    key("ECS_INIT_DOCKER_LOG_FILE_NUM", Text, "", Init, "Log files of the agent's container.").foreign(),
-    key("ECS_LOG_OPTS", Text, "", Init, "Log options of the agent's container.").foreign(),
-    key("ECS_AGENT_LABELS", Text, "", Init, "Labels of the agent's container.").foreign(),
-    key("ECS_AGENT_RUN_PRIVILEGED", Text, "", Init, "Privileged agent container.").foreign(),
-    key("ECS_AGENT_APPARMOR_PROFILE", Text, "", Init, "AppArmor profile of the agent's container.").foreign(),
-    key("ECS_AGENT_PID_NAMESPACE_HOST", Text, "", Init, "Agent container in the host's pid namespace.").foreign(),
-    key("ECS_SKIP_LOCALHOST_TRAFFIC_FILTER", Text, "", Init, "No iptables rule for localhost.").foreign(),
-    key("ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME", Text, "", Init, "ecs-init closed port 51678 on this interface by a firewall rule; not needed here. To open the port, see ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS.").foreign(),
-    key("CREDENTIALS_FETCHER_HOST", Text, "", Init, "Socket of the credentials fetcher.").foreign(),
+    key("ECS_INIT_DOCKER_LOG_FILE_SIZE", Text, "", Init, "Log size of the agent's container.").foreign("the log belongs to journald or Docker").harmless(),
+    key("ECS_INIT_DOCKER_LOG_FILE_NUM", Text, "", Init, "Log files of the agent's container.").foreign("the log belongs to journald or Docker").harmless(),
+    key("ECS_LOG_OPTS", Text, "", Init, "Log options of the agent's container.").foreign("the log belongs to journald or Docker").harmless(),
+    key("ECS_AGENT_LABELS", Text, "", Init, "Labels of the agent's container.").foreign("ecs-init sets it for its agent's container; here nothing has these labels").harmless(),
+    key("ECS_AGENT_RUN_PRIVILEGED", Text, "", Init, "Privileged agent container.").foreign("ecs-init sets it for its agent's container").harmless(),
+    key("ECS_AGENT_APPARMOR_PROFILE", Text, "", Init, "AppArmor profile of the agent's container.").foreign("ecs-init sets it for its agent's container").harmless(),
+    key("ECS_AGENT_PID_NAMESPACE_HOST", Text, "", Init, "Agent container in the host's pid namespace.").foreign("ecs-init sets it for its agent's container").harmless(),
+    key("ECS_SKIP_LOCALHOST_TRAFFIC_FILTER", Text, "", Init, "No iptables rule for localhost.").foreign("this agent adds no iptables rule").harmless(),
+    key("ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME", Text, "", Init, "ecs-init closed port 51678 on this interface by a firewall rule; not needed here. To open the port, see ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS.").foreign("this agent checks each client itself; to open the port, see ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS").harmless(),
+    key("CREDENTIALS_FETCHER_HOST", Text, "", Init, "Socket of the credentials fetcher.").foreign("the socket of the credentials fetcher is that of CREDENTIALS_FETCHER_HOST_DIR"),
 ];
 
 /// Fields of the Go agent's configuration that its JSON documents cannot set, because the environment or a flag always sets them,
@@ -394,6 +417,16 @@ mod tests {
         for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
             let parsed = key.kind.parse(key.default, key.default);
             assert!(matches!(parsed, Parsed::Value(_) | Parsed::Unset), "{}: {parsed:?}", key.name);
+        }
+    }
+
+    #[test]
+    fn every_row_without_effect_has_a_consequence() {
+        for key in KEYS {
+            let is_unused = matches!(key.stage, Stage::Later | Stage::Foreign);
+            assert_eq!(key.consequence.len() > 8, is_unused, "{}", key.name);
+            assert!(!key.consequence.ends_with('.') && key.severity < Severity::Fatal, "{}", key.name);
+            assert!(is_unused || key.severity == Severity::Changes, "{}", key.name);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::lists::{cidr, cidrs, json, map, mirrors, names, ports};
 use super::parsed::Parsed::{self, Adjusted, Rejected, Reset, Unset, Value as Accepted};
-use super::{duration, problem};
+use super::{duration, names as ecs_names};
 use crate::input::endpoint;
 
 /// The form of a value (spec `config.md` §2, "Parsers").
@@ -16,6 +16,8 @@ pub enum Kind {
     Text,
     /// Text without white space around it.
     Trimmed,
+    /// The name or the ARN of a cluster; white space around it is ignored.
+    Cluster,
     /// Text in which empty is a value, different from "not set".
     TextOrEmpty,
     /// Text that must never be shown.
@@ -96,6 +98,7 @@ impl Kind {
         match self {
             Self::Text | Self::TextOrEmpty | Self::Secret => Accepted(raw.to_owned()),
             Self::Trimmed => text(raw.trim()),
+            Self::Cluster => cluster(raw.trim()),
             Self::SecretJson => secret_json(raw),
             Self::Switch | Self::Flag => switch(raw.trim()),
             Self::Duration(limit) => span(raw, limit, default),
@@ -126,21 +129,12 @@ impl Kind {
         matches!(self, Self::Secret | Self::SecretJson | Self::Proxy)
     }
 
-    /// Describes a text that was not used, without its value, so that the description can be logged.
-    pub(super) fn shape(self, raw: &str) -> String {
-        match self {
-            Self::SecretJson | Self::Ports | Self::Names | Self::Map | Self::Mirrors | Self::Cidrs => {
-                problem::json_shape(raw)
-            }
-            _ => problem::shape(raw),
-        }
-    }
-
     /// The expected form, for problems and for the reference page.
     pub fn expected(self) -> String {
         match self {
             Self::Text | Self::Trimmed | Self::Secret => "a text".to_owned(),
             Self::TextOrEmpty => "a text, possibly empty".to_owned(),
+            Self::Cluster => ecs_names::CLUSTER.to_owned(),
             Self::SecretJson => "a JSON document without quotation marks around it".to_owned(),
             Self::Switch | Self::Flag => "true or false".to_owned(),
             Self::Duration(limit) => {
@@ -185,6 +179,14 @@ impl Limit {
 
 fn text(trimmed: &str) -> Parsed {
     if trimmed.is_empty() { Unset } else { Accepted(trimmed.to_owned()) }
+}
+
+fn cluster(name: &str) -> Parsed {
+    match name {
+        "" => Unset,
+        _ if ecs_names::is_cluster(name) => Accepted(name.to_owned()),
+        _ => Rejected,
+    }
 }
 
 fn secret_json(raw: &str) -> Parsed {

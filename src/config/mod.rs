@@ -7,18 +7,22 @@
 //!                                      └─ keys: the table ─┘         └── problems, all at once
 //! ```
 //!
-//! Reading order: [`keys`] (the table), [`kind`] with `parsed`, `lists` and `duration` (forms of values), [`source`] and
-//! [`document`] (sources of values), `defaults` with `realm` (defaults of a host's service), `resolve` (precedence), `rules`
-//! (variables that depend on each other), [`settings`] with [`log`] and [`log_settings`] (the result), [`help`] (the table for people), [`args`].
+//! Reading order: [`keys`] (the table), [`kind`] with `parsed`, `lists`, `names` and `duration` (forms of values), [`source`]
+//! and [`document`] (sources of values), `defaults` with `realm` (defaults of a host's service), `resolve` with `repeated`
+//! (precedence), `rules` (variables that depend on each other), [`settings`] with [`log`] and
+//! [`log_settings`] (the result). What is wrong: [`problem`] (with the
+//! rule how much it matters), `shown` and `suggest` (what a message shows of a value, and what was meant), [`report`]. The
+//! command line: [`args`], and its table for people: [`help`], [`manual`], [`completion`].
 //! [`Sources::open`] reads every source on this machine. User data comes in as text, because only an edge may use the metadata
 //! service, and the runtime fills in the region of the instance. Invariant: no other module reads the environment, and no
-//! [`Problem`] holds a value.
+//! [`Problem`] holds a secret.
 //!
 //! For operators:
 //!
 #![doc = include_str!("ecs_config.md")]
 
 pub mod args;
+pub mod completion;
 mod defaults;
 pub mod document;
 mod duration;
@@ -30,27 +34,32 @@ pub mod kind;
 mod lists;
 pub mod log;
 pub mod log_settings;
+pub mod manual;
+mod names;
 mod parsed;
 pub mod problem;
 mod realm;
+mod repeated;
+pub mod report;
 mod resolve;
 mod rules;
 pub mod settings;
+mod shown;
 pub mod source;
+mod suggest;
 
-pub use args::{Action, Args};
+pub use args::{Action, Args, ArgsError};
 pub use document::Document;
 pub use log::{LogFormat, LogLevel, Rollover};
 pub use log_settings::{LogFile, LogLevels, LogSettings};
-pub use problem::Problem;
+pub use problem::{Problem, Severity};
 pub use rules::region_missing;
 pub use settings::{Config, ImagePullBehavior, PortRange, ProxySettings, RetryMode, TagSource};
 pub use source::{EnvFile, Environment, Source};
 
 use defaults::ServiceDefaults;
-use ecs_core::model::{Secret, address};
+use ecs_core::model::Secret;
 use keys::{KEYS, Stage};
-use kind::Kind;
 use source::Class;
 use std::path::Path;
 
@@ -69,28 +78,53 @@ pub enum Role {
 pub struct Loaded {
     /// The configuration; `None` if a problem is fatal (exit code 1).
     pub config: Option<Config>,
-    /// A configuration that must not be used, because a problem is fatal. The log is written as it says.
-    pub refused: Option<Config>,
     /// All problems, in the table's order.
     pub problems: Vec<Problem>,
-    /// Variables that ask for a feature that this version does not support.
-    pub unsupported: Vec<&'static str>,
-    /// Variables that were set but have no meaning for this agent.
-    pub foreign: Vec<&'static str>,
-    /// The value of each variable, as operators see it; those in `unsupported` and `foreign` have no effect.
+    /// Variables that were set without effect: those that ask for a feature that this version does not support, and those
+    /// without a meaning for this agent.
+    pub unused: Vec<Unused>,
+    /// The value of each variable in effect, as operators see it.
     pub effective: Vec<Effective>,
+    /// The configuration although a problem is fatal, for further checks and for the settings of the log only.
+    pub unusable: Option<Config>,
 }
 
 impl Loaded {
     /// Variables that were set without effect, for the log: one line for each reason.
     pub fn without_effect(&self) -> Vec<String> {
-        let line = |why: &str, names: &[&str]| (!names.is_empty()).then(|| format!("{why}: {}", names.join(", ")));
+        let line = |stage: Stage, why: &str| {
+            let names: Vec<&str> = self.unused_at(stage).map(|unused| unused.key.name).collect();
+            (!names.is_empty()).then(|| format!("{why}: {}", names.join(", ")))
+        };
         let lines = [
-            line("set, but not supported by this version: without effect", &self.unsupported),
-            line("set, but without a meaning for this agent: without effect (-check-config says why)", &self.foreign),
+            line(
+                Stage::Later,
+                "set, but not supported by this version: without effect (check-config says what follows)",
+            ),
+            line(Stage::Foreign, "set, but without a meaning for this agent: without effect (check-config says why)"),
         ];
         lines.into_iter().flatten().collect()
     }
+
+    /// The variables without effect that are at this stage.
+    pub fn unused_at(&self, stage: Stage) -> impl Iterator<Item = &Unused> {
+        self.unused.iter().filter(move |unused| unused.key.stage == stage)
+    }
+
+    /// The highest severity of a problem or of a variable without effect; `None`: nothing is wrong.
+    pub fn severity(&self) -> Option<Severity> {
+        let unused = self.unused.iter().map(|unused| unused.key.severity);
+        self.problems.iter().map(|problem| problem.severity).chain(unused).max()
+    }
+}
+
+/// A variable that was set without effect.
+#[derive(Clone, Debug)]
+pub struct Unused {
+    /// Its row, with the consequence and the severity.
+    pub key: &'static keys::Key,
+    /// Where it was set, as in [`Problem::place`].
+    pub place: String,
 }
 
 /// A value in effect.
@@ -119,14 +153,25 @@ impl Sources {
     /// Reads the file of `ECS_CONFIG_FILE` (by default `/etc/ecs/ecs.config`), as a service also the vendor's file, and the JSON
     /// file of `ECS_AGENT_CONFIG_FILE_PATH`.
     pub fn open(environment: Environment, role: Role) -> Self {
+        Self::open_with(environment, role, None)
+    }
+
+    /// As [`Self::open`], with another file in place of `/etc/ecs/ecs.config`, whatever `ECS_CONFIG_FILE` says.
+    pub fn open_with(environment: Environment, role: Role, other: Option<&str>) -> Self {
+        let environment = if other.is_some() { environment.without("ECS_CONFIG_FILE") } else { environment };
         let is_service = role == Role::Service;
         let named = environment.get("ECS_CONFIG_FILE").filter(|path| !path.is_empty());
         let default = keys::find("ECS_CONFIG_FILE").map_or("", |key| key.default);
         let mut problems = environment.problems();
         let mut files = Vec::new();
-        let vendor = (is_service && named.is_none()).then_some(defaults::VENDOR_FILE);
-        for path in [Some(named.as_deref().unwrap_or(default)), vendor].into_iter().flatten() {
-            let (file, more) = EnvFile::open(Path::new(path), named.is_some(), &environment);
+        let vendor = (is_service && named.is_none()).then_some((defaults::VENDOR_FILE, false));
+        let first = match (other, &named) {
+            (Some(path), _) => (path, true),
+            (None, Some(path)) => (path.as_str(), true),
+            (None, None) => (default, false),
+        };
+        for (path, is_named) in [Some(first), vendor].into_iter().flatten() {
+            let (file, more) = EnvFile::open(Path::new(path), is_named, &environment);
             files.push(if is_service { file.trimmed() } else { file });
             problems.extend(more);
         }
@@ -196,16 +241,17 @@ impl Sources {
 /// sources.
 fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Problem>) -> Loaded {
     let mut values = resolve::resolve(sources, &mut problems);
-    let unsupported = KEYS.iter().filter(|key| key.stage == Stage::Later && is_set_to_another_value(key, &values));
-    let unsupported: Vec<_> = unsupported.map(|key| key.name).collect();
-    let foreign = KEYS.iter().filter(|key| key.stage == Stage::Foreign && values.contains_key(key.name));
-    let foreign: Vec<_> = foreign.map(|key| key.name).collect();
+    let unused: Vec<Unused> = KEYS.iter().filter_map(|key| unused(key, &values)).collect();
     rules::apply(&mut values, sources, is_service, &mut problems);
     resolve::unknown_names(sources, &mut problems);
-    let effective = KEYS.iter().filter_map(|key| effective(key, values.get(key.name)?)).collect();
+    rules::cluster(&values, sources, &mut problems);
+    let has_effect = |key: &&keys::Key| !unused.iter().any(|unused| unused.key.name == key.name);
+    let rows = KEYS.iter().filter(has_effect);
+    let effective = rows.filter_map(|key| effective(key, values.get(key.name)?)).collect();
     let typed = typed(values, &mut problems);
-    let (config, refused) = if problems.iter().any(|problem| problem.fatal) { (None, typed) } else { (typed, None) };
-    Loaded { config, refused, problems, unsupported, foreign, effective }
+    let is_fatal = problems.iter().any(Problem::is_fatal);
+    let (config, unusable) = if is_fatal { (None, typed) } else { (typed, None) };
+    Loaded { config, problems, unused, effective, unusable }
 }
 
 /// The typed configuration. The table and `Config` agree (tested), so `envy` does not fail. Its error could hold a value and is
@@ -222,29 +268,34 @@ fn typed(values: resolve::Values, problems: &mut Vec<Problem>) -> Option<Config>
             shape: "values that do not fit together".to_owned(),
             expected: "the table and the typed configuration to agree (a bug of the agent)".to_owned(),
             instead: problem::NO_START.to_owned(),
-            fatal: true,
+            severity: Severity::Fatal,
         });
     }
     config
 }
 
-/// The variable has another value than its default: `ECS_ENABLE_TASK_ENI=false` asks for nothing.
-fn is_set_to_another_value(key: &'static keys::Key, values: &resolve::Values) -> bool {
-    let default = resolve::default_of(key).map(|default| default.canonical);
-    values
-        .get(key.name)
-        .is_some_and(|value| value.class != Class::Defaults && Some(&value.canonical) != default.as_ref())
+/// The variable is set without effect. One that is not supported yet must have another value than its default:
+/// `ECS_ENABLE_TASK_ENI=false` asks for nothing.
+fn unused(key: &'static keys::Key, values: &resolve::Values) -> Option<Unused> {
+    let value = values.get(key.name).filter(|value| value.class != Class::Defaults)?;
+    let asks_for_something = || resolve::default_of(key).is_none_or(|default| default.canonical != value.canonical);
+    let is_unused = match key.stage {
+        Stage::Later => asks_for_something(),
+        Stage::Foreign => true,
+        Stage::Now | Stage::Process | Stage::NamesFile => false,
+    };
+    is_unused.then(|| Unused { key, place: value.place.clone().unwrap_or_default() })
 }
 
 fn effective(key: &keys::Key, value: &resolve::Resolved) -> Option<Effective> {
-    let shown = match key.kind {
-        kind if kind.is_secret() => "[set, not shown]".to_owned(),
-        Kind::Endpoint | Kind::DockerHost => address::redacted(&value.shown).into_owned(),
-        _ => address::without_passwords(&value.shown).into_owned(),
+    let is_listed = match key.stage {
+        Stage::Now => true,
+        Stage::Later | Stage::Foreign => value.class != Class::Defaults,
+        Stage::Process | Stage::NamesFile => value.place.is_some(),
     };
-    (value.place.is_some() || key.stage == Stage::Now).then(|| Effective {
+    is_listed.then(|| Effective {
         name: key.name,
-        value: shown,
+        value: shown::in_effect(key.kind, &value.shown).into_owned(),
         place: value.place.clone(),
     })
 }

@@ -1,10 +1,43 @@
-//! A problem with an operator's setting: the variable, its place, the shape of its value, the expected form, and the
-//! consequence.
+//! A problem with an operator's setting: the variable, its place, the shape of its value, the expected form, the consequence, and
+//! how much that matters.
 //!
-//! Invariant: a problem never holds the value, only its shape, so every problem may be logged.
+//! Invariant: a problem holds no secret, so every problem may be logged. `shown` decides what of a value it may hold.
 
 use ecs_core::model::text::cleaned;
 use std::fmt;
+
+/// How much a problem matters. One rule for every problem, and for every setting without effect:
+///
+/// | severity | the agent | exit code of `check-config` |
+/// |---|---|---|
+/// | `Fatal` | does not start | 2 |
+/// | `Changes` | does not do what is written: it uses another value; ignores a line, a name, a file or a part of one; lacks a feature or turns it off; or AWS refuses it | 2 |
+/// | `Notice` | does what is written, which is only unusual: an old name or path, the same line twice, a setting that asks for nothing this agent does anyway | 0, with `-strict` 2 |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The agent does what is written.
+    Notice,
+    /// The agent does not do what is written.
+    Changes,
+    /// The agent does not start (exit code 1, spec `config.md` §1.3).
+    Fatal,
+}
+
+impl Severity {
+    /// The word for it in the report.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Notice => "note",
+            Self::Changes => "warning",
+            Self::Fatal => "fatal",
+        }
+    }
+
+    /// `check-config` ends with code 2.
+    pub fn counts(self, is_strict: bool) -> bool {
+        is_strict || self >= Self::Changes
+    }
+}
 
 /// A problem. `Display` makes the line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,19 +46,31 @@ pub struct Problem {
     pub variable: String,
     /// The place of the setting: `environment`, a `file:line`, or a file.
     pub place: String,
-    /// The shape of the value, such as `a text of 12 characters`.
+    /// The value, or its shape, such as `a text of 12 characters`.
     pub shape: String,
     /// The expected form.
     pub expected: String,
     /// The consequence, such as `the default 3h is used`.
     pub instead: String,
-    /// True: the agent must not start (exit code 1, spec `config.md` §1.3).
-    pub fatal: bool,
+    /// How much it matters.
+    pub severity: Severity,
+}
+
+impl Problem {
+    /// The agent must not start.
+    pub fn is_fatal(&self) -> bool {
+        self.severity == Severity::Fatal
+    }
+
+    /// Makes the problem fatal.
+    pub(super) fn fatal(self) -> Self {
+        Self { severity: Severity::Fatal, instead: NO_START.to_owned(), ..self }
+    }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { variable, place, shape, expected, instead, fatal: _ } = self;
+        let Self { variable, place, shape, expected, instead, severity: _ } = self;
         let space = if variable.is_empty() { "" } else { " " };
         // Names of variables and files come from outside, so the text is cleaned.
         f.write_str(&cleaned(&format!("{variable}{space}({place}): {shape}; expected {expected}; {instead}")))
@@ -34,41 +79,3 @@ impl fmt::Display for Problem {
 
 /// The consequence of a fatal problem.
 pub(super) const NO_START: &str = "the agent does not start";
-
-/// Describes the shape of a value without the value.
-pub(super) fn shape(value: &str) -> String {
-    let length = value.chars().count();
-    let plural = if length == 1 { "" } else { "s" };
-    let mut text = format!("a text of {length} character{plural}");
-    let quoted = |mark: char| length > 1 && value.starts_with(mark) && value.ends_with(mark);
-    if quoted('"') || quoted('\'') {
-        text.push_str(" in quotation marks (they are part of the value here)");
-    } else if value.trim() != value {
-        text.push_str(" with white space around it");
-    }
-    text
-}
-
-/// Like [`shape`], with the position of an error in the JSON. The message of serde_json may quote the value, so only the
-/// position is used.
-pub(super) fn json_shape(value: &str) -> String {
-    match serde_json::from_str::<serde::de::IgnoredAny>(value) {
-        Ok(_) => format!("{}, valid JSON of another form", shape(value)),
-        Err(error) => format!("{}, not valid JSON at column {}", shape(value), error.column()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shape_says_enough_and_nothing_of_the_value() {
-        assert_eq!(shape("x"), "a text of 1 character");
-        assert_eq!(shape("gr\u{fc}n"), "a text of 4 characters");
-        assert_eq!(shape("\"5m\""), "a text of 4 characters in quotation marks (they are part of the value here)");
-        assert_eq!(shape("5m "), "a text of 3 characters with white space around it");
-        assert_eq!(json_shape("{\"a\":}"), "a text of 6 characters, not valid JSON at column 6");
-        assert_eq!(json_shape("[1]"), "a text of 3 characters, valid JSON of another form");
-    }
-}

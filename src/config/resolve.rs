@@ -7,8 +7,10 @@
 use super::keys::{KEYS, Key, Stage, find};
 use super::kind::Kind;
 use super::parsed::Parsed;
-use super::problem::{NO_START, Problem};
+use super::problem::{Problem, Severity};
 use super::source::{Class, Source};
+use super::suggest::{closest, did_you_mean};
+use super::{repeated, shown};
 use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroizing;
 
@@ -86,7 +88,9 @@ pub(super) fn resolve_key(key: &'static Key, sources: &[&dyn Source], problems: 
     }
     let found = settle(key, found, zero, problems);
     for mut problem in rejected {
-        problem.instead = if problem.fatal { NO_START.to_owned() } else { consequence(found.as_ref()) };
+        if !problem.is_fatal() {
+            problem.instead = consequence(found.as_ref());
+        }
         problems.push(problem);
     }
     found
@@ -96,23 +100,29 @@ fn finding(key: &'static Key, name: &'static str, source: &dyn Source, problems:
     let Some(raw) = source.get(name).map(Zeroizing::new) else { return Finding::Nothing };
     let (place, class) = (source.place(name), source.class());
     let shown_name = if class == Class::Document { key.json.unwrap_or(name) } else { name };
-    let problem = |instead: String, fatal| value_problem(key, shown_name, &place, &raw, instead, fatal);
+    let problem = |instead: String| value_problem(key, shown_name, &place, &raw, instead);
     let (canonical, shown) = match key.kind.parse(&raw, key.default) {
         Parsed::Unset => return Finding::Nothing,
-        Parsed::Rejected => return Finding::Rejected(problem(String::new(), key.fatal)),
-        Parsed::Reset => return Finding::Default(problem(String::new(), false)),
+        Parsed::Rejected if key.fatal => return Finding::Rejected(problem(String::new()).fatal()),
+        Parsed::Rejected => return Finding::Rejected(problem(String::new())),
+        Parsed::Reset => return Finding::Default(problem(String::new())),
         Parsed::Value(canonical) if key.kind.is_secret() => (canonical, String::new()),
         Parsed::Value(canonical) => (canonical, raw.to_string()),
         // Compat: the Go agent raises a value of the environment while parsing, and refuses one of a document while validating.
         Parsed::Adjusted { .. } if key.strict && class == Class::Document => {
-            return Finding::Rejected(problem(String::new(), true));
+            return Finding::Rejected(problem(String::new()).fatal());
         }
         Parsed::Adjusted { value, instead } => {
             let shown = format!("{} ({instead})", *raw);
-            problems.push(problem(instead, false));
+            problems.push(problem(instead));
             (value, shown)
         }
     };
+    if let Some(name) = repeated::repeated(key.kind, &raw) {
+        let shape = format!("`{name}` twice in one object");
+        let expected = "each name once".to_owned();
+        problems.push(Problem { shape, expected, ..problem("the last one counts".to_owned()) });
+    }
     let is_zero = is_zero(key, &canonical);
     let value = Resolved { canonical, shown, place: Some(place), name, class };
     if is_zero { Finding::Zero(value) } else { Finding::Value(value) }
@@ -146,19 +156,20 @@ fn settle(
         shape: "false".to_owned(),
         expected: format!("{}=false in the environment, since false counts as not set here", key.name),
         instead: consequence(default.as_ref()),
-        fatal: false,
+        severity: Severity::Changes,
     });
     default
 }
 
-fn value_problem(key: &Key, name: &str, place: &str, raw: &str, instead: String, fatal: bool) -> Problem {
+fn value_problem(key: &Key, name: &str, place: &str, raw: &str, instead: String) -> Problem {
+    let meant = shown::meant(key.kind, raw, key.default).map_or_else(String::new, did_you_mean);
     Problem {
         variable: name.to_owned(),
         place: place.to_owned(),
-        shape: key.kind.shape(raw),
-        expected: key.kind.expected(),
+        shape: shown::shape(key.kind, raw),
+        expected: format!("{}{meant}", key.kind.expected()),
         instead,
-        fatal,
+        severity: Severity::Changes,
     }
 }
 
@@ -188,84 +199,55 @@ pub(super) fn default_of(key: &'static Key) -> Option<Resolved> {
 /// Variables that ECS itself sets in a container, such as the agent's own when it runs as a task.
 const INJECTED: [&str; 3] = ["ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4", "ECS_AGENT_URI"];
 
+/// The variable of the cluster.
+pub(super) const CLUSTER: &str = "ECS_CLUSTER";
+
 /// Maximum length in characters of an unknown name that is reported. A longer name is not a typing error.
 const MAX_NAME_LENGTH: usize = 80;
+
+/// Names of the cluster in other notations, without what is neither a letter nor a digit.
+const CLUSTER_NAMES: [&str; 4] = ["CLUSTER", "CLUSTERNAME", "ECSCLUSTER", "ECSCLUSTERNAME"];
 
 /// Warns about names that look like variables of this agent but are not.
 pub(super) fn unknown_names(sources: &[&dyn Source], problems: &mut Vec<Problem>) {
     let mut reported = BTreeSet::new();
-    for source in sources {
+    for (number, source) in sources.iter().enumerate() {
         for name in source.keys() {
             if find(&name).is_some() || INJECTED.contains(&name.as_str()) {
                 continue;
             }
             // In `ECS_X:{"password"...` the "name" holds the value, so only the part that could be a name is shown.
-            let word = &name[..name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len())];
+            let start = name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+            let word = &start[..start.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(start.len())];
+            let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
             let upper = word.to_ascii_uppercase();
-            let ours = ["ECS_", "NON_ECS_", "NONECS_"].iter().any(|prefix| upper.starts_with(prefix));
+            // The first source is the environment of the process, where a general name may be another program's.
+            let is_cluster = number > 0 && CLUSTER_NAMES.contains(&letters.to_ascii_uppercase().as_str());
+            let ours = is_cluster || ["ECS_", "NON_ECS_", "NONECS_"].iter().any(|prefix| upper.starts_with(prefix));
             if !ours || word.len() > MAX_NAME_LENGTH || !reported.insert(word.to_owned()) {
                 continue;
             }
-            let shape =
-                if word == name { "not a variable of this agent" } else { "a name followed by something other than =" };
-            let known =
-                KEYS.iter().filter(|key| key.stage != Stage::Foreign && !key.is_only_json()).map(|key| key.name);
-            let hint = closest(&upper, known).map_or_else(String::new, |known| format!("; did you mean {known}?"));
+            let shape = match (word == name, start == name) {
+                (true, _) => "not a variable of this agent",
+                (false, true) => "a name followed by something other than =",
+                (false, false) => "a name with something before it",
+            };
+            let hint = if is_cluster { Some(CLUSTER) } else { meant(&upper) };
             problems.push(Problem {
                 variable: word.to_owned(),
                 place: source.place(&name),
                 shape: shape.to_owned(),
-                expected: format!("a name from --help{hint}"),
+                expected: format!("a name from --help{}", hint.map_or_else(String::new, did_you_mean)),
                 instead: "it is ignored".to_owned(),
-                fatal: false,
+                severity: Severity::Changes,
             });
         }
     }
 }
 
-/// The known name with the fewest edits, if there are few enough for a typing error.
-pub(super) fn closest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    let (distance, known) = known.map(|known| (edits(name, known), known)).min()?;
-    (distance <= 1 + name.len() / 8).then_some(known)
-}
-
-/// The edit distance, in which swapping two neighbours counts as one edit.
-fn edits(left: &str, right: &str) -> usize {
-    let (left, right) = (left.as_bytes(), right.as_bytes());
-    let mut rows = vec![(0..=right.len()).collect::<Vec<usize>>()];
-    for (i, a) in left.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in right.iter().enumerate() {
-            let mut best = (rows[i][j] + usize::from(a != b)).min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
-                best = best.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[left.len()][right.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn typing_errors_are_recognised_and_other_names_are_not() {
-        for (name, known) in [
-            ("ECS_CLUSTR", Some("ECS_CLUSTER")),
-            ("ECS_CLUSTRE", Some("ECS_CLUSTER")),
-            ("ECS_CLUSTER_", Some("ECS_CLUSTER")),
-            ("ECS_DATA_DIR", Some("ECS_DATADIR")),
-            ("ECS_LOG_LEVEL", Some("ECS_LOGLEVEL")),
-            ("ECS_ENGINE_AUTHDATA", Some("ECS_ENGINE_AUTH_DATA")),
-            ("ECS_IMAGE_PULL_BEHAVIOUR", Some("ECS_IMAGE_PULL_BEHAVIOR")),
-            ("NON_ECS_IMAGE_MINIMUM_CLEANUP_AGES", Some("NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE")),
-            ("ECS_COFFEE_MACHINE", None),
-            ("ECS_", None),
-        ] {
-            assert_eq!(closest(name, KEYS.iter().map(|key| key.name)), known, "{name}");
-        }
-    }
+/// The variable for which a name was probably meant: with few edits, or as the beginning of the name.
+fn meant(name: &str) -> Option<&'static str> {
+    let known = || KEYS.iter().filter(|key| key.stage != Stage::Foreign && !key.is_only_json()).map(|key| key.name);
+    let is_longer = |known: &&str| name.strip_prefix(*known).is_some_and(|rest| rest.starts_with('_'));
+    closest(name, known()).or_else(|| known().filter(is_longer).max_by_key(|known| known.len()))
 }

@@ -4,9 +4,11 @@
 //! values that follow from others; it parses no text of an operator.
 
 use super::keys::find;
-use super::problem::{NO_START, Problem};
-use super::resolve::{Resolved, Values};
+use super::problem::{NO_START, Problem, Severity};
+use super::resolve::{CLUSTER, Resolved, Values};
 use super::source::{Class, Source};
+use super::suggest::did_you_mean;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The log drivers that ECS knows, and the log router, which is accepted among them.
@@ -43,6 +45,7 @@ pub(super) fn apply(values: &mut Values, sources: &[&dyn Source], is_service: bo
     trunking_and_prometheus(values);
     proxies(values);
     file_names_itself(sources, problems);
+    attributes_and_tags(values, problems);
 }
 
 /// The fatal problem that neither the operator nor the metadata service gives a region.
@@ -53,7 +56,52 @@ pub fn region_missing() -> Problem {
         shape: "not set, and the instance metadata service gave no region".to_owned(),
         expected: "a region such as eu-central-1".to_owned(),
         instead: NO_START.to_owned(),
-        fatal: true,
+        severity: Severity::Fatal,
+    }
+}
+
+/// The agent does not start if the operator named a cluster in a way that has no effect: it would join `default` instead of that
+/// cluster. A cluster that is set to nothing is `default`, with a warning. Call this when all other problems are known.
+pub(super) fn cluster(values: &Values, sources: &[&dyn Source], problems: &mut Vec<Problem>) {
+    if values.contains_key(CLUSTER) {
+        return;
+    }
+    let names = [CLUSTER, "Cluster", "ClusterArn"];
+    let is_about = |problem: &Problem| {
+        names.iter().any(|name| problem.variable == *name || problem.expected.ends_with(&did_you_mean(name)))
+    };
+    let mut is_named = false;
+    for problem in problems.iter_mut().filter(|problem| is_about(problem)) {
+        *problem = problem.clone().fatal();
+        is_named = true;
+    }
+    if let Some(source) = sources.iter().find(|source| source.get(CLUSTER).is_some()).filter(|_| !is_named) {
+        problems.push(Problem {
+            variable: CLUSTER.to_owned(),
+            place: source.place(CLUSTER),
+            shape: "set to nothing".to_owned(),
+            expected: format!("{}, or no line", super::names::CLUSTER),
+            instead: "the cluster `default` is used".to_owned(),
+            severity: Severity::Changes,
+        });
+    }
+}
+
+/// Attributes and tags that ECS refuses. ECS decides, so the agent starts.
+fn attributes_and_tags(values: &Values, problems: &mut Vec<Problem>) {
+    use super::names::{ATTRIBUTE, TAG, refused_attribute, refused_tag};
+    for (name, expected) in [("ECS_INSTANCE_ATTRIBUTES", ATTRIBUTE), ("ECS_CONTAINER_INSTANCE_TAGS", TAG)] {
+        let Some(value) = values.get(name) else { continue };
+        let members: BTreeMap<String, String> = serde_json::from_str(&value.canonical).unwrap_or_default();
+        let refused = if expected == TAG { refused_tag(members.iter()) } else { refused_attribute(members.iter()) };
+        problems.extend(refused.map(|shape| Problem {
+            variable: value.name.to_owned(),
+            place: value.place.clone().unwrap_or_default(),
+            shape,
+            expected: expected.to_owned(),
+            instead: "ECS refuses the registration".to_owned(),
+            severity: Severity::Changes,
+        }));
     }
 }
 
@@ -143,7 +191,7 @@ fn gmsa(values: &mut Values, problems: &mut Vec<Problem>) {
         shape: shape.to_owned(),
         expected: expected.to_owned(),
         instead: instead.to_owned(),
-        fatal: false,
+        severity: Severity::Changes,
     });
     if !has_socket {
         force(values, "ECS_GMSA_SUPPORTED", "false", "since its conditions do not hold");
@@ -163,7 +211,7 @@ fn log_drivers(values: &Values, problems: &mut Vec<Problem>) {
             shape: format!("a list of {}, {unknown} of them no log driver", drivers.len()),
             expected: format!("log drivers from {}", LOG_DRIVERS.join(", ")),
             instead: NO_START.to_owned(),
-            fatal: true,
+            severity: Severity::Fatal,
         });
     }
 }
@@ -185,7 +233,7 @@ fn registry_auth(values: &Values, problems: &mut Vec<Problem>) {
         shape: format!("set without {missing}"),
         expected: "both or none".to_owned(),
         instead: "images are pulled without these credentials".to_owned(),
-        fatal: false,
+        severity: Severity::Changes,
     });
 }
 
@@ -209,7 +257,7 @@ fn access_keys(values: &mut Values, problems: &mut Vec<Problem>) {
                 shape: "set without the others".to_owned(),
                 expected: format!("{} and {} in one place", names[0], names[1]),
                 instead: if is_pair { "it is not used" } else { "the AWS SDK looks for credentials" }.to_owned(),
-                fatal: false,
+                severity: Severity::Changes,
             });
         }
     }
@@ -230,7 +278,7 @@ fn polling(values: &mut Values, problems: &mut Vec<Problem>) {
             shape: "out of range".to_owned(),
             expected: "5s to 20s when ECS_POLL_METRICS is true".to_owned(),
             instead: format!("{}s is used", kept / 1000),
-            fatal: false,
+            severity: Severity::Changes,
         });
         wait.canonical = kept.to_string();
         wait.shown = format!("{}s", kept / 1000);
@@ -277,7 +325,7 @@ fn file_names_itself(sources: &[&dyn Source], problems: &mut Vec<Problem>) {
             shape: "set where it is not read".to_owned(),
             expected: "it in the environment: Environment= in the unit, or docker run --env".to_owned(),
             instead: "it is ignored".to_owned(),
-            fatal: false,
+            severity: Severity::Changes,
         });
     }
 }

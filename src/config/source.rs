@@ -4,7 +4,8 @@
 //! This module owns the file's syntax, not the meaning of any variable. Invariant: a value is used verbatim (no quotes are
 //! removed, nothing is trimmed or expanded), so JSON survives; a bad line does not affect the others.
 
-use super::problem::{NO_START, Problem, shape};
+use super::problem::{NO_START, Problem, Severity};
+use super::shown::hidden;
 use crate::input::byte_order_mark::without_bom;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -57,9 +58,11 @@ pub struct EnvFile {
     values: BTreeMap<String, (usize, String)>,
 }
 
+/// The place of a variable of the process environment.
+pub(super) const ENVIRONMENT: &str = "environment";
+
 /// Maximum size of a file in bytes; a larger file is not a configuration and is refused.
 const MAX_FILE: u64 = 64 << 20;
-const EACH_NAME_ONCE: &str = "each name once";
 
 /// The reason why a file was not read.
 pub(super) enum Unread {
@@ -130,16 +133,22 @@ impl Environment {
         environment
     }
 
+    /// The same environment without one of its variables.
+    pub(super) fn without(mut self, name: &str) -> Self {
+        self.values.remove(name);
+        self
+    }
+
     /// The agent's variables that could not be read.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let ours = self.not_text.iter().filter(|key| super::keys::find(key).is_some());
         ours.map(|key| Problem {
             variable: key.clone(),
-            place: "environment".to_owned(),
+            place: ENVIRONMENT.to_owned(),
             shape: "bytes that are not UTF-8".to_owned(),
             expected: "UTF-8 text".to_owned(),
             instead: "it is ignored".to_owned(),
-            fatal: false,
+            severity: Severity::Changes,
         })
         .collect()
     }
@@ -151,7 +160,7 @@ impl Source for Environment {
     }
 
     fn place(&self, _key: &str) -> String {
-        "environment".to_owned()
+        ENVIRONMENT.to_owned()
     }
 
     fn keys(&self) -> Vec<String> {
@@ -183,7 +192,7 @@ impl EnvFile {
             shape: shape.to_owned(),
             expected: "a readable file of NAME=value lines".to_owned(),
             instead: NO_START.to_owned(),
-            fatal: true,
+            severity: Severity::Fatal,
         };
         match read(path) {
             Ok(bytes) => Self::parse(&path.display().to_string(), &bytes, environment),
@@ -208,44 +217,35 @@ impl EnvFile {
     pub fn parse(path: &str, bytes: &[u8], environment: &Environment) -> (Self, Vec<Problem>) {
         let mut file = Self { path: path.to_owned(), values: BTreeMap::new() };
         let mut problems = Vec::new();
-        let Ok(bytes) = without_bom(bytes) else {
-            // No line would be read as intended, so the agent would join another cluster than the operator wants.
-            let problem = Problem {
-                variable: String::new(),
-                place: path.to_owned(),
-                shape: "UTF-16 or UTF-32 text".to_owned(),
-                expected: "UTF-8 text: save the file as UTF-8".to_owned(),
-                instead: NO_START.to_owned(),
-                fatal: true,
-            };
-            return (file, vec![problem]);
+        let bytes = match lines(bytes) {
+            Ok(bytes) => bytes,
+            Err((shape, expected)) => {
+                let problem = Problem {
+                    variable: String::new(),
+                    place: path.to_owned(),
+                    shape,
+                    expected: expected.to_owned(),
+                    instead: NO_START.to_owned(),
+                    severity: Severity::Fatal,
+                };
+                return (file, vec![problem]);
+            }
         };
         for (line, number) in bytes.split(|byte| *byte == b'\n').zip(1..) {
             // One carriage return belongs to the line end, as in Go's line scanner.
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if let Err((shape, expected)) = file.take_line(line, number, environment) {
-                let instead = if expected == EACH_NAME_ONCE { "the last one counts" } else { "the line is ignored" };
-                problems.push(Problem {
-                    variable: String::new(),
-                    place: format!("{path}:{number}"),
-                    shape,
-                    expected: expected.to_owned(),
-                    instead: instead.to_owned(),
-                    fatal: false,
-                });
+            if let Err(BadLine { shape, expected, instead, severity }) = file.take_line(line, number, environment) {
+                let variable = variable_of(line).to_owned();
+                let (place, expected) = (format!("{path}:{number}"), expected.to_owned());
+                problems.push(Problem { variable, place, shape, expected, instead: instead.to_owned(), severity });
             }
         }
         (file, problems)
     }
 
-    fn take_line(
-        &mut self,
-        line: &[u8],
-        number: usize,
-        environment: &Environment,
-    ) -> Result<(), (String, &'static str)> {
+    fn take_line(&mut self, line: &[u8], number: usize, environment: &Environment) -> Result<(), BadLine> {
         let Ok(line) = str::from_utf8(line) else {
-            return Err((format!("{} bytes that are not UTF-8", line.len()), "UTF-8 text"));
+            return Err(BadLine::ignored(format!("{} bytes that are not UTF-8", line.len()), "UTF-8 text"));
         };
         // Only the left side is trimmed: white space at the end belongs to the value.
         let line = line.trim_start();
@@ -258,28 +258,72 @@ impl EnvFile {
             None => (line, environment.get(line)),
         };
         if key.is_empty() {
-            return Err(("a line that begins with =".to_owned(), "NAME=value"));
+            return Err(BadLine::ignored("a line that begins with =", "NAME=value"));
         }
         if key.starts_with("export ") {
-            return Err((
-                "a line that begins with export".to_owned(),
-                "NAME=value without export: this is not a shell script",
-            ));
+            let expected = "NAME=value without export: this is not a shell script";
+            return Err(BadLine::ignored("a line that begins with export", expected));
         }
         if key.contains([' ', '\t']) {
-            return Err((
-                format!("{} with white space in the name", shape(line)),
-                "NAME=value without spaces around =",
-            ));
+            let shape = format!("{} with white space in the name", hidden(line));
+            return Err(BadLine::ignored(shape, "NAME=value without spaces around ="));
         }
-        if let Some(value) = value {
-            let before = self.values.insert(key.to_owned(), (number, value));
-            if let Some((first, _)) = before {
-                // The rest of a broken value may look like a name, so only a known name is shown.
-                let name = super::keys::find(key).map_or("a name", |key| key.name);
-                return Err((format!("{name} again, first in line {first}"), EACH_NAME_ONCE));
-            }
-        }
-        Ok(())
+        let Some(value) = value else {
+            let shape = "a name without =, and the environment has no variable of this name";
+            return Err(BadLine::ignored(shape, "NAME=value, or the name of a variable of the environment"));
+        };
+        let is_same = self.values.get(key).is_some_and(|(_, before)| *before == value);
+        let Some((first, mut before)) = self.values.insert(key.to_owned(), (number, value)) else { return Ok(()) };
+        before.zeroize();
+        // The rest of a broken value may look like a name, so only a known name is shown.
+        let what = if super::keys::find(key).is_some() { "set" } else { "a name" };
+        Err(BadLine {
+            shape: format!("{what} again, first in line {first}"),
+            expected: "each name once",
+            instead: if is_same { "the value is the same" } else { "the last one counts" },
+            severity: if is_same { Severity::Notice } else { Severity::Changes },
+        })
     }
+}
+
+/// A line that is not what it should be.
+struct BadLine {
+    shape: String,
+    expected: &'static str,
+    instead: &'static str,
+    severity: Severity,
+}
+
+impl BadLine {
+    fn ignored(shape: impl Into<String>, expected: &'static str) -> Self {
+        Self { shape: shape.into(), expected, instead: "the line is ignored", severity: Severity::Changes }
+    }
+}
+
+/// The bytes of a file of lines. The error is its shape and what was expected instead: no line of such a file would be read as
+/// intended, so the agent would join another cluster than the operator wants.
+fn lines(bytes: &[u8]) -> Result<&[u8], (String, &'static str)> {
+    let Ok(bytes) = without_bom(bytes) else {
+        return Err(("UTF-16 or UTF-32 text".to_owned(), "UTF-8 text: save the file as UTF-8"));
+    };
+    if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
+        let line = 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
+        return Err((format!("a NUL byte in line {line}"), "UTF-8 text: save the file as UTF-8"));
+    }
+    let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with(b"#"));
+    if first.is_some_and(|line| line.starts_with(b"{") || line.starts_with(b"[")) {
+        let expected = "NAME=value lines; JSON is read from the file that ECS_AGENT_CONFIG_FILE_PATH names";
+        return Err(("a JSON document".to_owned(), expected));
+    }
+    Ok(bytes)
+}
+
+/// The variable of this agent that a line names in any notation, such as `export NAME=value` or `- NAME: value`; empty if there is
+/// none. Only the part before the value is read: at most up to the first `=`.
+fn variable_of(line: &[u8]) -> &'static str {
+    let line = String::from_utf8_lossy(line);
+    let names = line.split('=').next().unwrap_or_default();
+    let mut words = names.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.find_map(super::keys::find).map_or("", |key| key.name)
 }

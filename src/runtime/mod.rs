@@ -27,8 +27,8 @@ pub use options::Options;
 pub use parts::early::Early;
 pub use shutdown::catch_harmless_signals;
 pub use start_over::start_over;
-pub use startup::attributes_text;
 pub use startup::metadata::Metadata;
+pub use startup::{attributes_text, registry_problems};
 
 use crate::aws;
 use crate::config::Config;

@@ -14,6 +14,7 @@ mod rig;
 mod acs_input;
 mod acs_tls;
 mod clean_up;
+mod command_line;
 mod config;
 mod container;
 mod control_plane;

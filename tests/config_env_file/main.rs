@@ -107,7 +107,7 @@ fn a_file_reads_as_docker_run_reads_it() {
         .collect();
     let (values, problems) = ours(GOOD);
     assert_eq!(values, docker);
-    assert_eq!(problems, 1, "only the repeated name is a problem");
+    assert_eq!(problems, 2, "only the repeated name, and the name without a value, are problems");
     for line in BAD {
         let output = lab.docker_run(line);
         assert!(!output.status.success(), "Docker takes {}", String::from_utf8_lossy(line));

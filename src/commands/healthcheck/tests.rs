@@ -149,7 +149,7 @@ async fn a_silent_socket_is_not_waited_for_beyond_the_limit() {
     let place = Place::new();
     let _never_accepts = place.listen();
     let text = refused(Agent { limit: short, ..place.agent() }).await;
-    assert!(text.contains("no answer within 300ms"), "{text}");
+    assert!(text.contains("no answer within 0.3 s"), "{text}");
 
     // Nor one where a connection has to wait for its place.
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
@@ -162,7 +162,7 @@ async fn a_silent_socket_is_not_waited_for_beyond_the_limit() {
     let no_room = waiting.iter().filter(|socket| connect(socket, &address).is_err()).count();
     assert!(no_room > 0, "the kernel has no room for one more");
     let text = refused(Agent { limit: short, ..full.agent() }).await;
-    assert!(text.contains("no answer within 300ms"), "{text}");
+    assert!(text.contains("no answer within 0.3 s"), "{text}");
 }
 
 #[tokio::test]

@@ -55,9 +55,9 @@ fn proxies_follow_the_go_agent() {
 #[test]
 fn polling_has_limits_only_while_it_is_on() {
     let wait = |environment: &[(&str, &str)]| {
-        let loaded = from(environment);
-        let value = loaded.effective.iter().find(|value| value.name == "ECS_POLLING_METRICS_WAIT_DURATION");
-        (value.map(|value| value.value.clone()).unwrap(), loaded.problems.len())
+        let source = Environment::new(environment.iter().copied());
+        let value = after_rules(&[&source], false, "ECS_POLLING_METRICS_WAIT_DURATION");
+        (value, from(environment).problems.len())
     };
     let name = "ECS_POLLING_METRICS_WAIT_DURATION";
     assert_eq!(wait(&[(name, "1s")]), ("1s".to_owned(), 0));
@@ -87,7 +87,8 @@ fn shown(loaded: &Loaded, name: &str) -> String {
 #[test]
 fn trunking_needs_interfaces_for_tasks() {
     let name = "ECS_ENABLE_HIGH_DENSITY_ENI";
-    let trunking = |environment: &[(&str, &str)]| shown(&from(environment), name);
+    let trunking =
+        |environment: &[(&str, &str)]| after_rules(&[&Environment::new(environment.iter().copied())], false, name);
     assert!(trunking(&[(name, "true")]).starts_with("false"));
     assert_eq!(trunking(&[(name, "true"), ("ECS_ENABLE_TASK_ENI", "true")]), "true");
     assert_eq!(trunking(&[(name, "false"), ("ECS_ENABLE_TASK_ENI", "true")]), "false");

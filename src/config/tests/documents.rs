@@ -20,6 +20,7 @@ fn sample(key: &Key) -> (&'static str, &'static str) {
         Kind::Cidrs => (r#"["10.0.0.0/8"]"#, r#"["10.0.0.0/8"]"#),
         Kind::Cidr => (r#""10.0.0.0/8""#, "10.0.0.0/8"),
         Kind::Rates => ("50", "50,60"),
+        Kind::Cluster => (r#"" prod ""#, "prod"),
         Kind::TrimmedChoice(_) => (r#"" docker ""#, "docker"),
         Kind::Endpoint => (r#"" ecs.example ""#, "https://ecs.example"),
         Kind::DockerHost => (r#""unix:///x""#, "unix:///x"),
@@ -54,8 +55,11 @@ fn every_field_is_read_and_its_wrong_type_is_fatal() {
         assert!(shown[0].starts_with(&format!("{name} (config.json:1): an object; expected ")), "{shown:?}");
         assert!(!shown.join("").contains(MARKER), "{shown:?}");
         let loaded = layered(&[], "", &format!(r#"{{"ECSAgentConfiguration": {wrong}}}"#));
-        assert!(loaded.config.is_some(), "{name}: {:?}", texts(&loaded));
-        assert!(texts(&loaded)[0].ends_with("it is ignored"), "{:?}", texts(&loaded));
+        // Without its cluster the agent would join another one.
+        let is_cluster = key.name == "ECS_CLUSTER";
+        assert_eq!(loaded.config.is_none(), is_cluster, "{name}: {:?}", texts(&loaded));
+        let end = if is_cluster { "the agent does not start" } else { "it is ignored" };
+        assert!(texts(&loaded)[0].ends_with(end), "{:?}", texts(&loaded));
     }
     assert!(fields >= 75, "the table lost fields: {fields}");
 }
@@ -160,7 +164,7 @@ fn fields_are_merged_as_the_go_agent_merges_them() {
         let values = resolve::resolve(&[&environment, &document], &mut problems);
         assert_eq!(values[row].canonical, canonical, "{row} {file}");
         assert_eq!(problems.len(), shown, "{row} {file}: {problems:?}");
-        assert!(!problems.iter().any(|problem| problem.fatal), "{problems:?}");
+        assert!(!problems.iter().any(|problem| problem.is_fatal()), "{problems:?}");
     }
 }
 
@@ -170,7 +174,7 @@ fn two_timeouts_below_their_minimum_are_fatal_in_a_document() {
     let file = r#"{"DockerStopTimeout": 999999999, "ContainerStartTimeout": 44000000000}"#;
     let loaded = layered(&[], file, "");
     assert!(loaded.config.is_none());
-    assert_eq!(loaded.problems.iter().filter(|problem| problem.fatal).count(), 2, "{:?}", texts(&loaded));
+    assert_eq!(loaded.problems.iter().filter(|problem| problem.is_fatal()).count(), 2, "{:?}", texts(&loaded));
     let user_data = format!("{{\"ECSAgentConfiguration\": {file}}}");
     assert!(layered(&[], "", &user_data).config.is_none());
     let set = [("ECS_CONTAINER_STOP_TIMEOUT", "5s"), ("ECS_CONTAINER_START_TIMEOUT", "1m")];
@@ -202,7 +206,7 @@ fn most_user_data_is_not_ours() {
     ] {
         let problems = Document::user_data(text).1;
         let shown = problems.iter().map(ToString::to_string).collect::<String>();
-        assert!(problems.len() == 1 && shown.contains(part) && !problems[0].fatal, "{shown}");
+        assert!(problems.len() == 1 && shown.contains(part) && !problems[0].is_fatal(), "{shown}");
         assert!(!shown.contains("hunter2") && shown.ends_with("it is ignored"), "{shown}");
     }
 }
@@ -212,7 +216,7 @@ fn names_that_are_not_fields_are_reported_with_a_hint() {
     for (name, part) in [
         (
             "Clustr",
-            "Clustr (config.json:1): not a field of this agent; expected a field that --help names after JSON; did you mean Cluster?",
+            "Clustr (config.json:1): not a field of this agent; expected a field that --help names after JSON; did you mean Cluster?; the agent does not start",
         ),
         ("ECS_CLUSTER", "did you mean Cluster?"),
         ("ecs_container_stop_timeout", "did you mean DockerStopTimeout?"),
@@ -227,7 +231,7 @@ fn names_that_are_not_fields_are_reported_with_a_hint() {
         let loaded = layered(&[], &format!("{{\"{name}\": \"hunter2\"}}"), "");
         let shown = texts(&loaded);
         assert!(shown.len() == 1 && shown[0].contains(part) && !shown[0].contains("hunter2"), "{shown:?}");
-        assert!(loaded.config.is_some());
+        assert_eq!(loaded.config.is_none(), part.contains("Cluster?"), "{shown:?}");
     }
 }
 
@@ -264,16 +268,16 @@ fn a_file_that_opens_but_cannot_be_read_is_fatal() {
     let problems = |path: &Path, named: bool| Document::open(path, named).1;
     let absent = Path::new("/nonexistent/ecs.config.json");
     assert!(problems(absent, false).is_empty());
-    assert!(problems(absent, true).len() == 1 && !problems(absent, true)[0].fatal);
-    assert!(problems(Path::new("/"), false)[0].fatal, "a directory");
-    assert!(problems(Path::new("/dev/zero"), false)[0].fatal, "endless");
+    assert!(problems(absent, true).len() == 1 && !problems(absent, true)[0].is_fatal());
+    assert!(problems(Path::new("/"), false)[0].is_fatal(), "a directory");
+    assert!(problems(Path::new("/dev/zero"), false)[0].is_fatal(), "endless");
     let link = std::env::temp_dir().join(format!("ecs-config-dangling-{}", std::process::id()));
     let _ = std::fs::remove_file(&link);
     std::os::unix::fs::symlink(absent, &link).unwrap();
     let (document, env_file) = (problems(&link, false), EnvFile::open(&link, false, &Environment::default()).1);
     std::fs::remove_file(&link).unwrap();
-    assert!(document.len() == 1 && !document[0].fatal, "{document:?}");
-    assert!(env_file.len() == 1 && env_file[0].fatal, "{env_file:?}");
+    assert!(document.len() == 1 && !document[0].is_fatal(), "{document:?}");
+    assert!(env_file.len() == 1 && env_file[0].is_fatal(), "{env_file:?}");
 }
 
 #[test]
@@ -304,11 +308,11 @@ fn a_byte_order_mark_is_no_part_of_a_document() {
     let wide = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
     std::fs::write(&path, wide("\u{feff}{\"Cluster\":\"prod\"}")).unwrap();
     let (_, problems) = Document::open(&path, true);
-    assert!(problems.len() == 1 && problems[0].fatal && problems[0].shape.contains("UTF-16"), "{problems:?}");
+    assert!(problems.len() == 1 && problems[0].is_fatal() && problems[0].shape.contains("UTF-16"), "{problems:?}");
     std::fs::remove_file(&path).unwrap();
     // The text as the metadata client returns it.
     let shown = |text: &str| Document::user_data(&String::from_utf8_lossy(&wide(text))).1;
     let problems = shown("\u{feff}{\"ECSAgentConfiguration\":{\"Cluster\":\"prod\"}}");
-    assert!(problems.len() == 1 && !problems[0].fatal && problems[0].shape.contains("UTF-16"), "{problems:?}");
+    assert!(problems.len() == 1 && !problems[0].is_fatal() && problems[0].shape.contains("UTF-16"), "{problems:?}");
     assert!(shown("\u{feff}<powershell>Start</powershell>").is_empty(), "most user data is not ours");
 }

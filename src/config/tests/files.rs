@@ -29,7 +29,6 @@ fn lines_are_taken_verbatim() {
         ("A=$HOME\\".to_owned(), "A", Some("$HOME\\")),
         ("A=gr\u{fc}\u{df} \u{1f600}".to_owned(), "A", Some("gr\u{fc}\u{df} \u{1f600}")),
         ("FROM_ENV".to_owned(), "FROM_ENV", Some("given")),
-        ("NOT_THERE".to_owned(), "NOT_THERE", None),
         ("\n\n\nA=x\n".to_owned(), "A", Some("x")),
         (String::new(), "A", None),
     ] {
@@ -45,7 +44,7 @@ fn a_file_in_a_wide_encoding_is_refused_as_a_whole() {
         let bytes: Vec<u8> = "\u{feff}ECS_CLUSTER=hunter2\n".encode_utf16().flat_map(wide).collect();
         let (file, problems) = EnvFile::parse("f", &bytes, &Environment::default());
         assert!(file.keys().is_empty());
-        assert!(problems.len() == 1 && problems[0].fatal, "{problems:?}");
+        assert!(problems.len() == 1 && problems[0].is_fatal(), "{problems:?}");
         let text = problems[0].to_string();
         assert!(text.contains("UTF-16 or UTF-32 text; expected UTF-8 text: save the file as UTF-8"), "{text}");
         assert!(!text.contains("hunter2"));
@@ -98,7 +97,7 @@ fn files_that_cannot_be_read() {
         [(absent, true), (Path::new("/"), true), (Path::new("/"), false), (Path::new("/dev/zero"), true)]
     {
         let problems = EnvFile::open(path, named, &environment).1;
-        assert!(problems.len() == 1 && problems[0].fatal, "{path:?} {problems:?}");
+        assert!(problems.len() == 1 && problems[0].is_fatal(), "{path:?} {problems:?}");
     }
     let loaded = load(Environment::new([("ECS_CONFIG_FILE", "/nonexistent/x"), ("ECS_LOGLEVEL", "loud")]));
     assert!(loaded.config.is_none());
@@ -115,7 +114,7 @@ fn an_environment_that_is_not_text() {
     let loaded = load_from(&[&environment], false, environment.problems());
     assert_eq!(
         texts(&loaded),
-        ["ECS_CLUSTER (environment): bytes that are not UTF-8; expected UTF-8 text; it is ignored"]
+        ["ECS_CLUSTER (environment): bytes that are not UTF-8; expected UTF-8 text; the agent does not start"]
     );
 }
 
@@ -129,7 +128,7 @@ proptest::proptest! {
     fn any_values_are_loaded(values in proptest::collection::vec((0..KEYS.len(), "[\\[\\]{}\":,0-9a-z./ -]{0,20}"), 0..8)) {
         let environment = Environment::new(values.iter().map(|(row, value)| (KEYS[*row].name, value.as_str())));
         let loaded = load_from(&[&environment], false, Vec::new());
-        proptest::prop_assert_eq!(loaded.config.is_none(), loaded.problems.iter().any(|problem| problem.fatal));
+        proptest::prop_assert_eq!(loaded.config.is_none(), loaded.problems.iter().any(|problem| problem.is_fatal()));
         proptest::prop_assert!(!loaded.problems.iter().any(|problem| problem.place == "configuration"));
     }
 }

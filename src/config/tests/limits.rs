@@ -235,5 +235,5 @@ fn only_values_that_stop_the_go_agent_are_fatal() {
         );
     }
     assert!(from(&[("ECS_EXTERNAL", "true"), ("AWS_DEFAULT_REGION", "x")]).config.is_some());
-    assert!(region_missing().fatal);
+    assert!(region_missing().is_fatal());
 }

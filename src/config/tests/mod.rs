@@ -1,5 +1,7 @@
 //! Loading as a whole: sources in, typed configuration and problems out.
 
+mod args;
+mod check;
 mod dependent;
 mod documents;
 mod files;
@@ -63,6 +65,14 @@ fn config(environment: &[(&str, &str)]) -> Config {
 
 fn texts(loaded: &Loaded) -> Vec<String> {
     loaded.problems.iter().map(ToString::to_string).collect()
+}
+
+/// The value of a variable as shown, after the rules about several variables. The variable may be without effect.
+fn after_rules(sources: &[&dyn Source], is_service: bool, name: &str) -> String {
+    let mut problems = Vec::new();
+    let mut values = resolve::resolve(sources, &mut problems);
+    rules::apply(&mut values, sources, is_service, &mut problems);
+    values[name].shown.clone()
 }
 
 /// The value in effect, as text, and the problems, if this one variable is set.

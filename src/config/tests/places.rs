@@ -14,7 +14,7 @@ fn all_problems_come_at_once_with_their_places() {
     for part in [
         format!("({path}:4): a line that begins with export"),
         format!(
-            "ECS_LOGLEVEL ({path}:2): a text of 4 characters; expected one of debug, info, warn, error, crit, none; the default info is used"
+            "ECS_LOGLEVEL ({path}:2): `loud`; expected one of debug, info, warn, error, crit, none; the default info is used"
         ),
         format!("ECS_RESERVED_MEMORY ({path}:3)"),
         format!("ECS_INSTANCE_ATTRIBUTES ({path}:5): a text of 1 character, not valid JSON at column 1"),
@@ -69,7 +69,8 @@ fn unsupported_features_are_named_when_they_are_set() {
         ("ECS_IMAGE_CLEANUP_INTERVAL", "1800s"),
         ("ECS_AGENT_LABELS", "{}"),
     ]);
-    assert_eq!(loaded.unsupported, ["ECS_ENABLE_CONTAINER_METADATA", "ECS_ENABLE_TASK_ENI"]);
+    let names: Vec<&str> = loaded.unused_at(Stage::Later).map(|unused| unused.key.name).collect();
+    assert_eq!(names, ["ECS_ENABLE_CONTAINER_METADATA", "ECS_ENABLE_TASK_ENI"]);
     assert!(loaded.problems.is_empty(), "{:?}", texts(&loaded));
 }
 

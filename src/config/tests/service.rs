@@ -12,7 +12,7 @@ fn service(environment: &[(&str, &str)], file: &str) -> Loaded {
 #[test]
 fn the_defaults_of_ecs_init_hold_without_a_problem() {
     let loaded = service(&[], "");
-    assert!(loaded.problems.is_empty() && loaded.unsupported.is_empty(), "{:?}", texts(&loaded));
+    assert!(loaded.problems.is_empty() && loaded.unused.is_empty(), "{:?}", texts(&loaded));
     let config = loaded.config.unwrap();
     assert_eq!(config.logging_drivers, ["json-file", "syslog", "awslogs", "fluentd", "none"]);
     assert_eq!((config.data_dir, config.checkpoint), (PathBuf::from("/var/lib/ecs/data"), true));
@@ -37,8 +37,8 @@ fn operators_settings_take_precedence_over_these() {
 #[test]
 fn an_external_service_gives_tasks_no_interfaces() {
     let eni = |environment: &[(&str, &str)]| {
-        let loaded = service(environment, "");
-        loaded.effective.into_iter().find(|value| value.name == "ECS_ENABLE_TASK_ENI").unwrap().value
+        let environment = Environment::new(environment.iter().copied());
+        after_rules(&[&environment, &ServiceDefaults::for_this_host()], true, "ECS_ENABLE_TASK_ENI")
     };
     assert_eq!(eni(&[]), "true");
     assert!(eni(&[("ECS_EXTERNAL", "true"), ("AWS_DEFAULT_REGION", "x")]).starts_with("false"));

@@ -6,7 +6,7 @@ use serde::Deserialize;
 #[test]
 fn nothing_set_gives_the_defaults_and_no_problem() {
     let loaded = from(&[]);
-    assert!(loaded.problems.is_empty() && loaded.unsupported.is_empty(), "{loaded:?}");
+    assert!(loaded.problems.is_empty() && loaded.unused.is_empty(), "{loaded:?}");
     let config = loaded.config.unwrap();
     assert_eq!(config.data_dir, PathBuf::from("/data/"));
     assert!(!config.checkpoint && !config.external && config.exclude_ipv6_port_binding);

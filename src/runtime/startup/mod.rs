@@ -27,7 +27,7 @@ use crate::aws::client::sdk::Sdk;
 use crate::aws::identity::roles::RoleStore;
 use crate::aws::services::ecr::EcrTokens;
 use crate::aws::services::registry_secret::RegistrySecrets;
-use crate::config::Config;
+use crate::config::{Config, Problem, Severity};
 use crate::docker::AuthMap;
 use crate::host::data_dir;
 use crate::resources::Resources;
@@ -151,6 +151,33 @@ fn auth_map(config: &Config) -> AuthMap {
         );
     }
     auth
+}
+
+/// The problems with the operator's registry credentials that the start logs, for a check without a start. Their place is empty.
+pub fn registry_problems(config: &Config) -> Vec<Problem> {
+    const NAME: &str = "ECS_ENGINE_AUTH_DATA";
+    let (Some(auth_type), Some(data)) = (&config.engine_auth_type, &config.engine_auth_data) else {
+        return Vec::new();
+    };
+    let problem = |shape: String, expected: &str, instead: &str, severity| Problem {
+        variable: NAME.to_owned(),
+        place: String::new(),
+        shape,
+        expected: expected.to_owned(),
+        instead: instead.to_owned(),
+        severity,
+    };
+    let (auth, texts) = AuthMap::parse(auth_type, data);
+    let unusable = texts.iter().map(|text| {
+        // The consequence is at the end of each text.
+        let (shape, instead) = text.rsplit_once(": ").unwrap_or((text, "ignored"));
+        problem(shape.to_owned(), "credentials as in ~/.docker/config.json", instead, Severity::Changes)
+    });
+    let with_newline = auth.with_newline().map(|registry| {
+        let shape = format!("the password of registry \"{registry}\" ends in a new line");
+        problem(shape, "no new line (printf adds none, echo does)", "it is sent as it is", Severity::Notice)
+    });
+    unusable.chain(with_newline).collect()
 }
 
 /// The attributes that a registration would send, one per line: the name, and the value if there is one.

@@ -1,0 +1,167 @@
+//! Completions for shells, made from the table of flags.
+//!
+//! This module only makes text. Invariant: every command, flag, shell and log level is completed in each shell, and no text of the
+//! table needs quoting there (tested).
+
+use super::args::{FLAGS, Flag, SHELLS, Shell};
+use super::keys::LEVELS;
+use std::fmt::Write as _;
+
+/// The script that the shell reads.
+pub fn script(shell: Shell) -> String {
+    match shell {
+        Shell::Bash => bash(),
+        Shell::Zsh => zsh(),
+        Shell::Fish => fish(),
+    }
+}
+
+/// The first sentence of the help. zsh takes a colon as the end of a name.
+fn brief(flag: &Flag) -> String {
+    let sentence = flag.help.split(". ").next().unwrap_or_default();
+    sentence.trim_end_matches('.').replace(": ", " - ")
+}
+
+fn commands() -> impl Iterator<Item = &'static Flag> {
+    FLAGS.iter().filter(|flag| flag.is_command() && flag.name.len() > 1)
+}
+
+/// The words, with a text before each and a blank between two.
+fn words(names: impl Iterator<Item = &'static str>, before: &str) -> String {
+    names.map(|name| format!("{before}{name}")).collect::<Vec<_>>().join(" ")
+}
+
+/// A pattern for the flags that have a level.
+fn with_level() -> String {
+    let names = FLAGS.iter().filter(|flag| flag.takes_level()).map(|flag| flag.name);
+    names.map(|name| format!("-{name}|--{name}")).collect::<Vec<_>>().join("|")
+}
+
+fn shells() -> String {
+    words(SHELLS.iter().map(|(name, _)| *name), "")
+}
+
+fn bash() -> String {
+    let flags = |dashes| words(FLAGS.iter().map(|flag| flag.name), dashes);
+    format!(
+        r#"# bash completion for ecs-agent
+_ecs_agent() {{
+    local cur=${{COMP_WORDS[COMP_CWORD]}} commands='{commands}' command='' word words=''
+    for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+        word=${{word#-}} word=${{word#-}}
+        [[ " $commands " == *" $word "* ]] && command=$word && break
+    done
+    case ${{COMP_WORDS[COMP_CWORD-1]}} in
+    {levels_of}) words='{levels}' ;;
+    completion|-completion|--completion) words='{shells}' ;;
+    *)
+        case $cur in
+        --*) words='{double}' ;;
+        -*) words='{single}' ;;
+        *)
+            if [[ $command == check-config ]]; then
+                compopt -o filenames
+                mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+                return
+            fi
+            [[ $command ]] || words=$commands
+            ;;
+        esac
+        ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+}}
+complete -F _ecs_agent ecs-agent
+"#,
+        levels_of = with_level(),
+        levels = words(LEVELS.iter().copied(), ""),
+        shells = shells(),
+        double = flags("--"),
+        single = flags("-"),
+        commands = words(commands().map(|flag| flag.name), ""),
+    )
+}
+
+fn zsh() -> String {
+    let described = |flags: &mut dyn Iterator<Item = &'static Flag>, dashes: &str| {
+        flags.map(|flag| format!("'{dashes}{}:{}'", flag.name, brief(flag))).collect::<Vec<_>>().join(" ")
+    };
+    format!(
+        r"#compdef ecs-agent
+compdef _ecs_agent ecs-agent
+_ecs_agent() {{
+    local -a commands flags before
+    commands=({commands})
+    before=(${{(M)words[2,CURRENT-1]:#(|-|--)({names})}})
+    case $words[CURRENT-1] in
+    {levels_of}) compadd {levels}; return ;;
+    completion|-completion|--completion) compadd {shells}; return ;;
+    esac
+    case $PREFIX in
+    --*) flags=({double}); _describe flag flags ;;
+    -*) flags=({single}); _describe flag flags ;;
+    *)
+        if (( ${{words[(I)(|-|--)check-config]}} )); then
+            _files
+        elif (( ! $#before )); then
+            _describe command commands
+        fi
+        ;;
+    esac
+}}
+if [[ $funcstack[1] == _ecs_agent ]]; then _ecs_agent; fi
+",
+        commands = described(&mut commands(), ""),
+        names = commands().map(|flag| flag.name).collect::<Vec<_>>().join("|"),
+        levels_of = with_level(),
+        levels = words(LEVELS.iter().copied(), ""),
+        shells = shells(),
+        double = described(&mut FLAGS.iter(), "--"),
+        single = described(&mut FLAGS.iter(), "-"),
+    )
+}
+
+fn fish() -> String {
+    let mut text = String::from("# fish completion for ecs-agent\ncomplete -c ecs-agent -f\n");
+    for flag in FLAGS {
+        let (name, help) = (flag.name, brief(flag));
+        let level =
+            if flag.takes_level() { format!(" -x -a '{}'", words(LEVELS.iter().copied(), "")) } else { String::new() };
+        let _ = writeln!(text, "complete -c ecs-agent -o {name} -l {name}{level} -d '{help}'");
+    }
+    for command in commands() {
+        let (name, help) = (command.name, brief(command));
+        let _ = writeln!(text, "complete -c ecs-agent -n __fish_use_subcommand -a {name} -d '{help}'");
+    }
+    let _ = writeln!(text, "complete -c ecs-agent -n '__fish_seen_subcommand_from check-config' -F");
+    let _ = writeln!(text, "complete -c ecs-agent -n '__fish_seen_subcommand_from completion' -a '{}'", shells());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shell_completes_every_word_of_the_table() {
+        for (name, shell) in SHELLS {
+            let script = script(shell);
+            for flag in FLAGS {
+                assert!(script.contains(flag.name), "{name}: {}", flag.name);
+            }
+            for word in LEVELS.iter().copied().chain(SHELLS.map(|(name, _)| name)) {
+                assert!(script.contains(word), "{name}: {word}");
+            }
+            assert!(script.len() < 8_000, "{name}: {}", script.len());
+        }
+    }
+
+    #[test]
+    fn no_text_of_the_table_needs_quoting_in_a_shell() {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || " -,/_.".contains(c);
+        for flag in FLAGS {
+            assert!(flag.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-' || byte == b'2'));
+            assert!(brief(flag).chars().all(is_plain) && brief(flag).len() > 4, "{}: {}", flag.name, brief(flag));
+        }
+    }
+}

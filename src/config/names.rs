@@ -1,0 +1,188 @@
+//! Names that ECS accepts: of clusters, and of attributes and tags of a container instance.
+//!
+//! This module owns the rules of the ECS API (`RegisterContainerInstance`, `PutAttributes`, `TagResource`), so that a name that ECS
+//! refuses is reported with its variable before ECS is asked. Pure functions over texts. Invariant: what ECS accepts passes; where
+//! its documentation is silent, so does everything.
+
+/// The expected form of a cluster.
+pub(super) const CLUSTER: &str = "a cluster name (1 to 255 letters, digits, - and _) or the ARN of a cluster";
+/// The expected form of an attribute.
+pub(super) const ATTRIBUTE: &str = "at most 10 attributes; names of 1 to 128 letters, digits, - _ . / \\; values of at most 128 of these, @ : and inner blanks";
+/// The expected form of a tag.
+pub(super) const TAG: &str = "at most 50 tags; keys of 1 to 128 and values of at most 256 letters, digits, blanks, + - = . _ : / @, not beginning with aws:";
+
+const MAX_CLUSTER: usize = 255;
+const MAX_ATTRIBUTES: usize = 10;
+const MAX_ATTRIBUTE: usize = 128;
+const MAX_TAGS: usize = 50;
+const MAX_TAG_KEY: usize = 128;
+const MAX_TAG_VALUE: usize = 256;
+
+/// ECS accepts the text as a cluster: a name, or an ARN.
+pub(super) fn is_cluster(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=MAX_CLUSTER).contains(&name.len()) && name.bytes().all(fits)
+    };
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    match parts[..] {
+        ["arn", partition, "ecs", region, account, resource] => {
+            let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+            let name = resource.strip_prefix("cluster/");
+            partition.starts_with("aws") && !region.is_empty() && is_account && name.is_some_and(is_name)
+        }
+        _ => is_name(text),
+    }
+}
+
+/// Why a text is not accepted as a cluster, after its value; empty if the value says it.
+pub(super) fn not_a_cluster(text: &str) -> &'static str {
+    let is_comment = |(at, _): (usize, &str)| text[..at].ends_with(char::is_whitespace);
+    if text.chars().any(|c| c.is_control() && !c.is_whitespace()) {
+        ", with a control character"
+    } else if text.contains(['$', '`']) {
+        ", and nothing is expanded here"
+    } else if text.match_indices('#').any(is_comment) {
+        ", and a comment needs a line of its own"
+    } else if text.contains(char::is_whitespace) {
+        ", with a blank"
+    } else {
+        ""
+    }
+}
+
+/// What ECS refuses of these attributes; `None`: nothing.
+pub(super) fn refused_attribute<'a>(attributes: impl Iterator<Item = (&'a String, &'a String)>) -> Option<String> {
+    let is_name = |c: char| c.is_alphanumeric() || "-_./\\".contains(c);
+    let is_value = |c: char| is_name(c) || "@: ".contains(c);
+    let mut count = 0;
+    for (name, value) in attributes {
+        count += 1;
+        if name.is_empty() || name.chars().count() > MAX_ATTRIBUTE || !name.chars().all(is_name) {
+            return Some(format!("the name {}", quoted(name)));
+        }
+        let is_padded = value.trim() != value;
+        if value.chars().count() > MAX_ATTRIBUTE || is_padded || !value.chars().all(is_value) {
+            return Some(format!("the value of {}", quoted(name)));
+        }
+    }
+    (count > MAX_ATTRIBUTES).then(|| format!("{count} attributes"))
+}
+
+/// What ECS refuses of these tags; `None`: nothing.
+pub(super) fn refused_tag<'a>(tags: impl Iterator<Item = (&'a String, &'a String)>) -> Option<String> {
+    let fits = |text: &str, max: usize| {
+        text.chars().count() <= max
+            && text
+                .chars()
+                .all(|c| c.is_alphanumeric() || (c.is_whitespace() && !c.is_control()) || "+-=._:/@".contains(c))
+            && !text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"))
+    };
+    let mut count = 0;
+    for (key, value) in tags {
+        count += 1;
+        if key.is_empty() || !fits(key, MAX_TAG_KEY) {
+            return Some(format!("the key {}", quoted(key)));
+        }
+        if !fits(value, MAX_TAG_VALUE) {
+            return Some(format!("the value of {}", quoted(key)));
+        }
+    }
+    (count > MAX_TAGS).then(|| format!("{count} tags"))
+}
+
+/// A name in a message.
+fn quoted(name: &str) -> String {
+    let length = name.chars().count();
+    if length > 60 { format!("of {length} characters") } else { format!("`{name}`") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_that_ecs_accepts() {
+        let arn = |name: &str| format!("arn:aws:ecs:us-west-2:123456789012:cluster/{name}");
+        for (text, accepted) in [
+            ("default".to_owned(), true),
+            ("Prod_1-a".to_owned(), true),
+            ("x".to_owned(), true),
+            ("x".repeat(255), true),
+            ("x".repeat(256), false),
+            (arn("prod"), true),
+            (arn("prod").replace("aws", "aws-us-gov"), true),
+            (arn(&"x".repeat(255)), true),
+            (arn(&"x".repeat(256)), false),
+            (arn(""), false),
+            (arn("a/b"), false),
+            (arn("prod").replace("cluster/", "service/"), false),
+            (arn("prod").replace("123456789012", "1234"), false),
+            (arn("prod").replace(":ecs:", ":ec2:"), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(is_cluster(&text), accepted, "{text}");
+        }
+        for refused in
+            ["\"a\"", "'a'", "a b", " a", "a # b", "$A", "${A}", "$(a)", "`a`", "a\0", "a.b", "a/b", "gr\u{fc}n", "{a}"]
+        {
+            assert!(!is_cluster(refused), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_refused_cluster_comes_with_the_reason() {
+        for (text, reason) in [
+            ("prod # main", "a comment needs a line of its own"),
+            ("prod\t#main", "a comment needs a line of its own"),
+            ("$(hostname)", "nothing is expanded here"),
+            ("${A}", "nothing is expanded here"),
+            ("`id`", "nothing is expanded here"),
+            ("a\0b", "a control character"),
+            ("a\u{1b}b", "a control character"),
+            ("my cluster", "a blank"),
+            ("a#b", ""),
+            ("a.b", ""),
+        ] {
+            let found = not_a_cluster(text);
+            assert!(found.ends_with(reason) && found.is_empty() == reason.is_empty(), "{text}: {found}");
+        }
+    }
+
+    /// Each limit at and beyond its end.
+    #[test]
+    fn attributes_and_tags_that_ecs_refuses() {
+        let long = |length: usize| "x".repeat(length);
+        let pair = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let many = |count: usize| (0..count).map(|n| (format!("n{n}"), String::new())).collect::<Vec<_>>();
+        let table = [
+            // (pairs, refused as attributes, refused as tags)
+            (pair("stack.a/b\\c_d-1", "a@b:c d"), None, Some("the key `stack.a/b\\c_d-1`")),
+            (pair("a", ""), None, None),
+            (pair("", "a"), Some("the name ``"), Some("the key ``")),
+            (pair("a b", "c"), Some("the name `a b`"), None),
+            (pair("a:b", "c"), Some("the name `a:b`"), None),
+            (pair("a", " c"), Some("the value of `a`"), None),
+            (pair("a", "c+d"), Some("the value of `a`"), None),
+            (pair("a", "c#d"), Some("the value of `a`"), Some("the value of `a`")),
+            (pair("AWS:x", "c"), Some("the name `AWS:x`"), Some("the key `AWS:x`")),
+            (pair("a", "aWs:x"), None, Some("the value of `a`")),
+            (pair("aws", "aws"), None, None),
+            (pair(&long(128), &long(128)), None, None),
+            (pair(&long(129), "a"), Some("the name of 129 characters"), Some("the key of 129 characters")),
+            (pair("a", &long(129)), Some("the value of `a`"), None),
+            (pair("a", &long(256)), Some("the value of `a`"), None),
+            (pair("a", &long(257)), Some("the value of `a`"), Some("the value of `a`")),
+            (many(10), None, None),
+            (many(11), Some("11 attributes"), None),
+            (many(50), Some("50 attributes"), None),
+            (many(51), Some("51 attributes"), Some("51 tags")),
+            (many(0), None, None),
+        ];
+        for (pairs, attribute, tag) in table {
+            let pairs = || pairs.iter().map(|(name, value)| (name, value));
+            assert_eq!(refused_attribute(pairs()).as_deref(), attribute, "{:?}", pairs().next());
+            assert_eq!(refused_tag(pairs()).as_deref(), tag, "{:?}", pairs().next());
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The report of `check-config` about one loaded configuration, as text and as JSON.
+//!
+//! This module makes text only; `commands::check_config` loads and prints. The JSON is described in `src/config/ecs_config.md`.
+//! Invariants: no secret is in a report; names of members in the JSON do not change.
+
+use super::args::COMMAND_LINE;
+use super::defaults::SERVICE;
+use super::document::USER_DATA;
+use super::keys::{Key, Stage};
+use super::source::ENVIRONMENT;
+use super::{Loaded, Problem, Severity, Unused};
+use ecs_core::model::text::cleaned;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// The text: every problem, every setting without effect with its consequence, then every value in effect.
+pub fn text(loaded: &Loaded) -> String {
+    let mut text = String::new();
+    for problem in &loaded.problems {
+        let _ = writeln!(text, "{}: {problem}", problem.severity.word());
+    }
+    for Unused { key, place } in &loaded.unused {
+        let why = reason(key);
+        let line = format!("{} ({place}): {why}; {}", key.name, key.consequence);
+        let _ = writeln!(text, "without effect, {}: {}", key.severity.word(), cleaned(&line));
+    }
+    text.push_str(
+        "in effect (only a starting agent reads EC2 user data, which has lower precedence than all files):\n",
+    );
+    for value in &loaded.effective {
+        let place = value.place.as_deref().unwrap_or("default");
+        let _ = writeln!(text, "  {}={}  ({place})", value.name, value.value);
+    }
+    text.push_str(match loaded.severity() {
+        Some(Severity::Fatal) => "The agent would not start.\n",
+        Some(Severity::Changes) => "The agent would start, but not do all that is written: see the warnings.\n",
+        Some(Severity::Notice) | None => "The agent would start.\n",
+    });
+    text
+}
+
+/// One member of `checks` in the JSON document. `file` is the checked file; `None`: the files of a start.
+pub fn json(file: Option<&str>, loaded: &Loaded) -> Value {
+    let unused = |stage| Value::from_iter(loaded.unused_at(stage).map(unused));
+    json!({
+        "file": file,
+        "starts": loaded.config.is_some(),
+        "severity": loaded.severity().map(Severity::word),
+        "problems": Value::from_iter(loaded.problems.iter().map(problem)),
+        "unsupported": unused(Stage::Later),
+        "foreign": unused(Stage::Foreign),
+        "effective": Value::from_iter(loaded.effective.iter().map(|value| {
+            json!({"setting": value.name, "value": value.value, "place": value.place})
+        })),
+    })
+}
+
+fn problem(problem: &Problem) -> Value {
+    let Problem { variable, place, shape, expected, instead, severity } = problem;
+    let (file, line) = file_and_line(place);
+    json!({
+        "severity": severity.word(),
+        "setting": (!variable.is_empty()).then(|| cleaned(variable)),
+        "place": place,
+        "file": file,
+        "line": line,
+        "found": cleaned(shape),
+        "expected": expected,
+        "consequence": instead,
+    })
+}
+
+fn unused(Unused { key, place }: &Unused) -> Value {
+    let (file, line) = file_and_line(place);
+    json!({
+        "severity": key.severity.word(),
+        "setting": key.name,
+        "place": place,
+        "file": file,
+        "line": line,
+        "consequence": key.consequence,
+    })
+}
+
+fn reason(key: &Key) -> &'static str {
+    if key.stage == Stage::Foreign { "without a meaning for this agent" } else { "not supported yet" }
+}
+
+/// The file and the line of a place; `None` if it is no file, or has no line.
+fn file_and_line(place: &str) -> (Option<&str>, Option<u64>) {
+    let with_line = place.rsplit_once(':').and_then(|(file, line)| Some((file, Some(line.parse().ok()?))));
+    let (file, line) = with_line.unwrap_or((place, None));
+    let is_file = ![ENVIRONMENT, COMMAND_LINE, USER_DATA, SERVICE].contains(&file);
+    (Some(file).filter(|file| is_file && !file.is_empty()), line)
+}

@@ -1,0 +1,93 @@
+//! Suggestions for misspelt names: the known name that an unknown one was probably meant to be.
+//!
+//! This module compares texts. It knows no variables, flags or sources. Invariant: a name that is far from all known ones gets no
+//! suggestion.
+
+/// The end of a sentence that suggests a name or a value.
+pub(super) fn did_you_mean(name: impl std::fmt::Display) -> String {
+    format!("; did you mean {name}?")
+}
+
+/// The name for which a short word of a command line was probably meant: a few edits away in any case, or the only one that
+/// begins with the word.
+pub(super) fn completed(word: &str, known: &[&'static str]) -> Option<&'static str> {
+    const MIN_LENGTH: usize = 3;
+    const MAX_LENGTH: usize = 40;
+    let word = word.to_ascii_lowercase();
+    if !(MIN_LENGTH..=MAX_LENGTH).contains(&word.len()) {
+        return None;
+    }
+    let mut longer = known.iter().copied().filter(|name| name.starts_with(&word));
+    match (longer.next(), longer.next()) {
+        (Some(name), None) => Some(name),
+        _ => closest(&word, known.iter().copied()),
+    }
+}
+
+/// The known name with the fewest edits, if there are few enough for a typing error.
+pub(super) fn closest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let (distance, known) = known.map(|known| (edits(name, known), known)).min()?;
+    (distance <= 1 + name.len() / 8).then_some(known)
+}
+
+/// The edit distance, in which swapping two neighbours counts as one edit.
+fn edits(left: &str, right: &str) -> usize {
+    let (left, right) = (left.as_bytes(), right.as_bytes());
+    let mut rows = vec![(0..=right.len()).collect::<Vec<usize>>()];
+    for (i, a) in left.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in right.iter().enumerate() {
+            let mut best = (rows[i][j] + usize::from(a != b)).min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
+                best = best.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[left.len()][right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::KEYS;
+    use super::*;
+
+    #[test]
+    fn typing_errors_are_recognised_and_other_names_are_not() {
+        for (name, known) in [
+            ("ECS_CLUSTR", Some("ECS_CLUSTER")),
+            ("ECS_CLUSTRE", Some("ECS_CLUSTER")),
+            ("ECS_CLUSTER_", Some("ECS_CLUSTER")),
+            ("ECS_DATA_DIR", Some("ECS_DATADIR")),
+            ("ECS_LOG_LEVEL", Some("ECS_LOGLEVEL")),
+            ("ECS_ENGINE_AUTHDATA", Some("ECS_ENGINE_AUTH_DATA")),
+            ("ECS_IMAGE_PULL_BEHAVIOUR", Some("ECS_IMAGE_PULL_BEHAVIOR")),
+            ("NON_ECS_IMAGE_MINIMUM_CLEANUP_AGES", Some("NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE")),
+            ("ECS_COFFEE_MACHINE", None),
+            ("ECS_", None),
+        ] {
+            assert_eq!(closest(name, KEYS.iter().map(|key| key.name)), known, "{name}");
+        }
+    }
+
+    #[test]
+    fn words_of_a_command_line_are_completed() {
+        let known = ["version", "check-config", "config-reference", "completion"];
+        for (word, meant) in [
+            ("verison", Some("version")),
+            ("VERSION", Some("version")),
+            ("check", Some("check-config")),
+            ("chekconfig", Some("check-config")),
+            ("co", None),
+            ("com", Some("completion")),
+            ("con", Some("config-reference")),
+            ("start", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(completed(word, &known), meant, "{word}");
+        }
+        assert_eq!(completed(&"version".repeat(1000), &known), None);
+    }
+}

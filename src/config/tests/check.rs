@@ -1,0 +1,281 @@
+//! What `check-config` says: the severity of each kind of problem, settings without effect, the cluster, the two reports.
+
+use super::*;
+use crate::config::report;
+
+/// Lines of `ecs.config`, a part of the report, and the highest severity.
+type Case = (&'static str, &'static str, Option<Severity>);
+
+const FATAL: Option<Severity> = Some(Severity::Fatal);
+const CHANGES: Option<Severity> = Some(Severity::Changes);
+const NOTICE: Option<Severity> = Some(Severity::Notice);
+
+/// One row for each kind of problem and of setting without effect: the rule of [`Severity`] as a table.
+#[rustfmt::skip]
+const SEVERITIES: &[Case] = &[
+    ("ECS_CLUSTER=prod", "The agent would start.", None),
+    // Another value is used.
+    ("ECS_LOGLEVEL=loud", "warning: ECS_LOGLEVEL (F:1): `loud`; expected one of debug, info, warn, error, crit, none; the default info is used", CHANGES),
+    ("ECS_IMAGE_CLEANUP_INTERVAL=10", "`10`; expected a duration such as 90s or 1h30m, at least 10m; did you mean 10m?; the default 30m is used", CHANGES),
+    ("ECS_CONTAINER_START_TIMEOUT=10s", "the minimum of 45s is used", CHANGES),
+    ("ECS_RESERVED_PORTS_UDP=[65536]", "1 of 1 members are taken as port 0", CHANGES),
+    ("ECS_RESERVED_PORTS=[]", "the default [22,2375,2376,51678,51679] is used", CHANGES),
+    ("ECS_LOGLEVEL=warn\nECS_LOGLEVEL=info", "ECS_LOGLEVEL (F:2): set again, first in line 1; expected each name once; the last one counts", CHANGES),
+    ("ECS_LOGLEVEL=info\nECS_LOGLEVEL=info", "note: ECS_LOGLEVEL (F:2): set again, first in line 1; expected each name once; the value is the same", NOTICE),
+    ("ECS_CONTAINER_INSTANCE_TAGS={\"a\":\"1\",\"a\":\"2\"}", "`a` twice in one object; expected each name once; the last one counts", CHANGES),
+    // A line, a name or a part is ignored.
+    ("export ECS_LOGLEVEL=info", "ECS_LOGLEVEL (F:1): a line that begins with export", CHANGES),
+    ("some words", "(F:1): a text of 10 characters with white space in the name", CHANGES),
+    ("ECS_LOGLEVEL", "ECS_LOGLEVEL (F:1): a name without =, and the environment has no variable of this name; expected NAME=value", CHANGES),
+    ("ECS_LOGLEVAL=info", "did you mean ECS_LOGLEVEL?; it is ignored", CHANGES),
+    ("ECS_DATADIR_X=/d", "did you mean ECS_DATADIR?; it is ignored", CHANGES),
+    ("'ECS_LOGLEVEL'=info", "ECS_LOGLEVEL (F:1): a name with something before it", CHANGES),
+    ("ECS_CONFIG_FILE=/x", "set where it is not read", CHANGES),
+    ("AWS_ACCESS_KEY_ID=x", "set without the others", CHANGES),
+    // A feature is off, or AWS refuses it.
+    ("ECS_GMSA_SUPPORTED=true", "gMSA is off", CHANGES),
+    ("ECS_ENGINE_AUTH_TYPE=docker", "images are pulled without these credentials", CHANGES),
+    ("ECS_INSTANCE_ATTRIBUTES={\"a b\":\"\"}", "the name `a b`; expected at most 10 attributes", CHANGES),
+    ("ECS_CONTAINER_INSTANCE_TAGS={\"aws:a\":\"\"}", "the key `aws:a`; expected at most 50 tags", CHANGES),
+    ("ECS_ENABLE_TASK_IAM_ROLE=true", "without effect, warning: ECS_ENABLE_TASK_IAM_ROLE (F:1): not supported yet; tasks with a task role will not be placed here", CHANGES),
+    ("CREDENTIALS_FETCHER_HOST=unix:///x", "without effect, warning: CREDENTIALS_FETCHER_HOST (F:1): without a meaning for this agent; the socket", CHANGES),
+    // The operator gets what is written.
+    ("ECS_ENABLE_TASK_IAM_ROLE=false", "ECS_ENABLE_TASK_IAM_ROLE=false  (F:1)", None),
+    ("ECS_DISABLE_METRICS=true", "without effect, note: ECS_DISABLE_METRICS (F:1): not supported yet; no metrics are sent in any case", NOTICE),
+    ("ECS_AGENT_LABELS={}", "without effect, note: ECS_AGENT_LABELS (F:1): without a meaning for this agent", NOTICE),
+    // The agent does not start.
+    ("ECS_BACKEND_HOST=ftp://x", "fatal: ECS_BACKEND_HOST (F:1): `ftp://x`; expected an http or https URL, or a host; the agent does not start", FATAL),
+    ("ECS_INSTANCE_ATTRIBUTES={", "not valid JSON at column 1", FATAL),
+    ("{\"Cluster\": \"prod\"}", "fatal: (F): a JSON document; expected NAME=value lines; JSON is read from", FATAL),
+    ("# x\n\n  [1]", "fatal: (F): a JSON document", FATAL),
+    ("ECS_LOGLEVEL=info\nECS_DATADIR=/d\0", "fatal: (F): a NUL byte in line 2", FATAL),
+];
+
+#[test]
+fn a_problem_matters_as_much_as_its_consequence() {
+    for &(lines, part, severity) in SEVERITIES {
+        let loaded = check(lines.as_bytes());
+        let text = report::text(&loaded);
+        assert!(text.contains(part), "{lines}:\n{text}");
+        assert_eq!(loaded.severity(), severity, "{lines}:\n{text}");
+        let is_last = match severity {
+            FATAL => "would not start.\n",
+            CHANGES => "see the warnings.\n",
+            _ => "would start.\n",
+        };
+        assert!(text.ends_with(is_last), "{lines}:\n{text}");
+        assert_eq!(loaded.config.is_none(), severity == FATAL, "{lines}");
+    }
+    let counts = |severity: Severity| (severity.counts(false), severity.counts(true));
+    assert_eq!(counts(Severity::Fatal), (true, true));
+    assert_eq!(counts(Severity::Changes), (true, true));
+    assert_eq!(counts(Severity::Notice), (false, true));
+}
+
+#[test]
+fn an_old_path_and_the_old_name_are_notes() {
+    let file = TempFile::new("old-path", b"ECS_DATADIR=/data\n");
+    let path = file.0.to_str().unwrap();
+    let environment = Environment::new([("ECS_CONFIG_FILE", path)]);
+    let loaded = Sources::open(environment, Role::Service).load(None);
+    assert_eq!(loaded.severity(), NOTICE, "{:?}", texts(&loaded));
+    assert_eq!(layered(&[], r#"{"ClusterArn": "prod"}"#, "").severity(), NOTICE);
+}
+
+/// Loads a file alone; in texts its name is `F`.
+fn check(lines: &[u8]) -> Loaded {
+    let environment = Environment::new([("GIVEN", "given")]);
+    let (file, problems) = EnvFile::parse("F", lines, &environment);
+    load_from(&[&environment, &file], false, problems)
+}
+
+/// What the operator wrote as a cluster, and a part of the problem. The agent never starts with another cluster.
+const NO_CLUSTER: &[(&[u8], &str)] = &[
+    (b"ECS_CLUSTER=\"prod\"", "ECS_CLUSTER (F:1): `\"prod\"` in quotation marks (they are part of the value here)"),
+    (b"ECS_CLUSTER='prod'", "did you mean prod?"),
+    (b"ECS_CLUSTER=my cluster", "`my cluster`, with a blank"),
+    (b"ECS_CLUSTER=prod # main", "a comment needs a line of its own; expected a cluster name"),
+    (b"ECS_CLUSTER=$(hostname)", "`$(hostname)`, and nothing is expanded here"),
+    (b"ECS_CLUSTER=$CLUSTER", "`$CLUSTER`, and nothing is expanded here"),
+    (b"ECS_CLUSTER=${CLUSTER}", "nothing is expanded here"),
+    (b"ECS_CLUSTER=`hostname`", "nothing is expanded here"),
+    (b"ECS_CLUSTER=prod.example", "`prod.example`"),
+    (b"ECS_CLUSTER=prod\x1b[0m", "a control character"),
+    (b"ECS_CLUSTER=prodAWS_SECRET_ACCESS_KEY=hunter2", "a text of 33 characters"),
+    (b"ECS_CLUSTER=arn:aws:ecs:us-west-2:123456789012:service/prod", "or the ARN of a cluster"),
+    (b"ECS_CLUSTER=pr\xffod", "ECS_CLUSTER (F:1): 17 bytes that are not UTF-8"),
+    (b"ECS_CLUSTER =prod", "white space in the name"),
+    (b"export ECS_CLUSTER=prod", "without export"),
+    (b"ECS_CLUSTER: prod", "white space in the name"),
+    (b"ECS_CLUSTER:prod", "a name without ="),
+    (b"- ECS_CLUSTER=prod", "white space in the name"),
+    (b"ECS_CLUSTER", "a name without ="),
+    (b"\"ECS_CLUSTER\"=prod", "did you mean ECS_CLUSTER?"),
+    (b"\xe2\x80\x8bECS_CLUSTER=prod", "did you mean ECS_CLUSTER?"),
+    (b"ECS_CLUSTR=prod", "did you mean ECS_CLUSTER?"),
+    (b"ecs_cluster=prod", "did you mean ECS_CLUSTER?"),
+    (b"ECS_CLUSTER_NAME=prod", "did you mean ECS_CLUSTER?"),
+    (b"ECS-CLUSTER=prod", "did you mean ECS_CLUSTER?"),
+    (b"Cluster=prod", "did you mean ECS_CLUSTER?"),
+    (b"ECS_CLUSTER=prod\nECS_CLUSTER=", "set again, first in line 1"),
+    (b"{\"Cluster\":\"prod\"}", "a JSON document"),
+    (b"E\0C\0S\0_\0C\0L\0U\0S\0T\0E\0R\0=\0p\0", "a NUL byte in line 1"),
+    (b"\xff\xfeE\0C\0S\0", "UTF-16 or UTF-32 text"),
+];
+
+#[test]
+fn a_cluster_that_cannot_be_used_never_becomes_default() {
+    for (lines, part) in NO_CLUSTER {
+        let loaded = check(lines);
+        let (shown, text) = (texts(&loaded).join("\n"), String::from_utf8_lossy(lines));
+        assert!(loaded.config.is_none(), "{text}: {shown}");
+        assert!(shown.contains(part) && shown.ends_with("the agent does not start"), "{text}: {shown}");
+        assert!(!shown.contains("hunter2") && !shown.contains('\u{1b}'), "{shown}");
+    }
+    for (file, user_data, part) in [
+        (r#"{"Cluster": "my cluster"}"#, "", "Cluster (config.json:1): `my cluster`, with a blank"),
+        (r#"{"Clutser": "prod"}"#, "", "did you mean Cluster?"),
+        ("", r#"{"ECSAgentConfiguration": {"Cluster": 5}}"#, "Cluster (EC2 user data:1): a number"),
+        ("", r#"{"ECSAgentConfiguration": {"ClusterArn": "prod"}}"#, "ClusterArn (EC2 user data:1): an old name"),
+        ("", r#"{"ECSAgentConfiguration": {"Cluster": "prod"}"#, "Cluster (EC2 user data): not valid JSON"),
+    ] {
+        let loaded = layered(&[], file, user_data);
+        let shown = texts(&loaded).join("\n");
+        assert!(loaded.config.is_none() && shown.contains(part), "{file}{user_data}: {shown}");
+        // A cluster in a source with higher precedence counts.
+        let loaded = layered(&[("ECS_CLUSTER", "prod")], file, user_data);
+        let is_refused = file.contains("my cluster");
+        assert!(is_refused || loaded.config.is_some(), "{file}{user_data}: {:?}", texts(&loaded));
+    }
+}
+
+#[test]
+fn a_cluster_that_can_be_used() {
+    let arn = "arn:aws-cn:ecs:cn-north-1:123456789012:cluster/prod";
+    for (lines, cluster, severity) in [
+        ("ECS_CLUSTER=prod".to_owned(), Some("prod"), None),
+        ("ECS_CLUSTER= prod \r".to_owned(), Some("prod"), None),
+        ("ECS_CLUSTER=prod\r\r\n".to_owned(), Some("prod"), None),
+        ("\u{feff}ECS_CLUSTER=Prod_1-a".to_owned(), Some("Prod_1-a"), None),
+        (format!("ECS_CLUSTER={arn}"), Some(arn), None),
+        ("ECS_CLUSTER=a\nexport ECS_CLUSTER=b".to_owned(), Some("a"), CHANGES),
+        (String::new(), None, None),
+        // Set to nothing, so `default`, but not silently.
+        ("ECS_CLUSTER=".to_owned(), None, CHANGES),
+        ("ECS_CLUSTER= \t".to_owned(), None, CHANGES),
+    ] {
+        let loaded = check(lines.as_bytes());
+        assert_eq!(loaded.severity(), severity, "{lines}: {:?}", texts(&loaded));
+        assert_eq!(loaded.config.unwrap().cluster.as_deref(), cluster, "{lines}");
+    }
+    let nothing = texts(&check(b"ECS_CLUSTER="));
+    assert!(nothing[0].starts_with("ECS_CLUSTER (F:1): set to nothing;"), "{nothing:?}");
+    assert!(nothing[0].ends_with("the cluster `default` is used"), "{nothing:?}");
+    // Another program's variable.
+    assert!(from(&[("CLUSTER", "x")]).problems.is_empty());
+}
+
+#[test]
+fn a_name_alone_has_its_value_in_the_environment() {
+    let environment = Environment::new([("ECS_LOGLEVEL", "debug")]);
+    let (file, problems) = EnvFile::parse("F", b"ECS_LOGLEVEL\nhunter2\nECS_DATADIR", &environment);
+    assert_eq!(file.get("ECS_LOGLEVEL").as_deref(), Some("debug"));
+    let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    assert!(shown[0].starts_with("(F:2): a name without =") && !shown[0].contains("hunter2"), "{shown:?}");
+    assert!(shown[1].starts_with("ECS_DATADIR (F:3): a name without ="), "{shown:?}");
+}
+
+#[test]
+fn settings_without_effect_are_not_listed_as_in_effect() {
+    let file = TempFile::new("unused", b"ECS_ENABLE_TASK_ENI=true\nECS_AGENT_LABELS={}\nECS_RESERVED_MEMORY=64\n");
+    let environment = || Environment::new([("ECS_CONFIG_FILE", file.0.to_str().unwrap())]);
+    for role in [Role::Agent, Role::Service] {
+        let loaded = Sources::open(environment(), role).load(None);
+        let text = report::text(&loaded);
+        let (apart, in_effect) = text.split_once("in effect (").expect("a heading");
+        let place = file.0.display();
+        for name in [format!("ECS_ENABLE_TASK_ENI ({place}:1): not"), format!("ECS_AGENT_LABELS ({place}:2): without")]
+        {
+            assert!(apart.contains(&name), "{name}\n{text}");
+        }
+        assert!(in_effect.contains(&format!("ECS_RESERVED_MEMORY=64  ({place}:3)")), "{text}");
+        // Nor are defaults of the service for features that do not exist yet.
+        for name in ["ECS_ENABLE_TASK_ENI", "ECS_AGENT_LABELS", "ECS_ENABLE_TASK_IAM_ROLE", "ECS_AUDIT_LOGFILE"] {
+            assert!(!in_effect.contains(name), "{name}\n{text}");
+        }
+        assert_eq!(loaded.without_effect().len(), 2, "the log names them, too");
+    }
+    let loaded = layered(&[], r#"{"PlatformVariables": {"a": 1}, "TaskENIEnabled": true}"#, "");
+    let names: Vec<&str> = loaded.unused.iter().map(|unused| unused.key.name).collect();
+    assert_eq!(names, ["ECS_ENABLE_TASK_ENI", "PlatformVariables"]);
+}
+
+#[test]
+fn a_file_is_checked_in_place_of_the_usual_one() {
+    let usual = TempFile::new("usual", b"ECS_CLUSTER=usual\n");
+    let other = TempFile::new("other", b"ECS_CLUSTER=other\n");
+    let load = |other: Option<&str>| {
+        let environment = Environment::new([("ECS_CONFIG_FILE", usual.0.to_str().unwrap())]);
+        Sources::open_with(environment, Role::Agent, other).load(None)
+    };
+    let cluster = |loaded: Loaded| loaded.config.unwrap().cluster.unwrap();
+    assert_eq!(cluster(load(None)), "usual");
+    assert!(!report::text(&load(other.0.to_str())).contains("ECS_CONFIG_FILE"), "it is not read");
+    assert_eq!(cluster(load(other.0.to_str())), "other");
+    let missing = load(Some("/nonexistent/x"));
+    assert!(missing.config.is_none() && texts(&missing)[0].contains("not there"), "{:?}", texts(&missing));
+}
+
+#[test]
+fn the_json_has_the_documented_members() {
+    let loaded = check(
+        b"ECS_LOGLEVEL=loud\nECS_ENABLE_TASK_ENI=true\nECS_AGENT_LABELS=x\nECS_CLUSTER=c\nAWS_ACCESS_KEY_ID=hunter2\nAWS_SECRET_ACCESS_KEY=hunter2",
+    );
+    let json = report::json(Some("F"), &loaded);
+    assert!(!json.to_string().contains("hunter2"), "{json}");
+    let problem = serde_json::json!({
+        "severity": "warning", "setting": "ECS_LOGLEVEL", "place": "F:1", "file": "F", "line": 1, "found": "`loud`",
+        "expected": "one of debug, info, warn, error, crit, none", "consequence": "the default info is used",
+    });
+    assert_eq!(json["problems"], serde_json::json!([problem]));
+    let unused = |name: &str, line: u8, severity: &str, consequence: &str| {
+        serde_json::json!([{"setting": name, "place": format!("F:{line}"), "file": "F", "line": line,
+            "severity": severity, "consequence": consequence}])
+    };
+    let awsvpc = "tasks in network mode awsvpc will not be placed here";
+    assert_eq!(json["unsupported"], unused("ECS_ENABLE_TASK_ENI", 2, "warning", awsvpc));
+    assert_eq!(json["foreign"][0]["setting"], "ECS_AGENT_LABELS");
+    let effective = json["effective"].as_array().unwrap();
+    let found = |name: &str| effective.iter().find(|value| value["setting"] == name).cloned().unwrap_or_default();
+    let cluster = serde_json::json!({"setting": "ECS_CLUSTER", "value": "c", "place": "F:4"});
+    assert_eq!(found("ECS_CLUSTER"), cluster);
+    assert_eq!(found("AWS_SECRET_ACCESS_KEY")["value"], "[set, not shown]");
+    assert_eq!(found("ECS_DATADIR")["place"], serde_json::Value::Null);
+    assert_eq!((&json["file"], &json["starts"], &json["severity"]), (&"F".into(), &true.into(), &"warning".into()));
+    // The members that `src/config/ecs_config.md` names.
+    let page = include_str!("../ecs_config.md");
+    for member in json.as_object().unwrap().keys().chain(problem.as_object().unwrap().keys()) {
+        assert!(page.contains(&format!("`{member}`")), "{member} is not in the page");
+    }
+}
+
+/// Names in a place that is not a file.
+#[test]
+fn the_json_tells_files_from_other_places() {
+    let loaded = layered(&[("ECS_LOGLEVEL", "loud")], "", r#"{"ECSAgentConfiguration": {"DataDir": 5}}"#);
+    let json = report::json(None, &loaded);
+    let places: Vec<_> = json["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|problem| {
+            (problem["place"].as_str().unwrap_or_default().to_owned(), problem["file"].clone(), problem["line"].clone())
+        })
+        .collect();
+    let null = serde_json::Value::Null;
+    assert!(places.contains(&("environment".to_owned(), null.clone(), null.clone())), "{places:?}");
+    assert!(places.contains(&("EC2 user data:1".to_owned(), null.clone(), 1.into())), "{places:?}");
+    let missing = report::json(None, &load(Environment::new([("ECS_CONFIG_FILE", "/nonexistent/x")])));
+    assert_eq!((&missing["problems"][0]["file"], &missing["file"]), (&"/nonexistent/x".into(), &null));
+}
