@@ -8,6 +8,7 @@ mod access;
 mod agent;
 mod binary;
 mod cli;
+mod sessions;
 
 use agent::{Agent, api, http, keys};
 use ecs_core::model::Secret;
