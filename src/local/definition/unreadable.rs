@@ -1,4 +1,4 @@
-//! Says in words why a task definition, or its overrides, cannot be read. This module owns the translation of the decoder's
+//! Says in words why a task definition, its overrides, or another document of a person cannot be read. This module owns the translation of the decoder's
 //! errors. Invariant: no value is shown, since it may be a secret in the wrong place.
 
 use crate::suggestion::did_you_mean;
