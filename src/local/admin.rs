@@ -3,18 +3,21 @@
 //! `Content-Type: application/json`, which a web page cannot make a browser send without a preflight request.
 
 use super::answers::{header_text, text_answer};
+use super::definition::unreadable;
 use super::faults::{Delivery, FaultRequest};
 use super::instances::Disconnect;
 use super::keys::Keys;
 use super::shared::Shared;
 use super::signature;
 use super::state::State;
+use super::suggestion::did_you_mean;
 use super::time::now;
 use axum::body::Body;
 use base64::Engine;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -58,6 +61,25 @@ const NO_TOKEN: &str = "\
 This needs the token that ecs-local printed when it started (or was given with --token or --token-file):
 curl --user local:TOKEN, or the header Authorization: Bearer TOKEN
 ";
+
+/// The paths of POST, for suggestions.
+const POST_PATHS: [&str; 15] = [
+    "faults",
+    "faults/clear",
+    "clock",
+    "metadata",
+    "instance-tags",
+    "delivery",
+    "sockets/drop",
+    "sockets/close",
+    "acs",
+    "tasks",
+    "manifest",
+    "credentials",
+    "secrets",
+    "parameters",
+    "objects",
+];
 
 /// Maximum number of records in one answer.
 const MAX_ANSWER: usize = 1000;
@@ -103,7 +125,9 @@ pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Body
         }
         Method::POST => {
             let body = if request.body().is_empty() { Ok(json!({})) } else { serde_json::from_slice(request.body()) };
-            body.map_err(|error| error.to_string()).and_then(|body| post(shared, path, body))
+            let place = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
+            let body = body.map_err(|error| format!("the body is not JSON: {}", place(error)));
+            body.and_then(|body| post(shared, path, body))
         }
         _ => Err("use GET or POST".to_owned()),
     };
@@ -130,7 +154,10 @@ fn get(shared: &Shared, path: &str, query: &str) -> Result<Value, String> {
                 json!({"dropped": state.dropped_records(), "records": selected.take(MAX_ANSWER).collect::<Vec<_>>()})
             }))
         }
-        other => Err(format!("no such path: GET /_local/{other}")),
+        other => Err(format!(
+            "no such path: GET /_local/{other}.{}",
+            did_you_mean(other, ["state", "records", "submissions"])
+        )),
     }
 }
 
@@ -152,7 +179,7 @@ fn summary(state: &State) -> Value {
 fn post(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
     match path {
         "faults" => {
-            let request: FaultRequest = serde_json::from_value(body).map_err(|error| error.to_string())?;
+            let request: FaultRequest = read(body)?;
             let fault = request.fault()?;
             shared.change(|state| state.faults.add(&request.operation, request.count, &fault));
         }
@@ -165,12 +192,12 @@ fn post(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
             shared.change(|state| state.ec2.set_metadata(path, body["text"].as_str().map(str::to_owned)));
         }
         "instance-tags" => {
-            let tags = serde_json::from_value(body).map_err(|error| error.to_string())?;
+            let tags = read(body)?;
             shared.change(|state| state.ec2.tags = tags);
         }
         "faults/clear" => shared.change(|state| state.faults.clear()),
         "delivery" => {
-            let request: DeliveryRequest = serde_json::from_value(body).map_err(|error| error.to_string())?;
+            let request: DeliveryRequest = read(body)?;
             let delay =
                 Duration::try_from_secs_f64(request.delay_seconds).map_err(|error| format!("delaySeconds: {error}"))?;
             let delivery = Delivery {
@@ -207,9 +234,14 @@ fn post(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
             return Ok(json!({"roles": roles}));
         }
         "secrets" | "parameters" | "objects" => put_value(shared, path, &body)?,
-        other => return Err(format!("no such path: POST /_local/{other}")),
+        other => return Err(format!("no such path: POST /_local/{other}.{}", did_you_mean(other, POST_PATHS))),
     }
     Ok(json!({"ok": true}))
+}
+
+/// Reads the body of a request.
+fn read<T: DeserializeOwned>(body: Value) -> Result<T, String> {
+    serde_path_to_error::deserialize(body).map_err(|error| unreadable("The body", &error))
 }
 
 /// Stores a secret, a parameter or an object.

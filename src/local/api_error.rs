@@ -1,5 +1,6 @@
 //! An error of an AWS API: status, code and text.
 
+use super::suggestion::did_you_mean;
 use serde_json::{Value, json};
 
 /// An error of an AWS API.
@@ -29,6 +30,13 @@ impl ApiError {
 
     pub(super) fn no_cluster() -> Self {
         Self::new(400, "ClusterNotFoundException", "Cluster not found.")
+    }
+
+    /// The call is not part of this service, which has the calls in `supported`.
+    pub(super) fn unsupported(code: &str, operation: &str, service: &str, supported: &[&str]) -> Self {
+        let suggestion = did_you_mean(operation, supported.iter().copied());
+        let known = supported.join(", ");
+        Self::new(400, code, format!("{operation} is not supported by this {service}.{suggestion} Supported: {known}."))
     }
 
     /// The body of the error answer.

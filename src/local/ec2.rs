@@ -45,8 +45,13 @@ impl Ec2 {
     /// Answers a call in the Query protocol.
     pub(super) fn call(&self, instance_id: &str, form: &[(String, String)]) -> Result<String, ApiError> {
         let find = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        if find("Action") != Some("DescribeTags") {
-            return Err(ApiError::new(400, "InvalidAction", "DescribeTags is the only operation of this EC2."));
+        let action = find("Action").unwrap_or_default();
+        if action != "DescribeTags" {
+            // STS, IAM and other services use the same protocol.
+            let message = format!(
+                "{action} is not supported here. Of the services with this protocol there is only EC2, with DescribeTags."
+            );
+            return Err(ApiError::new(400, "InvalidAction", message));
         }
         let mut items = String::new();
         let is_this_one = form.iter().any(|(_, value)| value == instance_id);

@@ -2,6 +2,7 @@
 //! owns the queue of faults; [`super::refusal`], [`super::http`] and [`super::outbox`] carry them out. Invariant: each fault
 //! affects one call, so a server without pending faults behaves correctly.
 
+use super::suggestion::did_you_mean;
 use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -125,8 +126,10 @@ impl FaultRequest {
                 self.message.clone().unwrap_or_else(|| "Refused on purpose".to_owned()),
             ),
             other => {
+                let suggestion =
+                    did_you_mean(other, ["throttle", "server-error", "access-denied", "malformed", "truncated"]);
                 return Err(format!(
-                    "unknown fault `{other}`: use throttle, server-error, access-denied, slow (with seconds), malformed, empty, page \
+                    "unknown fault `{other}`.{suggestion} Use throttle, server-error, access-denied, slow (with seconds), malformed, empty, page \
                      (with status), truncated, drop, lose-answer or error (with status, code, message)"
                 ));
             }

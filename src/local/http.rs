@@ -34,6 +34,9 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 /// Maximum number of connections at a time. Further ones wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 512;
+/// The services that have any call here.
+const SERVICES: &str = "ECS (clusters, container instances, task definitions and tasks), ECR (GetAuthorizationToken), Secrets Manager \
+    (GetSecretValue), SSM (GetParameters), EC2 (DescribeTags) and S3 (GetObject)";
 /// The largest request body, in bytes.
 const MAX_BODY: usize = 2 * 1024 * 1024;
 /// The largest websocket message, in bytes: a TCS message may have 1 MiB.
@@ -216,7 +219,8 @@ async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
         } else if service == "AmazonSSM" {
             api::ssm(state, operation, &body)
         } else {
-            Err(ApiError::new(400, "UnknownOperationException", format!("No such operation: `{target}`.")))
+            let message = format!("`{target}` is not supported here. The services are {SERVICES}.");
+            Err(ApiError::new(400, "UnknownOperationException", message))
         };
         if let Err(error) = &answer {
             state.record(Source::ApiError, operation, error.body());

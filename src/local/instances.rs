@@ -61,8 +61,8 @@ pub(super) struct Resources {
 }
 
 impl Resources {
-    /// Reads `totalResources` of RegisterContainerInstance.
-    pub(super) fn parse(total: &Value) -> Self {
+    /// Reads `totalResources` and `platformDevices` of RegisterContainerInstance.
+    pub(super) fn parse(total: &Value, devices: &Value) -> Self {
         let find = |name: &str| total.as_array().into_iter().flatten().find(|resource| resource["name"] == name);
         let number = |name: &str| find(name).and_then(|resource| resource["integerValue"].as_u64()).unwrap_or(0);
         let texts = |name: &str| {
@@ -70,17 +70,26 @@ impl Resources {
             texts.filter_map(Value::as_str)
         };
         let ports = |name: &str| texts(name).filter_map(|text| text.parse().ok()).collect();
-        let gpus = texts("GPU").map(str::to_owned).collect();
+        let gpus = devices.as_array().into_iter().flatten().filter(|device| device["type"] == "GPU");
+        let gpus = gpus.filter_map(|device| device["id"].as_str()).map(str::to_owned).collect();
         Self { cpu: number("CPU"), memory: number("MEMORY"), tcp: ports("PORTS"), udp: ports("PORTS_UDP"), gpus }
     }
 
-    fn json(cpu: u64, memory: u64, tcp: &BTreeSet<u16>, udp: &BTreeSet<u16>) -> Value {
+    /// The resources as in DescribeContainerInstances.
+    fn json(&self) -> Value {
         let integer = |name: &str, value: u64| json!({"name": name, "type": "INTEGER", "integerValue": value, "longValue": 0, "doubleValue": 0.0});
-        let set = |name: &str, ports: &BTreeSet<u16>| {
-            let texts: Vec<_> = ports.iter().map(ToString::to_string).collect();
-            json!({"name": name, "type": "STRINGSET", "integerValue": 0, "longValue": 0, "doubleValue": 0.0, "stringSetValue": texts})
-        };
-        json!([integer("CPU", cpu), integer("MEMORY", memory), set("PORTS", tcp), set("PORTS_UDP", udp)])
+        let set = |name: &str, texts: Vec<String>| json!({"name": name, "type": "STRINGSET", "integerValue": 0, "longValue": 0, "doubleValue": 0.0, "stringSetValue": texts});
+        let ports = |ports: &BTreeSet<u16>| ports.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut all = vec![
+            integer("CPU", self.cpu),
+            integer("MEMORY", self.memory),
+            set("PORTS", ports(&self.tcp)),
+            set("PORTS_UDP", ports(&self.udp)),
+        ];
+        if !self.gpus.is_empty() {
+            all.push(set("GPU", self.gpus.iter().cloned().collect()));
+        }
+        all.into()
     }
 }
 
@@ -164,17 +173,23 @@ impl Instance {
 
     /// The instance as in DescribeContainerInstances.
     pub(super) fn describe(&self, held: &Need, running: usize, pending: usize, tags: &[Value]) -> Value {
-        let free = &self.resources;
-        let ports = |own: &BTreeSet<u16>, held: &BTreeSet<u16>| own.union(held).copied().collect::<BTreeSet<_>>();
-        let (tcp, udp) = (ports(&free.tcp, &held.tcp), ports(&free.udp, &held.udp));
+        let all = &self.resources;
+        // ECS lists the ports that are taken, and the GPUs that are free.
+        let ports = |own: &BTreeSet<u16>, held: &BTreeSet<u16>| own.union(held).copied().collect();
+        let free = Resources {
+            cpu: all.cpu.saturating_sub(held.cpu),
+            memory: all.memory.saturating_sub(held.memory),
+            tcp: ports(&all.tcp, &held.tcp),
+            udp: ports(&all.udp, &held.udp),
+            gpus: all.gpus.difference(&held.gpus).cloned().collect(),
+        };
         super::definition::without_nulls(json!({
             "containerInstanceArn": self.arn,
             "ec2InstanceId": self.ec2_instance_id,
             "version": self.registrations,
             "versionInfo": {"agentVersion": self.agent_version, "dockerVersion": self.docker_version},
-            "registeredResources": Resources::json(free.cpu, free.memory, &free.tcp, &free.udp),
-            "remainingResources":
-                Resources::json(free.cpu.saturating_sub(held.cpu), free.memory.saturating_sub(held.memory), &tcp, &udp),
+            "registeredResources": all.json(),
+            "remainingResources": free.json(),
             "status": self.status.as_str(),
             "agentConnected": self.connected(),
             "runningTasksCount": running,
@@ -249,7 +264,7 @@ mod tests {
     fn the_recorded_registration_is_understood() {
         let path = format!("{}/../../tests/golden/register_container_instance.json", env!("CARGO_MANIFEST_DIR"));
         let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let resources = Resources::parse(&golden["body"]["totalResources"]);
+        let resources = Resources::parse(&golden["body"]["totalResources"], &golden["body"]["platformDevices"]);
         assert_eq!(resources.cpu, 2048);
         assert!(resources.memory > 0 && resources.tcp.contains(&51678), "{resources:?}");
         let attributes = attributes(&Site::example(), &golden["body"]["attributes"]);

@@ -14,7 +14,7 @@
 //! as they are sent to the agent). Access control: `keys`, `signature`, `owner`. Handlers, on a state that is `shared`: `api`
 //! (calls), `acs` and `tcs` (websockets), `imds`, `s3`, `admin` (`/_local/`). The top: `http` (sockets and routing), `server`
 //! (start and scripting), and [`command`] (the program `ecs-local`). Helpers: `answers`, `api_error`, `ids`, `options`,
-//! `refusal`, `role_credentials`, `socket`, `time`.
+//! `refusal`, `remedy`, `role_credentials`, `socket`, `suggestion`, `time`.
 
 mod acs;
 mod admin;
@@ -38,6 +38,7 @@ mod payload;
 mod placement;
 mod records;
 mod refusal;
+mod remedy;
 mod role_credentials;
 mod s3;
 mod server;
@@ -47,6 +48,7 @@ mod site;
 mod socket;
 mod state;
 mod stored;
+mod suggestion;
 mod tasks;
 mod tcs;
 mod time;

@@ -39,6 +39,9 @@ pub struct Options {
     pub account: String,
     /// The name of the cluster that exists from the start.
     pub cluster: String,
+    /// The beginning of the ids of all tasks: hexadecimal digits, up to 16; `None`: they begin at random. Their containers can be
+    /// recognised by it.
+    pub session_id: Option<String>,
     /// The EC2 instance id in the metadata.
     pub instance_id: String,
     /// The registry behind ECR; `None`: ECR gives no tokens.
@@ -69,6 +72,7 @@ impl Default for Options {
             region: "us-west-2".to_owned(),
             account: "123456789012".to_owned(),
             cluster: "default".to_owned(),
+            session_id: None,
             instance_id: "i-0123456789abcdef0".to_owned(),
             registry: None,
             secrets: BTreeMap::new(),

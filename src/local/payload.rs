@@ -60,7 +60,7 @@ impl Launch<'_> {
 /// Makes a task with its payload.
 pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
     let definition = launch.definition;
-    let id = new_id();
+    let id = site.new_task_id();
     let arn = site.arn(&format!("task/{}/{id}", launch.cluster));
     let mut containers = Vec::new();
     let mut payloads = Vec::new();
@@ -126,7 +126,7 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
 /// except that a payload without an `arn` gets one.
 pub(super) fn scripted_task(site: &Site, cluster: &str, instance_arn: &str, mut payload: Value, at: f64) -> Task {
     if !payload["arn"].is_string() && payload.is_object() {
-        payload["arn"] = json!(site.arn(&format!("task/{cluster}/{}", new_id())));
+        payload["arn"] = json!(site.arn(&format!("task/{cluster}/{}", site.new_task_id())));
     }
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let containers = payload["containers"].as_array().into_iter().flatten().map(|container| TaskContainer {

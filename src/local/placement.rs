@@ -4,6 +4,7 @@
 use super::definition::TaskDefinition;
 use super::instances::{Instance, InstanceStatus};
 use super::need::Need;
+use super::remedy;
 
 /// The reason why a task does not fit on an instance.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,12 +72,17 @@ impl Constraint {
         match self {
             Self::DistinctInstance if is_taken => Err(Misfit {
                 reason: "DistinctInstance placement constraint unsatisfied.".to_owned(),
-                detail: "the container instance has a task of this group".to_owned(),
+                detail: "the container instance has a task of this group: stop that task, or remove the constraint"
+                    .to_owned(),
             }),
             Self::MemberOf(terms) => match terms.iter().find(|term| !holds(term)) {
                 Some(term) => Err(Misfit {
                     reason: "MemberOf placement constraint unsatisfied.".to_owned(),
-                    detail: format!("the container instance's attribute {} has another value", term.name),
+                    detail: format!(
+                        "the container instance's attribute {} has another value: set it in ECS_INSTANCE_ATTRIBUTES of the agent, or \
+                         change the constraint",
+                        term.name
+                    ),
                 }),
                 None => Ok(()),
             },
@@ -93,7 +99,10 @@ pub(super) fn is_built_for(instance: &Instance, definition: &TaskDefinition) -> 
     match actual.and_then(|attribute| attribute.value.as_deref()) {
         Some(actual) if !actual.eq_ignore_ascii_case(wanted) => Err(Misfit {
             reason: "ATTRIBUTE".to_owned(),
-            detail: format!("the container instance has the CPU architecture {actual}, not {wanted}"),
+            detail: format!(
+                "the container instance has the CPU architecture {actual}, not {wanted}: change `runtimePlatform`, and use images for \
+                 {actual}"
+            ),
         }),
         _ => Ok(()),
     }
@@ -108,14 +117,20 @@ pub(super) fn free_gpus(instance: &Instance, held: &Need) -> Vec<String> {
 pub(super) fn fits(instance: &Instance, held: &Need, need: &Need, required: &[String]) -> Result<(), Misfit> {
     let misfit = |reason: &str, detail: String| Err(Misfit { reason: reason.to_owned(), detail });
     if instance.status != InstanceStatus::Active {
-        return misfit("INACTIVE", format!("the container instance is {}", instance.status.as_str()));
+        let status = instance.status.as_str();
+        let detail = format!("the container instance is {status}: set it to ACTIVE (update-container-instances-state)");
+        return misfit("INACTIVE", detail);
     }
     if !instance.connected() {
-        return misfit("AGENT", "the agent of the container instance is not connected".to_owned());
+        return misfit(
+            "AGENT",
+            "the agent of the container instance is not connected: start it, or look at its log".to_owned(),
+        );
     }
     let missing: Vec<_> = required.iter().filter(|name| !instance.has_attribute(name)).map(String::as_str).collect();
     if !missing.is_empty() {
-        return misfit("ATTRIBUTE", format!("the container instance lacks {}", missing.join(", ")));
+        let remedies: Vec<_> = missing.iter().map(|name| format!("{name} ({})", remedy::for_attribute(name))).collect();
+        return misfit("ATTRIBUTE", format!("the container instance lacks {}", remedies.join(", ")));
     }
     for (name, needed, has, used) in [
         ("CPU", need.cpu, instance.resources.cpu, held.cpu),
@@ -123,18 +138,25 @@ pub(super) fn fits(instance: &Instance, held: &Need, need: &Need, required: &[St
     ] {
         let free = has.saturating_sub(used);
         if needed > free {
-            return misfit(&format!("RESOURCE:{name}"), format!("{needed} needed, {free} of {has} free"));
+            let unit = if name == "CPU" { "CPU units" } else { "MiB" };
+            let remedy = remedy::for_resource(name, has);
+            let detail = format!("{needed} {unit} needed, {free} of {has} free: {remedy}");
+            return misfit(&format!("RESOURCE:{name}"), detail);
         }
     }
     let (needed, free) = (need.gpu_count, free_gpus(instance, held).len());
     if needed > free {
-        return misfit("RESOURCE:GPU", format!("{needed} GPUs needed, {free} free"));
+        let has = instance.resources.gpus.len();
+        let remedy = remedy::for_resource("GPU", has as u64);
+        return misfit("RESOURCE:GPU", format!("{needed} GPUs needed, {free} of {has} free: {remedy}"));
     }
     let taken = [(&need.tcp, &held.tcp, &instance.resources.tcp), (&need.udp, &held.udp, &instance.resources.udp)]
         .into_iter()
         .find_map(|(needed, held, reserved)| needed.iter().find(|port| held.contains(port) || reserved.contains(port)));
     match taken {
-        Some(port) => misfit("RESOURCE:PORTS", format!("host port {port} is taken")),
+        Some(port) => {
+            misfit("RESOURCE:PORTS", format!("host port {port} is taken: {}", remedy::for_resource("PORTS", 0)))
+        }
         None => Ok(()),
     }
 }
@@ -203,5 +225,12 @@ mod tests {
         );
         assert_eq!(reason(&|_| (), &Need { tcp: BTreeSet::from([8080]), ..Need::default() }, &[]), "RESOURCE:PORTS");
         assert_eq!(reason(&|i| i.resources.tcp = BTreeSet::from([8080]), &none, &[]), "RESOURCE:PORTS");
+        let gpus = Need { gpu_count: 1, ..Need::default() };
+        let misfit = fits(&instance(), &none, &gpus, &[]).unwrap_err();
+        assert_eq!(misfit.reason, "RESOURCE:GPU");
+        assert!(
+            misfit.detail.contains("1 GPUs needed, 0 of 0 free: start the agent with ECS_ENABLE_GPU"),
+            "{misfit:?}"
+        );
     }
 }

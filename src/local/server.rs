@@ -56,6 +56,7 @@ impl Server {
             url: format!("http://{reached}"),
             registry: options.registry.as_ref().map(|registry| registry.address.clone()),
             credentials_ttl: options.credentials_ttl,
+            session_id: options.session_id.clone().unwrap_or_default(),
             keys: Keys::new(options.token.take()),
         };
         let mut state = State::new(site, &options.cluster);

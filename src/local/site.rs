@@ -1,6 +1,7 @@
 //! The region, account and addresses that this control plane imitates. This module owns the form of ARNs. Invariant: nothing in
 //! it changes while the server runs.
 
+use super::ids::new_id;
 use super::keys::Keys;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub(super) struct Site {
     pub(super) registry: Option<String>,
     /// The validity of role credentials.
     pub(super) credentials_ttl: Duration,
+    /// The beginning of the ids of all tasks.
+    pub(super) session_id: String,
     /// Makes the keys of roles.
     pub(super) keys: Keys,
 }
@@ -23,6 +26,12 @@ impl Site {
     /// An ARN of the ECS service.
     pub(super) fn arn(&self, resource: &str) -> String {
         format!("arn:aws:ecs:{}:{}:{resource}", self.region, self.account)
+    }
+
+    /// A new id of a task.
+    pub(super) fn new_task_id(&self) -> String {
+        let random = new_id();
+        format!("{}{}", self.session_id, random.get(self.session_id.len()..).unwrap_or_default())
     }
 
     /// An ARN of a parameter of SSM.
@@ -48,6 +57,7 @@ impl Site {
             url: "http://127.0.0.1:14566".to_owned(),
             registry: Some("localhost:5000".to_owned()),
             credentials_ttl: Duration::from_secs(21600),
+            session_id: String::new(),
             keys: Keys::new(None),
         }
     }
@@ -56,6 +66,14 @@ impl Site {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_of_tasks_begin_with_that_of_the_session() {
+        let site = Site { session_id: "10ca1abcde".to_owned(), ..Site::example() };
+        let (first, second) = (site.new_task_id(), site.new_task_id());
+        assert!(first.starts_with("10ca1abcde") && first.len() == 32 && first != second, "{first}");
+        assert_eq!(Site::example().new_task_id().len(), 32);
+    }
 
     #[test]
     fn images_of_the_registry_are_recognised() {

@@ -50,5 +50,6 @@ mod state;
 mod tasks;
 mod tasks_order;
 mod two_agents;
+mod up;
 mod upgrade;
 mod volumes;

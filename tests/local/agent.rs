@@ -100,6 +100,7 @@ pub(crate) async fn handshake(
 
 pub(crate) struct Agent {
     url: String,
+    cluster: String,
     keys: Credentials,
     pub(crate) instance: String,
     socket: WebSocketStream<TcpStream>,
@@ -115,18 +116,20 @@ impl Agent {
         let path = format!("{}/tests/golden/register_container_instance.json", env!("CARGO_MANIFEST_DIR"));
         let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let mut body = golden["body"].clone();
-        body["cluster"] = json!("default");
+        // `up` gives its agent a cluster of its own.
+        let cluster = std::env::var("ECS_CLUSTER").unwrap_or_else(|_| "default".to_owned());
+        body["cluster"] = json!(cluster);
         let target = "AmazonEC2ContainerServiceV20141113.RegisterContainerInstance";
         let keys = role_keys(&url).await;
         let (status, answer) = api(&url, target, &body, Some(keys.clone())).await.unwrap();
         assert_eq!(status, 200, "{answer}");
         let instance = answer["containerInstance"]["containerInstanceArn"].as_str().unwrap().to_owned();
-        let socket = handshake(&url, &query(&instance), Some(keys.clone())).await.unwrap();
-        Self { url, keys, instance, socket }
+        let socket = handshake(&url, &query(&instance, &cluster), Some(keys.clone())).await.unwrap();
+        Self { url, cluster, keys, instance, socket }
     }
 
     pub(crate) fn query(&self) -> String {
-        query(&self.instance)
+        query(&self.instance, &self.cluster)
     }
 
     pub(crate) async fn connect(&mut self) {
@@ -139,7 +142,7 @@ impl Agent {
 
     pub(crate) async fn submit(&self, task: &str, status: &str, container: Value) {
         let body =
-            json!({"cluster": "default", "task": task, "status": status, "reason": "", "containers": [container]});
+            json!({"cluster": self.cluster, "task": task, "status": status, "reason": "", "containers": [container]});
         assert_eq!(self.call("SubmitTaskStateChange", &body).await.unwrap().0, 200);
     }
 
@@ -186,8 +189,8 @@ impl Agent {
     }
 }
 
-fn query(instance: &str) -> String {
+fn query(instance: &str, cluster: &str) -> String {
     format!(
-        "agentVersion=1&clusterArn=default&containerInstanceArn={instance}&protocolVersion=2&sendCredentials=true&seqNum=1"
+        "agentVersion=1&clusterArn={cluster}&containerInstanceArn={instance}&protocolVersion=2&sendCredentials=true&seqNum=1"
     )
 }

@@ -10,30 +10,30 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A directory for `ecs-local`, removed at the end.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("ecs-local-test-{}-{name}", std::process::id()));
         std::fs::create_dir_all(path.join("tmp")).unwrap();
         Self(path)
     }
 
-    fn file(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+    pub(super) fn file(&self, name: &str, text: &str, mode: u32) -> PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         path
     }
 
-    fn left_behind(&self) -> usize {
+    pub(super) fn left_behind(&self) -> usize {
         std::fs::read_dir(self.0.join("tmp")).unwrap().count()
     }
 
-    fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-local"));
         command.env("TMPDIR", self.0.join("tmp")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A developer may have credentials for AWS itself, which must not be used with this control plane.
@@ -43,7 +43,7 @@ impl Scratch {
     }
 
     /// Runs `ecs-local` to its end. Returns exit code, output, error output.
-    async fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+    pub(super) async fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let mut command = self.command();
         let output =
             tokio::time::timeout(LIMIT, command.args(arguments).output()).await.expect("it ends in time").unwrap();
@@ -76,54 +76,135 @@ async fn fake_agent() {
     let arn = payload["tasks"][0]["arn"].as_str().unwrap().to_owned();
     let mut running = json!({"containerName": "main", "status": "RUNNING"});
     if let Ok(image) = std::env::var("PLAYED_AGENT_IMAGE") {
-        let label = format!("com.amazonaws.ecs.task-arn={arn}");
-        let run = ["run", "-d", "--label", &label, &image, "/busybox", "echo", "words of the container"];
-        running["runtimeId"] = json!(docker(&run).await.expect("docker run"));
+        // A container that ends before the first report about the task.
+        run_container(&arn, &image, "prepare", "echo words of preparation; echo words of warning >&2").await;
+        let main = std::env::var("PLAYED_AGENT_MAIN").unwrap_or_else(|_| "echo words of the container".to_owned());
+        running["runtimeId"] = json!(run_container(&arn, &image, "main", &main).await);
     }
     agent.submit(&arn, "RUNNING", running).await;
     if std::env::var("PLAYED_AGENT_WAITS").is_ok() {
-        assert_eq!(agent.payload().await["tasks"][0]["desiredStatus"], "STOPPED");
+        let stop = agent.payload().await;
+        assert_eq!(stop["tasks"][0]["desiredStatus"], "STOPPED");
+        agent.ack(&stop).await;
+        if let Ok(path) = std::env::var("PLAYED_AGENT_MARK") {
+            std::fs::write(path, "stopped").unwrap();
+        }
     }
     agent.submit(&arn, "STOPPED", json!({"containerName": "main", "status": "STOPPED", "exitCode": 7})).await;
     std::future::pending().await
 }
 
+/// Runs a container of a task with this script, as an agent would. Returns its id.
+async fn run_container(task: &str, image: &str, name: &str, script: &str) -> String {
+    let labels = [format!("com.amazonaws.ecs.task-arn={task}"), format!("com.amazonaws.ecs.container-name={name}")];
+    let run = ["run", "-d", "--label", &labels[0], "--label", &labels[1], image, "/busybox", "sh", "-c", script];
+    docker(&run).await.expect("docker run")
+}
+
 /// Runs Docker and returns its output; `None` if it fails or is not there.
-async fn docker(arguments: &[&str]) -> Option<String> {
+pub(super) async fn docker(arguments: &[&str]) -> Option<String> {
     let output = Command::new("docker").args(arguments).output().await.ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
 
-#[tokio::test]
-async fn up_shows_the_containers_output_and_removes_it() {
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| std::path::Path::new(path).exists());
-    let (Some(busybox), Some(_)) = (busybox, docker(&["info"]).await) else {
-        eprintln!("SKIPPED: no Docker, or no busybox-static to make an image from");
-        return;
-    };
-    let scratch = Scratch::new("output");
-    let (tar, image) = (scratch.0.join("image.tar"), format!("ecs-local-test-{}", std::process::id()));
-    let tar = tar.to_str().unwrap();
-    let (directory, name) = busybox.rsplit_once('/').unwrap();
-    assert!(Command::new("tar").args(["-C", directory, "-chf", tar, name]).status().await.unwrap().success());
-    docker(&["import", tar, &image]).await.expect("docker import");
-    let agent = agent_script(&scratch);
-    let variable = format!("PLAYED_AGENT_IMAGE={image}");
-    let (code, out, err) = scratch.run(&["up", &exit_code_example(), "--agent", &agent, "--", &variable]).await;
-    let left = docker(&["ps", "-aq", "--filter", &format!("ancestor={image}")]).await;
-    docker(&["rmi", "-f", &image]).await;
-    assert_eq!(code, 7, "{out}{err}");
-    assert!(out.contains("main | words of the container"), "{out}{err}");
-    assert_eq!(left.as_deref(), Some(""), "the container is gone");
+/// An image with busybox, removed at the end; `None` if there is no Docker.
+pub(super) struct TestImage(pub(super) String);
+
+impl TestImage {
+    pub(super) async fn make(scratch: &Scratch) -> Option<Self> {
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| std::path::Path::new(path).exists());
+        let (Some(busybox), Some(_)) = (busybox, docker(&["info"]).await) else {
+            eprintln!("SKIPPED: no Docker, or no busybox-static to make an image from");
+            return None;
+        };
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let (tar, image) = (scratch.0.join("image.tar"), format!("ecs-local-test-{}", &id[..12]));
+        let tar = tar.to_str().unwrap();
+        let (directory, name) = busybox.rsplit_once('/').unwrap();
+        assert!(Command::new("tar").args(["-C", directory, "-chf", tar, name]).status().await.unwrap().success());
+        docker(&["import", tar, &image]).await.expect("docker import");
+        Some(Self(image))
+    }
+
+    /// The containers of this image, with and without those that have ended.
+    pub(super) async fn containers(&self) -> String {
+        docker(&["ps", "-aq", "--filter", &format!("ancestor={}", self.0)]).await.unwrap()
+    }
 }
 
-fn agent_script(scratch: &Scratch) -> String {
+impl Drop for TestImage {
+    fn drop(&mut self) {
+        let _removed = std::process::Command::new("docker").args(["rmi", "-f", &self.0]).output();
+    }
+}
+
+#[tokio::test]
+async fn up_shows_the_containers_output_and_removes_it() {
+    let scratch = Scratch::new("output");
+    let Some(image) = TestImage::make(&scratch).await else { return };
+    let agent = agent_script(&scratch);
+    let variable = format!("PLAYED_AGENT_IMAGE={}", image.0);
+    let (code, out, err) = scratch.run(&["up", &exit_code_example(), "--agent", &agent, "--", &variable]).await;
+    assert_eq!(code, 7, "{out}{err}");
+    for line in ["prepare | words of preparation", "main | words of the container"] {
+        assert!(out.contains(line) && !err.contains(line), "{line} in:\n{out}\n--\n{err}");
+    }
+    let warning = "prepare | words of warning";
+    assert!(err.contains(warning) && !out.contains(warning), "{out}\n--\n{err}");
+    assert_eq!(image.containers().await, "", "the containers are gone");
+    assert_eq!(scratch.left_behind(), 0);
+}
+
+#[tokio::test]
+async fn up_takes_what_describe_task_definition_prints() {
+    let scratch = Scratch::new("described");
+    let agent = agent_script(&scratch);
+    let mut described: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(exit_code_example()).unwrap()).unwrap();
+    for (member, value) in [
+        ("taskDefinitionArn", json!("arn:aws:ecs:us-west-2:123456789012:task-definition/exit-code:3")),
+        ("revision", json!(3)),
+        ("status", json!("ACTIVE")),
+        ("requiresAttributes", json!([])),
+        ("compatibilities", json!(["EC2"])),
+        ("registeredAt", json!(1.5)),
+        ("registeredBy", json!("arn:aws:iam::123456789012:root")),
+    ] {
+        described[member] = value;
+    }
+    for (name, text) in
+        [("tab.json", described.clone()), ("cli.json", json!({"taskDefinition": described, "tags": []}))]
+    {
+        let file = scratch.file(name, &text.to_string(), 0o600);
+        let (code, out, err) = scratch.run(&["up", file.to_str().unwrap(), "--agent", &agent]).await;
+        assert_eq!(code, 7, "{name}: {out}{err}");
+    }
+}
+
+#[tokio::test]
+async fn the_agents_log_is_shown_only_if_it_explains_something() {
+    let scratch = Scratch::new("log");
+    let this = agent_script(&scratch);
+    let talking =
+        scratch.file("talking.sh", &format!("#!/bin/sh\necho words of the agent >&2\nexec '{this}'\n"), 0o755);
+    let definition = json!({"family": "f", "containerDefinitions": [
+        {"name": "main", "image": "i", "memory": 8, "logConfiguration": {"logDriver": "splunk"}},
+    ]});
+    let definition = scratch.file("splunk.json", &definition.to_string(), 0o600);
+    let line = ["up", definition.to_str().unwrap(), "--agent", talking.to_str().unwrap()];
+    let (code, _, err) = scratch.run(&line).await;
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("cannot be placed: ATTRIBUTE") && err.contains("ECS_AVAILABLE_LOGGING_DRIVERS"), "{err}");
+    assert!(!err.contains("words of the agent"), "{err}");
+}
+
+pub(super) fn agent_script(scratch: &Scratch) -> String {
     let this = std::env::current_exe().unwrap();
     let text = format!("#!/bin/sh\nexec '{}' --exact binary::fake_agent --ignored --nocapture\n", this.display());
     scratch.file("agent.sh", &text, 0o755).to_str().unwrap().to_owned()
 }
 
-fn exit_code_example() -> String {
+pub(super) fn exit_code_example() -> String {
     format!("{}/examples/tasks/exit-code.json", env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -172,19 +253,27 @@ async fn up_explains_what_went_wrong() {
     let scratch = Scratch::new("wrong");
     let bad = scratch.file("bad.json", r#"{"family": "x", "containerDefinitions": []}"#, 0o600);
     let dying = scratch.file("agent.sh", "#!/bin/sh\necho cannot go on >&2\nexit 5\n", 0o755);
+    let typo = scratch.file("typo.json", r#"{"family": "x", "containerDefinitions": [{"memroy": 1}]}"#, 0o600);
+    let broken = scratch.file("broken.json", r#"{"password": hunter2}"#, 0o600);
+    let (typo, broken) = (typo.to_str().unwrap(), broken.to_str().unwrap());
     let (bad, dying, good) = (bad.to_str().unwrap(), dying.to_str().unwrap(), exit_code_example());
     for (arguments, expected) in [
         (vec!["up", bad], "Container list cannot be empty."),
         (vec!["up", "/no/such/file"], "/no/such/file: No such file"),
         (vec!["up", &good, "--agent", "/no/such/agent"], "cannot start the agent /no/such/agent"),
         (vec!["up", &good, "--agent", dying], "cannot go on"),
+        (vec!["up", typo], "containerDefinitions[0].memroy: there is no member `memroy`. Did you mean `memory`?"),
+        (vec!["up", broken], "broken.json is not JSON: line 1, column 14: there is no value"),
     ] {
         let (code, _, err) = scratch.run(&arguments).await;
         assert_eq!((code, err.contains(expected)), (1, true), "{arguments:?}: {err}");
+        assert!(!err.contains("hunter2"), "{err}");
         assert_eq!(scratch.left_behind(), 0, "{arguments:?}");
     }
     assert_eq!(scratch.run(&["serve", "--no-such-option"]).await.0, 2);
     assert!(scratch.run(&["--help"]).await.1.contains("ecs-local up TASK.json"));
+    let version = scratch.run(&["--version"]).await;
+    assert_eq!((version.0, version.1.trim()), (0, concat!("ecs-local ", env!("CARGO_PKG_VERSION"))));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod access;
 mod agent;
 mod binary;
 mod cli;
+mod sessions;
 
 use agent::{Agent, api, http, keys};
 use ecs_core::model::Secret;
@@ -265,8 +266,20 @@ async fn the_admin_api_does_what_the_methods_do() {
     assert_eq!(post("faults", json!({"operation": "ListClusters", "fault": "throttle"})).await.0, 200);
     assert_eq!(agent.call("ListClusters", &json!({})).await.unwrap().0, 400);
     assert_eq!(agent.call("ListClusters", &json!({})).await.unwrap().0, 200);
-    let (status, text) = post("faults", json!({"operation": "x", "fault": "explode"})).await;
-    assert_eq!((status, text.contains("lose-answer")), (400, true));
+    for (body, expected) in [
+        (json!({"operation": "x", "fault": "explode"}), "lose-answer"),
+        (json!({"operation": "x", "fault": "throtle"}), "Did you mean `throttle`?"),
+        (
+            json!({"operation": "x", "falt": "drop"}),
+            "The body cannot be read: falt: there is no member `falt`. Did you mean",
+        ),
+        (json!({"operation": "x", "fault": "drop", "count": "2"}), "count: it must be a whole number"),
+    ] {
+        let (status, text) = post("faults", body).await;
+        assert_eq!((status, text.contains(expected)), (400, true), "{text}");
+    }
+    let (status, text) = post("fault", json!({})).await;
+    assert_eq!((status, text.contains("Did you mean `faults`?")), (400, true), "{text}");
     let scripted =
         json!({"family": "f", "version": "1", "desiredStatus": "RUNNING", "containers": [{"name": "a", "image": "i"}]});
     let (_, text) = post("tasks", scripted).await;

@@ -93,8 +93,9 @@ pub struct Image {
 impl Image {
     /// Makes an image of the static busybox with the usual applets. `changes` are Dockerfile lines (`ENV A=1`, `LABEL a=b`).
     pub fn make(reference: &str, changes: &[&str]) -> Self {
-        const APPLETS: [&str; 14] = [
+        const APPLETS: [&str; 16] = [
             "sh", "sleep", "httpd", "true", "false", "nc", "wget", "echo", "cat", "env", "kill", "mkdir", "ls", "test",
+            "date", "hostname",
         ];
         let tree = TempDir::new("ecs-test-image");
         let bin = tree.path().join("bin");

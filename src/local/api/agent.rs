@@ -29,8 +29,8 @@ pub(super) fn register(state: &mut State, body: &Value) -> Answer {
     if state.instance(&arn).is_none() {
         add_instance(state, &cluster, &arn)?;
     }
-    let (attributes, resources) =
-        (attributes(&state.site, &body["attributes"]), Resources::parse(&body["totalResources"]));
+    let attributes = attributes(&state.site, &body["attributes"]);
+    let resources = Resources::parse(&body["totalResources"], &body["platformDevices"]);
     let document: Value =
         serde_json::from_str(body["instanceIdentityDocument"].as_str().unwrap_or_default()).unwrap_or_default();
     if let Some(tags) = body["tags"].as_array() {
@@ -164,6 +164,36 @@ mod tests {
             let versions: Vec<_> = shown.iter().filter(|attribute| attribute["name"] == "ecs-agent.version").collect();
             assert_eq!(versions, [&attributes[0]]);
         }
+    }
+
+    #[test]
+    fn tasks_get_the_gpus_that_the_agent_offers() {
+        let mut state = State::new(Site::example(), "judge");
+        let mut registration = golden("register_container_instance.json");
+        registration["platformDevices"] = json!([{"id": "GPU-1", "type": "GPU"}, {"id": "other", "type": "FPGA"}]);
+        let shown = register(&mut state, &registration).unwrap();
+        let arn = shown["containerInstance"]["containerInstanceArn"].as_str().unwrap().to_owned();
+        let gpus = |shown: &Value, member: &str| {
+            let listed = shown["containerInstance"][member].as_array().unwrap().clone();
+            listed.iter().find(|resource| resource["name"] == "GPU").map(|gpu| gpu["stringSetValue"].clone())
+        };
+        assert_eq!(gpus(&shown, "registeredResources"), Some(json!(["GPU-1"])));
+        state.instance_mut(&arn).unwrap().connect(1);
+        let definition = json!({"family": "f", "containerDefinitions": [
+            {"name": "a", "image": "i", "memory": 8, "resourceRequirements": [{"type": "GPU", "value": "1"}]},
+        ]});
+        let mut call = |operation: &str, body: &Value| super::super::ecs(&mut state, operation, body).unwrap();
+        call("RegisterTaskDefinition", &definition);
+        let run = json!({"cluster": "judge", "taskDefinition": "f", "count": 2});
+        let answer = call("RunTask", &run);
+        assert_eq!(
+            (answer["tasks"].as_array().unwrap().len(), &answer["failures"][0]["reason"]),
+            (1, &json!("RESOURCE:GPU"))
+        );
+        assert!(answer["failures"][0]["detail"].as_str().unwrap().contains("fewer GPUs"), "{answer}");
+        assert_eq!(state.tasks[0].payload["associations"][0]["name"], "GPU-1");
+        let left = json!({"containerInstance": super::super::instances::show(&state, &arn)});
+        assert_eq!(gpus(&left, "remainingResources"), None);
     }
 
     #[test]

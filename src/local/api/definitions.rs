@@ -3,7 +3,7 @@
 
 use super::request::{Answer, required};
 use crate::api_error::ApiError;
-use crate::definition::{self, TaskDefinition, required_attributes, validate, without_nulls};
+use crate::definition::{self, TaskDefinition, required_attributes, unreadable, validate, without_nulls};
 use crate::state::{Definition, MAX_DEFINITIONS, State};
 use crate::time::now;
 use serde_json::{Value, json};
@@ -37,16 +37,6 @@ pub(super) fn register(state: &mut State, body: &Value) -> Answer {
         state.tags.insert(arn, tags.clone());
     }
     Ok(json!({"taskDefinition": shown, "tags": tags}))
-}
-
-/// An error text with the member and the problem, but without the value, which may be a secret in the wrong place.
-pub(super) fn unreadable(what: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
-    let text = error.inner().to_string();
-    let problem = match text.rsplit_once(", expected ") {
-        Some((_, expected)) if text.starts_with("invalid") => format!("expected {expected}"),
-        _ => text,
-    };
-    format!("{what} cannot be read: {}: {problem}.", error.path())
 }
 
 /// DeregisterTaskDefinition.

@@ -12,10 +12,10 @@ use serde_json::json;
 /// Answers a call of ECR.
 pub(super) fn answer(state: &State, registry: Option<&Registry>, operation: &str) -> Answer {
     if operation != "GetAuthorizationToken" {
-        return Err(ApiError::new(400, "UnsupportedCommandException", format!("{operation} is not part of this ECR.")));
+        return Err(ApiError::unsupported("UnknownOperationException", operation, "ECR", &["GetAuthorizationToken"]));
     }
     let Some(registry) = registry else {
-        let message = "This ECR has no registry: start the server with one.";
+        let message = "This ECR has no registry: start ecs-local with --registry.";
         return Err(ApiError::new(400, "RegistryNotFoundException", message));
     };
     let text = format!("{}:{}", registry.user, registry.password.expose());

@@ -20,6 +20,36 @@ use super::state::State;
 use request::Answer;
 use serde_json::Value;
 
+/// The operations of [`ecs`] that people use, for the answer to any other; those of agents come last.
+const OPERATIONS: [&str; 26] = [
+    "CreateCluster",
+    "DeleteCluster",
+    "DeregisterContainerInstance",
+    "DeregisterTaskDefinition",
+    "DescribeClusters",
+    "DescribeContainerInstances",
+    "DescribeTaskDefinition",
+    "DescribeTasks",
+    "ListClusters",
+    "ListContainerInstances",
+    "ListTagsForResource",
+    "ListTaskDefinitionFamilies",
+    "ListTaskDefinitions",
+    "ListTasks",
+    "RegisterTaskDefinition",
+    "RunTask",
+    "StartTask",
+    "StopTask",
+    "TagResource",
+    "UntagResource",
+    "UpdateContainerInstancesState",
+    "DiscoverPollEndpoint",
+    "RegisterContainerInstance",
+    "SubmitAttachmentStateChanges",
+    "SubmitContainerStateChange",
+    "SubmitTaskStateChange",
+];
+
 /// Answers one call of the ECS API.
 pub(super) fn ecs(state: &mut State, operation: &str, body: &Value) -> Answer {
     match operation {
@@ -49,13 +79,7 @@ pub(super) fn ecs(state: &mut State, operation: &str, body: &Value) -> Answer {
         "ListTagsForResource" => tags::list(state, body),
         "TagResource" => tags::tag(state, body),
         "UntagResource" => tags::untag(state, body),
-        other => Err(ApiError::new(
-            400,
-            "UnsupportedFeatureException",
-            format!(
-                "{other} is not part of this control plane: it runs tasks on container instances, and no services."
-            ),
-        )),
+        other => Err(ApiError::unsupported("UnsupportedFeatureException", other, "ECS", &OPERATIONS)),
     }
 }
 
@@ -123,7 +147,8 @@ mod tests {
         let mut state = state();
         ecs(&mut state, "RegisterTaskDefinition", &hello()).unwrap();
         for (operation, body, code, message) in [
-            ("CreateService", json!({}), "UnsupportedFeatureException", "CreateService is not part"),
+            ("CreateService", json!({}), "UnsupportedFeatureException", "CreateService is not supported"),
+            ("RunTasks", json!({}), "UnsupportedFeatureException", "Did you mean `RunTask`? Supported: CreateCluster,"),
             (
                 "RunTask",
                 json!({"cluster": "none", "taskDefinition": "hello"}),
@@ -151,18 +176,34 @@ mod tests {
             ),
             ("StopTask", json!({"task": "none"}), "InvalidParameterException", "The referenced task was not found."),
             ("RegisterTaskDefinition", json!({"family": "x"}), "ClientException", "Container list cannot be empty."),
-            ("RegisterTaskDefinition", json!({"famly": "x"}), "ClientException", "unknown field `famly`"),
+            (
+                "RegisterTaskDefinition",
+                json!({"famly": "x"}),
+                "ClientException",
+                "famly: there is no member `famly`. Did you mean `family`?",
+            ),
             (
                 "RegisterTaskDefinition",
                 json!({"family": "x", "containerDefinitions": [{"memory": "expected hunter2"}]}),
                 "ClientException",
-                "cannot be read: containerDefinitions[0].memory: expected u32.",
+                "cannot be read: containerDefinitions[0].memory: it must be a whole number",
             ),
         ] {
             let error = ecs(&mut state, operation, &body).unwrap_err();
             assert_eq!(error.code, code, "{operation} {body}");
             assert!(error.message.contains(message), "{operation}: {}", error.message);
         }
+    }
+
+    #[test]
+    fn every_operation_that_is_listed_is_supported() {
+        for operation in OPERATIONS {
+            let code = ecs(&mut state(), operation, &json!({})).err().map(|error| error.code);
+            assert_ne!(code.as_deref(), Some("UnsupportedFeatureException"), "{operation}");
+        }
+        let source = include_str!("mod.rs");
+        let arms = source.lines().filter(|line| line.trim_start().starts_with('"') && line.contains("\" => ")).count();
+        assert_eq!(arms, OPERATIONS.len(), "each supported operation is listed");
     }
 
     #[test]

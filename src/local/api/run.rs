@@ -1,10 +1,9 @@
 //! RunTask and StartTask: place a task, made from a definition and overrides, on an instance. This module owns overrides and the
 //! order of placement (the instance with the fewest tasks first). Invariant: a task exists only if its payload was queued.
 
-use super::definitions::unreadable;
 use super::request::{Answer, cluster_of, missing, names, required};
 use crate::api_error::ApiError;
-use crate::definition::{self, TaskDefinition, TaskOverride, required_attributes, validate, without_nulls};
+use crate::definition::{self, TaskDefinition, TaskOverride, required_attributes, unreadable, validate, without_nulls};
 use crate::instances::InstanceStatus;
 use crate::need::Need;
 use crate::payload::{self, Launch};
@@ -247,8 +246,14 @@ mod tests {
     fn overrides_that_make_no_sense_are_refused() {
         for (overrides, wanted) in [
             (json!({"cpu": "banana"}), "Task `cpu` is invalid"),
-            (json!({"taskRole": "r"}), "The overrides cannot be read: taskRole: unknown field `taskRole`"),
-            (json!({"containerOverrides": [{"name": "a", "cpu": "1"}]}), "containerOverrides[0].cpu: expected u32"),
+            (
+                json!({"taskRole": "r"}),
+                "The overrides cannot be read: taskRole: there is no member `taskRole`. Did you mean `taskRoleArn`?",
+            ),
+            (
+                json!({"containerOverrides": [{"name": "a", "cpu": "1"}]}),
+                "containerOverrides[0].cpu: it must be a whole number",
+            ),
             (json!({"containerOverrides": [{"name": "b"}]}), "b is not a container in the TaskDefinition"),
             (json!({"ephemeralStorage": {"sizeInGiB": 21}}), "not for tasks on EC2"),
         ] {

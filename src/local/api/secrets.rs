@@ -10,8 +10,12 @@ use serde_json::{Value, json};
 /// Answers a call of Secrets Manager.
 pub(super) fn answer(state: &State, operation: &str, body: &Value) -> Answer {
     if operation != "GetSecretValue" {
-        let message = format!("{operation} is not part of this Secrets Manager.");
-        return Err(ApiError::new(400, "UnknownOperationException", message));
+        return Err(ApiError::unsupported(
+            "UnknownOperationException",
+            operation,
+            "Secrets Manager",
+            &["GetSecretValue"],
+        ));
     }
     let asked = required(body, "SecretId")?;
     let Some((name, value)) = state.secrets.iter().find(|(name, _)| is_called(name, asked)) else {

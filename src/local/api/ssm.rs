@@ -12,8 +12,7 @@ const MAX_NAMES: usize = 10;
 /// Answers a call of SSM.
 pub(super) fn answer(state: &State, operation: &str, body: &Value) -> Answer {
     if operation != "GetParameters" {
-        let message = format!("{operation} is not part of this SSM.");
-        return Err(ApiError::new(400, "UnknownOperationException", message));
+        return Err(ApiError::unsupported("UnknownOperationException", operation, "SSM", &["GetParameters"]));
     }
     let asked: Vec<&str> = names(body, "Names").collect();
     if asked.is_empty() || asked.len() > MAX_NAMES {

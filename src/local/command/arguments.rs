@@ -1,7 +1,9 @@
 //! The command line of `ecs-local`. This module owns the options and their help; it starts nothing. Invariant: an unknown
 //! argument is an error.
 
+use super::guard::GUARD;
 use super::token::Token;
+use crate::suggestion::did_you_mean;
 use crate::{Options, Registry};
 use ecs_core::model::Secret;
 use std::collections::BTreeMap;
@@ -15,16 +17,20 @@ It imitates the instance metadata service, the ECS API, ACS, TCS, the token call
 S3. State is in memory only.
 
 Usage:
-  ecs-local serve [options]                 serve until Ctrl-C
+  ecs-local serve [options]                 serve until Ctrl-C, or until the terminal closes
   ecs-local up TASK.json [options] [-- NAME=VALUE ...]
-                                            serve, start the agent, run this task, show its states and output, stop it with
-                                            Ctrl-C, clean up, end with the exit code of its essential container
+                                            serve, start the agent, run this task, show what it waits for, its states and its
+                                            output, stop it with Ctrl-C or when the terminal closes, clean up, end with the exit
+                                            code of the container that ended the task
+  ecs-local clean                           remove the containers, agents and directories of sessions that do not run any more
 
-TASK.json is the input of `aws ecs register-task-definition --cli-input-json`. NAME=VALUE are variables for the agent.
+TASK.json is the input of `aws ecs register-task-definition --cli-input-json`, the output of `aws ecs describe-task-definition`, or
+the console's JSON tab. NAME=VALUE are variables for the agent. An image that is on this machine is used without asking a registry,
+unless ECS_IMAGE_PULL_BEHAVIOR says otherwise.
 
 Options:
   --listen ADDRESS:PORT           where to listen            [serve: 127.0.0.1:14566, up: 127.0.0.1 and a free port]
-  --cluster NAME                  name of the cluster        [default]
+  --cluster NAME                  name of the cluster        [serve: default, up: one of its own]
   --region NAME                   AWS region to imitate      [us-west-2]
   --registry HOST:PORT            a Docker registry behind the imitated ECR: images named HOST:PORT/... get an ECR token
   --registry-user NAME            its user                   [AWS]
@@ -38,6 +44,7 @@ Options:
   --agent FILE                    up: the agent's binary     [ecs-agent beside ecs-local]
   --agent-log                     up: show the agent's log
   -h, --help                      this text
+  -V, --version                   the version
 
 Without --token and --token-file the token is random and is printed. Every call, websocket and object needs a signature (version 4)
 with the token as secret access key and any access key id, /_local/ the token itself. The instance metadata gives role credentials and
@@ -49,11 +56,40 @@ Then:
   curl --user local:TOKEN http://127.0.0.1:14566/_local/       inspect the state, inject faults
 ";
 
+/// All options, for suggestions.
+const OPTIONS: [&str; 16] = [
+    "--listen",
+    "--cluster",
+    "--region",
+    "--registry",
+    "--registry-user",
+    "--registry-password-file",
+    "--secrets",
+    "--parameters",
+    "--buckets",
+    "--token",
+    "--token-file",
+    "--quiet",
+    "--agent",
+    "--agent-log",
+    "--help",
+    "--version",
+];
+
 /// The command to run.
 #[derive(Debug)]
 pub(crate) enum Command {
     Help,
-    Serve { options: Options, quiet: bool, token: Token },
+    Version,
+    /// Remove what sessions that have ended left.
+    Clean,
+    /// Guard the session in this directory; `up` starts this.
+    Guard(String),
+    Serve {
+        options: Options,
+        quiet: bool,
+        token: Token,
+    },
     Up(Up),
 }
 
@@ -64,6 +100,8 @@ pub(crate) struct Up {
     pub(crate) task: PathBuf,
     /// The options of the control plane.
     pub(crate) options: Options,
+    /// The name of the cluster; `None`: one of its own.
+    pub(crate) cluster: Option<String>,
     /// No state changes are printed.
     pub(crate) quiet: bool,
     /// The origin of the token.
@@ -79,15 +117,30 @@ pub(crate) struct Up {
 /// Parses the arguments. The error explains the problem.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     let word = arguments.next().unwrap_or_else(|| "--help".to_owned());
-    let serve = match word.as_str() {
-        "-h" | "--help" | "help" => return Ok(Command::Help),
-        "serve" => true,
-        "up" => false,
-        other => return Err(format!("unknown command `{other}`")),
-    };
+    match word.as_str() {
+        "-h" | "--help" | "help" => Ok(Command::Help),
+        "-V" | "--version" | "version" => Ok(Command::Version),
+        "serve" => options(true, arguments),
+        "up" => options(false, arguments),
+        "clean" => match arguments.next().as_deref() {
+            None => Ok(Command::Clean),
+            Some("-h" | "--help") => Ok(Command::Help),
+            Some(other) => Err(format!("unknown argument `{other}`: clean takes none")),
+        },
+        GUARD => arguments.next().map(Command::Guard).ok_or_else(|| "guard needs a directory".to_owned()),
+        other => {
+            let suggestion = did_you_mean(other, ["serve", "up", "clean", "help", "version"]);
+            Err(format!("unknown command `{other}`.{suggestion}"))
+        }
+    }
+}
+
+/// Parses the options of `serve` or `up`.
+fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     let mut up = Up {
         task: PathBuf::new(),
         options: Options::default(),
+        cluster: None,
         quiet: false,
         token: Token::Random,
         agent: None,
@@ -102,8 +155,9 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
             "-h" | "--help" => return Ok(Command::Help),
+            "-V" | "--version" => return Ok(Command::Version),
             "--listen" => up.options.listen = value()?.parse().map_err(|_| "--listen needs ADDRESS:PORT".to_owned())?,
-            "--cluster" => up.options.cluster = value()?,
+            "--cluster" => up.cluster = Some(value()?),
             "--region" => up.options.region = value()?,
             "--registry" => registry = Some(value()?),
             "--registry-user" => user = value()?,
@@ -128,24 +182,39 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
             other if !serve && !other.starts_with('-') && up.task.as_os_str().is_empty() => {
                 up.task = PathBuf::from(other)
             }
-            other => return Err(format!("unknown argument `{other}`")),
+            other => {
+                let options = OPTIONS.iter().copied().filter(|name| !serve || !name.starts_with("--agent"));
+                return Err(format!("unknown argument `{other}`.{}", did_you_mean(other, options)));
+            }
         }
     }
-    up.options.registry = match (registry, password_file) {
-        (Some(address), Some(file)) => {
-            let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-            Some(Registry::new(&address, &user, Secret::from(text.trim_end_matches(['\r', '\n']))))
-        }
-        (None, None) => None,
-        _ => return Err("--registry and --registry-password-file belong together".to_owned()),
-    };
+    up.options.registry = registry_of(registry, &user, password_file)?;
     if serve {
+        if let Some(name) = up.cluster {
+            up.options.cluster = name;
+        }
         return Ok(Command::Serve { options: up.options, quiet: up.quiet, token: up.token });
     }
     if up.task.as_os_str().is_empty() {
         return Err("up needs a task definition: ecs-local up TASK.json".to_owned());
     }
     Ok(Command::Up(up))
+}
+
+/// The registry behind ECR; `None`: there is none.
+fn registry_of(
+    address: Option<String>,
+    user: &str,
+    password_file: Option<PathBuf>,
+) -> Result<Option<Registry>, String> {
+    match (address, password_file) {
+        (Some(address), Some(file)) => {
+            let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+            Ok(Some(Registry::new(&address, user, Secret::from(text.trim_end_matches(['\r', '\n'])))))
+        }
+        (None, None) => Ok(None),
+        _ => Err("--registry and --registry-password-file belong together".to_owned()),
+    }
 }
 
 /// Every file below a directory: its path relative to the directory, and its content without a trailing line break.
@@ -196,10 +265,20 @@ mod tests {
         let Ok(Command::Up(up)) = parsed("up t.json --agent /bin/agent --cluster c -- ECS_LOGLEVEL=debug A=b=c") else {
             panic!("not understood");
         };
-        assert_eq!((up.task.to_str(), up.options.cluster.as_str()), (Some("t.json"), "c"));
+        assert_eq!((up.task.to_str(), up.cluster.as_deref()), (Some("t.json"), Some("c")));
         assert_eq!(up.agent, Some(PathBuf::from("/bin/agent")));
         assert_eq!(up.environment[1], ("A".to_owned(), "b=c".to_owned()));
         assert!(up.options.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn the_version_is_asked_for_in_every_usual_form() {
+        for line in ["--version", "-V", "version", "up t.json --version"] {
+            assert!(matches!(parsed(line), Ok(Command::Version)), "{line}");
+        }
+        for name in OPTIONS {
+            assert!(HELP.contains(name), "{name}");
+        }
     }
 
     #[test]
@@ -246,8 +325,12 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (line, expected) in [
-            ("run", "unknown command `run`"),
-            ("serve --agent x", "unknown argument `--agent`"),
+            ("run", "unknown command `run`."),
+            ("server", "unknown command `server`. Did you mean `serve`?"),
+            ("serve --agent x", "unknown argument `--agent`."),
+            ("serve --regoin x", "unknown argument `--regoin`. Did you mean `--region`?"),
+            ("up t.json --agentlog", "Did you mean `--agent-log`?"),
+            ("clean everything", "clean takes none"),
             ("serve --listen here", "--listen needs ADDRESS:PORT"),
             ("serve --listen", "--listen needs a value"),
             ("serve --registry r", "belong together"),

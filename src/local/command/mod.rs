@@ -1,21 +1,41 @@
-//! `ecs-local` on the command line. This module owns the arguments and the output; the control plane is the rest of the crate.
-//! Invariant: it ends every process that it started.
+//! `ecs-local` on the command line. This module owns the arguments, the output, and the sessions on this machine; the control plane
+//! is the rest of the crate. Invariant: every process that it started ends with it, also when it is killed.
+//!
+//! In reading order: `arguments`, `token`, `output` and `signals`; `session` (directory and lock), `child` and `guard` (what happens
+//! after SIGKILL), `leftovers`; `up` with `definition_file`, `agent`, `containers` and `waits`.
 
+mod agent;
 mod arguments;
+mod child;
+mod containers;
+mod definition_file;
+mod guard;
+mod leftovers;
 mod output;
+mod session;
+mod signals;
 mod token;
 mod up;
+mod waits;
 
-use crate::{Options, Server};
+use crate::{Options, Server, TaskStatus};
 use arguments::{Command, HELP};
 use output::{print_error, print_line, warn_beyond_loopback};
+use session::{Kind, Session};
+use signals::Interrupts;
+use std::path::Path;
 use std::process::ExitCode;
 use token::Token;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
-    let command = match arguments::parse(std::env::args().skip(1)) {
+    let given: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    if let [first, rest @ ..] = &given[..]
+        && first == child::BECOME
+    {
+        return child::become_child(rest);
+    }
+    let command = match arguments::parse(given.into_iter()) {
         Ok(command) => command,
         Err(problem) => {
             print_error(&format!("{problem}\nTry: ecs-local --help"));
@@ -35,6 +55,21 @@ pub fn main() -> ExitCode {
                 print_line(HELP);
                 Ok(0)
             }
+            Command::Version => {
+                print_line(concat!("ecs-local ", env!("CARGO_PKG_VERSION")));
+                Ok(0)
+            }
+            Command::Clean => {
+                let (containers, directories) = leftovers::clean().await;
+                print_line(&format!(
+                    "removed {containers} containers and {directories} directories of earlier sessions"
+                ));
+                Ok(0)
+            }
+            Command::Guard(directory) => {
+                guard::run(Path::new(&directory)).await;
+                Ok(0)
+            }
             Command::Serve { options, quiet, token } => serve(options, quiet, &token).await.map(|()| 0),
             Command::Up(request) => up::up(request).await,
         }
@@ -48,9 +83,25 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs the server until Ctrl-C or SIGTERM.
+/// Runs the server until Ctrl-C, SIGTERM, or the end of the terminal.
 async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<(), String> {
     options.token = token.value()?;
+    let mut interrupts = Interrupts::new()?;
+    let found = leftovers::found().await;
+    let session = Session::begin(Kind::Serve)?;
+    options.session_id = Some(session.id.clone());
+    let result = serve_session(options, quiet, token, found, &mut interrupts).await;
+    session.remove()?;
+    result
+}
+
+async fn serve_session(
+    options: Options,
+    quiet: bool,
+    token: &Token,
+    found: Option<String>,
+    interrupts: &mut Interrupts,
+) -> Result<(), String> {
     let asked = options.listen;
     let region = options.region.clone();
     let server = Server::start(options).await.map_err(|error| format!("cannot listen on {asked}: {error}"))?;
@@ -76,11 +127,16 @@ async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<(), S
             environment.join("\n"),
         ));
     }
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+    if let Some(found) = found {
+        print_error(&found);
     }
+    interrupts.next().await;
+    let left = server.read(|state| state.tasks().iter().filter(|task| task.last_status != TaskStatus::Stopped).count());
     server.shutdown().await;
+    if left > 0 {
+        print_error(&format!(
+            "{left} tasks have not stopped. Their agent keeps them; ecs-local clean removes their containers."
+        ));
+    }
     Ok(())
 }

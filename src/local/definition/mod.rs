@@ -1,13 +1,15 @@
 //! Task definitions as `aws ecs register-task-definition` takes them. This module owns their types and defaults; `validate`
-//! checks them, and `requires` lists the attributes that an instance needs. Invariant: an unknown member is an error, unless it
+//! checks them, `requires` lists the attributes that an instance needs, and `unreadable` explains errors. Invariant: an unknown member is an error, unless it
 //! is `null`; a member that is `null` counts as not set.
 
 mod requires;
 mod shapes;
+mod unreadable;
 mod validate;
 
 pub(super) use requires::required_attributes;
 pub(super) use shapes::*;
+pub(super) use unreadable::unreadable;
 pub(super) use validate::validate;
 
 use serde::de::DeserializeOwned;

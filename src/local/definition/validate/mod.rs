@@ -8,9 +8,12 @@ mod system;
 mod values;
 
 use super::{ContainerDefinition, HealthCheck, PortMapping, TaskDefinition};
+use crate::suggestion::did_you_mean;
 use rule::{Verdict, is_name, require};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The network modes of the API.
+const NETWORK_MODES: [&str; 4] = ["bridge", "host", "none", "awsvpc"];
 /// Maximum number of port ranges of one container (ECS API reference, PortMapping).
 const MAX_RANGES: usize = 100;
 
@@ -41,8 +44,9 @@ pub(crate) fn validate(definition: &TaskDefinition) -> Verdict {
 
 fn task_settings(definition: &TaskDefinition) -> Verdict {
     let mode = definition.network_mode();
-    require(["bridge", "host", "none", "awsvpc"].contains(&mode), || {
-        format!("Network mode `{mode}` is invalid: use bridge, host, none or awsvpc.")
+    require(NETWORK_MODES.contains(&mode), || {
+        let suggestion = did_you_mean(mode, NETWORK_MODES);
+        format!("Network mode `{mode}` is invalid: use bridge, host, none or awsvpc.{suggestion}")
     })?;
     for compatibility in definition.requires_compatibilities.iter().flatten() {
         require(["EC2", "EXTERNAL"].contains(&compatibility.as_str()), || {
@@ -161,29 +165,36 @@ fn no_overlap(ports: &[PortMapping]) -> Verdict {
 
 fn references(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
     let find = |name: &str| definition.container_definitions.iter().find(|other| other.name == name);
+    let unknown = |name: &str, place: &str| {
+        let names = definition.container_definitions.iter().map(|other| other.name.as_str());
+        format!("Unknown container '{name}' in {place}.{}", did_you_mean(name, names.filter(|other| *other != c.name)))
+    };
     for mount in &c.mount_points {
         require(definition.volumes.iter().any(|volume| volume.name == mount.source_volume), || {
-            format!("Unknown volume '{}' in mountPoints.", mount.source_volume)
+            let names = definition.volumes.iter().map(|volume| volume.name.as_str());
+            format!(
+                "Unknown volume '{0}' in mountPoints.{1}",
+                mount.source_volume,
+                did_you_mean(&mount.source_volume, names)
+            )
         })?;
         require(mount.container_path.starts_with('/'), || {
             format!("`containerPath` `{}` must be an absolute path.", mount.container_path)
         })?;
     }
     for from in &c.volumes_from {
-        require(find(&from.source_container).is_some(), || {
-            format!("Unknown container '{}' in volumesFrom.", from.source_container)
-        })?;
+        require(find(&from.source_container).is_some(), || unknown(&from.source_container, "volumesFrom"))?;
     }
     for link in &c.links {
         let target = link.split(':').next().unwrap_or_default();
-        require(find(target).is_some(), || format!("Unknown container '{target}' in links."))?;
+        require(find(target).is_some(), || unknown(target, "links"))?;
         require(definition.network_mode() == "bridge", || {
             "Links are only supported when the network mode is bridge.".to_owned()
         })?;
     }
     for dependency in &c.depends_on {
         let name = &dependency.container_name;
-        let Some(target) = find(name) else { return Err(format!("Unknown container '{name}' in dependsOn.")) };
+        let Some(target) = find(name) else { return Err(unknown(name, "dependsOn")) };
         match dependency.condition.as_str() {
             "START" => {}
             "HEALTHY" => require(target.health_check.is_some(), || {
@@ -197,7 +208,8 @@ fn references(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
             })?,
             other => {
                 return Err(format!(
-                    "Condition `{other}` in dependsOn is invalid: use START, COMPLETE, SUCCESS or HEALTHY."
+                    "Condition `{other}` in dependsOn is invalid: use START, COMPLETE, SUCCESS or HEALTHY.{}",
+                    did_you_mean(other, ["START", "COMPLETE", "SUCCESS", "HEALTHY"])
                 ));
             }
         }
@@ -283,6 +295,7 @@ mod tests {
             ("family", json!("a b"), "Family `a b` is invalid"),
             ("containerDefinitions", json!([]), "Container list cannot be empty."),
             ("networkMode", json!("mesh"), "use bridge, host, none or awsvpc"),
+            ("networkMode", json!("brigde"), "Did you mean `bridge`?"),
             ("requiresCompatibilities", json!(["FARGATE"]), "cannot be met here"),
             ("cpu", json!("lots"), "Task `cpu` is invalid"),
             ("volumes", json!([{"name": "x"}, {"name": "x"}]), "used more than once"),
@@ -321,6 +334,15 @@ mod tests {
             (
                 json!({"portMappings": [{"containerPort": 1, "hostPort": 9}, {"containerPort": 2, "hostPort": 9}]}),
                 "more than once",
+            ),
+            (json!({"mountPoints": [{"sourceVolume": "dta", "containerPath": "/x"}]}), "Did you mean `data`?"),
+            (
+                json!({"volumesFrom": [{"sourceContainer": "bb"}]}),
+                "Unknown container 'bb' in volumesFrom. Did you mean `b`?",
+            ),
+            (
+                json!({"dependsOn": [{"containerName": "b", "condition": "COMPLETED"}]}),
+                "HEALTHY. Did you mean `COMPLETE`?",
             ),
             (json!({"mountPoints": [{"sourceVolume": "none", "containerPath": "/x"}]}), "Unknown volume 'none'"),
             (json!({"mountPoints": [{"sourceVolume": "data", "containerPath": "x"}]}), "absolute path"),

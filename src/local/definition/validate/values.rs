@@ -3,6 +3,7 @@
 
 use super::super::{ContainerDefinition, LogConfiguration, NamedSecret, TaskDefinition};
 use super::rule::{Verdict, require};
+use crate::suggestion::did_you_mean;
 use std::collections::BTreeSet;
 
 /// Log drivers that a container definition may name (ECS API reference, LogConfiguration).
@@ -80,7 +81,8 @@ pub(super) fn container(definition: &TaskDefinition, c: &ContainerDefinition) ->
 fn log_configuration(log: &LogConfiguration) -> Verdict {
     let driver = log.log_driver.as_str();
     require(LOG_DRIVERS.contains(&driver), || {
-        format!("Log driver `{driver}` is invalid: use one of {}.", LOG_DRIVERS.join(", "))
+        let suggestion = did_you_mean(driver, LOG_DRIVERS);
+        format!("Log driver `{driver}` is invalid: use one of {}.{suggestion}", LOG_DRIVERS.join(", "))
     })?;
     if driver == "awslogs" {
         for option in ["awslogs-group", "awslogs-region"] {

@@ -1,0 +1,158 @@
+//! The agent of `ecs-local up`. This module owns its process: how it is started, what it is given, and how it ends. Invariant: it
+//! ends with `ecs-local`, also when that is killed.
+
+use super::arguments::Up;
+use super::child::bound;
+use super::definition_file::needs_gpus;
+use super::output::print_error;
+use super::session::Session;
+use crate::Server;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::process::Child;
+use tokio::time::timeout;
+
+/// The time limit for the agent to end.
+const END_LIMIT: Duration = Duration::from_secs(20);
+/// The maximum number of lines of the agent's log that are shown, of each of its two files.
+const MAX_LINES: usize = 15;
+
+/// The agent's process.
+#[derive(Debug)]
+pub(super) struct Agent {
+    child: Child,
+    /// The directory with the agent's log, unless the log is shown.
+    directory: PathBuf,
+}
+
+impl Agent {
+    /// Starts the agent of a session.
+    pub(super) fn start(request: &Up, server: &Server, session: &Session, definition: &Value) -> Result<Self, String> {
+        let directory = &session.directory;
+        let program = program(request)?;
+        let log = |name: &str| {
+            let path = directory.join(name);
+            std::fs::File::create(&path).map(Stdio::from).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        let (out, err) = if request.agent_log {
+            // Standard output is for the containers.
+            let out = std::io::stderr().as_fd().try_clone_to_owned();
+            (out.map(Stdio::from).map_err(|error| format!("standard error: {error}"))?, Stdio::inherit())
+        } else {
+            (log("out.log")?, log("err.log")?)
+        };
+        let data = directory.join("data");
+        std::fs::create_dir(&data).map_err(|error| format!("{}: {error}", data.display()))?;
+        let mut command = bound(&program.to_string_lossy());
+        command
+            .envs(server.environment())
+            // The developer's own credentials, in variables or in ~/.aws, would take precedence over the metadata's.
+            .env("AWS_ACCESS_KEY_ID", "local")
+            .env("AWS_SECRET_ACCESS_KEY", server.token().expose())
+            .env_remove("AWS_SESSION_TOKEN")
+            .env("ECS_DATADIR", &data)
+            .env("ECS_HOST_DATA_DIR", directory)
+            .env_remove("AWS_PROFILE")
+            .envs(defaults(needs_gpus(definition), |name| std::env::var_os(name).is_some()))
+            .envs(request.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err);
+        let child =
+            command.spawn().map_err(|error| format!("cannot start the agent {}: {error}", program.display()))?;
+        if let Some(pid) = child.id() {
+            session.note_agent(pid)?;
+        }
+        Ok(Self { child, directory: directory.clone() })
+    }
+
+    /// Waits until the agent has ended by itself, and says so, with the last lines of its log.
+    pub(super) async fn ended(&mut self) -> String {
+        let ended = self.child.wait().await;
+        format!("{}{}", describe(ended), self.log_tail())
+    }
+
+    /// The last lines of the agent's log, for an error that they may explain; empty if there are none.
+    pub(super) fn log_tail(&self) -> String {
+        log_tail(&self.directory)
+    }
+
+    /// Sends the agent SIGTERM, and SIGKILL if it does not end in time.
+    pub(super) async fn end(mut self) {
+        if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+            let _sent = kill_process(pid, Signal::TERM);
+        }
+        if timeout(END_LIMIT, self.child.wait()).await.is_err()
+            && let Err(error) = self.child.kill().await
+        {
+            print_error(&format!("the agent stays: {error}"));
+        }
+    }
+}
+
+/// The agent's binary. It is checked here, since a failure to start it would be seen only in its log.
+fn program(request: &Up) -> Result<PathBuf, String> {
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.join("ecs-agent"));
+    let program =
+        request.agent.clone().or_else(beside).ok_or("ecs-agent is not found beside ecs-local: use --agent")?;
+    let failed =
+        |problem: String| format!("cannot start the agent {}: {problem} (--agent FILE names it)", program.display());
+    let found = std::fs::metadata(&program).map_err(|error| failed(error.to_string()))?;
+    if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
+        return Err(failed("it is no program".to_owned()));
+    }
+    Ok(program)
+}
+
+/// Settings that a developer's agent needs, unless they are set: an image that is on this machine is used without asking a
+/// registry, and GPUs are offered if the task asks for them.
+fn defaults(needs_gpus: bool, is_set: impl Fn(&str) -> bool) -> Vec<(&'static str, &'static str)> {
+    let all = [("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached", true), ("ECS_ENABLE_GPU_SUPPORT", "true", needs_gpus)];
+    let used = all.into_iter().filter(|(name, _, is_used)| *is_used && !is_set(name));
+    used.map(|(name, value, _)| (name, value)).collect()
+}
+
+fn describe(ended: std::io::Result<ExitStatus>) -> String {
+    ended.map_or_else(|error| format!("the agent is lost: {error}"), |status| format!("the agent ended: {status}"))
+}
+
+fn log_tail(directory: &Path) -> String {
+    let texts = ["out.log", "err.log"].map(|name| std::fs::read_to_string(directory.join(name)).unwrap_or_default());
+    let last = |text: &'_ String| {
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines[lines.len().saturating_sub(MAX_LINES)..].to_vec()
+    };
+    let lines: Vec<String> = texts.iter().flat_map(last).collect();
+    if lines.is_empty() { String::new() } else { format!("\nThe last lines of the agent's log:\n{}", lines.join("\n")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cached_images_are_preferred_unless_it_is_set() {
+        assert_eq!(defaults(false, |_| false), [("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached")]);
+        assert_eq!(defaults(true, |name| name == "ECS_IMAGE_PULL_BEHAVIOR"), [("ECS_ENABLE_GPU_SUPPORT", "true")]);
+    }
+
+    #[test]
+    fn only_the_last_lines_of_the_log_are_shown() {
+        let directory = std::env::temp_dir().join(format!("ecs-local-tail-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir(&directory).unwrap();
+        assert_eq!(log_tail(&directory), "");
+        let lines: Vec<String> = (0..20).map(|number| format!("line {number}")).collect();
+        std::fs::write(directory.join("err.log"), lines.join("\n")).unwrap();
+        let tail = log_tail(&directory);
+        assert!(
+            tail.starts_with("\nThe last lines of the agent's log:\nline 5\n") && tail.ends_with("line 19"),
+            "{tail}"
+        );
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}

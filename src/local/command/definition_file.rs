@@ -1,0 +1,117 @@
+//! Reads the task definition of `ecs-local up`. This module owns the forms that it may have: the input of
+//! RegisterTaskDefinition, the output of DescribeTaskDefinition, and the console's JSON tab. Invariant: an error shows no value
+//! of the file.
+
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Members that ECS adds to a registered definition. RegisterTaskDefinition does not take them.
+const READ_ONLY: [&str; 9] = [
+    "taskDefinitionArn",
+    "revision",
+    "status",
+    "requiresAttributes",
+    "compatibilities",
+    "registeredAt",
+    "deregisteredAt",
+    "deleteRequestedAt",
+    "registeredBy",
+];
+
+/// Reads a file as input for RegisterTaskDefinition.
+pub(super) fn read(path: &Path) -> Result<Value, String> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let value = serde_json::from_str(text).map_err(|error| format!("{shown} is not JSON: {}", no_json(&error)))?;
+    definition(value).map_err(|problem| format!("{shown}: {problem}"))
+}
+
+fn definition(mut value: Value) -> Result<Value, String> {
+    if value["taskDefinition"].is_object() && value.get("containerDefinitions").is_none() {
+        let tags = value["tags"].take();
+        value = value["taskDefinition"].take();
+        if value.get("tags").is_none() && tags.is_array() {
+            value["tags"] = tags;
+        }
+    }
+    let Value::Object(members) = &mut value else {
+        return Err("a task definition is an object: { \"family\": ..., \"containerDefinitions\": [ ... ] }".to_owned());
+    };
+    members.retain(|name, _| !READ_ONLY.contains(&name.as_str()));
+    Ok(value)
+}
+
+/// A container of the definition asks for GPUs.
+pub(super) fn needs_gpus(definition: &Value) -> bool {
+    let containers = definition["containerDefinitions"].as_array().into_iter().flatten();
+    let mut requirements =
+        containers.flat_map(|container| container["resourceRequirements"].as_array().into_iter().flatten());
+    requirements.any(|requirement| requirement["type"] == json!("GPU"))
+}
+
+/// Place and cause of an error, in words.
+fn no_json(error: &serde_json::Error) -> String {
+    const CAUSES: [(&str, &str); 10] = [
+        ("trailing comma", "there is a comma too many"),
+        ("expected `,` or `}`", "a comma or } is missing"),
+        ("expected `,` or `]`", "a comma or ] is missing"),
+        ("expected `:`", "a colon is missing"),
+        ("key must be a string", "the name of a member must be in double quotes; JSON has no comments"),
+        ("expected value", "there is no value; a text must be in double quotes, and JSON has no comments"),
+        ("expected ident", "there is no value; a text must be in double quotes"),
+        ("EOF", "the file ends before everything is closed: a bracket or a quote is missing"),
+        ("control character", "a line break or tab in a text must be written as \\n or \\t"),
+        ("trailing characters", "there is more after the end of the object"),
+    ];
+    let text = error.to_string();
+    let cause = CAUSES.iter().find(|(part, _)| text.contains(part)).map_or("this is no JSON", |(_, words)| words);
+    format!("line {}, column {}: {cause}", error.line(), error.column())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_described_definition_is_taken_wrapped_or_not() {
+        let described = json!({
+            "taskDefinitionArn": "arn:aws:ecs:us-west-2:1:task-definition/web:7", "family": "web", "revision": 7, "status": "ACTIVE",
+            "requiresAttributes": [{"name": "x"}], "compatibilities": ["EC2"], "registeredAt": "2026-01-01T00:00:00Z",
+            "registeredBy": "arn:aws:iam::1:root", "placementConstraints": [], "containerDefinitions": [{"name": "a"}],
+        });
+        let wanted = json!({"family": "web", "placementConstraints": [], "containerDefinitions": [{"name": "a"}]});
+        assert_eq!(definition(described.clone()), Ok(wanted.clone()));
+        let tagged = json!({"taskDefinition": described, "tags": [{"key": "a", "value": "b"}]});
+        let found = definition(tagged).unwrap();
+        assert_eq!((&found["tags"][0]["key"], &found["family"]), (&json!("a"), &json!("web")));
+        assert_eq!(found.as_object().unwrap().len(), 4);
+        assert_eq!(definition(wanted.clone()), Ok(wanted));
+        assert!(definition(json!([1])).unwrap_err().contains("is an object"));
+    }
+
+    #[test]
+    fn what_is_no_json_is_explained_with_its_place() {
+        for (text, expected) in [
+            ("{\n \"a\": 1,\n}", "line 3, column 1: there is a comma too many"),
+            ("{\"a\": 1 \"hunter2\": 2}", "line 1, column 9: a comma or } is missing"),
+            ("{\"a\": [1 2]}", "a comma or ] is missing"),
+            ("{\"a\" 1}", "a colon is missing"),
+            ("{// hunter2\n}", "must be in double quotes"),
+            ("{\"a\": hunter2}", "there is no value"),
+            ("{\"a\": [1", "the file ends before everything is closed"),
+            ("{\"a\": \"hunter2\nx\"}", "must be written as \\n"),
+            ("{} hunter2", "there is more after the end"),
+        ] {
+            let found = no_json(&serde_json::from_str::<Value>(text).unwrap_err());
+            assert!(found.contains(expected) && !found.contains("hunter2"), "{text}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_need_for_gpus_is_seen() {
+        let with = |requirements: Value| json!({"containerDefinitions": [{}, {"resourceRequirements": requirements}]});
+        assert!(needs_gpus(&with(json!([{"type": "GPU", "value": "1"}]))));
+        assert!(!needs_gpus(&with(json!([]))) && !needs_gpus(&json!({"containerDefinitions": "x"})));
+    }
+}

@@ -1,0 +1,64 @@
+//! The guard of `ecs-local up`: a second process that cleans up if the first one is killed. This module owns it. It waits until
+//! its standard input closes, which the kernel does when the first process ends. Invariant: after an orderly end it removes
+//! nothing.
+
+use super::child::THIS_PROGRAM;
+use super::leftovers::remove_session;
+use super::session::Session;
+use std::io::Read;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+
+/// The first argument of this program if it is to be a guard.
+pub(super) const GUARD: &str = "guard";
+
+/// Number of attempts to take over the session, and the interval between them.
+const ATTEMPTS: usize = 50;
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// The guard of this process.
+#[derive(Debug)]
+pub(super) struct Guard(Child);
+
+impl Guard {
+    /// Starts the guard of a session.
+    pub(super) fn start(session: &Session) -> Result<Self, String> {
+        let mut command = Command::new(THIS_PROGRAM);
+        // `killall ecs-local` must not find it, and Ctrl-C must not reach it.
+        command.arg0("ecs-guard").arg(GUARD).arg(&session.directory).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().map(Self).map_err(|error| format!("cannot start the guard of this session: {error}"))
+    }
+
+    /// Ends the guard: everything is removed already.
+    pub(super) async fn dismiss(mut self) {
+        if let Some(mut input) = self.0.stdin.take() {
+            let _written = input.write_all(b"done").await;
+        }
+        let _ended = self.0.wait().await;
+    }
+}
+
+/// The guard's own process.
+pub(super) async fn run(directory: &Path) {
+    let mut text = String::new();
+    // Nothing else runs in this process yet.
+    let _read = std::io::stdin().read_to_string(&mut text);
+    for _ in 0..ATTEMPTS {
+        // The directory is gone if a new session was faster.
+        if text == "done" || !directory.exists() {
+            break;
+        }
+        match Session::take_over(directory) {
+            Some(session) => {
+                session.note_ending();
+                remove_session(session).await;
+            }
+            // Another process looks at the lock at this moment.
+            None => tokio::time::sleep(INTERVAL).await,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Finds and removes what sessions left: their agents, containers, volumes, control groups and directories. This module owns the
+//! recognition of a session's containers, by the label that names their task. Invariant: nothing of a session that runs is
+//! removed, except by that session itself.
+
+use super::child::output;
+use super::output::print_error;
+use super::session::{self, Kind, Session};
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+/// The label with the ARN of a container's task.
+const TASK_LABEL: &str = "com.amazonaws.ecs.task-arn";
+/// The account that `ecs-local` imitates, in an ARN.
+const ACCOUNT: &str = ":123456789012:";
+/// The time limit for an agent to end.
+const AGENT_LIMIT: Duration = Duration::from_secs(20);
+/// The time limit for another session's guard to clean up.
+const GUARD_LIMIT: Duration = Duration::from_secs(60);
+/// Interval between two looks at something that is about to end.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// How often containers are listed and removed: one that was just being created may appear later.
+const ROUNDS: usize = 3;
+
+/// A container of a session.
+#[derive(Debug)]
+struct Container {
+    id: String,
+    /// The ARN of its task.
+    task: String,
+    /// The session of its task.
+    session: String,
+    /// Name and state, for people.
+    shown: String,
+}
+
+/// Ends the agent of a session that has ended, and removes its containers and its directory.
+pub(super) async fn remove_session(session: Session) {
+    if let Some(pid) = session.agent().and_then(Pid::from_raw) {
+        let _sent = kill_process(pid, Signal::TERM);
+        let end = tokio::time::Instant::now() + AGENT_LIMIT;
+        while session.agent().is_some() && tokio::time::Instant::now() < end {
+            tokio::time::sleep(INTERVAL).await;
+        }
+        if session.agent().is_some() {
+            let _sent = kill_process(pid, Signal::KILL);
+        }
+    }
+    remove_containers(&session.id).await;
+    if let Err(problem) = session.remove() {
+        print_error(&problem);
+    }
+}
+
+/// Removes the containers of a session's tasks, the volumes that the agent made for them, and their control groups.
+pub(super) async fn remove_containers(session: &str) {
+    for _ in 0..ROUNDS {
+        let mut found = containers().await;
+        found.retain(|container| container.session == session);
+        if found.is_empty() {
+            break;
+        }
+        remove(&found).await;
+    }
+    remove_control_groups(session);
+}
+
+/// Before a new session begins: waits for a guard that cleans up, and removes what other sessions of `up` left.
+pub(super) async fn tidy_before_up() {
+    let waiting = async {
+        while session::is_any_ending() {
+            tokio::time::sleep(INTERVAL).await;
+        }
+    };
+    let _ended = tokio::time::timeout(GUARD_LIMIT, waiting).await;
+    for ended in session::ended().into_iter().filter(|session| session.kind == Kind::Up) {
+        print_error(&format!("removing what the session {} left: it ended without cleaning up", ended.id));
+        remove_session(ended).await;
+    }
+}
+
+/// What sessions that do not run left, and how to remove it, in words; `None` if there is nothing.
+pub(super) async fn found() -> Option<String> {
+    let agents = session::ended().iter().filter(|session| session.agent().is_some()).count();
+    let containers = abandoned().await;
+    if agents == 0 && containers.is_empty() {
+        return None;
+    }
+    let mut text = "Earlier sessions, which do not run any more, left:".to_owned();
+    if agents > 0 {
+        text.push_str(&format!("\n  {agents} agent of `up`, which still runs"));
+    }
+    for container in &containers {
+        text.push_str(&format!("\n  {} of task {}", container.shown, container.task));
+    }
+    text.push_str("\nTo remove it: ecs-local clean (end an agent that you started yourself first)");
+    Some(text)
+}
+
+/// Removes what sessions that do not run left. Returns the number of removed containers and directories.
+pub(super) async fn clean() -> (usize, usize) {
+    let ended = session::ended();
+    let (directories, mut containers) = (ended.len(), abandoned().await.len());
+    for session in ended {
+        remove_session(session).await;
+    }
+    let rest = abandoned().await;
+    let sessions: BTreeSet<&str> = rest.iter().map(|container| container.session.as_str()).collect();
+    for session in sessions {
+        remove_containers(session).await;
+    }
+    containers -= abandoned().await.len().min(containers);
+    (containers, directories)
+}
+
+/// The containers of sessions that do not run.
+async fn abandoned() -> Vec<Container> {
+    let mut found = containers().await;
+    found.retain(|container| !session::is_running(&container.session));
+    found
+}
+
+/// The containers of all sessions. If Docker cannot be asked, there are none that could be removed.
+async fn containers() -> Vec<Container> {
+    let format = format!("{{{{.ID}}}}\t{{{{.Label \"{TASK_LABEL}\"}}}}\t{{{{.Names}}}} ({{{{.Status}}}})");
+    let filter = format!("label={TASK_LABEL}");
+    let listed = output("docker", &["ps", "--all", "--no-trunc", "--filter", &filter, "--format", &format]).await;
+    listed.unwrap_or_default().lines().filter_map(container).collect()
+}
+
+/// Reads a line of the list; `None` if the container is not one of `ecs-local`.
+fn container(line: &str) -> Option<Container> {
+    let mut fields = line.split('\t').map(str::to_owned);
+    let (id, task, shown) = (fields.next()?, fields.next()?, fields.next()?);
+    let session = session::session_of(&task).filter(|_| task.contains(ACCOUNT))?.to_owned();
+    Some(Container { id, task, session, shown })
+}
+
+async fn remove(containers: &[Container]) {
+    let ids: Vec<&str> = containers.iter().map(|container| container.id.as_str()).collect();
+    let format = "{{range .Mounts}}{{.Name}} {{end}}";
+    let mounted = output("docker", &[&["inspect", "--format", format], &ids[..]].concat()).await.unwrap_or_default();
+    let volumes: BTreeSet<&str> = mounted.split_whitespace().filter(|name| is_task_volume(name)).collect();
+    if let Err(problem) = output("docker", &[&["rm", "--force", "--volumes"], &ids[..]].concat()).await {
+        // Two processes may clean up at the same time.
+        if !problem.contains("No such container") && !problem.contains("already in progress") {
+            print_error(&problem);
+        }
+    }
+    for volume in volumes {
+        let _removed = output("docker", &["volume", "rm", volume]).await;
+    }
+}
+
+/// The control groups of a session's tasks. On hosts where systemd manages control groups, the group is a slice of systemd, which
+/// stays until the next boot.
+fn remove_control_groups(session: &str) {
+    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let top = Path::new("/sys/fs/cgroup");
+    for group in entries(top).map(|hierarchy| hierarchy.join("ecs")).chain([top.join("ecs")]) {
+        for task in entries(&group) {
+            if task.file_name().and_then(|name| name.to_str()).and_then(session::session_of) == Some(session) {
+                let _removed = std::fs::remove_dir(&task);
+            }
+        }
+    }
+}
+
+/// The name is one that the agent gives to a volume of a single task: `ecs-<family>-<revision>-<volume>-<20 hex>`.
+fn is_task_volume(volume: &str) -> bool {
+    let suffix = volume.strip_prefix("ecs-").and_then(|rest| rest.rsplit_once('-')).map_or("", |(_, suffix)| suffix);
+    suffix.len() == 20 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_containers_of_sessions_are_recognised() {
+        let id = "10ca1abcde0123456789abcdef012345";
+        let line = |account: &str, id: &str| {
+            format!("c1\tarn:aws:ecs:us-west-2:{account}:task/default/{id}\tweb (Up 2 hours)")
+        };
+        let found = container(&line("123456789012", id)).unwrap();
+        assert_eq!((found.session.as_str(), found.shown.as_str()), ("10ca1abcde", "web (Up 2 hours)"));
+        assert!(container(&line("999999999999", id)).is_none(), "a task of a real account");
+        assert!(container(&line("123456789012", &"0".repeat(32))).is_none(), "a task of a test");
+    }
+
+    #[test]
+    fn volumes_of_one_task_are_recognised() {
+        assert!(is_task_volume("ecs-web-1-data-0123456789abcdef0123"));
+        assert!(!is_task_volume("ecs-web-1-data-mine") && !is_task_volume("data-0123456789abcdef0123"));
+    }
+}

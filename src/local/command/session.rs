@@ -1,0 +1,210 @@
+//! Sessions on this machine: runs of `serve` and `up`. This module owns their directories. Each has an id, with which the ids of
+//! its tasks begin, and a lock that is held while it runs. Invariant: only a directory of this user, without a holder of its
+//! lock, is taken for that of a session that has ended.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The beginning of every session's id. The containers of sessions are recognised by it.
+const MARK: &str = "10ca1";
+/// Number of hexadecimal digits of an id.
+pub(super) const ID_LENGTH: usize = 10;
+/// The beginning of a directory's name.
+const PREFIX: &str = "ecs-local-";
+/// The lock, which contains the kind of the session.
+const LOCK: &str = "lock";
+/// Process id and start time of the session's own agent.
+const AGENT: &str = "agent";
+/// Exists while the session's guard removes what the session left.
+const ENDING: &str = "ending";
+
+/// The kind of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It only serves: the agents are the user's.
+    Serve,
+    /// It has an agent and a task of its own, which end with it.
+    Up,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Up => "up",
+        }
+    }
+}
+
+/// A session whose lock this process holds: its own, or one that has ended.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) directory: PathBuf,
+    pub(super) kind: Kind,
+    _lock: File,
+}
+
+impl Session {
+    /// Begins a session. Its directory is for this user only.
+    pub(super) fn begin(kind: Kind) -> Result<Self, String> {
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        let id = format!("{MARK}{}", &random[..ID_LENGTH - MARK.len()]);
+        // The name is short: the path of a log router's socket below it must fit into 107 bytes, the limit for socket names.
+        let directory = std::env::temp_dir().join(format!("{PREFIX}{id}"));
+        let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
+        DirBuilder::new().mode(0o700).create(&directory).map_err(failed)?;
+        // The lock is held before it has its name: another session never sees it free.
+        let unnamed = directory.join("lock.new");
+        let mut lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unnamed).map_err(failed)?;
+        lock.write_all(kind.as_str().as_bytes()).and_then(|()| lock.lock()).map_err(failed)?;
+        std::fs::rename(&unnamed, directory.join(LOCK)).map_err(failed)?;
+        Ok(Self { id, directory, kind, _lock: lock })
+    }
+
+    /// Takes over the directory of a session that has ended; `None` if it still runs, or is no session of this user.
+    pub(super) fn take_over(directory: &Path) -> Option<Self> {
+        let id = id_in(directory).filter(|_| is_own(directory))?;
+        let lock = OpenOptions::new().read(true).write(true).open(directory.join(LOCK)).ok()?;
+        lock.try_lock().ok()?;
+        // It may have been removed between the opening and the locking.
+        let text = std::fs::read_to_string(directory.join(LOCK)).ok()?;
+        let kind = if text == Kind::Up.as_str() { Kind::Up } else { Kind::Serve };
+        Some(Self { id, directory: directory.to_owned(), kind, _lock: lock })
+    }
+
+    /// Notes the session's agent, so that it can be ended when this process cannot do it any more.
+    pub(super) fn note_agent(&self, pid: u32) -> Result<(), String> {
+        let started = start_time(pid).unwrap_or_default();
+        let path = self.directory.join(AGENT);
+        std::fs::write(&path, format!("{pid} {started}")).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// The process id of the session's agent, if it still runs.
+    pub(super) fn agent(&self) -> Option<i32> {
+        let text = std::fs::read_to_string(self.directory.join(AGENT)).ok()?;
+        let (pid, started) = text.split_once(' ')?;
+        let pid: u32 = pid.parse().ok()?;
+        // Another process may have the number by now.
+        if started.is_empty() || start_time(pid).as_deref() != Some(started) {
+            return None;
+        }
+        i32::try_from(pid).ok()
+    }
+
+    /// Notes that the guard cleans up, so that a new session waits for it.
+    pub(super) fn note_ending(&self) {
+        // Without the note, a new session does not wait.
+        let _written = std::fs::write(self.directory.join(ENDING), "");
+    }
+
+    /// Removes the directory.
+    pub(super) fn remove(self) -> Result<(), String> {
+        let removed = std::fs::remove_dir_all(&self.directory);
+        removed.map_err(|error| format!("{} stays: {error}", self.directory.display()))
+    }
+}
+
+/// The path is a directory of this user. Another user may have planted what is in any other.
+fn is_own(path: &Path) -> bool {
+    let found = std::fs::symlink_metadata(path);
+    found.is_ok_and(|found| found.is_dir() && found.uid() == rustix::process::geteuid().as_raw())
+}
+
+/// The sessions of this user that have ended and left their directories, locked by this process from now on.
+pub(super) fn ended() -> Vec<Session> {
+    directories().iter().filter_map(|directory| Session::take_over(directory)).collect()
+}
+
+/// A session's guard is cleaning up at this moment.
+pub(super) fn is_any_ending() -> bool {
+    directories().iter().any(|directory| directory.join(ENDING).exists() && is_held(directory))
+}
+
+/// The session with this id runs. The session of another user counts as running.
+pub(super) fn is_running(id: &str) -> bool {
+    let directory = std::env::temp_dir().join(format!("{PREFIX}{id}"));
+    directory.is_dir() && is_held(&directory)
+}
+
+/// The session of a task: the beginning of the task's id. `None` if it is no task of `ecs-local`.
+pub(super) fn session_of(task: &str) -> Option<&str> {
+    let id = task.rsplit('/').next()?;
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && id.starts_with(MARK);
+    is_id.then(|| &id[..ID_LENGTH])
+}
+
+fn directories() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| id_in(path).is_some() && is_own(path)).collect()
+}
+
+fn id_in(directory: &Path) -> Option<String> {
+    let id = directory.file_name()?.to_str()?.strip_prefix(PREFIX)?;
+    let is_id = id.len() == ID_LENGTH && id.starts_with(MARK) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| id.to_owned())
+}
+
+/// Another process holds the lock, or this user may not look.
+fn is_held(directory: &Path) -> bool {
+    match File::open(directory.join(LOCK)) {
+        Ok(lock) => matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
+        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+    }
+}
+
+/// When a process was started, in the kernel's own unit; `None` if there is no such process, or only its remains.
+fn start_time(pid: u32) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program is in parentheses and may contain spaces.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let is_zombie = fields.next()? == "Z";
+    let started = fields.nth(18)?;
+    (!is_zombie).then(|| started.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_ids_of_a_session_are_recognised() {
+        let task = "arn:aws:ecs:us-west-2:123456789012:task/default/10ca1abcde0123456789abcdef012345";
+        assert_eq!(session_of(task), Some("10ca1abcde"));
+        for other in
+            ["task/c/0123456789abcdef0123456789abcdef", "10ca1abcde", "task/c/10ca1zzzzz0123456789abcdef012345"]
+        {
+            assert_eq!(session_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_runs_is_not_taken_over() {
+        let session = Session::begin(Kind::Up).unwrap();
+        let (id, directory) = (session.id.clone(), session.directory.clone());
+        assert!(is_running(&id));
+        assert!(Session::take_over(&directory).is_none());
+        session.note_agent(std::process::id()).unwrap();
+        assert_eq!(session.agent(), i32::try_from(std::process::id()).ok());
+        std::fs::write(directory.join(AGENT), format!("{} 1", std::process::id())).unwrap();
+        assert_eq!(session.agent(), None, "another process with that number");
+        drop(session);
+        assert!(!is_running(&id));
+        let ended = Session::take_over(&directory).unwrap();
+        assert_eq!((ended.id.as_str(), ended.kind), (id.as_str(), Kind::Up));
+        ended.remove().unwrap();
+        assert!(!directory.exists() && !is_running(&id));
+    }
+
+    #[test]
+    fn a_link_is_no_session() {
+        let session = Session::begin(Kind::Serve).unwrap();
+        let link = session.directory.with_file_name(format!("{PREFIX}{MARK}00000"));
+        std::os::unix::fs::symlink(&session.directory, &link).unwrap();
+        assert!(Session::take_over(&link).is_none());
+        std::fs::remove_file(&link).unwrap();
+        session.remove().unwrap();
+    }
+}

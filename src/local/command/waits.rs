@@ -1,0 +1,210 @@
+//! Shows what a task waits for, from the agent's own page `/v1/debug/tasks`, and the progress of its pulls. This module owns the
+//! reading of the page and the lines made from it. Invariant: an agent without such a page is no error.
+
+use super::output::{bar, has_live_lines, print_line, set_live_lines};
+use axum::body::{Body, to_bytes};
+use http::Request;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+/// The address of the page.
+const ADDRESS: &str = "127.0.0.1:51678";
+/// Interval between two looks at the page.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The time limit for one look.
+const LIMIT: Duration = Duration::from_secs(5);
+/// The largest page that is read, in bytes.
+const MAX_PAGE: usize = 1024 * 1024;
+/// A wait is shown when it is this old, in seconds. Most are over sooner.
+const MIN_AGE: u64 = 1;
+/// How soon the line of a pull is repeated without a terminal, and that of any other wait.
+const PULL_INTERVAL: Duration = Duration::from_secs(5);
+const WAIT_INTERVAL: Duration = Duration::from_secs(30);
+const MIB: f64 = 1_048_576.0;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Page {
+    #[serde(default)]
+    tasks: Vec<Task>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Task {
+    arn: String,
+    #[serde(default)]
+    waits: Vec<Wait>,
+}
+
+/// One wait of the task or of a container.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct Wait {
+    container: Option<String>,
+    text: String,
+    age_seconds: u64,
+    image: Option<String>,
+    pull: Option<Pull>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct Pull {
+    phase: String,
+    attempt: u32,
+    attempts: u32,
+    layers: u32,
+    layers_done: u32,
+    bytes: u64,
+    bytes_total: u64,
+    percent: Option<u64>,
+    next_try_in_seconds: Option<u64>,
+    limit_ends_in_seconds: Option<u64>,
+    last_failure: Option<String>,
+}
+
+/// Shows the waits of a task until it is dropped.
+pub(super) async fn show(task: String) {
+    let mut shown = BTreeMap::new();
+    loop {
+        let waits = timeout(LIMIT, waits(&task)).await.ok().flatten().unwrap_or_default();
+        let waits: Vec<&Wait> =
+            waits.iter().filter(|wait| wait.age_seconds >= MIN_AGE || wait.pull.is_some()).collect();
+        if has_live_lines() {
+            set_live_lines(waits.iter().map(|wait| wait.line(true)).collect());
+        } else {
+            print_due(&waits, &mut shown, Instant::now());
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Prints the waits that are new, or whose last line is old.
+fn print_due(waits: &[&Wait], shown: &mut BTreeMap<String, Instant>, now: Instant) {
+    for wait in waits {
+        let interval = if wait.pull.is_some() { PULL_INTERVAL } else { WAIT_INTERVAL };
+        let is_due = shown.get(&wait.key()).is_none_or(|last| now.duration_since(*last) >= interval);
+        if is_due && (wait.age_seconds >= MIN_AGE || shown.contains_key(&wait.key())) {
+            print_line(&wait.line(false));
+            shown.insert(wait.key(), now);
+        }
+    }
+}
+
+impl Wait {
+    /// What stays the same while the wait lasts.
+    fn key(&self) -> String {
+        let what = self.image.as_deref().unwrap_or(&self.text);
+        format!("{:?} {what}", self.container)
+    }
+
+    fn line(&self, has_bar: bool) -> String {
+        let subject =
+            self.container.as_ref().map_or_else(|| "task".to_owned(), |container| format!("container {container}"));
+        match (&self.pull, &self.image) {
+            (Some(pull), Some(image)) => format!("{subject}: {}", pull.line(image, has_bar)),
+            _ => format!("{subject}: {}", self.text),
+        }
+    }
+}
+
+impl Pull {
+    fn line(&self, image: &str, has_bar: bool) -> String {
+        let mut parts = Vec::new();
+        match (self.phase.as_str(), self.percent) {
+            ("fetching", Some(percent)) if has_bar => parts.push(format!("{} {percent:3} %", bar(percent))),
+            ("fetching", Some(percent)) => parts.push(format!("{percent} %")),
+            ("queued", _) => parts.push("waits for other pulls".to_owned()),
+            ("asking", _) => parts.push("asks the registry".to_owned()),
+            ("naming", _) => parts.push("is almost complete".to_owned()),
+            ("pausing", _) => parts.push("pauses after a failure".to_owned()),
+            ("rate-limited", _) => parts.push("is limited by the registry".to_owned()),
+            _ => {}
+        }
+        if self.bytes_total > 0 {
+            let (bytes, total) = (self.bytes as f64 / MIB, self.bytes_total as f64 / MIB);
+            parts.push(format!("{bytes:.1} of {total:.1} MiB"));
+        }
+        if self.layers > 0 {
+            parts.push(format!("{} of {} layers", self.layers_done, self.layers));
+        }
+        if self.attempt > 1 {
+            parts.push(format!("attempt {} of {}", self.attempt, self.attempts.max(self.attempt)));
+        }
+        if let Some(seconds) = self.next_try_in_seconds.or(self.limit_ends_in_seconds) {
+            parts.push(format!("next attempt in {seconds} s"));
+        }
+        if let Some(failure) = &self.last_failure {
+            parts.push(format!("last failure: {failure}"));
+        }
+        // The bar comes first, since a long line is cut.
+        match has_bar {
+            true => format!("{} of {image}", parts.join(", ")),
+            false => format!("pull of {image}: {}", parts.join(", ")),
+        }
+    }
+}
+
+/// The waits of a task; `None` if the page cannot be read.
+async fn waits(task: &str) -> Option<Vec<Wait>> {
+    let stream = TcpStream::connect(ADDRESS).await.ok()?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let request = Request::get("/v1/debug/tasks").header("host", ADDRESS).header("connection", "close");
+    let request = request.body(Body::empty()).ok()?;
+    let reading = async move {
+        let answer = sender.send_request(request).await.ok()?;
+        to_bytes(Body::new(answer.into_body()), MAX_PAGE).await.ok()
+    };
+    let (text, _ended) = tokio::join!(reading, connection);
+    let page: Page = serde_json::from_slice(&text?).ok()?;
+    page.tasks.into_iter().find(|found| found.arn == task).map(|found| found.waits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn wait(members: serde_json::Value) -> Wait {
+        serde_json::from_value(members).unwrap()
+    }
+
+    #[test]
+    fn a_pull_is_a_bar_on_a_terminal_and_a_line_elsewhere() {
+        let pull = wait(json!({
+            "Container": "web", "For": "pull", "Text": "waits for its image", "Image": "busybox", "AgeSeconds": 3,
+            "Pull": {"Phase": "fetching", "Attempt": 2, "Attempts": 5, "Layers": 3, "LayersDone": 1, "Bytes": 4_194_304,
+                "BytesTotal": 16_777_216, "Percent": 25, "AgeSeconds": 3, "LastFailure": "timeout"},
+        }));
+        let rest = "4.0 of 16.0 MiB, 1 of 3 layers, attempt 2 of 5, last failure: timeout";
+        assert_eq!(pull.line(false), format!("container web: pull of busybox: 25 %, {rest}"));
+        assert_eq!(pull.line(true), format!("container web: [######------------------]  25 %, {rest} of busybox"));
+    }
+
+    #[test]
+    fn other_waits_are_shown_in_the_agents_words() {
+        let other = wait(
+            json!({"Container": "work", "For": "containers", "Text": "waits for prepare to be SUCCESS", "AgeSeconds": 2}),
+        );
+        assert_eq!(other.line(true), "container work: waits for prepare to be SUCCESS");
+        assert_eq!(wait(json!({"Text": "waits for its share"})).line(false), "task: waits for its share");
+    }
+
+    #[test]
+    fn a_line_is_repeated_only_after_a_while() {
+        let (mut shown, begin) = (BTreeMap::new(), Instant::now());
+        let pull = wait(json!({"Image": "i", "Text": "t", "AgeSeconds": 1, "Pull": {"Phase": "asking"}}));
+        let mut printed_at = |seconds: u64| {
+            print_due(&[&pull], &mut shown, begin + Duration::from_secs(seconds));
+            shown[&pull.key()].duration_since(begin).as_secs()
+        };
+        assert_eq!([0, 3, 5, 6, 10].map(&mut printed_at), [0, 0, 5, 5, 10]);
+    }
+}
