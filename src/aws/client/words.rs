@@ -96,7 +96,7 @@ where
             || with_causes(error),
             |error| match no_credentials(error) {
                 Some(text) => text,
-                None => error.source().map_or_else(|| with_causes(error), |cause| with_causes(cause)),
+                None => error.source().map_or_else(|| with_causes(error), with_causes),
             },
         ),
         SdkError::TimeoutError(_) => format!("no answer of {service} in time; check the route and the security group"),
