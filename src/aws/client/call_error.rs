@@ -37,7 +37,7 @@ impl MayBeRefusal for CallError {
 
 impl From<CredentialsError> for CallError {
     fn from(error: CredentialsError) -> Self {
-        Self::NotSent(words::of_credentials(&error))
+        Self::NotSent(words::credentials_error(&error))
     }
 }
 

@@ -56,12 +56,12 @@ fn happened(error: &(dyn Error + 'static)) -> String {
     let (mut innermost, mut known) = (String::new(), None);
     for cause in causes {
         innermost = cause.to_string();
-        known = known.or_else(|| of_io(cause)).or_else(|| of_text(&innermost));
+        known = known.or_else(|| known_kind(cause)).or_else(|| known_text(&innermost));
     }
     known.map_or_else(|| cleaned(&innermost), str::to_owned)
 }
 
-fn of_io(error: &(dyn Error + 'static)) -> Option<&'static str> {
+fn known_kind(error: &(dyn Error + 'static)) -> Option<&'static str> {
     match error.downcast_ref::<io::Error>()?.kind() {
         ErrorKind::ConnectionRefused => Some("connection refused; check the address and the port"),
         ErrorKind::TimedOut => Some("no answer in time; check the route, the security group and the network ACL"),
@@ -74,7 +74,7 @@ fn of_io(error: &(dyn Error + 'static)) -> Option<&'static str> {
 }
 
 /// Errors that libraries show only as text.
-fn of_text(text: &str) -> Option<&'static str> {
+fn known_text(text: &str) -> Option<&'static str> {
     if text.contains("failed to lookup address") || text.contains("dns error") {
         Some("its name cannot be resolved; check DNS on this host, and the region")
     } else if text.contains("InvalidContentType") {
@@ -109,7 +109,7 @@ where
 }
 
 /// Why there are no credentials.
-pub(crate) fn of_credentials(error: &CredentialsError) -> String {
+pub(crate) fn credentials_error(error: &CredentialsError) -> String {
     no_credentials(error).unwrap_or_else(|| with_causes(error))
 }
 

@@ -301,7 +301,7 @@ mod tests {
         let rotating = Rotating { file: file.0.clone(), profile: "default".to_owned(), config, lane: lane() };
         let chain = FirstOf(vec![(ROTATING_FILE, SharedCredentialsProvider::new(rotating))]);
         let error = chain.credentials().await.unwrap_err();
-        let text = crate::aws::client::words::of_credentials(&error);
+        let text = crate::aws::client::words::credentials_error(&error);
         assert!(text.starts_with("no AWS credentials: the file that another program renews: "), "{text}");
         assert!(!text.contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{text}");
     }

@@ -102,7 +102,7 @@ impl Wait {
     /// What stays the same while the wait lasts.
     fn key(&self) -> String {
         let what = self.image.as_deref().unwrap_or(&self.text);
-        format!("{:?} {what}", self.container)
+        format!("{} {what}", self.container.as_deref().unwrap_or_default())
     }
 
     fn line(&self, has_bar: bool) -> String {

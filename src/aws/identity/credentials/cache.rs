@@ -136,7 +136,7 @@ impl<P: ProvideCredentials> Cached<P> {
                 self.note_failure("the source has no newer ones", MIN_INTERVAL)
             }
             Ok(credentials) => Ok(self.store(credentials)),
-            Err(error) => self.note_failure(&words::of_credentials(&error), Duration::ZERO),
+            Err(error) => self.note_failure(&words::credentials_error(&error), Duration::ZERO),
         }
     }
 

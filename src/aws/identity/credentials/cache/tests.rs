@@ -37,10 +37,10 @@ fn gone() -> Result<Credentials, CredentialsError> {
 }
 
 async fn id(cached: &Cached<Scripted>) -> String {
-    cached
-        .credentials()
-        .await
-        .map_or_else(|error| crate::aws::client::words::of_credentials(&error), |keys| keys.access_key_id().to_owned())
+    cached.credentials().await.map_or_else(
+        |error| crate::aws::client::words::credentials_error(&error),
+        |keys| keys.access_key_id().to_owned(),
+    )
 }
 
 #[tokio::test(start_paused = true)]
