@@ -11,7 +11,6 @@ const FREE: &[(&str, &str)] = &[
     ("runtime/logging/line.rs", "receives the fields of log lines, which `tracing` passes as `Debug`"),
     ("runtime/supervisor.rs", "an implementation of `Debug`"),
     ("core/model/resource.rs", "implementations of `Debug`"),
-    ("fuzz.rs", "for the fuzzer and its seeds"),
 ];
 
 /// The text of a file before its tests.
