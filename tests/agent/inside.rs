@@ -62,8 +62,8 @@ const LIMITED: &str = r#"
 
 const SETTINGS: &str = r#"
     echo root=$(echo x 2>/dev/null > /written && echo writable || echo read-only)
-    echo dns=$(busybox grep nameserver /etc/resolv.conf)
-    echo search=$(busybox grep search /etc/resolv.conf)
+    echo dns=$(busybox grep ^nameserver /etc/resolv.conf)
+    echo search=$(busybox grep ^search /etc/resolv.conf)
     echo hosts=$(busybox grep extra.example /etc/hosts)
     echo name=$(busybox hostname)
     echo place=$(busybox pwd)
@@ -177,7 +177,8 @@ async fn parameters_of_a_container_are_seen_from_inside() {
     assert_same(&lines(&task, "alone"), &[("links", "lo")]);
 }
 
-/// Docker gives a privileged container all capabilities of the kernel, unless the host itself has fewer.
+/// Docker gives a privileged container all capabilities of the kernel. If the host itself has fewer, older engines fail, and newer
+/// ones give what there is.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_privileged_container_has_every_capability() {
     let Some(rig) = Rig::start("a privileged container", Plan::default()).await else { return };
@@ -191,12 +192,12 @@ async fn a_privileged_container_has_every_capability() {
     let all = (1_u64 << (last + 1)) - 1;
     let own = std::fs::read_to_string("/proc/self/status").unwrap();
     let own = own.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap().trim().to_owned();
-    if u64::from_str_radix(&own, 16) == Ok(all) {
-        assert_eq!(u64::from_str_radix(&lines(&task, "only")["caps"], 16), Ok(all), "{}", rig.log());
-    } else {
-        let reason = task.container("only").unwrap().reason.clone().unwrap_or_default();
-        assert!(reason.contains("unable to apply caps"), "{reason}");
+    let own = u64::from_str_radix(&own, 16).unwrap();
+    let reason = task.container("only").unwrap().reason.clone().unwrap_or_default();
+    if own != all && reason.contains("unable to apply caps") {
+        return;
     }
+    assert_eq!(u64::from_str_radix(&lines(&task, "only")["caps"], 16), Ok(own), "{reason} {}", rig.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
