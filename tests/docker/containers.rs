@@ -257,7 +257,9 @@ async fn a_linked_container_is_reached_by_its_alias() {
     if !available("a_linked_container_is_reached_by_its_alias") {
         return;
     }
-    let (image, cluster) = (image(), Cluster::new());
+    // With `icc=false`, a link leads to exposed ports only.
+    let image = Image::make(&format!("{}:1", unique("ecs-test-image")), &["EXPOSE 80"]);
+    let cluster = Cluster::new();
     let edge = connect(&cluster.name).await;
     let web = request(&cluster.name, "web", &image.reference, &["httpd", "-f", "-h", "/www"], json!({}));
     let script = "for i in 1 2 3 4 5 6 7 8 9; do wget -q -O - http://page/index.html && exit 5; sleep 1; done; exit 6";

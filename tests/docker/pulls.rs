@@ -305,8 +305,8 @@ async fn stand_still(status: &'static str, repeats: bool) -> (usize, Result<(), 
         let ticks = stream::unfold(0, move |number| async move {
             tokio::time::sleep(Duration::from_millis(50)).await;
             let line = json!({"id": "a", "status": status, "progressDetail": {"current": 7, "total": 9}});
-            let said = if repeats || number == 0 { lines(&[line]) } else { Bytes::new() };
-            (number < 20).then(|| (Ok::<_, std::io::Error>(said), number + 1))
+            let line = if repeats || number == 0 { lines(&[line]) } else { Bytes::new() };
+            (number < 20).then(|| (Ok::<_, std::io::Error>(line), number + 1))
         });
         Body::from_stream(ticks).into_response()
     };

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_in_docker_s_directory_or_in_that_of_the_host_s_containerd() {
+    fn images_are_below_docker_or_below_the_hosts_containerd() {
         let containerd = json!([["driver-type", "io.containerd.snapshotter.v1"]]);
         let overlay = json!([["Backing Filesystem", "extfs"], ["Supports d_type", "true"]]);
         let (host, own) = ("/run/containerd/containerd.sock", "/var/run/docker/containerd/containerd.sock");

@@ -106,8 +106,8 @@ struct Layer {
     /// Size in bytes, compressed; 0 = not known yet.
     total: u64,
     stage: Stage,
-    /// A hash of what the last line said; `None` = there was none.
-    said: Option<u64>,
+    /// A hash of the last line; `None` = there was none.
+    shown: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,9 +135,9 @@ impl<'a> Layers<'a> {
         let (Some(id), Some(status)) = (&line.id, &line.status) else { return None };
         if self.seen.len() < MAX_LAYERS || self.seen.contains_key(id) {
             let layer = self.seen.entry(id.clone()).or_default();
-            let said = Some(hash(status, line.progress_detail.as_ref().and_then(|detail| detail.current)));
-            self.has_moved = layer.said != said;
-            layer.said = said;
+            let shown = Some(hash(status, line.progress_detail.as_ref().and_then(|detail| detail.current)));
+            self.has_moved = layer.shown != shown;
+            layer.shown = shown;
             layer.stage = match status.as_str() {
                 "Pull complete" | "Already exists" => Stage::Done,
                 "Waiting" => Stage::Waiting,
