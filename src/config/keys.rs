@@ -326,7 +326,7 @@ pub const KEYS: &[Key] = &[
     key("NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE", Integer(Signed), "5", Images, "Foreign containers deleted in one clean-up.").json("NumNonECSContainersToDeletePerCycle"),
     key("ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP", Switch, "false", Images, "Delete images and containers that are not from tasks.").json("DeleteNonECSImagesEnabled"),
     key("ECS_EXCLUDE_UNTRACKED_IMAGE", List, "", Images, "Images never to delete.").json("ImageCleanupExclusionList"),
-    key("ECS_IMAGE_DISK_HIGH_PERCENT", Integer(DefaultOutside(1, 100)), "", Images, "Disk usage of Docker's data directory, in percent, above which unused images are deleted before a pull, the least recently used first, whatever their age."),
+    key("ECS_IMAGE_DISK_HIGH_PERCENT", Integer(DefaultOutside(1, 100)), "", Images, "Usage of the disk with Docker's images, in percent, above which unused images are deleted before a pull, the least recently used first, whatever their age."),
     key("ECS_IMAGE_DISK_LOW_PERCENT", Integer(DefaultOutside(1, 100)), "", Images, "Disk usage, in percent, down to which they are deleted; none: down to ECS_IMAGE_DISK_HIGH_PERCENT."),
     key("ECS_DISABLE_DOCKER_HEALTH_CHECK", Switch, "false", Images, "Do not offer container health checks to ECS.").json("DisableDockerHealthCheck"),
     key("ECS_DISABLE_METRICS", Switch, "false", Images, "No metrics to ECS.").json("DisableMetrics").later("no metrics are sent in any case").harmless(),

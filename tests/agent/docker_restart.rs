@@ -12,8 +12,7 @@ async fn scene(dockerd: &Dockerd, test: &str) -> Option<(Rig, [(String, String);
     let environment = [("DOCKER_HOST", endpoint.as_str()), ("ECS_CONTAINER_STOP_TIMEOUT", "5s")];
     let rig = Rig::start(test, Plan { environment: &environment, ..Plan::default() }).await?;
     let image = rig.image();
-    let directory = rig.directory.path().join("shared");
-    std::fs::create_dir(&directory).unwrap();
+    let directory = rig.shared("shared");
     let mut tasks = Vec::new();
     for command in ["while [ ! -e /shared/end ]; do sleep 0.1; done; exit 9", super::rig::FOREVER] {
         let mut container = shell("main", &image, command);

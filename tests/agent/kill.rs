@@ -23,8 +23,7 @@ impl Scene {
         let endpoint = proxy.endpoint();
         let environment = [("DOCKER_HOST", endpoint.as_str()), ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "2s")];
         let rig = Rig::start(test, Plan { environment: &environment, ..Plan::default() }).await?;
-        let shared = rig.directory.path().join("shared");
-        std::fs::create_dir(&shared).unwrap();
+        let shared = rig.shared("shared");
         Some(Self { rig, proxy, starts: shared.join("starts") })
     }
 

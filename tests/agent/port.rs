@@ -2,7 +2,7 @@
 
 use super::health::healthcheck;
 use super::rig::{LIMIT, Plan, Rig};
-use ecs_testing::docker::{Image, docker, unique};
+use ecs_testing::docker::{Image, docker, remaps_users, unique};
 use ecs_testing::registry::bridge_address;
 use ecs_testing::wait::until;
 use std::io::Write;
@@ -160,9 +160,11 @@ async fn on_the_hosts_network_only_the_host_and_the_bridge_are_served() {
     assert_eq!(on_bridge.status(&own, &[]), "200", "by {own}: {}", rig.log());
     let resolve = ["--resolve".to_owned(), format!("host.docker.internal:51678:{bridge}")];
     assert_eq!(on_bridge.status("host.docker.internal", &[&resolve[0], &resolve[1]]), "200");
-    let on_host = Container::start(&image, "host");
-    assert_eq!(on_host.status("127.0.0.1", &[]), "200");
-    assert_eq!(on_host.status(&own, &[]), "200");
+    if !remaps_users("a container in the host's network") {
+        let on_host = Container::start(&image, "host");
+        assert_eq!(on_host.status("127.0.0.1", &[]), "200");
+        assert_eq!(on_host.status(&own, &[]), "200");
+    }
 
     // Another network of containers, made while the agent runs.
     let network = Network(unique("ecs-test-port"));
@@ -194,7 +196,7 @@ async fn on_the_hosts_network_only_the_host_and_the_bridge_are_served() {
     assert_eq!(neighbour.status("[fe80::51%25eth9]", &[]), "200", "so the host was reachable before");
     assert_eq!(elsewhere.status(&others, &[]), "200");
     assert_eq!(neighbour.status("198.18.51.1", &["-H", "Host: rebind.example.com"]), "403");
-    drop((on_bridge, on_host, elsewhere));
+    drop((on_bridge, elsewhere));
     Image::remove_locally(&image);
 }
 

@@ -4,7 +4,7 @@
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use ecs_local::{Task, TaskStatus};
-use ecs_testing::docker::{Image, docker};
+use ecs_testing::docker::{Image, docker, has_containerd_store};
 use ecs_testing::docker_proxy::DockerProxy;
 use ecs_testing::registry::Registry;
 use ecs_testing::registry_front::{Fault, RegistryFront};
@@ -287,7 +287,8 @@ async fn images_of_containers_that_wait_are_pulled_upfront() {
     assert!(!json!(reports).to_string().contains("CannotPull"), "it ran, so its pull is not reported: {reports:#?}");
     let task = rig.task(&nowhere, TaskStatus::Stopped).await;
     let reason = task.containers[1].reason.clone().unwrap_or_default();
-    assert!(reason.starts_with("CannotPull") && reason.contains("manifest unknown"), "{task:?}");
+    let why = if has_containerd_store() { "not found" } else { "manifest unknown" };
+    assert!(reason.starts_with("CannotPull") && reason.contains(why), "{task:?}");
     rig.task(&waiting, TaskStatus::Stopped).await;
     [&image, &later, &cached].iter().for_each(|image| Image::remove_locally(image));
 }

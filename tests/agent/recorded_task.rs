@@ -245,6 +245,11 @@ fn names(
     let (old_web_id, old_side_id) = (old(0), old(1));
     let recorded = golden("discover_poll_endpoint");
     let mut names = vec![
+        (docker(&["info", "--format", "{{.DockerRootDir}}"]), "/var/lib/docker".to_owned()),
+        (
+            format!("DockerVersion: {}", docker(&["version", "--format", "{{.Server.Version}}"])),
+            text(&golden("acs_connect")["query"]["dockerVersion"]),
+        ),
         (instance.to_owned(), text(&recorded["body"]["containerInstance"])),
         (web.to_owned(), old_web_id.clone()),
         (side.to_owned(), old_side_id.clone()),

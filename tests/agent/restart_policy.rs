@@ -21,8 +21,7 @@ fn again(name: &str, image: &str, command: &str, ignored: &[i32]) -> Value {
 async fn a_container_restarts_unless_its_exit_code_is_ignored() {
     let Some(mut rig) = Rig::start("restart policy", Plan::default()).await else { return };
     let image = rig.image();
-    let shared = rig.directory.path().join("shared");
-    std::fs::create_dir(&shared).unwrap();
+    let shared = rig.shared("shared");
     // Sent directly: no task definition may ask for so short a period.
     let arn = rig
         .server

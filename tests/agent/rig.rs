@@ -5,7 +5,8 @@ use ecs_local::{Options, Server, Source, Task, TaskStatus};
 use ecs_testing::docker::{Cluster, TempDir, available, control_groups, one_agent};
 use ecs_testing::registry::{Registry, container_ports};
 use serde_json::{Value, json};
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -240,6 +241,14 @@ impl Rig {
         let answer =
             ecs_testing::wait::until("introspection", PORT_LIMIT, async || reqwest::get(&url).await.ok()).await;
         answer.json().await.unwrap()
+    }
+
+    /// A directory for the containers of tasks. Any user may write to it: with `userns-remap`, root in a container is another one.
+    pub(crate) fn shared(&self, name: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+        path
     }
 
     /// Names of all containers of this rig's cluster, in any state.

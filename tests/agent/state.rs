@@ -121,8 +121,7 @@ struct Running {
 
 impl Running {
     async fn start(rig: &Rig) -> Self {
-        let shared = rig.directory.path().join("shared");
-        std::fs::create_dir_all(&shared).unwrap();
+        let shared = rig.shared("shared");
         let mut container = shell("main", &rig.image(), COUNTED);
         container["mountPoints"] = json!([{"sourceVolume": "shared", "containerPath": "/shared"}]);
         container["portMappings"] = json!([{"containerPort": 80}]);

@@ -6,18 +6,7 @@ use ecs_testing::docker::inspect;
 use ecs_testing::docker_proxy::{DockerProxy, Hold};
 use ecs_testing::wait::until;
 use serde_json::{Value, json};
-use std::fs::Permissions;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-
-/// A directory that containers of any user may write to.
-fn shared(rig: &Rig, name: &str) -> PathBuf {
-    let path = rig.directory.path().join(name);
-    std::fs::create_dir(&path).unwrap();
-    std::fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
-    path
-}
 
 fn runtime_id(rig: &Rig, arn: &str, name: &str) -> String {
     rig.server.read(|state| state.task(arn).unwrap().container(name).unwrap().runtime_id.clone().unwrap())
@@ -30,7 +19,7 @@ async fn on_the_hosts_network_ports_and_links_work() {
     let Some(rig) = Rig::start("ports", plan).await else { return };
     let image = rig.image();
     let free = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
-    let out = shared(&rig, "shared");
+    let out = rig.shared("shared");
     let mut web =
         json!({"name": "web", "image": image, "memory": 32, "command": ["httpd", "-f", "-p", "80", "-h", "/www"]});
     web["portMappings"] = json!([{"containerPort": 80, "hostPort": free}, {"containerPort": 81}]);
@@ -67,7 +56,7 @@ async fn on_the_hosts_network_ports_and_links_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_gets_what_its_definition_says() {
     let Some(rig) = Rig::start("settings", Plan::default()).await else { return };
-    let (out, given) = (shared(&rig, "out"), shared(&rig, "given"));
+    let (out, given) = (rig.shared("out"), rig.shared("given"));
     std::fs::write(given.join("file"), "given\n").unwrap();
     // The image's own settings would fail, write elsewhere or show in the output.
     let own = [

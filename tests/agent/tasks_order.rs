@@ -52,8 +52,7 @@ async fn a_container_starts_when_its_condition_is_met() {
         container["mountPoints"] = json!([{"sourceVolume": "shared", "containerPath": "/shared"}]);
         container
     };
-    let shared = rig.directory.path().join("shared");
-    std::fs::create_dir(&shared).unwrap();
+    let shared = rig.shared("shared");
     let health = json!({
         "family": "health", "containerDefinitions": [mount(looks), mount(healthy)],
         "volumes": [{"name": "shared", "host": {"sourcePath": shared}}],

@@ -3,7 +3,7 @@
 use crate::{connect, request};
 use ecs_agent::docker::Notice;
 use ecs_core::model::{Health, Observation, OpError, OwnerId, Owners, Protocol, RunState, SecretValues, Span};
-use ecs_testing::docker::{Cluster, Image, available, docker, inspect, unique};
+use ecs_testing::docker::{Cluster, ENDPOINT, Image, available, docker, inspect, unique};
 use ecs_testing::wait::until;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
@@ -257,7 +257,9 @@ async fn a_linked_container_is_reached_by_its_alias() {
     if !available("a_linked_container_is_reached_by_its_alias") {
         return;
     }
-    let (image, cluster) = (image(), Cluster::new());
+    // With `icc=false`, a link leads to exposed ports only.
+    let image = Image::make(&format!("{}:1", unique("ecs-test-image")), &["EXPOSE 80"]);
+    let cluster = Cluster::new();
     let edge = connect(&cluster.name).await;
     let web = request(&cluster.name, "web", &image.reference, &["httpd", "-f", "-h", "/www"], json!({}));
     let script = "for i in 1 2 3 4 5 6 7 8 9; do wget -q -O - http://page/index.html && exit 5; sleep 1; done; exit 6";
@@ -457,5 +459,38 @@ async fn host_ports_are_chosen_once_and_too_few_are_an_error() {
         let greedy = request(&cluster.name, "greedy", &image.reference, &SLEEP, more);
         let wanted = format!("HostConfigError: error retrieving docker port map: {text}");
         assert_eq!(failure_text(edge.create(&greedy, &SecretValues::default()).await.unwrap_err()), wanted);
+    }
+}
+
+/// Newer engines cancel a start whose caller has left, such as an agent that was killed, and keep an error about it. The container
+/// is as good as new, and the next agent starts it.
+#[tokio::test]
+async fn a_start_whose_caller_left_is_no_failure_of_the_container() {
+    if !available("a_start_whose_caller_left_is_no_failure_of_the_container") {
+        return;
+    }
+    let (image, cluster) = (image(), Cluster::new());
+    let edge = connect(&cluster.name).await;
+    for pause in (0..100).step_by(20) {
+        let left = request(&cluster.name, &format!("left-{pause}"), &image.reference, &SLEEP, json!({}));
+        edge.create(&left, &SecretValues::default()).await.unwrap();
+        let mut caller = std::os::unix::net::UnixStream::connect(ENDPOINT.trim_start_matches("unix://")).unwrap();
+        let start = format!(
+            "POST /containers/{}/start HTTP/1.1\r\nHost: docker\r\nContent-Length: 0\r\n\r\n",
+            left.runtime_name
+        );
+        caller.write_all(start.as_bytes()).unwrap();
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        drop(caller);
+        let settled = async || {
+            let state = inspect(&left.runtime_name)["State"].take();
+            (state["Running"] == true || state["Error"] != "").then_some(state)
+        };
+        let state = until("the end of the start", LIMIT, settled).await;
+        let seen = edge.inspect(&left.runtime_name).await.unwrap().unwrap();
+        let wanted = if state["Running"] == true { RunState::Running } else { RunState::Created };
+        assert_eq!((seen.state, seen.error), (wanted, None), "after {pause} ms: {state}");
+        let seen = edge.start(&left.runtime_name).await.unwrap();
+        assert_eq!((seen.state, seen.error), (RunState::Running, None), "after {pause} ms");
     }
 }

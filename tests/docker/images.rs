@@ -1,13 +1,17 @@
 //! Pulls and digests, with a real registry.
 
-use crate::connect;
+use crate::{connect, settings};
 use ecs_agent::docker::{AuthMap, Docker, PullJob};
-use ecs_core::model::{Failure, OpError, RegistryCredentials, Secret, Timestamp};
-use ecs_testing::docker::{Cluster, Image, available, docker, has_containerd_store, unique};
+use ecs_core::model::image::ListedImage;
+use ecs_core::model::waiting::PullProgress;
+use ecs_core::model::{Failure, OpError, RegistryCredentials, Secret, Span, Timestamp};
+use ecs_testing::docker::{Cluster, ENDPOINT, Image, available, docker, has_containerd_store, inspect, unique};
 use ecs_testing::registry::{Registry, basic};
+use ecs_testing::registry_front::{Fault, RegistryFront};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Characters that base64 turns into `+` and `/`.
@@ -217,4 +221,131 @@ async fn local_images_and_bad_references() {
     let text = failure_text(digest.unwrap_err());
     let wanted = format!("CannotPullImageManifestError: failed to find a repo digest matching '{}'", other.reference);
     assert_eq!(text, wanted);
+}
+
+async fn listed(edge: &Docker, id: &str) -> Option<ListedImage> {
+    edge.list_images(false, false).await.unwrap().images.into_iter().find(|image| image.id == id)
+}
+
+/// Pushes an index (a manifest list) with this pushed image as its only platform; returns the index' reference and digest.
+async fn push_index(registry: &Registry, image: &str) -> (String, String) {
+    ecs_agent::aws::install_tls(); // reqwest wants a provider, also for plain http
+    let (name, tag) = image.strip_prefix(&format!("{}/", registry.host)).unwrap().rsplit_once(':').unwrap();
+    let manifests = format!("http://{}/v2/{name}/manifests", registry.host);
+    let kinds = ["application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json"];
+    let client = reqwest::Client::new();
+    let got = client.get(format!("{manifests}/{tag}")).header("Accept", kinds.join(", ")).send().await.unwrap();
+    let head = |name: &str| got.headers()[name].to_str().unwrap().to_owned();
+    let (digest, kind) = (head("docker-content-digest"), head("content-type"));
+    let architecture = docker(&["version", "--format", "{{.Server.Arch}}"]);
+    let size = got.bytes().await.unwrap().len();
+    let kind_of_index = "application/vnd.docker.distribution.manifest.list.v2+json";
+    let index = json!({
+        "schemaVersion": 2, "mediaType": kind_of_index,
+        "manifests": [{
+            "mediaType": kind, "digest": digest, "size": size, "platform": {"os": "linux", "architecture": architecture},
+        }],
+    });
+    let put = client.put(format!("{manifests}/index")).header("Content-Type", kind_of_index).body(index.to_string());
+    let put = put.send().await.unwrap().error_for_status().unwrap();
+    let digest = put.headers()["docker-content-digest"].to_str().unwrap().to_owned();
+    (format!("{}/{name}:index", registry.host), digest)
+}
+
+/// In containerd's store, the id of such an image is the digest of the index; in Docker's own, that of the configuration.
+#[tokio::test]
+async fn an_image_for_several_platforms_has_its_indexs_digest() {
+    if !available("an_image_for_several_platforms_has_its_indexs_digest") {
+        return;
+    }
+    let cluster = Cluster::new();
+    let edge = connect(&cluster.name).await;
+    let registry = Registry::start(&[]);
+    let single = registry.push_busybox("team/app:1", &[]);
+    Image::remove_locally(&single);
+    let (image, digest) = push_index(&registry, &single).await;
+    let anonymous = RegistryCredentials::default();
+    assert_eq!(resolve(&edge, &image, &anonymous).await.unwrap().as_ref(), Some(&digest), "this is reported");
+    pull(&edge, &image, Some(&digest), &anonymous).await.unwrap();
+    let _clean = Image { reference: image.clone() };
+    let facts = edge.image_present(&image).await.unwrap().unwrap();
+    assert_eq!(
+        (facts.repo_digest.as_ref(), edge.local_digest(&image).await.unwrap()),
+        (Some(&digest), Some(digest.clone()))
+    );
+    assert_eq!(facts.id == digest, has_containerd_store());
+
+    // The clean-up compares the ids of containers with those of the list.
+    let label = format!("com.amazonaws.ecs.cluster={}", cluster.name);
+    let container = docker(&["create", "--label", &label, &image, "true"]);
+    assert_eq!(inspect(&container)["Image"], facts.id);
+    let listing = edge.list_images(false, false).await.unwrap();
+    let user = listing.containers.iter().find(|listed| listed.id.as_str() == container).unwrap();
+    assert_eq!(user.image_id, facts.id);
+    let found = listed(&edge, &facts.id).await.unwrap();
+    let by_digest = format!("{}/team/app@{digest}", registry.host);
+    assert_eq!((&found.names, &found.digests), (&vec![image.clone()], &vec![by_digest]));
+    assert!(found.size > 10_000 && found.age < Span::secs(3600), "{found:?}");
+    let refused = edge.remove_image(&facts.id, &found.names).await;
+    assert!(refused.is_err(), "a container uses it");
+    docker(&["rm", &container]);
+    edge.remove_image(&facts.id, &found.names).await.unwrap();
+    assert_eq!(listed(&edge, &facts.id).await, None, "the name by digest goes with the last tag");
+}
+
+/// As with a tag such as `latest`: the old image has no tag then, and the clean-up must find it so.
+#[tokio::test]
+async fn an_image_whose_tag_moved_on_has_no_name_and_can_be_removed() {
+    if !available("an_image_whose_tag_moved_on_has_no_name_and_can_be_removed") {
+        return;
+    }
+    let cluster = Cluster::new();
+    let edge = connect(&cluster.name).await;
+    let registry = Registry::start(&[]);
+    let anonymous = RegistryCredentials::default();
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let image = registry.push_busybox("team/app:latest", &[]);
+        let digest = resolve(&edge, &image, &anonymous).await.unwrap().unwrap();
+        pull(&edge, &image, Some(&digest), &anonymous).await.unwrap();
+        ids.push((image.clone(), edge.image_present(&image).await.unwrap().unwrap().id));
+    }
+    let [(image, old), (_, new)] = <[_; 2]>::try_from(ids).unwrap();
+    assert_eq!(listed(&edge, &new).await.unwrap().names, std::slice::from_ref(&image));
+    assert_eq!(listed(&edge, &old).await.unwrap().names, [""; 0]);
+    edge.remove_image(&old, &[]).await.unwrap();
+    assert_eq!(listed(&edge, &old).await, None);
+    edge.remove_image(&new, &[image]).await.unwrap();
+    assert_eq!(listed(&edge, &new).await, None);
+}
+
+/// With the containerd image store, the daemon repeats the progress of a download in which no byte arrives.
+#[tokio::test]
+async fn a_registry_that_stalls_in_a_layer_is_asked_again() {
+    if !available("a_registry_that_stalls_in_a_layer_is_asked_again") {
+        return;
+    }
+    let cluster = Cluster::new();
+    let mut limits = settings(ENDPOINT, &cluster.name);
+    (limits.pull_inactivity, limits.pull_timeout) = (Span::secs(3), Span::secs(60));
+    let edge = Docker::connect(limits).await.unwrap();
+    let registry = Registry::start(&[]);
+    let front = RegistryFront::start(&registry.host).await;
+    let image = registry.push_busybox("app:1", &[]);
+    Image::remove_locally(&image);
+    // The configuration is small enough to arrive whole.
+    front.inject(&["GET", "/blobs/"], 2, Fault::Slow(64 << 10, Duration::from_secs(3600)));
+    let image = Image { reference: front.image(&image) };
+    let progress = watch::Sender::new(PullProgress::default());
+    let job = PullJob {
+        image: &image.reference,
+        digest: None,
+        waits_for_limits: false,
+        progress: &progress,
+        now: &Timestamp::default,
+    };
+    edge.pull(&job, || async { Ok(RegistryCredentials::default()) }).await.unwrap();
+    let shown = progress.borrow().clone();
+    let why = shown.failure.unwrap_or_default();
+    assert!(shown.attempt == 2 && why.contains("inactivity time exceeded"), "{} {why}", shown.attempt);
 }

@@ -259,7 +259,9 @@ async fn wait_beside(other_moves: bool) -> (usize, Result<(), String>) {
         if query["fromImage"] == "large:latest" {
             let ticks = stream::unfold(0, move |number| async move {
                 tokio::time::sleep(tick).await;
-                (number < 30).then(|| (Ok::<_, std::io::Error>(lines(&[layer("a", "Downloading")])), number + 1))
+                let line =
+                    json!({"id": "a", "status": "Downloading", "progressDetail": {"current": number, "total": 30}});
+                (number < 30).then(|| (Ok::<_, std::io::Error>(lines(&[line])), number + 1))
             });
             return Body::from_stream(ticks).into_response();
         }
@@ -291,6 +293,43 @@ async fn a_pull_that_waits_for_another_s_layers_does_not_stand_still() {
     assert_eq!(wait_beside(true).await, (1, Ok(())));
     let (attempts, alone) = wait_beside(false).await;
     assert!(alone.is_err() && attempts >= 1, "silence while nothing else moves is a stand-still: {attempts} {alone:?}");
+}
+
+/// Pulls an image whose only layer is last said to be in this state, again and again if `repeats`, for a second. Returns the number of
+/// attempts and the outcome.
+async fn stand_still(status: &'static str, repeats: bool) -> (usize, Result<(), String>) {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counter = attempts.clone();
+    let create = async move || -> Response {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let ticks = stream::unfold(0, move |number| async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let line = json!({"id": "a", "status": status, "progressDetail": {"current": 7, "total": 9}});
+            let line = if repeats || number == 0 { lines(&[line]) } else { Bytes::new() };
+            (number < 20).then(|| (Ok::<_, std::io::Error>(line), number + 1))
+        });
+        Body::from_stream(ticks).into_response()
+    };
+    let mut tasks = JoinSet::new();
+    let mut limits = settings(&daemon(&mut tasks, Router::new().route("/images/create", post(create))).await, "c");
+    (limits.pull_inactivity, limits.pull_timeout) = (Span::millis(300), Span::secs(60));
+    let edge = Docker::connect(limits).await.unwrap();
+    let outcome = pull(&edge, &job("app", None, &Progress::default())).await;
+    (attempts.load(Ordering::Relaxed), outcome)
+}
+
+/// The daemon repeats the state of each layer with the containerd image store, even if no byte arrives.
+#[tokio::test]
+async fn a_download_that_only_repeats_itself_stands_still() {
+    let stalled = "CannotPullContainerError: inactivity time exceeded timeout while pulling image";
+    let (repeated, silent) = tokio::join!(stand_still("Downloading", true), stand_still("Downloading", false));
+    assert_eq!([repeated, silent], [(5, Err(stalled.to_owned())), (5, Err(stalled.to_owned()))]);
+}
+
+/// With the containerd image store, engines before 28 are silent while they unpack.
+#[tokio::test]
+async fn unpacking_what_is_fetched_is_no_stand_still() {
+    assert_eq!(stand_still("Download complete", false).await, (1, Ok(())));
 }
 
 #[tokio::test]

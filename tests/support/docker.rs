@@ -56,6 +56,16 @@ pub fn has_containerd_store() -> bool {
     docker(&["info", "--format", "{{.DriverStatus}}"]).contains("io.containerd.snapshotter")
 }
 
+/// Whether root in a container is another user on the host (`userns-remap`). If so, says that this part of a test is skipped.
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+pub fn remaps_users(what: &str) -> bool {
+    let remaps = docker(&["info", "--format", "{{.SecurityOptions}}"]).contains("name=userns");
+    if remaps {
+        eprintln!("SKIPPED {what}: Docker refuses it with userns-remap");
+    }
+    remaps
+}
+
 /// The raw inspect answer of a container.
 pub fn inspect(container: &str) -> serde_json::Value {
     let mut list: serde_json::Value = serde_json::from_str(&docker(&["inspect", container])).expect("inspect is JSON");

@@ -96,9 +96,15 @@ async fn accept(listener: TcpListener, registry: String, shared: Arc<Shared>) {
 async fn serve(mut client: TcpStream, registry: &str, shared: &Shared) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|four| four == b"\r\n\r\n") {
-        // Docker tries TLS first, and would wait long for an answer.
-        if client.read_buf(&mut head).await? == 0 || head.starts_with(&[0x16]) {
+        if client.read_buf(&mut head).await? == 0 {
             return Ok(());
+        }
+        // Docker tries TLS first, and would wait long for an answer. Only this answer, a web server's, makes every engine go on
+        // without TLS.
+        if head.starts_with(&[0x16]) {
+            client.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").await?;
+            client.shutdown().await?;
+            return tokio::io::copy(&mut client, &mut tokio::io::sink()).await.map(drop);
         }
     }
     let text = String::from_utf8_lossy(&head).into_owned();

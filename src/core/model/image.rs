@@ -11,7 +11,7 @@ pub struct ImageListing {
     pub images: Vec<ListedImage>,
     /// All containers in any state, whoever created them.
     pub containers: Vec<ListedContainer>,
-    /// How full the file system of Docker's data is, in percent; `None` if it was not requested or cannot be determined.
+    /// How full the file system of the images is, in percent; `None` if it was not requested or cannot be determined.
     pub disk_percent: Option<u8>,
     /// Identities of other agents that run with this Docker; `None` if they were not requested or cannot be determined.
     #[serde(default)]

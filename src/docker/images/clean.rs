@@ -21,7 +21,7 @@ const REMOVE_ERROR: &str = "CannotRemoveImageError";
 
 impl Docker {
     /// Lists all images and containers. With `ends`, also how long ago each container ended; with `disk`, also how full the file
-    /// system of the daemon's data is.
+    /// system of the images is.
     ///
     /// # Errors
     /// Fails if the images or the containers cannot be listed.
@@ -62,10 +62,10 @@ impl Docker {
         }
     }
 
-    /// How full the file system of the daemon's data is, in percent; `None` if the agent cannot see that directory.
+    /// How full the file system of the images is, in percent; `None` if the agent cannot see their directory.
     async fn disk_percent(&self) -> Option<u8> {
         let answer = self.reader.get(&["info"], &[], self.settings.limits.inspect).await.ok()?;
-        let root = answer["DockerRootDir"].as_str()?.to_owned();
+        let root = directory_of_images(&answer)?.to_owned();
         let directory = root.clone();
         let why = match self.disk.run(&root, move || percent_used(&directory)).await {
             Ok(Ok(percent)) => return Some(percent),
@@ -75,7 +75,7 @@ impl Docker {
         tracing::warn!(
             directory = cleaned(&root),
             error = why,
-            "the agent cannot see the directory of Docker's data; ECS_IMAGE_DISK_HIGH_PERCENT has no effect"
+            "the agent cannot see the directory of Docker's images; ECS_IMAGE_DISK_HIGH_PERCENT has no effect"
         );
         None
     }
@@ -115,6 +115,21 @@ impl Docker {
     }
 }
 
+/// The directory of the images, from the answer to `GET /info`. With the containerd image store, they are below containerd's
+/// directory, which may be on another disk. Docker does not tell that directory; a containerd that Docker has started itself is
+/// below Docker's own.
+fn directory_of_images(info: &Value) -> Option<&str> {
+    const CONTAINERD: &str = "/var/lib/containerd";
+    let is_in_containerd = info["DriverStatus"].as_array().into_iter().flatten().any(|pair| {
+        let [name, value] = [0, 1].map(|at| pair[at].as_str().unwrap_or_default());
+        name == "driver-type" && value.starts_with("io.containerd.snapshotter.")
+    });
+    // Docker before 27 does not tell the address; it then is most likely the host's containerd, as the packages set it up.
+    let address = info.pointer("/Containerd/Address").and_then(Value::as_str);
+    let is_the_hosts = address.is_none_or(|address| address.ends_with("/run/containerd/containerd.sock"));
+    if is_in_containerd && is_the_hosts { Some(CONTAINERD) } else { info["DockerRootDir"].as_str() }
+}
+
 fn is_gone(error: &DockerError) -> bool {
     matches!(error, DockerError::Daemon { message, .. } if message.to_ascii_lowercase().contains("no such image"))
 }
@@ -142,14 +157,20 @@ fn listed_container(entry: &Value) -> Option<(ListedContainer, bool)> {
 }
 
 fn image(entry: &Value, now: i64) -> Option<ListedImage> {
-    let names = |member: &str| {
+    let all = |member: &str| {
         let all = entry[member].as_array().into_iter().flatten().filter_map(Value::as_str);
-        all.filter(|name| !name.contains("<none>")).map(str::to_owned).collect()
+        all.filter(|name| !name.contains("<none>")).map(str::to_owned).collect::<Vec<_>>()
     };
+    // With the containerd image store, the list of tags also has the names by which the image was pulled by digest. They must not
+    // look like tags: an image whose last tag has moved on has none.
+    let (mut digests, names): (Vec<_>, Vec<_>) = all("RepoTags").into_iter().partition(|name| name.contains('@'));
+    digests.extend(all("RepoDigests"));
+    digests.sort_unstable();
+    digests.dedup();
     Some(ListedImage {
         id: entry["Id"].as_str()?.to_owned(),
-        names: names("RepoTags"),
-        digests: names("RepoDigests"),
+        names,
+        digests,
         size: entry["Size"].as_u64().unwrap_or(0),
         age: Span::secs(u64::try_from(now - entry["Created"].as_i64().unwrap_or(now)).unwrap_or(0)),
     })
@@ -210,9 +231,37 @@ mod tests {
         let wanted = ListedImage { id: "sha256:1".into(), names: vec![], digests, size: 7, age: Span::secs(60) };
         assert_eq!(image_at(100), wanted);
         assert_eq!(image_at(10).age, Span::default(), "built in the future");
+        let containerd = json!({
+            "Id": "sha256:2", "RepoTags": ["a:1", "a@sha256:2"], "RepoDigests": ["a@sha256:2", "a@sha256:2", "b@sha256:2"],
+        });
+        let seen = image(&containerd, 100).unwrap();
+        let digests = vec!["a@sha256:2".to_owned(), "b@sha256:2".to_owned()];
+        assert_eq!((seen.names, seen.digests), (vec!["a:1".to_owned()], digests));
         let null = json!({"Id": "sha256:1", "RepoTags": null, "RepoDigests": null});
         assert_eq!(image(&null, 5).unwrap(), ListedImage { id: "sha256:1".into(), ..ListedImage::default() });
         assert_eq!(image(&json!({}), 5), None);
+    }
+
+    #[test]
+    fn images_are_below_docker_or_below_the_hosts_containerd() {
+        let containerd = json!([["driver-type", "io.containerd.snapshotter.v1"]]);
+        let overlay = json!([["Backing Filesystem", "extfs"], ["Supports d_type", "true"]]);
+        let (host, own) = ("/run/containerd/containerd.sock", "/var/run/docker/containerd/containerd.sock");
+        for (status, address, wanted) in [
+            (&overlay, Some(host), "/data/docker"),
+            (&containerd, Some(own), "/data/docker"),
+            (&containerd, Some(host), "/var/lib/containerd"),
+            (&containerd, Some("/var/run/containerd/containerd.sock"), "/var/lib/containerd"),
+            (&containerd, None, "/var/lib/containerd"),
+            (&json!(null), None, "/data/docker"),
+        ] {
+            let mut info = json!({"DockerRootDir": "/data/docker", "DriverStatus": status});
+            if let Some(address) = address {
+                info["Containerd"] = json!({"Address": address, "Namespaces": {"Containers": "moby"}});
+            }
+            assert_eq!(directory_of_images(&info), Some(wanted), "{info}");
+        }
+        assert_eq!(directory_of_images(&json!({})), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use ecs_core::model::waiting::{PullPhase, PullProgress};
 use ecs_core::model::{Failure, Span, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -101,6 +102,8 @@ pub(crate) struct Layers<'a> {
     seen: BTreeMap<String, Layer>,
     /// When the last log line was due.
     last_shown: Instant,
+    /// The last line said something new.
+    has_moved: bool,
     job: &'a PullJob<'a>,
 }
 
@@ -111,6 +114,8 @@ struct Layer {
     /// Size in bytes, compressed; 0 = not known yet.
     total: u64,
     stage: Stage,
+    /// A hash of the last line; `None` = there was none.
+    shown: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,14 +134,18 @@ enum Stage {
 impl<'a> Layers<'a> {
     /// No layers yet. The counts will be shown in the progress of `job`.
     pub(crate) fn new(job: &'a PullJob<'a>, now: Instant) -> Self {
-        Self { seen: BTreeMap::new(), last_shown: now, job }
+        Self { seen: BTreeMap::new(), last_shown: now, has_moved: false, job }
     }
 
     /// Counts one progress line. `Some` is a text for the log, if one is due.
     pub(crate) fn note(&mut self, line: &CreateImageInfo, now: Instant) -> Option<String> {
+        self.has_moved = true;
         let (Some(id), Some(status)) = (&line.id, &line.status) else { return None };
         if self.seen.len() < MAX_LAYERS || self.seen.contains_key(id) {
             let layer = self.seen.entry(id.clone()).or_default();
+            let shown = Some(hash(status, line.progress_detail.as_ref().and_then(|detail| detail.current)));
+            self.has_moved = layer.shown != shown;
+            layer.shown = shown;
             layer.stage = match status.as_str() {
                 "Pull complete" | "Already exists" => Stage::Done,
                 "Waiting" => Stage::Waiting,
@@ -159,6 +168,19 @@ impl<'a> Layers<'a> {
         Some(format!("{}, now: {status}", self.job.progress.borrow().describe((self.job.now)())))
     }
 
+    /// The last line said something new. With the containerd image store, the daemon repeats the state of a layer ten times in a
+    /// second, also while no byte arrives.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.has_moved
+    }
+
+    /// All layers are fetched, and at least one must be unpacked. Some engines with the containerd image store say nothing while
+    /// they unpack.
+    pub(crate) fn all_fetched(&self) -> bool {
+        let is_fetched = |layer: &Layer| matches!(layer.stage, Stage::Fetched | Stage::Done);
+        self.seen.values().any(|layer| layer.stage == Stage::Fetched) && self.seen.values().all(is_fetched)
+    }
+
     /// All missing layers wait for the daemon to fetch something else, so silence is to be expected.
     pub(crate) fn all_wait(&self) -> bool {
         let any = self.seen.values().any(|layer| layer.stage == Stage::Waiting);
@@ -175,9 +197,18 @@ impl<'a> Layers<'a> {
             shown.phase = PullPhase::Fetching;
             (shown.layers, shown.layers_done) = (count(None), count(Some(Stage::Done)));
             (shown.bytes, shown.bytes_total) = (sum(|layer| layer.current), sum(|layer| layer.total));
-            shown.last_progress = Some((self.job.now)());
+            if self.has_moved {
+                shown.last_progress = Some((self.job.now)());
+            }
         });
     }
+}
+
+/// Only the hash of a status is kept, since a status may be long.
+fn hash(status: &str, current: Option<i64>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (status, current).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -255,6 +286,57 @@ mod tests {
             layers.note(&line(&id.to_string(), "Downloading", Some((-1, -1))), start);
         }
         assert_eq!(layers.seen.len(), MAX_LAYERS);
+    }
+
+    #[test]
+    fn a_line_that_repeats_the_last_one_of_its_layer_is_no_progress() {
+        let start = Instant::now();
+        let shown = watch::Sender::new(PullProgress::default());
+        let clock = std::sync::atomic::AtomicU64::new(1);
+        let now = || Timestamp(clock.load(std::sync::atomic::Ordering::Relaxed));
+        let job = PullJob { image: "app", digest: None, waits_for_limits: true, progress: &shown, now: &now };
+        let mut layers = Layers::new(&job, start);
+        let table = [
+            (line("a", "Pulling fs layer", None), true),
+            (line("a", "Downloading", Some((1, 9))), true),
+            (line("b", "Downloading", Some((1, 9))), true),
+            (line("a", "Downloading", Some((1, 9))), false),
+            (line("b", "Downloading", Some((1, 9))), false),
+            (line("a", "Downloading", Some((2, 9))), true),
+            (line("a", "Retrying in 2 seconds", None), true),
+            (line("a", "Retrying in 1 second", None), true),
+            (CreateImageInfo { status: Some("Digest: sha256:1".into()), ..CreateImageInfo::default() }, true),
+        ];
+        for (step, (line, moves)) in (2..).zip(table) {
+            clock.store(step, std::sync::atomic::Ordering::Relaxed);
+            layers.note(&line, start);
+            assert_eq!(layers.has_moved(), moves, "{line:?}");
+            if line.id.is_some() {
+                assert_eq!(shown.borrow().last_progress == Some(Timestamp(step)), moves, "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn silence_is_expected_while_everything_fetched_is_unpacked() {
+        let start = Instant::now();
+        let shown = watch::Sender::new(PullProgress::default());
+        let job = job(&shown);
+        let mut layers = Layers::new(&job, start);
+        assert!(!layers.all_fetched(), "nothing is known yet");
+        let steps = [
+            (line("a", "Already exists", None), false),
+            (line("b", "Download complete", None), true),
+            (line("c", "Downloading", Some((1, 2))), false),
+            (line("c", "Download complete", None), true),
+            (line("b", "Extracting", Some((1, 0))), false),
+            (line("b", "Pull complete", None), true),
+            (line("c", "Pull complete", None), false),
+        ];
+        for (line, wanted) in steps {
+            layers.note(&line, start);
+            assert_eq!(layers.all_fetched(), wanted, "{line:?}");
+        }
     }
 
     #[test]

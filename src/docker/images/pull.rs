@@ -2,7 +2,7 @@
 //!
 //! Owns the pull call and the tagging after a pull by digest; the failure texts for customers are in `pull_text`. The core
 //! decides whether to pull. Invariant: every pull ends, at the latest after its overall time limit. An attempt ends after five
-//! minutes without any output or after the set time without progress.
+//! minutes without any output or after the set time without progress, unless everything is fetched and only to be unpacked.
 
 use super::image::{invalid_reference, registry_auth};
 use super::progress::{Layers, PullJob, attempt_begins, attempt_failed, wait_for_limit, wall};
@@ -154,22 +154,29 @@ impl Docker {
         let opened = opened.map_err(|_| timed_out("pullBegin", pull_begin))?;
         let mut lines = Lines::new(opened.map_err(failed)?);
         let inactivity = Duration::from(self.settings.pull_inactivity);
-        let (mut begun, mut layers) = (false, Layers::new(job, std::time::Instant::now()));
+        let (mut begun, mut moved) = (false, Instant::now());
+        let mut layers = Layers::new(job, std::time::Instant::now());
         loop {
-            let limit = if begun { Instant::now() + inactivity } else { first_output };
+            let limit = if begun { moved + inactivity } else { first_output };
             match timeout_at(limit, lines.next()).await {
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Ok(Some(line))) => {
                     let line = progress_of(&line).map_err(failed)?;
                     begun = true;
-                    self.last_progress.send_replace(Instant::now());
                     if let Some(so_far) = layers.note(&line, std::time::Instant::now()) {
                         tracing::info!(image = reference, so_far, "Pulling image");
                     }
+                    if layers.has_moved() {
+                        moved = Instant::now();
+                        self.last_progress.send_replace(moved);
+                    }
                 }
                 Ok(Err(error)) => return Err(failed(error)),
+                Err(_) if begun && layers.all_fetched() => moved = Instant::now(),
                 // The daemon fetches a few layers at a time, so a pull may stand still while other pulls make progress.
-                Err(_) if begun && layers.all_wait() && self.last_progress.borrow().elapsed() < inactivity => {}
+                Err(_) if begun && layers.all_wait() && self.last_progress.borrow().elapsed() < inactivity => {
+                    moved = Instant::now();
+                }
                 Err(_) if begun => {
                     return Err(Failure::retryable(PULL_ERROR, "inactivity time exceeded timeout while pulling image"));
                 }

@@ -76,6 +76,18 @@ fn states_exit_codes_and_errors() {
             Some("DockerStateError: no such file"),
         ),
         (
+            json!({"Running": false, "Status": "created", "StartedAt": NEVER, "ExitCode": 128, "Error": "Canceled: context canceled"}),
+            RunState::Created,
+            None,
+            None,
+        ),
+        (
+            json!({"Running": false, "StartedAt": started, "FinishedAt": started, "ExitCode": 1, "Error": "context canceled"}),
+            RunState::Exited,
+            Some(1),
+            Some("DockerStateError: context canceled"),
+        ),
+        (
             json!({"Running": false, "StartedAt": started, "FinishedAt": started, "ExitCode": 137, "OOMKilled": true, "Error": "x"}),
             RunState::Exited,
             Some(137),
