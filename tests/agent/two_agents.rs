@@ -367,12 +367,12 @@ async fn sessions_of_ecs_local_leave_each_other_alone() {
     assert_eq!(inspect(&its[0])["State"]["Running"], true);
     let task = inspect(&its[0])["Config"]["Labels"]["com.amazonaws.ecs.task-arn"].as_str().unwrap().to_owned();
     assert!(!second.printed().contains(&task), "{}", second.printed());
-    // No session takes over what a killed session left behind.
+    // A killed session leaves its container behind. The next one removes it, and does not take it over.
     first.signal("-KILL");
+    assert_eq!(inspect(&its[0])["State"]["Running"], json!(true));
     let mut third = Session::start(&rig.directory, "third", &images[1].reference, "sleep 1; exit 0");
     third.says("task: STOPPED").await;
     assert_eq!(third.child.0.wait().unwrap().code(), Some(0), "{}", third.printed());
     assert!(!third.printed().contains(&task), "{}", third.printed());
-    assert_eq!(inspect(&its[0])["State"]["Running"], json!(true));
-    docker(&["rm", "-f", &its[0]]);
+    assert_eq!(containers(&images[0].reference), Vec::<String>::new());
 }
