@@ -301,10 +301,12 @@ impl Drop for Rig {
         self.groups.0.extend(reported);
         if let Some(directory) = logs_to_keep() {
             let kept = directory.join(&self.cluster.name);
-            let _ = std::fs::copy(self.log_path(), kept.with_extension("log"));
             let passwords = self.passwords.iter().map(String::as_str);
             let secrets: Vec<&str> = passwords.chain([self.server.token().expose()]).collect();
-            let _ = std::fs::write(kept.with_extension("secrets"), secrets.join("\n"));
+            // A rig whose agent never ran has no log.
+            if std::fs::copy(self.log_path(), kept.with_extension("log")).is_ok() {
+                let _ = std::fs::write(kept.with_extension("secrets"), secrets.join("\n"));
+            }
         }
         if std::thread::panicking() {
             let log = self.log();
