@@ -1,6 +1,6 @@
 //! The process of a verb that logs: its configuration, its log, its threads, its exit code.
 
-use crate::config::{Args, Config, Environment, Loaded, LogSettings, Sources};
+use crate::config::{Args, Config, Environment, Loaded, LogSettings, Problem, Sources};
 use crate::host::memory;
 use crate::runtime::logging::{self, Log, LogControl, Stream};
 use crate::runtime::{Fatal, Metadata, Options, start_over};
@@ -72,11 +72,24 @@ impl Process {
         move || {
             let sources = Sources::open(Environment::from_process(), args.role);
             let loaded = sources.load(None);
-            let config = loaded.config.as_ref().or(loaded.unusable.as_ref());
-            let levels = LogSettings::new(config, &args, None).levels;
-            control.set(levels);
+            let is_level =
+                |problem: &&Problem| ["ECS_LOGLEVEL", "ECS_LOGLEVEL_ON_INSTANCE", ""].contains(&&*problem.variable);
+            for problem in loaded.problems.iter().filter(is_level) {
+                tracing::warn!("SIGHUP: {problem}");
+            }
+            let Some(config) = loaded.config.as_ref().or(loaded.unusable.as_ref()) else {
+                tracing::warn!("SIGHUP: the levels of the log stay as they are: the configuration cannot be read");
+                return;
+            };
+            let levels = LogSettings::new(Some(config), &args, None).levels;
             let (output, file) = (levels.output.name(), levels.file.name());
-            tracing::info!(output, file, "SIGHUP: the levels of the log were read anew; other settings need a restart");
+            control.change(levels, || {
+                tracing::info!(
+                    output,
+                    file,
+                    "SIGHUP: the levels of the log were read anew; other settings need a restart"
+                );
+            });
         }
     }
 

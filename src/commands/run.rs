@@ -16,6 +16,7 @@ pub fn run(args: &Args) -> ExitCode {
 
 async fn daemon(process: Process, reads_levels: impl Fn() + Send + Sync + 'static) -> Result<(), Fatal> {
     let _caught = runtime::catch_harmless_signals(reads_levels);
+    tracing::info!("Loading configuration");
     let options = process.options();
     let metadata = process.metadata()?;
     // Before the user data is read, which may take long.

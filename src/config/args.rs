@@ -314,6 +314,11 @@ impl Parser {
     }
 
     fn word(&mut self, word: &str) -> Result<Word, ArgsError> {
+        if word.is_empty() {
+            // A shell leaves such an argument where a variable is empty.
+            self.note("", "an empty argument".to_owned(), "none", "it is ignored", Severity::Notice);
+            return Ok(Word::Taken);
+        }
         if self.actions.contains(&Action::CheckConfig) {
             self.args.files.push(word.to_owned());
             return Ok(Word::Taken);

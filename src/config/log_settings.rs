@@ -44,7 +44,7 @@ pub struct LogSettings {
 }
 
 impl LogSettings {
-    /// The settings of a process; `journal` is the value of `JOURNAL_STREAM`. Without a configuration (it cannot be used), there is no file.
+    /// The settings of a process; `journal` is the value of `JOURNAL_STREAM`. Without any configuration there is no file.
     pub fn new(config: Option<&Config>, args: &Args, journal: Option<String>) -> Self {
         let Some(config) = config else {
             let output = args.log_level_output.or(args.log_level).unwrap_or(LogLevel::Info);

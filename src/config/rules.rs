@@ -6,8 +6,7 @@
 use super::keys::find;
 use super::problem::{NO_START, Problem, Severity};
 use super::resolve::{CLUSTER, Resolved, Values};
-use super::source::{Class, Source};
-use super::suggest::did_you_mean;
+use super::source::{Class, NOT_UTF8, Source};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -60,22 +59,21 @@ pub fn region_missing() -> Problem {
     }
 }
 
-/// The agent does not start if the operator named a cluster in a way that has no effect: it would join `default` instead of that
-/// cluster. A cluster that is set to nothing is `default`, with a warning. Call this when all other problems are known.
+/// A cluster that is set to nothing is `default`, and an instance with a value that is no text would join `default` instead of its
+/// cluster. A cluster that is named in another notation, such as `export ECS_CLUSTER=…`, is a problem of its line only: an instance
+/// with such a file is in `default` already. Call this when all other problems are known.
 pub(super) fn cluster(values: &Values, sources: &[&dyn Source], problems: &mut Vec<Problem>) {
     if values.contains_key(CLUSTER) {
         return;
     }
-    let names = [CLUSTER, "Cluster", "ClusterArn"];
-    let is_about = |problem: &Problem| {
-        names.iter().any(|name| problem.variable == *name || problem.expected.ends_with(&did_you_mean(name)))
-    };
-    let mut is_named = false;
-    for problem in problems.iter_mut().filter(|problem| is_about(problem)) {
-        *problem = problem.clone().fatal();
-        is_named = true;
+    let mut is_known = false;
+    for problem in problems.iter_mut().filter(|problem| problem.variable == CLUSTER) {
+        is_known |= problem.severity != Severity::Notice;
+        if problem.shape.ends_with(NOT_UTF8) {
+            *problem = problem.clone().fatal();
+        }
     }
-    if let Some(source) = sources.iter().find(|source| source.get(CLUSTER).is_some()).filter(|_| !is_named) {
+    if let Some(source) = sources.iter().find(|source| source.get(CLUSTER).is_some()).filter(|_| !is_known) {
         problems.push(Problem {
             variable: CLUSTER.to_owned(),
             place: source.place(CLUSTER),

@@ -145,7 +145,7 @@ impl Environment {
         ours.map(|key| Problem {
             variable: key.clone(),
             place: ENVIRONMENT.to_owned(),
-            shape: "bytes that are not UTF-8".to_owned(),
+            shape: NOT_UTF8.to_owned(),
             expected: "UTF-8 text".to_owned(),
             instead: "it is ignored".to_owned(),
             severity: Severity::Changes,
@@ -245,7 +245,7 @@ impl EnvFile {
 
     fn take_line(&mut self, line: &[u8], number: usize, environment: &Environment) -> Result<(), BadLine> {
         let Ok(line) = str::from_utf8(line) else {
-            return Err(BadLine::ignored(format!("{} bytes that are not UTF-8", line.len()), "UTF-8 text"));
+            return Err(BadLine::ignored(format!("{} {NOT_UTF8}", line.len()), "UTF-8 text"));
         };
         // Only the left side is trimmed: white space at the end belongs to the value.
         let line = line.trim_start();
@@ -286,6 +286,9 @@ impl EnvFile {
     }
 }
 
+/// The end of the description of such bytes.
+pub(super) const NOT_UTF8: &str = "bytes that are not UTF-8";
+
 /// A line that is not what it should be.
 struct BadLine {
     shape: String,
@@ -306,13 +309,16 @@ fn lines(bytes: &[u8]) -> Result<&[u8], (String, &'static str)> {
     let Ok(bytes) = without_bom(bytes) else {
         return Err(("UTF-16 or UTF-32 text".to_owned(), "UTF-8 text: save the file as UTF-8"));
     };
-    if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-        let line = 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
-        return Err((format!("a NUL byte in line {line}"), "UTF-8 text: save the file as UTF-8"));
+    // Without a `=` it is an ignored line, such as zeros at the end of a file after a crash.
+    let has_nul = |line: &[u8]| line.contains(&0) && line.contains(&b'=') && !line.trim_ascii().starts_with(b"#");
+    if let Some(line) = bytes.split(|byte| *byte == b'\n').position(has_nul) {
+        return Err((format!("a NUL byte in line {}", line + 1), "UTF-8 text: save the file as UTF-8"));
     }
-    let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    let first = lines.find(|line| !line.is_empty() && !line.starts_with(b"#"));
-    if first.is_some_and(|line| line.starts_with(b"{") || line.starts_with(b"[")) {
+    let lines = || bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let first = lines().find(|line| !line.is_empty() && !line.starts_with(b"#"));
+    let has_bracket = first.is_some_and(|line| line.starts_with(b"{") || line.starts_with(b"["));
+    // A heading such as `[ecs]` is an ignored line.
+    if has_bracket && !lines().any(|line| line.starts_with(b"ECS_")) {
         let expected = "NAME=value lines; JSON is read from the file that ECS_AGENT_CONFIG_FILE_PATH names";
         return Err(("a JSON document".to_owned(), expected));
     }

@@ -171,7 +171,10 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
     let is_given_up = resource.live.retry.attempts >= MAX_TRIES;
     match operation.kind {
         // The resource counts as removed, although it may still exist. Each failure was logged.
-        ResourceOperationKind::Remove if is_given_up => removed(resource),
+        ResourceOperationKind::Remove if is_given_up => {
+            resource.live.retry = Retry::default();
+            removed(resource);
+        }
         ResourceOperationKind::Remove => {}
         // The next renewal comes with the next credentials.
         ResourceOperationKind::Renew if is_given_up => resource.live.retry = Retry::default(),

@@ -140,10 +140,13 @@ async fn register_with(
     let mut answer = call_patiently(client, registration, cluster, retry, patience).await;
     if configured.is_none() && answer.as_ref().is_err_and(is_cluster_missing) {
         tracing::info!(cluster = DEFAULT_CLUSTER, "Creating the cluster");
+        let not_created = |error: String| format!("cluster '{DEFAULT_CLUSTER}' cannot be created: {error}");
         let created = client.create_cluster().cluster_name(DEFAULT_CLUSTER).send().await;
         created.map_err(|error| match error.code() {
-            Some("InvalidParameterException" | "ClientException") => RegisterError::Terminal(text_of(&error)),
-            Some(_) | None => RegisterError::Restart(text_of(&error)),
+            Some("InvalidParameterException" | "ClientException") => {
+                RegisterError::Terminal(not_created(text_of(&error)))
+            }
+            Some(_) | None => RegisterError::Restart(not_created(text_of(&error))),
         })?;
         answer = call_patiently(client, registration, cluster, retry, patience).await;
     }

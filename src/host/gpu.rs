@@ -52,7 +52,7 @@ fn read(file: &Path) -> Result<Gpus, GpuError> {
             json::decode(&list).map_err(|error| unusable(&error))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            tracing::warn!(file = %file.display(), "ECS_ENABLE_GPU_SUPPORT is set, but no GPUs are listed");
+            tracing::warn!(path = %file.display(), "No GPU devices found, ignoring the GPU support config (ECS_ENABLE_GPU_SUPPORT)");
             Ok(Gpus::default())
         }
         Err(error) => Err(unusable(&error)),

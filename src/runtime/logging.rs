@@ -72,7 +72,9 @@ impl Log {
     /// Waits until all lines so far are written, for at most two seconds. Returns false if some are not.
     pub fn flush(&self) -> bool {
         let until = Instant::now() + LAST_LINES;
-        self.control.outputs.iter().all(|output| output.queue.flush(until.saturating_duration_since(Instant::now())))
+        let flushed = |output: &Output| output.queue.flush(until.saturating_duration_since(Instant::now()));
+        // All of them, also after one that is too slow.
+        self.control.outputs.iter().map(flushed).fold(true, |all, is_flushed| all & is_flushed)
     }
 
     /// What changes the levels of this log.
@@ -83,22 +85,38 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let until = Instant::now() + LAST_LINES;
-        for output in self.control.outputs.iter() {
-            output.queue.close(until.saturating_duration_since(Instant::now()));
-        }
+        self.control.outputs.iter().for_each(|output| output.queue.begin_close());
+        self.flush();
     }
 }
 
 impl LogControl {
+    /// The level of standard output.
+    fn output_level(&self) -> LevelFilter {
+        self.outputs.first().map_or(LevelFilter::OFF, Output::level)
+    }
+
+    /// Sets the levels. `says` logs that; it is called while the more verbose level of standard output applies.
+    pub fn change(&self, levels: LogLevels, says: impl Fn()) {
+        let before = self.output_level();
+        let is_quieter = filter(levels.output) < before;
+        if is_quieter {
+            says();
+        }
+        self.set(levels);
+        if !is_quieter {
+            says();
+        }
+    }
+
     /// Sets the levels.
-    pub fn set(&self, levels: LogLevels) {
+    fn set(&self, levels: LogLevels) {
         for output in self.outputs.iter() {
             output.set(levels);
         }
         if let Some(filter) = &self.filter {
             // An error means that the process is about to end.
-            let _ended = filter.reload(filter_of(&self.outputs));
+            let _ended = filter.reload(filter_for(&self.outputs));
         }
     }
 }
@@ -117,21 +135,25 @@ impl Output {
     }
 
     fn level(&self) -> LevelFilter {
-        match LEVELS.get(usize::from(self.level.load(Ordering::Relaxed))) {
-            Some(LogLevel::Debug) => LevelFilter::DEBUG,
-            Some(LogLevel::Info) => LevelFilter::INFO,
-            Some(LogLevel::Warn) => LevelFilter::WARN,
-            Some(LogLevel::Error | LogLevel::Crit) => LevelFilter::ERROR,
-            Some(LogLevel::None) | None => LevelFilter::OFF,
-        }
+        LEVELS.get(usize::from(self.level.load(Ordering::Relaxed))).map_or(LevelFilter::OFF, |level| filter(*level))
     }
 }
 
-/// What any output accepts. Debug messages are those of this agent: the AWS SDK and the HTTP stack would log a hundred lines a
-/// call, with access key ids.
-fn filter_of(outputs: &[Output]) -> Targets {
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Error | LogLevel::Crit => LevelFilter::ERROR,
+        LogLevel::None => LevelFilter::OFF,
+    }
+}
+
+/// What any output accepts: lines of this agent only. Libraries log what this agent does not: lines of credentials files, and
+/// values in the form of `Debug`. What they report matters here only as the error of a call, which the caller logs.
+fn filter_for(outputs: &[Output]) -> Targets {
     let level = outputs.iter().map(Output::level).max().unwrap_or(LevelFilter::OFF);
-    Targets::new().with_default(level.min(LevelFilter::INFO)).with_target("ecs_agent", level)
+    Targets::new().with_target("ecs_agent", level)
 }
 
 /// Starts logging. Panics are logged, too. A second call in the same process has no effect on the log that the first one
@@ -150,7 +172,7 @@ pub fn start(settings: LogSettings, stream: Stream) -> Log {
         writers.push(Ok(Box::new(RollingFile::new(file, SystemTime::now))));
     }
     let outputs: Arc<[Output]> = outputs.into();
-    let (filter, handle) = reload::Layer::new(filter_of(&outputs));
+    let (filter, handle) = reload::Layer::new(filter_for(&outputs));
     let lines = Lines { form, outputs: outputs.clone() };
     // An error means that there is a subscriber already (in tests).
     let is_first = tracing::subscriber::set_global_default(registry().with(filter).with(lines)).is_ok();
@@ -265,7 +287,7 @@ mod tests {
         log.control().set(LogLevels { output: LogLevel::Debug, file: LogLevel::Debug });
         tracing::debug!("now debug messages");
         let foreign: &str = "not of another crate";
-        tracing::debug!(target: "hyper", "{foreign}");
+        tracing::error!(target: "aws_runtime", "{foreign}");
         log.control().set(LogLevels { output: LogLevel::Error, file: LogLevel::None });
         tracing::warn!("no warning");
         let ended = std::thread::Builder::new().name("worker".to_owned()).spawn(|| panic!("broken\nin two"));

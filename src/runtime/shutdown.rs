@@ -42,7 +42,7 @@ pub fn catch_harmless_signals(hang_up: impl Fn() + Send + Sync + 'static) -> Joi
                 while signals.recv().await.is_some() {
                     let hang_up = Arc::clone(&hang_up);
                     if let Err(error) = lane.run("the configuration", move || hang_up()).await {
-                        tracing::warn!(%error, "SIGHUP: the levels of the log stay as they are");
+                        tracing::warn!(%error, "SIGHUP: the levels of the log are not read yet");
                     }
                 }
             });

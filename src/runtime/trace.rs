@@ -2,8 +2,8 @@
 
 mod operations;
 
-use ecs_core::model::{ContainerStatus, Health, TaskArn, TaskStatus, Timestamp};
-use ecs_core::state::{NoRestart, TaskState};
+use ecs_core::model::{ContainerStatus, Health, RuntimeId, TaskArn, TaskStatus, Timestamp};
+use ecs_core::state::{ContainerState, NoRestart, TaskState};
 use ecs_core::{Effect, Event, Key, State};
 use operations::{Ended, Operations};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,18 @@ struct Statuses {
     known: TaskStatus,
     desired: TaskStatus,
     is_removing: bool,
-    containers: Vec<(ContainerStatus, Health, Option<NoRestart>)>,
+    is_admitted: bool,
+    containers: Vec<ContainerFacts>,
+}
+
+/// The facts about a container that were logged last.
+#[derive(Clone, Copy, Debug, Default)]
+struct ContainerFacts {
+    known: ContainerStatus,
+    health: Health,
+    /// Number of restarts by the restart policy.
+    restarts: u32,
+    no_restart: Option<NoRestart>,
 }
 
 impl Trace {
@@ -37,8 +48,10 @@ impl Trace {
 
     /// Logs an effect that begins. `state` is the one after the step that requested it.
     pub(crate) fn begin(&mut self, state: &State, effect: &Effect) {
-        if let Effect::Do(op, operation) = effect {
-            self.operations.begin(state, *op, operation);
+        match effect {
+            Effect::Do(op, operation) => self.operations.begin(state, *op, operation),
+            Effect::Cancel(op) => self.operations.cancel(*op),
+            Effect::Send(_) | Effect::ForgetCredentials(_) => {}
         }
     }
 
@@ -108,34 +121,11 @@ impl Trace {
             Statuses::initial(new.containers.len())
         });
         let id = arn.task_id();
+        if new.is_admitted && !old.is_admitted {
+            tracing::info!(task = id, "Host resources consumed, progressing task");
+        }
         for ((spec, container), (old, new)) in task.pairs().zip(old.containers.iter().zip(&new.containers)) {
-            let (name, docker_id) = (spec.name.as_str(), container.runtime_id.as_ref().map(|id| id.as_str()));
-            if old.1 != new.1 {
-                let output = Some(container.live.health_output.as_str()).filter(|output| !output.is_empty());
-                tracing::info!(task = id, container = name, dockerId = docker_id, health = %new.1, output, "Container health changed");
-            }
-            if old.0 != new.0 {
-                let reason = container.failure.as_ref().map(ToString::to_string);
-                tracing::info!(
-                    task = id,
-                    container = name,
-                    dockerId = docker_id,
-                    containerKnownStatus = %new.0,
-                    previousStatus = %old.0,
-                    containerExitCode = container.exit_code,
-                    reason,
-                    "Container status changed"
-                );
-            }
-            if let Some(why) = new.2.filter(|_| old.2 != new.2) {
-                let reason = why.to_string();
-                tracing::info!(
-                    task = id,
-                    container = name,
-                    reason,
-                    "The restart policy does not start the container again"
-                );
-            }
+            note_container(id, spec.name.as_str(), container, *old, *new);
         }
         if old.desired != new.desired {
             tracing::info!(task = id, desiredStatus = %new.desired, reason = task.reason, "Task desired status changed");
@@ -153,11 +143,69 @@ impl Trace {
     }
 }
 
+fn note_container(task: &str, name: &str, container: &ContainerState, old: ContainerFacts, new: ContainerFacts) {
+    let (docker_id, exit_code) = (container.runtime_id.as_ref().map(RuntimeId::as_str), container.exit_code);
+    if old.health != new.health {
+        let output = Some(container.live.health_output.as_str()).filter(|output| !output.is_empty());
+        let health = new.health;
+        if health == Health::Unhealthy {
+            tracing::warn!(task, container = name, dockerId = docker_id, %health, output, "Container health changed");
+        } else {
+            tracing::info!(task, container = name, dockerId = docker_id, %health, "Container health changed");
+        }
+    }
+    if old.restarts != new.restarts {
+        let restarts = new.restarts;
+        tracing::info!(
+            task,
+            container = name,
+            dockerId = docker_id,
+            containerExitCode = exit_code,
+            restarts,
+            "Restarting container"
+        );
+    }
+    if old.known != new.known {
+        let reason = container.failure.as_ref().map(ToString::to_string);
+        tracing::info!(
+            task,
+            container = name,
+            dockerId = docker_id,
+            containerKnownStatus = %new.known,
+            previousStatus = %old.known,
+            containerExitCode = exit_code,
+            reason,
+            "Container status changed"
+        );
+    }
+    if let Some(why) = new.no_restart.filter(|_| old.no_restart != new.no_restart) {
+        let reason = why.to_string();
+        tracing::info!(
+            task,
+            container = name,
+            dockerId = docker_id,
+            containerExitCode = exit_code,
+            reason,
+            "The restart policy does not start the container again"
+        );
+    }
+}
+
 impl Statuses {
     fn from_task(task: &TaskState) -> Self {
-        let containers =
-            task.states().map(|container| (container.known, container.health, container.live.no_restart)).collect();
-        Self { known: task.known, desired: task.desired, is_removing: task.live.removing, containers }
+        let facts = |container: &ContainerState| ContainerFacts {
+            known: container.known,
+            health: container.health,
+            restarts: container.restarts.count,
+            no_restart: container.live.no_restart,
+        };
+        Self {
+            known: task.known,
+            desired: task.desired,
+            is_removing: task.live.removing,
+            is_admitted: task.admitted,
+            containers: task.states().map(facts).collect(),
+        }
     }
 
     /// The statuses of a task that has just arrived.
@@ -166,7 +214,8 @@ impl Statuses {
             known: TaskStatus::None,
             desired: TaskStatus::Running,
             is_removing: false,
-            containers: vec![(ContainerStatus::None, Health::Unknown, None); containers],
+            is_admitted: false,
+            containers: vec![ContainerFacts::default(); containers],
         }
     }
 }

@@ -92,7 +92,7 @@ impl Store {
                 tracing::error!(
                     error = what,
                     kept = %kept.display(),
-                    "the state file is broken and was set aside; tasks are rebuilt from their containers"
+                    "Error loading previously saved state: the state file is broken and was set aside; tasks are rebuilt from their containers"
                 );
                 open_and_read(directory)
             }
@@ -105,7 +105,7 @@ impl Store {
                 tracing::error!(
                     error = what,
                     kept = %kept.display(),
-                    "a part of the state cannot be read and is left out; a copy of the file is kept"
+                    "Error loading previously saved state: a part of it cannot be read and is left out; a copy of the file is kept"
                 );
             }
             loaded.host.lost = true;

@@ -245,7 +245,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 let _flushed = self.stream.next().now_or_never();
                 let (code, reason) =
                     frame.as_ref().map_or((1005, ""), |frame| (frame.code.into(), frame.reason.as_str()));
-                tracing::info!(code, reason, "{} WebSocket connection closed", P::PEER);
+                if code == 1000 {
+                    tracing::info!(reason, "{} WebSocket connection closed for a valid reason", P::PEER);
+                } else {
+                    tracing::info!(code, reason, "{} WebSocket connection closed", P::PEER);
+                }
                 return Some(End::without_frame(after_close(code, reason)));
             }
             None => return Some(End::without_frame(NextStep::Reconnect)),
@@ -304,7 +308,10 @@ fn is_logged(count: u32) -> bool {
 
 fn log_broken(peer: &str, error: &SocketError) {
     if matches!(error, SocketError::Capacity(_)) {
-        tracing::error!(limit = MAX_MESSAGE, "{peer} sent a message that is too long: the connection is given up");
+        tracing::error!(
+            limit_bytes = MAX_MESSAGE,
+            "{peer} sent a message that is too long: the connection is given up"
+        );
     } else {
         tracing::warn!(%error, "the connection to {peer} broke");
     }

@@ -113,7 +113,7 @@ where
                 timing.inactive_instance
             }
         };
-        tracing::debug!(retry_in_s = crate::backoff::seconds(pause), "Waiting before reconnecting to {}", P::PEER);
+        tracing::info!(retry_in_s = crate::backoff::seconds(pause), "Waiting before reconnecting to {}", P::PEER);
         if exchange.while_disconnected(tokio::time::sleep(pause)).await.is_none() {
             return;
         }

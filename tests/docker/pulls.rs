@@ -266,7 +266,8 @@ async fn wait_beside(other_moves: bool) -> (usize, Result<(), String>) {
             return Body::from_stream(ticks).into_response();
         }
         counter.fetch_add(1, Ordering::Relaxed);
-        let first = lines(&[layer("b", "Pulling fs layer"), layer("b", "Waiting")]);
+        let first =
+            lines(&[layer("latest", "Pulling from small"), layer("b", "Pulling fs layer"), layer("b", "Waiting")]);
         let turn = stream::once(async move {
             tokio::time::sleep(20 * tick).await;
             Ok(lines(&[layer("b", "Pull complete")]))
@@ -305,7 +306,12 @@ async fn stand_still(status: &'static str, repeats: bool) -> (usize, Result<(), 
         let ticks = stream::unfold(0, move |number| async move {
             tokio::time::sleep(Duration::from_millis(50)).await;
             let line = json!({"id": "a", "status": status, "progressDetail": {"current": 7, "total": 9}});
-            let line = if repeats || number == 0 { lines(&[line]) } else { Bytes::new() };
+            let line = match number {
+                // The first line of every pull, with the tag in the place of a layer's id.
+                0 => lines(&[layer("latest", "Pulling from app"), line]),
+                _ if repeats => lines(&[line]),
+                _ => Bytes::new(),
+            };
             (number < 20).then(|| (Ok::<_, std::io::Error>(line), number + 1))
         });
         Body::from_stream(ticks).into_response()

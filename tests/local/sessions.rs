@@ -147,6 +147,8 @@ async fn what_a_killed_session_left_is_found_and_removed() {
         assert_eq!(code, if next == "up" { 7 } else { 0 }, "{out}{err}");
         assert_eq!(scratch.left_behind(), 0, "{next}");
         if let Some(image) = &image {
+            let removed = "containers: 2, directories: 1";
+            assert!(next == "up" || out.contains(removed), "{out}{err}");
             assert_eq!(image.containers().await, "", "{next}: the containers are gone");
         }
     }
@@ -174,7 +176,12 @@ async fn a_session_that_runs_is_left_alone() {
     let printed = serve_error(&scratch).await;
     let id = session(&scratch).file_name().unwrap().to_str().unwrap().trim_start_matches("ecs-local-").to_owned();
     assert!(!printed.contains(&id), "{printed}");
-    assert_eq!(scratch.run(&["clean"]).await.0, 0);
+    let (code, out, err) = scratch.run(&["clean", "--all"]).await;
+    assert!(code == 0 && out.contains("containers: 0, directories: 0"), "{out}{err}");
+    // A session with another TMPDIR cannot be seen from here. Only --all removes its containers.
+    let elsewhere = Scratch::new("elsewhere");
+    let (code, out, err) = elsewhere.run(&["clean"]).await;
+    assert!(code == 0 && out.contains("without a directory here: 2."), "{out}{err}");
     assert_eq!(image.containers().await, before, "`clean` has removed nothing of it");
     kill("-INT", child.id().unwrap()).await;
     while lines.next_line().await.unwrap().is_some() {}

@@ -27,10 +27,10 @@ pub(crate) struct NoCredentials(pub(crate) String);
 /// The error of a connection, with the host of the request and the words for it. `through` is empty, or names what is in
 /// between, such as a proxy.
 pub(crate) fn with_host(error: ConnectorError, uri: &str, through: &str) -> ConnectorError {
-    let what = match error.is_timeout() {
-        true => "no answer in time; check the route, the security group and the network ACL".to_owned(),
-        false => happened(&error),
-    };
+    let (happened, check) = if error.is_timeout() { NO_ANSWER.into() } else { happened(&error) };
+    // Whatever failed, it was probably the proxy.
+    let check = if through.is_empty() { check } else { "HTTP_PROXY, HTTPS_PROXY and NO_PROXY" };
+    let what = if check.is_empty() { happened } else { format!("{happened}; check {check}") };
     let words = NoAnswer { host: format!("{}{through}", host(uri)), what };
     match error.as_other() {
         _ if error.is_timeout() => ConnectorError::timeout(words.into()),
@@ -50,37 +50,52 @@ fn host(uri: &str) -> String {
     named.unwrap_or_else(|| "the endpoint".to_owned())
 }
 
-/// What happened to a connection, from the error and its causes.
-fn happened(error: &(dyn Error + 'static)) -> String {
+/// What happened, and what to check; empty: nothing in particular.
+#[derive(Clone, Copy)]
+struct Known(&'static str, &'static str);
+
+impl From<Known> for (String, &'static str) {
+    fn from(Known(happened, check): Known) -> Self {
+        (happened.to_owned(), check)
+    }
+}
+
+const NO_ANSWER: Known = Known("no answer in time", "the route, the security group and the network ACL");
+
+/// What happened to a connection, from the error and its causes, and what to check.
+fn happened(error: &(dyn Error + 'static)) -> (String, &'static str) {
     let causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (**error).source());
     let (mut innermost, mut known) = (String::new(), None);
     for cause in causes {
         innermost = cause.to_string();
         known = known.or_else(|| known_kind(cause)).or_else(|| known_text(&innermost));
     }
-    known.map_or_else(|| cleaned(&innermost), str::to_owned)
+    known.map_or_else(|| (cleaned(&innermost), ""), Into::into)
 }
 
-fn known_kind(error: &(dyn Error + 'static)) -> Option<&'static str> {
+fn known_kind(error: &(dyn Error + 'static)) -> Option<Known> {
     match error.downcast_ref::<io::Error>()?.kind() {
-        ErrorKind::ConnectionRefused => Some("connection refused; check the address and the port"),
-        ErrorKind::TimedOut => Some("no answer in time; check the route, the security group and the network ACL"),
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some("there is no route to it"),
+        ErrorKind::ConnectionRefused => Some(Known("connection refused", "the address and the port")),
+        ErrorKind::TimedOut => Some(NO_ANSWER),
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some(Known("there is no route to it", "")),
         ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
-            Some("the connection broke")
+            Some(Known("the connection broke", ""))
         }
         _ => None,
     }
 }
 
 /// Errors that libraries show only as text.
-fn known_text(text: &str) -> Option<&'static str> {
+fn known_text(text: &str) -> Option<Known> {
     if text.contains("failed to lookup address") || text.contains("dns error") {
-        Some("its name cannot be resolved; check DNS on this host, and the region")
+        Some(Known("its name cannot be resolved", "DNS on this host, and the region"))
     } else if text.contains("InvalidContentType") {
-        Some("it does not speak TLS; check the port, and whether the endpoint is http")
+        Some(Known("it does not speak TLS", "the port, and whether the endpoint is http"))
     } else if text.contains("UnknownIssuer") {
-        Some("its TLS certificate is from an unknown authority; SSL_CERT_FILE names a file with further authorities")
+        Some(Known(
+            "its TLS certificate is from an unknown authority",
+            "SSL_CERT_FILE, which names a file with further authorities",
+        ))
     } else {
         None
     }
@@ -148,6 +163,7 @@ mod tests {
             assert_eq!(is(&named), kind, "the kind decides about retries: {words}");
         }
         let named = with_host(io(ErrorKind::ConnectionRefused), "http://[::1]/", " through the proxy");
-        assert!(named.source().unwrap().to_string().starts_with("[::1] through the proxy: "));
+        let words = "[::1] through the proxy: connection refused; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY";
+        assert_eq!(named.source().unwrap().to_string(), words);
     }
 }

@@ -113,13 +113,13 @@ pub async fn instance_chain(
         FirstOf(vec![
             (ROTATING_FILE, SharedCredentialsProvider::new(rotating)),
             ("the shared file", SharedCredentialsProvider::new(shared)),
-            ("an instance role", SharedCredentialsProvider::new(role)),
+            ("the instance metadata service", SharedCredentialsProvider::new(role)),
         ])
     } else {
         let sdk = DefaultCredentialsChain::builder().configure(http_config).region(Region::new(settings.region));
         FirstOf(vec![
             (
-                "the environment, a profile, a web identity, a container, or an instance role",
+                "the environment, a profile, a web identity, a container, or the instance metadata service (the instance has no role, or the service does not answer)",
                 SharedCredentialsProvider::new(sdk.imds_client(imds).build().await),
             ),
             (ROTATING_FILE, SharedCredentialsProvider::new(rotating)),
@@ -139,7 +139,7 @@ impl FirstOf {
             match provider.provide_credentials().await {
                 Ok(credentials) => return Ok(credentials),
                 // Without the causes: they may quote the content of a file.
-                Err(CredentialsError::CredentialsNotLoaded(_)) => reasons.push(format!("not in {name}")),
+                Err(CredentialsError::CredentialsNotLoaded(_)) => reasons.push(format!("none from {name}")),
                 Err(error) => reasons.push(format!("{name}: {error}")),
             }
         }

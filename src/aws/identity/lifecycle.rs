@@ -55,7 +55,9 @@ async fn in_service_polling(imds: &Imds, pause: Duration) -> Result<(), WarmPool
         tokio::time::sleep(pause).await;
         match imds.get(TARGET).await {
             Ok(answer) => state = answer.unwrap_or_default(),
-            Err(error) if is_temporary(&error) => tracing::warn!(%error, "the lifecycle state will be requested again"),
+            Err(error) if is_temporary(&error) => {
+                tracing::warn!(%error, retry_in_s = crate::backoff::seconds(pause), "the lifecycle state will be requested again");
+            }
             Err(error) => return Err(error.into()),
         }
     }

@@ -104,6 +104,13 @@ const NO_CLUSTER: &[(&[u8], &str)] = &[
     (b"ECS_CLUSTER=prodAWS_SECRET_ACCESS_KEY=hunter2", "a text of 33 characters"),
     (b"ECS_CLUSTER=arn:aws:ecs:us-west-2:123456789012:service/prod", "or the ARN of a cluster"),
     (b"ECS_CLUSTER=pr\xffod", "ECS_CLUSTER (F:1): 17 bytes that are not UTF-8"),
+    (b"{\"Cluster\":\"prod\"}", "a JSON document"),
+    (b"E\0C\0S\0_\0C\0L\0U\0S\0T\0E\0R\0=\0p\0", "a NUL byte in line 1"),
+    (b"\xff\xfeE\0C\0S\0", "UTF-16 or UTF-32 text"),
+];
+
+/// Lines that name a cluster in another notation. The Go agent ignores them, so an instance with such a file is in `default`.
+const OTHER_NOTATION: &[(&[u8], &str)] = &[
     (b"ECS_CLUSTER =prod", "white space in the name"),
     (b"export ECS_CLUSTER=prod", "without export"),
     (b"ECS_CLUSTER: prod", "white space in the name"),
@@ -118,10 +125,33 @@ const NO_CLUSTER: &[(&[u8], &str)] = &[
     (b"ECS-CLUSTER=prod", "did you mean ECS_CLUSTER?"),
     (b"Cluster=prod", "did you mean ECS_CLUSTER?"),
     (b"ECS_CLUSTER=prod\nECS_CLUSTER=", "set again, first in line 1"),
-    (b"{\"Cluster\":\"prod\"}", "a JSON document"),
-    (b"E\0C\0S\0_\0C\0L\0U\0S\0T\0E\0R\0=\0p\0", "a NUL byte in line 1"),
-    (b"\xff\xfeE\0C\0S\0", "UTF-16 or UTF-32 text"),
+    (b";ECS_CLUSTER=prod", "ECS_CLUSTER"),
+    (b"[ecs]\nECS_CLUSTR=prod", "did you mean ECS_CLUSTER?"),
 ];
+
+#[test]
+fn another_notation_of_the_cluster_is_no_reason_to_stay_down() {
+    for (lines, part) in OTHER_NOTATION {
+        let loaded = check(lines);
+        let (shown, text) = (texts(&loaded).join("\n"), String::from_utf8_lossy(lines));
+        assert_eq!(loaded.severity(), CHANGES, "{text}: {shown}");
+        assert!(shown.contains(part), "{text}: {shown}");
+        assert_eq!(loaded.config.unwrap().cluster, None, "{text}");
+    }
+    // A cluster in user data counts, whatever is wrong above it.
+    let loaded = layered(&[("ECS_CLUSTR", "x")], "", r#"{"ECSAgentConfiguration": {"Cluster": "prod"}}"#);
+    assert_eq!(loaded.config.unwrap().cluster.as_deref(), Some("prod"));
+}
+
+#[test]
+fn lines_that_the_go_agent_ignores_keep_nothing_down() {
+    for lines in
+        ["[ecs]\nECS_CLUSTER=prod", "# \0\nECS_CLUSTER=prod", "ECS_CLUSTER=prod\n\0\0\0", "{\nECS_CLUSTER=prod\n}"]
+    {
+        let loaded = check(lines.as_bytes());
+        assert_eq!(loaded.config.unwrap().cluster.as_deref(), Some("prod"), "{lines:?}");
+    }
+}
 
 #[test]
 fn a_cluster_that_cannot_be_used_never_becomes_default() {
@@ -132,13 +162,9 @@ fn a_cluster_that_cannot_be_used_never_becomes_default() {
         assert!(shown.contains(part) && shown.ends_with("the agent does not start"), "{text}: {shown}");
         assert!(!shown.contains("hunter2") && !shown.contains('\u{1b}'), "{shown}");
     }
-    for (file, user_data, part) in [
-        (r#"{"Cluster": "my cluster"}"#, "", "Cluster (config.json:1): `my cluster`, with a blank"),
-        (r#"{"Clutser": "prod"}"#, "", "did you mean Cluster?"),
-        ("", r#"{"ECSAgentConfiguration": {"Cluster": 5}}"#, "Cluster (EC2 user data:1): a number"),
-        ("", r#"{"ECSAgentConfiguration": {"ClusterArn": "prod"}}"#, "ClusterArn (EC2 user data:1): an old name"),
-        ("", r#"{"ECSAgentConfiguration": {"Cluster": "prod"}"#, "Cluster (EC2 user data): not valid JSON"),
-    ] {
+    for (file, user_data, part) in
+        [(r#"{"Cluster": "my cluster"}"#, "", "Cluster (config.json:1): `my cluster`, with a blank")]
+    {
         let loaded = layered(&[], file, user_data);
         let shown = texts(&loaded).join("\n");
         assert!(loaded.config.is_none() && shown.contains(part), "{file}{user_data}: {shown}");

@@ -107,6 +107,9 @@ pub(crate) struct Layers<'a> {
     job: &'a PullJob<'a>,
 }
 
+/// Upper limit of [`Layers::patience`].
+const MAX_PATIENCE: u32 = 10;
+
 #[derive(Debug, Default)]
 struct Layer {
     /// Bytes fetched.
@@ -141,6 +144,10 @@ impl<'a> Layers<'a> {
     pub(crate) fn note(&mut self, line: &CreateImageInfo, now: Instant) -> Option<String> {
         self.has_moved = true;
         let (Some(id), Some(status)) = (&line.id, &line.status) else { return None };
+        // The first line of a pull has the tag or the digest in the place of a layer's id.
+        if status.starts_with("Pulling from ") {
+            return None;
+        }
         if self.seen.len() < MAX_LAYERS || self.seen.contains_key(id) {
             let layer = self.seen.entry(id.clone()).or_default();
             let shown = Some(hash(status, line.progress_detail.as_ref().and_then(|detail| detail.current)));
@@ -185,6 +192,13 @@ impl<'a> Layers<'a> {
     pub(crate) fn all_wait(&self) -> bool {
         let any = self.seen.values().any(|layer| layer.stage == Stage::Waiting);
         any && self.seen.values().all(|layer| layer.stage != Stage::Active)
+    }
+
+    /// How many times longer than usual the pull may stand still. With the containerd image store, the daemon shows a layer's
+    /// progress only after each MiB, and it fetches all layers at once, so that the bandwidth is shared among them.
+    pub(crate) fn patience(&self) -> u32 {
+        let active = self.seen.values().filter(|layer| layer.stage == Stage::Active).count();
+        u32::try_from(active).unwrap_or(MAX_PATIENCE).clamp(1, MAX_PATIENCE)
     }
 
     fn show(&self) {
@@ -270,6 +284,7 @@ mod tests {
         assert_eq!(text.as_deref(), Some(wanted));
         assert_eq!((shown.borrow().layers_done, shown.borrow().percent()), (2, Some(100)));
         let mut next = Layers::new(&job, start);
+        next.note(&line("latest", "Pulling from team/app", None), start);
         next.note(&line("b", "Pulling fs layer", None), start);
         assert_eq!((shown.borrow().layers, shown.borrow().bytes), (1, 0), "counted from zero");
     }
@@ -315,6 +330,24 @@ mod tests {
                 assert_eq!(shown.borrow().last_progress == Some(Timestamp(step)), moves, "{line:?}");
             }
         }
+    }
+
+    #[test]
+    fn layers_that_share_the_line_may_stand_still_for_longer() {
+        let start = Instant::now();
+        let shown = watch::Sender::new(PullProgress::default());
+        let job = job(&shown);
+        let mut layers = Layers::new(&job, start);
+        assert_eq!(layers.patience(), 1, "nothing is known yet");
+        for (id, patience) in [("a", 1), ("b", 2), ("c", 3)] {
+            layers.note(&line(id, "Downloading", Some((1 << 20, 1 << 30))), start);
+            assert_eq!(layers.patience(), patience);
+        }
+        layers.note(&line("c", "Download complete", None), start);
+        layers.note(&line("b", "Waiting", None), start);
+        assert_eq!(layers.patience(), 1);
+        (0..50).for_each(|id| drop(layers.note(&line(&id.to_string(), "Pulling fs layer", None), start)));
+        assert_eq!(layers.patience(), MAX_PATIENCE);
     }
 
     #[test]

@@ -157,14 +157,14 @@ impl Docker {
         let (mut begun, mut moved) = (false, Instant::now());
         let mut layers = Layers::new(job, std::time::Instant::now());
         loop {
-            let limit = if begun { moved + inactivity } else { first_output };
+            let limit = if begun { moved + inactivity * layers.patience() } else { first_output };
             match timeout_at(limit, lines.next()).await {
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Ok(Some(line))) => {
                     let line = progress_of(&line).map_err(failed)?;
                     begun = true;
-                    if let Some(so_far) = layers.note(&line, std::time::Instant::now()) {
-                        tracing::info!(image = reference, so_far, "Pulling image");
+                    if let Some(progress) = layers.note(&line, std::time::Instant::now()) {
+                        tracing::info!(image = reference, progress, "Pulling image");
                     }
                     if layers.has_moved() {
                         moved = Instant::now();

@@ -22,7 +22,8 @@ Usage:
                                             serve, start the agent, run this task, show what it waits for, its states and its
                                             output, stop it with Ctrl-C or when the terminal closes, clean up, end with the exit
                                             code of the container that ended the task
-  ecs-local clean                           remove the containers, agents and directories of sessions that do not run any more
+  ecs-local clean [--all]                   remove the containers, agents and directories of sessions that do not run any more;
+                                            with --all also the containers of sessions whose directory is not here
 
 TASK.json is the input of `aws ecs register-task-definition --cli-input-json`, the output of `aws ecs describe-task-definition`, or
 the console's JSON tab. NAME=VALUE are variables for the agent. An image that is on this machine is used without asking a registry,
@@ -82,7 +83,9 @@ pub(crate) enum Command {
     Help,
     Version,
     /// Remove what sessions that have ended left.
-    Clean,
+    Clean {
+        all: bool,
+    },
     /// Guard the session in this directory; `up` starts this.
     Guard(String),
     Serve {
@@ -123,9 +126,10 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         "serve" => options(true, arguments),
         "up" => options(false, arguments),
         "clean" => match arguments.next().as_deref() {
-            None => Ok(Command::Clean),
+            None => Ok(Command::Clean { all: false }),
+            Some("--all") => Ok(Command::Clean { all: true }),
             Some("-h" | "--help") => Ok(Command::Help),
-            Some(other) => Err(format!("unknown argument `{other}`: clean takes none")),
+            Some(other) => Err(format!("unknown argument `{other}`: clean takes only --all")),
         },
         GUARD => arguments.next().map(Command::Guard).ok_or_else(|| "guard needs a directory".to_owned()),
         other => {
@@ -330,7 +334,7 @@ mod tests {
             ("serve --agent x", "unknown argument `--agent`."),
             ("serve --regoin x", "unknown argument `--regoin`. Did you mean `--region`?"),
             ("up t.json --agentlog", "Did you mean `--agent-log`?"),
-            ("clean everything", "clean takes none"),
+            ("clean everything", "clean takes only --all"),
             ("serve --listen here", "--listen needs ADDRESS:PORT"),
             ("serve --listen", "--listen needs a value"),
             ("serve --registry r", "belong together"),

@@ -55,7 +55,8 @@ pub(super) async fn run(directory: &Path) {
         match Session::take_over(directory) {
             Some(session) => {
                 session.note_ending();
-                remove_session(session).await;
+                // What stays is found by the next session.
+                let _removed = remove_session(session).await;
             }
             // Another process looks at the lock at this moment.
             None => tokio::time::sleep(INTERVAL).await,

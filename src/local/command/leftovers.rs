@@ -35,35 +35,50 @@ struct Container {
     shown: String,
 }
 
-/// Ends the agent of a session that has ended, and removes its containers and its directory.
-pub(super) async fn remove_session(session: Session) {
+/// Ends the agent of a session that has ended, and removes its containers and its directory. Returns the number of containers.
+///
+/// # Errors
+/// Something could not be removed, or Docker could not be asked. The directory then stays, so that the rest is found again.
+pub(super) async fn remove_session(session: Session) -> Result<usize, String> {
     if let Some(pid) = session.agent().and_then(Pid::from_raw) {
         let _sent = kill_process(pid, Signal::TERM);
-        let end = tokio::time::Instant::now() + AGENT_LIMIT;
-        while session.agent().is_some() && tokio::time::Instant::now() < end {
-            tokio::time::sleep(INTERVAL).await;
-        }
-        if session.agent().is_some() {
+        if !ends_within(&session, AGENT_LIMIT).await {
             let _sent = kill_process(pid, Signal::KILL);
+            ends_within(&session, AGENT_LIMIT).await;
         }
     }
-    remove_containers(&session.id).await;
-    if let Err(problem) = session.remove() {
-        print_error(&problem);
-    }
+    let removed = remove_containers(&session.id).await?;
+    session.remove()?;
+    Ok(removed)
 }
 
-/// Removes the containers of a session's tasks, the volumes that the agent made for them, and their control groups.
-pub(super) async fn remove_containers(session: &str) {
+/// Waits for the end of the session's agent. Returns false if it still runs.
+async fn ends_within(session: &Session, limit: Duration) -> bool {
+    let end = tokio::time::Instant::now() + limit;
+    while session.agent().is_some() && tokio::time::Instant::now() < end {
+        tokio::time::sleep(INTERVAL).await;
+    }
+    session.agent().is_none()
+}
+
+/// Removes the containers of a session's tasks, the volumes that the agent made for them, and their control groups. Returns the
+/// number of containers.
+///
+/// # Errors
+/// Docker could not be asked.
+pub(super) async fn remove_containers(session: &str) -> Result<usize, String> {
+    let mut removed = BTreeSet::new();
     for _ in 0..ROUNDS {
-        let mut found = containers().await;
+        let mut found = containers().await?;
         found.retain(|container| container.session == session);
         if found.is_empty() {
             break;
         }
         remove(&found).await;
+        removed.extend(found.into_iter().map(|container| container.id));
     }
     remove_control_groups(session);
+    Ok(removed.len())
 }
 
 /// Before a new session begins: waits for a guard that cleans up, and removes what other sessions of `up` left.
@@ -76,14 +91,17 @@ pub(super) async fn tidy_before_up() {
     let _ended = tokio::time::timeout(GUARD_LIMIT, waiting).await;
     for ended in session::ended().into_iter().filter(|session| session.kind == Kind::Up) {
         print_error(&format!("removing what the session {} left: it ended without cleaning up", ended.id));
-        remove_session(ended).await;
+        if let Err(problem) = remove_session(ended).await {
+            print_error(&problem);
+        }
     }
 }
 
 /// What sessions that do not run left, and how to remove it, in words; `None` if there is nothing.
 pub(super) async fn found() -> Option<String> {
     let agents = session::ended().iter().filter(|session| session.agent().is_some()).count();
-    let containers = abandoned().await;
+    // Without Docker there is nothing to report; the agent will say what is wrong.
+    let containers = abandoned().await.unwrap_or_default();
     if agents == 0 && containers.is_empty() {
         return None;
     }
@@ -94,39 +112,55 @@ pub(super) async fn found() -> Option<String> {
     for container in &containers {
         text.push_str(&format!("\n  {} of task {}", container.shown, container.task));
     }
-    text.push_str("\nTo remove it: ecs-local clean (end an agent that you started yourself first)");
+    text.push_str("\nTo remove it: ecs-local clean --all (end an agent that you started yourself first)");
     Some(text)
 }
 
-/// Removes what sessions that do not run left. Returns the number of removed containers and directories.
-pub(super) async fn clean() -> (usize, usize) {
-    let ended = session::ended();
-    let (directories, mut containers) = (ended.len(), abandoned().await.len());
-    for session in ended {
-        remove_session(session).await;
+/// What was removed, and what was not.
+#[derive(Debug, Default)]
+pub(super) struct Cleaned {
+    pub(super) containers: usize,
+    pub(super) directories: usize,
+    /// Containers of sessions without a directory here. They may belong to a session with another `TMPDIR`, which runs.
+    pub(super) kept: usize,
+}
+
+/// Removes what sessions that do not run left. `all`: also the containers of sessions without a directory here.
+///
+/// # Errors
+/// Something could not be removed, or Docker could not be asked.
+pub(super) async fn clean(all: bool) -> Result<Cleaned, String> {
+    let mut cleaned = Cleaned::default();
+    for session in session::ended() {
+        cleaned.containers += remove_session(session).await?;
+        cleaned.directories += 1;
     }
-    let rest = abandoned().await;
+    let rest = abandoned().await?;
     let sessions: BTreeSet<&str> = rest.iter().map(|container| container.session.as_str()).collect();
-    for session in sessions {
-        remove_containers(session).await;
+    if !all {
+        cleaned.kept = rest.len();
+        return Ok(cleaned);
     }
-    containers -= abandoned().await.len().min(containers);
-    (containers, directories)
+    for session in sessions {
+        cleaned.containers += remove_containers(session).await?;
+    }
+    Ok(cleaned)
 }
 
 /// The containers of sessions that do not run.
-async fn abandoned() -> Vec<Container> {
-    let mut found = containers().await;
+async fn abandoned() -> Result<Vec<Container>, String> {
+    let mut found = containers().await?;
     found.retain(|container| !session::is_running(&container.session));
-    found
+    Ok(found)
 }
 
-/// The containers of all sessions. If Docker cannot be asked, there are none that could be removed.
-async fn containers() -> Vec<Container> {
+/// The containers of all sessions.
+async fn containers() -> Result<Vec<Container>, String> {
     let format = format!("{{{{.ID}}}}\t{{{{.Label \"{TASK_LABEL}\"}}}}\t{{{{.Names}}}} ({{{{.Status}}}})");
     let filter = format!("label={TASK_LABEL}");
     let listed = output("docker", &["ps", "--all", "--no-trunc", "--filter", &filter, "--format", &format]).await;
-    listed.unwrap_or_default().lines().filter_map(container).collect()
+    let listed = listed.map_err(|problem| format!("the containers of sessions cannot be listed: {problem}"))?;
+    Ok(listed.lines().filter_map(container).collect())
 }
 
 /// Reads a line of the list; `None` if the container is not one of `ecs-local`.

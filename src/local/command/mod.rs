@@ -20,6 +20,7 @@ mod waits;
 
 use crate::{Options, Server, TaskStatus};
 use arguments::{Command, HELP};
+use leftovers::Cleaned;
 use output::{print_error, print_line, warn_beyond_loopback};
 use session::{Kind, Session};
 use signals::Interrupts;
@@ -59,11 +60,15 @@ pub fn main() -> ExitCode {
                 print_line(concat!("ecs-local ", env!("CARGO_PKG_VERSION")));
                 Ok(0)
             }
-            Command::Clean => {
-                let (containers, directories) = leftovers::clean().await;
-                print_line(&format!(
-                    "removed {containers} containers and {directories} directories of earlier sessions"
-                ));
+            Command::Clean { all } => {
+                let Cleaned { containers, directories, kept } = leftovers::clean(all).await?;
+                print_line(&format!("removed from earlier sessions: containers: {containers}, directories: {directories}"));
+                if kept > 0 {
+                    print_line(&format!(
+                        "containers of sessions without a directory here: {kept}. Their sessions may run with another TMPDIR. If none \
+                         does, `ecs-local clean --all` removes them."
+                    ));
+                }
                 Ok(0)
             }
             Command::Guard(directory) => {
@@ -135,7 +140,7 @@ async fn serve_session(
     server.shutdown().await;
     if left > 0 {
         print_error(&format!(
-            "{left} tasks have not stopped. Their agent keeps them; ecs-local clean removes their containers."
+            "{left} tasks have not stopped. Their agent keeps them; ecs-local clean --all removes their containers."
         ));
     }
     Ok(())

@@ -39,9 +39,9 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     let guard = Guard::start(&session)?;
     let result = in_session(&request, &session, &definition, token, &mut interrupts).await;
     set_live_lines(Vec::new());
-    leftovers::remove_containers(&session.id).await;
-    if let Err(problem) = session.remove() {
-        print_error(&problem);
+    // If something stays, its directory does too, and the next session finds it.
+    if let Err(problem) = leftovers::remove_containers(&session.id).await.and_then(|_count| session.remove()) {
+        print_error(&format!("{problem}; `ecs-local clean` removes what this session left"));
     }
     guard.dismiss().await;
     result

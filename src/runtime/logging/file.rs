@@ -2,13 +2,13 @@
 //!
 //! Owns the files at the path of `ECS_LOGFILE` and beside it. Used by the writing thread of [`super::queue`] only, so a disk that
 //! does not answer delays nothing else. Invariant: a file that cannot be written costs lines, which are counted, and one line on
-//! standard output; it is tried again with every batch of lines.
+//! standard output; it is tried again with every batch of lines. A file that cannot be replaced grows on.
 
 use crate::config::{LogFile, Rollover};
 use aws_smithy_types::date_time::Format;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -31,6 +31,10 @@ pub(super) struct RollingFile {
 struct Current {
     file: File,
     bytes: u64,
+    /// The size from which on it is replaced, with [`Rollover::Size`].
+    next_size: u64,
+    /// It is a regular file. Devices and pipes are not replaced.
+    is_regular: bool,
     /// The hour of its last line, as in the name of an hourly file.
     hour: String,
     /// Device and inode: whether the path still leads to this file.
@@ -50,18 +54,33 @@ impl RollingFile {
         let now = hour((self.clock)());
         let path = &self.settings.path;
         // A program that rotates logs, or a person, may have moved the file.
-        let is_there = |current: &Current| path.metadata().is_ok_and(|found| identity(&found) == current.identity);
+        let is_there = |current: &mut Current| {
+            let found = path.metadata().ok().filter(|found| identity(found) == current.identity);
+            // It may also have been emptied.
+            current.bytes = found.as_ref().map_or(current.bytes, Metadata::len);
+            found.is_some()
+        };
         let mut current = match self.current.take() {
-            Some(current) if !current.is_at_line_start || is_there(&current) => current,
-            _ => open(path)?,
+            Some(current) if !current.is_at_line_start => current,
+            Some(mut current) => {
+                if is_there(&mut current) {
+                    current
+                } else {
+                    open(path, self.settings.max_bytes)?
+                }
+            }
+            None => open(path, self.settings.max_bytes)?,
         };
         if current.is_at_line_start && self.settings.is_due(&current, &now) {
-            if let Err(error) = self.settings.archive(&current.hour) {
-                // The file grows on, which is better than no log.
-                self.current = Some(current);
-                return Err(error);
+            match self.settings.archive(&current.hour) {
+                Ok(()) => current = open(path, self.settings.max_bytes)?,
+                Err(error) => {
+                    // It is tried again when as much has been written once more, or in the next hour.
+                    current.next_size = current.bytes.saturating_add(self.settings.max_bytes);
+                    let path = path.display();
+                    tracing::warn!(%error, %path, "the log file (ECS_LOGFILE) cannot be replaced by a new one; it grows on");
+                }
             }
-            current = open(path)?;
         }
         current.hour = now;
         Ok(self.current.insert(current))
@@ -81,7 +100,7 @@ impl Write for RollingFile {
         let result = self.append(bytes);
         match &result {
             Ok(_) => self.is_failing = false,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
             Err(error) => {
                 self.current = None;
                 if !self.is_failing {
@@ -102,7 +121,8 @@ impl Write for RollingFile {
 impl LogFile {
     fn is_due(&self, current: &Current, hour: &str) -> bool {
         match self.rollover {
-            Rollover::Size => current.bytes >= self.max_bytes,
+            _ if !current.is_regular => false,
+            Rollover::Size => current.bytes >= current.next_size,
             Rollover::Hourly => current.bytes > 0 && current.hour != hour,
             Rollover::None => false,
         }
@@ -118,8 +138,11 @@ impl LogFile {
                 newest.unwrap_or_default().saturating_add(1).to_string()
             }
         };
+        if earlier.contains(&suffix) {
+            // The clock went back. What was logged in that hour before must not be lost.
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         std::fs::rename(&self.path, self.with_suffix(&suffix))?;
-        earlier.retain(|name| *name != suffix);
         earlier.push(suffix);
         let too_many = self.keep.map_or(0, |keep| earlier.len().saturating_sub(keep));
         for name in &earlier[..too_many] {
@@ -162,10 +185,16 @@ impl LogFile {
     }
 }
 
-fn open(path: &Path) -> io::Result<Current> {
-    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory(path))?;
+/// Opens the file, and creates it and its directory if they do not exist.
+fn open(path: &Path, max_bytes: u64) -> io::Result<Current> {
+    if !directory(path).exists() {
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory(path))?;
+        std::fs::set_permissions(directory(path), Permissions::from_mode(DIRECTORY_MODE))?;
+    }
     let mut options = OpenOptions::new();
-    let file = match options.append(true).open(path) {
+    // A pipe that nobody reads must not block the opening.
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = match options.append(true).custom_flags(flags).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let file = options.create(true).open(path)?;
             // The service's umask lets nobody else read files, such as the state.
@@ -176,7 +205,16 @@ fn open(path: &Path) -> io::Result<Current> {
     };
     let found = file.metadata()?;
     let hour = hour(found.modified()?);
-    Ok(Current { file, bytes: found.len(), hour, identity: identity(&found), is_at_line_start: true })
+    let (bytes, is_regular) = (found.len(), found.is_file());
+    Ok(Current {
+        file,
+        bytes,
+        next_size: max_bytes,
+        is_regular,
+        hour,
+        identity: identity(&found),
+        is_at_line_start: true,
+    })
 }
 
 fn directory(path: &Path) -> &Path {

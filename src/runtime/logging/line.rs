@@ -232,6 +232,14 @@ impl Visit for Line {
         self.bare(name(field), value);
     }
 
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.bare(name(field), value);
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.bare(name(field), value);
+    }
+
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.bare(name(field), value);
     }

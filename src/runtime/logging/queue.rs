@@ -17,7 +17,7 @@ pub const MAX_BYTES: usize = 512 * 1024;
 pub const MAX_LINES: usize = 4096;
 /// Size of one write, in bytes; the last line may exceed it.
 const BATCH: usize = 32 * 1024;
-/// Pause between attempts when standard error does not block and its reader is too slow.
+/// Pause between attempts when the output does not block and its reader is too slow.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Stack of the writing thread, in bytes: enough for formatting and writing.
 const STACK: usize = 128 * 1024;
@@ -93,9 +93,14 @@ impl Queue {
     /// Like [`Queue::flush`], but also writes the counts of the lines left out so far. Lines that are added later are not
     /// written.
     pub fn close(&self, limit: Duration) -> bool {
+        self.begin_close();
+        self.flush(limit)
+    }
+
+    /// Like [`Queue::close`], without waiting.
+    pub fn begin_close(&self) {
         self.lock().is_closing = true;
         self.work.notify_one();
-        self.flush(limit)
     }
 
     /// Waits for something to write; `None` when the queue is closed and empty.

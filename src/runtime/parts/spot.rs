@@ -51,7 +51,10 @@ impl Watch {
                     );
                     match drain::drain(&self.ecs, &self.cluster, &self.container_instance).await {
                         Ok(()) => return,
-                        Err(error) => tracing::error!(%error, "the instance is not draining yet; trying again"),
+                        Err(error) => {
+                            let retry_in_s = crate::backoff::seconds(PAUSE);
+                            tracing::error!(%error, retry_in_s, "the instance is not draining yet; trying again");
+                        }
                     }
                 }
                 Ok(None) => {}

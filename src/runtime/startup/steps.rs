@@ -240,6 +240,7 @@ pub(crate) async fn register(
         cluster = registered.cluster,
         "Registered container instance with cluster!"
     );
+    tracing::info!(containerInstanceARN = arn, "Instance registration completed successfully");
     let identity = Identity {
         cluster: cluster(config),
         container_instance_arn: arn,

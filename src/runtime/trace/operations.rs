@@ -4,7 +4,7 @@
 //! failure names the task, the container, the image and the attempt, as far as the operation has them.
 
 use ecs_core::model::image::ImageWork;
-use ecs_core::model::{FailureKind, OpError, OpId, Timestamp};
+use ecs_core::model::{Failure, FailureKind, OpError, OpId, RunState, Timestamp};
 use ecs_core::state::{OperationOwner, Retry};
 use ecs_core::{Event, Operation, Output, State};
 use std::collections::BTreeMap;
@@ -84,6 +84,16 @@ impl Operations {
         self.begun.insert(op, subject);
     }
 
+    /// Logs that an operation is given up. Its outcome does not matter any more.
+    pub(super) fn cancel(&mut self, op: OpId) {
+        if let Some(subject) = self.begun.remove(&op) {
+            let (task, container, image) =
+                (present(&subject.task), present(&subject.container), present(&subject.image));
+            let text = subject.texts.begins;
+            tracing::info!(task, container, image, "{text} was given up");
+        }
+    }
+
     /// The operation that this event ends; `None` if it ends none that was begun.
     pub(super) fn ended(&mut self, event: &Event) -> Option<Ended> {
         let Event::Completed { op, outcome } = event else { return None };
@@ -112,6 +122,8 @@ struct Summary {
     docker_name: String,
     /// There was no need to pull.
     is_cached: bool,
+    /// The container's state; `None` if there is none.
+    state: Option<RunState>,
 }
 
 impl From<&Output> for Summary {
@@ -121,6 +133,7 @@ impl From<&Output> for Summary {
                 docker_id: seen.runtime_id.to_string(),
                 docker_name: seen.runtime_name.clone(),
                 is_cached: false,
+                state: Some(seen.state),
             },
             Output::Cached | Output::Nothing => Self { is_cached: true, ..Self::default() },
             _ => Self::default(),
@@ -133,7 +146,10 @@ impl Ended {
     pub(super) fn log(self, state: &State, now: Timestamp) {
         let Self { op, subject, result } = self;
         match result {
-            Ok(summary) => subject.succeeded(op, &summary),
+            Ok(summary) => match subject.contradiction(&summary) {
+                Some(text) => subject.failed(state, Failure::permanent("", text).into(), now),
+                None => subject.succeeded(op, &summary),
+            },
             Err(error) => subject.failed(state, error, now),
         }
     }
@@ -208,6 +224,19 @@ impl Subject {
         }
     }
 
+    /// What is wrong with a success; `None` if nothing is. Docker may report success for a container that it did not change.
+    fn contradiction(&self, summary: &Summary) -> Option<&'static str> {
+        match summary.state {
+            Some(RunState::Created) if std::ptr::eq(self.texts, &raw const START) => {
+                Some("Docker reports success, but the container was not started")
+            }
+            Some(RunState::Running) if std::ptr::eq(self.texts, &raw const STOP) => {
+                Some("Docker reports success, but the container runs")
+            }
+            _ => None,
+        }
+    }
+
     fn succeeded(&self, op: OpId, summary: &Summary) {
         let (task, container, image) = (present(&self.task), present(&self.container), present(&self.image));
         let (resource, name) = (present(&self.resource), present(&summary.docker_name));
@@ -233,9 +262,12 @@ impl Subject {
         let retry = self.owner.as_ref().and_then(|owner| retry(state, owner));
         let retry = retry.filter(|retry| retry.attempts > 0 && retry.not_before > now);
         let retry_in_s = retry.map(|retry| retry.not_before.since(now).0 as f64 / 1000.0);
-        let is_final = is_report && failure.kind == FailureKind::Permanent;
-        let (text, error, attempt) =
-            (if is_final { REFUSED_REPORT } else { self.texts.failed }, failure.to_string(), self.attempt);
+        // As the core decides: an unknown outcome is tried again, whatever the kind of the failure.
+        let is_final = is_report && outcome.is_none() && failure.kind != FailureKind::Retryable;
+        let (text, error) = (if is_final { REFUSED_REPORT } else { self.texts.failed }, failure.to_string());
+        // The edge makes and logs several attempts to look at a registry within one operation.
+        let has_attempts = [&raw const PULL, &raw const RESOLVE].iter().all(|texts| !std::ptr::eq(self.texts, *texts));
+        let attempt = has_attempts.then_some(self.attempt);
         tracing::warn!(
             task,
             container,

@@ -126,6 +126,29 @@ fn a_line_is_never_in_two_files() {
 }
 
 #[test]
+fn an_hour_that_is_there_already_is_not_replaced() {
+    let directory = TempDir::new("ecs-log");
+    let mut log = rolling(&directory, Rollover::Hourly, 1, None);
+    let first = 1_764_331_200;
+    // The clock goes back by an hour.
+    for (hour, line) in [(0, "a\n"), (1, "b\n"), (0, "c\n"), (1, "d\n"), (2, "e\n")] {
+        at(first + hour * 3600);
+        log.write_all(line.as_bytes()).unwrap();
+    }
+    let all: String = files(&directory).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(all.len(), 10, "no line is lost: {:?}", files(&directory));
+    assert!(files(&directory).contains(&("ecs-agent.log.2025-11-28-12".to_owned(), "a\n".to_owned())));
+}
+
+#[test]
+fn a_device_is_never_replaced() {
+    let settings = LogFile { path: "/dev/null".into(), rollover: Rollover::Size, max_bytes: 1, keep: Some(1) };
+    let mut log = RollingFile::new(settings, clock);
+    (0..3).for_each(|_| log.write_all(b"line\n").unwrap());
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file() && !Path::new("/dev/null.1").exists());
+}
+
+#[test]
 fn a_file_that_cannot_be_opened_is_tried_again() {
     let directory = TempDir::new("ecs-log");
     std::fs::write(directory.path().join("log"), "not a directory").unwrap();
