@@ -67,7 +67,8 @@ pub(super) fn cluster(values: &Values, sources: &[&dyn Source], problems: &mut V
         return;
     }
     let mut is_known = false;
-    for problem in problems.iter_mut().filter(|problem| problem.variable == CLUSTER) {
+    let names = [CLUSTER, "Cluster", "ClusterArn"];
+    for problem in problems.iter_mut().filter(|problem| names.contains(&problem.variable.as_str())) {
         is_known |= problem.severity != Severity::Notice;
         if problem.shape.ends_with(NOT_UTF8) {
             *problem = problem.clone().fatal();
