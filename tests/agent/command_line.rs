@@ -184,9 +184,6 @@ fn no_start_with_a_cluster_that_cannot_be_used() {
         b"ECS_CLUSTER=$(hostname)\n",
         b"ECS_CLUSTER=pr\xffod\n",
         b"ECS_CLUSTER=prod\0\n",
-        b"export ECS_CLUSTER=prod\n",
-        b"ECS_CLUSTR=prod\n",
-        b"ECS_CLUSTER\n",
         b"{\"Cluster\": \"prod\"}\n",
     ] {
         let path = files.write("ecs.config", bytes);
@@ -202,6 +199,13 @@ fn no_start_with_a_cluster_that_cannot_be_used() {
         // The log may escape quotation marks.
         let end = &line[line.rfind("; expected ").unwrap()..];
         assert!(format!("{log}{errors}").contains(end), "{shown}: {end}\n{log}{errors}");
+    }
+    // The Go agent ignores these lines, so an instance with such a file is in `default` already.
+    for line in ["export ECS_CLUSTER=prod\n", "ECS_CLUSTR=prod\n", "ECS_CLUSTER\n"] {
+        let check = agent(&["check-config", &files.write("ecs.config", line.as_bytes())]);
+        let (text, _) = printed(&check);
+        assert!(text.contains("warning: ECS_CLUST") && !text.contains("fatal: "), "{line}: {text}");
+        assert_eq!(check.status.code(), Some(2), "{line}: {text}");
     }
 }
 
