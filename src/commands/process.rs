@@ -1,6 +1,6 @@
 //! The process of a verb that logs: its configuration, its log, its threads, its exit code.
 
-use crate::config::{Args, Config, Environment, Loaded, LogSettings, Problem, Sources};
+use crate::config::{Args, Config, Environment, Loaded, LogSettings, Problem, Severity, Sources};
 use crate::host::memory;
 use crate::runtime::logging::{self, Log, LogControl, Stream};
 use crate::runtime::{Fatal, Metadata, Options, start_over};
@@ -33,9 +33,7 @@ impl Process {
         if let Err(error) = core_dumps_off {
             tracing::warn!(%error, "core dumps of this process cannot be prevented; they would contain passwords");
         }
-        for note in &args.notes {
-            tracing::warn!("{note}");
-        }
+        args.notes.iter().for_each(log_problem);
         if args.accept_insecure_cert {
             tracing::warn!(
                 "-k: TLS CERTIFICATES ARE NOT VERIFIED; anyone between this agent and AWS can run containers here"
@@ -120,11 +118,17 @@ impl Process {
     }
 }
 
+fn log_problem(problem: &Problem) {
+    match problem.severity {
+        Severity::Fatal => tracing::error!("{problem}"),
+        Severity::Changes => tracing::warn!("{problem}"),
+        Severity::Notice => tracing::info!("{problem}"),
+    }
+}
+
 /// Logs the problems of the configuration, and the settings that have no effect.
 fn log_problems(loaded: &Loaded) {
-    for problem in &loaded.problems {
-        if problem.is_fatal() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
-    }
+    loaded.problems.iter().for_each(log_problem);
     for line in loaded.without_effect() {
         tracing::warn!("{line}");
     }

@@ -156,7 +156,8 @@ impl Sources {
         Self::open_with(environment, role, None)
     }
 
-    /// As [`Self::open`], with another file in place of `/etc/ecs/ecs.config`, whatever `ECS_CONFIG_FILE` says.
+    /// As [`Self::open`], with another file in place of `/etc/ecs/ecs.config`, whatever `ECS_CONFIG_FILE` says. Settings in the
+    /// environment have no effect, except as values of lines without `=`.
     pub fn open_with(environment: Environment, role: Role, other: Option<&str>) -> Self {
         let environment = if other.is_some() { environment.without("ECS_CONFIG_FILE") } else { environment };
         let is_service = role == Role::Service;
@@ -175,6 +176,8 @@ impl Sources {
             files.push(if is_service { file.trimmed() } else { file });
             problems.extend(more);
         }
+        // The settings of the shell that asks are not those of the agent that will read the file.
+        let environment = if other.is_some() { environment.without_settings() } else { environment };
         let service = is_service.then(ServiceDefaults::for_this_host);
         let mut sources = Self { environment, files, document: Document::default(), service, problems };
         sources.open_document();

@@ -139,6 +139,14 @@ impl Environment {
         self
     }
 
+    /// The environment without the variables of this agent, except for the one that names a file.
+    pub(super) fn without_settings(mut self) -> Self {
+        let is_kept = |name: &String| name == "ECS_AGENT_CONFIG_FILE_PATH" || super::keys::find(name).is_none();
+        self.values.retain(|name, _| is_kept(name));
+        self.not_text.retain(is_kept);
+        self
+    }
+
     /// The agent's variables that could not be read.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let ours = self.not_text.iter().filter(|key| super::keys::find(key).is_some());

@@ -252,6 +252,13 @@ fn a_file_is_checked_in_place_of_the_usual_one() {
     assert_eq!(cluster(load(None)), "usual");
     assert!(!report::text(&load(other.0.to_str())).contains("ECS_CONFIG_FILE"), "it is not read");
     assert_eq!(cluster(load(other.0.to_str())), "other");
+    // What is set in the shell that asks neither hides the file's values nor counts as its own.
+    let bad = TempFile::new("bad", b"ECS_CLUSTER=\"prod\"\nECS_DATADIR\n");
+    let shell = Environment::new([("ECS_CLUSTER", "default"), ("ECS_LOGLEVEL", "loud"), ("ECS_DATADIR", "/d")]);
+    let loaded = Sources::open_with(shell, Role::Agent, bad.0.to_str()).load(None);
+    let shown = texts(&loaded).join("\n");
+    assert!(loaded.config.is_none() && shown.contains("in quotation marks") && !shown.contains("loud"), "{shown}");
+    assert_eq!(loaded.unusable.unwrap().data_dir, std::path::PathBuf::from("/d"), "a line without `=`");
     let missing = load(Some("/nonexistent/x"));
     assert!(missing.config.is_none() && texts(&missing)[0].contains("not there"), "{:?}", texts(&missing));
 }
