@@ -225,10 +225,7 @@ fn next(state: &mut State, now: Timestamp) -> Option<ImageWork> {
 /// Go agent matches only the spelling of the task.
 fn is_unused(state: &State, listing: &ImageListing, image: &ListedImage) -> bool {
     let names: BTreeSet<String> = image.full_names().collect();
-    let is_excluded = image.names.iter().any(|name| {
-        let full = full_name(name);
-        state.policy.images.exclude.iter().any(|excluded| full_name(excluded) == full)
-    });
+    let is_excluded = state.policy.images.exclude.iter().any(|excluded| names.contains(&full_name(excluded)));
     let digests: BTreeSet<&str> = image.digests.iter().filter_map(|name| Some(name.split_once('@')?.1)).collect();
     let mut used = state.tasks.values().flat_map(|task| task.pairs());
     // An image that was just pulled by its digest may not have the task's name yet.

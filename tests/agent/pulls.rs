@@ -140,10 +140,15 @@ async fn twenty_tasks_pull_their_image_once_on_the_hosts_network() {
     let front = RegistryFront::start(&rig.registry.host).await;
     let image = front.image(&rig.image());
     front.inject(&["/blobs/"], usize::MAX, Fault::Hang);
+    if has_containerd_store() {
+        // This store pushes an OCI manifest, for which Docker does not look at the configuration. The pull is by digest.
+        let tag = image.rsplit_once(':').unwrap().1;
+        front.inject(&[&format!("/manifests/{tag} ")], usize::MAX, Fault::Hang);
+    }
     let mut small = one_container(&image, "exit 0");
     small["containerDefinitions"][0]["memory"] = json!(20);
     let arns: Vec<String> = (0..TASKS).map(|_| rig.server.run_task(&small).unwrap()).collect();
-    // Docker looks at the image's configuration for the digest, too.
+    // Otherwise Docker looks at the image's configuration for the digest.
     for (step, attempts) in [("digest", 9), ("pull", 5)] {
         for arn in &arns {
             let pull = waits(&rig, arn, step, |wait| {
@@ -177,14 +182,16 @@ async fn twenty_tasks_pull_their_image_once_on_the_hosts_network() {
 async fn on_the_hosts_network_failures_of_registries_are_outlived() {
     let Some(rig) = Rig::start("trouble", Plan::default()).await else { return };
     let front = RegistryFront::start(&rig.registry.host).await;
-    let [limited, cut, slow, garbage] = ["limited", "cut", "slow", "garbage"]
-        .map(|name| front.image(&rig.registry.push_busybox(&format!("test/{name}"), &[])));
+    let [limited, cut, garbage] =
+        ["limited", "cut", "garbage"].map(|name| front.image(&rig.registry.push_busybox(&format!("test/{name}"), &[])));
+    // The containerd image store shows the progress of each MiB.
+    let slow = front.image(&rig.registry.push_larger("test/slow", 6 << 20));
     let unknown = format!("{}/test/unknown:1", front.host);
     let message = "retry-after: 4s, allowed: 44000/minute";
     let limit = Fault::Refuse("429 Too Many Requests", "TOOMANYREQUESTS", message.to_owned());
     front.inject(&["GET ", "/limited/manifests/"], 1, limit);
     front.inject(&["/cut/blobs/"], 1, Fault::Cut(400));
-    front.inject(&["/slow/blobs/"], usize::MAX, Fault::Slow(4 * 1024, Duration::from_millis(40)));
+    front.inject(&["/slow/blobs/"], usize::MAX, Fault::Slow(64 * 1024, Duration::from_millis(40)));
     front.inject(&["/garbage/manifests/"], usize::MAX, Fault::Garbage("{\"schemaVersion\":"));
     let ends = [&limited, &cut, &slow, &garbage, &unknown].map(|image| run(&rig, image, "exit 3"));
 

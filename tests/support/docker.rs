@@ -103,6 +103,11 @@ pub struct Image {
 impl Image {
     /// Makes an image of the static busybox with the usual applets. `changes` are Dockerfile lines (`ENV A=1`, `LABEL a=b`).
     pub fn make(reference: &str, changes: &[&str]) -> Self {
+        Self::make_larger(reference, changes, 0)
+    }
+
+    /// The same, with a file of this many random bytes, which cannot be compressed.
+    pub fn make_larger(reference: &str, changes: &[&str], bytes: u64) -> Self {
         const APPLETS: [&str; 16] = [
             "sh", "sleep", "httpd", "true", "false", "nc", "wget", "echo", "cat", "env", "kill", "mkdir", "ls", "test",
             "date", "hostname",
@@ -119,6 +124,9 @@ impl Image {
         }
         std::fs::write(tree.path().join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").expect("a user in the image");
         std::fs::write(tree.path().join("www/index.html"), "hello\n").expect("a page in the image");
+        let random = std::fs::File::open("/dev/urandom").expect("random bytes");
+        let mut noise = std::fs::File::create(tree.path().join("etc/noise")).expect("a file in the image");
+        std::io::copy(&mut std::io::Read::take(random, bytes), &mut noise).expect("random bytes are copied");
         // No two images share a layer. Otherwise an image might exist already because another test has pulled it.
         std::fs::write(tree.path().join("etc/mark"), unique("mark")).expect("a mark in the image");
         let mut tar = Command::new("tar")

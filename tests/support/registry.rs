@@ -68,11 +68,20 @@ impl Registry {
 
     /// Makes a busybox image, pushes it and removes it locally; returns its reference.
     pub fn push_busybox(&self, name: &str, changes: &[&str]) -> String {
+        self.push_image(name, changes, 0)
+    }
+
+    /// The same with this many bytes more, which cannot be compressed.
+    pub fn push_larger(&self, name: &str, bytes: u64) -> String {
+        self.push_image(name, &[], bytes)
+    }
+
+    fn push_image(&self, name: &str, changes: &[&str], bytes: u64) -> String {
         // Different labels make different images: tests that share a daemon must not untag each other's images.
         let mark = format!("LABEL mark={}", unique("m"));
         let reference = format!("{}/{name}", self.host);
         let changes: Vec<&str> = changes.iter().copied().chain([mark.as_str()]).collect();
-        let image = Image::make(&reference, &changes);
+        let image = Image::make_larger(&reference, &changes, bytes);
         self.push(&image.reference);
         reference
     }

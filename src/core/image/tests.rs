@@ -136,6 +136,8 @@ fn named_used_or_excluded_images_stay() {
     assert!(kept(&|state, _| excludes(state, "a:latest")));
     assert!(kept(&|state, _| excludes(state, "docker.io/library/a")));
     assert!(!kept(&|state, _| excludes(state, "b:latest")));
+    assert!(kept(&|state, images| (excludes(state, "m.io/b@sha256:1"), at_mirror(images)).0), "by its digest");
+    assert!(!kept(&|state, images| (excludes(state, "m.io/b@sha256:2"), at_mirror(images)).0));
     assert!(kept(&|_, images| images.images[0].names = vec!["somebody:else".to_owned()]), "it is theirs now");
     assert!(!kept(&|_, images| images.images[0].names.clear()), "its tag has moved on");
 }

@@ -65,19 +65,34 @@ impl Docker {
     /// How full the file system of the images is, in percent; `None` if the agent cannot see their directory.
     async fn disk_percent(&self) -> Option<u8> {
         let answer = self.reader.get(&["info"], &[], self.settings.limits.inspect).await.ok()?;
-        let root = directory_of_images(&answer)?.to_owned();
-        let directory = root.clone();
-        let why = match self.disk.run(&root, move || percent_used(&directory)).await {
-            Ok(Ok(percent)) => return Some(percent),
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => with_causes(&error),
+        let images = directory_of_images(&answer)?;
+        let why = match self.used(images).await {
+            Ok(percent) => return Some(percent),
+            Err(error) => error,
         };
-        tracing::warn!(
-            directory = cleaned(&root),
-            error = why,
-            "the agent cannot see the directory of Docker's images; ECS_IMAGE_DISK_HIGH_PERCENT has no effect"
-        );
-        None
+        // An agent in a container may see only Docker's directory. On most hosts both are on one disk.
+        let docker = answer["DockerRootDir"].as_str().filter(|docker| *docker != images);
+        let instead = match docker {
+            Some(docker) => self.used(docker).await.ok(),
+            None => None,
+        };
+        let text = match instead {
+            Some(_) => "the disk of Docker's directory is looked at instead",
+            None => "ECS_IMAGE_DISK_HIGH_PERCENT has no effect",
+        };
+        let directory = cleaned(images);
+        tracing::warn!(directory, error = why, "the agent cannot see the directory of Docker's images; {text}");
+        instead
+    }
+
+    /// How much of the disk of this directory is used, in percent. The error is a text for the log.
+    async fn used(&self, directory: &str) -> Result<u8, String> {
+        let path = directory.to_owned();
+        match self.disk.run(directory, move || percent_used(&path)).await {
+            Ok(Ok(percent)) => Ok(percent),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(with_causes(&error)),
+        }
     }
 
     /// Removes these names of an image; the image goes with its last name. If `names` is empty, removes the image by its id. A
@@ -126,7 +141,8 @@ fn directory_of_images(info: &Value) -> Option<&str> {
     });
     // Docker before 27 does not tell the address; it then is most likely the host's containerd, as the packages set it up.
     let address = info.pointer("/Containerd/Address").and_then(Value::as_str);
-    let is_the_hosts = address.is_none_or(|address| address.ends_with("/run/containerd/containerd.sock"));
+    // Docker's own is below a directory `docker`, as in /var/run/docker/containerd/containerd.sock.
+    let is_the_hosts = address.is_none_or(|address| !address.ends_with("/docker/containerd/containerd.sock"));
     if is_in_containerd && is_the_hosts { Some(CONTAINERD) } else { info["DockerRootDir"].as_str() }
 }
 
