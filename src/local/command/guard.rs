@@ -15,8 +15,8 @@ use tokio::process::{Child, Command};
 /// The first argument of this program if it is to be a guard.
 pub(super) const GUARD: &str = "guard";
 
-/// Number of attempts to take over the session, and the interval between them.
-const ATTEMPTS: usize = 50;
+/// Number of attempts to take over the session, and the interval between them: two minutes in all.
+const ATTEMPTS: usize = 1200;
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The guard of this process.
@@ -57,8 +57,9 @@ pub(super) async fn run(directory: &Path) {
                 session.note_ending();
                 // What stays is found by the next session.
                 let _removed = remove_session(session).await;
+                break;
             }
-            // Another process looks at the lock at this moment.
+            // Another process looks at the lock at this moment, or cleans up and may itself be killed.
             None => tokio::time::sleep(INTERVAL).await,
         }
     }
