@@ -50,6 +50,7 @@ fn endpoint_error(error: &DiscoverError) -> EndpointError {
 impl ControlPlane {
     /// Keeps the session until `stop` is cancelled. `outbox` outlives a restart of this part.
     pub(crate) async fn run(self, outbox: Arc<Mutex<mpsc::Receiver<Outgoing>>>, stop: CancellationToken) -> PartResult {
+        tracing::info!("Beginning Polling for updates");
         let (sender, mut receiver) = mpsc::channel::<Incoming>(MESSAGES);
         let (answers, to_send) = mpsc::channel::<Outgoing>(ANSWERS);
         let discover = || {
