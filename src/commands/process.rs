@@ -64,7 +64,7 @@ impl Process {
         self.sources.healthcheck_host()
     }
 
-    /// Reads the levels of the log anew from the variables and files, and sets them.
+    /// Reads the levels of the log again from the variables and files, and sets them.
     pub(super) fn reads_levels(args: &Args, control: LogControl) -> impl Fn() + Send + Sync + 'static + use<> {
         let args = args.clone();
         move || {
@@ -85,7 +85,7 @@ impl Process {
                 tracing::info!(
                     output,
                     file,
-                    "SIGHUP: the levels of the log were read anew; other settings need a restart"
+                    "SIGHUP: the levels of the log were read again; other settings need a restart"
                 );
             });
         }

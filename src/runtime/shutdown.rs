@@ -1,5 +1,6 @@
 //! Signals. SIGTERM and SIGINT stop the agent: it takes no more input, lets running operations end, commits, and closes; tasks
-//! keep running. SIGHUP reads the levels of the log anew. Signals without a meaning for the agent, which would end the process by default, are caught and logged.
+//! keep running. SIGHUP makes the agent read the levels of the log again. Signals without a meaning for the agent, which would
+//! end the process by default, are caught and logged.
 
 use crate::lane::{Lane, Settings};
 use rustix::process::Signal;
@@ -27,7 +28,7 @@ const HARMLESS: [(Signal, &str, &str); 8] = [
     (Signal::XFSZ, "SIGXFSZ", "a file has reached the limit on file sizes; the failed write is logged separately"),
 ];
 
-/// Reading the configuration anew takes milliseconds.
+/// Reading the configuration again takes milliseconds.
 const READING: Settings = Settings { threads: 1, spare: 0, limit: Duration::from_secs(10) };
 
 /// Catches the harmless signals. They are logged while the result lives, and never end the process again. SIGUSR1 is caught as

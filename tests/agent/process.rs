@@ -45,7 +45,7 @@ async fn signals_that_mean_nothing_end_nothing() {
 
 /// The levels change; the log file follows. Settings other than the levels need a restart.
 #[tokio::test(flavor = "multi_thread")]
-async fn sighup_reads_the_levels_of_the_log_anew() {
+async fn sighup_reads_the_levels_of_the_log_again() {
     let Some(mut rig) = Rig::without_agent("sighup", Plan::default()).await else { return };
     rig.environment.retain(|(name, _)| name != "ECS_LOGLEVEL");
     let (config, file) = (rig.directory.path().join("ecs.config"), rig.directory.path().join("log/file.log"));
