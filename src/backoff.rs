@@ -42,24 +42,31 @@ pub fn seconds(pause: Duration) -> f64 {
 pub struct Backoff {
     shape: Shape,
     next: Duration,
+    pauses: u32,
 }
 
 impl Backoff {
     /// A back-off before its first pause.
     pub fn new(shape: Shape) -> Self {
-        Self { shape, next: shape.initial }
+        Self { shape, next: shape.initial, pauses: 0 }
     }
 
     /// The next pause; the one after it is longer.
     pub fn pause(&mut self) -> Duration {
+        self.pauses = self.pauses.saturating_add(1);
         let base = self.next.min(self.shape.max);
         self.next = base.mul_f64(self.shape.factor).min(self.shape.max);
         self.shape.spread(base)
     }
 
+    /// The number of pauses so far, since the last reset: the number of the attempt that failed last, counted from 1.
+    pub fn attempt(&self) -> u32 {
+        self.pauses
+    }
+
     /// Starts again at the first pause.
     pub fn reset(&mut self) {
-        self.next = self.shape.initial;
+        *self = Self::new(self.shape);
     }
 }
 
@@ -85,8 +92,10 @@ mod tests {
             assert!(pause >= base * 0.999 && pause <= base * 1.2, "{pause} for {base}");
             base = f64::min(base * 1.5, 120.0);
         }
+        assert_eq!(backoff.attempt(), 30);
         backoff.reset();
         assert!(backoff.pause() <= Duration::from_millis(300));
+        assert_eq!(backoff.attempt(), 1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! It reads files and the environment, but asks no service. Which problems count is a rule of [`crate::config::Severity`].
 
 use super::print;
-use crate::config::{Args, Environment, Loaded, Sources, report};
+use crate::config::{Args, Environment, Loaded, Role, Sources, report};
 use crate::host::memory;
 use crate::runtime;
 use serde_json::{Value, json};
@@ -30,7 +30,13 @@ pub fn run(args: &Args) -> ExitCode {
             Some(file) => format!("{file}:\n{}", report::text(loaded)),
             None => report::text(loaded),
         });
-        print(&texts.collect::<Vec<_>>().join("\n"));
+        let which = match args.role {
+            Role::Agent => {
+                "Checked for an agent in a container. For the systemd unit, which has other defaults, add -service.\n"
+            }
+            Role::Service => "",
+        };
+        print(&format!("{}{which}", texts.collect::<Vec<_>>().join("\n")));
     }
     if is_ok { ExitCode::SUCCESS } else { ExitCode::from(FOUND) }
 }

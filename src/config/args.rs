@@ -282,7 +282,9 @@ impl Args {
                 continue;
             }
             if body.starts_with(['-', '=']) {
-                return Err(ArgsError::Syntax(shown(&word)));
+                // What follows a `=` may be a secret.
+                let (name, value) = split(&word);
+                return Err(ArgsError::Syntax(format!("{}{}", shown(name), if value.is_some() { "=…" } else { "" })));
             }
             let (name, value) = split(body);
             let flag = find(name).ok_or_else(|| ArgsError::Unknown(shown(name)))?;

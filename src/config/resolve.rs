@@ -197,7 +197,8 @@ pub(super) fn default_of(key: &'static Key) -> Option<Resolved> {
 }
 
 /// Variables that ECS itself sets in a container, such as the agent's own when it runs as a task.
-const INJECTED: [&str; 3] = ["ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4", "ECS_AGENT_URI"];
+const INJECTED: [&str; 4] =
+    ["ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4", "ECS_CONTAINER_METADATA_FILE", "ECS_AGENT_URI"];
 
 /// The variable of the cluster.
 pub(super) const CLUSTER: &str = "ECS_CLUSTER";

@@ -26,26 +26,8 @@ pub(super) fn completed(word: &str, known: &[&'static str]) -> Option<&'static s
 
 /// The known name with the fewest edits, if there are few enough for a typing error.
 pub(super) fn closest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    let (distance, known) = known.map(|known| (edits(name, known), known)).min()?;
+    let (distance, known) = known.map(|known| (strsim::osa_distance(name, known), known)).min()?;
     (distance <= 1 + name.len() / 8).then_some(known)
-}
-
-/// The edit distance, in which swapping two neighbours counts as one edit.
-fn edits(left: &str, right: &str) -> usize {
-    let (left, right) = (left.as_bytes(), right.as_bytes());
-    let mut rows = vec![(0..=right.len()).collect::<Vec<usize>>()];
-    for (i, a) in left.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in right.iter().enumerate() {
-            let mut best = (rows[i][j] + usize::from(a != b)).min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
-                best = best.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[left.len()][right.len()]
 }
 
 #[cfg(test)]

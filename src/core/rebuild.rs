@@ -11,7 +11,7 @@ use super::event::Event;
 use super::state::{Container, Key, Resource, State, TaskState};
 use super::step::Step;
 use super::{resource, seen};
-use crate::model::{ContainerStatus, Failure, Observation, ResourceSpec, RunState, TaskArn, TaskSpec, Timestamp};
+use crate::model::{ContainerStatus, Failure, Observation, RunState, TaskArn, TaskSpec, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The largest number of messages that are held back. Any further message is dropped and not acknowledged, so ECS sends it
@@ -127,12 +127,9 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
     });
     task.resources = resources.collect();
     // A resource that is missing in the new specification may exist, or its creation may be pending. It is kept, so that it is
-    // removed with the task; no container waits for it.
-    for Resource { spec, state } in earlier.into_values() {
-        if state.live.operation.is_some() || resource::may_exist(&state) {
-            task.resources.push(Resource { spec: ResourceSpec { needed_by: Vec::new(), ..spec }, state });
-        }
-    }
+    // removed with the task; its outline names no container that waits for it.
+    let kept = |known: &Resource| known.state.live.operation.is_some() || resource::may_exist(&known.state);
+    task.resources.extend(earlier.into_values().filter(kept));
     for (known, new) in task.containers.iter_mut().zip(spec.containers) {
         let old = std::mem::replace(&mut known.spec, new);
         known.spec.endpoint_id = old.endpoint_id; // it is in the running container's environment

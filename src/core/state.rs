@@ -345,11 +345,6 @@ impl TaskState {
         self.containers.iter_mut().map(|container| &mut container.state)
     }
 
-    /// The name under which the container is or will be created.
-    pub fn runtime_name(&self, container: &ContainerName) -> String {
-        self.spec.runtime_name(container)
-    }
-
     /// The Kerberos tickets that the task holds.
     pub fn tickets(&self) -> impl Iterator<Item = &Tickets> {
         self.resources.iter().filter_map(|resource| resource.state.tickets.as_ref())

@@ -80,8 +80,8 @@ impl Docker {
                 // Only a stream that lasted resets the delay: one that ends after each event must not cause a busy loop.
                 failures = if opened.elapsed() > REOPEN_BACKOFF.max { 0 } else { failures + 1 };
                 let pause = REOPEN_BACKOFF.delay(failures);
-                let retry_in_s = crate::backoff::seconds(pause);
-                tracing::warn!(%error, retry_in_s, "the Docker event stream ended; opening it again");
+                let (attempt, retry_in_s) = (failures + 1, crate::backoff::seconds(pause));
+                tracing::warn!(%error, attempt, retry_in_s, "the Docker event stream ended; opening it again");
                 sleep(pause).await;
                 // Another daemon with other API versions may be running now. If it does not answer here, opening fails as well.
                 if let Err(error) = self.wire.negotiate().await {

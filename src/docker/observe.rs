@@ -42,7 +42,7 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
     let flag = |name: &str| state.get(name).and_then(Value::as_bool).unwrap_or(false);
     let time = |name: &str| real_time(text(state, name));
     // Newer engines cancel a start whose caller has left, such as an agent that was killed. Nothing was wrong with the container.
-    let is_left_start = |error: &str| time("StartedAt").is_none() && error.contains("context canceled");
+    let is_left_start = |error: &str| time("StartedAt").is_none() && error.ends_with("context canceled");
     let state_error = Some(text(state, "Error")).filter(|error| !is_left_start(error)).unwrap_or_default();
     let run_state = match (flag("Running"), flag("Dead"), time("StartedAt")) {
         (true, ..) => RunState::Running,

@@ -191,7 +191,8 @@ async fn call_patiently(
                     return Err(error);
                 }
                 let retry_in_s = crate::backoff::seconds(pause);
-                tracing::warn!(cluster, error = %text_of(&error), retry_in_s, "Unable to register as a container instance with ECS; trying again");
+                let (error, attempt) = (text_of(&error), backoff.attempt());
+                tracing::warn!(cluster, %error, attempt, retry_in_s, "Unable to register as a container instance with ECS; trying again");
                 tokio::time::sleep(pause).await;
             }
             result => return result,

@@ -48,10 +48,8 @@ pub async fn run(
             };
             let pause = backoff.pause();
             let Settings { name, address, .. } = settings;
-            tracing::error!(
-                "Error running {name} endpoint: {address}: {error}; trying again in {} s",
-                crate::backoff::seconds(pause)
-            );
+            let (attempt, retry_in_s) = (backoff.attempt(), crate::backoff::seconds(pause));
+            tracing::error!(attempt, retry_in_s, "Error running {name} endpoint: {address}: {error}; trying again");
             tokio::time::sleep(pause).await;
             bound = bind(address);
         }

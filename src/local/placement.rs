@@ -118,7 +118,11 @@ pub(super) fn fits(instance: &Instance, held: &Need, need: &Need, required: &[St
     let misfit = |reason: &str, detail: String| Err(Misfit { reason: reason.to_owned(), detail });
     if instance.status != InstanceStatus::Active {
         let status = instance.status.as_str();
-        let detail = format!("the container instance is {status}: set it to ACTIVE (update-container-instances-state)");
+        let remedy = match instance.status {
+            InstanceStatus::Inactive => "it was deregistered; restart its agent",
+            _ => "set it to ACTIVE (update-container-instances-state)",
+        };
+        let detail = format!("the container instance is {status}: {remedy}");
         return misfit("INACTIVE", detail);
     }
     if !instance.connected() {
@@ -148,7 +152,8 @@ pub(super) fn fits(instance: &Instance, held: &Need, need: &Need, required: &[St
     if needed > free {
         let has = instance.resources.gpus.len();
         let remedy = remedy::for_resource("GPU", has as u64);
-        return misfit("RESOURCE:GPU", format!("{needed} GPUs needed, {free} of {has} free: {remedy}"));
+        let gpus = if needed == 1 { "GPU" } else { "GPUs" };
+        return misfit("RESOURCE:GPU", format!("{needed} {gpus} needed, {free} of {has} free: {remedy}"));
     }
     let taken = [(&need.tcp, &held.tcp, &instance.resources.tcp), (&need.udp, &held.udp, &instance.resources.udp)]
         .into_iter()
@@ -229,7 +234,7 @@ mod tests {
         let misfit = fits(&instance(), &none, &gpus, &[]).unwrap_err();
         assert_eq!(misfit.reason, "RESOURCE:GPU");
         assert!(
-            misfit.detail.contains("1 GPUs needed, 0 of 0 free: start the agent with ECS_ENABLE_GPU"),
+            misfit.detail.contains("1 GPU needed, 0 of 0 free: start the agent with ECS_ENABLE_GPU"),
             "{misfit:?}"
         );
     }

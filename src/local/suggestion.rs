@@ -9,36 +9,18 @@ pub(super) fn did_you_mean<'a>(given: &str, candidates: impl IntoIterator<Item =
 /// The candidate that is closest to a wrong name; `None` if none is close.
 fn closest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let given = plain(given);
-    let limit = (given.len() / 3).clamp(1, 4);
+    let limit = (given.chars().count() / 3).clamp(1, 4);
     let rated = candidates.into_iter().map(|name| {
         let plain = plain(name);
         let is_beginning = given.len() >= 4 && plain.starts_with(&given);
-        (if is_beginning { 1 } else { distance(&given, &plain) }, name)
+        (if is_beginning { 1 } else { strsim::osa_distance(&given, &plain) }, name)
     });
     rated.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
 /// The letters and digits of a name in lower case, so that `container_definitions` is `containerDefinitions`.
-fn plain(name: &str) -> Vec<char> {
+fn plain(name: &str) -> String {
     name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).take(100).collect()
-}
-
-/// The number of letters to insert, remove, replace, or exchange with their neighbour, to make `b` from `a`.
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for (i, letter) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, other) in b.iter().enumerate() {
-            let replaced = rows[i][j] + usize::from(letter != other);
-            let mut best = replaced.min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *letter == b[j - 1] && a[i - 1] == *other {
-                best = best.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]

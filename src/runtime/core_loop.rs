@@ -113,7 +113,7 @@ impl CoreLoop {
     /// Records the outcomes of the running operations, without starting new ones.
     async fn wind_down(mut self) -> Result<(), StoreError> {
         let deadline = Instant::now() + GRACE;
-        self.commit()?;
+        self.commit_last()?;
         // A call may have been reaped while its outcome still waits in the inbox.
         while self.executor.unfinished() > 0 || !self.inbox.is_empty() {
             let mut batch = Vec::new();
@@ -123,11 +123,18 @@ impl CoreLoop {
             }
             let step = self.step(batch);
             self.unwritten.changed.extend(step.changed.iter().cloned());
-            self.commit()?;
+            self.commit_last()?;
             self.publish(&step.changed);
             self.executor.reap();
         }
         Ok(())
+    }
+
+    /// Commits at the end. There is no time to try again: what is missing is found in Docker at the next start.
+    fn commit_last(&mut self) -> Result<(), StoreError> {
+        self.commit().inspect_err(|error| {
+            tracing::error!(error = ecs_core::model::with_causes(error), "Error saving state before final shutdown");
+        })
     }
 
     /// One turn: step, commit (or leave the commit to a later turn), publish, act.
@@ -143,8 +150,8 @@ impl CoreLoop {
         }
         self.publish(&step.changed);
         for effect in step.effects {
-            self.trace.begin(&self.state, &effect);
-            self.executor.start(effect);
+            let labels = self.trace.begin(&self.state, &effect);
+            self.executor.start(effect, &labels);
         }
         self.executor.reap();
         Ok(())
@@ -159,9 +166,11 @@ impl CoreLoop {
         let mut pauses = Backoff::new(COMMIT_RETRY);
         while let Err(error) = self.commit() {
             let pause = pauses.pause();
+            let attempt = pauses.attempt();
             let (error_text, retry_in_s) = (ecs_core::model::with_causes(&error), crate::backoff::seconds(pause));
             tracing::error!(
                 error = error_text,
+                attempt,
                 retry_in_s,
                 "the state cannot be written (ECS_DATADIR); the agent does nothing until it can"
             );
@@ -217,6 +226,7 @@ impl CoreLoop {
         let last = Arc::clone(&self.view.borrow());
         let next = ecs_core::view_after(&last, &self.state, changed, self.clock.now());
         if !next.shows_the_same(&last) {
+            Trace::waits(&last, &next);
             self.view.send_replace(Arc::new(next));
         }
     }

@@ -8,6 +8,7 @@ mod file;
 pub mod line;
 pub mod queue;
 mod repeats;
+mod surroundings;
 
 pub use line::Form;
 
@@ -23,9 +24,12 @@ use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime};
+use surroundings::Surroundings;
+use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, registry, reload};
 
 /// Time that the last lines have to be written when the process ends.
@@ -210,11 +214,32 @@ struct Lines {
     outputs: Arc<[Output]>,
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
-    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id) {
+            let mut fields = Surroundings::default();
+            attributes.record(&mut fields);
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Surroundings>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
         let mut line = Line::new(self.form, SystemTime::now(), *metadata.level(), metadata.target());
         event.record(&mut line);
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(fields) = span.extensions().get::<Surroundings>() {
+                fields.add_to(&mut line);
+            }
+        }
         self.push(hash(&metadata.callsite()), line);
     }
 }
@@ -349,6 +374,31 @@ mod tests {
              bytes=3 ok=true ratio=0.5 type=2.5 module={module}\n"
         );
         assert_eq!(rest, [first, format!("error=\"outer line: in ner\" msg=\"\" module={module}\n")]);
+    }
+
+    /// An edge does not know the task for which it works: its lines get the task from the span. Their own fields take precedence.
+    #[test]
+    fn lines_show_the_fields_of_their_span() {
+        let (subscriber, queue) = logging(Form::Logfmt);
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::error_span!("call", task = "t1", container = tracing::field::Empty);
+            span.in_scope(|| tracing::info!("first"));
+            span.record("container", "app");
+            span.record("task", "t1, t2");
+            span.in_scope(|| tracing::info!(task = "t3", "second"));
+            span.in_scope(|| tracing::error_span!("within", container = "web").in_scope(|| tracing::info!("third")));
+            tracing::info!("last");
+        });
+        let lines = queue.waiting();
+        let rest: Vec<&str> = lines.iter().map(|line| line.split_once("Z ").unwrap().1).collect();
+        let module = module_path!().trim_start_matches("ecs_agent::");
+        let wanted = [
+            "msg=\"first\" task=t1",
+            "msg=\"second\" task=t3 container=app",
+            "msg=\"third\" container=web task=\"t1, t2\"",
+            "msg=\"last\"",
+        ];
+        assert_eq!(rest, wanted.map(|line| format!("{line} module={module}\n")));
     }
 
     #[test]

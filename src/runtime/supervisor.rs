@@ -120,6 +120,7 @@ impl Supervisor {
             tracing::error!(
                 part = part.name,
                 error = why,
+                attempt = part.failures,
                 retry_in_s = crate::backoff::seconds(delay),
                 "a part of the agent ended; it is restarted"
             );

@@ -1,10 +1,14 @@
 //! Logs what the core learns, decides and does: `operations` each operation, this file each status change with its reason.
 
+mod labels;
 mod operations;
+mod waits;
 
+use ecs_core::model::view::View;
 use ecs_core::model::{ContainerStatus, Health, RuntimeId, TaskArn, TaskStatus, Timestamp};
 use ecs_core::state::{ContainerState, NoRestart, TaskState};
-use ecs_core::{Effect, Event, Key, State};
+use ecs_core::{Effect, Event, Key, PayloadTask, State};
+pub(crate) use labels::Labels;
 use operations::{Ended, Operations};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,19 +50,31 @@ impl Trace {
         Self { tasks, operations: Operations::default() }
     }
 
-    /// Logs an effect that begins. `state` is the one after the step that requested it.
-    pub(crate) fn begin(&mut self, state: &State, effect: &Effect) {
+    /// Logs an effect that begins. `state` is the one after the step that requested it. Returns the names for the lines that its
+    /// call logs.
+    pub(crate) fn begin(&mut self, state: &State, effect: &Effect) -> Labels {
         match effect {
-            Effect::Do(op, operation) => self.operations.begin(state, *op, operation),
+            Effect::Do(op, operation) => return self.operations.begin(state, *op, operation),
             Effect::Cancel(op) => self.operations.cancel(*op),
             Effect::Send(_) | Effect::ForgetCredentials(_) => {}
         }
+        Labels::default()
     }
 
     /// Logs an event that is about to be taken. If it ends an operation, that is logged after the step ([`Self::taken`]).
     pub(crate) fn event(&mut self, event: &Event) -> Option<Ended> {
         match event {
-            Event::Payload { tasks, seq, .. } => tracing::debug!(tasks = tasks.len(), seqnum = seq, "Payload"),
+            Event::Payload { tasks, seq, .. } => {
+                tracing::debug!(tasks = tasks.len(), seqnum = seq, "Received task payload");
+                for task in tasks {
+                    let (arn, desired) = match task {
+                        PayloadTask::Run(spec) => (&spec.arn, TaskStatus::Running),
+                        PayloadTask::Stop(arn, _) | PayloadTask::Refused { arn, .. } => (arn, TaskStatus::Stopped),
+                    };
+                    let task = arn.task_id();
+                    tracing::debug!(task, desiredStatus = %desired, seqnum = seq, "Managed task got acs event");
+                }
+            }
             Event::Manifest { timeline, running, .. } => {
                 tracing::debug!(tasks = running.len(), seqnum = timeline, "Task manifest");
             }
@@ -96,6 +112,11 @@ impl Trace {
         if let Some(ended) = ended {
             ended.log(state, now);
         }
+    }
+
+    /// Logs what tasks and containers begin to wait for between two views.
+    pub(crate) fn waits(last: &View, next: &View) {
+        waits::log(last, next);
     }
 
     /// Logs the statuses that have changed since the last call.

@@ -9,6 +9,7 @@ use crate::aws::client::proxy::ProxySettings;
 use crate::aws::client::signature::Signed;
 use crate::aws::client::signing::{self, MayBeRefusal, Refusal, Signing};
 use crate::aws::client::transport;
+use crate::aws::client::words::{self, Peer};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
@@ -65,18 +66,21 @@ pub enum ConnectError {
         /// The server's time from the header `Date`; `None` if it sent none.
         date: Option<String>,
     },
-    /// The provider yielded no credentials to sign with.
-    #[error("no credentials to sign the connection with")]
-    Credentials(#[from] CredentialsError),
+    /// The provider yielded no credentials to sign with. The text says why.
+    #[error("{0}")]
+    Credentials(String),
     /// Nothing was sent: the scheme is wrong, a proxy address is unusable, or the URL or a key is not valid in a request.
     #[error("cannot connect: {0}")]
     Unusable(String),
-    /// The connection could not be made, or broke during the handshake.
-    #[error("the connection failed")]
-    Network(#[source] reqwest::Error),
-    /// Dial and handshake took too long.
-    #[error("the connection was not made within {} s", crate::backoff::seconds(*.0))]
-    TimedOut(Duration),
+    /// The connection could not be made, broke during the handshake, or took too long. The text names the host.
+    #[error("{0}")]
+    NoAnswer(String),
+}
+
+impl From<CredentialsError> for ConnectError {
+    fn from(error: CredentialsError) -> Self {
+        Self::Credentials(words::credentials_error(&error))
+    }
 }
 
 impl ConnectError {
@@ -123,13 +127,15 @@ async fn shake_hands(
     headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
     headers.insert("sec-websocket-key", header_value(&key)?);
     let client = http_client(settings, url)?;
+    let peer = Peer::new(&settings.proxy, url);
+    let network = |error| network(&peer, error);
     let handshake = async {
         let request = client.get(url.clone()).headers(headers);
         let response = request.send().await.map_err(network)?;
-        check_handshake(url, &key, response).await?.upgrade().await.map_err(network)
+        check_handshake(url, &key, &peer, response).await?.upgrade().await.map_err(network)
     };
-    let stream =
-        tokio::time::timeout(CONNECT_LIMIT, handshake).await.map_err(|_| ConnectError::TimedOut(CONNECT_LIMIT))??;
+    let late = |_| ConnectError::NoAnswer(peer.late(CONNECT_LIMIT));
+    let stream = tokio::time::timeout(CONNECT_LIMIT, handshake).await.map_err(late)??;
     Ok(over(stream).await)
 }
 
@@ -177,6 +183,7 @@ fn http_client(settings: &Settings, url: &Url) -> Result<reqwest::Client, Connec
 async fn check_handshake(
     url: &Url,
     key: &str,
+    peer: &Peer,
     mut response: reqwest::Response,
 ) -> Result<reqwest::Response, ConnectError> {
     let host = url[url::Position::BeforeHost..url::Position::AfterPort].to_owned();
@@ -189,7 +196,7 @@ async fn check_handshake(
         return Err(ConnectError::Refused { host, status, text: "wrong Sec-WebSocket-Accept".to_owned(), date });
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(network)? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| network(peer, error))? {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_REFUSAL {
             body.truncate(MAX_REFUSAL);
@@ -217,10 +224,14 @@ fn typed_error(body: &str) -> Option<String> {
     }
 }
 
-fn network(error: reqwest::Error) -> ConnectError {
-    // The URL is left out: its query names the instance, and the caller logs the host.
+fn network(peer: &Peer, error: reqwest::Error) -> ConnectError {
+    // The URL is left out: its query names the instance.
     let error = error.without_url();
-    if error.is_builder() { ConnectError::Unusable(with_causes(&error)) } else { ConnectError::Network(error) }
+    if error.is_builder() {
+        ConnectError::Unusable(with_causes(&error))
+    } else {
+        ConnectError::NoAnswer(peer.failed(&error))
+    }
 }
 
 #[cfg(test)]
@@ -264,7 +275,7 @@ mod tests {
         let mut server = Server::start().await;
         let front = ecs_testing::self_signed_front::TlsFront::before(server.port).await;
         let url = Url::parse(&front.url).unwrap();
-        assert!(matches!(connect(&settings(), &keys(), &url).await, Err(ConnectError::Network(_))));
+        assert!(matches!(connect(&settings(), &keys(), &url).await, Err(ConnectError::NoAnswer(_))));
         let insecure = Settings { accept_insecure_cert: true, ..settings() };
         let mut socket = connect(&insecure, &keys(), &url).await.unwrap();
         let mut peer = server.next().await;
@@ -367,7 +378,7 @@ mod tests {
                 () = serve => unreachable!("it goes on and on"),
             };
             // Either of two time limits may end the attempt, since time is paused while the dial makes progress.
-            assert!(matches!(failed, ConnectError::TimedOut(_) | ConnectError::Network(_)), "{answer}: {failed:?}");
+            assert!(matches!(failed, ConnectError::NoAnswer(_)), "{answer}: {failed:?}");
             assert_eq!(began.elapsed().as_secs(), CONNECT_LIMIT.as_secs(), "{answer}");
         }
     }
@@ -375,7 +386,7 @@ mod tests {
     #[tokio::test]
     async fn each_failed_connection_has_its_kind_of_error() {
         let url = Url::parse("ws://127.0.0.1:1/").unwrap();
-        assert!(matches!(connect(&settings(), &keys(), &url).await, Err(ConnectError::Network(_))));
+        assert!(matches!(connect(&settings(), &keys(), &url).await, Err(ConnectError::NoAnswer(_))));
         let url = Url::parse("ftp://127.0.0.1/").unwrap();
         assert!(matches!(connect(&settings(), &keys(), &url).await, Err(ConnectError::Unusable(_))));
         let server = Server::refusing(Refusal { status: 200, body: "hello".to_owned() }).await;

@@ -65,23 +65,25 @@ pub async fn run<P, E, F, A>(
     A: Fn(&str, bool) -> Result<Url, url::ParseError>,
 {
     let (discover, address) = (&discover, &address);
-    let connect = |first| attempt(P::PEER, settings, discover, address, first);
+    let connect = |first, number| attempt(P::PEER, settings, discover, address, first, number);
     let exchange = Exchange::new(protocol, inbox, outbox, cancel, settings.contact.clone());
     keep_connected(settings.timing, connect, exchange).await;
 }
 
-/// Connects, and reconnects when a connection ends. The argument of `connect` is true until the first connection is made.
+/// Connects, and reconnects when a connection ends. The first argument of `connect` is true until the first connection is made;
+/// the second is the number of the attempt since the last connection that lasted, counted from 1.
 pub(crate) async fn keep_connected<P, C, F, S>(timing: Timing, connect: C, mut exchange: Exchange<P>)
 where
     P: Protocol,
-    C: Fn(bool) -> F,
+    C: Fn(bool, u32) -> F,
     F: Future<Output = Result<WebSocketStream<S>, NextStep>>,
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut backoff = Backoff::new(timing.backoff);
     let mut first = true;
     loop {
-        let Some(connected) = exchange.while_disconnected(connect(first)).await else { return };
+        let connecting = connect(first, backoff.attempt() + 1);
+        let Some(connected) = exchange.while_disconnected(connecting).await else { return };
         let next = match connected {
             Err(next) => next,
             Ok(socket) => {
@@ -120,13 +122,14 @@ where
     }
 }
 
-/// One attempt to connect, from discovery to the open websocket. `first`: no attempt has succeeded yet.
+/// One attempt to connect, from discovery to the open websocket. `first`: no attempt has succeeded yet. `number` is for the log.
 async fn attempt<E, F, A>(
     peer: &str,
     settings: &Settings,
     discover: &E,
     address: &A,
     first: bool,
+    number: u32,
 ) -> Result<Socket, NextStep>
 where
     A: Fn(&str, bool) -> Result<Url, url::ParseError>,
@@ -134,18 +137,19 @@ where
     F: Future<Output = Result<String, EndpointError>>,
 {
     let endpoint = discover().await.map_err(|error| {
-        tracing::warn!(%error, "{peer}: Unable to discover poll endpoint");
+        tracing::warn!(%error, attempt = number, "{peer}: Unable to discover poll endpoint");
         match error {
             EndpointError::InactiveInstance(_) => NextStep::WaitForRegistration,
             EndpointError::Failed(_) => NextStep::ReconnectLater,
         }
     })?;
     let url = address(&endpoint, first).map_err(|error| {
-        tracing::warn!(%error, "the {peer} endpoint is not a URL");
+        tracing::warn!(%error, attempt = number, "the {peer} endpoint is not a URL");
         NextStep::ReconnectLater
     })?;
     connect::connect(&settings.websocket, &settings.credentials, &url).await.map_err(|error| {
-        tracing::warn!(error = &error as &dyn std::error::Error, "Failed to connect to {peer}");
+        let cause: &dyn std::error::Error = &error;
+        tracing::warn!(error = cause, attempt = number, "Failed to connect to {peer}");
         if error.is_inactive_instance() { NextStep::WaitForRegistration } else { NextStep::ReconnectLater }
     })
 }

@@ -3,6 +3,9 @@
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
+/// The major version of the engine with which the Go agent was recorded.
+pub(crate) const RECORDED_ENGINE: u32 = 20;
+
 /// How this agent's output may differ from the recording at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -2,9 +2,10 @@
 //! `golden_docker`.
 
 use super::difference::Kind::{Any, Extra, MayBeExtra, Missing, Value as Other};
-use super::difference::{Allowed, assert_same, by_name, golden, same_order};
+use super::difference::{Allowed, RECORDED_ENGINE, assert_same, by_name, golden, same_order};
 use super::recorded_task::{Life, TASK, life};
 use ecs_local::{Record, Source};
+use ecs_testing::docker::engine_major;
 use serde_json::{Value, json};
 
 /// The attributes of a body, by name.
@@ -205,6 +206,9 @@ fn report(body: &Value) -> Value {
 /// An engine's failure of a start without what differs between engines: newer ones name more steps, and leave out the kind of the
 /// error.
 fn in_any_engines_words(reason: &str) -> String {
+    if engine_major() == RECORDED_ENGINE {
+        return reason.to_owned();
+    }
     let steps = ["failed to create task for container: ", "error during container init: "];
     let reason = steps.iter().fold(reason.to_owned(), |reason, step| reason.replace(step, ""));
     reason.trim_end_matches(": unknown").to_owned()

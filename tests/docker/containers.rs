@@ -3,7 +3,7 @@
 use crate::{connect, request};
 use ecs_agent::docker::Notice;
 use ecs_core::model::{Health, Observation, OpError, OwnerId, Owners, Protocol, RunState, SecretValues, Span};
-use ecs_testing::docker::{Cluster, ENDPOINT, Image, available, docker, inspect, unique};
+use ecs_testing::docker::{Cluster, ENDPOINT, Image, available, docker, engine_major, inspect, unique};
 use ecs_testing::wait::until;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
@@ -471,6 +471,7 @@ async fn a_start_whose_caller_left_is_no_failure_of_the_container() {
     }
     let (image, cluster) = (image(), Cluster::new());
     let edge = connect(&cluster.name).await;
+    let mut cancelled = 0;
     for pause in (0..100).step_by(20) {
         let left = request(&cluster.name, &format!("left-{pause}"), &image.reference, &SLEEP, json!({}));
         edge.create(&left, &SecretValues::default()).await.unwrap();
@@ -492,5 +493,8 @@ async fn a_start_whose_caller_left_is_no_failure_of_the_container() {
         assert_eq!((seen.state, seen.error), (wanted, None), "after {pause} ms: {state}");
         let seen = edge.start(&left.runtime_name).await.unwrap();
         assert_eq!((seen.state, seen.error), (RunState::Running, None), "after {pause} ms");
+        cancelled += usize::from(state["Error"] != "");
     }
+    // Docker 20.10 and others go on with a start whose caller has left.
+    assert!(cancelled > 0 || engine_major() < 26, "no start was cancelled, so nothing was tested");
 }

@@ -331,10 +331,10 @@ async fn a_registry_that_stalls_in_a_layer_is_asked_again() {
     let edge = Docker::connect(limits).await.unwrap();
     let registry = Registry::start(&[]);
     let front = RegistryFront::start(&registry.host).await;
-    let image = registry.push_busybox("app:1", &[]);
+    let image = registry.push_larger("app:1", 4 << 20);
     Image::remove_locally(&image);
-    // The configuration is small enough to arrive whole.
-    front.inject(&["GET", "/blobs/"], 2, Fault::Slow(64 << 10, Duration::from_secs(3600)));
+    // The configuration is small enough to arrive whole, and enough of the layer arrives that every daemon shows progress.
+    front.inject(&["GET", "/blobs/"], 2, Fault::Slow(3 << 20, Duration::from_secs(3600)));
     let image = Image { reference: front.image(&image) };
     let progress = watch::Sender::new(PullProgress::default());
     let job = PullJob {

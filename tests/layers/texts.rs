@@ -9,6 +9,7 @@ use std::path::Path;
 /// Files whose format strings are no texts for people, or that are compiled for tests only.
 const FREE: &[(&str, &str)] = &[
     ("runtime/logging/line.rs", "receives the fields of log lines, which `tracing` passes as `Debug`"),
+    ("runtime/logging/surroundings.rs", "the same for the fields of spans"),
     ("runtime/supervisor.rs", "an implementation of `Debug`"),
     ("core/model/resource.rs", "implementations of `Debug`"),
 ];

@@ -39,15 +39,19 @@ fn agent_pid(session: &Path) -> u32 {
     text.split(' ').next().unwrap().parse().unwrap()
 }
 
-/// The process of the guard of a session: its last argument is the session's directory.
-fn guard_pid(session: &Path) -> u32 {
+/// The process of the guard of a session, which is a child of `ecs-local up`. A search for the program, as by `pkill -f`, must
+/// not find it.
+fn guard_pid(up: u32) -> u32 {
     let pids = std::fs::read_dir("/proc").unwrap().flatten();
     let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let read = |pid: &u32, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let is_guard = |pid: &u32| {
-        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.starts_with("ecs-guard\0") && line.contains(session.to_str().unwrap())
+        let parent = read(pid, "stat").rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+        parent == Some(up) && read(pid, "cmdline").starts_with("ecs-guard\0")
     };
-    pids.find(is_guard).expect("a guard")
+    let pid = pids.find(is_guard).expect("a guard");
+    assert!(!read(&pid, "cmdline").contains("ecs-local"), "{}", read(&pid, "cmdline"));
+    pid
 }
 
 fn runs(pid: u32) -> bool {
@@ -74,6 +78,7 @@ async fn start_up(scratch: &Scratch, more: &[&str]) -> (Child, Lines) {
 #[tokio::test]
 async fn a_closed_terminal_stops_the_task_and_leaves_nothing() {
     if !Command::new("script").arg("--version").output().await.is_ok_and(|output| output.status.success()) {
+        assert!(std::env::var_os("ECS_TEST_REQUIRE_DOCKER").is_none(), "there is no `script` to make a terminal");
         eprintln!("SKIPPED: there is no `script` to make a terminal");
         return;
     }
@@ -128,7 +133,7 @@ async fn what_a_killed_session_left_is_found_and_removed() {
         let (mut child, _lines) = start_up(&scratch, &[&variable, "PLAYED_AGENT_MAIN=sleep 600"]).await;
         let directory = session(&scratch);
         let pid = agent_pid(&directory);
-        kill("-KILL", guard_pid(&directory)).await;
+        kill("-KILL", guard_pid(child.id().unwrap())).await;
         child.kill().await.unwrap();
         ends("the agent to end", pid).await;
         assert!(directory.exists(), "nobody has cleaned up");
@@ -159,7 +164,7 @@ async fn serve_error(scratch: &Scratch) -> String {
     let mut child = scratch.command().args(["serve", "--quiet", "--listen", "127.0.0.1:0"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.next_line().await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    // What it found is printed before it takes a signal.
     kill("-TERM", child.id().unwrap()).await;
     let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
     String::from_utf8(output.stderr).unwrap()

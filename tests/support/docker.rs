@@ -51,6 +51,12 @@ pub fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// The major version of the engine.
+pub fn engine_major() -> u32 {
+    let version = docker(&["version", "--format", "{{.Server.Version}}"]);
+    version.split('.').next().and_then(|major| major.parse().ok()).expect("Docker tells its version")
+}
+
 /// Whether the engine keeps its images in containerd's store, the default of new installations from Docker 29 on.
 pub fn has_containerd_store() -> bool {
     docker(&["info", "--format", "{{.DriverStatus}}"]).contains("io.containerd.snapshotter")

@@ -7,6 +7,7 @@
 use super::call_error::CallError;
 use super::sdk::Sdk;
 use super::transport;
+use super::words::Peer;
 use crate::backoff::{Backoff, Shape};
 use ecs_core::model::with_causes;
 use std::time::Duration;
@@ -20,17 +21,38 @@ const PAUSES: Shape =
 /// The headers with the number of one attempt.
 pub(crate) type Numbered = [(&'static str, String); 2];
 
-/// The HTTP client for this URL.
-pub(crate) fn client(sdk: &Sdk, url: &Url) -> Result<reqwest::Client, CallError> {
-    let client = transport::reqwest_builder(&sdk.settings.proxy, url);
-    let client = client.map_err(|error| CallError::NotSent(error.to_string()))?;
-    client.build().map_err(|error| CallError::NotSent(with_causes(&error)))
+/// The HTTP client for one URL, and the errors of its requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    /// Sends the requests.
+    pub(crate) http: reqwest::Client,
+    peer: Peer,
 }
 
-/// The error of a request without an answer: either the client refused to send it, or it was lost.
-pub(crate) fn no_answer(error: &reqwest::Error) -> CallError {
-    let text = with_causes(error);
-    if error.is_builder() { CallError::NotSent(text) } else { CallError::NoAnswer(text) }
+impl Client {
+    /// The client for this URL.
+    pub(crate) fn new(sdk: &Sdk, url: &Url) -> Result<Self, CallError> {
+        let client = transport::reqwest_builder(&sdk.settings.proxy, url);
+        let client = client.map_err(|error| CallError::NotSent(error.to_string()))?;
+        let http = client.build().map_err(|error| CallError::NotSent(with_causes(&error)))?;
+        Ok(Self { http, peer: Peer::new(&sdk.settings.proxy, url) })
+    }
+
+    /// The error of a request without an answer: either the client refused to send it, or it was lost.
+    pub(crate) fn lost(&self, error: reqwest::Error) -> CallError {
+        // Without the address: its query may be a signature.
+        let error = error.without_url();
+        if error.is_builder() {
+            CallError::NotSent(with_causes(&error))
+        } else {
+            CallError::NoAnswer(self.peer.failed(&error))
+        }
+    }
+
+    /// The error of a request without an answer within this time.
+    pub(crate) fn late(&self, limit: Duration) -> CallError {
+        CallError::NoAnswer(self.peer.late(limit))
+    }
 }
 
 /// The result of the first successful attempt of `once`, or the error of the last one. `what` names the call in the log.

@@ -50,13 +50,12 @@ impl Sdk {
             None => self.endpoint_of(call.service, region).await?,
         };
         let url = endpoint.url()?;
-        let client = attempts::client(self, &url)?;
+        let client = attempts::Client::new(self, &url)?;
         let (client, url) = (&client, &url);
         attempts::first(call.target, |numbered| async move {
             let once = |keys: Credentials, at: SystemTime| {
                 let once = self.once(call, (keys, at), region, client, url, numbered.clone());
-                let late = |_| CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs()));
-                async move { timeout(ATTEMPT, once).await.unwrap_or_else(|elapsed| Err(late(elapsed))) }
+                async move { timeout(ATTEMPT, once).await.unwrap_or_else(|_| Err(client.late(ATTEMPT))) }
             };
             self.settings.signing.call(keys, once).await
         })
@@ -68,7 +67,7 @@ impl Sdk {
         call: &Call<'_>,
         (keys, at): (Credentials, SystemTime),
         region: &str,
-        client: &reqwest::Client,
+        client: &attempts::Client,
         url: &Url,
         numbered: Numbered,
     ) -> Result<Zeroizing<Vec<u8>>, CallError> {
@@ -118,13 +117,13 @@ impl Sdk {
 }
 
 async fn send(
-    client: &reqwest::Client,
+    client: &attempts::Client,
     url: Url,
     headers: HeaderMap,
     body: String,
 ) -> Result<Zeroizing<Vec<u8>>, CallError> {
-    let lost = |error: reqwest::Error| attempts::no_answer(&error);
-    let mut response = client.post(url).headers(headers).body(body).send().await.map_err(lost)?;
+    let lost = |error| client.lost(error);
+    let mut response = client.http.post(url).headers(headers).body(body).send().await.map_err(lost)?;
     let status = response.status();
     let header = |name: &str| {
         let value = response.headers().get(name).and_then(|value| value.to_str().ok());

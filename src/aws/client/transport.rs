@@ -5,7 +5,7 @@
 //! exactly one pool.
 
 use super::proxy::ProxySettings;
-use super::words;
+use super::words::{self, THROUGH_PROXY};
 use crate::input::truncated::member_of_truncated;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
@@ -27,9 +27,6 @@ use url::Url;
 const MAX_ANSWER: usize = 4 << 20;
 /// Number of bytes that are read of an answer with an error status.
 const MAX_ERROR: usize = 64 << 10;
-
-/// In errors of calls through a proxy.
-const THROUGH_PROXY: &str = " through the proxy";
 
 /// A proxy address that cannot be used. The address is left out, since it may contain a password.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 //! Owns these words. The kinds of errors, which decide about retries, stay as they are. Invariant: a text holds no address with
 //! a password, and no answer of a server beyond the code and the message of an error of AWS.
 
+use super::proxy::ProxySettings;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::{ConnectorError, SdkError};
@@ -10,13 +11,50 @@ use ecs_core::model::text::cleaned;
 use ecs_core::model::with_causes;
 use std::error::Error;
 use std::io::{self, ErrorKind};
+use std::time::Duration;
+use url::Url;
 
-/// There was no answer of this host.
+/// There was no answer. The text names the host.
 #[derive(Debug, thiserror::Error)]
-#[error("{host}: {what}")]
-struct NoAnswer {
+#[error("{0}")]
+struct NoAnswer(String);
+
+/// In errors of calls through a proxy.
+pub(crate) const THROUGH_PROXY: &str = " through the proxy";
+
+/// The other end of a connection, as errors name it.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
     host: String,
-    what: String,
+    /// Empty, or names what is in between, such as a proxy.
+    through: &'static str,
+}
+
+impl Peer {
+    /// The host of this URL, to which the proxies of `settings` may lead.
+    pub(crate) fn new(settings: &ProxySettings, url: &Url) -> Self {
+        let through = if settings.for_url(url).is_some() { THROUGH_PROXY } else { "" };
+        Self { host: host(url.as_str()), through }
+    }
+
+    /// The text of an error of the connection.
+    pub(crate) fn failed(&self, error: &(dyn Error + 'static)) -> String {
+        let (happened, check) = happened(error);
+        self.text(&happened, check)
+    }
+
+    /// The text of a request that was not answered within this time.
+    pub(crate) fn late(&self, limit: Duration) -> String {
+        self.text(&format!("no answer within {} s", crate::backoff::seconds(limit)), NO_ANSWER.1)
+    }
+
+    fn text(&self, happened: &str, check: &str) -> String {
+        let Self { host, through } = self;
+        // Whatever failed, it was probably the proxy.
+        let check = if through.is_empty() { check } else { "HTTP_PROXY, HTTPS_PROXY and NO_PROXY" };
+        let check = if check.is_empty() { String::new() } else { format!("; check {check}") };
+        format!("{host}{through}: {happened}{check}")
+    }
 }
 
 /// There are no credentials. The text says which sources have none, and why.
@@ -26,12 +64,9 @@ pub(crate) struct NoCredentials(pub(crate) String);
 
 /// The error of a connection, with the host of the request and the words for it. `through` is empty, or names what is in
 /// between, such as a proxy.
-pub(crate) fn with_host(error: ConnectorError, uri: &str, through: &str) -> ConnectorError {
+pub(crate) fn with_host(error: ConnectorError, uri: &str, through: &'static str) -> ConnectorError {
     let (happened, check) = if error.is_timeout() { NO_ANSWER.into() } else { happened(&error) };
-    // Whatever failed, it was probably the proxy.
-    let check = if through.is_empty() { check } else { "HTTP_PROXY, HTTPS_PROXY and NO_PROXY" };
-    let what = if check.is_empty() { happened } else { format!("{happened}; check {check}") };
-    let words = NoAnswer { host: format!("{}{through}", host(uri)), what };
+    let words = NoAnswer(Peer { host: host(uri), through }.text(&happened, check));
     match error.as_other() {
         _ if error.is_timeout() => ConnectorError::timeout(words.into()),
         _ if error.is_io() => ConnectorError::io(words.into()),
@@ -42,7 +77,7 @@ pub(crate) fn with_host(error: ConnectorError, uri: &str, through: &str) -> Conn
 
 /// The host of a URL, with the port if there is one.
 fn host(uri: &str) -> String {
-    let url = url::Url::parse(uri).ok();
+    let url = Url::parse(uri).ok();
     let named = url.as_ref().and_then(|url| {
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         Some(format!("{}{port}", url.host_str()?))
@@ -128,7 +163,8 @@ pub(crate) fn credentials_error(error: &CredentialsError) -> String {
     no_credentials(error).unwrap_or_else(|| with_causes(error))
 }
 
-fn no_credentials(error: &(dyn Error + 'static)) -> Option<String> {
+/// The text of [`NoCredentials`] among the causes of this error; `None`: there is none.
+pub(crate) fn no_credentials(error: &(dyn Error + 'static)) -> Option<String> {
     let mut causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (**error).source());
     causes.find_map(|cause| cause.downcast_ref::<NoCredentials>()).map(|found| cleaned(&found.0))
 }
@@ -165,5 +201,11 @@ mod tests {
         let named = with_host(io(ErrorKind::ConnectionRefused), "http://[::1]/", " through the proxy");
         let words = "[::1] through the proxy: connection refused; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY";
         assert_eq!(named.source().unwrap().to_string(), words);
+        let url = Url::parse("https://user:hunter2@ssm.example/?x=hunter2").unwrap();
+        let late = Peer::new(&ProxySettings::default(), &url).late(Duration::from_millis(1500));
+        assert_eq!(
+            late,
+            "ssm.example: no answer within 1.5 s; check the route, the security group and the network ACL"
+        );
     }
 }

@@ -10,12 +10,14 @@ use super::imds;
 use super::rotating::Rotating;
 use crate::aws::client::signing::Signing;
 use crate::aws::client::transport;
-use crate::aws::client::words::NoCredentials;
+use crate::aws::client::words::{self, NoCredentials};
 use crate::lane::{Lane, Settings as LaneSettings};
-use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
@@ -23,16 +25,13 @@ use aws_sdk_ecs::config::{BehaviorVersion, Region};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use cache::Cached;
-use ecs_core::model::Secret;
+use ecs_core::model::{Secret, with_causes};
 use std::path::PathBuf;
 use std::time::Duration;
 
 const IMDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// The thread that reads the file which another program renews.
 const ROTATING: LaneSettings = LaneSettings { threads: 1, spare: 1, limit: Duration::from_secs(5) };
-
-/// The file that another program renews, in words.
-const ROTATING_FILE: &str = "the file that another program renews";
 
 /// The settings of the chain.
 #[derive(Clone, Debug, Default)]
@@ -107,40 +106,83 @@ pub async fn instance_chain(
         .connect_timeout(IMDS_TIMEOUT)
         .read_timeout(IMDS_TIMEOUT)
         .build();
+    let rotating = (Kind::RotatingFile, SharedCredentialsProvider::new(rotating));
+    let profile = ProfileFileCredentialsProvider::builder().configure(&http_config).build();
+    let profile = (Kind::Profile, SharedCredentialsProvider::new(profile));
+    let role = ImdsCredentialsProvider::builder().imds_client(imds).configure(&config).build();
+    let role = (Kind::InstanceRole, SharedCredentialsProvider::new(role));
     let chain = if settings.external {
-        let shared = ProfileFileCredentialsProvider::builder().configure(&http_config).build();
-        let role = ImdsCredentialsProvider::builder().imds_client(imds).configure(&config).build();
-        FirstOf(vec![
-            (ROTATING_FILE, SharedCredentialsProvider::new(rotating)),
-            ("the shared file", SharedCredentialsProvider::new(shared)),
-            ("the instance metadata service", SharedCredentialsProvider::new(role)),
-        ])
+        vec![rotating, profile, role]
     } else {
-        let sdk = DefaultCredentialsChain::builder().configure(http_config).region(Region::new(settings.region));
-        FirstOf(vec![
-            (
-                "the environment, a profile, a web identity, a container, or the instance metadata service (the instance has no role, or the service does not answer)",
-                SharedCredentialsProvider::new(sdk.imds_client(imds).build().await),
-            ),
-            (ROTATING_FILE, SharedCredentialsProvider::new(rotating)),
-        ])
+        let web_identity = WebIdentityTokenCredentialsProvider::builder().configure(&http_config).build();
+        let container = EcsCredentialsProvider::builder().configure(&http_config).build();
+        vec![
+            (Kind::Environment, SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())),
+            profile,
+            (Kind::WebIdentity, SharedCredentialsProvider::new(web_identity)),
+            (Kind::Container, SharedCredentialsProvider::new(container)),
+            role,
+            rotating,
+        ]
     };
-    Ok(SharedCredentialsProvider::new(Cached::new(chain, settings.signing)))
+    Ok(SharedCredentialsProvider::new(Cached::new(FirstOf(chain), settings.signing)))
 }
 
 /// Providers in order. The first that yields keys is used, whatever errors the providers before it had.
 #[derive(Debug)]
-struct FirstOf(Vec<(&'static str, SharedCredentialsProvider)>);
+struct FirstOf(Vec<(Kind, SharedCredentialsProvider)>);
+
+/// A source of credentials.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Environment,
+    Profile,
+    WebIdentity,
+    Container,
+    InstanceRole,
+    RotatingFile,
+}
+
+impl Kind {
+    /// Why this source has no credentials. Without the causes of a failure, since they may quote the content of a file.
+    fn reason(self, error: &CredentialsError) -> String {
+        if let Some(text) = words::no_credentials(error) {
+            return text;
+        }
+        let is_absent = matches!(error, CredentialsError::CredentialsNotLoaded(_));
+        let (name, absent) = match self {
+            Self::Environment => ("the environment", "not in the environment"),
+            Self::Profile => ("the profile", "no profile"),
+            Self::WebIdentity => ("the web identity", "no web identity"),
+            Self::Container => ("the container's endpoint", "no endpoint of a container"),
+            Self::InstanceRole => return without_role(error).to_owned(),
+            Self::RotatingFile => ("the file that another program renews", "no file that another program renews"),
+        };
+        if is_absent { absent.to_owned() } else { format!("{name}: {error}") }
+    }
+}
+
+/// Why there are no credentials of the instance role. The provider of the SDK tells this only in its texts.
+fn without_role(error: &CredentialsError) -> &'static str {
+    let text = with_causes(error);
+    if text.contains("received 404") {
+        "the instance has no role"
+    } else if text.contains("IMDS disabled") {
+        "the instance metadata service is switched off (AWS_EC2_METADATA_DISABLED)"
+    } else if text.contains("could not communicate") || text.contains("timed out") || text.contains("timeout") {
+        "the instance metadata service did not answer"
+    } else {
+        "the instance metadata service answered with an error"
+    }
+}
 
 impl FirstOf {
     async fn credentials(&self) -> Result<Credentials, CredentialsError> {
         let mut reasons = Vec::new();
-        for (name, provider) in &self.0 {
+        for (kind, provider) in &self.0 {
             match provider.provide_credentials().await {
                 Ok(credentials) => return Ok(credentials),
-                // Without the causes: they may quote the content of a file.
-                Err(CredentialsError::CredentialsNotLoaded(_)) => reasons.push(format!("none from {name}")),
-                Err(error) => reasons.push(format!("{name}: {error}")),
+                Err(error) => reasons.push(kind.reason(&error)),
             }
         }
         Err(CredentialsError::not_loaded(NoCredentials(format!("no AWS credentials: {}", reasons.join("; ")))))
@@ -299,11 +341,47 @@ mod tests {
         std::fs::write(&file.0, "[default\nhunter2").unwrap();
         let config = empty();
         let rotating = Rotating { file: file.0.clone(), profile: "default".to_owned(), config, lane: lane() };
-        let chain = FirstOf(vec![(ROTATING_FILE, SharedCredentialsProvider::new(rotating))]);
+        let chain = FirstOf(vec![(Kind::RotatingFile, SharedCredentialsProvider::new(rotating))]);
         let error = chain.credentials().await.unwrap_err();
-        let text = crate::aws::client::words::credentials_error(&error);
+        let text = words::credentials_error(&error);
         assert!(text.starts_with("no AWS credentials: the file that another program renews: "), "{text}");
         assert!(!text.contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{text}");
+    }
+
+    /// The three cases in which the instance yields no credentials need different remedies.
+    #[tokio::test]
+    async fn a_missing_role_is_not_a_silent_metadata_service() {
+        let no_role = Fake::start(|request| match request.path.as_str() {
+            "/latest/api/token" => Answer::text(200, "tok"),
+            _ => Answer::text(404, ""),
+        })
+        .await;
+        let broken = Fake::start(|_| Answer::text(500, "")).await;
+        let closed = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            format!("http://{}", listener.local_addr().unwrap())
+        };
+        for (endpoint, wanted) in [
+            (no_role.url(), "the instance has no role"),
+            (broken.url(), "the instance metadata service answered with an error"),
+            (closed, "the instance metadata service did not answer"),
+        ] {
+            let imds = imds::Settings { endpoint: Some(endpoint), blackholed: false };
+            let settings = Settings {
+                region: "us-west-2".to_owned(),
+                rotating_file: "/nonexistent/credentials".into(),
+                rotating_profile: "default".to_owned(),
+                imds,
+                ..Settings::default()
+            };
+            let provider = instance_chain(settings, transport::direct_client()).await.unwrap();
+            let text = words::credentials_error(&provider.provide_credentials().await.unwrap_err());
+            let sources = format!(
+                "no AWS credentials: not in the environment; no profile; no web identity; no endpoint of a container; {wanted}; \
+                 no file that another program renews"
+            );
+            assert_eq!(text, sources);
+        }
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 #![expect(deprecated, reason = "the SDK moved two names to a crate that would be a dependency for them alone")]
 
+use crate::aws::client::words::NoCredentials;
 use crate::lane::{Lane, LaneError, read_file};
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
@@ -45,11 +46,11 @@ impl Rotating {
 
     async fn text(&self) -> Result<Zeroizing<String>, CredentialsError> {
         let (file, shown) = (self.file.clone(), self.file.display().to_string());
-        let not_read = |why: String| CredentialsError::not_loaded(format!("{shown} {why}"));
+        let not_read = |why: String| CredentialsError::not_loaded(NoCredentials(format!("{shown} {why}")));
         let read = self.lane.run(&shown, move || read_file(&file, MAX_FILE).map(Zeroizing::new)).await;
         let bytes = read.map_err(|error: LaneError| not_read(format!("cannot be read: {}", with_causes(&error))))?;
         let bytes = bytes.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => not_read("is not there".to_owned()),
+            ErrorKind::NotFound => CredentialsError::not_loaded_no_source(),
             _ => not_read(format!("cannot be read: {error}")),
         })?;
         match std::str::from_utf8(&bytes) {

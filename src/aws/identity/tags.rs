@@ -49,14 +49,14 @@ pub async fn instance_tags(
         None => sdk.endpoint_of("ec2", sdk.region_or_own("")).await.map_err(failed)?,
     };
     let url = endpoint.url().map_err(failed)?;
-    let client = attempts::client(sdk, &url).map_err(failed)?;
+    let client = attempts::Client::new(sdk, &url).map_err(failed)?;
     let (url, client, body) = (&url, &client, &form(instance_id));
     let mut backoff = Backoff::new(RETRY);
     let mut attempt = 1;
     loop {
         let once = |keys, at| async move {
-            let late = |_| CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs()));
-            timeout(ATTEMPT, describe_tags(sdk, client, (keys, at), url, body)).await.map_err(late)?
+            let described = timeout(ATTEMPT, describe_tags(sdk, client, (keys, at), url, body)).await;
+            described.map_err(|_| client.late(ATTEMPT))?
         };
         let error = match sdk.settings.signing.call(credentials, once).await {
             Ok(answer) => return parse(&answer).map_err(|error| TagsError(error.to_string())),
@@ -91,16 +91,17 @@ fn form(instance_id: &str) -> String {
 
 async fn describe_tags(
     sdk: &Sdk,
-    client: &reqwest::Client,
+    client: &attempts::Client,
     (keys, at): (Credentials, SystemTime),
     url: &Url,
     body: &str,
 ) -> Result<String, CallError> {
-    let lost = |error: reqwest::Error| attempts::no_answer(&error.without_url());
+    let lost = |error| client.lost(error);
     let region = sdk.region_or_own("");
     let signed = Signed { at, region, service: "ec2", method: "POST", url, headers: &[], body: body.as_bytes() };
     let headers = signed.headers(keys).map_err(|error| CallError::NotSent(with_causes(&error)))?;
     let request = client
+        .http
         .post(url.clone())
         .header(USER_AGENT, sdk.settings.agent.plain_user_agent())
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8")

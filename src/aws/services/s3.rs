@@ -104,7 +104,10 @@ pub async fn get(sdk: &Sdk, object: &Object<'_>, role: &RoleCredentials) -> Resu
         let text = format!("invalid path: bucket \"{bucket}\" key \"{key}\" has a part . or ..");
         return Err(ObjectError::Object { text, may_pass: false });
     }
-    let late = || CallError::NoAnswer(format!("no object within {} seconds", DOWNLOAD.as_secs()));
+    let late = || {
+        let Object { bucket, .. } = object;
+        CallError::NoAnswer(format!("bucket {bucket}: the object was not complete within {} s", DOWNLOAD.as_secs()))
+    };
     let read = timeout(DOWNLOAD, async {
         let region = bucket_region(sdk, object.bucket).await?;
         download(sdk, object, &region, role).await.map_err(|error| object_error(&error))
@@ -240,7 +243,7 @@ struct Request<'a> {
 impl Request<'_> {
     /// The first answer that `is_good` accepts.
     async fn answer(&self, is_good: impl Fn(&Answer) -> bool) -> Result<Answer, CallError> {
-        let (client, is_good) = (&attempts::client(self.sdk, &self.url)?, &is_good);
+        let (client, is_good) = (&attempts::Client::new(self.sdk, &self.url)?, &is_good);
         let checked = move |answer: Answer| if is_good(&answer) { Ok(answer) } else { Err(refusal(&answer)) };
         attempts::first(self.method.as_str(), |numbered| async move {
             let Some(keys) = &self.keys else { return self.send(client, &numbered, None).await.and_then(checked) };
@@ -253,12 +256,12 @@ impl Request<'_> {
 
     async fn send(
         &self,
-        client: &reqwest::Client,
+        client: &attempts::Client,
         numbered: &Numbered,
         signed_as: Option<(Credentials, SystemTime)>,
     ) -> Result<Answer, CallError> {
         let headers: Vec<_> = self.headers.iter().cloned().chain(numbered.iter().cloned()).collect();
-        let mut request = client.request(self.method.clone(), self.url.clone());
+        let mut request = client.http.request(self.method.clone(), self.url.clone());
         if let Some((keys, at)) = signed_as {
             let (method, url) = (self.method.as_str(), &self.url);
             let signed = Signed { at, region: self.region, service: "s3", method, url, headers: &headers, body: b"" };
@@ -269,9 +272,9 @@ impl Request<'_> {
             request = request.header(name, value);
         }
         let request = request.header("user-agent", self.sdk.settings.agent.plain_user_agent());
-        let lost = |error: reqwest::Error| attempts::no_answer(&error.without_url());
-        let late = |_| CallError::NoAnswer(format!("no answer within {} seconds", ATTEMPT.as_secs()));
-        let mut response = timeout(ATTEMPT, request.send()).await.map_err(late)?.map_err(lost)?;
+        let lost = |error| client.lost(error);
+        let sent = timeout(ATTEMPT, request.send()).await.map_err(|_| client.late(ATTEMPT))?;
+        let mut response = sent.map_err(lost)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let max = if status.is_success() { MAX_OBJECT } else { MAX_ERROR };
         let mut body = Zeroizing::new(Vec::new());

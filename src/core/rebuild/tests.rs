@@ -377,6 +377,22 @@ fn a_pending_resource_that_is_not_named_any_more_is_kept() {
 }
 
 #[test]
+fn a_resource_without_a_name_now_is_kept_if_it_may_exist() {
+    for (known, wanted) in
+        [(ResourceStatus::None, vec![]), (ResourceStatus::Created, vec!["x"]), (ResourceStatus::Removed, vec![])]
+    {
+        let spec = with_resources(&["x"]);
+        let (mut state, _) = after(["init", "main"].map(|name| found(&spec, name, RunState::Running)).to_vec());
+        let task = state.tasks.get_mut(&spec.arn).unwrap();
+        let resource = &mut task.resources[0].state;
+        (resource.known, resource.create_asked, resource.live.operation) = (known, false, None);
+        super::complete(task, with_resources(&[]));
+        let kept: Vec<&str> = task.resources.iter().map(|resource| resource.spec.name.as_str()).collect();
+        assert_eq!(kept, wanted, "{known:?}");
+    }
+}
+
+#[test]
 fn a_new_resource_takes_no_outcome_of_another() {
     let (mut state, ops) = removals(&["x", "y"]);
     step(&mut state, NOW, again(&["z", "y", "x"]));

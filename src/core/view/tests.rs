@@ -105,6 +105,35 @@ fn a_task_in_its_target_state_shows_no_wait() {
 }
 
 #[test]
+fn a_stopped_container_that_docker_shows_running_is_not_there() {
+    let mut state = state(Policy::default());
+    step(&mut state, NOW, run(spec("task", vec![container("a", &[])])));
+    let task = state.tasks.get_mut(&"task".into()).unwrap();
+    task.containers[0].state.raise(ContainerStatus::Stopped, NOW);
+    for (observed, wanted) in [(None, true), (Some(RunState::Exited), true), (Some(RunState::Running), false)] {
+        task.containers[0].state.observed = observed;
+        assert_eq!(task.has_reached_target(0), wanted, "{observed:?}");
+    }
+}
+
+/// Readers compare views by the views of tasks that they share.
+#[test]
+fn tasks_that_show_nothing_new_are_shared_with_the_last_view() {
+    let mut state = state(Policy::default());
+    for arn in ["a", "b", "c", "d"] {
+        step(&mut state, NOW, run(spec(arn, vec![container("app", &[])])));
+    }
+    let last = view(&state, NOW);
+    state.tasks.remove(&"b".into());
+    let changed = BTreeSet::from([Key::Task("c".into())]);
+    let next = view_after(&last, &state, &changed, NOW);
+    let shared = |view: &Arc<TaskView>| last.tasks.iter().any(|shown| Arc::ptr_eq(shown, view));
+    let found: Vec<(&str, bool)> = next.tasks.iter().map(|task| (task.arn.as_str(), shared(task))).collect();
+    assert_eq!(found, [("a", true), ("c", false), ("d", true)]);
+    assert!(!next.shows_the_same(&last) && view_after(&next, &state, &BTreeSet::new(), NOW).shows_the_same(&next));
+}
+
+#[test]
 fn a_stopping_container_shows_what_must_stop_before_it() {
     let mut task = sample::task(vec![container("a", &[]), container("b", &[("a", Condition::Start)])]);
     (task.admitted, task.desired, task.known) = (true, TaskStatus::Stopped, TaskStatus::Running);

@@ -33,9 +33,12 @@ pub enum DockerError {
     /// The connection broke, or the answer could not be read, after the request was sent.
     #[error("lost the connection to the Docker daemon: {0}")]
     Cut(String),
-    /// Nothing was sent: the endpoint is invalid, the two sides have no API version in common, or the request cannot be built.
+    /// Nothing was sent: the endpoint is invalid, or the request cannot be built.
     #[error("{0}")]
     Unusable(String),
+    /// The two sides have no API version in common, or the daemon does not report its own.
+    #[error("{0}")]
+    NoVersion(String),
 }
 
 impl DockerError {
@@ -64,7 +67,7 @@ impl DockerError {
             Self::Daemon { status, .. } if *status < 500 && *status != 429 => {
                 Failure::permanent(name, self.to_string())
             }
-            Self::Unusable(_) => Failure::permanent(name, self.to_string()),
+            Self::Unusable(_) | Self::NoVersion(_) => Failure::permanent(name, self.to_string()),
             Self::Daemon { .. } | Self::Unreachable(_) | Self::Stream(_) | Self::Cut(_) => {
                 Failure::retryable(name, self.to_string())
             }
@@ -76,7 +79,7 @@ impl DockerError {
         let failure = self.failure(name, what);
         match self {
             Self::Timeout(_) | Self::Cut(_) => OpError::Unknown(failure),
-            Self::Unreachable(_) | Self::Daemon { .. } | Self::Stream(_) | Self::Unusable(_) => {
+            Self::Unreachable(_) | Self::Daemon { .. } | Self::Stream(_) | Self::Unusable(_) | Self::NoVersion(_) => {
                 OpError::Failed(failure)
             }
         }
@@ -93,9 +96,12 @@ impl DockerError {
                 }
                 OpError::Failed(failure)
             }
-            Self::Timeout(_) | Self::Cut(_) | Self::Unreachable(_) | Self::Stream(_) | Self::Unusable(_) => {
-                self.to_change_error(name, what)
-            }
+            Self::Timeout(_)
+            | Self::Cut(_)
+            | Self::Unreachable(_)
+            | Self::Stream(_)
+            | Self::Unusable(_)
+            | Self::NoVersion(_) => self.to_change_error(name, what),
         }
     }
 

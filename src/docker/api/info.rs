@@ -13,6 +13,8 @@ pub(crate) struct Info {
     pub(crate) driver: CgroupDriver,
     /// The engine's own id; empty if the answer has none.
     pub(crate) id: String,
+    /// The images are in containerd's store, the default of new installations from Docker 29 on.
+    pub(crate) has_containerd_store: bool,
 }
 
 /// Parses the answer to `GET /info`.
@@ -21,7 +23,16 @@ pub(crate) fn parse(answer: &Value) -> Info {
         Some("systemd") => CgroupDriver::Systemd,
         _ => CgroupDriver::Cgroupfs,
     };
-    Info { driver, id: text::cleaned(answer.get("ID").and_then(Value::as_str).unwrap_or_default()) }
+    let id = text::cleaned(answer.get("ID").and_then(Value::as_str).unwrap_or_default());
+    Info { driver, id, has_containerd_store: has_containerd_store(answer) }
+}
+
+/// Whether the images are in containerd's store, from the answer to `GET /info`.
+pub(crate) fn has_containerd_store(answer: &Value) -> bool {
+    answer["DriverStatus"].as_array().into_iter().flatten().any(|pair| {
+        let [name, value] = [0, 1].map(|at| pair[at].as_str().unwrap_or_default());
+        name == "driver-type" && value.starts_with("io.containerd.snapshotter.")
+    })
 }
 
 #[cfg(test)]
@@ -38,7 +49,11 @@ mod tests {
             (json!({}), CgroupDriver::Cgroupfs, ""),
             (json!(null), CgroupDriver::Cgroupfs, ""),
         ] {
-            assert_eq!(parse(&answer), Info { driver, id: id.to_owned() }, "{answer}");
+            assert_eq!(parse(&answer), Info { driver, id: id.to_owned(), has_containerd_store: false }, "{answer}");
         }
+        assert!(
+            parse(&json!({"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]})).has_containerd_store
+        );
+        assert!(!parse(&json!({"DriverStatus": [["Backing Filesystem", "extfs"]]})).has_containerd_store);
     }
 }

@@ -101,12 +101,12 @@ pub(crate) fn negotiate(answer: &Value) -> Result<Versions, DockerError> {
     let text = |name: &str| answer.get(name).and_then(Value::as_str);
     let highest = text("ApiVersion")
         .and_then(ApiVersion::parse)
-        .ok_or_else(|| DockerError::Unusable("the Docker daemon does not report its API version".to_owned()))?;
+        .ok_or_else(|| DockerError::NoVersion("the Docker daemon does not report its API version".to_owned()))?;
     // Daemons before 1.25 do not report their lowest version.
     let lowest = text("MinAPIVersion").and_then(ApiVersion::parse).unwrap_or(ApiVersion { major: 1, minor: 12 });
     let (reads, changes) = (highest.min(NEWEST).max(lowest), LOWEST.max(lowest));
     if highest < LOWEST || reads > LIMIT {
-        return Err(DockerError::Unusable(format!(
+        return Err(DockerError::NoVersion(format!(
             "the Docker daemon supports API versions {lowest} to {highest}, this agent {LOWEST} to {LIMIT}"
         )));
     }
@@ -175,7 +175,7 @@ mod tests {
             json!(null),
             json!({"ApiVersion": "1.60", "MinAPIVersion": "1.54"}),
         ] {
-            assert!(matches!(negotiate(&answer), Err(DockerError::Unusable(_))), "{answer}");
+            assert!(matches!(negotiate(&answer), Err(DockerError::NoVersion(_))), "{answer}");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::docker::Docker;
 use crate::docker::api::error::DockerError;
+use crate::docker::api::info::has_containerd_store;
 use crate::docker::observe;
 use ecs_core::model::image::{ImageListing, ListedContainer, ListedImage};
 use ecs_core::model::text::cleaned;
@@ -135,15 +136,11 @@ impl Docker {
 /// below Docker's own.
 fn directory_of_images(info: &Value) -> Option<&str> {
     const CONTAINERD: &str = "/var/lib/containerd";
-    let is_in_containerd = info["DriverStatus"].as_array().into_iter().flatten().any(|pair| {
-        let [name, value] = [0, 1].map(|at| pair[at].as_str().unwrap_or_default());
-        name == "driver-type" && value.starts_with("io.containerd.snapshotter.")
-    });
     // Docker before 27 does not tell the address; it then is most likely the host's containerd, as the packages set it up.
     let address = info.pointer("/Containerd/Address").and_then(Value::as_str);
     // Docker's own is below a directory `docker`, as in /var/run/docker/containerd/containerd.sock.
     let is_the_hosts = address.is_none_or(|address| !address.ends_with("/docker/containerd/containerd.sock"));
-    if is_in_containerd && is_the_hosts { Some(CONTAINERD) } else { info["DockerRootDir"].as_str() }
+    if has_containerd_store(info) && is_the_hosts { Some(CONTAINERD) } else { info["DockerRootDir"].as_str() }
 }
 
 fn is_gone(error: &DockerError) -> bool {

@@ -121,11 +121,20 @@ struct Layer {
     shown: Option<u64>,
 }
 
+impl Layer {
+    /// The layer is being fetched or unpacked, as far as the daemon says.
+    fn is_active(&self) -> bool {
+        matches!(self.stage, Stage::Named | Stage::Active)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     /// The daemon fetches other layers first.
     #[default]
     Waiting,
+    /// The layer is named, and nothing more was said about it.
+    Named,
     /// The layer is being fetched or unpacked.
     Active,
     /// The layer is fetched; the layers below are unpacked first.
@@ -156,6 +165,7 @@ impl<'a> Layers<'a> {
             layer.stage = match status.as_str() {
                 "Pull complete" | "Already exists" => Stage::Done,
                 "Waiting" => Stage::Waiting,
+                "Pulling fs layer" => Stage::Named,
                 "Download complete" => Stage::Fetched,
                 _ => Stage::Active,
             };
@@ -191,14 +201,19 @@ impl<'a> Layers<'a> {
     /// All missing layers wait for the daemon to fetch something else, so silence is to be expected.
     pub(crate) fn all_wait(&self) -> bool {
         let any = self.seen.values().any(|layer| layer.stage == Stage::Waiting);
-        any && self.seen.values().all(|layer| layer.stage != Stage::Active)
+        any && !self.seen.values().any(Layer::is_active)
     }
 
     /// How many times longer than usual the pull may stand still. With the containerd image store, the daemon shows a layer's
-    /// progress only after each MiB, and it fetches all layers at once, so that the bandwidth is shared among them.
-    pub(crate) fn patience(&self) -> u32 {
-        let active = self.seen.values().filter(|layer| layer.stage == Stage::Active).count();
-        u32::try_from(active).unwrap_or(MAX_PATIENCE).clamp(1, MAX_PATIENCE)
+    /// progress only after each MiB, and it fetches all layers at once, so that the bandwidth is shared among them. If an earlier
+    /// pull has left all bytes, it names the layers and unpacks them without a word.
+    pub(crate) fn patience(&self, has_containerd_store: bool) -> u32 {
+        let count = |stage: Stage| self.seen.values().filter(|layer| layer.stage == stage).count();
+        let (active, named) = (count(Stage::Active), count(Stage::Named));
+        if has_containerd_store && active == 0 && named > 0 {
+            return MAX_PATIENCE;
+        }
+        u32::try_from(active + named).unwrap_or(MAX_PATIENCE).clamp(1, MAX_PATIENCE)
     }
 
     fn show(&self) {
@@ -338,16 +353,29 @@ mod tests {
         let shown = watch::Sender::new(PullProgress::default());
         let job = job(&shown);
         let mut layers = Layers::new(&job, start);
-        assert_eq!(layers.patience(), 1, "nothing is known yet");
+        assert_eq!(layers.patience(false), 1, "nothing is known yet");
         for (id, patience) in [("a", 1), ("b", 2), ("c", 3)] {
             layers.note(&line(id, "Downloading", Some((1 << 20, 1 << 30))), start);
-            assert_eq!(layers.patience(), patience);
+            assert_eq!(layers.patience(false), patience);
         }
         layers.note(&line("c", "Download complete", None), start);
         layers.note(&line("b", "Waiting", None), start);
-        assert_eq!(layers.patience(), 1);
+        assert_eq!(layers.patience(false), 1);
         (0..50).for_each(|id| drop(layers.note(&line(&id.to_string(), "Pulling fs layer", None), start)));
-        assert_eq!(layers.patience(), MAX_PATIENCE);
+        assert_eq!(layers.patience(false), MAX_PATIENCE);
+    }
+
+    /// An earlier pull was interrupted after it had fetched everything.
+    #[test]
+    fn containerd_may_unpack_without_a_word() {
+        let start = Instant::now();
+        let shown = watch::Sender::new(PullProgress::default());
+        let job = job(&shown);
+        let mut layers = Layers::new(&job, start);
+        layers.note(&line("a", "Pulling fs layer", None), start);
+        assert_eq!((layers.patience(false), layers.patience(true)), (1, MAX_PATIENCE));
+        layers.note(&line("a", "Downloading", Some((1, 2))), start);
+        assert_eq!(layers.patience(true), 1, "it fetches");
     }
 
     #[test]

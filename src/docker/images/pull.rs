@@ -156,8 +156,9 @@ impl Docker {
         let inactivity = Duration::from(self.settings.pull_inactivity);
         let (mut begun, mut moved) = (false, Instant::now());
         let mut layers = Layers::new(job, std::time::Instant::now());
+        let has_containerd_store = self.info.get().is_some_and(|info| info.has_containerd_store);
         loop {
-            let limit = if begun { moved + inactivity * layers.patience() } else { first_output };
+            let limit = if begun { moved + inactivity * layers.patience(has_containerd_store) } else { first_output };
             match timeout_at(limit, lines.next()).await {
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Ok(Some(line))) => {

@@ -86,8 +86,8 @@ pub(crate) enum Command {
     Clean {
         all: bool,
     },
-    /// Guard the session in this directory; `up` starts this.
-    Guard(String),
+    /// Guard a session; `up` starts this.
+    Guard,
     Serve {
         options: Options,
         quiet: bool,
@@ -131,7 +131,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
             Some("-h" | "--help") => Ok(Command::Help),
             Some(other) => Err(format!("unknown argument `{other}`: clean takes only --all")),
         },
-        GUARD => arguments.next().map(Command::Guard).ok_or_else(|| "guard needs a directory".to_owned()),
+        GUARD => Ok(Command::Guard),
         other => {
             let suggestion = did_you_mean(other, ["serve", "up", "clean", "help", "version"]);
             Err(format!("unknown command `{other}`.{suggestion}"))

@@ -5,6 +5,7 @@ use super::output::print_error;
 use rustix::process::Signal;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -16,9 +17,38 @@ pub(super) const THIS_PROGRAM: &str = "/proc/self/exe";
 /// The time limit for one command that is expected to end by itself.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// The address of the Docker daemon that all processes of this session use; not set: that of `DOCKER_HOST`, or the default.
+static DOCKER: OnceLock<String> = OnceLock::new();
+/// The variable with the address of the Docker daemon.
+const DOCKER_HOST: &str = "DOCKER_HOST";
+
+/// Makes all processes that are started from now on use one Docker daemon: the one that `given` names for the agent, or that of
+/// `DOCKER_HOST`, or that of the current context of the `docker` command, which the agent would not know.
+pub(super) async fn choose_docker(given: &[(String, String)]) {
+    let named = given.iter().rev().find(|(name, _)| name == DOCKER_HOST).map(|(_, address)| address.clone());
+    let address = match named {
+        None if std::env::var_os(DOCKER_HOST).is_some() => return,
+        None => {
+            let asked = output("docker", &["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]).await;
+            // Without an answer, the default is right, or Docker will be missing anyway.
+            asked.unwrap_or_default().trim().to_owned()
+        }
+        Some(address) => address,
+    };
+    if !address.is_empty() {
+        let _only_once = DOCKER.set(address);
+    }
+}
+
+/// The variable for a process that uses Docker, if it needs one.
+pub(super) fn docker_variable() -> Option<(&'static str, &'static str)> {
+    DOCKER.get().map(|address| (DOCKER_HOST, address.as_str()))
+}
+
 /// A command that ends when this process ends, whatever ends it. Ctrl-C in the terminal does not reach it.
 pub(super) fn bound(program: &str) -> Command {
     let mut command = Command::new(THIS_PROGRAM);
+    command.envs(docker_variable());
     command.args([BECOME, &std::process::id().to_string(), program]);
     command.process_group(0).kill_on_drop(true);
     command
@@ -43,6 +73,7 @@ pub(super) fn become_child(arguments: &[String]) -> ExitCode {
 /// Runs a short command to its end. The error is what it printed.
 pub(super) async fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new(program);
+    command.envs(docker_variable());
     command.args(arguments).stdin(std::process::Stdio::null()).process_group(0).kill_on_drop(true);
     match timeout(LIMIT, command.output()).await {
         Ok(Ok(output)) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),

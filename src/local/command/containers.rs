@@ -152,14 +152,46 @@ async fn follow_output(container: String, id: String, since: Option<u64>) {
     match command.spawn() {
         Ok(mut child) => {
             let (out, error) = (child.stdout.take(), child.stderr.take());
-            tokio::join!(print_lines(&container, Stream::Out, out), print_lines(&container, Stream::Error, error));
+            let ((_, last), status) = tokio::join!(
+                async {
+                    tokio::join!(
+                        print_lines(&container, Stream::Out, out),
+                        print_lines(&container, Stream::Error, error)
+                    )
+                },
+                child.wait()
+            );
+            // A container may print such a line as well.
+            let is_docker = !status.is_ok_and(|status| status.success());
+            match last {
+                Some(line) if is_docker => print_error(&format!(
+                    "the output of {container} is not shown: {}",
+                    line.strip_prefix(DOCKER_ERROR).unwrap_or(&line)
+                )),
+                Some(line) => print_output(Stream::Error, &container, &line),
+                None => {}
+            }
         }
         Err(error) => print_error(&format!("the output of {container} is not shown: docker logs: {error}")),
     }
 }
 
-async fn print_lines(container: &str, shown_on: Stream, from: Option<impl AsyncRead + Unpin>) {
-    let Some(from) = from else { return };
+/// Prints lines until the end. The last line is returned and not printed if it may be Docker's own error.
+async fn print_lines(container: &str, shown_on: Stream, from: Option<impl AsyncRead + Unpin>) -> Option<String> {
+    let from = from?;
+    let mut held: Option<String> = None;
+    let mut print = |line: &[u8]| {
+        if let Some(held) = held.take() {
+            print_output(shown_on, container, &held);
+        }
+        let text = String::from_utf8_lossy(line);
+        let text = text.trim_end_matches(['\r', '\n']);
+        if shown_on == Stream::Error && text.starts_with(DOCKER_ERROR) {
+            held = Some(text.to_owned());
+        } else {
+            print_output(shown_on, container, text);
+        }
+    };
     let mut reader = BufReader::with_capacity(MAX_LINE, from);
     let mut line = Vec::new();
     while let Ok(part) = reader.fill_buf().await {
@@ -173,30 +205,31 @@ async fn print_lines(container: &str, shown_on: Stream, from: Option<impl AsyncR
         line.extend_from_slice(&part[..taken]);
         reader.consume(taken);
         if end || line.len() >= MAX_LINE {
-            print_one(container, shown_on, &line);
+            print(&line);
             line.clear();
         }
     }
     if !line.is_empty() {
-        print_one(container, shown_on, &line);
+        print(&line);
     }
-}
-
-fn print_one(container: &str, shown_on: Stream, line: &[u8]) {
-    let text = String::from_utf8_lossy(line);
-    let text = text.trim_end_matches(['\r', '\n']);
-    match text.strip_prefix(DOCKER_ERROR) {
-        Some(problem) if shown_on == Stream::Error => {
-            print_error(&format!("the output of {container} is not shown: {problem}"));
-        }
-        _ => print_output(shown_on, container, text),
-    }
+    held
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    /// `docker` in a container prints the same words as `docker logs`.
+    #[tokio::test]
+    async fn only_the_last_line_may_be_an_error_of_docker() {
+        let last = |text: &'static str| print_lines("app", Stream::Error, Some(text.as_bytes()));
+        let problem = "Error response from daemon: no such image";
+        assert_eq!(last("Error response from daemon: no such image\n").await.as_deref(), Some(problem));
+        assert_eq!(last("Error response from daemon: no such image\nretrying\n").await, None);
+        assert_eq!(last("retrying\nError response from daemon: no such image").await.as_deref(), Some(problem));
+        assert_eq!(print_lines("app", Stream::Out, Some(problem.as_bytes())).await, None);
+    }
 
     #[test]
     fn events_of_docker_are_understood() {

@@ -1,12 +1,14 @@
 //! The guard of `ecs-local up`: a second process that cleans up if the first one is killed. This module owns it. It waits until
-//! its standard input closes, which the kernel does when the first process ends. Invariant: after an orderly end it removes
-//! nothing.
+//! its standard input closes, which the kernel does when the first process ends. Its arguments do not name the program or the
+//! session, so that `pkill -f ecs-local` does not find it. Invariant: after an orderly end it removes nothing.
 
-use super::child::THIS_PROGRAM;
+use super::child::{THIS_PROGRAM, docker_variable};
 use super::leftovers::remove_session;
 use super::session::Session;
-use std::io::Read;
-use std::path::Path;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -25,12 +27,18 @@ pub(super) struct Guard(Child);
 
 impl Guard {
     /// Starts the guard of a session.
-    pub(super) fn start(session: &Session) -> Result<Self, String> {
+    pub(super) async fn start(session: &Session) -> Result<Self, String> {
         let mut command = Command::new(THIS_PROGRAM);
-        // `killall ecs-local` must not find it, and Ctrl-C must not reach it.
-        command.arg0("ecs-guard").arg(GUARD).arg(&session.directory).process_group(0);
+        // Ctrl-C must not reach it.
+        command.envs(docker_variable()).arg0("ecs-guard").arg(GUARD).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().map(Self).map_err(|error| format!("cannot start the guard of this session: {error}"))
+        let failed = |error: std::io::Error| format!("cannot start the guard of this session: {error}");
+        let mut child = command.spawn().map_err(failed)?;
+        if let Some(input) = &mut child.stdin {
+            let directory = session.directory.as_os_str().as_bytes();
+            input.write_all(&[directory, b"\0"].concat()).await.map_err(failed)?;
+        }
+        Ok(Self(child))
     }
 
     /// Ends the guard: everything is removed already.
@@ -43,10 +51,17 @@ impl Guard {
 }
 
 /// The guard's own process.
-pub(super) async fn run(directory: &Path) {
-    let mut text = String::new();
+pub(super) async fn run() {
+    let (mut name, mut text) = (Vec::new(), String::new());
     // Nothing else runs in this process yet.
-    let _read = std::io::stdin().read_to_string(&mut text);
+    let mut input = BufReader::new(std::io::stdin());
+    let _read = input.read_until(0, &mut name);
+    let is_named = name.pop() == Some(0);
+    let _read = input.read_to_string(&mut text);
+    if !is_named {
+        return;
+    }
+    let directory = &PathBuf::from(OsString::from_vec(name));
     for _ in 0..ATTEMPTS {
         // The directory is gone if a new session was faster.
         if text == "done" || !directory.exists() {

@@ -107,7 +107,8 @@ pub(super) async fn found() -> Option<String> {
     }
     let mut text = "Earlier sessions, which do not run any more, left:".to_owned();
     if agents > 0 {
-        text.push_str(&format!("\n  {agents} agent of `up`, which still runs"));
+        let running = if agents == 1 { "agent of `up`, which still runs" } else { "agents of `up`, which still run" };
+        text.push_str(&format!("\n  {agents} {running}"));
     }
     for container in &containers {
         text.push_str(&format!("\n  {} of task {}", container.shown, container.task));

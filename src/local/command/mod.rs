@@ -24,7 +24,6 @@ use leftovers::Cleaned;
 use output::{print_error, print_line, warn_beyond_loopback};
 use session::{Kind, Session};
 use signals::Interrupts;
-use std::path::Path;
 use std::process::ExitCode;
 use token::Token;
 
@@ -71,8 +70,8 @@ pub fn main() -> ExitCode {
                 }
                 Ok(0)
             }
-            Command::Guard(directory) => {
-                guard::run(Path::new(&directory)).await;
+            Command::Guard => {
+                guard::run().await;
                 Ok(0)
             }
             Command::Serve { options, quiet, token } => serve(options, quiet, &token).await.map(|()| 0),
@@ -96,8 +95,10 @@ async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<(), S
     let session = Session::begin(Kind::Serve)?;
     options.session_id = Some(session.id.clone());
     let result = serve_session(options, quiet, token, found, &mut interrupts).await;
-    session.remove()?;
-    result
+    match (result, session.remove()) {
+        (Err(problem), Err(stays)) => Err(format!("{problem}; {stays}")),
+        (result, removed) => result.and(removed),
+    }
 }
 
 async fn serve_session(
@@ -139,8 +140,9 @@ async fn serve_session(
     let left = server.read(|state| state.tasks().iter().filter(|task| task.last_status != TaskStatus::Stopped).count());
     server.shutdown().await;
     if left > 0 {
+        let tasks = if left == 1 { "task has" } else { "tasks have" };
         print_error(&format!(
-            "{left} tasks have not stopped. Their agent keeps them; ecs-local clean --all removes their containers."
+            "{left} {tasks} not stopped. The agent keeps what runs; ecs-local clean --all removes the containers."
         ));
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The beginning of every session's id. The containers of sessions are recognised by it.
 const MARK: &str = "10ca1";
@@ -15,7 +16,7 @@ pub(super) const ID_LENGTH: usize = 10;
 const PREFIX: &str = "ecs-local-";
 /// The lock, which contains the kind of the session.
 const LOCK: &str = "lock";
-/// Process id and start time of the session's own agent.
+/// The session's own agent: its process id, its start time, and where both count.
 const AGENT: &str = "agent";
 /// Exists while the session's guard removes what the session left.
 const ENDING: &str = "ending";
@@ -77,18 +78,20 @@ impl Session {
 
     /// Notes the session's agent, so that it can be ended when this process cannot do it any more.
     pub(super) fn note_agent(&self, pid: u32) -> Result<(), String> {
-        let started = start_time(pid).unwrap_or_default();
+        let (started, system) = (start_time(pid).unwrap_or_default(), system());
         let path = self.directory.join(AGENT);
-        std::fs::write(&path, format!("{pid} {started}")).map_err(|error| format!("{}: {error}", path.display()))
+        std::fs::write(&path, format!("{pid} {started} {system}"))
+            .map_err(|error| format!("{}: {error}", path.display()))
     }
 
     /// The process id of the session's agent, if it still runs.
     pub(super) fn agent(&self) -> Option<i32> {
         let text = std::fs::read_to_string(self.directory.join(AGENT)).ok()?;
-        let (pid, started) = text.split_once(' ')?;
+        let mut fields = text.splitn(3, ' ');
+        let (pid, started, noted) = (fields.next()?, fields.next()?, fields.next()?);
         let pid: u32 = pid.parse().ok()?;
-        // Another process may have the number by now.
-        if started.is_empty() || start_time(pid).as_deref() != Some(started) {
+        // Another process may have the number by now, or in this container.
+        if noted != system() || started.is_empty() || start_time(pid).as_deref() != Some(started) {
             return None;
         }
         i32::try_from(pid).ok()
@@ -113,9 +116,21 @@ fn is_own(path: &Path) -> bool {
     found.is_ok_and(|found| found.is_dir() && found.uid() == rustix::process::geteuid().as_raw())
 }
 
-/// The sessions of this user that have ended and left their directories, locked by this process from now on.
+/// The sessions of this user that have ended and left their directories, locked by this process from now on. Removes the
+/// directories of sessions that were killed before they began.
 pub(super) fn ended() -> Vec<Session> {
-    directories().iter().filter_map(|directory| Session::take_over(directory)).collect()
+    let directories = directories();
+    for directory in directories.iter().filter(|directory| !directory.join(LOCK).exists() && is_old(directory)) {
+        // Nothing was started yet that could use it.
+        let _removed = std::fs::remove_dir_all(directory);
+    }
+    directories.iter().filter_map(|directory| Session::take_over(directory)).collect()
+}
+
+/// The directory was made more than a minute ago.
+fn is_old(directory: &Path) -> bool {
+    let made = std::fs::metadata(directory).and_then(|found| found.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > Duration::from_secs(60)))
 }
 
 /// A session's guard is cleaning up at this moment.
@@ -155,6 +170,13 @@ fn is_held(directory: &Path) -> bool {
     }
 }
 
+/// Identifies this boot of the system and this namespace of process ids.
+fn system() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{} {}", boot.trim(), namespace.display())
+}
+
 /// When a process was started, in the kernel's own unit; `None` if there is no such process, or only its remains.
 fn start_time(pid: u32) -> Option<String> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -168,6 +190,7 @@ fn start_time(pid: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::SystemTime;
 
     #[test]
     fn the_task_ids_of_a_session_are_recognised() {
@@ -188,14 +211,34 @@ mod tests {
         assert!(Session::take_over(&directory).is_none());
         session.note_agent(std::process::id()).unwrap();
         assert_eq!(session.agent(), i32::try_from(std::process::id()).ok());
-        std::fs::write(directory.join(AGENT), format!("{} 1", std::process::id())).unwrap();
-        assert_eq!(session.agent(), None, "another process with that number");
+        let noted = std::fs::read_to_string(directory.join(AGENT)).unwrap();
+        for (other, why) in [
+            (format!("{} 1 {}", std::process::id(), system()), "another process with that number"),
+            (noted.replace(&system(), "00000000-0000-0000-0000-000000000000 pid:[1]"), "before the last boot"),
+        ] {
+            std::fs::write(directory.join(AGENT), other).unwrap();
+            assert_eq!(session.agent(), None, "{why}");
+        }
         drop(session);
         assert!(!is_running(&id));
         let ended = Session::take_over(&directory).unwrap();
         assert_eq!((ended.id.as_str(), ended.kind), (id.as_str(), Kind::Up));
         ended.remove().unwrap();
         assert!(!directory.exists() && !is_running(&id));
+    }
+
+    #[test]
+    fn a_directory_from_before_the_session_began_is_removed_later() {
+        let session = Session::begin(Kind::Serve).unwrap();
+        let directory = session.directory.with_file_name(format!("{PREFIX}{MARK}11111"));
+        DirBuilder::new().mode(0o700).create(&directory).unwrap();
+        std::fs::write(directory.join("lock.new"), "up").unwrap();
+        drop(ended());
+        assert!(directory.exists(), "its session may be about to begin");
+        File::open(&directory).unwrap().set_modified(SystemTime::now() - Duration::from_secs(120)).unwrap();
+        drop(ended());
+        assert!(!directory.exists());
+        session.remove().unwrap();
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::guard::Guard;
 use super::output::{print_error, print_line, set_live_lines};
 use super::session::{Kind, Session};
 use super::signals::Interrupts;
-use super::{definition_file, leftovers, waits};
+use super::{child, definition_file, leftovers, waits};
 use crate::{Options, Server, Task, TaskContainer, TaskStatus};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,8 @@ use tokio::task::JoinSet;
 
 /// The time limit for the agent to register and connect.
 const REGISTER_LIMIT: Duration = Duration::from_secs(90);
+/// After this time without a line, it is said what is awaited.
+const SILENCE: Duration = Duration::from_secs(3);
 /// The time limit for the task to stop after Ctrl-C.
 const STOP_LIMIT: Duration = Duration::from_secs(150);
 
@@ -34,9 +36,10 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     let definition = definition_file::read(&request.task)?;
     let token = request.token.value()?;
     let mut interrupts = Interrupts::new()?;
+    child::choose_docker(&request.environment).await;
     leftovers::tidy_before_up().await;
     let session = Session::begin(Kind::Up)?;
-    let guard = Guard::start(&session)?;
+    let guard = Guard::start(&session).await?;
     let result = in_session(&request, &session, &definition, token, &mut interrupts).await;
     set_live_lines(Vec::new());
     // If something stays, its directory does too, and the next session finds it.
@@ -77,10 +80,21 @@ impl Run<'_> {
         let connected = self.server.wait_for("the agent to register and connect", REGISTER_LIMIT, |state| {
             state.instances().iter().any(|instance| instance.connected()).then_some(())
         });
-        let connected = tokio::select! {
-            () = self.interrupts.next() => return Err("interrupted before the agent was ready".to_owned()),
-            problem = agent.ended() => return Err(problem),
-            connected = connected => connected,
+        let quiet = self.request.quiet;
+        tokio::pin!(connected);
+        let silence = tokio::time::sleep(SILENCE);
+        tokio::pin!(silence);
+        let mut is_announced = quiet;
+        let connected = loop {
+            tokio::select! {
+                () = self.interrupts.next() => return Err("interrupted before the agent was ready".to_owned()),
+                problem = agent.ended() => return Err(problem),
+                connected = &mut connected => break connected,
+                () = &mut silence, if !is_announced => {
+                    is_announced = true;
+                    print_line("waiting for the agent to register and connect");
+                }
+            }
         };
         connected.map_err(|error| format!("{error}{}", agent.log_tail()))?;
         let begin = SystemTime::now();
@@ -90,7 +104,6 @@ impl Run<'_> {
             let text = |member: &str| answer["failures"][0][member].as_str().unwrap_or_default().to_owned();
             return Err(format!("the task cannot be placed: {}: {}", text("reason"), text("detail")));
         };
-        let quiet = self.request.quiet;
         if !quiet {
             self.print_addresses(arn);
         }
@@ -207,11 +220,25 @@ fn addresses(container: &TaskContainer) -> BTreeSet<String> {
         let (port, inner) = (binding["hostPort"].as_u64(), &binding["containerPort"]);
         match (port, binding["hostPortRange"].as_str()) {
             (Some(port), _) if binding["protocol"] == "udp" => format!("{host}:{port}/udp -> {inner}"),
-            (Some(port), _) => format!("http://{host}:{port} -> {inner}"),
+            (Some(port), _) => format!("{}{host}:{port} -> {inner}", scheme(inner.as_u64())),
             (None, range) => format!("{host}:{} -> {}", range.unwrap_or("?"), binding["containerPortRange"]),
         }
     };
     bindings.map(address).collect()
+}
+
+/// How the address of a TCP port begins, from the port inside the container: most speak HTTP, some are known not to.
+fn scheme(port: Option<u64>) -> &'static str {
+    match port {
+        Some(443 | 8443) => "https://",
+        // ssh, smtp, dns, ldap, smtps, submission, imaps, mqtt, mssql, oracle, zookeeper, nfs, mysql, postgres, amqp, redis, cassandra,
+        // kafka, memcached, mongodb
+        Some(
+            22 | 25 | 53 | 389 | 465 | 587 | 993 | 1883 | 1433 | 1521 | 2181 | 2049 | 3306 | 5432 | 5672 | 6379 | 9042
+            | 9092 | 11211 | 27017,
+        ) => "",
+        _ => "http://",
+    }
 }
 
 /// The container has run: the agent also reports an exit code for a container that it could not start.
@@ -294,10 +321,19 @@ mod tests {
             json!({"bindIP": "::", "hostPort": 32768, "containerPort": 80, "protocol": "tcp"}),
             json!({"bindIP": "10.0.0.7", "hostPort": 81, "containerPort": 81, "protocol": "tcp"}),
             json!({"bindIP": "0.0.0.0", "hostPort": 53, "containerPort": 53, "protocol": "udp"}),
+            json!({"bindIP": "0.0.0.0", "hostPort": 32769, "containerPort": 5432, "protocol": "tcp"}),
+            json!({"bindIP": "0.0.0.0", "hostPort": 32770, "containerPort": 443, "protocol": "tcp"}),
         ];
         assert!(addresses(&container).is_empty(), "it does not run yet");
         container.last_status = TaskStatus::Running;
         let found: Vec<String> = addresses(&container).into_iter().collect();
-        assert_eq!(found, ["http://10.0.0.7:81 -> 81", "http://localhost:32768 -> 80", "localhost:53/udp -> 53"]);
+        let wanted = [
+            "http://10.0.0.7:81 -> 81",
+            "http://localhost:32768 -> 80",
+            "https://localhost:32770 -> 443",
+            "localhost:32769 -> 5432",
+            "localhost:53/udp -> 53",
+        ];
+        assert_eq!(found, wanted);
     }
 }

@@ -7,6 +7,7 @@ use super::pulls::Pulls;
 use super::resources;
 use crate::acs;
 use crate::ecs::report;
+use crate::runtime::trace::Labels;
 use ecs_core::model::image::ImageWork;
 use ecs_core::model::{Failure, Observation, OpError, OpId, StateChange};
 use ecs_core::{Effect, Event, Message, Operation, Output};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument;
 
 /// Concurrent calls to the container engine for each processor, other than pulls. More calls do not make Docker start containers
 /// faster; too many for its processors make it slower.
@@ -88,10 +90,10 @@ impl Executor {
         }
     }
 
-    /// Starts an effect. Does not wait for its outcome.
-    pub(crate) fn start(&mut self, effect: Effect) {
+    /// Starts an effect. Does not wait for its outcome. Every line that its call logs shows `labels`.
+    pub(crate) fn start(&mut self, effect: Effect, labels: &Labels) {
         match effect {
-            Effect::Do(op, operation) => self.begin(op, operation),
+            Effect::Do(op, operation) => labels.span().in_scope(|| self.begin(op, operation, labels)),
             Effect::Cancel(op) => {
                 if let Some(call) = self.running.remove(&op) {
                     call.abort();
@@ -109,15 +111,19 @@ impl Executor {
         }
     }
 
-    fn begin(&mut self, op: OpId, operation: Operation) {
+    fn begin(&mut self, op: OpId, operation: Operation, labels: &Labels) {
         let (edges, pulls, calls) = (self.edges.clone(), self.pulls.clone(), self.engine_calls.clone());
         match operation {
             // The Docker edge limits these two itself, because an operation that waits for another one's call uses no
             // connection.
             Operation::ResolveDigest(image) => {
-                self.run(op, None, "resolve digest", async move { pulls.digest(edges, op, image).await })
+                let labels = labels.clone();
+                self.run(op, None, "resolve digest", async move { pulls.digest(edges, op, labels, image).await });
             }
-            Operation::Pull(image) => self.run(op, None, "pull", async move { pulls.pull(edges, op, image).await }),
+            Operation::Pull(image) => {
+                let labels = labels.clone();
+                self.run(op, None, "pull", async move { pulls.pull(edges, op, labels, image).await });
+            }
             Operation::Create(request) => self.run(op, None, "create", async move {
                 with_permit_for(PERMIT_TIME, &calls, async {
                     resources::create_container(&edges, &request).await.map(seen)
@@ -180,7 +186,7 @@ impl Executor {
         call: impl Future<Output = Result<Output, OpError>> + Send + 'static,
     ) {
         let (inbox, limit) = (self.inbox.clone(), limit.into());
-        let handle = self.calls.spawn(async move {
+        let call = async move {
             let _permit = match &limit {
                 Some(limit) => limit.acquire().await.ok(), // never closed, so this cannot fail
                 None => None,
@@ -192,8 +198,9 @@ impl Executor {
             // The send fails only when the core loop has ended, and then the outcome is not needed.
             let _ = inbox.send(Event::Completed { op, outcome }).await;
             op
-        });
-        self.running.insert(op, handle);
+        };
+        // The span of the caller names the task.
+        self.running.insert(op, self.calls.spawn(call.in_current_span()));
     }
 }
 

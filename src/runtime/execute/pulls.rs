@@ -9,6 +9,7 @@ use super::edges::Edges;
 use super::registry_credentials::{at_mirror, credentials, drop_expired_token, mirror_failed};
 use crate::docker::PullJob;
 use crate::runtime::clock::Clock;
+use crate::runtime::trace::Labels;
 use ecs_core::model::task::RegistryAuth;
 use ecs_core::model::waiting::PullProgress;
 use ecs_core::model::{CredentialsId, Failure, FailureKind, OpError, OpId, RegistryCredentials, Timestamp};
@@ -20,6 +21,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
+use tracing::{Instrument, Span};
 
 type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 type CallResult = Result<Output, OpError>;
@@ -35,8 +37,16 @@ pub(crate) struct Pulls {
 #[derive(Debug, Default)]
 struct Inner {
     calls: Vec<SharedCall>,
-    /// The progress of each waiter's call, by the waiter's operation.
-    waiters: BTreeMap<OpId, watch::Receiver<PullProgress>>,
+    /// Who waits, by the waiter's operation.
+    waiters: BTreeMap<OpId, Waiting>,
+}
+
+/// What one waiter waits for.
+#[derive(Debug)]
+struct Waiting {
+    /// The progress of its call.
+    progress: watch::Receiver<PullProgress>,
+    labels: Labels,
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +56,8 @@ struct SharedCall {
     call: Option<WeakShared<Call>>,
     progress: watch::Receiver<PullProgress>,
     credentials_ids: CredentialsIds,
+    /// The lines of the call show the names of all its waiters.
+    span: Span,
 }
 
 /// Requests with equal keys share a call.
@@ -83,28 +95,28 @@ impl Pulls {
     }
 
     /// Finds the digest of an image: at the registry, or on this host if the registry need not be asked.
-    pub(crate) async fn digest(&self, edges: Arc<Edges>, op: OpId, image: ImageRequest) -> CallResult {
+    pub(crate) async fn digest(&self, edges: Arc<Edges>, op: OpId, labels: Labels, image: ImageRequest) -> CallResult {
         let key = RequestKey::new(Step::Digest, &edges, &image);
         let now = self.shared_now();
         let (id, start) = (image.execution_credentials.clone(), |progress, ids| async move {
             resolve_digest(&Request { edges, image, credentials_ids: ids, now }, &progress).await.map(Output::Digest)
         });
-        self.share(op, key, id, start).await
+        self.share(op, labels, key, id, start).await
     }
 
     /// Makes an image available.
-    pub(crate) async fn pull(&self, edges: Arc<Edges>, op: OpId, image: ImageRequest) -> CallResult {
+    pub(crate) async fn pull(&self, edges: Arc<Edges>, op: OpId, labels: Labels, image: ImageRequest) -> CallResult {
         let key = RequestKey::new(Step::Pull, &edges, &image);
         let now = self.shared_now();
         let (id, start) = (image.execution_credentials.clone(), |progress, ids| async move {
             pull(&Request { edges, image, credentials_ids: ids, now }, &progress).await
         });
-        self.share(op, key, id, start).await
+        self.share(op, labels, key, id, start).await
     }
 
     /// Progress of the pull or look-up of this operation; `None` if the operation waits for no call.
     pub(crate) fn progress(&self, op: OpId) -> Option<PullProgress> {
-        lock(&self.inner).waiters.get(&op).map(|progress| progress.borrow().clone())
+        lock(&self.inner).waiters.get(&op).map(|waiting| waiting.progress.borrow().clone())
     }
 
     /// The present time, on the clock of the times in [`PullProgress`].
@@ -122,6 +134,7 @@ impl Pulls {
     async fn share<F>(
         &self,
         op: OpId,
+        labels: Labels,
         key: RequestKey,
         id: Option<CredentialsId>,
         start: impl FnOnce(watch::Sender<PullProgress>, CredentialsIds) -> F,
@@ -137,13 +150,16 @@ impl Pulls {
             let (call, shared) = joined.unwrap_or_else(|| {
                 let sender = watch::Sender::new(PullProgress { since: self.clock.now(), ..PullProgress::default() });
                 let (progress, credentials_ids) = (sender.subscribe(), CredentialsIds::default());
-                let call = catch_panic(start(sender, credentials_ids.clone())).boxed().shared();
-                let shared = SharedCall { key, call: call.downgrade(), progress, credentials_ids };
+                let span = labels.span();
+                let call =
+                    catch_panic(start(sender, credentials_ids.clone())).instrument(span.clone()).boxed().shared();
+                let shared = SharedCall { key, call: call.downgrade(), progress, credentials_ids, span };
                 inner.calls.push(shared.clone());
                 (call, shared)
             });
             lock(&shared.credentials_ids).extend(id);
-            inner.waiters.insert(op, shared.progress);
+            inner.waiters.insert(op, Waiting { progress: shared.progress.clone(), labels });
+            inner.name_waiters(&shared);
             (call, Waiter { op, inner: self.inner.clone() })
         };
         call.await
@@ -157,9 +173,21 @@ impl SharedCall {
     }
 }
 
+impl Inner {
+    /// The lines of this call show its present waiters from now on.
+    fn name_waiters(&self, shared: &SharedCall) {
+        let waiters = self.waiters.values().filter(|waiting| waiting.progress.same_channel(&shared.progress));
+        Labels::joined(waiters.map(|waiting| &waiting.labels)).record(&shared.span);
+    }
+}
+
 impl Drop for Waiter {
     fn drop(&mut self) {
-        lock(&self.inner).waiters.remove(&self.op);
+        let mut inner = lock(&self.inner);
+        let Some(left) = inner.waiters.remove(&self.op) else { return };
+        if let Some(shared) = inner.calls.iter().find(|shared| shared.progress.same_channel(&left.progress)) {
+            inner.name_waiters(shared);
+        }
     }
 }
 

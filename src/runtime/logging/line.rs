@@ -120,6 +120,13 @@ impl Line {
         self.end_quotes(start, is_message);
     }
 
+    /// Adds a field that surrounds the event, unless the event has a field of this name itself.
+    pub fn surrounding(&mut self, name: &str, value: &str) {
+        if !self.keys.contains(&hash(&key(name))) {
+            self.text(name, value);
+        }
+    }
+
     /// Adds a number.
     pub fn number(&mut self, name: &str, value: u64) {
         self.bare(name, value);

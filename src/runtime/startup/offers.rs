@@ -156,8 +156,13 @@ where
         if began.elapsed() + pause > PROBE_TIME {
             return Err(error);
         }
-        let (error, retry_in_s) = (with_causes(&error), crate::backoff::seconds(pause));
-        tracing::warn!(error, retry_in_s, "this host does not answer whether it can limit tasks; trying again");
+        let (error, attempt, retry_in_s) = (with_causes(&error), pauses.attempt(), crate::backoff::seconds(pause));
+        tracing::warn!(
+            error,
+            attempt,
+            retry_in_s,
+            "this host does not answer whether it can limit tasks; trying again"
+        );
         tokio::time::sleep(pause).await;
     }
 }

@@ -14,7 +14,7 @@ use crate::aws::identity::lifecycle::{self, WarmPoolError};
 use crate::aws::identity::tags;
 use crate::backoff::{Backoff, Shape};
 use crate::config::{Config, TagSource};
-use crate::docker::Docker;
+use crate::docker::{Docker, DockerError};
 use crate::ecs::attributes::attributes;
 use crate::ecs::register::{self, Registration};
 use crate::host::lanes::{MAX_FILE, disk, files};
@@ -122,10 +122,17 @@ pub(crate) async fn docker(config: &Config, region: &str) -> Docker {
     loop {
         match Docker::connect(settings.clone()).await {
             Ok(docker) => return docker,
+            Err(error @ DockerError::NoVersion(_)) => {
+                let pause = retry.pause();
+                let (attempt, retry_in_s) = (retry.attempt(), crate::backoff::seconds(pause));
+                tracing::warn!(%error, attempt, retry_in_s, "Could not get supported docker versions.");
+                tokio::time::sleep(pause).await;
+            }
             Err(error) => {
                 let pause = retry.pause();
                 let (endpoint, retry_in_s) = (address::redacted(&settings.endpoint), crate::backoff::seconds(pause));
-                tracing::warn!(%error, %endpoint, retry_in_s, "Could not connect to docker daemon (DOCKER_HOST); trying again");
+                let attempt = retry.attempt();
+                tracing::warn!(%error, %endpoint, attempt, retry_in_s, "Could not connect to docker daemon (DOCKER_HOST); trying again");
                 tokio::time::sleep(pause).await;
             }
         }
@@ -179,6 +186,7 @@ pub(crate) async fn state(config: &Config, instance: &Instance) -> Result<(Store
             config.data_dir.display()
         )));
     }
+    tracing::info!(cluster = configured, "Cluster was successfully restored");
     Ok((store, loaded))
 }
 
@@ -202,8 +210,8 @@ async fn open_store(directory: &std::path::Path) -> Result<(Store, Loaded), Fata
 
 async fn wait_for_disk(error: &StoreError, retry: &mut Backoff) {
     let pause = retry.pause();
-    let (error, retry_in_s) = (with_causes(error), crate::backoff::seconds(pause));
-    tracing::error!(error, retry_in_s, "the state cannot be written (ECS_DATADIR); waiting until it can");
+    let (error, attempt, retry_in_s) = (with_causes(error), retry.attempt(), crate::backoff::seconds(pause));
+    tracing::error!(error, attempt, retry_in_s, "the state cannot be written (ECS_DATADIR); waiting until it can");
     tokio::time::sleep(pause).await;
 }
 

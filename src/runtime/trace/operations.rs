@@ -3,6 +3,7 @@
 //! The texts of the operations that the Go agent logs too are its own (spec `logging.md` §4). Invariant: every line about a
 //! failure names the task, the container, the image and the attempt, as far as the operation has them.
 
+use super::labels::Labels;
 use ecs_core::model::image::ImageWork;
 use ecs_core::model::{Failure, FailureKind, OpError, OpId, RunState, Timestamp};
 use ecs_core::state::{OperationOwner, Retry};
@@ -20,11 +21,9 @@ pub(super) struct Operations {
 struct Subject {
     texts: &'static Texts,
     owner: Option<OperationOwner>,
-    task: String,
-    container: String,
+    labels: Labels,
     image: String,
     docker_id: String,
-    resource: String,
     /// The number of attempts so far, with this one.
     attempt: u32,
 }
@@ -77,18 +76,21 @@ const CACHED: &str = "The image is on this host";
 const REFUSED_REPORT: &str = "Unretriable error sending state change to ECS";
 
 impl Operations {
-    /// Notes and logs an operation that begins. `state` is the one after the step that requested it.
-    pub(super) fn begin(&mut self, state: &State, op: OpId, operation: &Operation) {
+    /// Notes and logs an operation that begins. `state` is the one after the step that requested it. Returns the names of what it
+    /// works for.
+    pub(super) fn begin(&mut self, state: &State, op: OpId, operation: &Operation) -> Labels {
         let subject = Subject::new(state, op, operation);
         subject.begins(op, operation);
+        let labels = subject.labels.clone();
         self.begun.insert(op, subject);
+        labels
     }
 
     /// Logs that an operation is given up. Its outcome does not matter any more.
     pub(super) fn cancel(&mut self, op: OpId) {
         if let Some(subject) = self.begun.remove(&op) {
             let (task, container, image) =
-                (present(&subject.task), present(&subject.container), present(&subject.image));
+                (present(&subject.labels.task), present(&subject.labels.container), present(&subject.image));
             let text = subject.texts.begins;
             tracing::info!(task, container, image, "{text} was given up");
         }
@@ -165,32 +167,30 @@ impl Subject {
         let owner = state.ops.get(&op).cloned();
         let mut subject = Self {
             texts: texts_of(operation),
-            task: String::new(),
-            container: String::new(),
+            labels: Labels::default(),
             image: String::new(),
             docker_id: String::new(),
-            resource: String::new(),
             attempt: owner.as_ref().and_then(|owner| retry(state, owner)).map_or(0, |retry| retry.attempts) + 1,
             owner,
         };
         match &subject.owner {
             Some(OperationOwner::Container(arn, index)) => {
-                subject.task = arn.task_id().to_owned();
+                subject.labels.task = arn.task_id().to_owned();
                 if let Some((spec, container)) = state.tasks.get(arn).and_then(|task| task.pairs().nth(*index)) {
-                    subject.container = spec.name.to_string();
+                    subject.labels.container = spec.name.to_string();
                     subject.image = spec.image.clone();
                     subject.docker_id = container.runtime_id.as_ref().map(ToString::to_string).unwrap_or_default();
                 }
             }
             Some(OperationOwner::Resource(arn, name)) => {
-                (subject.task, subject.resource) = (arn.task_id().to_owned(), name.clone());
+                (subject.labels.task, subject.labels.resource) = (arn.task_id().to_owned(), name.clone());
             }
-            Some(OperationOwner::Report(arn)) => subject.task = arn.task_id().to_owned(),
+            Some(OperationOwner::Report(arn)) => subject.labels.task = arn.task_id().to_owned(),
             Some(OperationOwner::Orphan(id)) => {
                 subject.docker_id = id.clone();
                 if let Some(orphan) = state.orphans.get(id) {
-                    subject.task = orphan.task.task_id().to_owned();
-                    subject.container = orphan.container.to_string();
+                    subject.labels.task = orphan.task.task_id().to_owned();
+                    subject.labels.container = orphan.container.to_string();
                 }
             }
             Some(OperationOwner::Inventory | OperationOwner::Images) | None => {}
@@ -202,8 +202,9 @@ impl Subject {
     }
 
     fn begins(&self, op: OpId, operation: &Operation) {
-        let (task, container, image) = (present(&self.task), present(&self.container), present(&self.image));
-        let (docker_id, resource) = (present(&self.docker_id), present(&self.resource));
+        let (task, container, image) =
+            (present(&self.labels.task), present(&self.labels.container), present(&self.image));
+        let (docker_id, resource) = (present(&self.docker_id), present(&self.labels.resource));
         // The first attempt is the usual one.
         let attempt = (self.attempt > 1).then_some(self.attempt);
         let text = self.texts.begins;
@@ -238,8 +239,9 @@ impl Subject {
     }
 
     fn succeeded(&self, op: OpId, summary: &Summary) {
-        let (task, container, image) = (present(&self.task), present(&self.container), present(&self.image));
-        let (resource, name) = (present(&self.resource), present(&summary.docker_name));
+        let (task, container, image) =
+            (present(&self.labels.task), present(&self.labels.container), present(&self.image));
+        let (resource, name) = (present(&self.labels.resource), present(&summary.docker_name));
         let docker_id = present(&summary.docker_id).or(present(&self.docker_id));
         let is_pull = std::ptr::eq(self.texts, &raw const PULL);
         let text = if is_pull && summary.is_cached { CACHED } else { self.texts.ended };
@@ -252,8 +254,9 @@ impl Subject {
 
     /// `state` is the one after the step that took the failure.
     fn failed(&self, state: &State, error: OpError, now: Timestamp) {
-        let (task, container, image) = (present(&self.task), present(&self.container), present(&self.image));
-        let (docker_id, resource) = (present(&self.docker_id), present(&self.resource));
+        let (task, container, image) =
+            (present(&self.labels.task), present(&self.labels.container), present(&self.image));
+        let (docker_id, resource) = (present(&self.docker_id), present(&self.labels.resource));
         let is_report = std::ptr::eq(self.texts, &raw const REPORT);
         let (outcome, failure) = match error {
             OpError::Failed(failure) => (None, failure),

@@ -57,7 +57,7 @@ impl Rig {
         );
         let mut session = JoinSet::new();
         session.spawn(async move {
-            let connect = |first| {
+            let connect = |first, _attempt| {
                 let (refused, accept) = (refused.lock().unwrap().pop_front(), &accept);
                 async move {
                     if let Some(next) = refused {

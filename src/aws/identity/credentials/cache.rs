@@ -197,6 +197,7 @@ impl<P: ProvideCredentials> Cached<P> {
         if state.current.is_some() {
             tracing::warn!(
                 error,
+                attempt = state.pauses.attempt(),
                 retry_in_s = crate::backoff::seconds(pause),
                 "the credentials of this instance cannot be renewed; the last ones are still used"
             );

@@ -58,7 +58,7 @@ impl Harness {
                     None => std::future::pending().await,
                 }
             };
-            pulls.share(OpId(op), key, None, start).await
+            pulls.share(OpId(op), Labels::default(), key, None, start).await
         });
         let pulls = self.pulls.clone();
         let waits = async {
@@ -153,6 +153,6 @@ async fn different_requests_have_calls_of_their_own() {
 #[tokio::test]
 async fn a_panic_is_the_outcome_of_every_waiter() {
     let pulls = Pulls::new(Arc::new(Clock::started(Timestamp::default(), None)));
-    let outcome = pulls.share(OpId(1), key("app:1"), None, |_, _| async { panic!("a bug") }).await;
+    let outcome = pulls.share(OpId(1), Labels::default(), key("app:1"), None, |_, _| async { panic!("a bug") }).await;
     assert!(matches!(outcome, Err(OpError::Unknown(failure)) if failure.name == "InternalError"));
 }
