@@ -193,6 +193,7 @@ async fn on_the_hosts_network_failures_of_registries_are_outlived() {
     front.inject(&["/slow/blobs/"], usize::MAX, Fault::Slow(64 * 1024, Duration::from_millis(40)));
     front.inject(&["/garbage/manifests/"], usize::MAX, Fault::Garbage("{\"schemaVersion\":"));
     let ends = [&limited, &cut, &slow, &garbage, &unknown].map(|image| run(&rig, image, "exit 3"));
+    let twin = run(&rig, &limited, "exit 3");
 
     let limit_shown = |wait: &Value| {
         let is_limited = wait["Pull"]["Phase"] == "rate-limited" && wait["Pull"]["LimitEndsInSeconds"].as_u64()? <= 4;
@@ -225,6 +226,10 @@ async fn on_the_hosts_network_failures_of_registries_are_outlived() {
     let log = rig.log();
     let logged = |text: &str| log.lines().filter(|line| line.contains(&limited) && line.contains(text)).count();
     assert_eq!((logged("the registry limits the rate of requests"), logged("a pull failed")), (1, 0));
+    // The registry's edge knows no tasks; its lines name those that wait.
+    let ids = [&ends[0], &twin].map(|arn| arn.rsplit('/').next().unwrap());
+    let named = format!("task=\"{}, {}\" container=main", ids[0], ids[1]);
+    assert!(logged(&named) > 0, "{named}\n{log}");
     [&limited, &cut, &slow].iter().for_each(|image| Image::remove_locally(image));
 }
 
