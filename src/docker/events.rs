@@ -66,7 +66,7 @@ impl Docker {
     async fn read_events(&self) {
         // The daemon may send the head of its answer before it collects events; "since" covers that gap.
         let mut since = now();
-        let mut failures = 0;
+        let (mut failures, mut attempt) = (0, 0);
         loop {
             let opened = Instant::now();
             let ended = match self.open_events(&since).await {
@@ -78,9 +78,10 @@ impl Docker {
             };
             if let Err(error) = ended {
                 // Only a stream that lasted resets the delay: one that ends after each event must not cause a busy loop.
-                failures = if opened.elapsed() > REOPEN_BACKOFF.max { 0 } else { failures + 1 };
+                let has_lasted = opened.elapsed() > REOPEN_BACKOFF.max;
+                (failures, attempt) = if has_lasted { (0, 1) } else { (failures + 1, attempt + 1) };
                 let pause = REOPEN_BACKOFF.delay(failures);
-                let (attempt, retry_in_s) = (failures + 1, crate::backoff::seconds(pause));
+                let retry_in_s = crate::backoff::seconds(pause);
                 tracing::warn!(%error, attempt, retry_in_s, "the Docker event stream ended; opening it again");
                 sleep(pause).await;
                 // Another daemon with other API versions may be running now. If it does not answer here, opening fails as well.

@@ -176,7 +176,10 @@ impl CoreLoop {
             );
             let until = self.clock.now() + Span::millis(pause.as_millis() as u64);
             tokio::select! {
-                () = stop.cancelled() => return Err(error),
+                () = stop.cancelled() => {
+                    tracing::error!(error = ecs_core::model::with_causes(&error), "Error saving state before final shutdown");
+                    return Err(error);
+                }
                 () = self.clock.sleep_until(Some(until)) => alive(),
             }
         }

@@ -210,6 +210,12 @@ async fn services_that_stumble_are_asked_again() {
     }
     let arn = rig.server.run_task(&task(&image)).unwrap();
     assert_eq!(exit_codes(&rig.task(&arn, TaskStatus::Stopped).await), [Some(0)]);
+    // The edge that calls knows no task.
+    let (log, id) = (rig.log(), arn.rsplit('/').next().unwrap());
+    let named = log.lines().filter(|line| line.contains("a call failed; trying again"));
+    let named: Vec<&str> =
+        named.filter(|line| line.contains(&format!(" task={id} ")) && line.contains(" resource=")).collect();
+    assert!(named.len() >= 3, "{log}");
     images_gone(&[&image]);
 }
 

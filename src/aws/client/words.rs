@@ -122,7 +122,9 @@ fn known_kind(error: &(dyn Error + 'static)) -> Option<Known> {
 
 /// Errors that libraries show only as text.
 fn known_text(text: &str) -> Option<Known> {
-    if text.contains("failed to lookup address") || text.contains("dns error") {
+    if text == "operation timed out" {
+        Some(NO_ANSWER)
+    } else if text.contains("failed to lookup address") || text.contains("dns error") {
         Some(Known("its name cannot be resolved", "DNS on this host, and the region"))
     } else if text.contains("InvalidContentType") {
         Some(Known("it does not speak TLS", "the port, and whether the endpoint is http"))
@@ -163,8 +165,17 @@ pub(crate) fn credentials_error(error: &CredentialsError) -> String {
     no_credentials(error).unwrap_or_else(|| with_causes(error))
 }
 
+/// The text of a cause that this crate has worded; `None`: there is none. Such a text quotes no file and no answer.
+pub(crate) fn worded(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (**error).source());
+    causes.find_map(|cause| {
+        let no_credentials = cause.downcast_ref::<NoCredentials>().map(|found| cleaned(&found.0));
+        no_credentials.or_else(|| cause.downcast_ref::<NoAnswer>().map(|found| cleaned(&found.0)))
+    })
+}
+
 /// The text of [`NoCredentials`] among the causes of this error; `None`: there is none.
-pub(crate) fn no_credentials(error: &(dyn Error + 'static)) -> Option<String> {
+fn no_credentials(error: &(dyn Error + 'static)) -> Option<String> {
     let mut causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (**error).source());
     causes.find_map(|cause| cause.downcast_ref::<NoCredentials>()).map(|found| cleaned(&found.0))
 }
@@ -188,6 +199,11 @@ mod tests {
             ),
             (
                 ConnectorError::timeout("4 s".into()),
+                "ecs.example:8443: no answer in time; check the route, the security group and the network ACL",
+            ),
+            (
+                // reqwest's own timeout for a connection
+                ConnectorError::io("operation timed out".into()),
                 "ecs.example:8443: no answer in time; check the route, the security group and the network ACL",
             ),
             (ConnectorError::other("odd\nthing".into(), None), "ecs.example:8443: odd thing"),

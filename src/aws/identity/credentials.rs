@@ -2,7 +2,8 @@
 //!
 //! Owns the chain: keys from the configuration, then environment, profile, web identity, container, IMDS, then a file that
 //! another program renews (on external instances this file comes first). `cache` keeps the result, which all SDK clients and the
-//! websocket share. [`super::roles`] has the role credentials of tasks. The invariant: if a source fails, the next one is tried.
+//! websocket share. [`super::roles`] has the role credentials of tasks. The invariant: if a source that the operator has configured
+//! fails, the identity of the instance is not used instead; only the file of another program is tried then.
 
 mod cache;
 
@@ -107,8 +108,7 @@ pub async fn instance_chain(
         .read_timeout(IMDS_TIMEOUT)
         .build();
     let rotating = (Kind::RotatingFile, SharedCredentialsProvider::new(rotating));
-    let profile = ProfileFileCredentialsProvider::builder().configure(&http_config).build();
-    let profile = (Kind::Profile, SharedCredentialsProvider::new(profile));
+    let profile = (Kind::Profile, SharedCredentialsProvider::new(Profile(http_config.clone())));
     let role = ImdsCredentialsProvider::builder().imds_client(imds).configure(&config).build();
     let role = (Kind::InstanceRole, SharedCredentialsProvider::new(role));
     let chain = if settings.external {
@@ -128,12 +128,26 @@ pub async fn instance_chain(
     Ok(SharedCredentialsProvider::new(Cached::new(FirstOf(chain), settings.signing)))
 }
 
-/// Providers in order. The first that yields keys is used, whatever errors the providers before it had.
+/// The profile. The provider of the SDK reports a fault of the file only once, so each call has a provider of its own.
+#[derive(Debug)]
+struct Profile(ProviderConfig);
+
+impl ProvideCredentials for Profile {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let provider = ProfileFileCredentialsProvider::builder().configure(&self.0).build();
+        future::ProvideCredentials::new(async move { provider.provide_credentials().await })
+    }
+}
+
+/// Providers in order. The first that yields keys is used.
 #[derive(Debug)]
 struct FirstOf(Vec<(Kind, SharedCredentialsProvider)>);
 
 /// A source of credentials.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Environment,
     Profile,
@@ -144,22 +158,33 @@ enum Kind {
 }
 
 impl Kind {
-    /// Why this source has no credentials. Without the causes of a failure, since they may quote the content of a file.
+    /// Why this source has no credentials. Of the causes only those that this crate has worded: others may quote the content of a
+    /// file.
     fn reason(self, error: &CredentialsError) -> String {
-        if let Some(text) = words::no_credentials(error) {
-            return text;
-        }
-        let is_absent = matches!(error, CredentialsError::CredentialsNotLoaded(_));
         let (name, absent) = match self {
             Self::Environment => ("the environment", "not in the environment"),
-            Self::Profile => ("the profile", "no profile"),
+            Self::Profile => ("the profile", "no profile (AWS_PROFILE, AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE)"),
             Self::WebIdentity => ("the web identity", "no web identity"),
             Self::Container => ("the container's endpoint", "no endpoint of a container"),
             Self::InstanceRole => return without_role(error).to_owned(),
             Self::RotatingFile => ("the file that another program renews", "no file that another program renews"),
         };
-        if is_absent { absent.to_owned() } else { format!("{name}: {error}") }
+        match words::worded(error) {
+            Some(cause) => format!("{name}: {cause}"),
+            None if is_absent(error) => absent.to_owned(),
+            None => format!("{name}: {error}"),
+        }
     }
+
+    /// After a failure of the first source, the second one would be another identity than the one that is configured.
+    fn forbids(self, next: Self) -> bool {
+        matches!(self, Self::Profile | Self::WebIdentity | Self::Container) && next != Self::RotatingFile
+    }
+}
+
+/// The source is not configured.
+fn is_absent(error: &CredentialsError) -> bool {
+    matches!(error, CredentialsError::CredentialsNotLoaded(_))
 }
 
 /// Why there are no credentials of the instance role. The provider of the SDK tells this only in its texts.
@@ -167,6 +192,8 @@ fn without_role(error: &CredentialsError) -> &'static str {
     let text = with_causes(error);
     if text.contains("received 404") {
         "the instance has no role"
+    } else if text.contains("error response") {
+        "the instance metadata service answered with an error"
     } else if text.contains("IMDS disabled") {
         "the instance metadata service is switched off (AWS_EC2_METADATA_DISABLED)"
     } else if text.contains("could not communicate") || text.contains("timed out") || text.contains("timeout") {
@@ -178,11 +205,26 @@ fn without_role(error: &CredentialsError) -> &'static str {
 
 impl FirstOf {
     async fn credentials(&self) -> Result<Credentials, CredentialsError> {
-        let mut reasons = Vec::new();
+        let (mut reasons, mut failed): (_, Option<Kind>) = (Vec::new(), None);
         for (kind, provider) in &self.0 {
+            if failed.is_some_and(|failed| failed.forbids(*kind)) {
+                continue;
+            }
             match provider.provide_credentials().await {
-                Ok(credentials) => return Ok(credentials),
-                Err(error) => reasons.push(kind.reason(&error)),
+                Ok(credentials) => {
+                    if failed.is_some() {
+                        let error = reasons.join("; ");
+                        tracing::warn!(
+                            error,
+                            "the configured source of credentials failed; those of another program are used"
+                        );
+                    }
+                    return Ok(credentials);
+                }
+                Err(error) => {
+                    failed = failed.or((!is_absent(&error)).then_some(*kind));
+                    reasons.push(kind.reason(&error));
+                }
             }
         }
         Err(CredentialsError::not_loaded(NoCredentials(format!("no AWS credentials: {}", reasons.join("; ")))))
@@ -345,6 +387,12 @@ mod tests {
         let error = chain.credentials().await.unwrap_err();
         let text = words::credentials_error(&error);
         assert!(text.starts_with("no AWS credentials: the file that another program renews: "), "{text}");
+        let missing = PathBuf::from("/nonexistent/credentials");
+        let rotating = Rotating { file: missing, profile: "default".to_owned(), config: empty(), lane: lane() };
+        let chain = FirstOf(vec![(Kind::RotatingFile, SharedCredentialsProvider::new(rotating))]);
+        let absent = words::credentials_error(&chain.credentials().await.unwrap_err());
+        let wanted = "no AWS credentials: the file that another program renews: /nonexistent/credentials is not there";
+        assert_eq!(absent, wanted);
         assert!(!text.contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{text}");
     }
 
@@ -377,10 +425,45 @@ mod tests {
             let provider = instance_chain(settings, transport::direct_client()).await.unwrap();
             let text = words::credentials_error(&provider.provide_credentials().await.unwrap_err());
             let sources = format!(
-                "no AWS credentials: not in the environment; no profile; no web identity; no endpoint of a container; {wanted}; \
-                 no file that another program renews"
+                "no AWS credentials: not in the environment; no profile (AWS_PROFILE, AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE); \
+                 no web identity; no endpoint of a container; {wanted}; the file that another program renews: \
+                 /nonexistent/credentials is not there"
             );
             assert_eq!(text, sources);
+        }
+    }
+
+    /// Otherwise the agent would go on as another identity after one failed call.
+    #[tokio::test]
+    async fn a_configured_source_that_fails_is_not_replaced_by_the_role() {
+        #[derive(Debug)]
+        struct Source(fn() -> Result<Credentials, CredentialsError>);
+        impl ProvideCredentials for Source {
+            fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+            where
+                Self: 'a,
+            {
+                future::ProvideCredentials::ready((self.0)())
+            }
+        }
+        fn keys(id: &str) -> Result<Credentials, CredentialsError> {
+            Ok(fixed(&id.into(), &"s".into(), &"".into()))
+        }
+        let absent: fn() -> _ = || Err(CredentialsError::not_loaded_no_source());
+        let broken: fn() -> _ = || Err(CredentialsError::provider_error("STS did not answer"));
+        let (role, rotating): (fn() -> _, fn() -> _) = (|| keys("ROLE"), || keys("FILE"));
+        for (profile, rotating, wanted) in
+            [(absent, rotating, Some("ROLE")), (broken, rotating, Some("FILE")), (broken, absent, None)]
+        {
+            let source = |source| SharedCredentialsProvider::new(Source(source));
+            let chain = FirstOf(vec![
+                (Kind::Environment, source(absent)),
+                (Kind::Profile, source(profile)),
+                (Kind::InstanceRole, source(role)),
+                (Kind::RotatingFile, source(rotating)),
+            ]);
+            let found = chain.credentials().await.ok();
+            assert_eq!(found.as_ref().map(Credentials::access_key_id), wanted);
         }
     }
 

@@ -50,7 +50,7 @@ impl Rotating {
         let read = self.lane.run(&shown, move || read_file(&file, MAX_FILE).map(Zeroizing::new)).await;
         let bytes = read.map_err(|error: LaneError| not_read(format!("cannot be read: {}", with_causes(&error))))?;
         let bytes = bytes.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => CredentialsError::not_loaded_no_source(),
+            ErrorKind::NotFound => not_read("is not there".to_owned()),
             _ => not_read(format!("cannot be read: {error}")),
         })?;
         match std::str::from_utf8(&bytes) {

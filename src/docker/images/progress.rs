@@ -104,6 +104,8 @@ pub(crate) struct Layers<'a> {
     last_shown: Instant,
     /// The last line said something new.
     has_moved: bool,
+    /// A layer was fetched or unpacked in this attempt, or waited for that.
+    has_worked: bool,
     job: &'a PullJob<'a>,
 }
 
@@ -146,7 +148,7 @@ enum Stage {
 impl<'a> Layers<'a> {
     /// No layers yet. The counts will be shown in the progress of `job`.
     pub(crate) fn new(job: &'a PullJob<'a>, now: Instant) -> Self {
-        Self { seen: BTreeMap::new(), last_shown: now, has_moved: false, job }
+        Self { seen: BTreeMap::new(), last_shown: now, has_moved: false, has_worked: false, job }
     }
 
     /// Counts one progress line. `Some` is a text for the log, if one is due.
@@ -169,6 +171,7 @@ impl<'a> Layers<'a> {
                 "Download complete" => Stage::Fetched,
                 _ => Stage::Active,
             };
+            self.has_worked |= !matches!(layer.stage, Stage::Named | Stage::Done);
             // Extraction counts from zero again; only the bytes from the registry are shown.
             if let Some(detail) = line.progress_detail.as_ref().filter(|_| status == "Downloading") {
                 layer.current = detail.current.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
@@ -210,7 +213,7 @@ impl<'a> Layers<'a> {
     pub(crate) fn patience(&self, has_containerd_store: bool) -> u32 {
         let count = |stage: Stage| self.seen.values().filter(|layer| layer.stage == stage).count();
         let (active, named) = (count(Stage::Active), count(Stage::Named));
-        if has_containerd_store && active == 0 && named > 0 {
+        if has_containerd_store && !self.has_worked && named > 0 {
             return MAX_PATIENCE;
         }
         u32::try_from(active + named).unwrap_or(MAX_PATIENCE).clamp(1, MAX_PATIENCE)
@@ -374,8 +377,11 @@ mod tests {
         let mut layers = Layers::new(&job, start);
         layers.note(&line("a", "Pulling fs layer", None), start);
         assert_eq!((layers.patience(false), layers.patience(true)), (1, MAX_PATIENCE));
-        layers.note(&line("a", "Downloading", Some((1, 2))), start);
-        assert_eq!(layers.patience(true), 1, "it fetches");
+        layers.note(&line("b", "Already exists", None), start);
+        assert_eq!(layers.patience(true), MAX_PATIENCE);
+        layers.note(&line("b", "Downloading", Some((1, 2))), start);
+        layers.note(&line("b", "Download complete", None), start);
+        assert_eq!(layers.patience(true), 1, "it fetches, and a does not arrive");
     }
 
     #[test]

@@ -24,19 +24,42 @@ const DOCKER_HOST: &str = "DOCKER_HOST";
 
 /// Makes all processes that are started from now on use one Docker daemon: the one that `given` names for the agent, or that of
 /// `DOCKER_HOST`, or that of the current context of the `docker` command, which the agent would not know.
-pub(super) async fn choose_docker(given: &[(String, String)]) {
+///
+/// # Errors
+/// The agent cannot use the daemon of the context.
+pub(super) async fn choose_docker(given: &[(String, String)]) -> Result<(), String> {
     let named = given.iter().rev().find(|(name, _)| name == DOCKER_HOST).map(|(_, address)| address.clone());
     let address = match named {
-        None if std::env::var_os(DOCKER_HOST).is_some() => return,
+        None if std::env::var_os(DOCKER_HOST).is_some() => return Ok(()),
         None => {
-            let asked = output("docker", &["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]).await;
+            let format = "{{.Endpoints.docker.Host}} {{json .TLSMaterial}}";
+            let answer = output("docker", &["context", "inspect", "--format", format]).await;
             // Without an answer, the default is right, or Docker will be missing anyway.
-            asked.unwrap_or_default().trim().to_owned()
+            address_of_context(&answer.unwrap_or_default())?
         }
-        Some(address) => address,
+        Some(address) => Some(address),
     };
-    if !address.is_empty() {
+    if let Some(address) = address {
         let _only_once = DOCKER.set(address);
+    }
+    Ok(())
+}
+
+/// The address of a context's daemon; `None`: the context has none. `answer` is the address and, as JSON, the context's TLS keys.
+fn address_of_context(answer: &str) -> Result<Option<String>, String> {
+    let (address, tls) = answer.trim().split_once(' ').unwrap_or((answer.trim(), ""));
+    let has_keys = !matches!(tls, "" | "{}" | "null");
+    let is_usable = address.starts_with("unix://") || (address.starts_with("tcp://") && !has_keys);
+    match address {
+        "" => Ok(None),
+        address if is_usable => Ok(Some(address.to_owned())),
+        address => {
+            let keys = if has_keys { " with TLS keys" } else { "" };
+            Err(format!(
+                "the current context of docker is {address}{keys}, which the agent cannot use: choose another one with \
+                 `docker context use`, or set DOCKER_HOST"
+            ))
+        }
     }
 }
 
@@ -80,5 +103,27 @@ pub(super) async fn output(program: &str, arguments: &[&str]) -> Result<String, 
         Ok(Ok(output)) => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())),
         Ok(Err(error)) => Err(format!("{program}: {error}")),
         Err(_) => Err(format!("{program} took too long")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_context_that_the_agent_can_use_is_taken() {
+        for (answer, wanted) in [
+            ("", Ok(None)),
+            ("unix:///run/user/1000/docker.sock {}\n", Ok(Some("unix:///run/user/1000/docker.sock"))),
+            ("tcp://10.0.0.7:2375 {}", Ok(Some("tcp://10.0.0.7:2375"))),
+            ("tcp://10.0.0.7:2376 {\"docker\":[\"ca.pem\"]}", Err("tcp://10.0.0.7:2376 with TLS keys")),
+            ("ssh://me@host {}", Err("ssh://me@host")),
+        ] {
+            let found = address_of_context(answer);
+            match wanted {
+                Ok(address) => assert_eq!(found, Ok(address.map(str::to_owned))),
+                Err(text) => assert!(found.unwrap_err().contains(&format!("is {text}, which")), "{answer}"),
+            }
+        }
     }
 }

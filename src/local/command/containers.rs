@@ -22,6 +22,9 @@ const MAX_LINE: usize = 64 * 1024;
 /// What Docker prints instead of the output of a log driver that cannot be read.
 const DOCKER_ERROR: &str = "Error response from daemon: ";
 
+/// How long a line that may be Docker's own error is held back.
+const HOLD: Duration = Duration::from_secs(1);
+
 /// When each container ended last, by name, in nanoseconds since the epoch.
 pub(super) type Ends = BTreeMap<String, u64>;
 
@@ -176,28 +179,23 @@ async fn follow_output(container: String, id: String, since: Option<u64>) {
     }
 }
 
-/// Prints lines until the end. The last line is returned and not printed if it may be Docker's own error.
+/// Prints lines until the end. If there is only one line and it may be Docker's own error, it is returned and not printed.
 async fn print_lines(container: &str, shown_on: Stream, from: Option<impl AsyncRead + Unpin>) -> Option<String> {
     let from = from?;
+    let text = |line: &[u8]| String::from_utf8_lossy(line).trim_end_matches(['\r', '\n']).to_owned();
     let mut held: Option<String> = None;
-    let mut print = |line: &[u8]| {
-        if let Some(held) = held.take() {
-            print_output(shown_on, container, &held);
-        }
-        let text = String::from_utf8_lossy(line);
-        let text = text.trim_end_matches(['\r', '\n']);
-        if shown_on == Stream::Error && text.starts_with(DOCKER_ERROR) {
-            held = Some(text.to_owned());
-        } else {
-            print_output(shown_on, container, text);
-        }
-    };
+    let mut is_first = shown_on == Stream::Error;
     let mut reader = BufReader::with_capacity(MAX_LINE, from);
     let mut line = Vec::new();
-    while let Ok(part) = reader.fill_buf().await {
-        if part.is_empty() {
-            break;
+    loop {
+        // Docker ends at once after its error.
+        let read = timeout(if held.is_some() { HOLD } else { Duration::MAX }, reader.fill_buf()).await;
+        let is_over = matches!(read, Ok(Ok([]) | Err(_)));
+        if !is_over && let Some(held) = held.take() {
+            print_output(shown_on, container, &held);
         }
+        let Ok(read) = read else { continue };
+        let Ok(part @ [_, ..]) = read else { break };
         let (end, taken) = match part.iter().position(|byte| *byte == b'\n') {
             Some(at) => (true, at + 1),
             None => (false, part.len()),
@@ -205,12 +203,17 @@ async fn print_lines(container: &str, shown_on: Stream, from: Option<impl AsyncR
         line.extend_from_slice(&part[..taken]);
         reader.consume(taken);
         if end || line.len() >= MAX_LINE {
-            print(&line);
+            let text = text(&line);
+            if std::mem::take(&mut is_first) && text.starts_with(DOCKER_ERROR) {
+                held = Some(text);
+            } else {
+                print_output(shown_on, container, &text);
+            }
             line.clear();
         }
     }
     if !line.is_empty() {
-        print(&line);
+        print_output(shown_on, container, &text(&line));
     }
     held
 }
@@ -222,13 +225,25 @@ mod tests {
 
     /// `docker` in a container prints the same words as `docker logs`.
     #[tokio::test]
-    async fn only_the_last_line_may_be_an_error_of_docker() {
-        let last = |text: &'static str| print_lines("app", Stream::Error, Some(text.as_bytes()));
+    async fn only_a_single_line_may_be_an_error_of_docker() {
+        let only = |text: &'static str| print_lines("app", Stream::Error, Some(text.as_bytes()));
         let problem = "Error response from daemon: no such image";
-        assert_eq!(last("Error response from daemon: no such image\n").await.as_deref(), Some(problem));
-        assert_eq!(last("Error response from daemon: no such image\nretrying\n").await, None);
-        assert_eq!(last("retrying\nError response from daemon: no such image").await.as_deref(), Some(problem));
+        assert_eq!(only("Error response from daemon: no such image\n").await.as_deref(), Some(problem));
+        assert_eq!(only("Error response from daemon: no such image\nretrying\n").await, None);
+        assert_eq!(only("retrying\nError response from daemon: no such image\n").await, None);
         assert_eq!(print_lines("app", Stream::Out, Some(problem.as_bytes())).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_of_a_container_that_goes_on_is_shown_soon() {
+        let (ours, mut containers) = tokio::io::duplex(100);
+        tokio::io::AsyncWriteExt::write_all(&mut containers, b"Error response from daemon: x\n").await.unwrap();
+        let goes_on = async move {
+            tokio::time::sleep(HOLD * 2).await;
+            drop(containers);
+        };
+        let (held, ()) = tokio::join!(print_lines("app", Stream::Error, Some(ours)), goes_on);
+        assert_eq!(held, None, "it was printed");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(super) const ID_LENGTH: usize = 10;
 const PREFIX: &str = "ecs-local-";
 /// The lock, which contains the kind of the session.
 const LOCK: &str = "lock";
-/// The session's own agent: its process id, its start time, and where both count.
+/// The session's own agent: its process id, its start time, and the boot and the namespace of both.
 const AGENT: &str = "agent";
 /// Exists while the session's guard removes what the session left.
 const ENDING: &str = "ending";
@@ -90,7 +90,7 @@ impl Session {
         let mut fields = text.splitn(3, ' ');
         let (pid, started, noted) = (fields.next()?, fields.next()?, fields.next()?);
         let pid: u32 = pid.parse().ok()?;
-        // Another process may have the number by now, or in this container.
+        // By now, another process may have the number, and in a container other processes have it.
         if noted != system() || started.is_empty() || start_time(pid).as_deref() != Some(started) {
             return None;
         }

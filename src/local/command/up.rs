@@ -36,7 +36,7 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     let definition = definition_file::read(&request.task)?;
     let token = request.token.value()?;
     let mut interrupts = Interrupts::new()?;
-    child::choose_docker(&request.environment).await;
+    child::choose_docker(&request.environment).await?;
     leftovers::tidy_before_up().await;
     let session = Session::begin(Kind::Up)?;
     let guard = Guard::start(&session).await?;

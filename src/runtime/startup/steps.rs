@@ -124,8 +124,9 @@ pub(crate) async fn docker(config: &Config, region: &str) -> Docker {
             Ok(docker) => return docker,
             Err(error @ DockerError::NoVersion(_)) => {
                 let pause = retry.pause();
-                let (attempt, retry_in_s) = (retry.attempt(), crate::backoff::seconds(pause));
-                tracing::warn!(%error, attempt, retry_in_s, "Could not get supported docker versions.");
+                let (endpoint, retry_in_s) = (address::redacted(&settings.endpoint), crate::backoff::seconds(pause));
+                let attempt = retry.attempt();
+                tracing::warn!(%error, %endpoint, attempt, retry_in_s, "Could not get supported docker versions.");
                 tokio::time::sleep(pause).await;
             }
             Err(error) => {

@@ -13,10 +13,9 @@ pub(super) fn log(last: &View, next: &View) {
             Blocker::Credentials(_) => {
                 tracing::info!(task, container, "Waiting for execution role credentials to arrive from ACS");
             }
-            Blocker::HostResources(_) | Blocker::DiskSpace => {
-                tracing::info!(task, container, reason, "The host has no room yet");
-            }
-            Blocker::Containers(..) | Blocker::ImageRemoval(_) | Blocker::Inventory => {
+            Blocker::HostResources(_) => tracing::info!(task, reason, "The task waits to be admitted"),
+            // The disk may be full, or just be looked at.
+            Blocker::DiskSpace | Blocker::Containers(..) | Blocker::ImageRemoval(_) | Blocker::Inventory => {
                 tracing::debug!(
                     task,
                     container,

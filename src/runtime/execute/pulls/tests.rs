@@ -49,6 +49,7 @@ impl Harness {
     /// Adds a waiter for this key; returns once it waits.
     async fn join(&mut self, op: u64, key: RequestKey) -> tokio::task::AbortHandle {
         let (pulls, started, ended) = (self.pulls.clone(), self.started.clone(), self.ended.take());
+        let labels = Labels { task: format!("task-{op}"), ..Labels::default() };
         let handle = self.waiters.spawn(async move {
             let start = |progress: watch::Sender<PullProgress>, _| async move {
                 started.fetch_add(1, Ordering::Relaxed);
@@ -58,7 +59,7 @@ impl Harness {
                     None => std::future::pending().await,
                 }
             };
-            pulls.share(OpId(op), Labels::default(), key, None, start).await
+            pulls.share(OpId(op), labels, key, None, start).await
         });
         let pulls = self.pulls.clone();
         let waits = async {
@@ -155,4 +156,39 @@ async fn a_panic_is_the_outcome_of_every_waiter() {
     let pulls = Pulls::new(Arc::new(Clock::started(Timestamp::default(), None)));
     let outcome = pulls.share(OpId(1), Labels::default(), key("app:1"), None, |_, _| async { panic!("a bug") }).await;
     assert!(matches!(outcome, Err(OpError::Unknown(failure)) if failure.name == "InternalError"));
+}
+
+/// Keeps what is recorded in spans.
+#[derive(Clone, Default)]
+struct Recorded(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Recorded {
+    fn on_record(
+        &self,
+        _: &tracing::span::Id,
+        values: &tracing::span::Record<'_>,
+        _: tracing_subscriber::layer::Context<'_, S>,
+    ) {
+        struct Names<'a>(&'a mut Vec<String>);
+        impl tracing::field::Visit for Names<'_> {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push(format!("{field}={value:?}"));
+            }
+        }
+        values.record(&mut Names(&mut lock(&self.0)));
+    }
+}
+
+#[tokio::test]
+async fn the_lines_of_a_call_name_its_present_waiters() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    let recorded = Recorded::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(recorded.clone()));
+    let mut harness = Harness::new();
+    let first = harness.join(1, key("app:1")).await;
+    harness.join(2, key("app:1")).await;
+    assert_eq!(lock(&recorded.0).last().map(String::as_str), Some("task=\"task-1, task-2\""));
+    first.abort();
+    assert!(harness.next().await.unwrap_err().is_cancelled());
+    assert_eq!(lock(&recorded.0).last().map(String::as_str), Some("task=\"task-2\""), "the first one has left");
 }
