@@ -197,7 +197,8 @@ async fn a_value_that_cannot_be_read_stops_the_task() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_that_stumble_are_asked_again() {
-    let Some(rig) = Rig::start("stumbling secrets", Plan::default()).await else { return };
+    let plan = Plan { environment: &[("ECS_LOGLEVEL", "debug")], ..Plan::default() };
+    let Some(rig) = Rig::start("stumbling secrets", plan).await else { return };
     fill(&rig);
     let image = rig.image();
     for (operation, fault) in [

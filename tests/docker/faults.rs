@@ -216,5 +216,5 @@ async fn a_daemon_without_a_common_version_is_refused() {
     let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { axum::serve(listener, app).await.unwrap() });
-    assert!(matches!(Docker::connect(settings(&endpoint, "c")).await, Err(DockerError::Unusable(_))));
+    assert!(matches!(Docker::connect(settings(&endpoint, "c")).await, Err(DockerError::NoVersion(_))));
 }
