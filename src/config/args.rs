@@ -213,7 +213,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("config-reference", Meaning::Do(Action::ConfigReference), "Print every variable as a commented ecs.config."),
     with_value("completion", "SHELL", Meaning::Do(Action::Completion), "Print the completions for bash, zsh or fish."),
     flag("man", Meaning::Do(Action::Man), "Print the manual page."),
-    flag("strict", Meaning::Strict, "With check-config: exit 2 on any warning."),
+    flag("strict", Meaning::Strict, "With check-config: exit 2 on a note, too."),
     flag("json", Meaning::Json, "With check-config: print one JSON document."),
     with_value("loglevel", "LEVEL", Meaning::Level, "Log level: debug, info, warn, error, crit or none. Takes precedence over ECS_LOGLEVEL and ECS_LOGLEVEL_ON_INSTANCE."),
     with_value("loglevel-driver", "LEVEL", Meaning::OutputLevel, "Log level on standard output only. Takes precedence over -loglevel."),

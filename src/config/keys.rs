@@ -199,7 +199,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_CLUSTER", Cluster, "", ID, "Cluster to register into; none: `default`, created if absent.").json("Cluster").fatal(),
     key("AWS_DEFAULT_REGION", Trimmed, "", ID, "Region; none: asked from the instance metadata service.").json("AWSRegion"),
     key("ECS_BACKEND_HOST", Endpoint, "", ID, "ECS API endpoint to use instead of the region's.").json("APIEndpoint").fatal(),
-    key("ECS_EXTERNAL", Switch, "false", ID, "ECS Anywhere: not an EC2 instance. Needs AWS_DEFAULT_REGION.").json("External"),
+    key("ECS_EXTERNAL", Switch, "false", ID, "ECS Anywhere: not an EC2 instance. Needs AWS_DEFAULT_REGION. The installation of ECS Anywhere is not part of this agent.").json("External"),
     key("DOCKER_HOST", DockerHost, "unix:///var/run/docker.sock", ID, "Address of the Docker Engine API.").json("DockerEndpoint").fatal(),
     key("ECS_INSTANCE_ATTRIBUTES", Map, "", ID, "Attributes of the container instance, sent at the first registration.").json("InstanceAttributes").fatal(),
     key("ECS_CONTAINER_INSTANCE_TAGS", Map, "", ID, "Tags of the container instance.").json("ContainerInstanceTags").fatal(),

@@ -250,7 +250,11 @@ fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Proble
     rules::cluster(&values, sources, &mut problems);
     let has_effect = |key: &&keys::Key| !unused.iter().any(|unused| unused.key.name == key.name);
     let rows = KEYS.iter().filter(has_effect);
-    let effective = rows.filter_map(|key| effective(key, values.get(key.name)?)).collect();
+    let mut effective: Vec<Effective> = rows.filter_map(|key| effective(key, values.get(key.name)?)).collect();
+    // The most important setting is shown in any case.
+    if !values.contains_key(resolve::CLUSTER) {
+        effective.insert(0, Effective { name: resolve::CLUSTER, value: DEFAULT_CLUSTER.to_owned(), place: None });
+    }
     let typed = typed(values, &mut problems);
     let is_fatal = problems.iter().any(Problem::is_fatal);
     let (config, unusable) = if is_fatal { (None, typed) } else { (typed, None) };
@@ -289,6 +293,9 @@ fn unused(key: &'static keys::Key, values: &resolve::Values) -> Option<Unused> {
     };
     is_unused.then(|| Unused { key, place: value.place.clone().unwrap_or_default() })
 }
+
+/// The cluster of an agent without `ECS_CLUSTER`.
+const DEFAULT_CLUSTER: &str = "default";
 
 fn effective(key: &keys::Key, value: &resolve::Resolved) -> Option<Effective> {
     let is_listed = match key.stage {

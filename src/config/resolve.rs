@@ -224,7 +224,9 @@ pub(super) fn unknown_names(sources: &[&dyn Source], problems: &mut Vec<Problem>
             let upper = word.to_ascii_uppercase();
             // The first source is the environment of the process, where a general name may be another program's.
             let is_cluster = number > 0 && CLUSTER_NAMES.contains(&letters.to_ascii_uppercase().as_str());
-            let ours = is_cluster || ["ECS_", "NON_ECS_", "NONECS_"].iter().any(|prefix| upper.starts_with(prefix));
+            let general = general_name(&upper).filter(|_| number > 0);
+            let has_prefix = ["ECS_", "NON_ECS_", "NONECS_"].iter().any(|prefix| upper.starts_with(prefix));
+            let ours = is_cluster || has_prefix || general.is_some();
             if !ours || word.len() > MAX_NAME_LENGTH || !reported.insert(word.to_owned()) {
                 continue;
             }
@@ -233,17 +235,27 @@ pub(super) fn unknown_names(sources: &[&dyn Source], problems: &mut Vec<Problem>
                 (false, true) => "a name followed by something other than =",
                 (false, false) => "a name with something before it",
             };
-            let hint = if is_cluster { Some(CLUSTER) } else { meant(&upper) };
+            let hint = if is_cluster { Some(CLUSTER) } else { general.or_else(|| meant(&upper)) };
+            let instead = if hint == Some(CLUSTER) { "it is ignored and sets no cluster" } else { "it is ignored" };
             problems.push(Problem {
                 variable: word.to_owned(),
                 place: source.place(&name),
                 shape: shape.to_owned(),
                 expected: format!("a name from --help{}", hint.map_or_else(String::new, did_you_mean)),
-                instead: "it is ignored".to_owned(),
+                instead: instead.to_owned(),
                 severity: Severity::Changes,
             });
         }
     }
+}
+
+/// The variable without `ECS` in its name for which this name in a file was probably meant; `None`: it is another program's.
+fn general_name(name: &str) -> Option<&'static str> {
+    if name == "AWS_REGION" {
+        return Some("AWS_DEFAULT_REGION");
+    }
+    let known = KEYS.iter().filter(|key| key.stage == Stage::Now && !key.is_only_json()).map(|key| key.name);
+    closest(name, known.filter(|known| !known.contains("ECS_")))
 }
 
 /// The variable for which a name was probably meant: with few edits, or as the beginning of the name.

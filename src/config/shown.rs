@@ -40,7 +40,7 @@ pub(super) fn meant(kind: Kind, raw: &str, default: &str) -> Option<String> {
     let bare = raw.trim().trim_matches(['"', '\'']).trim();
     let candidate = match kind {
         _ if bare != raw && is_usable(bare) => Some(bare.to_owned()),
-        Kind::Cluster => bare.split('#').next().map(|name| name.trim().to_owned()),
+        Kind::Cluster => bare.split_once(" #").map(|(name, _)| name.trim().to_owned()),
         Kind::Duration(_) => with_unit(bare, default, is_usable),
         Kind::Switch | Kind::Flag => match bare.to_ascii_lowercase().as_str() {
             "true" | "yes" | "y" | "on" | "enabled" | "enable" => Some("true".to_owned()),
@@ -48,7 +48,9 @@ pub(super) fn meant(kind: Kind, raw: &str, default: &str) -> Option<String> {
             _ => None,
         },
         Kind::Choice(words) | Kind::TrimmedChoice(words) | Kind::AnyCase(words) if bare.len() <= MAX_VALUE => {
-            closest(&bare.to_ascii_lowercase(), words.iter().copied()).map(str::to_owned)
+            let bare = bare.to_ascii_lowercase();
+            let beginning = words.iter().copied().find(|word| bare.starts_with(word)); // `warning`, `critical`
+            beginning.or_else(|| closest(&bare, words.iter().copied())).map(str::to_owned)
         }
         _ => None,
     };

@@ -154,6 +154,35 @@ fn another_notation_of_the_cluster_is_no_reason_to_stay_down() {
 }
 
 #[test]
+fn the_cluster_is_shown_even_if_nothing_names_it() {
+    for (lines, cluster) in [("", "default"), ("ECS_CLUSTR=prod", "default"), ("ECS_CLUSTER=prod", "prod")] {
+        let shown = report::text(&check(lines.as_bytes()));
+        assert!(shown.contains(&format!("\n  ECS_CLUSTER={cluster}  (")), "{lines}: {shown}");
+        assert_eq!(shown.contains("sets no cluster"), lines.contains("CLUSTR"), "{lines}: {shown}");
+    }
+}
+
+/// Only in files: in the environment they may be meant for another program.
+#[test]
+fn names_close_to_general_ones_are_reported_in_files() {
+    for (name, meant) in [
+        ("AWS_REGION", Some("AWS_DEFAULT_REGION")),
+        ("AWS_DEFUALT_REGION", Some("AWS_DEFAULT_REGION")),
+        ("NOPROXY", Some("NO_PROXY")),
+        ("HTTPS_PROXYY", Some("HTTPS_PROXY")),
+        ("DOCKERHOST", Some("DOCKER_HOST")),
+        ("JAVA_HOME", None),
+        ("LANG", None),
+    ] {
+        let shown = texts(&check(format!("{name}=x").as_bytes())).join("\n");
+        let hint = meant.map(|meant| format!("did you mean {meant}?"));
+        assert_eq!(shown.contains("not a variable"), meant.is_some(), "{shown}");
+        assert!(hint.is_none_or(|hint| shown.contains(&hint)), "{name}: {shown}");
+        assert_eq!(texts(&layered(&[(name, "x")], "", "")), [""; 0], "{name} in the environment");
+    }
+}
+
+#[test]
 fn lines_that_the_go_agent_ignores_keep_nothing_down() {
     for lines in
         ["[ecs]\nECS_CLUSTER=prod", "# \0\nECS_CLUSTER=prod", "ECS_CLUSTER=prod\n\0\0\0", "{\nECS_CLUSTER=prod\n}"]

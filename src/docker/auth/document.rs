@@ -54,6 +54,12 @@ pub(super) fn read(auth_type: &str, data: &Secret, problems: &mut Vec<String>) -
     for (key, raw) in registries.iter().filter(|(key, _)| is_registry(key)) {
         match credentials(key, raw, auth_type) {
             Ok(credentials) => {
+                if has_no_password(&credentials) {
+                    problems.push(format!(
+                        "registry \"{}\": it has a user name and no password: used as it is",
+                        shown(key)
+                    ));
+                }
                 if entries.insert(normalised(key).to_owned(), credentials).is_some() {
                     problems.push(format!("registry \"{}\" is named twice: the last entry is used", shown(key)));
                 }
@@ -64,6 +70,11 @@ pub(super) fn read(auth_type: &str, data: &Secret, problems: &mut Vec<String>) -
         }
     }
     Document { entries, helpers, store }
+}
+
+fn has_no_password(credentials: &RegistryCredentials) -> bool {
+    let RegistryCredentials { username, password, identity_token, registry_token, .. } = credentials;
+    !username.is_empty() && [password, identity_token, registry_token].into_iter().all(Secret::is_empty)
 }
 
 /// The programs in `credHelpers`, by registry.

@@ -107,6 +107,7 @@ fn unusable_parts_are_reported_without_secrets() {
         ),
         ("docker", r#"{"a\n[x]": {}}"#, vec![], "\"a [x]\": it has neither auth"),
         ("docker", r#"{"a": {}}"#, vec![], "\"a\": it has neither auth"),
+        ("docker", r#"{"a":{"username":"u","pasword":"p"}}"#, vec!["a"], "\"a\": it has a user name and no password"),
         ("docker", r#"{"https://me:hunter2@a": {}}"#, vec![], "\"a\": it has neither auth"),
         ("docker", r#"{"credsStore": "../hunter2", "b": {"auth": "dTpw"}}"#, vec!["b"], "credsStore is not the name"),
         (

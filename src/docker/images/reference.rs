@@ -37,7 +37,9 @@ impl<'a> Reference<'a> {
         let has_host = name.contains('/');
         let segments_ok = name.split('/').enumerate().all(|(at, segment)| {
             let more = if at == 0 && has_host { "._-:[]" } else { "._-" };
-            !segment.is_empty() && segment != "." && segment != ".." && clean(segment, more)
+            // Newer daemons take a first segment with capital letters for a host.
+            let is_lower = (at == 0 && has_host) || !segment.contains(|c: char| c.is_ascii_uppercase());
+            !segment.is_empty() && segment != "." && segment != ".." && is_lower && clean(segment, more)
         });
         let parts_ok = tag.is_none_or(|tag| !tag.is_empty() && clean(tag, "._-"))
             && digest.is_none_or(|digest| digest.contains(':') && clean(digest, "._-:+="));
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn only_the_host_of_a_registry_has_a_port_or_brackets() {
-        for image in ["localhost:5000/a", "[::1]:5000/a/b:1", "r.io:443/a@sha256:ab"] {
+        for image in ["localhost:5000/a", "[::1]:5000/a/b:1", "r.io:443/a@sha256:ab", "HOST/app:Tag", "a:LATEST"] {
             assert!(Reference::parse(image).is_some(), "{image}");
         }
         for image in [
@@ -130,6 +132,9 @@ mod tests {
             "a=b",
             "a:t+1",
             "r.io/b:1/a",
+            "App",
+            "r.io/App",
+            "UPPER/Case",
         ] {
             assert_eq!(Reference::parse(image), None, "{image}");
         }

@@ -77,6 +77,12 @@ impl Agent {
         format!("{}{}", describe(ended), self.log_tail())
     }
 
+    /// The last warning or error of the agent, in words; `None`: there is none.
+    pub(super) fn last_warning(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.directory.join("out.log")).ok()?;
+        text.lines().rev().find_map(warning)
+    }
+
     /// The last lines of the agent's log, for an error that they may explain; empty if there are none.
     pub(super) fn log_tail(&self) -> String {
         log_tail(&self.directory)
@@ -121,6 +127,26 @@ fn describe(ended: std::io::Result<ExitStatus>) -> String {
     ended.map_or_else(|error| format!("the agent is lost: {error}"), |status| format!("the agent ended: {status}"))
 }
 
+/// The message and the error of a warning in the agent's log; `None`: it is another line.
+fn warning(line: &str) -> Option<String> {
+    if !line.starts_with("level=warn ") && !line.starts_with("level=error ") {
+        return None;
+    }
+    let message = field(line, "msg")?;
+    Some(field(line, "error").map_or_else(|| message.clone(), |error| format!("{message}: {error}")))
+}
+
+/// The value of a field of a logfmt line.
+fn field(line: &str, name: &str) -> Option<String> {
+    let (_, value) = line.split_once(&format!(" {name}="))?;
+    if value.starts_with('"') {
+        // The escapes are those of JSON.
+        serde_json::Deserializer::from_str(value).into_iter::<String>().next()?.ok()
+    } else {
+        value.split(' ').next().map(str::to_owned)
+    }
+}
+
 fn log_tail(directory: &Path) -> String {
     let texts = ["out.log", "err.log"].map(|name| std::fs::read_to_string(directory.join(name)).unwrap_or_default());
     let last = |text: &'_ String| {
@@ -139,6 +165,15 @@ mod tests {
     fn cached_images_are_preferred_unless_it_is_set() {
         assert_eq!(defaults(false, |_| false), [("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached")]);
         assert_eq!(defaults(true, |name| name == "ECS_IMAGE_PULL_BEHAVIOR"), [("ECS_ENABLE_GPU_SUPPORT", "true")]);
+    }
+
+    #[test]
+    fn a_warning_of_the_agent_is_shown_in_words() {
+        let line =
+            r#"level=warn time=2026-11-29T20:00:00Z msg="Could not connect" error="no \"socket\"" attempt=1 module=a"#;
+        assert_eq!(warning(line).as_deref(), Some("Could not connect: no \"socket\""));
+        assert_eq!(warning("level=error time=t msg=gone module=a").as_deref(), Some("gone"));
+        assert_eq!(warning("level=info time=t msg=fine module=a"), None);
     }
 
     #[test]

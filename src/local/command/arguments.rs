@@ -127,8 +127,12 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         "up" => options(false, arguments),
         "clean" => match arguments.next().as_deref() {
             None => Ok(Command::Clean { all: false }),
-            Some("--all") => Ok(Command::Clean { all: true }),
             Some("-h" | "--help") => Ok(Command::Help),
+            Some("--all") => match arguments.next().as_deref() {
+                None => Ok(Command::Clean { all: true }),
+                Some("-h" | "--help") => Ok(Command::Help),
+                Some(other) => Err(format!("unknown argument `{other}`: clean takes only --all")),
+            },
             Some(other) => Err(format!("unknown argument `{other}`: clean takes only --all")),
         },
         GUARD => Ok(Command::Guard),
@@ -183,6 +187,7 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
                     up.environment.push((name.to_owned(), value.to_owned()));
                 }
             }
+            "-" if !serve && up.task.as_os_str().is_empty() => up.task = PathBuf::from("/dev/stdin"),
             other if !serve && !other.starts_with('-') && up.task.as_os_str().is_empty() => {
                 up.task = PathBuf::from(other)
             }
@@ -273,6 +278,17 @@ mod tests {
         assert_eq!(up.agent, Some(PathBuf::from("/bin/agent")));
         assert_eq!(up.environment[1], ("A".to_owned(), "b=c".to_owned()));
         assert!(up.options.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn clean_does_nothing_with_an_argument_that_it_does_not_know() {
+        assert!(matches!(parsed("clean --all"), Ok(Command::Clean { all: true })));
+        for line in ["clean x", "clean --all x", "clean --all --dry-run"] {
+            assert!(parsed(line).unwrap_err().contains("clean takes only --all"), "{line}");
+        }
+        assert!(matches!(parsed("clean --all --help"), Ok(Command::Help)));
+        let Ok(Command::Up(up)) = parsed("up -") else { panic!("standard input") };
+        assert_eq!(up.task.to_str(), Some("/dev/stdin"));
     }
 
     #[test]

@@ -23,11 +23,17 @@ pub(super) fn read(path: &Path) -> Result<Value, String> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    if text.trim().is_empty() {
+        return Err(format!("{shown} is empty"));
+    }
     let value = serde_json::from_str(text).map_err(|error| format!("{shown} is not JSON: {}", no_json(&error)))?;
     definition(value).map_err(|problem| format!("{shown}: {problem}"))
 }
 
 fn definition(mut value: Value) -> Result<Value, String> {
+    if value.get("taskDefinition").is_some_and(Value::is_null) && value.get("containerDefinitions").is_none() {
+        return Err("its taskDefinition is null: there is no such task definition".to_owned());
+    }
     if value["taskDefinition"].is_object() && value.get("containerDefinitions").is_none() {
         let tags = value["tags"].take();
         value = value["taskDefinition"].take();
@@ -58,7 +64,10 @@ fn no_json(error: &serde_json::Error) -> String {
         ("expected `,` or `]`", "a comma or ] is missing"),
         ("expected `:`", "a colon is missing"),
         ("key must be a string", "the name of a member must be in double quotes; JSON has no comments"),
-        ("expected value", "there is no value; a text must be in double quotes, and JSON has no comments"),
+        (
+            "expected value",
+            "there is no value; a text must be in double quotes, and JSON has no comments (YAML is not read)",
+        ),
         ("expected ident", "there is no value; a text must be in double quotes"),
         ("EOF", "the file ends before everything is closed: a bracket or a quote is missing"),
         ("control character", "a line break or tab in a text must be written as \\n or \\t"),

@@ -138,6 +138,14 @@ pub(super) fn is_any_ending() -> bool {
     directories().iter().any(|directory| directory.join(ENDING).exists() && is_held(directory))
 }
 
+/// The id of another session of `up` of this user that runs; `None`: there is none.
+pub(super) fn running_up() -> Option<String> {
+    let is_up = |directory: &&PathBuf| {
+        std::fs::read_to_string(directory.join(LOCK)).is_ok_and(|kind| kind == Kind::Up.as_str()) && is_held(directory)
+    };
+    directories().iter().find(is_up).and_then(|directory| id_in(directory))
+}
+
 /// The session with this id runs. The session of another user counts as running.
 pub(super) fn is_running(id: &str) -> bool {
     let directory = std::env::temp_dir().join(format!("{PREFIX}{id}"));

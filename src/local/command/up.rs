@@ -7,7 +7,7 @@ use super::arguments::Up;
 use super::containers::{Ends, Follower};
 use super::guard::Guard;
 use super::output::{print_error, print_line, set_live_lines};
-use super::session::{Kind, Session};
+use super::session::{self, Kind, Session};
 use super::signals::Interrupts;
 use super::{child, definition_file, leftovers, waits};
 use crate::{Options, Server, Task, TaskContainer, TaskStatus};
@@ -38,6 +38,11 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     let mut interrupts = Interrupts::new()?;
     child::choose_docker(&request.environment).await?;
     leftovers::tidy_before_up().await;
+    if let Some(other) = session::running_up() {
+        return Err(format!(
+            "another `ecs-local up` runs (session {other}), and one Docker has one agent at a time: end it first"
+        ));
+    }
     let session = Session::begin(Kind::Up)?;
     let guard = Guard::start(&session).await?;
     let result = in_session(&request, &session, &definition, token, &mut interrupts).await;
@@ -87,12 +92,18 @@ impl Run<'_> {
         let mut is_announced = quiet;
         let connected = loop {
             tokio::select! {
-                () = self.interrupts.next() => return Err("interrupted before the agent was ready".to_owned()),
+                () = self.interrupts.next() => {
+                    let why = agent.last_warning().map(|line| format!(": {line}")).unwrap_or_default();
+                    return Err(format!("interrupted before the agent was ready{why}"));
+                }
                 problem = agent.ended() => return Err(problem),
                 connected = &mut connected => break connected,
                 () = &mut silence, if !is_announced => {
                     is_announced = true;
                     print_line("waiting for the agent to register and connect");
+                    if let Some(line) = agent.last_warning() {
+                        print_error(&format!("the agent says: {line}"));
+                    }
                 }
             }
         };
@@ -102,7 +113,13 @@ impl Run<'_> {
         let answer = answer.map_err(|error| error.message)?;
         let Some(arn) = answer["tasks"][0]["taskArn"].as_str() else {
             let text = |member: &str| answer["failures"][0][member].as_str().unwrap_or_default().to_owned();
-            return Err(format!("the task cannot be placed: {}: {}", text("reason"), text("detail")));
+            let (reason, detail) = (text("reason"), text("detail"));
+            let how = if detail.contains("start the agent") {
+                "\n`up` starts its agent with what follows `--`: ecs-local up FILE -- NAME=VALUE"
+            } else {
+                ""
+            };
+            return Err(format!("the task cannot be placed: {reason}: {detail}{how}"));
         };
         if !quiet {
             self.print_addresses(arn);
@@ -264,7 +281,12 @@ fn exit_code(task: &Task, ends: &Ends) -> Result<u8, String> {
         Some(_) => None,
         None => first(true).or_else(|| first(false)),
     };
-    match (code, refused) {
+    // A container that waited for another one names the one that could not start.
+    let is_waiting =
+        |container: &&TaskContainer| container.reason.as_deref().is_some_and(|reason| reason.contains("dependency"));
+    let cause = task.containers.iter().find(|c| c.reason.is_some() && !has_run(c) && !is_waiting(c)).or(refused);
+    let reason = cause.and_then(|container| container.reason.as_deref());
+    match (code, refused.and(cause)) {
         (Some(code), _) => Ok(u8::try_from(code).unwrap_or(255)),
         (None, Some(container)) => Err(format!("container {}: {}", container.name, reason.unwrap_or_default())),
         (None, None) => {
@@ -308,6 +330,12 @@ mod tests {
         let mut broken = task(&[("a", true, None), ("b", true, Some(0))]);
         broken.containers[0].reason = Some("CannotPullContainerError".to_owned());
         assert!(exit_code(&broken, &ends(&["b"])).unwrap_err().contains("container a: CannotPull"));
+        let mut chained = task(&[("a", true, None), ("init", false, None)]);
+        chained.containers[0].reason =
+            Some("CannotStartContainerError: ... because dependency will never start".to_owned());
+        chained.containers[1].reason = Some("CannotStartContainerError: exec: not found".to_owned());
+        let cause = exit_code(&chained, &Ends::new()).unwrap_err();
+        assert_eq!(cause, "container init: CannotStartContainerError: exec: not found");
         let none = exit_code(&task(&[("a", true, None), ("init", false, Some(0))]), &Ends::new()).unwrap_err();
         assert!(none.starts_with("no essential container of the task ran: "), "{none}");
         assert_eq!(exit_code(&task(&[("a", true, Some(-1))]), &Ends::new()), Ok(255));

@@ -6,7 +6,7 @@ use axum::body::{Body, to_bytes};
 use http::Request;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -70,14 +70,23 @@ struct Pull {
     last_failure: Option<String>,
 }
 
+/// The largest number of different failures that are shown in full.
+const MAX_FAILURES: usize = 50;
+
 /// Shows the waits of a task until it is dropped.
 pub(super) async fn show(task: String) {
-    let mut shown = BTreeMap::new();
+    let (mut shown, mut failures) = (BTreeMap::new(), BTreeSet::new());
     loop {
         let waits = timeout(LIMIT, waits(&task)).await.ok().flatten().unwrap_or_default();
         let waits: Vec<&Wait> =
             waits.iter().filter(|wait| wait.age_seconds >= MIN_AGE || wait.pull.is_some()).collect();
         if has_live_lines() {
+            // A live line is cut at the edge of the terminal.
+            for line in waits.iter().filter_map(|wait| wait.failure()) {
+                if failures.len() < MAX_FAILURES && failures.insert(line.clone()) {
+                    print_line(&line);
+                }
+            }
             set_live_lines(waits.iter().map(|wait| wait.line(true)).collect());
         } else {
             print_due(&waits, &mut shown, Instant::now());
@@ -105,9 +114,18 @@ impl Wait {
         format!("{} {what}", self.container.as_deref().unwrap_or_default())
     }
 
+    fn subject(&self) -> String {
+        self.container.as_ref().map_or_else(|| "task".to_owned(), |container| format!("container {container}"))
+    }
+
+    /// The last failure of the pull; `None`: there is none.
+    fn failure(&self) -> Option<String> {
+        let (pull, image) = (self.pull.as_ref()?, self.image.as_ref()?);
+        Some(format!("{}: pull of {image}: {}", self.subject(), pull.last_failure.as_ref()?))
+    }
+
     fn line(&self, has_bar: bool) -> String {
-        let subject =
-            self.container.as_ref().map_or_else(|| "task".to_owned(), |container| format!("container {container}"));
+        let subject = self.subject();
         match (&self.pull, &self.image) {
             (Some(pull), Some(image)) => format!("{subject}: {}", pull.line(image, has_bar)),
             _ => format!("{subject}: {}", self.text),
@@ -141,7 +159,7 @@ impl Pull {
         if let Some(seconds) = self.next_try_in_seconds.or(self.limit_ends_in_seconds) {
             parts.push(format!("next attempt in {seconds} s"));
         }
-        if let Some(failure) = &self.last_failure {
+        if let Some(failure) = self.last_failure.as_ref().filter(|_| !has_bar) {
             parts.push(format!("last failure: {failure}"));
         }
         // The bar comes first, since a long line is cut.
@@ -183,9 +201,11 @@ mod tests {
             "Pull": {"Phase": "fetching", "Attempt": 2, "Attempts": 5, "Layers": 3, "LayersDone": 1, "Bytes": 4_194_304,
                 "BytesTotal": 16_777_216, "Percent": 25, "AgeSeconds": 3, "LastFailure": "timeout"},
         }));
-        let rest = "4.0 of 16.0 MiB, 1 of 3 layers, attempt 2 of 5, last failure: timeout";
-        assert_eq!(pull.line(false), format!("container web: pull of busybox: 25 %, {rest}"));
+        let rest = "4.0 of 16.0 MiB, 1 of 3 layers, attempt 2 of 5";
+        assert_eq!(pull.line(false), format!("container web: pull of busybox: 25 %, {rest}, last failure: timeout"));
         assert_eq!(pull.line(true), format!("container web: [######------------------]  25 %, {rest} of busybox"));
+        // The edge of the terminal would cut it.
+        assert_eq!(pull.failure().as_deref(), Some("container web: pull of busybox: timeout"));
     }
 
     #[test]
