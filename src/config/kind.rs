@@ -304,6 +304,8 @@ fn http_url(raw: &str, scheme: &str, schemes: &[&str]) -> Parsed {
     match url::Url::parse(&full) {
         // A valid URL may still not fit into a request, for instance if it has more than 65,534 bytes.
         Ok(url) if url.as_str().parse::<http::Uri>().is_err() => Rejected,
+        // `http//proxy` is no host of this name.
+        Ok(url) if !raw.contains("://") && matches!(url.host_str(), Some("http" | "https")) => Rejected,
         Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Accepted(endpoint::normalized(&url).to_owned()),
         Ok(_) | Err(_) => Rejected,
     }

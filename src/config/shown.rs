@@ -41,10 +41,11 @@ pub(super) fn meant(kind: Kind, raw: &str, default: &str) -> Option<String> {
     let candidate = match kind {
         _ if bare != raw && is_usable(bare) => Some(bare.to_owned()),
         Kind::Cluster => bare.split_once(" #").map(|(name, _)| name.trim().to_owned()),
-        Kind::Duration(_) => with_unit(bare, default, is_usable),
+        Kind::Duration(_) => with_unit(bare, default, is_usable).or_else(|| in_go_units(bare)),
         Kind::Switch | Kind::Flag => match bare.to_ascii_lowercase().as_str() {
             "true" | "yes" | "y" | "on" | "enabled" | "enable" => Some("true".to_owned()),
             "false" | "no" | "n" | "off" | "disabled" | "disable" => Some("false".to_owned()),
+            other if other.len() <= MAX_VALUE => closest(other, ["true", "false"].into_iter()).map(str::to_owned),
             _ => None,
         },
         Kind::Choice(words) | Kind::TrimmedChoice(words) | Kind::AnyCase(words) if bare.len() <= MAX_VALUE => {
@@ -55,6 +56,21 @@ pub(super) fn meant(kind: Kind, raw: &str, default: &str) -> Option<String> {
         _ => None,
     };
     candidate.filter(|text| text != raw && is_usable(text))
+}
+
+/// A duration with a unit as people write it, such as `10 minutes`, `3min` or `1d`, in the units of Go.
+fn in_go_units(text: &str) -> Option<String> {
+    let end = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(end);
+    let number: u32 = number.parse().ok()?;
+    let (factor, unit) = match unit.trim().to_ascii_lowercase().as_str() {
+        "s" | "sec" | "secs" | "second" | "seconds" => (1, "s"),
+        "m" | "min" | "mins" | "minute" | "minutes" => (1, "m"),
+        "h" | "hr" | "hrs" | "hour" | "hours" => (1, "h"),
+        "d" | "day" | "days" => (24, "h"),
+        _ => return None,
+    };
+    Some(format!("{}{unit}", number.checked_mul(factor)?))
 }
 
 /// A number with the unit that it lacks: the largest one with which it is at most twice the default, or else the smallest that is

@@ -59,7 +59,7 @@ async fn acs_is_reached_through_tls_and_a_proxy() {
     set(&mut rig, "HTTPS_PROXY", &proxy.url("wrong"));
     fails_with(&mut rig, "proxy auth").await;
     set(&mut rig, "HTTPS_PROXY", "http://127.0.0.1:1");
-    fails_with(&mut rig, "Connection refused").await;
+    fails_with(&mut rig, "through the proxy: connection refused").await;
     assert_eq!(connections(&rig), before, "nobody else came through");
 
     set(&mut rig, "HTTPS_PROXY", &proxy.url(PASSWORD));

@@ -125,7 +125,12 @@ fn each_file_is_checked_and_the_worst_decides() {
         "{text}"
     );
     assert!(about_bad.starts_with(&format!("fatal: ECS_CLUSTER ({bad}:1): `\"prod\"`")), "{text}");
-    assert!(about_bad.ends_with("The agent would not start.\n"), "{text}");
+    let (_, end) = about_bad.split_once("The agent would not start.\n").expect("the verdict");
+    assert!(end.starts_with("Checked for an agent in a container.") && end.lines().count() == 1, "{text}");
+    assert!(
+        !printed(&agent(&["check-config", "-service", &good])).0.contains("Checked for"),
+        "that is what was asked for"
+    );
     // Without a file, the sources of a start.
     assert_eq!(agent(&["check-config"]).status.code(), Some(2), "/nonexistent/ecs.config");
     let started = command(&["check-config"]).env("ECS_CONFIG_FILE", &good).output().unwrap();

@@ -106,11 +106,12 @@ async fn the_agent_waits_for_a_daemon_that_is_not_there_yet() {
     rig.start_agent();
     for behaviour in [Behaviour::Down, PAGE, EMPTY_OBJECT] {
         proxy.behave(behaviour);
-        let before = rig.log().matches("Could not connect to docker daemon").count();
-        until("another try", LIMIT, async || {
-            (rig.log().matches("Could not connect to docker daemon").count() > before).then_some(())
-        })
-        .await;
+        let tries = || {
+            rig.log().matches("Could not connect to docker daemon").count()
+                + rig.log().matches("Could not get supported docker versions.").count()
+        };
+        let before = tries();
+        until("another try", LIMIT, async || (tries() > before).then_some(())).await;
     }
     // As with the Go agent: an agent has no identity before it has registered, and it does not register without Docker.
     assert!(rig.server.read(|state| state.instances().is_empty()), "nothing is promised to ECS without Docker");

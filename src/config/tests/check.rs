@@ -16,6 +16,8 @@ const SEVERITIES: &[Case] = &[
     ("ECS_CLUSTER=prod", "The agent would start.", None),
     // Another value is used.
     ("ECS_LOGLEVEL=loud", "warning: ECS_LOGLEVEL (F:1): `loud`; expected one of debug, info, warn, error, crit, none; the default info is used", CHANGES),
+    ("ECS_IMAGE_CLEANUP_INTERVAL=20 minutes", "`20 minutes`; expected a duration such as 90s or 1h30m, at least 10m; did you mean 20m?; the default 30m is used", CHANGES),
+    ("ECS_IMAGE_CLEANUP_INTERVAL=1d", "`1d`; expected a duration such as 90s or 1h30m, at least 10m; did you mean 24h?; the default 30m is used", CHANGES),
     ("ECS_IMAGE_CLEANUP_INTERVAL=10", "`10`; expected a duration such as 90s or 1h30m, at least 10m; did you mean 10m?; the default 30m is used", CHANGES),
     ("ECS_CONTAINER_START_TIMEOUT=10s", "the minimum of 45s is used", CHANGES),
     ("ECS_RESERVED_PORTS_UDP=[65536]", "1 of 1 members are taken as port 0", CHANGES),

@@ -88,8 +88,12 @@ impl Agent {
         log_tail(&self.directory)
     }
 
-    /// Sends the agent SIGTERM, and SIGKILL if it does not end in time.
-    pub(super) async fn end(mut self) {
+    /// Sends the agent SIGTERM, and SIGKILL if it does not end in time; SIGKILL at once if `now`.
+    pub(super) async fn end(mut self, now: bool) {
+        if now {
+            let _ended = self.child.kill().await;
+            return;
+        }
         if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
             let _sent = kill_process(pid, Signal::TERM);
         }

@@ -164,7 +164,11 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
         match argument.as_str() {
             "-h" | "--help" => return Ok(Command::Help),
             "-V" | "--version" => return Ok(Command::Version),
-            "--listen" => up.options.listen = value()?.parse().map_err(|_| "--listen needs ADDRESS:PORT".to_owned())?,
+            "--listen" => {
+                let given = value()?.replace("localhost:", "127.0.0.1:");
+                up.options.listen =
+                    given.parse().map_err(|_| "--listen needs ADDRESS:PORT, as in 127.0.0.1:14566".to_owned())?;
+            }
             "--cluster" => up.cluster = Some(value()?),
             "--region" => up.options.region = value()?,
             "--registry" => registry = Some(value()?),
@@ -287,7 +291,8 @@ mod tests {
             assert!(parsed(line).unwrap_err().contains("clean takes only --all"), "{line}");
         }
         assert!(matches!(parsed("clean --all --help"), Ok(Command::Help)));
-        let Ok(Command::Up(up)) = parsed("up -") else { panic!("standard input") };
+        let Ok(Command::Up(up)) = parsed("up - --listen localhost:7") else { panic!("standard input") };
+        assert_eq!(up.options.listen.to_string(), "127.0.0.1:7");
         assert_eq!(up.task.to_str(), Some("/dev/stdin"));
     }
 

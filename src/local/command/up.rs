@@ -29,6 +29,10 @@ struct Run<'a> {
     server: &'a Server,
     cluster: &'a str,
     interrupts: &'a mut Interrupts,
+    /// The task was placed, so that there may be containers.
+    is_placed: bool,
+    /// A second interrupt has come: nothing is waited for.
+    is_impatient: bool,
 }
 
 /// Runs the task. Returns the exit code of the container that ended it.
@@ -45,10 +49,13 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     }
     let session = Session::begin(Kind::Up)?;
     let guard = Guard::start(&session).await?;
-    let result = in_session(&request, &session, &definition, token, &mut interrupts).await;
+    let mut is_placed = false;
+    let result = in_session(&request, &session, &definition, token, &mut interrupts, &mut is_placed).await;
     set_live_lines(Vec::new());
+    // Docker may be the reason why no task was placed.
+    let removed = if is_placed { leftovers::remove_containers(&session.id).await } else { Ok(0) };
     // If something stays, its directory does too, and the next session finds it.
-    if let Err(problem) = leftovers::remove_containers(&session.id).await.and_then(|_count| session.remove()) {
+    if let Err(problem) = removed.and_then(|_count| session.remove()) {
         print_error(&format!("{problem}; `ecs-local clean` removes what this session left"));
     }
     guard.dismiss().await;
@@ -61,6 +68,7 @@ async fn in_session(
     definition: &Value,
     token: Option<ecs_core::model::Secret>,
     interrupts: &mut Interrupts,
+    is_placed: &mut bool,
 ) -> Result<u8, String> {
     let asked = request.options.listen;
     super::output::warn_beyond_loopback(asked);
@@ -72,9 +80,11 @@ async fn in_session(
     let registered = server.call("RegisterTaskDefinition", definition);
     let registered = registered.map_err(|error| format!("{}: {}", request.task.display(), error.message))?;
     let mut agent = Agent::start(request, &server, session, definition)?;
-    let mut run = Run { request, server: &server, cluster: &cluster, interrupts };
+    let mut run =
+        Run { request, server: &server, cluster: &cluster, interrupts, is_placed: false, is_impatient: false };
     let result = run.task(&mut agent, &registered["taskDefinition"]["taskDefinitionArn"]).await;
-    agent.end().await;
+    *is_placed = run.is_placed;
+    agent.end(run.is_impatient).await;
     server.shutdown().await;
     result
 }
@@ -109,6 +119,7 @@ impl Run<'_> {
         };
         connected.map_err(|error| format!("{error}{}", agent.log_tail()))?;
         let begin = SystemTime::now();
+        self.is_placed = true;
         let answer = self.server.call("RunTask", &json!({"cluster": self.cluster, "taskDefinition": definition}));
         let answer = answer.map_err(|error| error.message)?;
         let Some(arn) = answer["tasks"][0]["taskArn"].as_str() else {
@@ -165,6 +176,7 @@ impl Run<'_> {
             let next = tokio::select! {
                 () = self.interrupts.next() => {
                     if stopping.is_some() {
+                        self.is_impatient = true;
                         return Err("interrupted twice: not waiting for the task to stop".to_owned());
                     }
                     print_error("stopping the task (again: do not wait)");
