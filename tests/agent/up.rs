@@ -58,11 +58,15 @@ impl Desk {
         path.to_string_lossy().into_owned()
     }
 
-    fn up(&self, definition: &str) -> Child {
+    fn command(&self, definition: &str) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(["up", definition, "--agent", env!("CARGO_BIN_EXE_ecs-agent")]).envs(self.environment());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        command.spawn().unwrap()
+        command
+    }
+
+    fn up(&self, definition: &str) -> Child {
+        self.command(definition).spawn().unwrap()
     }
 
     /// Runs a task to its end. Returns exit code, output, error output.
@@ -142,8 +146,43 @@ async fn the_examples_end_cleanly_and_leave_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn up_says_at_once_why_its_agent_is_not_ready() {
+    let Some(desk) = Desk::new("no docker").await else { return };
+    let definition =
+        desk.definition(json!({"family": "f", "containerDefinitions": [container("a", true, "true", &[])]}));
+    let mut up = desk.command(&definition).env("DOCKER_HOST", "unix:///nonexistent/docker.sock").spawn().unwrap();
+    let mut errors = BufReader::new(up.stderr.take().unwrap()).lines();
+    let first = tokio::time::timeout(LIMIT, errors.next_line()).await.unwrap().unwrap().unwrap();
+    assert!(first.contains("the agent says: Could not connect to docker daemon"), "{first}");
+    let pid = up.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    assert_eq!(up.wait().await.unwrap().code(), Some(1));
+    let last = errors.next_line().await.unwrap().unwrap();
+    assert!(last.contains("interrupted before the agent was ready: Could not connect to docker daemon"), "{last}");
+    desk.is_empty("without Docker").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_up_at_a_time_says_so_before_it_starts_an_agent() {
+    let Some(desk) = Desk::new("two ups").await else { return };
+    let definition = desk.definition(json!({"family": "f", "containerDefinitions": [
+        container("a", true, "trap 'exit 0' TERM; sleep 60 & wait", &[]),
+    ]}));
+    let mut first = desk.up(&definition);
+    let _lines = line_with(&mut first, "task: RUNNING").await;
+    let second = tokio::time::timeout(LIMIT, desk.up(&definition).wait_with_output()).await.unwrap().unwrap();
+    let text = String::from_utf8(second.stderr).unwrap();
+    assert!(text.contains("another `ecs-local up` runs (session 10ca1") && text.lines().count() == 1, "{text}");
+    let pid = first.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    assert_eq!(first.wait().await.unwrap().code(), Some(0));
+    desk.is_empty("two ups").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn up_shows_waits_and_output_and_returns_the_first_code() {
     let Some(desk) = Desk::new("waits and codes").await else { return };
+    std::fs::write(desk.directory.path().join("ecs.config"), "ECS_CLUSTR=x\n").unwrap();
     let mut web = container("second", true, "trap 'exit 99' TERM; sleep 60 & wait", &["prepare"]);
     web["portMappings"] = json!([{"containerPort": 8080}]);
     let definition = json!({"family": "f", "containerDefinitions": [
@@ -159,6 +198,7 @@ async fn up_shows_waits_and_output_and_returns_the_first_code() {
     position("container second: RUNNING, http://localhost:");
     position("container second: STOPPED, exit code 99");
     assert!(err.contains("prepare | careful") && !out.contains("careful"), "{out}\n--\n{err}");
+    assert!(err.contains("the agent's settings: ECS_CLUSTR") && err.contains("did you mean ECS_CLUSTER?"), "{err}");
     let definition = json!({"family": "f", "containerDefinitions": [
         container("prepare", false, "exit 3", &[]),
         container("main", true, "exit 0", &["prepare"]),

@@ -83,6 +83,13 @@ impl Agent {
         text.lines().rev().find_map(warning)
     }
 
+    /// The agent's warnings about its settings.
+    pub(super) fn warnings_about_settings(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.directory.join("out.log")).unwrap_or_default();
+        let lines = text.lines().filter(|line| line.ends_with(" module=commands::process"));
+        lines.filter_map(warning).collect()
+    }
+
     /// The last lines of the agent's log, for an error that they may explain; empty if there are none.
     pub(super) fn log_tail(&self) -> String {
         log_tail(&self.directory)

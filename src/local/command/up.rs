@@ -117,6 +117,9 @@ impl Run<'_> {
                 }
             }
         };
+        for line in agent.warnings_about_settings() {
+            print_error(&format!("the agent's settings: {line}"));
+        }
         connected.map_err(|error| format!("{error}{}", agent.log_tail()))?;
         let begin = SystemTime::now();
         self.is_placed = true;
