@@ -163,6 +163,19 @@ async fn up_says_at_once_why_its_agent_is_not_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn up_ends_when_nobody_reads_its_output() {
+    let Some(desk) = Desk::new("no reader").await else { return };
+    let definition = desk.definition(json!({"family": "f", "containerDefinitions": [
+        container("a", true, "trap 'exit 0' TERM; while :; do echo more; sleep 0.2; done", &[]),
+    ]}));
+    let mut up = desk.up(&definition);
+    drop(line_with(&mut up, "task: RUNNING").await);
+    let ended = tokio::time::timeout(LIMIT, up.wait()).await.expect("it ends").unwrap();
+    assert_eq!(ended.code(), Some(0), "the task was stopped");
+    desk.is_empty("without a reader").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_up_at_a_time_says_so_before_it_starts_an_agent() {
     let Some(desk) = Desk::new("two ups").await else { return };
     let definition = desk.definition(json!({"family": "f", "containerDefinitions": [

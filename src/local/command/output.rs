@@ -2,8 +2,10 @@
 //! `ecs-local`. Invariants: a closed pipe or terminal does not make the program fail; without a terminal there are only whole
 //! lines, and with `NO_COLOR` there are no colours.
 
-use std::io::{IsTerminal, Write};
+use rustix::process::{Signal, getpid, kill_process};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Width of a terminal that does not report its own.
@@ -19,6 +21,14 @@ struct Screen {
 }
 
 static SCREEN: Mutex<Screen> = Mutex::new(Screen { lines: Vec::new(), drawn: 0 });
+
+/// The program is to end when nobody reads its output any more.
+static ENDS_WITH_READER: AtomicBool = AtomicBool::new(false);
+
+/// Makes the program end as by SIGTERM when nobody reads its standard output any more, as in `ecs-local up TASK | head`.
+pub(super) fn end_with_reader() {
+    ENDS_WITH_READER.store(true, Ordering::Relaxed);
+}
 
 /// Standard output or standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,10 +103,14 @@ fn print(stream: Stream, text: &str) {
     let mut screen = SCREEN.lock().unwrap_or_else(PoisonError::into_inner);
     screen.erase();
     // A failed write means that nobody reads the output any more. The program must still end the processes that it started.
-    let _written = match stream {
+    let written = match stream {
         Stream::Out => writeln!(std::io::stdout().lock(), "{text}"),
         Stream::Error => writeln!(std::io::stderr().lock(), "{text}"),
     };
+    let has_no_reader = written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) && stream == Stream::Out;
+    if has_no_reader && ENDS_WITH_READER.swap(false, Ordering::Relaxed) {
+        let _sent = kill_process(getpid(), Signal::TERM);
+    }
     screen.draw();
 }
 

@@ -6,7 +6,7 @@ use super::agent::Agent;
 use super::arguments::Up;
 use super::containers::{Ends, Follower};
 use super::guard::Guard;
-use super::output::{print_error, print_line, set_live_lines};
+use super::output::{end_with_reader, print_error, print_line, set_live_lines};
 use super::session::{self, Kind, Session};
 use super::signals::Interrupts;
 use super::{child, definition_file, leftovers, waits};
@@ -40,6 +40,7 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     let definition = definition_file::read(&request.task)?;
     let token = request.token.value()?;
     let mut interrupts = Interrupts::new()?;
+    end_with_reader();
     child::choose_docker(&request.environment).await?;
     leftovers::tidy_before_up().await;
     if let Some(other) = session::running_up() {

@@ -28,7 +28,7 @@ use crate::aws::identity::roles::RoleStore;
 use crate::aws::services::ecr::EcrTokens;
 use crate::aws::services::registry_secret::RegistrySecrets;
 use crate::config::{Config, Problem, Severity};
-use crate::docker::AuthMap;
+use crate::docker::{AuthMap, Docker};
 use crate::host::data_dir;
 use crate::resources::Resources;
 use crate::{acs, docker};
@@ -186,7 +186,9 @@ pub fn registry_problems(config: &Config) -> Vec<Problem> {
 /// The offers of this host cannot be determined. A registration would fail as well.
 pub async fn attributes_text(config: &Config) -> Result<String, Fatal> {
     crate::aws::install_tls();
-    let docker = steps::docker(config, config.region.as_deref().unwrap_or_default()).await;
+    // A person waits for the answer, so there is one attempt only.
+    let docker = Docker::connect(settings::docker(config, config.region.as_deref().unwrap_or_default())).await;
+    let docker = docker.map_err(|error| Fatal::restartable(format!("Could not connect to docker daemon: {error}")))?;
     let offers = Offers::assumed(config, &docker).await?;
     let attributes = crate::ecs::attributes::attributes(&settings::capabilities(config, &offers));
     let lines = attributes.into_iter().map(|attribute| match attribute.value {
