@@ -86,6 +86,18 @@ pub(super) fn for_resource(what: &str, instance_has: u64) -> &'static str {
     }
 }
 
+/// What a developer can do after such an end of a task of `up`; `None`: nothing in particular.
+pub(super) fn for_end(reason: &str) -> Option<&'static str> {
+    const ENDS: [(&str, &str); 5] = [
+        ("invalid parameters:", "`--parameters DIR` names the directory with the values of SSM parameters"),
+        ("Secrets Manager: GetSecretValue", "`--secrets DIR` names the directory with the values of secrets"),
+        ("bucket not found", "`--buckets DIR` names the directory with the buckets"),
+        ("S3: GetObject", "`--buckets DIR` names the directory with the buckets"),
+        (".dkr.ecr.", "without an AWS account: pull the image with `docker pull`, or build it, before `up`"),
+    ];
+    ENDS.iter().find(|(part, _)| reason.contains(part)).map(|(_, text)| *text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +119,9 @@ mod tests {
         }
         assert!(for_resource("GPU", 0).contains("ECS_ENABLE_GPU_SUPPORT=true"));
         assert!(for_resource("PORTS", 0).contains("`hostPort`"));
+        let missing = "ResourceInitializationError: … invalid parameters: /app/key";
+        assert!(for_end(missing).is_some_and(|text| text.contains("--parameters DIR")));
+        assert_eq!(for_end("OutOfMemoryError: container killed"), None);
     }
 
     /// An attribute that a definition may require has a text of its own.

@@ -10,6 +10,7 @@ use super::output::{end_with_reader, print_error, print_line, set_live_lines};
 use super::session::{self, Kind, Session};
 use super::signals::Interrupts;
 use super::{child, definition_file, leftovers, waits};
+use crate::remedy;
 use crate::{Options, Server, Task, TaskContainer, TaskStatus};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,7 +156,11 @@ impl Run<'_> {
         let ran = containers.filter(|container| container.runtime_id.is_some() && has_run(container));
         let ends = follower.finish(ran.map(|container| container.name.clone()).collect()).await;
         result?;
-        task.map_or_else(|| Err("the task is unknown".to_owned()), |task| exit_code(&task, &ends))
+        let code = task.map_or_else(|| Err("the task is unknown".to_owned()), |task| exit_code(&task, &ends));
+        code.map_err(|problem| match remedy::for_end(&problem) {
+            Some(remedy) => format!("{problem}\n{remedy}"),
+            None => problem,
+        })
     }
 
     fn print_addresses(&self, arn: &str) {
