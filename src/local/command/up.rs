@@ -19,6 +19,8 @@ use tokio::task::JoinSet;
 
 /// The time limit for the agent to register and connect.
 const REGISTER_LIMIT: Duration = Duration::from_secs(90);
+/// The port on which every agent answers.
+const INTROSPECTION: u16 = 51678;
 /// After this time without a line, it is said what is awaited.
 const SILENCE: Duration = Duration::from_secs(3);
 /// The time limit for the task to stop after Ctrl-C.
@@ -44,7 +46,9 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     end_with_reader();
     child::choose_docker(&request.environment).await?;
     leftovers::tidy_before_up().await;
-    if let Some(other) = session::running_up() {
+    // In a network namespace of its own, a session may run beside another one.
+    let other = session::running_up();
+    if let Some(other) = other.filter(|_| std::net::TcpStream::connect(("127.0.0.1", INTROSPECTION)).is_ok()) {
         return Err(format!(
             "another `ecs-local up` runs (session {other}), and one Docker has one agent at a time: end it first"
         ));
