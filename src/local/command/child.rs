@@ -53,10 +53,12 @@ fn address_of_context(answer: &str) -> Result<Option<String>, String> {
     match address {
         "" => Ok(None),
         address if is_usable => Ok(Some(address.to_owned())),
+        // The address itself may hold a password.
         address => {
             let keys = if has_keys { " with TLS keys" } else { "" };
+            let kind = address.split_once("://").map_or("an unknown address", |(scheme, _)| scheme);
             Err(format!(
-                "the current context of docker is {address}{keys}, which the agent cannot use: choose another one with \
+                "the current context of docker is {kind}{keys}, which the agent cannot use: choose another one with \
                  `docker context use`, or set DOCKER_HOST"
             ))
         }
@@ -116,8 +118,8 @@ mod tests {
             ("", Ok(None)),
             ("unix:///run/user/1000/docker.sock {}\n", Ok(Some("unix:///run/user/1000/docker.sock"))),
             ("tcp://10.0.0.7:2375 {}", Ok(Some("tcp://10.0.0.7:2375"))),
-            ("tcp://10.0.0.7:2376 {\"docker\":[\"ca.pem\"]}", Err("tcp://10.0.0.7:2376 with TLS keys")),
-            ("ssh://me@host {}", Err("ssh://me@host")),
+            ("tcp://10.0.0.7:2376 {\"docker\":[\"ca.pem\"]}", Err("tcp with TLS keys")),
+            ("ssh://me:hunter2@host {}", Err("ssh")),
         ] {
             let found = address_of_context(answer);
             match wanted {

@@ -14,6 +14,7 @@ use crate::remedy;
 use crate::{Options, Server, Task, TaskContainer, TaskStatus};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
 
@@ -21,6 +22,8 @@ use tokio::task::JoinSet;
 const REGISTER_LIMIT: Duration = Duration::from_secs(90);
 /// The port on which every agent answers.
 const INTROSPECTION: u16 = 51678;
+/// The time limit for finding out whether an agent listens there.
+const PORT_LIMIT: Duration = Duration::from_secs(1);
 /// After this time without a line, it is said what is awaited.
 const SILENCE: Duration = Duration::from_secs(3);
 /// The time limit for the task to stop after Ctrl-C.
@@ -47,8 +50,9 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     child::choose_docker(&request.environment).await?;
     leftovers::tidy_before_up().await;
     // In a network namespace of its own, a session may run beside another one.
-    let other = session::running_up();
-    if let Some(other) = other.filter(|_| std::net::TcpStream::connect(("127.0.0.1", INTROSPECTION)).is_ok()) {
+    if let Some(other) = session::running_up()
+        && TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], INTROSPECTION)), PORT_LIMIT).is_ok()
+    {
         return Err(format!(
             "another `ecs-local up` runs (session {other}), and one Docker has one agent at a time: end it first"
         ));
@@ -309,9 +313,10 @@ fn exit_code(task: &Task, ends: &Ends) -> Result<u8, String> {
     // A container that waited for another one names the one that could not start.
     let is_waiting =
         |container: &&TaskContainer| container.reason.as_deref().is_some_and(|reason| reason.contains("dependency"));
-    let cause = task.containers.iter().find(|c| c.reason.is_some() && !has_run(c) && !is_waiting(c)).or(refused);
+    let first_cause = || task.containers.iter().find(|c| c.reason.is_some() && !has_run(c) && !is_waiting(c));
+    let cause = refused.map(|refused| first_cause().filter(|_| is_waiting(&refused)).unwrap_or(refused));
     let reason = cause.and_then(|container| container.reason.as_deref());
-    match (code, refused.and(cause)) {
+    match (code, cause) {
         (Some(code), _) => Ok(u8::try_from(code).unwrap_or(255)),
         (None, Some(container)) => Err(format!("container {}: {}", container.name, reason.unwrap_or_default())),
         (None, None) => {
@@ -354,6 +359,9 @@ mod tests {
         assert_eq!(exit_code(&waiting, &ends(&["init", "b"])), Ok(3), "a was never started");
         let mut broken = task(&[("a", true, None), ("b", true, Some(0))]);
         broken.containers[0].reason = Some("CannotPullContainerError".to_owned());
+        assert!(exit_code(&broken, &ends(&["b"])).unwrap_err().contains("container a: CannotPull"));
+        broken.containers.insert(0, task(&[("side", false, None)]).containers.remove(0));
+        broken.containers[0].reason = Some("CannotStartContainerError: unrelated".to_owned());
         assert!(exit_code(&broken, &ends(&["b"])).unwrap_err().contains("container a: CannotPull"));
         let mut chained = task(&[("a", true, None), ("init", false, None)]);
         chained.containers[0].reason =
