@@ -124,7 +124,7 @@ impl Kind {
         }
     }
 
-    /// A value of this kind must never be shown.
+    /// A value of this kind may hold a secret: a wrong one is never shown, and one in effect only without its password.
     pub fn is_secret(self) -> bool {
         matches!(self, Self::Secret | Self::SecretJson | Self::Proxy)
     }

@@ -13,23 +13,23 @@ use ecs_core::model::text::cleaned;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// The text: every problem, every setting without effect with its consequence, then every value in effect.
+/// The text: every value in effect, every setting without effect with its consequence, every problem, and the verdict. The values
+/// come first, since they are long and a terminal shows the end.
 pub fn text(loaded: &Loaded) -> String {
-    let mut text = String::new();
-    for problem in &loaded.problems {
-        let _ = writeln!(text, "{}: {problem}", problem.severity.word());
+    let mut text = String::from(
+        "in effect (only a starting agent reads EC2 user data, which has lower precedence than all files):\n",
+    );
+    for value in &loaded.effective {
+        let place = value.place.as_deref().unwrap_or("default");
+        let _ = writeln!(text, "  {}={}  ({place})", value.name, value.value);
     }
     for Unused { key, place } in &loaded.unused {
         let why = reason(key);
         let line = format!("{} ({place}): {why}; {}", key.name, key.consequence);
         let _ = writeln!(text, "without effect, {}: {}", key.severity.word(), cleaned(&line));
     }
-    text.push_str(
-        "in effect (only a starting agent reads EC2 user data, which has lower precedence than all files):\n",
-    );
-    for value in &loaded.effective {
-        let place = value.place.as_deref().unwrap_or("default");
-        let _ = writeln!(text, "  {}={}  ({place})", value.name, value.value);
+    for problem in &loaded.problems {
+        let _ = writeln!(text, "{}: {problem}", problem.severity.word());
     }
     text.push_str(match loaded.severity() {
         Some(Severity::Fatal) => "The agent would not start.\n",

@@ -18,8 +18,8 @@ const MAX_VALUE: usize = 64;
 /// The value in effect, for the report.
 pub(super) fn in_effect(kind: Kind, value: &str) -> Cow<'_, str> {
     match kind {
+        Kind::Endpoint | Kind::DockerHost | Kind::Proxy => address::redacted(value),
         kind if kind.is_secret() => Cow::Borrowed("[set, not shown]"),
-        Kind::Endpoint | Kind::DockerHost => address::redacted(value),
         _ => address::without_passwords(value),
     }
 }
@@ -203,6 +203,18 @@ mod tests {
         ] {
             assert_eq!(shape(kind, raw), shown, "{raw}");
         }
+    }
+
+    #[test]
+    fn a_proxy_in_effect_is_shown_without_its_password() {
+        for (value, shown) in [
+            ("http://proxy:3128", "http://proxy:3128"),
+            ("http://me:hunter2@proxy:3128", "http://***@proxy:3128"),
+            ("socks5://me:hunt@er2@proxy:1080", "socks5://***@proxy:1080"),
+        ] {
+            assert_eq!(in_effect(Kind::Proxy, value), shown);
+        }
+        assert_eq!(in_effect(Kind::Secret, "hunter2"), "[set, not shown]");
     }
 
     #[test]

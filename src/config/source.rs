@@ -272,6 +272,10 @@ impl EnvFile {
             let expected = "NAME=value without export: this is not a shell script";
             return Err(BadLine::ignored("a line that begins with export", expected));
         }
+        let after_name = line.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        if !line.contains('=') && after_name.starts_with([' ', '\t', ':']) && !variable_of(line.as_bytes()).is_empty() {
+            return Err(BadLine::ignored("a name and a value without = between them", "NAME=value"));
+        }
         if key.contains([' ', '\t']) {
             let shape = format!("{} with white space in the name", hidden(line));
             return Err(BadLine::ignored(shape, "NAME=value without spaces around ="));

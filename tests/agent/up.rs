@@ -150,16 +150,35 @@ async fn up_says_at_once_why_its_agent_is_not_ready() {
     let Some(desk) = Desk::new("no docker").await else { return };
     let definition =
         desk.definition(json!({"family": "f", "containerDefinitions": [container("a", true, "true", &[])]}));
-    let mut up = desk.command(&definition).env("DOCKER_HOST", "unix:///nonexistent/docker.sock").spawn().unwrap();
+    // Nothing listens on port 9.
+    let mut up = desk.command(&definition).args(["--", "ECS_BACKEND_HOST=http://127.0.0.1:9"]).spawn().unwrap();
     let mut errors = BufReader::new(up.stderr.take().unwrap()).lines();
     let first = tokio::time::timeout(LIMIT, errors.next_line()).await.unwrap().unwrap().unwrap();
-    assert!(first.contains("the agent says: Could not connect to docker daemon"), "{first}");
+    assert!(first.contains("the agent says: ") && first.contains("127.0.0.1:9"), "{first}");
     let pid = up.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
     assert_eq!(up.wait().await.unwrap().code(), Some(1));
     let last = errors.next_line().await.unwrap().unwrap();
-    assert!(last.contains("interrupted before the agent was ready: Could not connect to docker daemon"), "{last}");
-    desk.is_empty("without Docker").await;
+    assert!(last.contains("interrupted before the agent was ready: ") && last.contains("127.0.0.1:9"), "{last}");
+    desk.is_empty("without ECS").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_ends_at_once_without_docker() {
+    let Some(desk) = Desk::new("no Docker").await else { return };
+    let definition =
+        desk.definition(json!({"family": "f", "containerDefinitions": [container("a", true, "true", &[])]}));
+    for (name, value, remedy) in [
+        ("DOCKER_HOST", "unix:///nonexistent/docker.sock", "start it, and look at DOCKER_HOST"),
+        ("PATH", "/nonexistent", "install Docker"),
+    ] {
+        let up = desk.command(&definition).env(name, value).spawn().unwrap();
+        let output = tokio::time::timeout(LIMIT, up.wait_with_output()).await.expect("it ends").unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("the task needs Docker") && text.trim_end().ends_with(remedy), "{text}");
+        assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
+        desk.is_empty("without Docker").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -115,8 +115,10 @@ const NO_CLUSTER: &[(&[u8], &str)] = &[
 const OTHER_NOTATION: &[(&[u8], &str)] = &[
     (b"ECS_CLUSTER =prod", "white space in the name"),
     (b"export ECS_CLUSTER=prod", "without export"),
-    (b"ECS_CLUSTER: prod", "white space in the name"),
-    (b"ECS_CLUSTER:prod", "a name without ="),
+    (b"ECS_CLUSTER prod", "ECS_CLUSTER (F:1): a name and a value without = between them; expected NAME=value"),
+    (b"ECS_CLUSTER\tprod", "a name and a value without ="),
+    (b"ECS_CLUSTER: prod", "a name and a value without ="),
+    (b"ECS_CLUSTER:prod", "a name and a value without ="),
     (b"- ECS_CLUSTER=prod", "white space in the name"),
     (b"ECS_CLUSTER", "a name without ="),
     (b"\"ECS_CLUSTER\"=prod", "did you mean ECS_CLUSTER?"),
@@ -253,7 +255,7 @@ fn settings_without_effect_are_not_listed_as_in_effect() {
     for role in [Role::Agent, Role::Service] {
         let loaded = Sources::open(environment(), role).load(None);
         let text = report::text(&loaded);
-        let (apart, in_effect) = text.split_once("in effect (").expect("a heading");
+        let (in_effect, apart) = text.split_once("\nwithout effect").expect("they are apart");
         let place = file.0.display();
         for name in [format!("ECS_ENABLE_TASK_ENI ({place}:1): not"), format!("ECS_AGENT_LABELS ({place}:2): without")]
         {

@@ -218,13 +218,17 @@ mod tests {
 
     #[test]
     fn facts_take_the_digest_of_the_same_repository() {
+        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        let names = ["other/app@", "docker.io/library/app@", "r.io/app@"];
+        let digests: Vec<String> =
+            names.iter().zip(["a", "b", "c"]).map(|(name, digit)| format!("{name}{}", digest(digit))).collect();
         let answer = json!({
             "Id": "sha256:1", "Config": {"Env": ["PATH=/bin", "AWS_REGION=", "ODD"], "Healthcheck": {"Test": ["CMD", "x"], "Interval": 5, "StartInterval": 6}},
-            "RepoDigests": ["other/app@sha256:aa", "docker.io/library/app@sha256:bb", "r.io/app@sha256:cc"],
+            "RepoDigests": digests,
         });
-        for (image, digest) in [("app:1", Some("sha256:bb")), ("r.io/app", Some("sha256:cc")), ("r.io/x", None)] {
+        for (image, wanted) in [("app:1", Some(digest("b"))), ("r.io/app", Some(digest("c"))), ("r.io/x", None)] {
             let facts = facts(&answer, &Reference::parse(image).unwrap());
-            assert_eq!(facts.repo_digest.as_deref(), digest, "{image}");
+            assert_eq!(facts.repo_digest, wanted, "{image}");
             assert_eq!(facts.env_keys, ["PATH", "AWS_REGION", "ODD"]);
             let check = facts.health_check.unwrap();
             assert_eq!(check.test.unwrap(), ["CMD", "x"]);

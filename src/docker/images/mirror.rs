@@ -110,7 +110,7 @@ mod tests {
                 ("docker.io/busybox:2", Some(format!("{hub}/library/busybox:2"))),
                 ("r.io:5000/a/b:1", Some("m.io/a/b:1".to_owned())),
                 ("r.io/a", None),
-                ("busybox@sha256:ab", None),
+                ("busybox@sha256:0000000000000000000000000000000000000000000000000000000000000000", None),
                 ("busybox:", None),
             ];
             for (image, wanted) in table {

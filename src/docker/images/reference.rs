@@ -6,8 +6,8 @@
 /// The longest name in Docker's own grammar, in bytes: host and path have 255 each.
 const MAX_NAME: usize = 511;
 const MAX_TAG: usize = 128;
-/// Longer than any digest, in bytes: room for SHA-512 and the name of another algorithm.
-const MAX_DIGEST: usize = 256;
+/// The algorithms of digests that Docker knows, with the number of hexadecimal digits.
+const ALGORITHMS: [(&str, usize); 3] = [("sha256", 64), ("sha384", 96), ("sha512", 128)];
 
 /// The parts of an image reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,21 +32,17 @@ impl<'a> Reference<'a> {
             _ => (rest, None),
         };
         let clean = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
-        // Only the first segment can be a host, and only if a path follows. Only a host may have a port or be a bracketed IPv6
-        // address.
-        let has_host = name.contains('/');
-        let segments_ok = name.split('/').enumerate().all(|(at, segment)| {
-            let more = if at == 0 && has_host { "._-:[]" } else { "._-" };
-            // Newer daemons take a first segment with capital letters for a host.
-            let is_lower = (at == 0 && has_host) || !segment.contains(|c: char| c.is_ascii_uppercase());
-            !segment.is_empty() && segment != "." && segment != ".." && is_lower && clean(segment, more)
-        });
-        let parts_ok = tag.is_none_or(|tag| !tag.is_empty() && clean(tag, "._-"))
-            && digest.is_none_or(|digest| digest.contains(':') && clean(digest, "._-:+="));
-        let is_short = name.len() <= MAX_NAME
-            && tag.is_none_or(|tag| tag.len() <= MAX_TAG)
-            && digest.is_none_or(|digest| digest.len() <= MAX_DIGEST);
-        (is_short && segments_ok && parts_ok).then_some(Self { name, tag, digest })
+        // Only the first segment can be a host, and only if a path follows. Only a host may have a port, be a bracketed IPv6 address,
+        // or have capital letters.
+        let (first, rest) = name.split_once('/').map_or(("", name), |(first, rest)| (first, rest));
+        let has_host = first == "localhost" || first.contains(|c: char| ".:[".contains(c) || c.is_ascii_uppercase());
+        let is_host = has_host && first.contains(char::is_alphanumeric) && clean(first, "._-:[]");
+        let path = if is_host { rest } else { name };
+        let parts_ok = path.split('/').all(is_path_segment)
+            && tag.is_none_or(|tag| !tag.is_empty() && !tag.starts_with(['.', '-']) && clean(tag, "._-"))
+            && digest.is_none_or(is_digest);
+        let is_short = name.len() <= MAX_NAME && tag.is_none_or(|tag| tag.len() <= MAX_TAG);
+        (is_short && parts_ok).then_some(Self { name, tag, digest })
     }
 
     /// The full repository name, with Docker's defaults: `docker.io/library/busybox` for `busybox`.
@@ -71,6 +67,27 @@ impl<'a> Reference<'a> {
     }
 }
 
+/// Lower-case letters and digits, in groups with a dot, one or two underscores, or dashes between them.
+fn is_path_segment(segment: &str) -> bool {
+    let is_separator = |c: char| "._-".contains(c);
+    let is_group = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let mut groups = segment.split(is_separator);
+    let separators = segment.split(|c: char| !is_separator(c)).filter(|text| !text.is_empty());
+    let are_right = |text: &str| matches!(text, "." | "_" | "__") || text.chars().all(|c| c == '-');
+    !segment.is_empty()
+        && !segment.starts_with(is_separator)
+        && !segment.ends_with(is_separator)
+        && groups.all(is_group)
+        && separators.into_iter().all(are_right)
+}
+
+fn is_digest(digest: &str) -> bool {
+    let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    digest.split_once(':').is_some_and(|(algorithm, digits)| {
+        ALGORITHMS.contains(&(algorithm, digits.len())) && is_hex(digits)
+    })
+}
+
 /// Splits a name into the registry's host and the path. A name without a host belongs to Docker Hub (`docker.io`).
 pub(crate) fn host_and_path(name: &str) -> (&str, &str) {
     match name.split_once('/') {
@@ -85,6 +102,8 @@ mod tests {
 
     #[test]
     fn references_split_into_name_tag_and_digest() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        let with_digest = format!("r.io/a@{digest}");
         let table = [
             ("busybox", ("busybox", None, None), "busybox:latest", "docker.io/library/busybox"),
             ("me/app:1", ("me/app", Some("1"), None), "me/app:1", "docker.io/me/app"),
@@ -94,7 +113,7 @@ mod tests {
                 "localhost:5000/app:latest",
                 "localhost:5000/app",
             ),
-            ("r.io/a@sha256:ab", ("r.io/a", None, Some("sha256:ab")), "r.io/a@sha256:ab", "r.io/a"),
+            (with_digest.as_str(), ("r.io/a", None, Some(digest.as_str())), with_digest.as_str(), "r.io/a"),
             (
                 "index.docker.io/a:t",
                 ("index.docker.io/a", Some("t"), None),
@@ -119,12 +138,11 @@ mod tests {
 
     #[test]
     fn only_the_host_of_a_registry_has_a_port_or_brackets() {
-        for image in ["localhost:5000/a", "[::1]:5000/a/b:1", "r.io:443/a@sha256:ab", "HOST/app:Tag", "a:LATEST"] {
+        for image in ["localhost:5000/a", "[::1]:5000/a/b:1", "r.io:443/a", "HOST/app:Tag", "a:LATEST"] {
             assert!(Reference::parse(image).is_some(), "{image}");
         }
         for image in [
             "r.io/a:1:2",
-            "r.io/a:1:2@sha256:ab",
             "a:1:2",
             "[a]:1",
             "r.io/[a]",
@@ -137,6 +155,30 @@ mod tests {
             "UPPER/Case",
         ] {
             assert_eq!(Reference::parse(image), None, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_docker_refuses_is_not_asked_for() {
+        for image in ["a.b-c__d/e_f--g:_x.y-z", "a-b.c/d", "1/2:3", "localhost/a", "docker.io/library/a"] {
+            assert!(Reference::parse(image).is_some(), "{image}");
+        }
+        for image in ["a..b", "a___b", "a._b", "-a", "a-", "a/_b", "a/b.", "r.io/a/.b", "r.io/", "/a", ".:/a", "a:-x", "a:.x"] {
+            assert_eq!(Reference::parse(image), None, "{image}");
+        }
+        let hex = |length: usize| "a".repeat(length);
+        for (digest, wanted) in [
+            (format!("sha256:{}", hex(64)), true),
+            (format!("sha384:{}", hex(96)), true),
+            (format!("sha256:{}", hex(40)), false),
+            (format!("sha256:{}", hex(63)), false),
+            (format!("sha256:{}", "A".repeat(64)), false),
+            (format!("sha256:{}", "g".repeat(64)), false),
+            (format!("md5:{}", hex(64)), false),
+            ("sha256:".to_owned(), false),
+            (hex(64), false),
+        ] {
+            assert_eq!(Reference::parse(&format!("r.io/a@{digest}")).is_some(), wanted, "{digest}");
         }
     }
 

@@ -45,6 +45,27 @@ pub(super) async fn choose_docker(given: &[(String, String)]) -> Result<(), Stri
     Ok(())
 }
 
+/// Asks Docker for its version, since without it no task can run.
+///
+/// # Errors
+/// The command is missing, or the daemon does not answer: what to do about it.
+pub(super) async fn require_docker() -> Result<(), String> {
+    let answer = output("docker", &["version", "--format", "{{.Server.Version}}"]).await;
+    answer.map(|_version| ()).map_err(|problem| without_docker(&problem, docker_variable().is_some()))
+}
+
+/// What to do about a Docker that cannot be used. `problem` is what [`output`] returned.
+fn without_docker(problem: &str, is_chosen: bool) -> String {
+    if problem.contains("No such file or directory") && !problem.contains("daemon") {
+        return format!("the task needs Docker, and its command is missing ({problem}): install Docker");
+    }
+    if problem.contains("permission denied") {
+        return format!("Docker is not open to this user ({problem}): use sudo, or join the group docker");
+    }
+    let chosen = if is_chosen || std::env::var_os(DOCKER_HOST).is_some() { ", and look at DOCKER_HOST" } else { "" };
+    format!("the task needs Docker, which does not answer ({problem}): start it{chosen}")
+}
+
 /// The address of a context's daemon; `None`: the context has none. `answer` is the address and, as JSON, the context's TLS keys.
 fn address_of_context(answer: &str) -> Result<Option<String>, String> {
     let (address, tls) = answer.trim().split_once(' ').unwrap_or((answer.trim(), ""));
@@ -111,6 +132,19 @@ pub(super) async fn output(program: &str, arguments: &[&str]) -> Result<String, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_docker_that_cannot_be_used_has_a_remedy() {
+        for (problem, is_chosen, remedy) in [
+            ("docker: No such file or directory (os error 2)", false, "install Docker"),
+            ("docker: permission denied while trying to connect to the Docker daemon socket", false, "join the group docker"),
+            ("docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock", true, "look at DOCKER_HOST"),
+            ("docker took too long", false, "start it"),
+        ] {
+            let text = without_docker(problem, is_chosen);
+            assert!(text.contains(problem) && text.ends_with(remedy), "{text}");
+        }
+    }
 
     #[test]
     fn only_a_context_that_the_agent_can_use_is_taken() {

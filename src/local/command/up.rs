@@ -48,6 +48,7 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     let mut interrupts = Interrupts::new()?;
     end_with_reader();
     child::choose_docker(&request.environment).await?;
+    child::require_docker().await?;
     leftovers::tidy_before_up().await;
     // In a network namespace of its own, a session may run beside another one.
     if let Some(other) = session::running_up()
@@ -196,7 +197,9 @@ impl Run<'_> {
                         self.is_impatient = true;
                         return Err("interrupted twice: not waiting for the task to stop".to_owned());
                     }
-                    print_error("stopping the task (again: do not wait)");
+                    print_error(
+                        "stopping the task: each container gets SIGTERM, and SIGKILL after its stopTimeout or 30 s (again: do not wait)",
+                    );
                     self.server.stop_task(arn, "Stopped by ecs-local up").map_err(|error| error.message)?;
                     stopping = Some(tokio::time::Instant::now() + STOP_LIMIT);
                     continue;
