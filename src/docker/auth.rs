@@ -10,7 +10,10 @@
 
 mod document;
 pub(super) mod helper;
+mod problem;
 mod registry;
+
+pub use problem::AuthProblem;
 
 use super::images::reference::host_and_path;
 use document::Document;
@@ -62,18 +65,20 @@ enum Source<'a> {
 
 impl AuthMap {
     /// Parses `data` in the form that `auth_type` names (`docker` or `dockercfg`). The second value lists the problems found,
-    /// one text for each part that was ignored.
-    pub fn parse(auth_type: &str, data: &Secret) -> (Self, Vec<String>) {
+    /// one for each part that was ignored.
+    pub fn parse(auth_type: &str, data: &Secret) -> (Self, Vec<AuthProblem>) {
         let mut problems = Vec::new();
         let map = match auth_type {
             "docker" | "dockercfg" => Self { document: document::read(auth_type, data, &mut problems) },
             "" if data.is_empty() => Self::default(),
             "" => {
-                problems.push("registry credentials are given without ECS_ENGINE_AUTH_TYPE: ignored".to_owned());
+                let shape = "registry credentials are given without ECS_ENGINE_AUTH_TYPE";
+                problems.push(AuthProblem::ignored(shape, "docker or dockercfg", "ignored"));
                 Self::default()
             }
             _ => {
-                problems.push("ECS_ENGINE_AUTH_TYPE is neither docker nor dockercfg: credentials ignored".to_owned());
+                let shape = "ECS_ENGINE_AUTH_TYPE is neither docker nor dockercfg";
+                problems.push(AuthProblem::ignored(shape, "docker or dockercfg", "credentials ignored"));
                 Self::default()
             }
         };

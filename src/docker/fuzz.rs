@@ -24,7 +24,7 @@ pub fn auth_data(data: &[u8]) {
     let (image, document) = text.split_once('\n').unwrap_or(("registry.example.com/app", &text));
     for auth_type in ["docker", "dockercfg"] {
         let (map, problems) = AuthMap::parse(auth_type, &Secret::from(document));
-        problems.iter().for_each(|problem| assert_clean(problem));
+        problems.iter().for_each(|problem| assert_clean(&problem.to_string()));
         assert_clean(&map.source_shown(image));
     }
 }

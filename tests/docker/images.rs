@@ -69,7 +69,7 @@ async fn every_form_of_credentials_pulls() {
     ];
     for (auth_type, document) in documents {
         let (map, problems) = AuthMap::parse(auth_type, &Secret::new(document.to_string()));
-        assert_eq!(problems, Vec::<String>::new());
+        assert!(problems.is_empty(), "{problems:?}");
         let (credentials, _) = map.credentials(&image).await.unwrap();
         let digest = resolve(&edge, &image, &credentials).await.unwrap().expect("the registry returns the digest");
         assert_eq!(edge.image_present(&image).await.unwrap(), None, "{auth_type}: it is not there yet");

@@ -5,6 +5,7 @@
 //! still counts.
 
 use super::helper;
+use super::problem::{AuthProblem, form, is_member, misspelt};
 use super::registry::{normalised, shown};
 use crate::input::members::{Members, text};
 use base64::Engine as _;
@@ -30,6 +31,9 @@ const HELPERS: &str = "credHelpers";
 const STORE: &str = "credsStore";
 const WRAPPER: &str = "auths";
 
+/// What is expected in the first two.
+const HELPER_NAMES: &str = "the name of a program without `docker-credential-` in front of it";
+
 /// The usable part of the operator's document.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Document {
@@ -41,35 +45,81 @@ pub(super) struct Document {
     pub(super) store: Option<String>,
 }
 
-/// Parses the document and adds a text to `problems` for each part that is ignored. `auth_type` is `docker` or `dockercfg`.
-pub(super) fn read(auth_type: &str, data: &Secret, problems: &mut Vec<String>) -> Document {
+/// Parses the document and adds to `problems` each part that is ignored. `auth_type` is `docker` or `dockercfg`.
+pub(super) fn read(auth_type: &str, data: &Secret, problems: &mut Vec<AuthProblem>) -> Document {
+    let expected = form(auth_type);
     let Ok(document) = Members::parse(data.expose()) else {
-        problems.push("ECS_ENGINE_AUTH_DATA is not a JSON object of registries: credentials ignored".to_owned());
+        let shape = "ECS_ENGINE_AUTH_DATA is not a JSON object of registries";
+        problems.push(AuthProblem::ignored(shape, expected, IGNORED));
         return Document::default();
     };
     let (helpers, store) = (helpers(&document, problems), store(&document, problems));
     let has_programs = store.is_some() || !helpers.is_empty();
     let mut entries = BTreeMap::new();
     let registries = registries(document, problems);
-    for (key, raw) in registries.iter().filter(|(key, _)| is_registry(key)) {
+    if registries.iter().any(|(key, raw)| is_loose(key, raw)) {
+        let shape = "the host of the registry is missing around the credentials";
+        problems.push(AuthProblem::ignored(shape, expected, IGNORED));
+    }
+    for (key, raw) in registries.iter().filter(|(key, raw)| is_registry(key) && !is_loose(key, raw)) {
+        let misspelt = || Members::parse(raw.get()).ok().and_then(|entry| misspelt(&entry));
         match credentials(key, raw, auth_type) {
             Ok(credentials) => {
                 if has_no_password(&credentials) {
-                    problems.push(format!(
-                        "registry \"{}\": it has a user name and no password: used as it is",
-                        shown(key)
+                    let what = "it has a user name and no password";
+                    problems.push(entry_problem(
+                        key,
+                        what,
+                        misspelt(),
+                        expected,
+                        "the registry is asked with an empty password",
                     ));
                 }
                 if entries.insert(normalised(key).to_owned(), credentials).is_some() {
-                    problems.push(format!("registry \"{}\" is named twice: the last entry is used", shown(key)));
+                    let shape = format!("registry \"{}\" is named twice", shown(key));
+                    problems.push(AuthProblem::ignored(shape, "each registry once", "the last entry is used"));
                 }
             }
             // Docker's client writes an empty entry where a helper program has the password.
             Err(NO_CREDENTIALS) if has_programs => {}
-            Err(problem) => problems.push(format!("registry \"{}\": {problem}: entry ignored", shown(key))),
+            Err(NO_CREDENTIALS) => {
+                problems.push(entry_problem(key, NO_CREDENTIALS, misspelt(), expected, ENTRY_IGNORED))
+            }
+            Err(problem) => problems.push(entry_problem(key, problem, None, expected, ENTRY_IGNORED)),
         }
     }
+    if entries.is_empty() && !has_programs && problems.is_empty() {
+        let shape = "ECS_ENGINE_AUTH_DATA names no registry";
+        let problem = AuthProblem::ignored(shape, expected, "images are pulled without a password");
+        problems.push(AuthProblem { is_note: true, ..problem });
+    }
     Document { entries, helpers, store }
+}
+
+const IGNORED: &str = "credentials ignored";
+const ENTRY_IGNORED: &str = "entry ignored";
+
+/// A problem with one entry, with the member that was probably meant by another name in it.
+fn entry_problem(
+    key: &str,
+    what: &str,
+    misspelt: Option<(String, &'static str)>,
+    expected: &str,
+    instead: &'static str,
+) -> AuthProblem {
+    let shape = format!("registry \"{}\": {what}", shown(key));
+    match misspelt {
+        Some((name, meant)) => {
+            let shape = format!("{shape}, and `{name}` has no meaning");
+            AuthProblem::ignored(shape, format!("{expected}; did you mean {meant}?"), instead)
+        }
+        None => AuthProblem::ignored(shape, expected, instead),
+    }
+}
+
+/// A member of an entry that stands where a registry belongs.
+fn is_loose(key: &str, raw: &RawValue) -> bool {
+    is_member(key) && raw.get().starts_with('"')
 }
 
 fn has_no_password(credentials: &RegistryCredentials) -> bool {
@@ -78,39 +128,42 @@ fn has_no_password(credentials: &RegistryCredentials) -> bool {
 }
 
 /// The programs in `credHelpers`, by registry.
-fn helpers(document: &Members<'_>, problems: &mut Vec<String>) -> BTreeMap<String, String> {
+fn helpers(document: &Members<'_>, problems: &mut Vec<AuthProblem>) -> BTreeMap<String, String> {
     let mut helpers = BTreeMap::new();
     let Some(raw) = document.get(HELPERS) else { return helpers };
     let Ok(names) = Members::parse(raw.get()) else {
-        problems.push("credHelpers is not a JSON object of names: ignored".to_owned());
+        problems.push(AuthProblem::ignored("credHelpers is not a JSON object of names", HELPER_NAMES, "ignored"));
         return helpers;
     };
     for (key, name) in names.iter() {
         match text(name).ok().and_then(|name| helper::program(&name)) {
             Some(program) => _ = helpers.insert(normalised(key).to_owned(), program),
-            None => problems.push(format!("credHelpers of \"{}\" is not the name of a helper: ignored", shown(key))),
+            None => {
+                let shape = format!("credHelpers of \"{}\" is not the name of a helper", shown(key));
+                problems.push(AuthProblem::ignored(shape, HELPER_NAMES, "ignored"));
+            }
         }
     }
     helpers
 }
 
 /// The program in `credsStore`.
-fn store(document: &Members<'_>, problems: &mut Vec<String>) -> Option<String> {
+fn store(document: &Members<'_>, problems: &mut Vec<AuthProblem>) -> Option<String> {
     let name = document.text(STORE);
     let program = name.as_deref().ok().and_then(helper::program);
     // Docker's client writes an empty name for "none".
     if program.is_none() && name.as_deref() != Ok("") {
-        problems.push("credsStore is not the name of a helper: ignored".to_owned());
+        problems.push(AuthProblem::ignored("credsStore is not the name of a helper", HELPER_NAMES, "ignored"));
     }
     program
 }
 
 /// The object that holds the entries: `auths` if there is one, else the document itself.
-fn registries<'a>(document: Members<'a>, problems: &mut Vec<String>) -> Members<'a> {
+fn registries<'a>(document: Members<'a>, problems: &mut Vec<AuthProblem>) -> Members<'a> {
     let Some(raw) = document.get(WRAPPER) else { return document };
     Members::parse(raw.get()).unwrap_or_else(|_| {
-        let problem = "auths in ECS_ENGINE_AUTH_DATA is not a JSON object of registries: credentials ignored";
-        problems.push(problem.to_owned());
+        let shape = "auths in ECS_ENGINE_AUTH_DATA is not a JSON object of registries";
+        problems.push(AuthProblem::ignored(shape, "an object, as in ~/.docker/config.json", IGNORED));
         Members::default()
     })
 }

@@ -3,7 +3,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 fn parse(auth_type: &str, data: &str) -> (AuthMap, Vec<String>) {
-    AuthMap::parse(auth_type, &Secret::from(data))
+    let (map, problems) = AuthMap::parse(auth_type, &Secret::from(data));
+    (map, problems.iter().map(ToString::to_string).collect())
 }
 
 fn keys(map: &AuthMap) -> Vec<&str> {
@@ -107,7 +108,23 @@ fn unusable_parts_are_reported_without_secrets() {
         ),
         ("docker", r#"{"a\n[x]": {}}"#, vec![], "\"a [x]\": it has neither auth"),
         ("docker", r#"{"a": {}}"#, vec![], "\"a\": it has neither auth"),
-        ("docker", r#"{"a":{"username":"u","pasword":"p"}}"#, vec!["a"], "\"a\": it has a user name and no password"),
+        (
+            "docker",
+            r#"{"a":{"username":"u","pasword":"p"}}"#,
+            vec!["a"],
+            "\"a\": it has a user name and no password, and `pasword` has no meaning: the registry is asked with an empty",
+        ),
+        ("dockercfg", r#"{"a":{"aut":"dTpw"}}"#, vec![], "nor a token: entry ignored"),
+        ("dockercfg", r#"{"auth":"hunter2"}"#, vec![], "the host of the registry is missing around the credentials"),
+        ("docker", r#"{"username":"u","password":"hunter2"}"#, vec![], "the host of the registry is missing"),
+        (
+            "docker",
+            r#"{"auths":{"username":"u","b":{"auth":"dTpw"}}}"#,
+            vec!["b"],
+            "the host of the registry is missing",
+        ),
+        ("docker", "{}", vec![], "names no registry: images are pulled without a password"),
+        ("dockercfg", r#"{"auths":{}}"#, vec![], "names no registry"),
         ("docker", r#"{"https://me:hunter2@a": {}}"#, vec![], "\"a\": it has neither auth"),
         ("docker", r#"{"credsStore": "../hunter2", "b": {"auth": "dTpw"}}"#, vec!["b"], "credsStore is not the name"),
         (
@@ -127,6 +144,18 @@ fn unusable_parts_are_reported_without_secrets() {
         assert!(joined.contains(problem) && !joined.contains("hunter2"), "{document}: {joined}");
     }
     assert_eq!(parse("", ""), (AuthMap::default(), vec![]));
+}
+
+#[test]
+fn a_problem_has_the_form_of_its_type() {
+    let first = |auth_type: &str, data: &str| AuthMap::parse(auth_type, &Secret::from(data)).1.remove(0);
+    let docker = first("docker", r#"{"a":{"username":"u","pasword":"p"}}"#);
+    assert!(docker.expected.starts_with(r#"{"registry.example.com":{"username":"#), "{docker:?}");
+    assert!(docker.expected.ends_with("; did you mean password?") && !docker.is_note, "{docker:?}");
+    let dockercfg = first("dockercfg", r#"{"a":{}}"#);
+    assert!(dockercfg.expected.starts_with(r#"{"registry.example.com":{"auth":"#), "{dockercfg:?}");
+    assert!(first("dockercfg", r#"{"auths":{}}"#).is_note);
+    assert_eq!(parse("docker", r#"{"username":"u","password":"p"}"#).1.len(), 1, "one problem for both members");
 }
 
 #[test]
@@ -198,7 +227,7 @@ fn helper_programs_and_entries_can_be_combined() {
     assert!(map.is_configured_for("busybox") && map.is_configured_for("r.io/app"));
     assert!(!map.is_configured_for("other.io/app"));
     let (map, problems) = parse("docker", r#"{"credsStore": ""}"#);
-    assert_eq!((map.source("a.io/b"), problems), (Source::Anonymous, vec![]));
+    assert_eq!((map.source("a.io/b"), problems.len()), (Source::Anonymous, 1));
 }
 
 #[tokio::test]

@@ -142,7 +142,11 @@ fn auth_map(config: &Config) -> AuthMap {
     };
     let (auth, problems) = AuthMap::parse(auth_type, data);
     for problem in problems {
-        tracing::error!("ECS_ENGINE_AUTH_DATA: {problem}");
+        if problem.is_note {
+            tracing::info!("ECS_ENGINE_AUTH_DATA: {problem}");
+        } else {
+            tracing::error!("ECS_ENGINE_AUTH_DATA: {problem}");
+        }
     }
     for registry in auth.with_newline() {
         tracing::warn!(
@@ -159,7 +163,7 @@ pub fn registry_problems(config: &Config) -> Vec<Problem> {
     let (Some(auth_type), Some(data)) = (&config.engine_auth_type, &config.engine_auth_data) else {
         return Vec::new();
     };
-    let problem = |shape: String, expected: &str, instead: &str, severity| Problem {
+    let problem = |shape: String, expected: &str, instead: &str, severity: Severity| Problem {
         variable: NAME.to_owned(),
         place: String::new(),
         shape,
@@ -167,11 +171,10 @@ pub fn registry_problems(config: &Config) -> Vec<Problem> {
         instead: instead.to_owned(),
         severity,
     };
-    let (auth, texts) = AuthMap::parse(auth_type, data);
-    let unusable = texts.iter().map(|text| {
-        // The consequence is at the end of each text.
-        let (shape, instead) = text.rsplit_once(": ").unwrap_or((text, "ignored"));
-        problem(shape.to_owned(), "credentials as in ~/.docker/config.json", instead, Severity::Changes)
+    let (auth, found) = AuthMap::parse(auth_type, data);
+    let unusable = found.into_iter().map(|found| {
+        let severity = if found.is_note { Severity::Notice } else { Severity::Changes };
+        problem(found.shape, &found.expected, found.instead, severity)
     });
     let with_newline = auth.with_newline().map(|registry| {
         let shape = format!("the password of registry \"{registry}\" ends in a new line");
