@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     };
     match args.action {
         Action::Run => commands::run::run(&args),
-        Action::Help => print(&help::usage()),
+        Action::Help => print(&help::usage(args.topic)),
         Action::Version => commands::version::run(),
         Action::License => print(LICENSE),
         Action::ConfigReference => print(&help::reference()),

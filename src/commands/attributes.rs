@@ -1,16 +1,23 @@
-//! `-ecs-attributes`: the attributes that a registration would send.
+//! `-ecs-attributes`: the attributes that a registration would send. What goes wrong is a plain text on standard error.
 
 use super::print;
 use super::process::{Process, block_on};
 use crate::config::Args;
 use crate::runtime::logging::Stream;
 use crate::runtime::{self, Fatal};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Prints the attributes, one per line.
 pub fn run(args: &Args) -> ExitCode {
     let (process, log) = Process::start(args, Stream::Error);
-    block_on(log, attributes(process))
+    block_on(log, async {
+        let printed = attributes(process).await;
+        printed.map_err(|Fatal { code, message }| {
+            let _ = writeln!(std::io::stderr(), "{message}");
+            Fatal { code, message: String::new() }
+        })
+    })
 }
 
 async fn attributes(process: Process) -> Result<(), Fatal> {

@@ -12,6 +12,7 @@ use crate::http::introspection::{self, HealthAnswer};
 use crate::runtime::logging::Stream;
 use crate::runtime::{self, Fatal};
 use axum::body::Body;
+use ecs_core::model::text::cleaned;
 use ecs_core::model::with_causes;
 use hyper_util::rt::TokioIo;
 use std::io;
@@ -56,8 +57,17 @@ impl<'a> Agent<'a> {
     }
 
     fn no_answer(&self, error: &reqwest::Error) -> Fatal {
-        let (port, host, why) = (self.port, self.host, with_causes(error));
+        let (port, host, why) = (self.port, self.host, innermost(error));
         Fatal::restartable(format!("not healthy: no agent answers on port {port} of {host}: {why}"))
+    }
+
+    /// Nothing listens on the port nor on the socket of this machine.
+    fn not_running(&self) -> Fatal {
+        Fatal::restartable(format!(
+            "not healthy: no agent answers here (port {} is closed, and none is starting); `systemctl status ecs`, or `docker \
+             ps` for a container, says why",
+            self.port
+        ))
     }
 }
 
@@ -151,7 +161,7 @@ async fn check(agent: Agent<'_>) -> Result<String, Fatal> {
     }
     match timeout_at(until, ask_socket(agent)).await.unwrap_or(Err(SocketError::Silent(limit))) {
         Ok(answer) => verdict(&answer, &format!("socket @{socket}")),
-        Err(SocketError::NoListener) => Err(agent.no_answer(&error)),
+        Err(SocketError::NoListener) => Err(agent.not_running()),
         Err(why) => {
             let text = format!(
                 "not healthy: no agent answers on port {port} of {host}, nor on socket @{socket} (for agents before the \
@@ -223,6 +233,15 @@ async fn connect(socket: &str) -> Result<UnixStream, SocketError> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// The innermost cause of a failed request: the layers around it say only that there was a request.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cleaned(&cause.to_string())
 }
 
 /// Whether this name or address certainly means this machine, so that the socket belongs to the same agent.

@@ -1,9 +1,10 @@
 //! The process of a verb that logs: its configuration, its log, its threads, its exit code.
 
-use crate::config::{Args, Config, Environment, Loaded, LogSettings, Problem, Severity, Sources};
+use crate::config::{Args, Config, Environment, Loaded, LogLevel, LogSettings, Problem, Severity, Sources};
 use crate::host::memory;
 use crate::runtime::logging::{self, Log, LogControl, Stream};
 use crate::runtime::{Fatal, Metadata, Options, start_over};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Two threads: one may wait for the disk while the other runs the tasks.
@@ -20,6 +21,8 @@ pub(super) struct Process {
     sources: Sources,
     /// The configuration without the instance's user data.
     loaded: Loaded,
+    /// Where the log is written. A verb that prints an answer for a person writes it to standard error.
+    stream: Stream,
 }
 
 impl Process {
@@ -33,7 +36,7 @@ impl Process {
         if let Err(error) = core_dumps_off {
             tracing::warn!(%error, "core dumps of this process cannot be prevented; they would contain passwords");
         }
-        args.notes.iter().for_each(log_problem);
+        args.notes.iter().for_each(|problem| show(problem.severity, &problem.to_string(), stream));
         if args.accept_insecure_cert {
             tracing::warn!(
                 "-k: TLS CERTIFICATES ARE NOT VERIFIED; anyone between this agent and AWS can run containers here"
@@ -51,7 +54,7 @@ impl Process {
             accept_insecure_cert: args.accept_insecure_cert,
             role: args.role,
         };
-        (Self { options, sources, loaded }, log)
+        (Self { options, sources, loaded, stream }, log)
     }
 
     /// The options of the command line that are not part of the configuration.
@@ -99,7 +102,7 @@ impl Process {
         match &self.loaded.config {
             Some(without_user_data) => Metadata::new(without_user_data, self.options),
             None => {
-                log_problems(&self.loaded);
+                show_problems(&self.loaded, self.stream);
                 Err(Fatal::unusable_configuration())
             }
         }
@@ -110,27 +113,30 @@ impl Process {
     /// # Errors
     /// The configuration cannot be used.
     pub(super) async fn config(self, metadata: &Metadata) -> Result<Config, Fatal> {
-        let Self { sources, loaded, .. } = self;
+        let Self { sources, loaded, stream, .. } = self;
         let user_data = metadata.user_data().await;
         let loaded = user_data.map_or(loaded, |text| sources.load(Some(&text)));
-        log_problems(&loaded);
+        show_problems(&loaded, stream);
         loaded.config.ok_or_else(Fatal::unusable_configuration)
     }
 }
 
-fn log_problem(problem: &Problem) {
-    match problem.severity {
-        Severity::Fatal => tracing::error!("{problem}"),
-        Severity::Changes => tracing::warn!("{problem}"),
-        Severity::Notice => tracing::info!("{problem}"),
+/// Logs a text. A person who waits for the answer of a verb gets it plain, and only if it matters.
+fn show(severity: Severity, text: &str, stream: Stream) {
+    match (stream, severity) {
+        (Stream::Error, Severity::Notice) => {}
+        (Stream::Error, _) => _ = writeln!(std::io::stderr(), "{}: {text}", severity.word()),
+        (Stream::Output, Severity::Fatal) => tracing::error!("{text}"),
+        (Stream::Output, Severity::Changes) => tracing::warn!("{text}"),
+        (Stream::Output, Severity::Notice) => tracing::info!("{text}"),
     }
 }
 
 /// Logs the problems of the configuration, and the settings that have no effect.
-fn log_problems(loaded: &Loaded) {
-    loaded.problems.iter().for_each(log_problem);
+fn show_problems(loaded: &Loaded, stream: Stream) {
+    loaded.problems.iter().for_each(|problem| show(problem.severity, &problem.to_string(), stream));
     for line in loaded.without_effect() {
-        tracing::warn!("{line}");
+        show(Severity::Changes, &line, stream);
     }
 }
 
@@ -139,7 +145,8 @@ fn start_logging(args: &Args, loaded: &Loaded, journal: Option<String>, stream: 
     let config = loaded.config.as_ref().or(loaded.unusable.as_ref());
     let mut settings = LogSettings::new(config, args, journal);
     if stream == Stream::Error {
-        settings.file = None; // the file is the daemon's
+        settings.file = None; // the file is the daemon's, and so are the levels of the configuration
+        settings.levels.output = args.log_level_output.or(args.log_level).unwrap_or(LogLevel::Warn);
     }
     logging::start(settings, stream)
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 /// Prints the version.
 pub fn run() -> ExitCode {
     print(&format!(
-        "Amazon ECS Agent:\n\tVersion: {REPORTED}\n\tCommit: {COMMIT}\n\tDirty: false\n\tProgram: ecs-agent {OWN}\n"
+        "Amazon ECS Agent:\n\tVersion: {REPORTED}\n\tCommit: {COMMIT}\n\tDirty: false\n\tProgram: ecs-agent {OWN}, \
+         which reports the version above to ECS\n"
     ))
 }

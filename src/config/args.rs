@@ -1,62 +1,21 @@
 //! The command line, in Go's flag syntax: `-name`, `--name`, `-name=value`, `-name value`, `--` ends the flags. A command may be
 //! written as a word or as a flag: `version`, `-version`.
 //!
-//! This module is pure: it reads a list of arguments and returns a value. `FLAGS` is also the source of the help, the
-//! completions and the manual page. Invariant: a flag that Go's `flag` package refuses is an error (exit code 5, spec
+//! This module is pure: it reads a list of arguments by the table in [`super::flags`] and returns a value. Invariant: a flag that Go's `flag` package refuses is an error (exit code 5, spec
 //! `registration.md` §1), and so is a word that names no command (exit code 2): the Go agent ignores such a word and starts. After
 //! one of its own flags that prints something, words are ignored as there. Flags: spec `config.md` §2.8.
 
+use super::flags::{FLAGS, Flag, Meaning, SHELLS, find, names};
 use super::keys::LEVELS;
 use super::kind::Kind;
 use super::log::LogLevel;
 use super::problem::{Problem, Severity};
 use super::suggest::{completed, did_you_mean};
-use super::{Role, shown};
+use super::{Role, meant, shown};
 use ecs_core::model::text::cut;
 use std::ffi::OsString;
 
-/// The action of the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Action {
-    /// Run as the agent.
-    #[default]
-    Run,
-    /// Print [`super::help::usage`].
-    Help,
-    /// Print the version.
-    Version,
-    /// Print the licence.
-    License,
-    /// Ask a running agent for its health.
-    Healthcheck,
-    /// Ask whether anything answers on the agent's port, as the Go agent does.
-    HealthcheckHttp,
-    /// Print the attributes that registration would send.
-    EcsAttributes,
-    /// Load the configuration and print a report about it.
-    CheckConfig,
-    /// Print [`super::help::reference`].
-    ConfigReference,
-    /// Print the completions for [`Args::shell`].
-    Completion,
-    /// Print [`super::manual::page`].
-    Man,
-}
-
-/// A shell with completions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Shell {
-    /// GNU bash.
-    #[default]
-    Bash,
-    /// Z shell.
-    Zsh,
-    /// fish.
-    Fish,
-}
-
-/// The shells by name.
-pub(super) const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
+pub use super::flags::{Action, Shell};
 
 /// A parsed command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,6 +42,8 @@ pub struct Args {
     pub json: bool,
     /// The shell of `completion`.
     pub shell: Shell,
+    /// The command that `help` is about; `None`: all of them.
+    pub topic: Option<&'static str>,
     /// Arguments that were accepted without effect, for the log.
     pub notes: Vec<Problem>,
 }
@@ -117,6 +78,9 @@ pub enum ArgsError {
     /// A command has an argument that it does not take.
     #[error("unexpected argument: {0}")]
     Unexpected(String),
+    /// A command that is switched off on the same line, as in `check-config -check-config=false`.
+    #[error("{0} is a command and cannot be switched off")]
+    SwitchedOff(&'static str),
     /// `completion` without the name of a shell that has completions.
     #[error("completion needs the name of a shell: bash, zsh or fish")]
     NoShell,
@@ -126,7 +90,7 @@ impl ArgsError {
     /// The exit code: 5 for what the Go agent refuses, too; 2 for a mistake in a command, which no service manager starts.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::UnknownCommand(_) | Self::Unexpected(_) | Self::NoShell => 2,
+            Self::UnknownCommand(_) | Self::Unexpected(_) | Self::SwitchedOff(_) | Self::NoShell => 2,
             Self::Unknown(_)
             | Self::Syntax(_)
             | Self::NoValue(_)
@@ -141,7 +105,9 @@ impl ArgsError {
     pub fn hint(&self) -> String {
         let meant = match self {
             Self::Unknown(name) => completed(name, &names(|_| true)).map(|name| format!("-{name}")),
-            Self::UnknownCommand(word) => completed(word, &names(Flag::is_command)).map(str::to_owned),
+            Self::UnknownCommand(word) | Self::Unexpected(word) => {
+                completed(word, &names(Flag::is_command)).map(str::to_owned)
+            }
             Self::OnlyForCheck(name) => Some(format!("check-config -{name}")),
             _ => None,
         };
@@ -152,84 +118,6 @@ impl ArgsError {
         };
         format!("{first}`ecs-agent help` lists all commands and flags.")
     }
-}
-
-/// One flag of [`FLAGS`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Flag {
-    pub(super) name: &'static str,
-    /// The value of the flag, or the arguments of the command.
-    pub(super) value: Option<&'static str>,
-    pub(super) help: &'static str,
-    meaning: Meaning,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Do(Action),
-    Healthcheck,
-    Level,
-    OutputLevel,
-    FileLevel,
-    Insecure,
-    Blackhole,
-    Service,
-    Strict,
-    Json,
-    Nothing,
-}
-
-impl Flag {
-    /// The flag is a command: it may be written without a dash.
-    pub(super) fn is_command(&self) -> bool {
-        matches!(self.meaning, Meaning::Do(_) | Meaning::Healthcheck)
-    }
-
-    /// The argument after the flag is its value, a log level.
-    pub(super) fn takes_level(&self) -> bool {
-        !self.is_command() && self.value.is_some()
-    }
-}
-
-const fn flag(name: &'static str, meaning: Meaning, help: &'static str) -> Flag {
-    Flag { name, value: None, help, meaning }
-}
-
-const fn with_value(name: &'static str, value: &'static str, meaning: Meaning, help: &'static str) -> Flag {
-    Flag { name, value: Some(value), help, meaning }
-}
-
-/// Every flag. If the flags ask for several actions, the first in this table is done. Completions show the first sentence of the
-/// help.
-#[rustfmt::skip]
-pub(super) const FLAGS: &[Flag] = &[
-    flag("help", Meaning::Do(Action::Help), "Print this text."),
-    flag("h", Meaning::Do(Action::Help), "The same as help."),
-    flag("license", Meaning::Do(Action::License), "Print the licence."),
-    flag("version", Meaning::Do(Action::Version), "Print the version."),
-    flag("healthcheck", Meaning::Healthcheck, "Check the health of the agent on this host: exit 0 if it is healthy or starting, else 1 with the cause. -healthcheck=http: exit 0 if anything answers on its port, else 1, as the Go agent's -healthcheck does."),
-    flag("ecs-attributes", Meaning::Do(Action::EcsAttributes), "Print the attributes this agent would register with."),
-    with_value("check-config", "[FILE...]", Meaning::Do(Action::CheckConfig), "Check the configuration, or each FILE in place of /etc/ecs/ecs.config, and print it without its secrets. Exit 2 if the agent would not start, or not as the settings say."),
-    flag("config-reference", Meaning::Do(Action::ConfigReference), "Print every variable as a commented ecs.config."),
-    with_value("completion", "SHELL", Meaning::Do(Action::Completion), "Print the completions for bash, zsh or fish."),
-    flag("man", Meaning::Do(Action::Man), "Print the manual page."),
-    flag("strict", Meaning::Strict, "With check-config: exit 2 on a note, too."),
-    flag("json", Meaning::Json, "With check-config: print one JSON document."),
-    with_value("loglevel", "LEVEL", Meaning::Level, "Log level: debug, info, warn, error, crit or none. Takes precedence over ECS_LOGLEVEL and ECS_LOGLEVEL_ON_INSTANCE."),
-    with_value("loglevel-driver", "LEVEL", Meaning::OutputLevel, "Log level on standard output only. Takes precedence over -loglevel."),
-    with_value("loglevel-on-instance", "LEVEL", Meaning::FileLevel, "Log level in the log file only. Takes precedence over -loglevel."),
-    flag("service", Meaning::Service, "Run as the service of the host, as the systemd unit does: in place of ecs-init, too. Where nothing is set, the defaults of ecs-init apply (state in /var/lib/ecs/data, more log drivers), and /var/lib/ecs/ecs.config is read, below /etc/ecs/ecs.config. Without this flag: the defaults of the Go agent alone, as in a container."),
-    flag("k", Meaning::Insecure, "Do not verify the TLS certificates of ECS, ACS and ECR. Not recommended: anyone on the network path can run containers here."),
-    flag("blackhole-ec2-metadata", Meaning::Blackhole, "Do not ask the instance metadata service. Not recommended."),
-    flag("windows-service", Meaning::Nothing, "Accepted, without effect."),
-];
-
-fn names(wanted: impl Fn(&Flag) -> bool) -> Vec<&'static str> {
-    FLAGS.iter().filter(|flag| wanted(flag)).map(|flag| flag.name).collect()
-}
-
-fn find(name: &str) -> Option<&'static Flag> {
-    FLAGS.iter().find(|flag| flag.name == name)
 }
 
 /// The place of a problem with the command line.
@@ -257,6 +145,8 @@ struct Parser {
     healthcheck: Option<Action>,
     /// A command was written as a word.
     is_by_word: bool,
+    /// A command that was given before and is switched off now.
+    switched_off: Option<&'static str>,
     has_shell: bool,
 }
 
@@ -331,20 +221,23 @@ impl Parser {
             return Ok(Word::Taken);
         }
         let is_command_known = !self.actions.is_empty() || self.healthcheck.is_some();
-        if is_command_known && !self.is_by_word {
+        let is_topic = self.actions.contains(&Action::Help) && find(word).is_some_and(Flag::is_command);
+        if is_command_known && !self.is_by_word && !is_topic {
             self.note("", "words after the flags".to_owned(), "none", "they are ignored", Severity::Notice);
             return Ok(Word::EndsTheFlags);
         }
         let (name, value) = split(word);
-        match find(name).filter(|flag| flag.is_command()) {
-            Some(flag) => {
+        match (find(name).filter(|flag| flag.is_command()), self.switched_off) {
+            (Some(flag), _) => {
                 self.is_by_word = true;
                 self.flag(flag, value.unwrap_or("true"))?;
-                Ok(Word::Taken)
+                let is_on = self.healthcheck.is_some() || !self.actions.is_empty();
+                if is_on { Ok(Word::Taken) } else { Err(ArgsError::SwitchedOff(flag.name)) }
             }
             // What follows a `=` may be a secret.
-            None if is_command_known => Err(ArgsError::Unexpected(shown(name))),
-            None => Err(ArgsError::UnknownCommand(shown(name))),
+            (None, _) if is_command_known => Err(ArgsError::Unexpected(shown(name))),
+            (None, Some(command)) => Err(ArgsError::SwitchedOff(command)),
+            (None, None) => Err(ArgsError::UnknownCommand(shown(name))),
         }
     }
 
@@ -364,9 +257,15 @@ impl Parser {
             _ => return Err(ArgsError::NotBoolean(flag.name)),
         };
         match flag.meaning {
-            Meaning::Healthcheck => self.healthcheck = on.then_some(Action::Healthcheck),
+            Meaning::Healthcheck => {
+                self.switched_off = self.healthcheck.filter(|_| !on).map(|_| flag.name).or(self.switched_off);
+                self.healthcheck = on.then_some(Action::Healthcheck);
+            }
             Meaning::Do(action) if on => self.actions.push(action),
-            Meaning::Do(action) => self.actions.retain(|other| *other != action),
+            Meaning::Do(action) => {
+                self.switched_off = self.actions.contains(&action).then_some(flag.name).or(self.switched_off);
+                self.actions.retain(|other| *other != action);
+            }
             Meaning::Insecure => self.args.accept_insecure_cert = on,
             Meaning::Service => self.args.role = if on { Role::Service } else { Role::Agent },
             Meaning::Blackhole => self.args.blackhole_ec2_metadata = on,
@@ -386,7 +285,7 @@ impl Parser {
         *level = LogLevel::from_name(value).or(*level);
         if LogLevel::from_name(value).is_none() {
             let kind = Kind::AnyCase(LEVELS);
-            let meant = shown::meant(kind, value, "").map_or_else(String::new, did_you_mean);
+            let meant = meant::meant(kind, value, "").map_or_else(String::new, did_you_mean);
             let expected = format!("{}{meant}", kind.expected());
             self.note(
                 &format!("-{}", flag.name),
@@ -404,13 +303,26 @@ impl Parser {
     }
 
     fn finish(self) -> Result<Args, ArgsError> {
-        let Self { mut args, actions, healthcheck, has_shell, .. } = self;
-        let first = FLAGS.iter().find_map(|flag| match flag.meaning {
-            Meaning::Do(action) => Some(action).filter(|action| actions.contains(action)),
-            Meaning::Healthcheck => healthcheck,
-            _ => None,
-        });
-        args.action = first.unwrap_or_default();
+        let Self { mut args, actions, healthcheck, has_shell, is_by_word, switched_off } = self;
+        let is_asked = |flag: &&Flag| match flag.meaning {
+            Meaning::Do(action) => actions.contains(&action),
+            Meaning::Healthcheck => healthcheck.is_some(),
+            _ => false,
+        };
+        let mut asked = FLAGS.iter().filter(is_asked);
+        args.action = match asked.next().map(|flag| flag.meaning) {
+            Some(Meaning::Do(action)) => action,
+            Some(_) => healthcheck.unwrap_or_default(),
+            // With a word or a file, a person has asked for something, and not for a daemon.
+            None => match switched_off.filter(|_| is_by_word || !args.files.is_empty()) {
+                Some(name) => return Err(ArgsError::SwitchedOff(name)),
+                None => Action::Run,
+            },
+        };
+        if args.action == Action::Help {
+            args.topic = asked.find(|flag| flag.meaning != Meaning::Do(Action::Help)).map(|flag| flag.name);
+            return Ok(args);
+        }
         for (name, is_set) in [("strict", args.strict), ("json", args.json)] {
             if is_set && args.action != Action::CheckConfig {
                 return Err(ArgsError::OnlyForCheck(name));

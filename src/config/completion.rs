@@ -3,7 +3,7 @@
 //! This module only makes text. Invariant: every command, flag, shell and log level is completed in each shell, and no text of the
 //! table needs quoting there (tested).
 
-use super::args::{FLAGS, Flag, SHELLS, Shell};
+use super::flags::{FLAGS, Flag, SHELLS, Shell};
 use super::keys::LEVELS;
 use std::fmt::Write as _;
 
@@ -41,8 +41,16 @@ fn shells() -> String {
     words(SHELLS.iter().map(|(name, _)| *name), "")
 }
 
+/// The flags that may have another value than true and false, as `healthcheck=http`, each with its row.
+fn with_choices() -> impl Iterator<Item = (String, &'static Flag)> {
+    FLAGS.iter().flat_map(|flag| flag.choices.iter().map(move |choice| (format!("{}={choice}", flag.name), flag)))
+}
+
 fn bash() -> String {
-    let flags = |dashes| words(FLAGS.iter().map(|flag| flag.name), dashes);
+    let flags = |dashes: &str| {
+        let choices = with_choices().map(|(name, _)| format!(" {dashes}{name}")).collect::<String>();
+        format!("{}{choices}", words(FLAGS.iter().map(|flag| flag.name), dashes))
+    };
     format!(
         r#"# bash completion for ecs-agent
 _ecs_agent() {{
@@ -86,6 +94,9 @@ fn zsh() -> String {
     let described = |flags: &mut dyn Iterator<Item = &'static Flag>, dashes: &str| {
         flags.map(|flag| format!("'{dashes}{}:{}'", flag.name, brief(flag))).collect::<Vec<_>>().join(" ")
     };
+    let choices = |dashes: &str| {
+        with_choices().map(|(name, flag)| format!(" '{dashes}{name}:{}'", brief(flag))).collect::<String>()
+    };
     format!(
         r"#compdef ecs-agent
 compdef _ecs_agent ecs-agent
@@ -98,8 +109,8 @@ _ecs_agent() {{
     completion|-completion|--completion) compadd {shells}; return ;;
     esac
     case $PREFIX in
-    --*) flags=({double}); _describe flag flags ;;
-    -*) flags=({single}); _describe flag flags ;;
+    --*) flags=({double}{double_choices}); _describe flag flags ;;
+    -*) flags=({single}{single_choices}); _describe flag flags ;;
     *)
         if (( ${{words[(I)(|-|--)check-config]}} )); then
             _files
@@ -117,7 +128,9 @@ if [[ $funcstack[1] == _ecs_agent ]]; then _ecs_agent; fi
         levels = words(LEVELS.iter().copied(), ""),
         shells = shells(),
         double = described(&mut FLAGS.iter(), "--"),
+        double_choices = choices("--"),
         single = described(&mut FLAGS.iter(), "-"),
+        single_choices = choices("-"),
     )
 }
 
@@ -128,6 +141,11 @@ fn fish() -> String {
         let level =
             if flag.takes_level() { format!(" -x -a '{}'", words(LEVELS.iter().copied(), "")) } else { String::new() };
         let _ = writeln!(text, "complete -c ecs-agent -o {name} -l {name}{level} -d '{help}'");
+    }
+    for (name, flag) in with_choices() {
+        // Only where a flag is begun: these are arguments to fish.
+        let is_flag = "string match -q -- '-*' (commandline -ct)";
+        let _ = writeln!(text, "complete -c ecs-agent -n \"{is_flag}\" -a '-{name} --{name}' -d '{}'", brief(flag));
     }
     for command in commands() {
         let (name, help) = (command.name, brief(command));
@@ -149,6 +167,7 @@ mod tests {
             for flag in FLAGS {
                 assert!(script.contains(flag.name), "{name}: {}", flag.name);
             }
+            assert!(script.contains("-healthcheck=http") && script.contains("--healthcheck=http"), "{name}");
             for word in LEVELS.iter().copied().chain(SHELLS.map(|(name, _)| name)) {
                 assert!(script.contains(word), "{name}: {word}");
             }

@@ -331,6 +331,9 @@ fn operator_text(key: &Key, raw: &str) -> Result<Option<String>, WrongType> {
         Kind::List => decoded::<Vec<String>>(raw)?.join(","),
         Kind::Text
         | Kind::Trimmed
+        | Kind::Region
+        | Kind::Path
+        | Kind::HomePath
         | Kind::Cluster
         | Kind::TextOrEmpty
         | Kind::Secret
@@ -378,6 +381,9 @@ fn expected(kind: Kind) -> String {
         }
         Kind::Text
         | Kind::Trimmed
+        | Kind::Region
+        | Kind::Path
+        | Kind::HomePath
         | Kind::TextOrEmpty
         | Kind::Secret
         | Kind::Decimal

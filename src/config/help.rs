@@ -3,7 +3,7 @@
 //! This module only makes text; `main` prints it. Invariant: `examples/ecs.config.reference` is
 //! exactly the text of [`reference()`] (tested), and no text here holds a secret.
 
-use super::args::{FLAGS, Flag};
+use super::flags::{FLAGS, Flag, find};
 use super::keys::{Group, KEYS, Key, Stage};
 use super::kind::Kind;
 use std::fmt::Write as _;
@@ -14,7 +14,10 @@ const WIDTH: usize = 100;
 pub(super) const EXIT_CODES: [(u8, &str); 4] = [
     (0, "stopped as asked; a command has done its work"),
     (1, "error (start it again); not healthy"),
-    (2, "unknown command; check-config has found something that changes what the agent does"),
+    (
+        2,
+        "unknown command, or a wrong argument of one; check-config has found something that changes what the agent does",
+    ),
     (5, "error that a restart does not cure; bad flag"),
 ];
 
@@ -23,21 +26,68 @@ pub(super) const SOURCES: &str = "The first source that has a value is used: the
      verbatim); under the name given after JSON, the file of ECS_AGENT_CONFIG_FILE_PATH; EC2 user data of the form \
      {\"ECSAgentConfiguration\":{...}}. In JSON a duration is in nanoseconds.";
 
-/// The text of `ecs-agent help`.
-pub fn usage() -> String {
+/// The signals that an operator may send, with their effects.
+pub(super) const SIGNALS: [(&str, &str); 3] = [
+    ("SIGTERM, SIGINT", "Stop. No task is stopped."),
+    ("SIGHUP", "Read ECS_LOGLEVEL and ECS_LOGLEVEL_ON_INSTANCE again."),
+    ("SIGUSR1", "Log what every task waits for, and the progress of its pulls."),
+];
+
+/// The files of the agent; those of the unit, which starts it with -service.
+pub(super) const FILES: [(&str, &str); 6] = [
+    ("/etc/ecs/ecs.config", "The settings, as NAME=value lines."),
+    ("/var/lib/ecs/ecs.config", "With -service: settings of the machine image, below those of the operator."),
+    ("/etc/ecs/ecs.config.json", "With -service: settings in JSON."),
+    ("/var/lib/ecs/data", "With -service: the state (ECS_DATADIR)."),
+    ("/var/log/ecs/ecs-agent.log", "With -service: the log, which is also on standard output (ECS_LOGFILE)."),
+    ("/run/ecs-agent", "Locks: one agent for one Docker engine."),
+];
+
+/// The exit codes of a command that only prints a text.
+const PRINTED: &[(u8, &str)] = &[(0, "printed")];
+
+/// The text of `ecs-agent help`, or of `ecs-agent help COMMAND`.
+pub fn usage(topic: Option<&str>) -> String {
+    topic.and_then(find).map_or_else(all, command)
+}
+
+/// The help of one command, with its flags, exit codes and examples.
+fn command(command: &Flag) -> String {
+    let value = command.value.map_or_else(String::new, |value| format!(" {value}"));
+    let mut text = format!("Usage: ecs-agent {}{value} [FLAG...]\n\n{}\n", command.name, wrapped("", command.help, 0));
+    let flags = command.flags.iter().filter_map(|name| find(name));
+    for (number, flag) in flags.enumerate() {
+        let heading = if number == 0 { "\nFlags (one or two dashes):\n" } else { "" };
+        let _ = write!(text, "{heading}{}", flag_line(flag, "-"));
+    }
+    text.push_str("\nExit codes:\n");
+    let exits = if command.exits.is_empty() { PRINTED } else { command.exits };
+    for (code, meaning) in exits {
+        let _ = writeln!(text, "{}", wrapped(&format!("  {code}  "), meaning, 5));
+    }
+    for (number, (line, effect)) in command.examples.iter().enumerate() {
+        let heading = if number == 0 { "\nExamples:\n" } else { "" };
+        let _ = write!(text, "{heading}  {line}\n      {effect}\n");
+    }
+    text
+}
+
+fn flag_line(flag: &Flag, dash: &str) -> String {
+    let name = flag.value.map_or_else(|| flag.name.to_owned(), |value| format!("{} {value}", flag.name));
+    format!("{}\n", wrapped(&format!("  {:<29}", format!("{dash}{name}")), flag.help, 31))
+}
+
+/// Every command, flag and variable.
+fn all() -> String {
     let mut text = String::from(
         "Usage: ecs-agent [FLAG...]             run the agent\n       ecs-agent COMMAND [FLAG...]\n\n\
          Commands (also as flags, such as -version):\n",
     );
-    let line = |flag: &Flag, dash: &str| {
-        let name = flag.value.map_or_else(|| flag.name.to_owned(), |value| format!("{} {value}", flag.name));
-        format!("{}\n", wrapped(&format!("  {:<29}", format!("{dash}{name}")), flag.help, 31))
-    };
     let (commands, flags): (Vec<&Flag>, Vec<&Flag>) = FLAGS.iter().partition(|flag| flag.is_command());
     let named = commands.iter().filter(|flag| flag.name.len() > 1);
-    text.extend(named.map(|flag| line(flag, "")));
+    text.extend(named.map(|flag| flag_line(flag, "")));
     text.push_str("\nFlags (one or two dashes):\n");
-    text.extend(flags.iter().map(|flag| line(flag, "-")));
+    text.extend(flags.iter().map(|flag| flag_line(flag, "-")));
     text.push_str("\nExit codes:\n");
     for (code, meaning) in EXIT_CODES {
         let _ = writeln!(text, "{}", wrapped(&format!("  {code}  "), meaning, 5));
@@ -141,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_help_names_every_key_and_flag_and_fits_the_screen() {
-        let text = usage();
+        let text = usage(None);
         for key in KEYS {
             assert!(text.contains(&format!("  {}", key.name)), "{}", key.name);
             assert!(key.alias.is_none_or(|alias| text.contains(alias)), "{}", key.name);
@@ -153,6 +203,22 @@ mod tests {
         for line in text.lines().filter(|line| line.trim().contains(' ')) {
             assert!(line.chars().count() <= 110, "{line}");
         }
+    }
+
+    #[test]
+    fn the_help_of_a_command_has_its_flags_codes_and_examples() {
+        let text = usage(Some("check-config"));
+        for part in
+            ["Usage: ecs-agent check-config [FILE...] [FLAG...]\n", "  -strict", "  -service", "\n  2  ", "new.config"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("ECS_CLUSTER") && text.lines().count() < 40, "{text}");
+        for flag in FLAGS.iter().filter(|flag| flag.is_command()) {
+            let text = usage(Some(flag.name));
+            assert!(text.contains("Exit codes:\n  0  ") && text.len() < 3_000, "{}: {text}", flag.name);
+        }
+        assert_eq!(usage(Some("nothing")), usage(None));
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! comma lists of ports, compact JSON. Kinds do not know variables or sources. Invariant: a parser never panics and never
 //! fails silently; every difference from the operator's text is part of the result.
 
-use super::lists::{cidr, cidrs, json, map, mirrors, names, ports};
-use super::parsed::Parsed::{self, Adjusted, Rejected, Reset, Unset, Value as Accepted};
+use super::lists::{cidr, cidrs, list, map, mirrors, names, ports};
+use super::parsed::Parsed::{self, Adjusted, Doubtful, Rejected, Reset, Unset, Value as Accepted};
+use super::quoting::{bare, without_comment};
 use super::{duration, names as ecs_names};
 use crate::input::endpoint;
 
@@ -16,6 +17,12 @@ pub enum Kind {
     Text,
     /// Text without white space around it.
     Trimmed,
+    /// The name of an AWS region; white space around it is ignored. Another text is used, too.
+    Region,
+    /// An absolute path. Another text is used unchanged, too.
+    Path,
+    /// The same for files of the AWS SDK, where a path may also begin with `~/`.
+    HomePath,
     /// The name or the ARN of a cluster; white space around it is ignored.
     Cluster,
     /// Text in which empty is a value, different from "not set".
@@ -98,6 +105,9 @@ impl Kind {
         match self {
             Self::Text | Self::TextOrEmpty | Self::Secret => Accepted(raw.to_owned()),
             Self::Trimmed => text(raw.trim()),
+            Self::Region => region(raw.trim()),
+            Self::Path => path(raw, &["/"]),
+            Self::HomePath => path(raw, &["/", "~/"]),
             Self::Cluster => cluster(raw.trim()),
             Self::SecretJson => secret_json(raw),
             Self::Switch | Self::Flag => switch(raw.trim()),
@@ -112,7 +122,7 @@ impl Kind {
             Self::Mirrors => mirrors(raw),
             Self::Cidrs => cidrs(raw),
             Self::Cidr => cidr(raw.trim()),
-            Self::List => json(&raw.split(',').collect::<Vec<_>>()),
+            Self::List => list(raw),
             Self::Choice(words) => choice(raw, words),
             Self::TrimmedChoice(words) => choice(raw.trim(), words),
             Self::AnyCase(words) => choice(&raw.trim().to_ascii_lowercase(), words),
@@ -122,6 +132,24 @@ impl Kind {
             Self::DockerHost => docker_host(raw),
             Self::Proxy => http_url(raw.trim(), "http://", &["http", "https", "socks5", "socks5h"]),
         }
+    }
+
+    /// White space around a value of this kind is removed.
+    pub(super) fn trims(self) -> bool {
+        matches!(
+            self,
+            Self::Trimmed
+                | Self::Region
+                | Self::Cluster
+                | Self::Switch
+                | Self::Flag
+                | Self::TrimmedInteger(_)
+                | Self::TrimmedChoice(_)
+                | Self::AnyCase(_)
+                | Self::Cidr
+                | Self::Endpoint
+                | Self::Proxy
+        )
     }
 
     /// A value of this kind may hold a secret: a wrong one is never shown, and one in effect only without its password.
@@ -134,6 +162,9 @@ impl Kind {
         match self {
             Self::Text | Self::Trimmed | Self::Secret => "a text".to_owned(),
             Self::TextOrEmpty => "a text, possibly empty".to_owned(),
+            Self::Region => "a region such as eu-west-1".to_owned(),
+            Self::Path => "an absolute path".to_owned(),
+            Self::HomePath => "an absolute path, or one that begins with ~/".to_owned(),
             Self::Cluster => ecs_names::CLUSTER.to_owned(),
             Self::SecretJson => "a JSON document without quotation marks around it".to_owned(),
             Self::Switch | Self::Flag => "true or false".to_owned(),
@@ -179,6 +210,24 @@ impl Limit {
 
 fn text(trimmed: &str) -> Parsed {
     if trimmed.is_empty() { Unset } else { Accepted(trimmed.to_owned()) }
+}
+
+fn region(name: &str) -> Parsed {
+    match name {
+        "" => Unset,
+        _ if ecs_names::is_region(name) => Accepted(name.to_owned()),
+        _ => Doubtful { value: name.to_owned(), instead: "it is used, but no region has such a name" },
+    }
+}
+
+/// A path is used unchanged, as by the Go agent: quotation marks, white space and comments would be part of it.
+fn path(raw: &str, beginnings: &[&str]) -> Parsed {
+    let is_absolute = beginnings.iter().any(|beginning| raw.starts_with(beginning));
+    if is_absolute && bare(raw) == raw && without_comment(raw).is_none() {
+        Accepted(raw.to_owned())
+    } else {
+        Doubtful { value: raw.to_owned(), instead: "it is used as it is written" }
+    }
 }
 
 fn cluster(name: &str) -> Parsed {

@@ -3,7 +3,7 @@
 //! This module reads such a text as Go's decoder does. It does not know variables. Invariant: as in
 //! [`super::kind`], nothing is dropped silently.
 
-use super::parsed::Parsed::{self, Adjusted, Rejected, Unset, Value as Accepted};
+use super::parsed::Parsed::{self, Adjusted, Doubtful, Rejected, Unset, Value as Accepted};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -40,14 +40,50 @@ pub(super) fn ports(raw: &str, default: &str) -> Parsed {
         Err(outcome) => return outcome,
     };
     let read = |member: &Value| member.as_u64().and_then(|port| u16::try_from(port).ok());
-    let bad = members.iter().filter(|member| read(member).is_none()).count();
+    let bad: Vec<&Value> = members.iter().filter(|member| read(member).is_none()).collect();
     // Compat: the Go agent keeps the array with 0 in place of a bad member.
     let list: Vec<String> = members.iter().map(|member| read(member).unwrap_or(0).to_string()).collect();
     let value = list.join(",");
-    match (bad, more) {
-        (0, false) => Accepted(value),
-        (0, true) => Adjusted { value, instead: REST_IGNORED.to_owned() },
-        _ => Adjusted { value, instead: format!("{bad} of {} members are taken as port 0", members.len()) },
+    match (bad.split_first(), more) {
+        (None, false) => Accepted(value),
+        (None, true) => Adjusted { value, instead: REST_IGNORED.to_owned() },
+        (Some((first, others)), _) => Adjusted { value, instead: not_reserved(first, others.len()) },
+    }
+}
+
+/// What follows from members that are no ports. A text may be a secret in the wrong place, so only a number is shown.
+fn not_reserved(first: &Value, others: usize) -> String {
+    let what = match first {
+        Value::Number(number) => format!("`{number}`"),
+        other => json_type(other).to_owned(),
+    };
+    match others {
+        0 => format!("{what} is no port and is not reserved"),
+        _ => format!("{what} and {others} more are no ports and are not reserved"),
+    }
+}
+
+/// The type of a JSON value, for a message.
+pub(super) fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Parses a list with commas. Compat: as in the Go agent, white space is kept.
+pub(super) fn list(raw: &str) -> Parsed {
+    let members: Vec<&str> = raw.split(',').collect();
+    let is_padded = members.iter().any(|member| member.trim() != *member);
+    match json(&members) {
+        Accepted(value) if is_padded => {
+            Doubtful { value, instead: "the white space is taken as a part of the name, which then names nothing" }
+        }
+        other => other,
     }
 }
 
@@ -78,9 +114,9 @@ pub(super) fn map(raw: &str) -> Parsed {
 
 /// Parses mirrors. Each part must be valid in an image's name, or every pull would fail.
 pub(super) fn mirrors(raw: &str) -> Parsed {
-    let fits = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-:".contains(c));
-    let is_host = |text: &str| fits(text) && (text.contains(['.', ':']) || text == "localhost");
-    let is_path = |text: &str| text.split('/').all(|part| !part.is_empty() && fits(part) && !part.contains(':'));
+    let is_host = is_registry_host;
+    let is_path =
+        |text: &str| text.split('/').all(|part| !part.is_empty() && is_part_of_name(part) && !part.contains(':'));
     let is_mirror = |text: &str| match text.trim_end_matches('/').split_once('/') {
         Some((host, path)) => is_host(host) && is_path(path),
         None => is_host(text.trim_end_matches('/')),
@@ -90,6 +126,15 @@ pub(super) fn mirrors(raw: &str) -> Parsed {
         Ok(members) if members.iter().all(|(host, mirror)| is_host(host) && is_mirror(mirror)) => json(&members),
         Ok(_) | Err(_) => Rejected,
     }
+}
+
+/// The text is the host of a registry as image names have it, with or without a port.
+pub(super) fn is_registry_host(text: &str) -> bool {
+    is_part_of_name(text) && (text.contains(['.', ':']) || text == "localhost")
+}
+
+fn is_part_of_name(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-:".contains(c))
 }
 
 pub(super) fn cidrs(raw: &str) -> Parsed {
@@ -109,7 +154,7 @@ pub(super) fn cidr(text: &str) -> Parsed {
     }
 }
 
-fn is_range(text: &impl AsRef<str>) -> bool {
+pub(super) fn is_range(text: &impl AsRef<str>) -> bool {
     text.as_ref().split_once('/').is_some_and(|(address, bits)| {
         let max_bits = match address.parse::<std::net::IpAddr>() {
             Ok(std::net::IpAddr::V4(_)) => 32,
@@ -120,6 +165,6 @@ fn is_range(text: &impl AsRef<str>) -> bool {
     })
 }
 
-pub(super) fn json<T: serde::Serialize>(value: &T) -> Parsed {
+fn json<T: serde::Serialize>(value: &T) -> Parsed {
     serde_json::to_string(value).map_or(Rejected, Accepted)
 }

@@ -3,8 +3,8 @@
 //! This module only makes text, in the macros of man(7). Invariant: no text of a table is taken as a macro or an escape (tested with
 //! `man` in `tests/agent`).
 
-use super::args::FLAGS;
-use super::help::{EXIT_CODES, SOURCES, facts, grouped, names};
+use super::flags::FLAGS;
+use super::help::{EXIT_CODES, FILES, SIGNALS, SOURCES, facts, grouped, names};
 use std::fmt::Write as _;
 
 /// The text of the page.
@@ -36,6 +36,16 @@ pub fn page() -> String {
             item(&mut text, &format!("\\fB{}\\fR", escaped(&names(key))), &facts(key));
         }
     }
+    text.push_str(".SH EXAMPLES\n");
+    for (line, effect) in FLAGS.iter().flat_map(|flag| flag.examples) {
+        item(&mut text, &format!("\\fB{}\\fR", escaped(line)), effect);
+    }
+    for (title, rows) in [("FILES", &FILES[..]), ("SIGNALS", &SIGNALS[..])] {
+        let _ = writeln!(text, ".SH {title}");
+        for (name, meaning) in rows {
+            item(&mut text, &format!("\\fB{}\\fR", escaped(name)), meaning);
+        }
+    }
     text.push_str(".SH SEE ALSO\n.BR docker (1),\n.BR systemctl (1)\n");
     text
 }
@@ -61,6 +71,9 @@ mod tests {
         for flag in FLAGS.iter().filter(|flag| flag.name != "h") {
             let dash = if flag.is_command() { "" } else { "\\-" };
             assert!(page.contains(&format!("\n\\fB{dash}{}\\fR", escaped(flag.name))), "{}", flag.name);
+        }
+        for title in ["EXAMPLES", "FILES", "SIGNALS", "EXIT STATUS"] {
+            assert_eq!(page.matches(&format!("\n.SH {title}\n")).count(), 1, "{title}");
         }
         for key in KEYS {
             assert!(page.contains(&format!("\n\\fB{}", escaped(key.name))), "{}", key.name);

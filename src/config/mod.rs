@@ -10,9 +10,10 @@
 //! Reading order: [`keys`] (the table), [`kind`] with `parsed`, `lists`, `names` and `duration` (forms of values), [`source`]
 //! and [`document`] (sources of values), `defaults` with `realm` (defaults of a host's service), `resolve` with `repeated`
 //! (precedence), `rules` (variables that depend on each other), [`settings`] with [`log`] and
-//! [`log_settings`] (the result). What is wrong: [`problem`] (with the
-//! rule how much it matters), `shown` and `suggest` (what a message shows of a value, and what was meant), [`report`]. The
-//! command line: [`args`], and its table for people: [`help`], [`manual`], [`completion`].
+//! [`log_settings`] (the result). What is wrong: [`problem`] (with the rule how much it matters), `unknown` (names), `doubts`
+//! (settings that contradict each other), `shown` with `wrong_member` (what a message shows of a value), `meant` with `suggest`
+//! and `quoting` (what was meant), [`report`]. The command line: `flags` (the table), [`args`], and the table for people:
+//! [`help`], [`manual`], [`completion`].
 //! [`Sources::open`] reads every source on this machine. User data comes in as text, because only an edge may use the metadata
 //! service, and the runtime fills in the region of the instance. Invariant: no other module reads the environment, and no
 //! [`Problem`] holds a secret.
@@ -25,7 +26,9 @@ pub mod args;
 pub mod completion;
 mod defaults;
 pub mod document;
+mod doubts;
 mod duration;
+mod flags;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod help;
@@ -35,9 +38,11 @@ mod lists;
 pub mod log;
 pub mod log_settings;
 pub mod manual;
+mod meant;
 mod names;
 mod parsed;
 pub mod problem;
+mod quoting;
 mod realm;
 mod repeated;
 pub mod report;
@@ -47,6 +52,8 @@ pub mod settings;
 mod shown;
 pub mod source;
 mod suggest;
+mod unknown;
+mod wrong_member;
 
 pub use args::{Action, Args, ArgsError};
 pub use document::Document;
@@ -60,7 +67,9 @@ pub use source::{EnvFile, Environment, Source};
 use defaults::ServiceDefaults;
 use ecs_core::model::Secret;
 use keys::{KEYS, Stage};
-use source::Class;
+use kind::Kind;
+use names::DEFAULT_CLUSTER;
+use source::{Class, FileState};
 use std::path::Path;
 
 /// The programs that the agent replaces.
@@ -85,6 +94,13 @@ pub struct Loaded {
     pub unused: Vec<Unused>,
     /// The value of each variable in effect, as operators see it.
     pub effective: Vec<Effective>,
+    /// Settings of features that this version does not support which ask for nothing, such as `ECS_ENABLE_TASK_ENI=false`: the agent
+    /// does the same without them.
+    pub idle: Vec<Effective>,
+    /// The path of `ecs.config` if it is not there and nobody named it; `None`: it was read.
+    pub missing_file: Option<String>,
+    /// A file of lines cannot be used, so the values in effect are not those that the operator wrote.
+    pub has_unusable_file: bool,
     /// The configuration although a problem is fatal, for further checks and for the settings of the log only.
     pub unusable: Option<Config>,
 }
@@ -227,7 +243,11 @@ impl Sources {
             problems.extend(more);
             document
         });
-        load_from(&self.layers(document.as_ref()), self.service.is_some(), problems)
+        let loaded = load_from(&self.layers(document.as_ref()), self.service.is_some(), problems);
+        let missing = self.files.first().filter(|file| file.state() == FileState::Absent);
+        let missing_file = missing.map(|file| file.path().to_owned());
+        let has_unusable_file = self.files.iter().any(|file| file.state() == FileState::Unusable);
+        Loaded { missing_file, has_unusable_file, ..loaded }
     }
 
     /// Variables of the AWS SDK and the TLS library that are set in a file but not in the process environment, with their
@@ -243,14 +263,25 @@ impl Sources {
 /// Loads from sources in order of precedence; the first is the process environment. `problems` were found while reading the
 /// sources.
 fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Problem>) -> Loaded {
+    let from_reading = problems.len();
     let mut values = resolve::resolve(sources, &mut problems);
-    let unused: Vec<Unused> = KEYS.iter().filter_map(|key| unused(key, &values)).collect();
+    let mut unused: Vec<Unused> = KEYS.iter().filter_map(|key| unused(key, &values)).collect();
+    let asks_for_nothing = |key: &&keys::Key| {
+        let is_unused = unused.iter().any(|unused| unused.key.name == key.name);
+        key.stage == Stage::Later
+            && !is_unused
+            && values.get(key.name).is_some_and(|value| value.class != Class::Defaults)
+    };
+    let idle = KEYS.iter().filter(asks_for_nothing);
+    let idle: Vec<Effective> = idle.filter_map(|key| Some(shown_value(key, values.get(key.name)?))).collect();
     rules::apply(&mut values, sources, is_service, &mut problems);
-    resolve::unknown_names(sources, &mut problems);
+    let mut about_values = problems.split_off(from_reading);
+    without_effect(&mut about_values, &mut unused);
+    problems.extend(about_values);
+    doubts::find(&values, sources, &mut problems);
+    unknown::names(sources, rules::joined_cluster(&values), &mut problems);
     rules::cluster(&values, sources, &mut problems);
-    let has_effect = |key: &&keys::Key| !unused.iter().any(|unused| unused.key.name == key.name);
-    let rows = KEYS.iter().filter(has_effect);
-    let mut effective: Vec<Effective> = rows.filter_map(|key| effective(key, values.get(key.name)?)).collect();
+    let mut effective: Vec<Effective> = KEYS.iter().filter_map(|key| effective(key, values.get(key.name)?)).collect();
     // The most important setting is shown in any case.
     if !values.contains_key(resolve::CLUSTER) {
         effective.insert(0, Effective { name: resolve::CLUSTER, value: DEFAULT_CLUSTER.to_owned(), place: None });
@@ -258,7 +289,20 @@ fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Proble
     let typed = typed(values, &mut problems);
     let is_fatal = problems.iter().any(Problem::is_fatal);
     let (config, unusable) = if is_fatal { (None, typed) } else { (typed, None) };
-    Loaded { config, problems, unused, effective, unusable }
+    Loaded { config, problems, unused, effective, idle, missing_file: None, has_unusable_file: false, unusable }
+}
+
+/// Takes the problems with values of settings without effect out of the list: such a value need not be corrected first, only to learn
+/// then that the setting has no effect. What keeps the agent from starting stays.
+fn without_effect(problems: &mut Vec<Problem>, unused: &mut Vec<Unused>) {
+    problems.retain(|problem| {
+        let key = keys::find(&problem.variable).or_else(|| keys::find_json(&problem.variable));
+        let Some(key) = key.filter(|key| key.stage == Stage::Later && !problem.is_fatal()) else { return true };
+        if !unused.iter().any(|unused| unused.key.name == key.name) {
+            unused.push(Unused { key, place: problem.place.clone() });
+        }
+        false
+    });
 }
 
 /// The typed configuration. The table and `Config` agree (tested), so `envy` does not fail. Its error could hold a value and is
@@ -281,33 +325,41 @@ fn typed(values: resolve::Values, problems: &mut Vec<Problem>) -> Option<Config>
     config
 }
 
-/// The variable is set without effect. One that is not supported yet must have another value than its default:
-/// `ECS_ENABLE_TASK_ENI=false` asks for nothing.
+/// The variable is set without effect. One that is not supported yet must ask for something.
 fn unused(key: &'static keys::Key, values: &resolve::Values) -> Option<Unused> {
     let value = values.get(key.name).filter(|value| value.class != Class::Defaults)?;
-    let asks_for_something = || resolve::default_of(key).is_none_or(|default| default.canonical != value.canonical);
     let is_unused = match key.stage {
-        Stage::Later => asks_for_something(),
+        Stage::Later => asks_for_something(key, value),
         Stage::Foreign => true,
         Stage::Now | Stage::Process | Stage::NamesFile => false,
     };
     is_unused.then(|| Unused { key, place: value.place.clone().unwrap_or_default() })
 }
 
-/// The cluster of an agent without `ECS_CLUSTER`.
-const DEFAULT_CLUSTER: &str = "default";
+/// `ECS_ENABLE_TASK_ENI=false` asks for nothing; nor does the default of another setting. A feature that the Go agent has without
+/// being asked is asked for by `true`, too.
+fn asks_for_something(key: &'static keys::Key, value: &resolve::Resolved) -> bool {
+    match key.kind {
+        Kind::Switch | Kind::Flag => value.canonical == "true",
+        _ => resolve::default_of(key).is_none_or(|default| default.canonical != value.canonical),
+    }
+}
 
 fn effective(key: &keys::Key, value: &resolve::Resolved) -> Option<Effective> {
     let is_listed = match key.stage {
         Stage::Now => true,
-        Stage::Later | Stage::Foreign => value.class != Class::Defaults,
+        Stage::Later | Stage::Foreign => false,
         Stage::Process | Stage::NamesFile => value.place.is_some(),
     };
-    is_listed.then(|| Effective {
+    is_listed.then(|| shown_value(key, value))
+}
+
+fn shown_value(key: &keys::Key, value: &resolve::Resolved) -> Effective {
+    Effective {
         name: key.name,
         value: shown::in_effect(key.kind, &value.shown).into_owned(),
         place: value.place.clone(),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,32 @@
-//! Names that ECS accepts: of clusters, and of attributes and tags of a container instance.
+//! Names that ECS accepts: of clusters, regions and log drivers, and of attributes and tags of a container instance.
 //!
 //! This module owns the rules of the ECS API (`RegisterContainerInstance`, `PutAttributes`, `TagResource`), so that a name that ECS
 //! refuses is reported with its variable before ECS is asked. Pure functions over texts. Invariant: what ECS accepts passes; where
 //! its documentation is silent, so does everything.
+
+use super::quoting::without_comment;
+use super::suggest::closest;
+
+/// The cluster of an agent without `ECS_CLUSTER`.
+pub(super) const DEFAULT_CLUSTER: &str = "default";
+
+/// The log drivers that ECS knows, and the log router, which is accepted among them.
+pub(super) const LOG_DRIVERS: [&str; 11] = [
+    "json-file",
+    "syslog",
+    "journald",
+    "gelf",
+    "fluentd",
+    "awslogs",
+    "splunk",
+    "logentries",
+    "sumologic",
+    "none",
+    "awsfirelens",
+];
+
+/// The capabilities of the volume plugin that tasks can ask for.
+pub(super) const PLUGIN_CAPABILITIES: [&str; 1] = ["efsAuth"];
 
 /// The expected form of a cluster.
 pub(super) const CLUSTER: &str = "a cluster name (1 to 255 letters, digits, - and _) or the ARN of a cluster";
@@ -12,6 +36,7 @@ pub(super) const ATTRIBUTE: &str = "at most 10 attributes; names of 1 to 128 let
 pub(super) const TAG: &str = "at most 50 tags; keys of 1 to 128 and values of at most 256 letters, digits, blanks, + - = . _ : / @, not beginning with aws:";
 
 const MAX_CLUSTER: usize = 255;
+const MAX_REGION: usize = 32;
 const MAX_ATTRIBUTES: usize = 10;
 const MAX_ATTRIBUTE: usize = 128;
 const MAX_TAGS: usize = 50;
@@ -35,14 +60,42 @@ pub(super) fn is_cluster(text: &str) -> bool {
     }
 }
 
+/// The text has the form of a region's name: words, and a number at the end, such as `us-gov-west-1`. AWS has new ones from time
+/// to time, so there is no list of them.
+pub(super) fn is_region(text: &str) -> bool {
+    let Some((words, number)) = text.rsplit_once('-') else { return false };
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_number = (1..=2).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    text.len() <= MAX_REGION && is_number && words.contains('-') && words.split('-').all(is_word)
+}
+
+/// The known word that was meant; `None`: none is close. Case does not matter.
+pub(super) fn meant_word(word: &str, known: &[&'static str]) -> Option<&'static str> {
+    const MAX_WORD: usize = 40;
+    if word.len() > MAX_WORD {
+        return None;
+    }
+    let same = known.iter().copied().find(|known| known.eq_ignore_ascii_case(word));
+    same.or_else(|| closest(word, known.iter().copied()))
+}
+
+/// The first member of a list that is not a known word, with the word that was meant. A word that is close to none may be a secret
+/// in the wrong place, so only its number is shown.
+pub(super) fn unknown_word(list: &[String], known: &[&'static str]) -> Option<(String, Option<&'static str>)> {
+    let is_unknown = |(_, word): &(usize, &String)| !known.contains(&word.as_str());
+    let (number, word) = (1..).zip(list).find(is_unknown)?;
+    let meant = meant_word(word.trim(), known);
+    let shown = if meant.is_some() { format!("`{word}`") } else { format!("number {number} of the list") };
+    Some((shown, meant))
+}
+
 /// Why a text is not accepted as a cluster, after its value; empty if the value says it.
 pub(super) fn not_a_cluster(text: &str) -> &'static str {
-    let is_comment = |(at, _): (usize, &str)| text[..at].ends_with(char::is_whitespace);
     if text.chars().any(|c| c.is_control() && !c.is_whitespace()) {
         ", with a control character"
     } else if text.contains(['$', '`']) {
         ", and nothing is expanded here"
-    } else if text.match_indices('#').any(is_comment) {
+    } else if without_comment(text).is_some() {
         ", and a comment needs a line of its own"
     } else if text.contains(char::is_whitespace) {
         ", with a blank"
@@ -128,6 +181,35 @@ mod tests {
         {
             assert!(!is_cluster(refused), "{refused}");
         }
+    }
+
+    #[test]
+    fn regions_have_a_form() {
+        for region in
+            ["eu-west-1", "us-gov-west-1", "cn-north-1", "us-isob-east-1", "eusc-de-east-1", "ap-southeast-12"]
+        {
+            assert!(is_region(region), "{region}");
+        }
+        for other in
+            ["", "eu-west-1a", "\"eu-west-1\"", "EU-WEST-1", "eu-west", "west-1", "eu--1", "-a-1", "frankfurt", "1"]
+        {
+            assert!(!is_region(other), "{other}");
+        }
+        assert!(!is_region(&format!("{}-1", "a-".repeat(40))));
+    }
+
+    #[test]
+    fn only_a_word_close_to_a_known_one_is_shown() {
+        let unknown = |list: &[&str]| {
+            let list: Vec<String> = list.iter().map(ToString::to_string).collect();
+            unknown_word(&list, &LOG_DRIVERS)
+        };
+        assert_eq!(unknown(&["json-file", "awslogs"]), None);
+        assert_eq!(unknown(&["json-file", "awslog"]), Some(("`awslog`".to_owned(), Some("awslogs"))));
+        assert_eq!(unknown(&["AWSLOGS"]), Some(("`AWSLOGS`".to_owned(), Some("awslogs"))));
+        assert_eq!(unknown(&["none", "hunter2"]), Some(("number 2 of the list".to_owned(), None)));
+        assert_eq!(meant_word("efsauth", &PLUGIN_CAPABILITIES), Some("efsAuth"));
+        assert_eq!(meant_word(&"efsAuth".repeat(1000), &PLUGIN_CAPABILITIES), None);
     }
 
     #[test]

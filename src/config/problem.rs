@@ -50,7 +50,7 @@ pub struct Problem {
     pub shape: String,
     /// The expected form.
     pub expected: String,
-    /// The consequence, such as `the default 3h is used`.
+    /// The consequence, such as "the default `3h` is used".
     pub instead: String,
     /// How much it matters.
     pub severity: Severity,

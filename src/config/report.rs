@@ -13,23 +13,31 @@ use ecs_core::model::text::cleaned;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// The text: every value in effect, every setting without effect with its consequence, every problem, and the verdict. The values
-/// come first, since they are long and a terminal shows the end.
+/// The text: every value in effect, what is wrong, the worst last, and the verdict. The values come first, since they are long and a
+/// terminal shows the end.
 pub fn text(loaded: &Loaded) -> String {
-    let mut text = String::from(
-        "in effect (only a starting agent reads EC2 user data, which has lower precedence than all files):\n",
-    );
-    for value in &loaded.effective {
-        let place = value.place.as_deref().unwrap_or("default");
-        let _ = writeln!(text, "  {}={}  ({place})", value.name, value.value);
+    let mut text = String::new();
+    if loaded.has_unusable_file {
+        text.push_str("A file cannot be used, so the values in effect are not shown.\n");
+    } else {
+        values(loaded, &mut text);
     }
-    for Unused { key, place } in &loaded.unused {
-        let why = reason(key);
+    if let Some(file) = &loaded.missing_file {
+        let _ = writeln!(text, "{} is not there: the environment and the defaults are used.", cleaned(file));
+    }
+    let unused = loaded.unused.iter().map(|Unused { key, place }| {
+        let (why, severity) = (reason(key), key.severity);
         let line = format!("{} ({place}): {why}; {}", key.name, key.consequence);
-        let _ = writeln!(text, "without effect, {}: {}", key.severity.word(), cleaned(&line));
-    }
-    for problem in &loaded.problems {
-        let _ = writeln!(text, "{}: {problem}", problem.severity.word());
+        (rank(severity, place), format!("without effect, {}: {}", severity.word(), cleaned(&line)))
+    });
+    let problems = loaded
+        .problems
+        .iter()
+        .map(|problem| (rank(problem.severity, &problem.place), format!("{}: {problem}", problem.severity.word())));
+    let mut findings: Vec<_> = unused.chain(problems).collect();
+    findings.sort_by(|(rank, _), (other, _)| rank.cmp(other));
+    for (_, line) in findings {
+        let _ = writeln!(text, "{line}");
     }
     text.push_str(match loaded.severity() {
         Some(Severity::Fatal) => "The agent would not start.\n",
@@ -39,6 +47,35 @@ pub fn text(loaded: &Loaded) -> String {
     text
 }
 
+fn values(loaded: &Loaded, text: &mut String) {
+    text.push_str(
+        "in effect (only a starting agent reads EC2 user data, which has lower precedence than all files):\n",
+    );
+    for value in &loaded.effective {
+        let place = value.place.as_deref().unwrap_or("default");
+        let _ = writeln!(text, "  {}={}  ({place})", value.name, value.value);
+    }
+    if !loaded.idle.is_empty() {
+        text.push_str("the same without these lines, since their features are not supported yet:\n");
+    }
+    for value in &loaded.idle {
+        let place = value.place.as_deref().unwrap_or_default();
+        let _ = writeln!(text, "  {}={}  ({place})", value.name, value.value);
+    }
+}
+
+/// The order of findings: what is fatal last, beside the verdict; else by source and line.
+fn rank(severity: Severity, place: &str) -> (bool, u8, String, u64) {
+    let (file, line) = file_and_line(place);
+    let source = match place {
+        ENVIRONMENT => 0,
+        COMMAND_LINE => 3,
+        _ if file.is_some() => 1,
+        _ => 2,
+    };
+    (severity == Severity::Fatal, source, file.unwrap_or(place).to_owned(), line.unwrap_or_default())
+}
+
 /// One member of `checks` in the JSON document. `file` is the checked file; `None`: the files of a start.
 pub fn json(file: Option<&str>, loaded: &Loaded) -> Value {
     let unused = |stage| Value::from_iter(loaded.unused_at(stage).map(unused));
@@ -46,13 +83,19 @@ pub fn json(file: Option<&str>, loaded: &Loaded) -> Value {
         "file": file,
         "starts": loaded.config.is_some(),
         "severity": loaded.severity().map(Severity::word),
-        "problems": Value::from_iter(loaded.problems.iter().map(problem)),
+        "problems": Value::from_iter(sorted(&loaded.problems).into_iter().map(problem)),
         "unsupported": unused(Stage::Later),
         "foreign": unused(Stage::Foreign),
-        "effective": Value::from_iter(loaded.effective.iter().map(|value| {
+        "effective": Value::from_iter(loaded.effective.iter().filter(|_| !loaded.has_unusable_file).map(|value| {
             json!({"setting": value.name, "value": value.value, "place": value.place})
         })),
     })
+}
+
+fn sorted(problems: &[Problem]) -> Vec<&Problem> {
+    let mut sorted: Vec<&Problem> = problems.iter().collect();
+    sorted.sort_by_key(|problem| rank(problem.severity, &problem.place));
+    sorted
 }
 
 fn problem(problem: &Problem) -> Value {

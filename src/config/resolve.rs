@@ -1,17 +1,17 @@
 //! From sources to canonical values: one value for each row of the table, and the problems with it.
 //!
-//! This module owns precedence (for each variable, the source with the highest precedence that has a usable value is used) and
-//! the search for misspelt names. Rules about two variables are in [`super::rules`]. Invariant: a value that cannot be used is
+//! This module owns precedence: for each variable, the source with the highest precedence that has a usable value is used. Names
+//! that are no variables are in `unknown`, rules about two variables in [`super::rules`]. Invariant: a value that cannot be used is
 //! never dropped without a [`Problem`].
 
-use super::keys::{KEYS, Key, Stage, find};
+use super::keys::{KEYS, Key};
 use super::kind::Kind;
 use super::parsed::Parsed;
 use super::problem::{Problem, Severity};
 use super::source::{Class, Source};
-use super::suggest::{closest, did_you_mean};
-use super::{repeated, shown};
-use std::collections::{BTreeMap, BTreeSet};
+use super::suggest::did_you_mean;
+use super::{meant, repeated, shown};
+use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 /// The canonical value of one variable.
@@ -28,6 +28,9 @@ pub(super) struct Resolved {
     /// The kind of source that set the value.
     pub(super) class: Class,
 }
+
+/// The variable that names `ecs.config`.
+pub(super) const CONFIG_FILE: &str = "ECS_CONFIG_FILE";
 
 /// Values by the row's name. A row without a value and without a default is absent.
 pub(super) type Values = BTreeMap<&'static str, Resolved>;
@@ -60,7 +63,9 @@ pub(super) fn resolve_key(key: &'static Key, sources: &[&dyn Source], problems: 
         Class::Document => key.json.is_some(),
         Class::Defaults => true,
     };
-    for source in sources.iter().filter(may_set) {
+    // A file cannot name itself.
+    let count = if key.name == CONFIG_FILE { 1 } else { sources.len() };
+    for source in sources.iter().take(count).filter(may_set) {
         // An operator's zero in the environment takes precedence over a default of the service.
         let is_zeroed = zero.as_ref().is_some_and(|zero: &Resolved| zero.class == Class::Environment);
         if is_zeroed && source.class() == Class::Defaults {
@@ -107,7 +112,13 @@ fn finding(key: &'static Key, name: &'static str, source: &dyn Source, problems:
         Parsed::Rejected => return Finding::Rejected(problem(String::new())),
         Parsed::Reset => return Finding::Default(problem(String::new())),
         Parsed::Value(canonical) if key.kind.is_secret() => (canonical, String::new()),
+        Parsed::Value(canonical) if key.kind.trims() => (canonical, raw.trim().to_owned()),
         Parsed::Value(canonical) => (canonical, raw.to_string()),
+        Parsed::Doubtful { value, instead } => {
+            problems.push(problem(instead.to_owned()));
+            let shown = if key.kind.trims() { raw.trim() } else { raw.as_str() };
+            (value, shown.to_owned())
+        }
         // Compat: the Go agent raises a value of the environment while parsing, and refuses one of a document while validating.
         Parsed::Adjusted { .. } if key.strict && class == Class::Document => {
             return Finding::Rejected(problem(String::new()).fatal());
@@ -118,6 +129,12 @@ fn finding(key: &'static Key, name: &'static str, source: &dyn Source, problems:
             (value, shown)
         }
     };
+    if key.kind.trims() && raw.trim() != *raw {
+        let shape = shown::white_space_around(key.kind, &raw);
+        let expected = "none".to_owned();
+        let severity = Severity::Notice;
+        problems.push(Problem { shape, expected, severity, ..problem("it is removed".to_owned()) });
+    }
     if let Some(name) = repeated::repeated(key.kind, &raw) {
         let shape = format!("`{name}` twice in one object");
         let expected = "each name once".to_owned();
@@ -162,7 +179,7 @@ fn settle(
 }
 
 fn value_problem(key: &Key, name: &str, place: &str, raw: &str, instead: String) -> Problem {
-    let meant = shown::meant(key.kind, raw, key.default).map_or_else(String::new, did_you_mean);
+    let meant = meant::meant(key.kind, raw, key.default).map_or_else(String::new, did_you_mean);
     Problem {
         variable: name.to_owned(),
         place: place.to_owned(),
@@ -177,7 +194,7 @@ fn value_problem(key: &Key, name: &str, place: &str, raw: &str, instead: String)
 fn consequence(found: Option<&Resolved>) -> String {
     match found {
         Some(Resolved { place: Some(place), .. }) => format!("the value of {place} is used"),
-        Some(Resolved { shown, .. }) => format!("the default {shown} is used"),
+        Some(Resolved { shown, .. }) => format!("the default `{shown}` is used"),
         None => "it counts as not set".to_owned(),
     }
 }
@@ -185,7 +202,7 @@ fn consequence(found: Option<&Resolved>) -> String {
 /// The default of a row. A default of zero has a canonical form, although zero from an operator means "not set".
 pub(super) fn default_of(key: &'static Key) -> Option<Resolved> {
     let canonical = match key.kind.parse(key.default, key.default) {
-        Parsed::Value(value) => value,
+        Parsed::Value(value) | Parsed::Doubtful { value, .. } => value,
         Parsed::Unset | Parsed::Adjusted { .. } | Parsed::Reset | Parsed::Rejected => match key.kind {
             _ if key.default.is_empty() => return None,
             Kind::Ports => String::new(),
@@ -196,71 +213,5 @@ pub(super) fn default_of(key: &'static Key) -> Option<Resolved> {
     Some(Resolved { canonical, shown: key.default.to_owned(), place: None, name: key.name, class: Class::Defaults })
 }
 
-/// Variables that ECS itself sets in a container, such as the agent's own when it runs as a task.
-const INJECTED: [&str; 4] =
-    ["ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4", "ECS_CONTAINER_METADATA_FILE", "ECS_AGENT_URI"];
-
 /// The variable of the cluster.
 pub(super) const CLUSTER: &str = "ECS_CLUSTER";
-
-/// Maximum length in characters of an unknown name that is reported. A longer name is not a typing error.
-const MAX_NAME_LENGTH: usize = 80;
-
-/// Names of the cluster in other notations, without what is neither a letter nor a digit.
-const CLUSTER_NAMES: [&str; 4] = ["CLUSTER", "CLUSTERNAME", "ECSCLUSTER", "ECSCLUSTERNAME"];
-
-/// Warns about names that look like variables of this agent but are not.
-pub(super) fn unknown_names(sources: &[&dyn Source], problems: &mut Vec<Problem>) {
-    let mut reported = BTreeSet::new();
-    for (number, source) in sources.iter().enumerate() {
-        for name in source.keys() {
-            if find(&name).is_some() || INJECTED.contains(&name.as_str()) {
-                continue;
-            }
-            // In `ECS_X:{"password"...` the "name" holds the value, so only the part that could be a name is shown.
-            let start = name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
-            let word = &start[..start.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(start.len())];
-            let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-            let upper = word.to_ascii_uppercase();
-            // The first source is the environment of the process, where a general name may be another program's.
-            let is_cluster = number > 0 && CLUSTER_NAMES.contains(&letters.to_ascii_uppercase().as_str());
-            let general = general_name(&upper).filter(|_| number > 0);
-            let has_prefix = ["ECS_", "NON_ECS_", "NONECS_"].iter().any(|prefix| upper.starts_with(prefix));
-            let ours = is_cluster || has_prefix || general.is_some();
-            if !ours || word.len() > MAX_NAME_LENGTH || !reported.insert(word.to_owned()) {
-                continue;
-            }
-            let shape = match (word == name, start == name) {
-                (true, _) => "not a variable of this agent",
-                (false, true) => "a name followed by something other than =",
-                (false, false) => "a name with something before it",
-            };
-            let hint = if is_cluster { Some(CLUSTER) } else { general.or_else(|| meant(&upper)) };
-            let instead = if hint == Some(CLUSTER) { "it is ignored and sets no cluster" } else { "it is ignored" };
-            problems.push(Problem {
-                variable: word.to_owned(),
-                place: source.place(&name),
-                shape: shape.to_owned(),
-                expected: format!("a name from --help{}", hint.map_or_else(String::new, did_you_mean)),
-                instead: instead.to_owned(),
-                severity: Severity::Changes,
-            });
-        }
-    }
-}
-
-/// The variable without `ECS` in its name for which this name in a file was probably meant; `None`: it is another program's.
-fn general_name(name: &str) -> Option<&'static str> {
-    if name == "AWS_REGION" {
-        return Some("AWS_DEFAULT_REGION");
-    }
-    let known = KEYS.iter().filter(|key| key.stage == Stage::Now && !key.is_only_json()).map(|key| key.name);
-    closest(name, known.filter(|known| !known.contains("ECS_")))
-}
-
-/// The variable for which a name was probably meant: with few edits, or as the beginning of the name.
-fn meant(name: &str) -> Option<&'static str> {
-    let known = || KEYS.iter().filter(|key| key.stage != Stage::Foreign && !key.is_only_json()).map(|key| key.name);
-    let is_longer = |known: &&str| name.strip_prefix(*known).is_some_and(|rest| rest.starts_with('_'));
-    closest(name, known()).or_else(|| known().filter(is_longer).max_by_key(|known| known.len()))
-}

@@ -4,26 +4,13 @@
 //! values that follow from others; it parses no text of an operator.
 
 use super::keys::find;
+use super::names::{DEFAULT_CLUSTER, LOG_DRIVERS, unknown_word};
 use super::problem::{NO_START, Problem, Severity};
-use super::resolve::{CLUSTER, Resolved, Values};
-use super::source::{Class, NOT_UTF8, Source};
+use super::resolve::{CLUSTER, CONFIG_FILE, Resolved, Values};
+use super::source::{Class, LINE_IGNORED, NOT_UTF8, Source};
+use super::suggest::did_you_mean;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// The log drivers that ECS knows, and the log router, which is accepted among them.
-const LOG_DRIVERS: [&str; 11] = [
-    "json-file",
-    "syslog",
-    "journald",
-    "gelf",
-    "fluentd",
-    "awslogs",
-    "splunk",
-    "logentries",
-    "sumologic",
-    "none",
-    "awsfirelens",
-];
 
 /// The port of Prometheus metrics, which no task may use while they are served.
 const PROMETHEUS_PORT: &str = "51680";
@@ -59,31 +46,39 @@ pub fn region_missing() -> Problem {
     }
 }
 
+/// The cluster that the agent joins.
+pub(super) fn joined_cluster(values: &Values) -> &str {
+    values.get(CLUSTER).map_or(DEFAULT_CLUSTER, |cluster| cluster.canonical.as_str())
+}
+
 /// A cluster that is set to nothing is `default`, and an instance with a value that is no text would join `default` instead of its
 /// cluster. A cluster that is named in another notation, such as `export ECS_CLUSTER=…`, is a problem of its line only: an instance
 /// with such a file is in `default` already. Call this when all other problems are known.
 pub(super) fn cluster(values: &Values, sources: &[&dyn Source], problems: &mut Vec<Problem>) {
-    if values.contains_key(CLUSTER) {
-        return;
-    }
-    let mut is_known = false;
     let names = [CLUSTER, "Cluster", "ClusterArn"];
-    for problem in problems.iter_mut().filter(|problem| names.contains(&problem.variable.as_str())) {
+    let mut is_known = false;
+    let is_set = values.contains_key(CLUSTER);
+    let about_cluster = |problem: &&mut Problem| names.contains(&problem.variable.as_str());
+    for problem in problems.iter_mut().filter(about_cluster).filter(|_| !is_set) {
         is_known |= problem.severity != Severity::Notice;
         if problem.shape.ends_with(NOT_UTF8) {
             *problem = problem.clone().fatal();
         }
     }
-    if let Some(source) = sources.iter().find(|source| source.get(CLUSTER).is_some()).filter(|_| !is_known) {
-        problems.push(Problem {
-            variable: CLUSTER.to_owned(),
-            place: source.place(CLUSTER),
-            shape: "set to nothing".to_owned(),
-            expected: format!("{}, or no line", super::names::CLUSTER),
-            instead: "the cluster `default` is used".to_owned(),
-            severity: Severity::Changes,
-        });
+    if !problems.iter().any(|problem| problem.is_fatal() && names.contains(&problem.variable.as_str())) {
+        for problem in problems.iter_mut().filter(about_cluster).filter(|problem| problem.instead == LINE_IGNORED) {
+            problem.instead = format!("{LINE_IGNORED}, and the agent joins the cluster `{}`", joined_cluster(values));
+        }
     }
+    let source = sources.iter().find(|source| source.get(CLUSTER).is_some()).filter(|_| !is_known && !is_set);
+    problems.extend(source.map(|source| Problem {
+        variable: CLUSTER.to_owned(),
+        place: source.place(CLUSTER),
+        shape: "set to nothing".to_owned(),
+        expected: format!("{}, or no line", super::names::CLUSTER),
+        instead: format!("the cluster `{DEFAULT_CLUSTER}` is used"),
+        severity: Severity::Changes,
+    }));
 }
 
 /// Attributes and tags that ECS refuses. ECS decides, so the agent starts.
@@ -202,17 +197,16 @@ fn log_drivers(values: &Values, problems: &mut Vec<Problem>) {
         return;
     };
     let drivers: Vec<String> = serde_json::from_str(canonical).unwrap_or_default();
-    let unknown = drivers.iter().filter(|driver| !LOG_DRIVERS.contains(&driver.as_str())).count();
-    if unknown > 0 {
-        problems.push(Problem {
-            variable: (*name).to_owned(),
-            place: place.clone(),
-            shape: format!("a list of {}, {unknown} of them no log driver", drivers.len()),
-            expected: format!("log drivers from {}", LOG_DRIVERS.join(", ")),
-            instead: NO_START.to_owned(),
-            severity: Severity::Fatal,
-        });
-    }
+    let Some((shown, meant)) = unknown_word(&drivers, &LOG_DRIVERS) else { return };
+    let meant = meant.map_or_else(String::new, did_you_mean);
+    problems.push(Problem {
+        variable: (*name).to_owned(),
+        place: place.clone(),
+        shape: format!("{shown} is no log driver"),
+        expected: format!("log drivers from {}{meant}", LOG_DRIVERS.join(", ")),
+        instead: NO_START.to_owned(),
+        severity: Severity::Fatal,
+    });
 }
 
 /// Reports registry settings of which only one half is set. A half that could not be used already has a problem of its own.
@@ -245,22 +239,37 @@ fn access_keys(values: &mut Values, problems: &mut Vec<Problem>) {
         let place = values.get(name)?.place.clone()?;
         Some(place.rsplit_once(':').map_or(place.clone(), |(file, _)| file.to_owned()))
     };
-    let first = source(values, names[0]);
-    let is_pair = first.is_some() && first == source(values, names[1]);
-    for name in names {
-        if values.contains_key(name) && (!is_pair || source(values, name) != first) {
-            let place = values.remove(name).and_then(|value| value.place).unwrap_or_default();
-            problems.push(Problem {
-                variable: name.to_owned(),
-                place,
-                shape: "set without the others".to_owned(),
-                expected: format!("{} and {} in one place", names[0], names[1]),
-                instead: if is_pair { "it is not used" } else { "the AWS SDK looks for credentials" }.to_owned(),
-                severity: Severity::Changes,
-            });
+    let sources = names.map(|name| source(values, name));
+    let is_pair = sources[0].is_some() && sources[0] == sources[1];
+    let missing = match (&sources[0], &sources[1]) {
+        (None, None) => format!("{} and {} are missing", names[0], names[1]),
+        (None, Some(_)) => format!("{} is missing", names[0]),
+        (Some(_), None) => format!("{} is missing", names[1]),
+        (Some(first), Some(second)) => format!("{} is from {first}, {} from {second}", names[0], names[1]),
+    };
+    for (name, found) in names.into_iter().zip(&sources) {
+        if found.is_none() || (is_pair && *found == sources[0]) {
+            continue;
         }
+        let place = values.remove(name).and_then(|value| value.place).unwrap_or_default();
+        let (shape, instead) = if is_pair {
+            (format!("from another place than {}", names[0]), "this token is not used")
+        } else {
+            (missing.clone(), if name == names[2] { "this token is not used" } else { NO_KEY })
+        };
+        problems.push(Problem {
+            variable: name.to_owned(),
+            place,
+            shape,
+            expected: format!("{} and {} in one place", names[0], names[1]),
+            instead: instead.to_owned(),
+            severity: Severity::Changes,
+        });
     }
 }
+
+/// The consequence of half a pair of keys.
+const NO_KEY: &str = "this key is not used, and the AWS SDK looks for other credentials, such as the instance's role";
 
 /// The polling interval has limits only while polling is on.
 fn polling(values: &mut Values, problems: &mut Vec<Problem>) {
@@ -316,11 +325,10 @@ fn no_proxy(upper: Option<&str>, lower: Option<&str>, docker_host: &str) -> Stri
 
 /// Reports `ECS_CONFIG_FILE` in a file: the file cannot name itself.
 fn file_names_itself(sources: &[&dyn Source], problems: &mut Vec<Problem>) {
-    let name = "ECS_CONFIG_FILE";
-    if let Some(source) = sources.iter().skip(1).find(|source| source.get(name).is_some()) {
+    if let Some(source) = sources.iter().skip(1).find(|source| source.get(CONFIG_FILE).is_some()) {
         problems.push(Problem {
-            variable: name.to_owned(),
-            place: source.place(name),
+            variable: CONFIG_FILE.to_owned(),
+            place: source.place(CONFIG_FILE),
             shape: "set where it is not read".to_owned(),
             expected: "it in the environment: Environment= in the unit, or docker run --env".to_owned(),
             instead: "it is ignored".to_owned(),

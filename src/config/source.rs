@@ -4,8 +4,10 @@
 //! This module owns the file's syntax, not the meaning of any variable. Invariant: a value is used verbatim (no quotes are
 //! removed, nothing is trimmed or expanded), so JSON survives; a bad line does not affect the others.
 
+use super::meant::meant_line;
 use super::problem::{NO_START, Problem, Severity};
 use super::shown::hidden;
+use super::suggest::did_you_mean;
 use crate::input::byte_order_mark::without_bom;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -56,6 +58,19 @@ pub struct EnvFile {
     path: String,
     /// The line and the value, by the name of the variable.
     values: BTreeMap<String, (usize, String)>,
+    state: FileState,
+}
+
+/// What became of a file of lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum FileState {
+    /// Its lines were read.
+    #[default]
+    Read,
+    /// It is not there, and nobody named it.
+    Absent,
+    /// It cannot be used, which is fatal.
+    Unusable,
 }
 
 /// The place of a variable of the process environment.
@@ -194,23 +209,44 @@ impl EnvFile {
     /// Reads a file. A missing file is a problem only if the operator `named` it. An existing file that cannot be read is always
     /// a problem: without its settings, the agent would join another cluster than the operator wants. `docker run` refuses both.
     pub fn open(path: &Path, named: bool, environment: &Environment) -> (Self, Vec<Problem>) {
-        let problem = |shape: &str| Problem {
+        let place = path.display().to_string();
+        let (shape, expected) = match read(path) {
+            Ok(bytes) => return Self::parse(&place, &bytes, environment),
+            Err(Unread::Absent) if !named => {
+                return (Self { path: place, values: BTreeMap::new(), state: FileState::Absent }, Vec::new());
+            }
+            Err(Unread::Absent) => ("this file was named and is not there".to_owned(), READABLE),
+            Err(Unread::TooLong) => ("more than 64 MiB".to_owned(), READABLE),
+            Err(Unread::NotOpened(kind) | Unread::NotRead(kind)) => {
+                let is_denied = kind == ErrorKind::PermissionDenied;
+                let readable = if is_denied { "a file that this user may read: run this as root" } else { READABLE };
+                (format!("cannot be read: {kind}"), readable)
+            }
+        };
+        Self::unusable(place, shape, expected)
+    }
+
+    /// A file that cannot be used, and the problem.
+    fn unusable(place: String, shape: String, expected: &str) -> (Self, Vec<Problem>) {
+        let problem = Problem {
             variable: String::new(),
-            place: path.display().to_string(),
-            shape: shape.to_owned(),
-            expected: "a readable file of NAME=value lines".to_owned(),
+            place: place.clone(),
+            shape,
+            expected: expected.to_owned(),
             instead: NO_START.to_owned(),
             severity: Severity::Fatal,
         };
-        match read(path) {
-            Ok(bytes) => Self::parse(&path.display().to_string(), &bytes, environment),
-            Err(Unread::Absent) if !named => (Self::default(), Vec::new()),
-            Err(Unread::Absent) => (Self::default(), vec![problem("not there")]),
-            Err(Unread::TooLong) => (Self::default(), vec![problem("more than 64 MiB")]),
-            Err(Unread::NotOpened(kind) | Unread::NotRead(kind)) => {
-                (Self::default(), vec![problem(&format!("cannot be read: {kind}"))])
-            }
-        }
+        (Self { path: place, values: BTreeMap::new(), state: FileState::Unusable }, vec![problem])
+    }
+
+    /// What became of the file.
+    pub(super) fn state(&self) -> FileState {
+        self.state
+    }
+
+    /// The file's path, for messages.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// The file as ecs-init reads it: white space at the end of a line is not part of the value.
@@ -223,28 +259,18 @@ impl EnvFile {
 
     /// Reads the text of a file; `path` is its name in messages.
     pub fn parse(path: &str, bytes: &[u8], environment: &Environment) -> (Self, Vec<Problem>) {
-        let mut file = Self { path: path.to_owned(), values: BTreeMap::new() };
-        let mut problems = Vec::new();
         let bytes = match lines(bytes) {
             Ok(bytes) => bytes,
-            Err((shape, expected)) => {
-                let problem = Problem {
-                    variable: String::new(),
-                    place: path.to_owned(),
-                    shape,
-                    expected: expected.to_owned(),
-                    instead: NO_START.to_owned(),
-                    severity: Severity::Fatal,
-                };
-                return (file, vec![problem]);
-            }
+            Err((shape, expected)) => return Self::unusable(path.to_owned(), shape, expected),
         };
+        let mut file = Self { path: path.to_owned(), values: BTreeMap::new(), state: FileState::Read };
+        let mut problems = Vec::new();
         for (line, number) in bytes.split(|byte| *byte == b'\n').zip(1..) {
             // One carriage return belongs to the line end, as in Go's line scanner.
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if let Err(BadLine { shape, expected, instead, severity }) = file.take_line(line, number, environment) {
                 let variable = variable_of(line).to_owned();
-                let (place, expected) = (format!("{path}:{number}"), expected.to_owned());
+                let place = format!("{path}:{number}");
                 problems.push(Problem { variable, place, shape, expected, instead: instead.to_owned(), severity });
             }
         }
@@ -268,17 +294,19 @@ impl EnvFile {
         if key.is_empty() {
             return Err(BadLine::ignored("a line that begins with =", "NAME=value"));
         }
+        let meant = || meant_line(line).map_or_else(String::new, did_you_mean);
         if key.starts_with("export ") {
-            let expected = "NAME=value without export: this is not a shell script";
+            let expected = format!("NAME=value without export, since this is not a shell script{}", meant());
             return Err(BadLine::ignored("a line that begins with export", expected));
         }
         let after_name = line.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
         if !line.contains('=') && after_name.starts_with([' ', '\t', ':']) && !variable_of(line.as_bytes()).is_empty() {
-            return Err(BadLine::ignored("a name and a value without = between them", "NAME=value"));
+            let expected = format!("NAME=value{}", meant());
+            return Err(BadLine::ignored("a name and a value without = between them", expected));
         }
         if key.contains([' ', '\t']) {
             let shape = format!("{} with white space in the name", hidden(line));
-            return Err(BadLine::ignored(shape, "NAME=value without spaces around ="));
+            return Err(BadLine::ignored(shape, format!("NAME=value without spaces around ={}", meant())));
         }
         let Some(value) = value else {
             let shape = "a name without =, and the environment has no variable of this name";
@@ -291,7 +319,7 @@ impl EnvFile {
         let what = if super::keys::find(key).is_some() { "set" } else { "a name" };
         Err(BadLine {
             shape: format!("{what} again, first in line {first}"),
-            expected: "each name once",
+            expected: "each name once".to_owned(),
             instead: if is_same { "the value is the same" } else { "the last one counts" },
             severity: if is_same { Severity::Notice } else { Severity::Changes },
         })
@@ -304,16 +332,23 @@ pub(super) const NOT_UTF8: &str = "bytes that are not UTF-8";
 /// A line that is not what it should be.
 struct BadLine {
     shape: String,
-    expected: &'static str,
+    expected: String,
     instead: &'static str,
     severity: Severity,
 }
 
 impl BadLine {
-    fn ignored(shape: impl Into<String>, expected: &'static str) -> Self {
-        Self { shape: shape.into(), expected, instead: "the line is ignored", severity: Severity::Changes }
+    fn ignored(shape: impl Into<String>, expected: impl Into<String>) -> Self {
+        let (shape, expected) = (shape.into(), expected.into());
+        Self { shape, expected, instead: LINE_IGNORED, severity: Severity::Changes }
     }
 }
+
+/// The consequence of a line that cannot be read.
+pub(super) const LINE_IGNORED: &str = "the line is ignored";
+
+/// The expected form of a file.
+const READABLE: &str = "a readable file of NAME=value lines";
 
 /// The bytes of a file of lines. The error is its shape and what was expected instead: no line of such a file would be read as
 /// intended, so the agent would join another cluster than the operator wants.

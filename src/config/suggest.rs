@@ -20,14 +20,19 @@ pub(super) fn completed(word: &str, known: &[&'static str]) -> Option<&'static s
     let mut longer = known.iter().copied().filter(|name| name.starts_with(&word));
     match (longer.next(), longer.next()) {
         (Some(name), None) => Some(name),
-        _ => closest(&word, known.iter().copied()),
+        // There are few words to choose from, so a second typing error leaves no doubt in all but a short word.
+        _ => nearest(&word, known.iter().copied(), (1 + word.len() / 8).max(word.len() / 3)),
     }
 }
 
 /// The known name with the fewest edits, if there are few enough for a typing error.
 pub(super) fn closest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    nearest(name, known, 1 + name.len() / 8)
+}
+
+fn nearest(name: &str, known: impl Iterator<Item = &'static str>, max_edits: usize) -> Option<&'static str> {
     let (distance, known) = known.map(|known| (strsim::osa_distance(name, known), known)).min()?;
-    (distance <= 1 + name.len() / 8).then_some(known)
+    (distance <= max_edits).then_some(known)
 }
 
 #[cfg(test)]
@@ -59,6 +64,8 @@ mod tests {
         for (word, meant) in [
             ("verison", Some("version")),
             ("VERSION", Some("version")),
+            ("vershun", Some("version")),
+            ("nothing", None),
             ("check", Some("check-config")),
             ("chekconfig", Some("check-config")),
             ("co", None),

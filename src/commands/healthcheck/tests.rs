@@ -95,11 +95,9 @@ async fn before_the_registration_the_socket_answers() {
 async fn without_a_socket_no_agent_answers() {
     let place = Place::new();
     let text = refused(place.agent()).await;
-    assert!(
-        text.starts_with(&format!("not healthy: no agent answers on port {} of 127.0.0.1: ", place.port)),
-        "{text}"
-    );
-    assert!(text.contains("Connection refused") && !text.contains("socket"), "{text}");
+    let expected = format!("not healthy: no agent answers here (port {} is closed, and none is starting)", place.port);
+    assert!(text.starts_with(&expected) && text.contains("systemctl status ecs"), "{text}");
+    assert!(!text.contains("error sending request") && !text.contains("socket"), "{text}");
     // The name is free as soon as its process has ended.
     drop(place.listen());
     assert_eq!(refused(place.agent()).await, text);
@@ -172,6 +170,7 @@ async fn the_socket_is_not_used_for_another_host() {
     // No connection can be made to this address.
     let text = refused(Agent { host: "255.255.255.255", ..place.agent() }).await;
     assert!(text.contains("no agent answers on port") && !text.contains("socket @"), "{text}");
+    assert!(!text.contains("error sending request"), "the cause alone: {text}");
     assert_eq!(received.load(Ordering::SeqCst), 0);
     for (host, is_here) in [
         ("localhost", true),

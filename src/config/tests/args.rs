@@ -1,6 +1,7 @@
 //! The command line: flags as Go reads them, commands, and errors.
 
-use crate::config::args::{Action, Args, ArgsError, FLAGS, SHELLS};
+use crate::config::args::{Action, Args, ArgsError};
+use crate::config::flags::{FLAGS, SHELLS};
 use crate::config::{LogLevel, Role};
 use std::ffi::OsString;
 
@@ -59,6 +60,25 @@ fn a_command_is_a_word_or_a_flag() {
         assert_eq!(parse(&format!("completion {name}")).unwrap().shell, shell);
     }
     assert_eq!(parse("healthcheck=http").unwrap().action, Action::HealthcheckHttp);
+}
+
+#[test]
+fn help_is_about_the_command_beside_it() {
+    for (line, topic) in [
+        ("help", None),
+        ("-help", None),
+        ("help check-config", Some("check-config")),
+        ("check-config -help", Some("check-config")),
+        ("check-config FILE -h", Some("check-config")),
+        ("-help check-config", Some("check-config")),
+        ("help completion", Some("completion")),
+        ("healthcheck -help", Some("healthcheck")),
+        ("help -strict check-config", Some("check-config")),
+    ] {
+        let args = parse(line).unwrap();
+        assert_eq!((args.action, args.topic), (Action::Help, topic), "{line}");
+    }
+    assert_eq!(parse("help vershun").unwrap_err().hint().split('?').next(), Some("Did you mean version"));
 }
 
 #[test]
@@ -130,6 +150,12 @@ fn words_that_name_no_command_end_with_code_2() {
         ("loglevel debug", unknown("loglevel")),
         ("AWS_SECRET_ACCESS_KEY=hunter2", unknown("AWS_SECRET_ACCESS_KEY")),
         ("version x", ArgsError::Unexpected("x".to_owned())),
+        ("man extra", ArgsError::Unexpected("extra".to_owned())),
+        ("version=false", ArgsError::SwitchedOff("version")),
+        ("check-config -check-config=false", ArgsError::SwitchedOff("check-config")),
+        ("check-config -check-config=false /etc/ecs/ecs.config", ArgsError::SwitchedOff("check-config")),
+        ("-check-config FILE -check-config=false", ArgsError::SwitchedOff("check-config")),
+        ("healthcheck -healthcheck=false", ArgsError::SwitchedOff("healthcheck")),
         ("completion zsh x", ArgsError::Unexpected("x".to_owned())),
         ("completion", ArgsError::NoShell),
         ("completion csh", ArgsError::NoShell),
@@ -149,6 +175,8 @@ fn every_error_is_two_lines_with_a_suggestion() {
         ("-chekc-config", Some("Did you mean -check-config? ")),
         ("check", Some("Did you mean check-config? ")),
         ("Version", Some("Did you mean version? ")),
+        ("vershun", Some("Did you mean version? ")),
+        ("version verbose", None),
         ("start", Some("Without a command, the agent runs. ")),
         ("-strict", Some("Did you mean check-config -strict? ")),
         ("-nonsense", None),

@@ -15,13 +15,13 @@ const NOTICE: Option<Severity> = Some(Severity::Notice);
 const SEVERITIES: &[Case] = &[
     ("ECS_CLUSTER=prod", "The agent would start.", None),
     // Another value is used.
-    ("ECS_LOGLEVEL=loud", "warning: ECS_LOGLEVEL (F:1): `loud`; expected one of debug, info, warn, error, crit, none; the default info is used", CHANGES),
-    ("ECS_IMAGE_CLEANUP_INTERVAL=20 minutes", "`20 minutes`; expected a duration such as 90s or 1h30m, at least 10m; did you mean 20m?; the default 30m is used", CHANGES),
-    ("ECS_IMAGE_CLEANUP_INTERVAL=1d", "`1d`; expected a duration such as 90s or 1h30m, at least 10m; did you mean 24h?; the default 30m is used", CHANGES),
-    ("ECS_IMAGE_CLEANUP_INTERVAL=10", "`10`; expected a duration such as 90s or 1h30m, at least 10m; did you mean 10m?; the default 30m is used", CHANGES),
+    ("ECS_LOGLEVEL=loud", "warning: ECS_LOGLEVEL (F:1): `loud`; expected one of debug, info, warn, error, crit, none; the default `info` is used", CHANGES),
+    ("ECS_IMAGE_CLEANUP_INTERVAL=20 minutes", "`20 minutes`; expected a duration such as 90s or 1h30m, at least 10m; did you mean 20m?; the default `30m` is used", CHANGES),
+    ("ECS_IMAGE_CLEANUP_INTERVAL=1d", "`1d`; expected a duration such as 90s or 1h30m, at least 10m; did you mean 24h?; the default `30m` is used", CHANGES),
+    ("ECS_IMAGE_CLEANUP_INTERVAL=10", "`10`, and a number needs a unit, such as 10s, 10m or 10h; expected a duration such as 90s or 1h30m, at least 10m; did you mean 10m?; the default `30m` is used", CHANGES),
     ("ECS_CONTAINER_START_TIMEOUT=10s", "the minimum of 45s is used", CHANGES),
-    ("ECS_RESERVED_PORTS_UDP=[65536]", "1 of 1 members are taken as port 0", CHANGES),
-    ("ECS_RESERVED_PORTS=[]", "the default [22,2375,2376,51678,51679] is used", CHANGES),
+    ("ECS_RESERVED_PORTS_UDP=[65536]", "`65536` is no port and is not reserved", CHANGES),
+    ("ECS_RESERVED_PORTS=[]", "the default `[22,2375,2376,51678,51679]` is used", CHANGES),
     ("ECS_LOGLEVEL=warn\nECS_LOGLEVEL=info", "ECS_LOGLEVEL (F:2): set again, first in line 1; expected each name once; the last one counts", CHANGES),
     ("ECS_LOGLEVEL=info\nECS_LOGLEVEL=info", "note: ECS_LOGLEVEL (F:2): set again, first in line 1; expected each name once; the value is the same", NOTICE),
     ("ECS_CONTAINER_INSTANCE_TAGS={\"a\":\"1\",\"a\":\"2\"}", "`a` twice in one object; expected each name once; the last one counts", CHANGES),
@@ -31,9 +31,9 @@ const SEVERITIES: &[Case] = &[
     ("ECS_LOGLEVEL", "ECS_LOGLEVEL (F:1): a name without =, and the environment has no variable of this name; expected NAME=value", CHANGES),
     ("ECS_LOGLEVAL=info", "did you mean ECS_LOGLEVEL?; it is ignored", CHANGES),
     ("ECS_DATADIR_X=/d", "did you mean ECS_DATADIR?; it is ignored", CHANGES),
-    ("'ECS_LOGLEVEL'=info", "ECS_LOGLEVEL (F:1): a name with something before it", CHANGES),
+    ("'ECS_LOGLEVEL'=info", "ECS_LOGLEVEL (F:1): a name with `'` before it", CHANGES),
     ("ECS_CONFIG_FILE=/x", "set where it is not read", CHANGES),
-    ("AWS_ACCESS_KEY_ID=x", "set without the others", CHANGES),
+    ("AWS_ACCESS_KEY_ID=x", "AWS_ACCESS_KEY_ID (F:1): AWS_SECRET_ACCESS_KEY is missing; expected AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in one place; this key is not used", CHANGES),
     // A feature is off, or AWS refuses it.
     ("ECS_GMSA_SUPPORTED=true", "gMSA is off", CHANGES),
     ("ECS_ENGINE_AUTH_TYPE=docker", "images are pulled without these credentials", CHANGES),
@@ -41,8 +41,39 @@ const SEVERITIES: &[Case] = &[
     ("ECS_CONTAINER_INSTANCE_TAGS={\"aws:a\":\"\"}", "the key `aws:a`; expected at most 50 tags", CHANGES),
     ("ECS_ENABLE_TASK_IAM_ROLE=true", "without effect, warning: ECS_ENABLE_TASK_IAM_ROLE (F:1): not supported yet; tasks with a task role will not be placed here", CHANGES),
     ("CREDENTIALS_FETCHER_HOST=unix:///x", "without effect, warning: CREDENTIALS_FETCHER_HOST (F:1): without a meaning for this agent; the socket", CHANGES),
+    // The same at once, whatever the value.
+    ("ECS_ENABLE_TASK_IAM_ROLE=\"true\"", "without effect, warning: ECS_ENABLE_TASK_IAM_ROLE (F:1): not supported yet", CHANGES),
+    ("ECS_EBSTA_SUPPORTED=true", "without effect, warning: ECS_EBSTA_SUPPORTED (F:1): not supported yet; tasks with EBS volumes will not", CHANGES),
+    ("ECS_ENABLE_HIGH_DENSITY_ENI=true", "without effect, warning: ECS_ENABLE_HIGH_DENSITY_ENI (F:1)", CHANGES),
+    // What was meant is clear, but it is not what is used.
+    ("AWS_DEFAULT_REGION=eu-west-1a", "AWS_DEFAULT_REGION (F:1): `eu-west-1a`; expected a region such as eu-west-1; did you mean eu-west-1?; it is used", CHANGES),
+    ("AWS_DEFAULT_REGION=\"eu-west-1\"", "in quotation marks (they are part of the value here); expected a region such as eu-west-1; did you mean eu-west-1?", CHANGES),
+    ("AWS_DEFAULT_REGION=xy-new-9", "AWS_DEFAULT_REGION=xy-new-9  (F:1)", None),
+    ("ECS_DATADIR=data", "ECS_DATADIR (F:1): `data`; expected an absolute path; it is used as it is written", CHANGES),
+    ("ECS_DATADIR=\"/data\"", "in quotation marks (they are part of the value here); expected an absolute path; did you mean /data?", CHANGES),
+    ("ECS_LOGFILE= /log/x", "` /log/x` with white space around it; expected an absolute path; did you mean /log/x?", CHANGES),
+    ("AWS_CONFIG_FILE=~/.aws/config", "AWS_CONFIG_FILE=~/.aws/config  (F:1)", None),
+    ("ECS_DISABLE_PRIVILEGED=true # x", "`true # x`, and a comment needs a line of its own; expected true or false; did you mean true?", CHANGES),
+    ("ECS_INSTANCE_ATTRIBUTES={\"rack\":1}", "`rack` is a number: write \"1\"; expected a JSON object of texts", FATAL),
+    ("ECS_IMAGE_REGISTRY_MIRRORS={\"docker.io\":\"https://m.io\"}", "the mirror of `docker.io` begins with https://: write it without", CHANGES),
+    ("ECS_AVAILABLE_LOGGING_DRIVERS=[\"json-file\",\"awslog\"]", "`awslog` is no log driver; expected log drivers from json-file, syslog", FATAL),
+    // Settings that contradict each other.
+    ("ECS_LOG_DRIVER=awslogs\nECS_LOGFILE=/log/a", "the agent's log does not go to awslogs, and no log file is written", CHANGES),
+    ("ECS_LOG_DRIVER=awslogs", "the agent's log does not go to awslogs, only to standard output", CHANGES),
+    ("ECS_LOG_DRIVER=awslogs\nECS_LOGLEVEL_ON_INSTANCE=info", "would start.", None),
+    ("ECS_IMAGE_DISK_LOW_PERCENT=50", "ECS_IMAGE_DISK_LOW_PERCENT (F:1): set without ECS_IMAGE_DISK_HIGH_PERCENT", CHANGES),
+    ("ECS_IMAGE_DISK_LOW_PERCENT=90\nECS_IMAGE_DISK_HIGH_PERCENT=80", "`90` is above ECS_IMAGE_DISK_HIGH_PERCENT, which is 80; expected at most 80; 80 is used for both", CHANGES),
+    ("ECS_IMAGE_DISK_LOW_PERCENT=80\nECS_IMAGE_DISK_HIGH_PERCENT=80", "would start.", None),
+    ("ECS_DISABLE_IMAGE_CLEANUP=true\nECS_IMAGE_DISK_HIGH_PERCENT=80", "images are still deleted before a pull", CHANGES),
+    ("ECS_VOLUME_PLUGIN_CAPABILITIES=[\"efsauth\"]", "`efsauth` is no capability of the volume plugin; expected efsAuth; did you mean efsAuth?", CHANGES),
+    ("ECS_EXCLUDE_UNTRACKED_IMAGE=a, b", "the white space is taken as a part of the name", CHANGES),
+    ("HTTP_PROXY=http://a:1\nhttp_proxy=http://b:1", "http_proxy (F:2): another value than that of HTTP_PROXY beside it; expected one of the two; HTTP_PROXY is used", CHANGES),
+    ("HTTP_PROXY=http://a:1\nhttp_proxy=http://a:1", "would start.", None),
     // The operator gets what is written.
-    ("ECS_ENABLE_TASK_IAM_ROLE=false", "ECS_ENABLE_TASK_IAM_ROLE=false  (F:1)", None),
+    ("ECS_ENABLE_TASK_IAM_ROLE=false", "the same without these lines, since their features are not supported yet:\n  ECS_ENABLE_TASK_IAM_ROLE=false  (F:1)", None),
+    ("ECS_EBSTA_SUPPORTED=false", "not supported yet:\n  ECS_EBSTA_SUPPORTED=false  (F:1)", None),
+    ("ECS_CLUSTER= prod", "note: ECS_CLUSTER (F:1): white space around `prod`; expected none; it is removed", NOTICE),
+    ("ECS_LOGLEVEL= debug", "  ECS_LOGLEVEL=debug  (F:1)", NOTICE),
     ("ECS_DISABLE_METRICS=true", "without effect, note: ECS_DISABLE_METRICS (F:1): not supported yet; no metrics are sent in any case", NOTICE),
     ("ECS_AGENT_LABELS={}", "without effect, note: ECS_AGENT_LABELS (F:1): without a meaning for this agent", NOTICE),
     // The agent does not start.
@@ -162,8 +193,63 @@ fn the_cluster_is_shown_even_if_nothing_names_it() {
     for (lines, cluster) in [("", "default"), ("ECS_CLUSTR=prod", "default"), ("ECS_CLUSTER=prod", "prod")] {
         let shown = report::text(&check(lines.as_bytes()));
         assert!(shown.contains(&format!("\n  ECS_CLUSTER={cluster}  (")), "{lines}: {shown}");
-        assert_eq!(shown.contains("sets no cluster"), lines.contains("CLUSTR"), "{lines}: {shown}");
+        let joins = "it is ignored, and the agent joins the cluster `default`";
+        assert_eq!(shown.contains(joins), lines.contains("CLUSTR"), "{lines}: {shown}");
     }
+}
+
+/// A lost line says which cluster the agent joins instead.
+#[test]
+fn a_lost_line_about_the_cluster_has_its_consequence() {
+    for (lines, line, meant) in [
+        ("ECS_CLUSTER prod", 1, true),
+        ("export ECS_CLUSTER=prod", 1, true),
+        ("ECS_CLUSTER: prod", 1, true),
+        ("ECS_CLUSTER = \"prod\"", 1, true),
+        ("ECS_CLUSTER", 1, false),
+        ("ECS_CLUSTER=other\nexport ECS_CLUSTER=prod", 2, true),
+        ("ECS_CLUSTER=other\nECS_CLUSTER_NAME=prod", 2, false),
+    ] {
+        let joined = if lines.contains("other") { "other" } else { "default" };
+        let shown = texts(&check(lines.as_bytes())).join("\n");
+        assert!(shown.contains(&format!("(F:{line}): ")), "{lines}: {shown}");
+        assert!(
+            shown.ends_with(&format!("is ignored, and the agent joins the cluster `{joined}`")),
+            "{lines}: {shown}"
+        );
+        assert_eq!(shown.contains("did you mean ECS_CLUSTER=prod?"), meant, "{lines}: {shown}");
+    }
+    // Nothing is joined if the agent does not start.
+    let shown = texts(&check(b"ECS_CLUSTER=\"prod\"\nexport ECS_CLUSTER=prod")).join("\n");
+    assert!(!shown.contains("joins the cluster"), "{shown}");
+}
+
+#[test]
+fn findings_are_sorted_and_the_fatal_ones_are_last() {
+    let lines = "ECS_BACKEND_HOST=ftp://x\nECS_LOGLEVEL=loud\nECS_ENABLE_TASK_ENI=true\nECS_CLUSTR=x\nECS_DATADIR=data";
+    let text = report::text(&check(lines.as_bytes()));
+    let places: Vec<&str> = text.lines().filter_map(|line| line.split_once("(F:")?.1.split(')').next()).collect();
+    let (_, findings) = places.split_at(places.len() - 5);
+    assert_eq!(findings, ["2", "3", "4", "5", "1"], "{text}");
+    assert!(text.ends_with("the agent does not start\nThe agent would not start.\n"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_not_there_or_cannot_be_used() {
+    let environment = || Environment::new([("ECS_LOGLEVEL", "warn"), ("ECS_CONFIG_FILE", "/")]);
+    let loaded = load(environment());
+    let text = report::text(&loaded);
+    assert!(loaded.has_unusable_file && !text.contains("ECS_LOGLEVEL=warn"), "{text}");
+    assert!(
+        text.contains("the values in effect are not shown")
+            && report::json(None, &loaded)["effective"] == serde_json::json!([])
+    );
+    let loaded = Loaded { missing_file: Some("/etc/ecs/ecs.config".to_owned()), ..check(b"") };
+    assert_eq!(loaded.severity(), None);
+    let text = report::text(&loaded);
+    assert!(text.contains("/etc/ecs/ecs.config is not there: the environment and the defaults are used.\n"), "{text}");
+    let (file, problems) = EnvFile::open(std::path::Path::new("/nonexistent/x"), false, &Environment::default());
+    assert!(file.state() == FileState::Absent && problems.is_empty());
 }
 
 /// Only in files: in the environment they may be meant for another program.
@@ -175,6 +261,7 @@ fn names_close_to_general_ones_are_reported_in_files() {
         ("NOPROXY", Some("NO_PROXY")),
         ("HTTPS_PROXYY", Some("HTTPS_PROXY")),
         ("DOCKERHOST", Some("DOCKER_HOST")),
+        ("AWS_SECRET_KEY", Some("AWS_SECRET_ACCESS_KEY")),
         ("JAVA_HOME", None),
         ("LANG", None),
     ] {
@@ -216,8 +303,8 @@ fn a_cluster_that_can_be_used() {
     let arn = "arn:aws-cn:ecs:cn-north-1:123456789012:cluster/prod";
     for (lines, cluster, severity) in [
         ("ECS_CLUSTER=prod".to_owned(), Some("prod"), None),
-        ("ECS_CLUSTER= prod \r".to_owned(), Some("prod"), None),
-        ("ECS_CLUSTER=prod\r\r\n".to_owned(), Some("prod"), None),
+        ("ECS_CLUSTER= prod \r".to_owned(), Some("prod"), NOTICE),
+        ("ECS_CLUSTER=prod\r\r\n".to_owned(), Some("prod"), NOTICE),
         ("\u{feff}ECS_CLUSTER=Prod_1-a".to_owned(), Some("Prod_1-a"), None),
         (format!("ECS_CLUSTER={arn}"), Some(arn), None),
         ("ECS_CLUSTER=a\nexport ECS_CLUSTER=b".to_owned(), Some("a"), CHANGES),
@@ -293,6 +380,7 @@ fn a_file_is_checked_in_place_of_the_usual_one() {
     assert!(loaded.config.is_none() && shown.contains("in quotation marks") && !shown.contains("loud"), "{shown}");
     assert_eq!(loaded.unusable.unwrap().data_dir, std::path::PathBuf::from("/d"), "a line without `=`");
     let missing = load(Some("/nonexistent/x"));
+    assert!(texts(&missing)[0].contains("this file was named and is not there"), "{:?}", texts(&missing));
     assert!(missing.config.is_none() && texts(&missing)[0].contains("not there"), "{:?}", texts(&missing));
 }
 
@@ -305,7 +393,7 @@ fn the_json_has_the_documented_members() {
     assert!(!json.to_string().contains("hunter2"), "{json}");
     let problem = serde_json::json!({
         "severity": "warning", "setting": "ECS_LOGLEVEL", "place": "F:1", "file": "F", "line": 1, "found": "`loud`",
-        "expected": "one of debug, info, warn, error, crit, none", "consequence": "the default info is used",
+        "expected": "one of debug, info, warn, error, crit, none", "consequence": "the default `info` is used",
     });
     assert_eq!(json["problems"], serde_json::json!([problem]));
     let unused = |name: &str, line: u8, severity: &str, consequence: &str| {

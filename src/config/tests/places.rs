@@ -14,7 +14,7 @@ fn all_problems_come_at_once_with_their_places() {
     for part in [
         format!("({path}:4): a line that begins with export"),
         format!(
-            "ECS_LOGLEVEL ({path}:2): `loud`; expected one of debug, info, warn, error, crit, none; the default info is used"
+            "ECS_LOGLEVEL ({path}:2): `loud`; expected one of debug, info, warn, error, crit, none; the default `info` is used"
         ),
         format!("ECS_RESERVED_MEMORY ({path}:3)"),
         format!("ECS_INSTANCE_ATTRIBUTES ({path}:5): a text of 1 character, not valid JSON at column 1"),

@@ -49,8 +49,12 @@ fn no_problem_shows_what_may_hold_a_secret() {
             MARKER.repeat(5),
         ];
         for value in values {
+            // Names of attributes, tags and labels are shown, as in the values in effect.
+            let is_name = key.kind == kind::Kind::Map && value.ends_with("\":1}");
             for problem in from(&[(key.name, &value)]).problems {
-                assert!(!problem.to_string().contains(MARKER), "{problem}");
+                let shown = problem.to_string();
+                let is_hidden = !shown.contains(MARKER);
+                assert!(is_hidden || (is_name && problem.shape.starts_with('`')), "{shown}");
             }
         }
         for problem in from(&[(key.name, MARKER)]).problems {
@@ -164,8 +168,6 @@ fn a_value_in_the_place_of_a_name_is_not_shown() {
     let loaded = TempFile::new("place", lines.as_bytes()).load(&[]);
     let shown = texts(&loaded);
     assert!(!shown.join("").contains(MARKER), "{shown:?}");
-    assert!(
-        shown.iter().any(|text| text.starts_with("ECS_ENGINE_AUTH_DATA (") && text.contains("something other than ="))
-    );
+    assert!(shown.iter().any(|text| text.starts_with("ECS_ENGINE_AUTH_DATA (") && text.contains("followed by `:`")));
     assert_eq!(shown.len(), 4, "{shown:?}");
 }

@@ -83,9 +83,9 @@ fn is_path_segment(segment: &str) -> bool {
 
 fn is_digest(digest: &str) -> bool {
     let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    digest.split_once(':').is_some_and(|(algorithm, digits)| {
-        ALGORITHMS.contains(&(algorithm, digits.len())) && is_hex(digits)
-    })
+    digest
+        .split_once(':')
+        .is_some_and(|(algorithm, digits)| ALGORITHMS.contains(&(algorithm, digits.len())) && is_hex(digits))
 }
 
 /// Splits a name into the registry's host and the path. A name without a host belongs to Docker Hub (`docker.io`).
@@ -163,7 +163,9 @@ mod tests {
         for image in ["a.b-c__d/e_f--g:_x.y-z", "a-b.c/d", "1/2:3", "localhost/a", "docker.io/library/a"] {
             assert!(Reference::parse(image).is_some(), "{image}");
         }
-        for image in ["a..b", "a___b", "a._b", "-a", "a-", "a/_b", "a/b.", "r.io/a/.b", "r.io/", "/a", ".:/a", "a:-x", "a:.x"] {
+        for image in
+            ["a..b", "a___b", "a._b", "-a", "a-", "a/_b", "a/b.", "r.io/a/.b", "r.io/", "/a", ".:/a", "a:-x", "a:.x"]
+        {
             assert_eq!(Reference::parse(image), None, "{image}");
         }
         let hex = |length: usize| "a".repeat(length);

@@ -137,7 +137,11 @@ mod tests {
     fn a_docker_that_cannot_be_used_has_a_remedy() {
         for (problem, is_chosen, remedy) in [
             ("docker: No such file or directory (os error 2)", false, "install Docker"),
-            ("docker: permission denied while trying to connect to the Docker daemon socket", false, "join the group docker"),
+            (
+                "docker: permission denied while trying to connect to the Docker daemon socket",
+                false,
+                "join the group docker",
+            ),
             ("docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock", true, "look at DOCKER_HOST"),
             ("docker took too long", false, "start it"),
         ] {
