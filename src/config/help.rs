@@ -34,7 +34,8 @@ pub(super) const SIGNALS: [(&str, &str); 3] = [
 ];
 
 /// The files of the agent; those of the unit, which starts it with -service.
-pub(super) const FILES: [(&str, &str); 6] = [
+pub(super) const FILES: [(&str, &str); 7] = [
+    ("/usr/libexec/ecs-agent", "This program, where the unit expects it. The directory is not in PATH."),
     ("/etc/ecs/ecs.config", "The settings, as NAME=value lines."),
     ("/var/lib/ecs/ecs.config", "With -service: settings of the machine image, below those of the operator."),
     ("/etc/ecs/ecs.config.json", "With -service: settings in JSON."),

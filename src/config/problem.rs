@@ -11,13 +11,13 @@ use std::fmt;
 /// | severity | the agent | exit code of `check-config` |
 /// |---|---|---|
 /// | `Fatal` | does not start | 2 |
-/// | `Changes` | does not do what is written: it uses another value; ignores a line, a name, a file or a part of one; lacks a feature or turns it off; or AWS refuses it | 2 |
-/// | `Notice` | does what is written, which is only unusual: an old name or path, the same line twice, a setting that asks for nothing this agent does anyway | 0, with `-strict` 2 |
+/// | `Changes` | does not do what is written: it uses another value; ignores a line, a name, a file or a part of one; lacks a feature or turns it off; or AWS refuses it. Or it does what is written, and that is probably not what is meant: a text that is no region, quotation marks in a path, settings that contradict each other | 2 |
+/// | `Notice` | does what is written, which is only unusual: an old name or path, the same line twice, white space that is removed, a setting that asks for nothing this agent does anyway | 0, with `-strict` 2 |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The agent does what is written.
     Notice,
-    /// The agent does not do what is written.
+    /// The agent does not do what is written, or probably not what is meant.
     Changes,
     /// The agent does not start (exit code 1, spec `config.md` §1.3).
     Fatal,

@@ -45,7 +45,39 @@ fn commands_work_with_and_without_dashes() {
     }
     let nobody = agent(&["healthcheck"]);
     assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
-    assert!(printed(&nobody).0.starts_with("not healthy: "), "{nobody:?}");
+    let (text, errors) = printed(&nobody);
+    assert!(
+        text.starts_with("not healthy: no agent answers here (port 51678 is closed") && errors.is_empty(),
+        "{nobody:?}"
+    );
+    for line in [&["help", "check-config"][..], &["check-config", "-help"]] {
+        let (text, _) = printed(&agent(line));
+        assert!(text.starts_with("Usage: ecs-agent check-config [FILE...]") && !text.contains("ECS_CLUSTER"), "{text}");
+    }
+}
+
+/// The error of a command is for a person: plain text, and nothing else.
+#[test]
+fn a_command_that_fails_prints_its_error_as_plain_text() {
+    let variables = [
+        ("ECS_CONFIG_FILE", "/dev/null"),
+        ("DOCKER_HOST", "unix:///nonexistent/docker.sock"),
+        ("AWS_DEFAULT_REGION", "us-west-2"),
+    ];
+    let arguments = ["ecs-attributes", "-blackhole-ec2-metadata"];
+    let output = command(&arguments).envs(variables).output().unwrap();
+    let (text, errors) = printed(&output);
+    assert_eq!((output.status.code(), text.as_str()), (Some(1), ""), "{errors}");
+    let line = errors.lines().last().unwrap_or_default();
+    assert!(line.starts_with("Could not connect to docker daemon: "), "{errors}");
+    assert!(!errors.contains("level=info") && !line.contains("\\\""), "{errors}");
+    // Nor is a wrong setting a line of a log.
+    let output = command(&arguments).envs(variables).env("ECS_CLUSTER", "\"prod\"").output().unwrap();
+    let (_, errors) = printed(&output);
+    assert!(
+        output.status.code() == Some(1) && errors.starts_with("fatal: ECS_CLUSTER (environment): `\"prod\"`"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -56,6 +88,13 @@ fn a_mistake_is_two_lines_and_no_daemon() {
         (&["-k", "run"], 2, "unknown command: run", "Without a command"),
         (&["SECRET=hunter2"], 2, "unknown command: SECRET", "Without a command"),
         (&["version", "x"], 2, "unexpected argument: x", "`ecs-agent help`"),
+        (&["vershun"], 2, "unknown command: vershun", "Did you mean version?"),
+        (
+            &["check-config", "-check-config=false", "x"],
+            2,
+            "check-config is a command and cannot be",
+            "`ecs-agent help`",
+        ),
         (&["completion", "tcsh"], 2, "completion needs the name of a shell", "`ecs-agent help`"),
         (&["-verison"], 5, "flag provided but not defined: -verison", "Did you mean -version?"),
         (&["--log-level=debug"], 5, "flag provided but not defined: -log-level", "Did you mean -loglevel?"),
@@ -124,7 +163,7 @@ fn each_file_is_checked_and_the_worst_decides() {
         about_good.contains(&format!("ECS_CLUSTER=prod  ({good}:1)")) && about_good.contains("would start."),
         "{text}"
     );
-    assert!(about_bad.starts_with(&format!("fatal: ECS_CLUSTER ({bad}:1): `\"prod\"`")), "{text}");
+    assert!(about_bad.contains(&format!("\nfatal: ECS_CLUSTER ({bad}:1): `\"prod\"`")), "{text}");
     let (_, end) = about_bad.split_once("The agent would not start.\n").expect("the verdict");
     assert!(end.starts_with("Checked for an agent in a container.") && end.lines().count() == 1, "{text}");
     assert!(
@@ -166,6 +205,19 @@ fn the_check_finds_what_a_start_finds_later() {
         (auth(r#"{"r.io":{"auth":"bWU6eA==","auth":"bWU6eQ=="}}"#), &[], "`auth` twice in one object", 2),
         (auth(r#"{"r.io":{"auth":"bWU6eAo="}}"#), &[], "note: ECS_ENGINE_AUTH_DATA", 0),
         (auth(r#"{"r.io":{"auth":"bWU6eA=="}}"#), &[], "would start.", 0),
+        (
+            auth(r#"{"auth":"bWU6eA=="}"#),
+            &[],
+            "the host of the registry is missing around the credentials; expected {",
+            2,
+        ),
+        (auth(r#"{"auths":{}}"#), &[], "note: ECS_ENGINE_AUTH_DATA", 0),
+        (
+            auth(r#"{"r.io":{"username":"me","pasword":"hunter2"}}"#),
+            &[],
+            "did you mean password?; the registry is asked with an empty password",
+            2,
+        ),
         // Another fatal problem does not hide it.
         (format!("{}DOCKER_HOST=x\n", auth(r#"{"r.io":{"auth":"!"}}"#)), &[], "auth is not base64", 2),
         ("ECS_CLUSTER=c\n".to_owned(), &level, "-loglevel (command line): `loud`; expected one of debug, info", 2),
@@ -282,8 +334,9 @@ fn real_shells_complete_commands_flags_and_values() {
     let files = Files::new();
     let file = files.write("my-ecs.config", b"");
     let beginning = file.trim_end_matches("ecs.config").to_owned();
-    let table: [(&[&str], &[&str]); 10] = [
+    let table: [(&[&str], &[&str]); 11] = [
         (&["ver"], &["version"]),
+        (&["--healthc"], &["--healthcheck", "--healthcheck=http"]),
         (&["c"], &["check-config", "completion", "config-reference"]),
         (&["-ver"], &["-version"]),
         (&["--chec"], &["--check-config"]),
@@ -330,7 +383,15 @@ fn programs_for_manual_pages_accept_the_page() {
                 _ => plain.push(c),
             }
         }
-        for part in ["ECS-AGENT(8)", "check-config [FILE...]", "-loglevel LEVEL", "ECS_CLUSTER", "EXIT STATUS"] {
+        for part in [
+            "ECS-AGENT(8)",
+            "check-config [FILE...]",
+            "-loglevel LEVEL",
+            "ECS_CLUSTER",
+            "EXIT STATUS",
+            "EXAMPLES",
+            "SIGHUP",
+        ] {
             assert!(plain.contains(part), "{program}: {part}\n{plain}");
         }
     }

@@ -52,7 +52,7 @@ fn all_mistakes_are_reported_at_once_without_a_secret() {
         (1, "ECS_CLUSTR", "did you mean ECS_CLUSTER?"),
         (2, "ECS_BACKEND_HOST", "`ftp://***@h`"),
         (3, "ECS_INSTANCE_ATTRIBUTES", "not valid JSON at column 6"),
-        (4, "ECS_AVAILABLE_LOGGING_DRIVERS", "a list of 2, 1 of them no log driver"),
+        (4, "ECS_AVAILABLE_LOGGING_DRIVERS", "number 2 of the list is no log driver"),
         (6, "ECS_ENGINE_AUTH_DATA", "in quotation marks (they are part of the value here)"),
         (7, "ECS_RESERVED_MEMORY", "`lots`"),
         (8, "ECS_LOGLEVEL", "a line that begins with export"),
