@@ -208,7 +208,7 @@ def citations(checks):
 
 def without_tests(text):
     """Rust code before its tests."""
-    return text.split("#[cfg(test)]\nmod tests")[0]
+    return re.split(r"#\[cfg\(test\)\]\n(?:pub(?:\([a-z]+\))? )?mod tests", text)[0]
 
 
 def calls_in_source(tree):

@@ -109,8 +109,9 @@ def errors(checks):
     checks.expect("without a token login fails", outcome.code != 0, outcome.output)
     checks.equal("without a token nothing is pushed", [call for call in outcome.of("docker") if call[0] == "push"], [])
     checks.expect("without a token the reason is shown", "Unable to locate credentials" in outcome.output, outcome.output)
-    outcome = make(checks, "publish", scenario="push-refused", REGISTRY=LOCAL)
-    checks.expect("a refused push fails", outcome.code != 0, outcome.output)
+    for tag in ("push", "commit"):
+        outcome = make(checks, "publish", scenario=f"{tag}-refused", REGISTRY=LOCAL)
+        checks.expect(f"a refused push fails ({tag})", outcome.code != 0, outcome.output)
     outcome = make(checks, "login", "publish", scenario="login-refused", REGISTRY=LOCAL)
     checks.expect("a refused login fails", outcome.code != 0 and not [call for call in outcome.of("docker") if call[0] == "push"])
     outcome = make(checks, "publish", scenario="no-repository")

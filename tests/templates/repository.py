@@ -104,7 +104,7 @@ def settings(checks):
 def bad_parameters(checks):
     """What ECR would refuse later, or what would let too many in."""
     bad = {
-        "RepositoryName": ["A", "a", "docker//hello", "/hello", "hello/", "hel lo", "hello:1", "x" * 257],
+        "RepositoryName": ["A", "a", "Docker/hello", "docker/Hello", "docker//hello", "/hello", "hello/", "hel lo", "hello:1", "x" * 257],
         "PullAccounts": ["*", "33333344444", f"{OTHER},*", f"{OTHER}, {THIRD}", "arn:aws:iam::333333444444:root"],
         "CodeBuildProject": ["*", "build*", "-"],
         "UntaggedDays": ["0", "-1"],

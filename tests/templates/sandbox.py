@@ -17,7 +17,7 @@ class Outcome:
     def __init__(self, code, output, records):
         self.code = code
         self.output = output
-        self.calls = [line.split("\t") for line in read(records / "calls").splitlines()]
+        self.calls = [call.split("\x1f") for call in read(records / "calls").split("\x1e") if call]
         self.input = read(records / "input")
         self.modes = sorted(set(read(records / "modes").splitlines()))
         self.environment = [line.split("\t") for line in read(records / "environment").splitlines()]
