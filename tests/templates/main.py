@@ -27,7 +27,10 @@ def plant(fault, top):
     """The outcome of one planted fault: the name of the check that found it, or None, and what happened instead."""
     with tempfile.TemporaryDirectory(prefix="templates-fault-") as folder:
         tree = Tree(top, Path(folder))
-        tree.change(fault.file, fault.old, fault.new)
+        try:
+            tree.change(fault.file, fault.old, fault.new)
+        except AssertionError as error:
+            return None, error
         checks = run_groups([fault.group], tree, quiet=True)
     found = [name for name, _ in checks.failed if not checks.is_crash(name)]
     return (found[0] if found else None), checks.failed

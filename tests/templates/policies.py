@@ -76,6 +76,7 @@ CALLS = [
      {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}),
     (TASK, "kms:Decrypt", KEY, KEY, {"kms:ViaService": f"ssm.{REGION}.amazonaws.com"}, {}),
     (TASK, "s3:GetObject", "arn:aws:s3:::files/hello/a.env", "arn:aws:s3:::files/other/a.env", OWN, OWN),
+    (TASK, "s3:GetObject", "arn:aws:s3:::files/hello/a.env", "arn:aws:s3:::files/hello-other/a.env", OWN, OWN),
     (TASK, "s3:GetObject", *["arn:aws:s3:::files/hello/a.env"] * 2, OWN, FOREIGN),
     *[(PUBLISHER, action, REPOSITORY, OTHER_REPOSITORY, {}, {}) for action in (*PUSH, "ecr:BatchGetImage", "ecr:DescribeRepositories")],
 ]
