@@ -105,9 +105,7 @@ NOT_GRANTED = {
 
 def documents(tree, name, **parameters):
     """The policies of the roles of a template, after their conditions."""
-    resources = stack(tree, name, **parameters).resources.values()
-    kinds = ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy")
-    return [resource["Properties"]["PolicyDocument"] for resource in resources if resource["Type"] in kinds]
+    return stack(tree, name, **parameters).policies()
 
 
 def run(checks):

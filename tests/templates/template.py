@@ -1,6 +1,12 @@
-"""Reads CloudFormation templates, and resolves them for given parameters as CloudFormation would."""
+"""Reads CloudFormation templates, and resolves them for given parameters as CloudFormation would.
 
+As a program it prints the policies of a template's roles as JSON: `template.py FILE ACCOUNT REGION NAME=VALUE...`.
+"""
+
+import json
 import re
+import sys
+from pathlib import Path
 
 import yaml
 
@@ -62,12 +68,12 @@ NOTHING = object()
 class Stack:
     """A template with parameters. `resources` are those whose condition holds, with their properties resolved."""
 
-    def __init__(self, template, parameters, name="stack", attributes=None):
+    def __init__(self, template, parameters, name="stack", attributes=None, place=(ACCOUNT, REGION)):
         self.template = template
         self.attributes = attributes or {}
         self.values = {
-            "AWS::AccountId": ACCOUNT,
-            "AWS::Region": REGION,
+            "AWS::AccountId": place[0],
+            "AWS::Region": place[1],
             "AWS::Partition": "aws",
             "AWS::URLSuffix": "amazonaws.com",
             "AWS::StackName": name,
@@ -139,6 +145,11 @@ class Stack:
         """The value of `${name}` in a text."""
         return self.function("Fn::GetAtt", name.split(".", 1)) if "." in name else self.reference(name)
 
+    def policies(self):
+        """The policies of the roles."""
+        kinds = ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy")
+        return [resource["Properties"]["PolicyDocument"] for resource in self.resources.values() if resource["Type"] in kinds]
+
     def outputs(self):
         """The outputs of the stack."""
         return {name: self.resolve(output["Value"]) for name, output in self.template.get("Outputs", {}).items()}
@@ -174,3 +185,9 @@ def refuses(tree, name, **parameters):
     except Refused:
         return True
     return False
+
+
+if __name__ == "__main__":
+    file, account, region = sys.argv[1:4]
+    given = dict(word.split("=", 1) for word in sys.argv[4:])
+    print(json.dumps(Stack(load(Path(file).read_text()), given, place=(account, region)).policies(), indent=2))
