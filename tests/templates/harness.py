@@ -34,11 +34,16 @@ class Tree:
 class Checks:
     """The outcome of checks on a tree."""
 
-    def __init__(self, tree, quiet=False):
+    def __init__(self, tree, fault_in=None):
         self.tree = tree
-        self.quiet = quiet
+        self.quiet = fault_in is not None
+        self.fault_in = fault_in
         self.passed = []
         self.failed = []
+
+    def concerns(self, name):
+        """Whether checks of this file are wanted: of all files, but with a planted fault only of the file that has it."""
+        return self.fault_in in (None, name)
 
     def expect(self, name, condition, detail=""):
         """One check. The detail is shown if it fails."""

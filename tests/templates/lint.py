@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from template import TEMPLATES, load, stack
+from user_data import NAME as INSTANCES
 from user_data import script
 
 COLUMNS = 140
@@ -15,14 +16,15 @@ COLUMNS = 140
 
 def run(checks):
     """All checks of form."""
-    for name in TEMPLATES:
+    for name in filter(checks.concerns, TEMPLATES):
         cfn_lint(checks, name)
         form(checks, name)
     for folder in ("ecr", "ec2"):
         known = sorted(name.rsplit("/", 1)[1] for name in TEMPLATES if name.startswith(f"examples/{folder}/"))
         found = [path.name for path in sorted((checks.tree.examples / folder).glob("*.yaml")) if path.name != "compose.yaml"]
         checks.equal(f"every template of examples/{folder} is checked", found, known)
-    shell(checks)
+    if checks.concerns(INSTANCES):
+        shell(checks)
 
 
 def cfn_lint(checks, name):

@@ -15,9 +15,9 @@ GROUPS = ("lint", "deploy", "repository", "policies", "user_data", "publish", "p
 """The groups: modules with a function `run`, loaded when they are needed."""
 
 
-def run_groups(names, tree, quiet=False):
-    """Runs these groups of checks on a tree."""
-    checks = Checks(tree, quiet)
+def run_groups(names, tree, fault_in=None):
+    """Runs these groups of checks on a tree; only what concerns one file, if that has a planted fault."""
+    checks = Checks(tree, fault_in)
     for name in names:
         checks.run(name, lambda checks, name=name: importlib.import_module(name).run(checks))
     return checks
@@ -31,7 +31,7 @@ def plant(fault, top):
             tree.change(fault.file, fault.old, fault.new)
         except AssertionError as error:
             return None, error
-        checks = run_groups([fault.group], tree, quiet=True)
+        checks = run_groups([fault.group], tree, fault.file)
     found = [name for name, _ in checks.failed if not checks.is_crash(name)]
     return (found[0] if found else None), checks.failed
 

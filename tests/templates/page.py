@@ -11,7 +11,7 @@ import subprocess
 import botocore.session
 from botocore import xform_name
 
-from template import TEMPLATES, load, stack
+from template import ACCOUNT, TEMPLATES, load, stack
 
 PAGE = "examples/ecr/README.md"
 COLUMNS = 140
@@ -159,14 +159,17 @@ def coverage(checks, text):
         checks.expect(f"the page deploys {name}", f"--template-file {name}" in text)
     for target in ("login", "publish", "compose-publish", "logout"):
         checks.expect(f"the page has make {target}", re.search(rf"make -C examples/ecr [\w -]*\b{target}\b", text))
-    policy = json.loads(re.search(r"--policy-text '(\{.*?\n\})'", text, re.DOTALL)[1])
-    template = stack(checks.tree, "examples/ecr/repository.yaml", PullAccounts="333333444444")
-    wanted = template.resources["Repository"]["Properties"].get("RepositoryPolicyText", {})
-    checks.equal("the repository policy is that of the template", with_root(policy), with_root(wanted))
+    policies = re.findall(r"--policy-text '(\{.*?\n\})'", text, re.DOTALL)
+    chosen = ({"PullAccounts": "333333444444"}, {"CodeBuildProject": "hello"})
+    checks.equal("the page has both policies of the repository", len(policies), len(chosen))
+    for policy, parameters in zip(policies, chosen):
+        resources = stack(checks.tree, "examples/ecr/repository.yaml", **parameters).resources
+        wanted = resources["Repository"]["Properties"].get("RepositoryPolicyText", {})
+        checks.equal(f"the policy is that of the template with {parameters}", with_root(json.loads(policy)), with_root(wanted))
 
 
 def with_root(policy):
-    """A policy whose accounts are their roots."""
-    text = json.dumps(policy)
+    """A policy whose accounts are their roots, of the account of ecs-local."""
+    text = json.dumps(policy).replace(ACCOUNT, "123456789012")
     text = re.sub(r'"AWS": (?:\[)?"(\d{12})"\]?', r'"AWS": "arn:aws:iam::\1:root"', text)
     return json.loads(text)

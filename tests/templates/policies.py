@@ -103,6 +103,11 @@ NOT_GRANTED = {
 """Calls in the source that need no right, and why."""
 
 
+def everything(checks):
+    """The templates that are to be checked, each with all its features."""
+    return [(name, chosen) for name, chosen in EVERYTHING.items() if checks.concerns(name)]
+
+
 def documents(tree, name, **parameters):
     """The policies of the roles of a template, after their conditions."""
     return stack(tree, name, **parameters).policies()
@@ -116,28 +121,29 @@ def run(checks):
     parameters(checks)
     read_by_parliament(checks)
     citations(checks)
-    sources(checks)
+    if checks.fault_in is None:
+        sources(checks)
 
 
 def features(checks):
     """A feature that is off has no rights."""
-    for name, chosen, wanted in FEATURES:
+    for name, chosen, wanted in (feature for feature in FEATURES if checks.concerns(feature[0])):
         found = iam.actions(documents(checks.tree, name, **chosen))
         checks.equal(f"{name} with {chosen or 'no feature'} allows exactly what is needed", sorted(found), sorted(wanted))
-    for name, chosen in EVERYTHING.items():
+    for name, chosen in everything(checks):
         wide = [action for action in iam.actions(documents(checks.tree, name, **chosen)) if "*" in action]
         checks.equal(f"{name} names each action", wide, [])
 
 
 def calls(checks):
     """Each action works on its own resource and on no other."""
-    for name, action, own, other, context, other_context in CALLS:
+    for name, action, own, other, context, other_context in (call for call in CALLS if checks.concerns(call[0])):
         policies = documents(checks.tree, name, **EVERYTHING[name])
         place = own.rsplit(":", 1)[-1]
         checks.expect(f"{name}: {action} on {place} with {context}", iam.allows(policies, action, own, context))
         what = f"{name}: not {action} on {other.split(':', 2)[-1]} with {other_context}"
         checks.expect(what, not iam.allows(policies, action, other, other_context))
-    for name in EVERYTHING:
+    for name, _ in everything(checks):
         policies = documents(checks.tree, name, **EVERYTHING[name])
         checks.expect(f"{name} may get a token", iam.allows(policies, "ecr:GetAuthorizationToken"))
     for name in (ROLE, TASK):
@@ -170,14 +176,14 @@ def trust(checks):
 
 def parameters(checks):
     """No parameter can widen a policy."""
-    for name, parameter, values in BAD_PARAMETERS:
+    for name, parameter, values in (bad for bad in BAD_PARAMETERS if checks.concerns(bad[0])):
         for value in values:
             checks.expect(f"{name} refuses {parameter}={value}", refuses(checks.tree, name, **{parameter: value}))
 
 
 def read_by_parliament(checks):
     """parliament finds no unknown action, resource or condition, and no mismatch of them."""
-    for name, chosen in EVERYTHING.items():
+    for name, chosen in everything(checks):
         for document in documents(checks.tree, name, **chosen):
             sid = document["Statement"][0]["Sid"]
             findings = parliament.analyze_policy_string(json.dumps(document)).findings
@@ -195,7 +201,7 @@ def action_lines(text):
 
 def citations(checks):
     """The comment at each action names a call, and the file that contains it."""
-    for name in EVERYTHING:
+    for name, _ in everything(checks):
         for action, comment in action_lines(checks.tree.text(name)):
             cited = re.search(r"`([^`]+)` in (\S+)$", comment)
             if not checks.expect(f"{name}: {action} has the call that needs it", cited, comment):

@@ -19,12 +19,12 @@ def repository(tree, **parameters):
 
 def run(checks):
     """All checks of the repository and of the bucket."""
-    accounts(checks)
-    code_build(checks)
-    lifecycle(checks)
-    settings(checks)
-    bad_parameters(checks)
-    bucket(checks)
+    if checks.concerns(BUCKET):
+        bucket(checks)
+    if checks.fault_in == BUCKET:
+        return
+    for group in (accounts, code_build, lifecycle, settings, bad_parameters):
+        group(checks)
 
 
 def accounts(checks):
