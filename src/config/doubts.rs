@@ -54,7 +54,7 @@ fn disk_limits(values: &Values) -> Vec<Problem> {
     let mut found = Vec::new();
     match (high, low) {
         (None, Some(low)) => {
-            let shape = format!("set without {HIGH}");
+            let shape = format!("set without a usable {HIGH}");
             found.push(doubt(low, shape, "both".to_owned(), "no image is deleted because of the disk".to_owned()));
         }
         (Some(high), Some(low)) if percent(low) > percent(high) => {

@@ -193,6 +193,9 @@ fn value_problem(key: &Key, name: &str, place: &str, raw: &str, instead: String)
 /// What happens instead of using a rejected value: `found` is used, or without one the row counts as not set.
 fn consequence(found: Option<&Resolved>) -> String {
     match found {
+        Some(Resolved { place: Some(place), class: Class::Defaults, shown, .. }) => {
+            format!("the {place}, `{shown}`, is used")
+        }
         Some(Resolved { place: Some(place), .. }) => format!("the value of {place} is used"),
         Some(Resolved { shown, .. }) => format!("the default `{shown}` is used"),
         None => "it counts as not set".to_owned(),

@@ -30,8 +30,20 @@ fn operators_settings_take_precedence_over_these() {
     assert_eq!((config.logging_drivers, config.checkpoint), (vec!["none".to_owned()], false));
     // A plain bool that the environment turns off stays off: a default of the service does not turn it on again.
     let loaded = service(&[("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "false")], "");
-    let value = loaded.effective.iter().find(|value| value.name == "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST").unwrap();
+    let value = loaded.idle.iter().find(|value| value.name == "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST").unwrap();
     assert_eq!(value.value, "false");
+}
+
+#[test]
+fn a_default_of_the_service_that_is_used_is_named() {
+    let loaded = service(&[("ECS_AVAILABLE_LOGGING_DRIVERS", "json-file")], "");
+    let shown = texts(&loaded).join("\n");
+    assert!(
+        shown.ends_with(
+            "; the default of -service, `[\"json-file\",\"syslog\",\"awslogs\",\"fluentd\",\"none\"]`, is used"
+        ),
+        "{shown}"
+    );
 }
 
 #[test]
