@@ -5,24 +5,34 @@
 # the range that connections take theirs from, and a connection of an agent that was killed would hold it for a minute: reserved. Docker
 # and registries stay in the namespace of this script. Tests that need Docker's network themselves say so in their names; those of the
 # recording do too, since the agent chooses its host ports.
+#
+# An agent that has just taken its lock and has not described itself yet keeps its neighbours from telling which agents run, and then they
+# take over no containers. So each of these tests also has the directories of lock files for itself.
 
 AGENTS_AT_ONCE=4
 
+# In a mount namespace of its own.
+alone() {
+    mkdir -p /run/ecs-agent
+    mount -t tmpfs -o mode=755 tmpfs /run/ecs-agent && mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+}
+
 # agents TEST [MODULE...]: the tests of this binary, or only those of these modules.
 agents() {
-    local test=$1 names module wanted=()
+    local test=$1 names module wanted=() failed=0
     shift
     names=$("$test" --list --format terse | sed -n 's/: test$//p' | grep -v ^upgrade::)
     for module in "$@"; do wanted+=(-e "^$module::"); done
     [ $# = 0 ] || names=$(grep "${wanted[@]}" <<<"$names" || true)
     [ -n "$names" ] || return 1
     export ECS_TEST_REQUIRE_DOCKER=1 ECS_TEST_DOCKER_NETWORK="/proc/$$/ns/net"
-    export -f first_left_out
+    export -f first_left_out alone
     # shellcheck disable=SC2016  # the inner shell expands
     grep -v -e on_the_hosts_network -e golden <<<"$names" |
-        xargs -r -P "$AGENTS_AT_ONCE" -I '{}' unshare --net \
-            bash -c 'ip link set lo up; echo 51678 >/proc/sys/net/ipv4/ip_local_reserved_ports; said=$("$1" --exact "$2" --show-output 2>&1) || { echo "$said"; echo "FAILED $2"; exit 1; }; echo "$said" | first_left_out; echo "ok $2"' - "$test" '{}' ||
-        return 1
+        xargs -r -P "$AGENTS_AT_ONCE" -I '{}' unshare --net --mount --propagation slave \
+            bash -c 'ip link set lo up; alone; echo 51678 >/proc/sys/net/ipv4/ip_local_reserved_ports; said=$("$1" --exact "$2" --show-output 2>&1) || { echo "$said"; echo "FAILED $2"; exit 1; }; echo "$said" | first_left_out; echo "ok $2"' - "$test" '{}' ||
+        failed=1
     mapfile -t names < <(grep -e on_the_hosts_network -e golden <<<"$names" || true)
-    [ "${#names[@]}" = 0 ] || ECS_TEST_DOCKER_NETWORK="" "$test" --exact "${names[@]}" --show-output | without_output
+    [ "${#names[@]}" = 0 ] || ECS_TEST_DOCKER_NETWORK="" "$test" --exact "${names[@]}" --show-output | without_output || failed=1
+    return "$failed"
 }
