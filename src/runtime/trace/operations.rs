@@ -195,8 +195,11 @@ impl Subject {
             }
             Some(OperationOwner::Inventory | OperationOwner::Images) | None => {}
         }
-        if let Operation::CleanImages(ImageWork::RemoveImage { id, .. }) = operation {
-            subject.image.clone_from(id);
+        match operation {
+            Operation::CleanImages(ImageWork::RemoveImage { id, .. }) => subject.image.clone_from(id),
+            // The container may have been given up in the same step.
+            Operation::ResolveDigest(request) | Operation::Pull(request) => subject.image.clone_from(&request.image),
+            _ => {}
         }
         subject
     }
