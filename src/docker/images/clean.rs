@@ -20,6 +20,24 @@ const IMAGES_ERROR: &str = "CannotListImagesError";
 const CONTAINERS_ERROR: &str = "CannotListContainersError";
 const REMOVE_ERROR: &str = "CannotRemoveImageError";
 
+/// How often images are listed if one of them vanishes meanwhile.
+const LISTINGS: u32 = 5;
+
+/// Asks for a list again if the daemon answers that something was not found: with the containerd image store, one image that is removed
+/// meanwhile fails the whole list.
+async fn again_if_vanished<T, F>(ask: impl Fn() -> F) -> Result<T, DockerError>
+where
+    F: Future<Output = Result<T, DockerError>>,
+{
+    for _ in 1..LISTINGS {
+        match ask().await {
+            Err(error) if error.is_not_found() => {}
+            answer => return answer,
+        }
+    }
+    ask().await
+}
+
 impl Docker {
     /// Lists all images and containers. With `ends`, also how long ago each container ended; with `disk`, also how full the file
     /// system of the images is.
@@ -28,7 +46,7 @@ impl Docker {
     /// Fails if the images or the containers cannot be listed.
     pub async fn list_images(&self, ends: bool, disk: bool) -> Result<ImageListing, OpError> {
         let limit = self.settings.limits.list;
-        let images = self.reader.get(&["images", "json"], &[], limit).await;
+        let images = again_if_vanished(|| self.reader.get(&["images", "json"], &[], limit)).await;
         let images = entries(images.map_err(|error| error.to_read_error(IMAGES_ERROR, "listing"))?, IMAGES_ERROR)?;
         let containers = self.reader.get(&["containers", "json"], &[("all", "1")], limit).await;
         let containers =
@@ -218,6 +236,22 @@ fn percent_used(directory: &str) -> std::io::Result<u8> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[tokio::test]
+    async fn a_list_is_asked_for_again_if_an_image_vanishes() {
+        let daemon = |status| DockerError::Daemon { status, message: "content digest sha256:1: not found".to_owned() };
+        for (failures, status, is_listed, asked) in
+            [(0, 404, true, 1), (2, 404, true, 3), (LISTINGS, 404, false, LISTINGS), (1, 500, false, 1)]
+        {
+            let calls = std::sync::atomic::AtomicU32::new(0);
+            let ask = || {
+                let call = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                std::future::ready(if call < failures { Err(daemon(status)) } else { Ok(()) })
+            };
+            assert_eq!(again_if_vanished(ask).await.is_ok(), is_listed, "{failures} of {status}");
+            assert_eq!(calls.into_inner(), asked, "{failures} of {status}");
+        }
+    }
 
     #[test]
     fn the_daemons_times_are_seconds_since_the_epoch() {
