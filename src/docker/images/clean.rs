@@ -25,7 +25,7 @@ const LISTINGS: u32 = 5;
 
 /// Asks for a list again if the daemon answers that something was not found: with the containerd image store, one image that is removed
 /// meanwhile fails the whole list.
-async fn again_if_vanished<T, F>(ask: impl Fn() -> F) -> Result<T, DockerError>
+async fn again_if_missing<T, F>(ask: impl Fn() -> F) -> Result<T, DockerError>
 where
     F: Future<Output = Result<T, DockerError>>,
 {
@@ -46,7 +46,7 @@ impl Docker {
     /// Fails if the images or the containers cannot be listed.
     pub async fn list_images(&self, ends: bool, disk: bool) -> Result<ImageListing, OpError> {
         let limit = self.settings.limits.list;
-        let images = again_if_vanished(|| self.reader.get(&["images", "json"], &[], limit)).await;
+        let images = again_if_missing(|| self.reader.get(&["images", "json"], &[], limit)).await;
         let images = entries(images.map_err(|error| error.to_read_error(IMAGES_ERROR, "listing"))?, IMAGES_ERROR)?;
         let containers = self.reader.get(&["containers", "json"], &[("all", "1")], limit).await;
         let containers =
@@ -248,7 +248,7 @@ mod tests {
                 let call = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 std::future::ready(if call < failures { Err(daemon(status)) } else { Ok(()) })
             };
-            assert_eq!(again_if_vanished(ask).await.is_ok(), is_listed, "{failures} of {status}");
+            assert_eq!(again_if_missing(ask).await.is_ok(), is_listed, "{failures} of {status}");
             assert_eq!(calls.into_inner(), asked, "{failures} of {status}");
         }
     }
