@@ -244,7 +244,7 @@ fn variables(inspect: &Value, names: &[&str]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_goes_to_the_router_of_its_task_as_recorded() {
+async fn on_the_hosts_files_a_log_goes_to_its_router() {
     let environment =
         [("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s"), ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", "0s")];
     let Some(mut rig) = Rig::without_agent("router", Plan { environment: &environment, ..Plan::default() }).await

@@ -5,7 +5,8 @@ use ecs_testing::docker::{Image, TempDir, available, docker, one_agent, unique};
 use ecs_testing::registry::container_ports;
 use ecs_testing::wait::until;
 use serde_json::{Value, json};
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -147,20 +148,25 @@ async fn the_examples_end_cleanly_and_leave_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn up_says_at_once_why_its_agent_is_not_ready() {
-    let Some(desk) = Desk::new("no docker").await else { return };
+    let Some(desk) = Desk::new("no daemon").await else { return };
     let definition =
         desk.definition(json!({"family": "f", "containerDefinitions": [container("a", true, "true", &[])]}));
-    // Nothing listens on port 9.
-    let mut up = desk.command(&definition).args(["--", "ECS_BACKEND_HOST=http://127.0.0.1:9"]).spawn().unwrap();
+    // A `docker` command that is content, and no daemon for the agent.
+    let command = desk.directory.path().join("docker");
+    std::fs::write(&command, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&command, Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", desk.directory.path().display(), std::env::var("PATH").unwrap());
+    let environment = [("PATH", path.as_str()), ("DOCKER_HOST", "unix:///nonexistent/docker.sock")];
+    let mut up = desk.command(&definition).envs(environment).spawn().unwrap();
     let mut errors = BufReader::new(up.stderr.take().unwrap()).lines();
     let first = tokio::time::timeout(LIMIT, errors.next_line()).await.unwrap().unwrap().unwrap();
-    assert!(first.contains("the agent says: ") && first.contains("127.0.0.1:9"), "{first}");
+    assert!(first.contains("the agent says: Could not connect to docker daemon"), "{first}");
     let pid = up.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
     assert_eq!(up.wait().await.unwrap().code(), Some(1));
     let last = errors.next_line().await.unwrap().unwrap();
-    assert!(last.contains("interrupted before the agent was ready: ") && last.contains("127.0.0.1:9"), "{last}");
-    desk.is_empty("without ECS").await;
+    assert!(last.contains("interrupted before the agent was ready: Could not connect to docker daemon"), "{last}");
+    desk.is_empty("without a daemon").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

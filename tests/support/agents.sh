@@ -7,7 +7,8 @@
 # recording do too, since the agent chooses its host ports.
 #
 # An agent that has just taken its lock and has not described itself yet keeps its neighbours from telling which agents run, and then they
-# take over no containers. So each of these tests also has the directories of lock files for itself.
+# take over no containers. So each of these tests also has the directories of lock files for itself. A test whose
+# agent must see the host's files as Docker does says so in its name (on_the_hosts_files), and runs as those on the host's network.
 
 AGENTS_AT_ONCE=4
 
@@ -28,11 +29,11 @@ agents() {
     export ECS_TEST_REQUIRE_DOCKER=1 ECS_TEST_DOCKER_NETWORK="/proc/$$/ns/net"
     export -f first_left_out alone
     # shellcheck disable=SC2016  # the inner shell expands
-    grep -v -e on_the_hosts_network -e golden <<<"$names" |
+    grep -v -e on_the_hosts_ -e golden <<<"$names" |
         xargs -r -P "$AGENTS_AT_ONCE" -I '{}' unshare --net --mount --propagation slave \
             bash -c 'ip link set lo up; alone; echo 51678 >/proc/sys/net/ipv4/ip_local_reserved_ports; said=$("$1" --exact "$2" --show-output 2>&1) || { echo "$said"; echo "FAILED $2"; exit 1; }; echo "$said" | first_left_out; echo "ok $2"' - "$test" '{}' ||
         failed=1
-    mapfile -t names < <(grep -e on_the_hosts_network -e golden <<<"$names" || true)
+    mapfile -t names < <(grep -e on_the_hosts_ -e golden <<<"$names" || true)
     [ "${#names[@]}" = 0 ] || ECS_TEST_DOCKER_NETWORK="" "$test" --exact "${names[@]}" --show-output | without_output || failed=1
     return "$failed"
 }
