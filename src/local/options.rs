@@ -44,8 +44,10 @@ pub struct Options {
     pub session_id: Option<String>,
     /// The EC2 instance id in the metadata.
     pub instance_id: String,
-    /// The registry behind ECR; `None`: ECR gives no tokens.
+    /// A real registry behind ECR; `None`: ECR has its own one, in this server.
     pub registry: Option<Registry>,
+    /// The validity of a token of ECR's own registry, as in AWS: 12 hours.
+    pub token_ttl: Duration,
     /// Secrets that Secrets Manager has from the start, by name.
     pub secrets: BTreeMap<String, Secret>,
     /// Parameters that SSM has from the start, by name.
@@ -75,6 +77,7 @@ impl Default for Options {
             session_id: None,
             instance_id: "i-0123456789abcdef0".to_owned(),
             registry: None,
+            token_ttl: Duration::from_secs(12 * 3600),
             secrets: BTreeMap::new(),
             parameters: BTreeMap::new(),
             objects: BTreeMap::new(),

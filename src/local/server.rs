@@ -186,9 +186,9 @@ impl Server {
     }
 
     /// Puts keys that this server accepts into the credentials of a role in a payload that was written by hand. All other
-    /// members stay.
+    /// members stay; `roleArn` says whose keys they are.
     pub fn put_role_keys(&self, credentials: &mut Value) {
-        self.shared.read(|state| put_keys(&state.site, credentials));
+        self.shared.read(|state| put_keys(&state.site, credentials, "scripted"));
     }
 
     /// Adds or changes a secret of Secrets Manager.

@@ -43,6 +43,11 @@ impl Site {
         format!("{}a", self.region)
     }
 
+    /// The `host:port` of the account's registry: the one behind ECR, or else this server.
+    pub(super) fn registry_host(&self) -> &str {
+        self.registry.as_deref().unwrap_or_else(|| self.url.trim_start_matches("http://"))
+    }
+
     /// The image's registry is the one behind this server's ECR.
     pub(super) fn is_ecr(&self, image: &str) -> bool {
         let rest = self.registry.as_deref().and_then(|address| image.strip_prefix(address));
