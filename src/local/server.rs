@@ -54,7 +54,7 @@ impl Server {
             region: options.region.clone(),
             account: options.account.clone(),
             url: format!("http://{reached}"),
-            registry: options.registry.as_ref().map(|registry| registry.address.clone()),
+            registries: registries(&options, reached),
             credentials_ttl: options.credentials_ttl,
             session_id: options.session_id.clone().unwrap_or_default(),
             keys: Keys::new(options.token.take()),
