@@ -6,7 +6,7 @@ use super::answers::{header_text, text_answer};
 use super::definition::unreadable;
 use super::faults::{Delivery, FaultRequest};
 use super::instances::Disconnect;
-use super::keys::Keys;
+use super::keys::Signer;
 use super::shared::Shared;
 use super::signature;
 use super::state::State;
@@ -106,7 +106,7 @@ fn has_token(shared: &Shared, request: &Request<Bytes>) -> bool {
         "Bearer" => shared.keys.is_token(value.trim()),
         _ => {
             let time = shared.read(|state| state.ec2.time(now()));
-            signature::check(request, &shared.keys, time).is_ok_and(|access_key_id| !Keys::is_role(&access_key_id))
+            signature::check(request, &shared.keys, time).is_ok_and(|signer| signer == Signer::User)
         }
     }
 }

@@ -17,6 +17,7 @@
 //! `refusal`, `remedy`, `role_credentials`, `socket`, `suggestion`, `time`.
 
 mod acs;
+mod actions;
 mod admin;
 mod answers;
 mod api;
@@ -24,6 +25,7 @@ mod api_error;
 pub mod command;
 mod definition;
 mod ec2;
+mod ecr;
 mod faults;
 mod http;
 mod ids;
@@ -35,6 +37,7 @@ mod options;
 mod outbox;
 mod owner;
 mod payload;
+mod permission;
 mod placement;
 mod records;
 mod refusal;

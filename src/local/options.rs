@@ -58,6 +58,8 @@ pub struct Options {
     pub registry_memory: u64,
     /// The time after which an upload of a layer that nobody continues is removed.
     pub upload_idle: Duration,
+    /// The validity of a token of the embedded registry, as in AWS: 12 hours.
+    pub token_ttl: Duration,
     /// Secrets that Secrets Manager has from the start, by name.
     pub secrets: BTreeMap<String, Secret>,
     /// Parameters that SSM has from the start, by name.
@@ -91,6 +93,7 @@ impl Default for Options {
             registry_dir: None,
             registry_memory: DEFAULT_REGISTRY_MEMORY,
             upload_idle: Duration::from_secs(3600),
+            token_ttl: Duration::from_secs(12 * 3600),
             secrets: BTreeMap::new(),
             parameters: BTreeMap::new(),
             objects: BTreeMap::new(),

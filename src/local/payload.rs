@@ -89,8 +89,8 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
         "enableFaultInjection": definition.enable_fault_injection,
         "taskDefinitionAccountId": site.account,
         "volumes": definition.volumes.iter().map(volume).collect::<Vec<_>>(),
-        "roleCredentials": definition.task_role_arn.as_deref().map(|role| credentials(site, role)),
-        "executionRoleCredentials": definition.execution_role_arn.as_deref().map(|role| credentials(site, role)),
+        "roleCredentials": definition.task_role_arn.as_deref().map(|role| credentials(site, role, &id)),
+        "executionRoleCredentials": definition.execution_role_arn.as_deref().map(|role| credentials(site, role, &id)),
     }));
     Task {
         arn,

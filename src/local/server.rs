@@ -86,6 +86,20 @@ async fn listen(options: &mut Options) -> Result<Vec<TcpListener>, StartError> {
     }
 }
 
+/// Gives each account its registry, and the further ones their administrators.
+fn add_accounts(state: &mut State, options: &Options) -> Result<(), String> {
+    let host = state.site.registry_host().to_owned();
+    if let Some(registry) = state.ecr.registry_mut(&options.account) {
+        registry.host = host;
+    }
+    for account in &options.accounts {
+        let host = state.site.registry_of(account).unwrap_or_default().to_owned();
+        let access_key_id = state.site.keys.administrator_key_id(account);
+        state.ecr.add_account(account, &host, &access_key_id).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
 impl Server {
     /// Starts listening.
     ///
@@ -122,6 +136,7 @@ impl Server {
         if let Some(ecr) = ecr {
             state.ecr = ecr;
         }
+        add_accounts(&mut state, &options).map_err(StartError::Value)?;
         let shared = Arc::new(Shared::new(state, options, storage));
         let (mut tasks, mut keeper, keeper_end) = (JoinSet::new(), JoinSet::new(), CancellationToken::new());
         for listener in listeners {
@@ -249,9 +264,9 @@ impl Server {
     }
 
     /// Puts keys that this server accepts into the credentials of a role in a payload that was written by hand. All other
-    /// members stay.
+    /// members stay; `roleArn` says whose keys they are.
     pub fn put_role_keys(&self, credentials: &mut Value) {
-        self.shared.read(|state| put_keys(&state.site, credentials));
+        self.shared.read(|state| put_keys(&state.site, credentials, "scripted"));
     }
 
     /// Adds or changes a secret of Secrets Manager.

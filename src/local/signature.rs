@@ -5,7 +5,7 @@
 
 use super::answers::header_text;
 use super::api_error::ApiError;
-use super::keys::{Keys, is_equal};
+use super::keys::{Keys, Signer, is_equal};
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use bytes::Bytes;
 use http::Request;
@@ -28,7 +28,7 @@ pub(super) enum Refused {
     Unsigned,
     /// This part of the signature is missing or cannot be read.
     Incomplete(&'static str),
-    /// The access key is a role's, but another server made it, or its session token is missing.
+    /// The access key is temporary, but another server made it, or its session token is missing; or its user was removed.
     UnknownKey,
     /// The request was not signed with the secret of its key.
     WrongSignature,
@@ -106,8 +106,8 @@ pub(super) fn is_for(request: &Request<Bytes>, service: &str) -> bool {
     claim(request).is_ok_and(|claim| claim.service == service)
 }
 
-/// Checks a request and returns the access key id of its signature. `now` is the time of this AWS, in seconds since the epoch.
-pub(super) fn check(request: &Request<Bytes>, keys: &Keys, now: i64) -> Result<String, Refused> {
+/// Checks a request and returns whose key signed it. `now` is the time of this AWS, in seconds since the epoch.
+pub(super) fn check(request: &Request<Bytes>, keys: &Keys, now: i64) -> Result<Signer, Refused> {
     let claim = claim(request)?;
     if !claim.signed_headers.split(';').any(|name| name == "host") {
         return Err(Refused::Incomplete("SignedHeaders lacks host"));
@@ -117,7 +117,7 @@ pub(super) fn check(request: &Request<Bytes>, keys: &Keys, now: i64) -> Result<S
     if request.headers().keys().any(|name| name.as_str().starts_with("x-amz-") && !is_signed(name.as_str())) {
         return Err(Refused::Incomplete("SignedHeaders lacks a header X-Amz-* that was sent"));
     }
-    let secret = keys.secret(&claim.access_key_id, &claim.session_token).ok_or(Refused::UnknownKey)?;
+    let (secret, signer) = keys.signer(&claim.access_key_id, &claim.session_token).ok_or(Refused::UnknownKey)?;
     let signed = seconds(&claim.time).ok_or(Refused::Incomplete("X-Amz-Date is missing or no time"))?;
     if !claim.time.starts_with(&claim.date) {
         return Err(Refused::Incomplete("the date of Credential is not that of X-Amz-Date"));
@@ -140,7 +140,7 @@ pub(super) fn check(request: &Request<Bytes>, keys: &Keys, now: i64) -> Result<S
     let time = UNIX_EPOCH + Duration::from_secs(u64::try_from(signed).unwrap_or_default());
     let key = generate_signing_key(secret.expose(), time, &claim.region, &claim.service);
     match is_equal(&calculate_signature(key, text.as_bytes()), &claim.signature) {
-        true => Ok(claim.access_key_id),
+        true => Ok(signer),
         false => Err(Refused::WrongSignature),
     }
 }

@@ -44,6 +44,11 @@ impl Site {
         format!("{}a", self.region)
     }
 
+    /// The `host:port` of the account's registry: the one behind ECR, or else this server.
+    pub(super) fn registry_host(&self) -> &str {
+        self.registry_of(&self.account).unwrap_or_else(|| self.url.trim_start_matches("http://"))
+    }
+
     /// The image's registry is one behind this server's ECR.
     pub(super) fn is_ecr(&self, image: &str) -> bool {
         self.registry_account(image).is_some()

@@ -4,9 +4,9 @@
 use super::addresses::account_at;
 use super::error::RegistryError;
 use crate::answers::header_text;
-use crate::ecr::{Action, Ecr, EcrError, Principal, TokenError};
+use crate::ecr::{Action, Principal, TokenError};
 use crate::shared::Shared;
-use crate::time::now;
+use crate::state::State;
 use base64::Engine;
 use http::{HeaderMap, header};
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ pub(super) fn caller(shared: &Shared, headers: &HeaderMap, local: SocketAddr) ->
     let Some((user, password)) = basic(header_text(headers, header::AUTHORIZATION.as_str())) else {
         return Err(RegistryError::unauthorized(&realm, "no basic auth credentials"));
     };
-    let found = shared.read(|state| state.ecr.principal(&user, &password, state.ec2.time(now()) as f64));
+    let found = shared.read(|state| state.ecr.principal(&user, &password, state.ecr_time()));
     match found {
         Ok(principal) => Ok(Caller { principal, account }),
         Err(error @ TokenError::Expired) => Err(RegistryError::denied(error.to_string())),
@@ -51,36 +51,14 @@ fn basic(value: &str) -> Option<(String, String)> {
 impl Caller {
     /// The caller may do this in a repository of the registry, which exists.
     pub(super) fn may(&self, shared: &Shared, action: Action, repository: &str) -> Result<(), RegistryError> {
-        let decide = |ecr: &Ecr| ecr.authorize(&self.principal, action, &self.account, repository);
-        self.decided(shared, action, repository, decide)
+        let decide = |state: &mut State| state.authorize_ecr(&self.principal, action, &self.account, repository);
+        Ok(shared.change(decide)?)
     }
 
     /// The caller may list the repositories of the registry.
     pub(super) fn may_describe(&self, shared: &Shared) -> Result<(), RegistryError> {
         let action = Action::DESCRIBE_REPOSITORIES;
-        let decide = |ecr: &Ecr| ecr.permit(&self.principal, action, &self.account, "*").map_err(EcrError::Denied);
-        self.decided(shared, action, "*", decide)
-    }
-
-    /// Decides, and records what was decided about the permission. That a repository does not exist is no matter of permission.
-    fn decided(
-        &self,
-        shared: &Shared,
-        action: Action,
-        repository: &str,
-        decide: impl FnOnce(&Ecr) -> Result<(), EcrError>,
-    ) -> Result<(), RegistryError> {
-        let decision = shared.change(|state| {
-            let decision = decide(&state.ecr);
-            let denial = decision.as_ref().err().and_then(|error| match error {
-                EcrError::Denied(denial) => Some(denial),
-                _ => None,
-            });
-            let resource = state.ecr.arn(&self.account, repository);
-            state.record_action(&self.principal, action.name(), &resource, denial.map_or(Ok(()), Err));
-            decision
-        });
-        Ok(decision?)
+        Ok(shared.change(|state| state.permit_ecr(&self.principal, action, &self.account, "*"))?)
     }
 }
 

@@ -22,11 +22,20 @@ pub(crate) async fn keep(shared: Arc<Shared>, end: CancellationToken) {
             () = end.cancelled() => is_ending = true,
             _ = changed.changed() => {}
             () = shared.storage.saves.wanted() => {}
-            _ = clock.tick() => shared.storage.uploads.expire(),
+            _ = clock.tick() => tick(&shared),
         }
         save(&shared, &mut orphans).await;
     }
     shared.storage.uploads.clear();
+}
+
+/// Removes what nobody needs any more: uploads, and images by the rules of their repositories.
+fn tick(shared: &Shared) {
+    shared.storage.uploads.expire();
+    shared.change_if(|state| {
+        let time = state.ecr_time();
+        ((), state.ecr.tick(time))
+    });
 }
 
 /// Saves the state if it has changed, then removes the blobs that it does not need any more.

@@ -5,7 +5,6 @@ use super::blobs::{Upload, UploadError};
 use super::uploads::Owner;
 use crate::ecr::{Digest, EcrError};
 use crate::shared::Shared;
-use crate::time::now;
 use std::sync::Arc;
 
 /// Why a layer could not be stored.
@@ -40,7 +39,7 @@ async fn add(shared: Arc<Shared>, owner: Owner, upload: Upload, digest: Digest) 
     let pin = upload.finish(digest).await?;
     let Owner { account, repository } = owner;
     let added = shared.change(|state| {
-        let time = state.ec2.time(now()) as f64;
+        let time = state.ecr_time();
         state.ecr.add_layer(&account, &repository, digest, pin.size, time).map(|()| state.ecr.revision())
     });
     let size = pin.size;
@@ -72,7 +71,7 @@ async fn copy(shared: Arc<Shared>, owner: Owner, from: String, digest: Digest) -
     // In one step, so that the layer cannot be removed in between.
     let added = shared.change(|state| {
         let Some(size) = state.ecr.layer(&account, &from, &digest) else { return Ok(None) };
-        let time = state.ec2.time(now()) as f64;
+        let time = state.ecr_time();
         state.ecr.add_layer(&account, &repository, digest, size, time)?;
         Ok::<_, EcrError>(Some(state.ecr.revision()))
     })?;

@@ -8,7 +8,6 @@ use crate::ecr::manifest::MAX_MANIFEST;
 use crate::ecr::names::check_tag;
 use crate::ecr::{Action, EcrError, Image, NewImage};
 use crate::shared::Shared;
-use crate::time::now;
 use axum::body::Body;
 use http::{HeaderMap, StatusCode, header};
 use std::sync::Arc;
@@ -18,7 +17,7 @@ pub(super) fn get(call: &Call<'_>, reference: &str, has_body: bool) -> Result<An
     call.may(Action::BATCH_GET_IMAGE)?;
     check_reference(reference)?;
     let image = call.shared.change_if(|state| {
-        let time = state.ec2.time(now()) as f64;
+        let time = state.ecr_time();
         let image = state.ecr.image(call.account(), call.name, reference).cloned();
         if let (Ok(image), true) = (&image, has_body) {
             state.ecr.note_pull(call.account(), call.name, &image.digest, time);
@@ -77,7 +76,7 @@ async fn store(
     new: NewImage,
 ) -> Result<Image, RegistryError> {
     let (image, revision) = shared.change(|state| {
-        let time = state.ec2.time(now()) as f64;
+        let time = state.ecr_time();
         let digest = match state.ecr.put_image(&account, &repository, &new, time) {
             // A push may be repeated.
             Err(EcrError::ImageExists { digest, .. }) => digest,

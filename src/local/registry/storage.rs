@@ -52,9 +52,9 @@ impl Storage {
         let Some(path) = options.registry_dir.clone() else {
             return Ok((Self::in_memory(options.registry_memory, idle), None));
         };
-        let opened = spawn_blocking(move || read(&path)).await;
-        let stopped = || OpenError::Stopped;
-        let (blobs, ecr) = opened.map_err(|_| stopped())??;
+        let (region, account) = (options.region.clone(), options.account.clone());
+        let opened = spawn_blocking(move || read(&path, &region, &account)).await;
+        let (blobs, ecr) = opened.map_err(|_| OpenError::Stopped)??;
         let revision = ecr.as_ref().map_or(0, Ecr::revision);
         Ok((Self::new(blobs, idle, revision), ecr))
     }
@@ -71,11 +71,12 @@ impl Storage {
 }
 
 /// Reads a directory: all that the state needs is there, and nothing else stays. This blocks.
-fn read(path: &Path) -> Result<(Blobs, Option<Ecr>), OpenError> {
+fn read(path: &Path, region: &str, account: &str) -> Result<(Blobs, Option<Ecr>), OpenError> {
     let blobs = Blobs::open(path)?;
     let Some(directory) = blobs.directory() else { return Err(OpenError::Stopped) };
     let text = directory.read_state().map_err(|error| OpenError::Io(path.to_owned(), error))?;
-    let ecr = text.map(|text| Ecr::load(&text)).transpose();
+    // The address of the registry is not known yet.
+    let ecr = text.map(|text| Ecr::load(&text, region, account, "")).transpose();
     let ecr = ecr.map_err(|error| OpenError::State(directory.state_path(), error.to_string()))?;
     check(&blobs, &directory, ecr.as_ref())?;
     Ok((blobs, ecr))

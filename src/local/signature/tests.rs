@@ -212,7 +212,7 @@ fn another_secret_or_another_session_is_refused() {
     let request = Made::default().request();
     assert_eq!(check(&request, &Keys::new(None), THEN), Err(Refused::WrongSignature));
     let signed_by_role = |keys: &Keys, session: Option<String>| {
-        let role = keys.role();
+        let role = keys.temporary(&Signer::role("arn:aws:iam::123456789012:role/app", "task"));
         let session = session.unwrap_or_else(|| role.session_token.expose().to_owned());
         let secret = role.secret_access_key.expose();
         let credentials = Credentials::new(role.access_key_id, secret, Some(session), None, "test");
