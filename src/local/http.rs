@@ -10,6 +10,7 @@ use super::faults::Fault;
 use super::owner::Connection;
 use super::records::Source;
 use super::refusal::refusal;
+use super::registry;
 use super::shared::Shared;
 use super::signature::{self, Refused};
 use super::time::now;
@@ -27,6 +28,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -39,6 +41,12 @@ const SERVICES: &str = "ECS (clusters, container instances, task definitions and
     (GetSecretValue), SSM (GetParameters), EC2 (DescribeTags) and S3 (GetObject)";
 /// The largest request body, in bytes.
 const MAX_BODY: usize = 2 * 1024 * 1024;
+/// The largest body of a call with a part of a layer (10 MiB in base64) or a manifest, in bytes.
+const MAX_LARGE_BODY: usize = 16 * 1024 * 1024;
+/// The operations with such bodies.
+const LARGE_OPERATIONS: [&str; 2] = [".UploadLayerPart", ".PutImage"];
+/// The number of such bodies that are read at a time. Further ones wait.
+static LARGE_BODIES: Semaphore = Semaphore::const_new(8);
 /// The largest websocket message, in bytes: a TCS message may have 1 MiB.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// The time limit for reading headers, and for reading a body.
@@ -108,13 +116,24 @@ async fn serve(shared: Arc<Shared>, upgrade: Upgrade, request: Request<Incoming>
     if !needs_signature(&request) && !is_trusted_host(&shared, request.headers()) {
         return Ok(json_answer(403, &json!({"message": "The Host header names neither an address nor localhost."})));
     }
-    let upgraded = hyper::upgrade::on(&mut request);
-    let body = match tokio::time::timeout(READ_TIMEOUT, to_bytes(Body::new(incoming), MAX_BODY)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => return Ok(json_answer(413, &json!({"message": "The request body is too large or broken."}))),
-        Err(_) => return Ok(json_answer(408, &json!({"message": "The request body took too long."}))),
+    let reply = if shared.options.registry.is_none() && registry::is_registry(request.uri().path()) {
+        registry::answer(&shared, request.into_parts().0, Body::new(incoming)).await
+    } else {
+        let upgraded = hyper::upgrade::on(&mut request);
+        let (limit, _permit) = match is_large(&request) {
+            true => (MAX_LARGE_BODY, LARGE_BODIES.acquire().await.ok()),
+            false => (MAX_BODY, None),
+        };
+        let body = match tokio::time::timeout(READ_TIMEOUT, to_bytes(Body::new(incoming), limit)).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(_)) => return Ok(json_answer(413, &json!({"message": "The request body is too large or broken."}))),
+            Err(_) => return Ok(json_answer(408, &json!({"message": "The request body took too long."}))),
+        };
+        let before = shared.read(|state| state.ecr.revision());
+        let reply = route(&shared, &request.map(|()| body), &upgrade, upgraded).await;
+        saved(&shared, before, reply).await
     };
-    match route(&shared, &request.map(|()| body), &upgrade, upgraded).await {
+    match reply {
         Reply::Answer(mut response) => {
             if let Ok(date) = shared.read(|state| state.ec2.http_date(now())).parse() {
                 response.headers_mut().insert(header::DATE, date);
@@ -122,6 +141,24 @@ async fn serve(shared: Arc<Shared>, upgrade: Upgrade, request: Request<Incoming>
             Ok(response)
         }
         Reply::Cut => Err(io::Error::other("cut on purpose")),
+    }
+}
+
+/// The request is a call whose body may be large.
+fn is_large(request: &Request<()>) -> bool {
+    let target = header_text(request.headers(), "x-amz-target");
+    LARGE_OPERATIONS.iter().any(|operation| target.ends_with(operation))
+}
+
+/// The reply, after all changes of the registry since the revision `before` are on disk. If they cannot be saved, the reply says so.
+async fn saved(shared: &Shared, before: u64, reply: Reply) -> Reply {
+    let after = shared.read(|state| state.ecr.revision());
+    if after == before {
+        return reply;
+    }
+    match (shared.storage.saves.settled(after).await, reply) {
+        (Err(problem), Reply::Answer(_)) => Reply::Answer(error_answer(&ApiError::new(500, "ServerException", problem))),
+        (_, reply) => reply,
     }
 }
 

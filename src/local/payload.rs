@@ -201,9 +201,9 @@ fn container_payload(site: &Site, launch: &Launch<'_>, c: &ContainerDefinition, 
     environment.extend(c.environment.iter().map(|variable| (variable.name.as_str(), variable.value.as_str())));
     let overrides = launch.commands.get(&c.name).map_or_else(|| json!({}), |command| json!({"command": command}));
     let execution_role = definition.execution_role_arn.is_some();
-    let registry = site.is_ecr(&c.image).then(|| {
+    let registry = site.registry_account(&c.image).map(|account| {
         json!({"type": "ecr", "ecrAuthData": {
-            "registryId": site.account, "region": site.region, "endpointOverride": site.url, "useExecutionRole": execution_role,
+            "registryId": account, "region": site.region, "endpointOverride": site.url, "useExecutionRole": execution_role,
         }})
     });
     let private = c.repository_credentials.as_ref().map(|credentials| {

@@ -9,6 +9,7 @@ use super::instances::Disconnect;
 use super::keys::Keys;
 use super::options::Options;
 use super::records::Record;
+use super::registry::{self, Storage};
 use super::role_credentials::put_keys;
 use super::shared::Shared;
 use super::site::Site;
@@ -16,11 +17,30 @@ use super::state::State;
 use ecs_core::model::Secret;
 use serde_json::{Value, json};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// How often a free port is looked for that is free on the addresses of all accounts.
+const PORT_ATTEMPTS: usize = 20;
+
+/// The reason why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The directory of the registry cannot be used.
+    #[error("the registry cannot be opened: {0}")]
+    Registry(String),
+    /// There are too many values, or one has no name.
+    #[error("{0}")]
+    Value(String),
+}
 
 /// A condition was not met in time.
 #[derive(Debug, thiserror::Error)]
@@ -34,17 +54,61 @@ pub struct WaitError {
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
+    /// Accepts connections.
     tasks: JoinSet<()>,
+    /// Saves the registry, until all requests have ended.
+    keeper: JoinSet<()>,
+    keeper_end: CancellationToken,
+}
+
+/// Listens on the address of the options, and on those of further accounts.
+async fn listen(options: &mut Options) -> Result<Vec<TcpListener>, StartError> {
+    let asked = options.listen;
+    let mut attempts = if asked.port() == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        let first = TcpListener::bind(asked).await.map_err(|error| StartError::Listen(asked, error))?;
+        options.listen = first.local_addr().map_err(|error| StartError::Listen(asked, error))?;
+        let mut listeners = vec![first];
+        let mut failed = None;
+        for address in registry::further(options) {
+            match TcpListener::bind(address).await {
+                Ok(listener) => listeners.push(listener),
+                Err(error) => failed = Some(StartError::Listen(address, error)),
+            }
+        }
+        match failed {
+            None => return Ok(listeners),
+            Some(error) if attempts == 0 => return Err(error),
+            // The port is taken on another account's address.
+            Some(_) => {}
+        }
+    }
+}
+
+/// Gives each account its registry, and the further ones their administrators.
+fn add_accounts(state: &mut State, options: &Options) -> Result<(), String> {
+    let host = state.site.registry_host().to_owned();
+    if let Some(registry) = state.ecr.registry_mut(&options.account) {
+        registry.host = host;
+    }
+    for account in &options.accounts {
+        let host = state.site.registry_of(account).unwrap_or_default().to_owned();
+        state.ecr.add_account(account, &host).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 impl Server {
     /// Starts listening.
     ///
     /// # Errors
-    /// When the address cannot be listened on, or there are too many parameters or objects.
-    pub async fn start(mut options: Options) -> io::Result<Self> {
-        let listener = TcpListener::bind(options.listen).await?;
-        options.listen = listener.local_addr()?;
+    /// When an address cannot be listened on, the directory of the registry cannot be used, or there are too many parameters or
+    /// objects.
+    pub async fn start(mut options: Options) -> Result<Self, StartError> {
+        let (storage, ecr) =
+            Storage::open(&options).await.map_err(|error| StartError::Registry(error.to_string()))?;
+        let listeners = listen(&mut options).await?;
         // An unspecified address is reached through loopback.
         let mut reached = options.listen;
         if reached.ip().is_unspecified() {
@@ -54,7 +118,7 @@ impl Server {
             region: options.region.clone(),
             account: options.account.clone(),
             url: format!("http://{reached}"),
-            registry: options.registry.as_ref().map(|registry| registry.address.clone()),
+            registries: registry::registries(&options, reached),
             credentials_ttl: options.credentials_ttl,
             session_id: options.session_id.clone().unwrap_or_default(),
             keys: Keys::new(options.token.take()),
@@ -62,16 +126,29 @@ impl Server {
         let mut state = State::new(site, &options.cluster);
         state.secrets = std::mem::take(&mut options.secrets);
         for (name, value) in std::mem::take(&mut options.parameters) {
-            state.stored.put_parameter(&name, value).map_err(io::Error::other)?;
+            state.stored.put_parameter(&name, value).map_err(StartError::Value)?;
         }
         for (path, text) in std::mem::take(&mut options.objects) {
             let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
-            state.stored.put_object(bucket, key, text).map_err(io::Error::other)?;
+            state.stored.put_object(bucket, key, text).map_err(StartError::Value)?;
         }
-        let shared = Arc::new(Shared::new(state, options));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(http::accept(Arc::clone(&shared), listener));
-        Ok(Self { shared, tasks })
+        if let Some(ecr) = ecr {
+            state.ecr = ecr;
+        }
+        add_accounts(&mut state, &options).map_err(StartError::Value)?;
+        let shared = Arc::new(Shared::new(state, options, storage));
+        let (mut tasks, mut keeper, keeper_end) = (JoinSet::new(), JoinSet::new(), CancellationToken::new());
+        for listener in listeners {
+            tasks.spawn(http::accept(Arc::clone(&shared), listener));
+        }
+        keeper.spawn(registry::keep(Arc::clone(&shared), keeper_end.clone()));
+        Ok(Self { shared, tasks, keeper, keeper_end })
+    }
+
+    /// The address of the registry behind this ECR, as in image names.
+    pub fn registry_address(&self) -> String {
+        let account = &self.shared.options.account;
+        self.shared.read(|state| state.site.registry_of(account).unwrap_or_default().to_owned())
     }
 
     /// The base URL, without a trailing slash.
@@ -291,9 +368,14 @@ impl Server {
         }
     }
 
-    /// Closes all connections and ends.
+    /// Closes all connections, saves the registry, and ends.
     pub async fn shutdown(mut self) {
         self.shared.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
+        let storage = &self.shared.storage;
+        storage.tasks.close();
+        storage.tasks.wait().await;
+        self.keeper_end.cancel();
+        while self.keeper.join_next().await.is_some() {}
     }
 }

@@ -5,6 +5,7 @@ use super::instances::Disconnect;
 use super::keys::Keys;
 use super::options::Options;
 use super::payload::scripted_task;
+use super::registry::Storage;
 use super::state::State;
 use super::time::now;
 use serde_json::Value;
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     pub(super) options: Options,
     /// The keys that clients must sign with.
     pub(super) keys: Keys,
+    /// Layers and uploads of the embedded registry, and the progress of saving it.
+    pub(super) storage: Storage,
     /// Tokens of the metadata service, oldest first, each with the time until which it is valid, in seconds since the epoch.
     tokens: Mutex<VecDeque<(String, f64)>>,
     /// Cancelled when the server stops.
@@ -29,12 +32,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(state: State, options: Options) -> Self {
+    pub(super) fn new(state: State, options: Options, storage: Storage) -> Self {
         Self {
             keys: state.site.keys.clone(),
             state: Mutex::new(state),
             changed: watch::Sender::new(0),
             options,
+            storage,
             tokens: Mutex::default(),
             stop: CancellationToken::new(),
         }

@@ -1,8 +1,8 @@
 //! `ecs-local` on the command line. This module owns the arguments, the output, and the sessions on this machine; the control plane
 //! is the rest of the crate. Invariant: every process that it started ends with it, also when it is killed.
 //!
-//! In reading order: `arguments`, `token`, `output` and `signals`; `session` (directory and lock), `child` and `guard` (what happens
-//! after SIGKILL), `leftovers`; `up` with `definition_file`, `agent`, `containers` and `waits`.
+//! In reading order: `registry` and `arguments`, `token`, `output` and `signals`; `session` (directory and lock), `child` and `guard` (what happens
+//! after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`, `agent`, `containers` and `waits`.
 
 mod agent;
 mod arguments;
@@ -12,11 +12,13 @@ mod definition_file;
 mod guard;
 mod leftovers;
 mod output;
+mod registry;
 mod session;
 mod signals;
 mod token;
 mod up;
 mod waits;
+mod welcome;
 
 use crate::{Options, Server, TaskStatus};
 use arguments::{Command, HELP};
@@ -26,6 +28,7 @@ use session::{Kind, Session};
 use signals::Interrupts;
 use std::process::ExitCode;
 use token::Token;
+use welcome::welcome;
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
@@ -109,8 +112,8 @@ async fn serve_session(
     interrupts: &mut Interrupts,
 ) -> Result<(), String> {
     let asked = options.listen;
-    let region = options.region.clone();
-    let server = Server::start(options).await.map_err(|error| format!("cannot listen on {asked}: {error}"))?;
+    let (region, directory) = (options.region.clone(), options.registry_dir.clone());
+    let server = Server::start(options).await.map_err(|error| error.to_string())?;
     let (url, shown) = (server.url(), token.shown(server.token()));
     warn_beyond_loopback(asked);
     if quiet {
@@ -119,19 +122,7 @@ async fn serve_session(
             print_line(&shown);
         }
     } else {
-        let environment: Vec<_> =
-            server.environment().iter().map(|(name, value)| format!("  {name}={value}")).collect();
-        print_line(&format!(
-            "ecs-local listens on {url}. State is in memory only: it is gone when this ends.\n\n\
-             The agent (as you or as root, beside Docker), with this environment:\n{}\n  \
-             AWS_ACCESS_KEY_ID=local\n  AWS_SECRET_ACCESS_KEY={shown}\n\n\
-             You. The secret access key is the token: anyone who has it can run containers on this machine.\n  \
-             export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY={shown} AWS_DEFAULT_REGION={region}\n  \
-             aws ecs --endpoint-url {url} list-container-instances\n\n\
-             Records and injected faults: curl --user local:{shown} {url}/_local/\n\
-             Ctrl-C ends ecs-local.",
-            environment.join("\n"),
-        ));
+        print_line(&welcome(&server, &shown, &region, directory.as_deref()));
     }
     if let Some(found) = found {
         print_error(&found);

@@ -41,6 +41,9 @@ impl Ecr {
         for (place, digests) in &expired {
             self.delete_expired(place, digests);
         }
+        if is_changed {
+            self.touch();
+        }
         is_changed
     }
 

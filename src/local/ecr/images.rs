@@ -74,7 +74,7 @@ impl Ecr {
 
     /// Notes that an image was pulled.
     pub(crate) fn note_pull(&mut self, account: &str, repository: &str, digest: &Digest, now: f64) {
-        if let Ok(found) = self.repository_mut(account, repository) {
+        if let Some(found) = self.find_mut(account, repository) {
             found.note_pull(digest, now);
         }
     }

@@ -64,6 +64,8 @@ pub(crate) struct Ecr {
     pub(super) manifest_bytes: usize,
     /// When rules were last carried out, in seconds since the epoch.
     pub(super) evaluated_at: f64,
+    /// See [`Self::revision`].
+    revision: u64,
 }
 
 impl Ecr {
@@ -80,7 +82,18 @@ impl Ecr {
             orphans: BTreeSet::new(),
             manifest_bytes: 0,
             evaluated_at: 0.0,
+            revision: 0,
         }
+    }
+
+    /// Counts the changes that a restart must not lose. When images were pulled is not among them.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Notes a change, or what may become one.
+    pub(super) fn touch(&mut self) {
+        self.revision += 1;
     }
 
     /// Adds an account, or says where the registry of a known one is.
@@ -94,6 +107,7 @@ impl Ecr {
         if self.registries.len() >= MAX_ACCOUNTS && !self.registries.contains_key(account) {
             return Err(EcrError::Limit(format!("There are {MAX_ACCOUNTS} accounts already.")));
         }
+        self.touch();
         self.registries.entry(account.to_owned()).or_default().host = host.to_owned();
         Ok(())
     }
@@ -119,6 +133,7 @@ impl Ecr {
     }
 
     pub(crate) fn registry_mut(&mut self, account: &str) -> Option<&mut Registry> {
+        self.touch();
         self.registries.get_mut(account)
     }
 
@@ -127,6 +142,7 @@ impl Ecr {
     }
 
     pub(crate) fn identities_mut(&mut self) -> &mut Identities {
+        self.touch();
         &mut self.identities
     }
 
@@ -143,6 +159,7 @@ impl Ecr {
 
     /// Adds a token of a caller, who logs in with the user name `AWS` and this password.
     pub(crate) fn add_token(&mut self, principal: Principal, password: &str, expires_at: f64) {
+        self.touch();
         self.tokens.add(principal, password, expires_at);
     }
 
@@ -196,6 +213,10 @@ impl Ecr {
         self.registries.get(account)?.repositories.get(repository)
     }
 
+    pub(super) fn find_mut(&mut self, account: &str, repository: &str) -> Option<&mut Repository> {
+        self.registries.get_mut(account)?.repositories.get_mut(repository)
+    }
+
     /// The error for a repository that does not exist. A pull may be meant for a pull through cache rule.
     pub(super) fn missing(&self, account: &str, repository: &str, is_pull: bool) -> EcrError {
         let rules = self.registries.get(account).map(|registry| &registry.cache_rules);
@@ -233,7 +254,8 @@ impl Ecr {
         if self.find(account, repository).is_none() {
             return Err(self.missing(account, repository, false));
         }
-        let found = self.registries.get_mut(account).and_then(|registry| registry.repositories.get_mut(repository));
+        self.touch();
+        let found = self.find_mut(account, repository);
         let place = Place { account: account.to_owned(), repository: repository.to_owned() };
         found.ok_or(EcrError::NoRepository(place))
     }
@@ -245,6 +267,7 @@ impl Ecr {
     pub(crate) fn create_repository(&mut self, repository: Repository) -> Result<&Repository, EcrError> {
         let Place { account, repository: name } = repository.place.clone();
         check_repository(&name)?;
+        self.touch();
         let Some(registry) = self.registries.get_mut(&account) else {
             return Err(EcrError::invalid("registryId", format!("there is no account {account} here")));
         };
@@ -278,6 +301,7 @@ impl Ecr {
             return Err(EcrError::other("RepositoryNotEmptyException", message));
         }
         let missing = self.missing(account, repository, false);
+        self.touch();
         let registry = self.registries.get_mut(account);
         let gone = registry.and_then(|registry| registry.repositories.remove(repository)).ok_or(missing)?;
         self.manifest_bytes -= gone.images().map(|image| image.manifest.len()).sum::<usize>();

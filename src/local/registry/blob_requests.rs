@@ -1,0 +1,69 @@
+//! Requests for a layer or a configuration: its size, its bytes, a range of them.
+
+use super::answers::{Answer, CONTENT_DIGEST};
+use super::call::{Call, digest};
+use super::error::RegistryError;
+use super::range::{Wanted, wanted};
+use crate::ecr::{Action, Digest};
+use axum::body::Body;
+use http::{StatusCode, header};
+use std::ops::Range;
+
+/// The media type of all blobs. The manifest knows better.
+const BYTES: &str = "application/octet-stream";
+
+/// HEAD: a client that pushes asks whether the layer is there already.
+pub(super) fn head(call: &Call<'_>, reference: &str) -> Result<Answer, RegistryError> {
+    call.may(Action::BATCH_CHECK_LAYER_AVAILABILITY)?;
+    let digest = digest(reference)?;
+    let size = size(call, &digest)?;
+    Ok(described(Answer::empty(StatusCode::OK), &digest).with(header::CONTENT_LENGTH, size))
+}
+
+/// GET: the bytes. As ECR documents it, each layer is first checked to be available.
+pub(super) async fn get(call: &Call<'_>, reference: &str) -> Result<Answer, RegistryError> {
+    call.may(Action::BATCH_CHECK_LAYER_AVAILABILITY)?;
+    call.may(Action::GET_DOWNLOAD_URL_FOR_LAYER)?;
+    let digest = digest(reference)?;
+    size(call, &digest)?;
+    let read = call.shared.storage.blobs.read(&digest).await;
+    let read = read.map_err(|error| RegistryError::internal(format!("The layer cannot be read: {error}")))?;
+    let reading = read.ok_or_else(|| RegistryError::no_blob(reference))?;
+    let size = reading.size;
+    let is_same = [String::new(), etag(&digest)].iter().any(|tag| tag == call.header(&header::IF_RANGE));
+    let range = if is_same { wanted(call.header(&header::RANGE), size) } else { Wanted::All };
+    let body = |range: Range<u64>| Body::from_stream(reading.stream(range));
+    let answer = match range {
+        Wanted::All => Answer::new(StatusCode::OK, body(0..size)).with(header::CONTENT_LENGTH, size),
+        Wanted::Part(range) => {
+            let (length, span) = (range.end - range.start, format!("bytes {}-{}/{size}", range.start, range.end - 1));
+            Answer::new(StatusCode::PARTIAL_CONTENT, body(range))
+                .with(header::CONTENT_LENGTH, length)
+                .with(header::CONTENT_RANGE, span)
+        }
+        Wanted::Nothing => {
+            let message = format!("The layer has {size} bytes");
+            let error = RegistryError::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", message);
+            return Err(error.with(header::CONTENT_RANGE, format!("bytes */{size}")));
+        }
+    };
+    Ok(described(answer, &digest))
+}
+
+/// The size of a layer of the repository.
+fn size(call: &Call<'_>, digest: &Digest) -> Result<u64, RegistryError> {
+    let size = call.shared.read(|state| state.ecr.layer(call.account(), call.name, digest));
+    size.ok_or_else(|| RegistryError::no_blob(&digest.to_string()))
+}
+
+fn etag(digest: &Digest) -> String {
+    format!("\"{digest}\"")
+}
+
+fn described(answer: Answer, digest: &Digest) -> Answer {
+    answer
+        .with(header::CONTENT_TYPE, BYTES)
+        .with(header::ACCEPT_RANGES, "bytes")
+        .with(header::ETAG, etag(digest))
+        .with(CONTENT_DIGEST, digest)
+}
