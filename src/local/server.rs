@@ -7,6 +7,7 @@ use super::ecr::Principal;
 use super::ecr::policy::Policy;
 use super::faults::{Delivery, Fault};
 use super::http;
+use super::imds;
 use super::instances::Disconnect;
 use super::keys::Keys;
 use super::options::Options;
@@ -88,7 +89,7 @@ async fn listen(options: &mut Options) -> Result<Vec<TcpListener>, StartError> {
     }
 }
 
-/// Gives each account its registry, and the further ones their administrators.
+/// Gives each account its registry, and the instance's role its policy.
 fn add_accounts(state: &mut State, options: &Options) -> Result<(), String> {
     let host = state.site.registry_host().to_owned();
     if let Some(registry) = state.ecr.registry_mut(&options.account) {
@@ -97,6 +98,11 @@ fn add_accounts(state: &mut State, options: &Options) -> Result<(), String> {
     for account in &options.accounts {
         let host = state.site.registry_of(account).unwrap_or_default().to_owned();
         state.ecr.add_account(account, &host).map_err(|error| error.to_string())?;
+    }
+    if let Some(text) = &options.instance_policy {
+        let policy = Policy::for_identity(text).map_err(|problem| format!("the policy of the instance: {problem}"))?;
+        let put = state.ecr.identities_mut().put_role(&options.account, imds::ROLE, policy);
+        put.map_err(|error| error.to_string())?;
     }
     Ok(())
 }
