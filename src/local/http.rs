@@ -157,7 +157,9 @@ async fn saved(shared: &Shared, before: u64, reply: Reply) -> Reply {
         return reply;
     }
     match (shared.storage.saves.settled(after).await, reply) {
-        (Err(problem), Reply::Answer(_)) => Reply::Answer(error_answer(&ApiError::new(500, "ServerException", problem))),
+        (Err(problem), Reply::Answer(_)) => {
+            Reply::Answer(error_answer(&ApiError::new(500, "ServerException", problem)))
+        }
         (_, reply) => reply,
     }
 }

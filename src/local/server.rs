@@ -107,8 +107,7 @@ impl Server {
     /// When an address cannot be listened on, the directory of the registry cannot be used, or there are too many parameters or
     /// objects.
     pub async fn start(mut options: Options) -> Result<Self, StartError> {
-        let (storage, ecr) =
-            Storage::open(&options).await.map_err(|error| StartError::Registry(error.to_string()))?;
+        let (storage, ecr) = Storage::open(&options).await.map_err(|error| StartError::Registry(error.to_string()))?;
         let listeners = listen(&mut options).await?;
         // An unspecified address is reached through loopback.
         let mut reached = options.listen;

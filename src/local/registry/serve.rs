@@ -1,7 +1,7 @@
 //! Answers requests to the registry: reads path and caller, and passes on to the handler. Invariant: a request without a valid token
 //! learns nothing.
 
-use super::access::caller;
+use super::access::{account, caller, is_signed_address};
 use super::answers::Answer;
 use super::body::Incoming;
 use super::call::Call;
@@ -63,15 +63,23 @@ async fn refused(shared: &Shared, fault: Option<&Fault>) -> Option<Reply> {
 async fn respond(shared: &Arc<Shared>, parts: &Parts, body: &mut Incoming) -> Result<Answer, RegistryError> {
     // A connection without addresses does not exist.
     let local = parts.extensions.get::<Connection>().map_or(shared.options.listen, |connection| connection.local);
+    let route = route(parts.uri.path());
+    let query = parts.uri.query().unwrap_or_default();
+    let query: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    if let (&Method::GET, Ok(Route::Blob(name, digest))) = (&parts.method, &route) {
+        let account = account(shared, local);
+        if is_signed_address(shared, account, name, digest, &query) {
+            return blob_requests::get_signed(shared, account, name, digest, &parts.headers).await;
+        }
+    }
+    // Before anything else is said about the path.
     let caller = caller(shared, &parts.headers, local)?;
-    let route = route(parts.uri.path()).map_err(|reason| match reason {
+    let route = route.map_err(|reason| match reason {
         NoRoute::Unknown => RegistryError::new(StatusCode::NOT_FOUND, "UNSUPPORTED", "There is no such path"),
         NoRoute::BadName => {
             RegistryError::new(StatusCode::BAD_REQUEST, "NAME_INVALID", "The path holds no name of a repository")
         }
     })?;
-    let query = parts.uri.query().unwrap_or_default();
-    let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let name = route.name().unwrap_or_default();
     let call = Call { shared, caller: &caller, name, headers: &parts.headers, query };
     dispatch(&call, &parts.method, route, body).await

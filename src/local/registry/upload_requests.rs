@@ -67,7 +67,8 @@ pub(super) async fn complete(call: &Call<'_>, id: &str, body: &mut Incoming) -> 
         call.may(Action::UPLOAD_LAYER_PART)?;
     }
     call.may(Action::COMPLETE_LAYER_UPLOAD)?;
-    let wanted = call.parameter("digest").ok_or_else(|| RegistryError::bad_digest("The query needs digest=sha256:…"))?;
+    let wanted =
+        call.parameter("digest").ok_or_else(|| RegistryError::bad_digest("The query needs digest=sha256:…"))?;
     let wanted = digest(wanted)?;
     let owner = call.owner();
     let mut taken = call.shared.storage.uploads.take(&owner, id).await?;
