@@ -106,7 +106,7 @@ fn has_token(shared: &Shared, request: &Request<Bytes>) -> bool {
         "Bearer" => shared.keys.is_token(value.trim()),
         _ => {
             let time = shared.read(|state| state.ec2.time(now()));
-            signature::check(request, &shared.keys, time).is_ok_and(|signer| signer == Signer::User)
+            signature::check(request, &shared.keys, time).is_ok_and(|signer| matches!(signer, Signer::User { .. }))
         }
     }
 }

@@ -32,8 +32,12 @@ pub(super) struct Keys {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Signer {
-    /// The user of the session, with its token.
-    User,
+    /// The user of the session, with its token: the administrator of an account.
+    User {
+        /// The account id, which is the access key id; `None`: the access key id is any other name, and the account the session's
+        /// own.
+        account: Option<String>,
+    },
     /// The identity with this permanent access key id.
     Identity(String),
     /// A session of a role.
@@ -102,11 +106,6 @@ impl Keys {
         self.marked(PERMANENT_PREFIX, &new_id().to_uppercase())
     }
 
-    /// The access key id of an account's administrator: always the same for the same token.
-    pub(super) fn administrator_key_id(&self, account: &str) -> String {
-        self.marked(PERMANENT_PREFIX, &self.derived("administrator", account).to_uppercase())
-    }
-
     /// The secret of an access key id that this session made.
     pub(super) fn secret_of_id(&self, access_key_id: &str) -> Secret {
         Secret::new(self.derived("secret", access_key_id))
@@ -125,7 +124,10 @@ impl Keys {
         // A user may have an id of AWS in its environment: the token is its secret like that of any other name.
         match access_key_id.starts_with(PERMANENT_PREFIX) && self.has_mark(access_key_id) {
             true => Some((self.secret_of_id(access_key_id), Signer::Identity(access_key_id.to_owned()))),
-            false => Some((self.token.clone(), Signer::User)),
+            false => {
+                let account = is_account(access_key_id).then(|| access_key_id.to_owned());
+                Some((self.token.clone(), Signer::User { account }))
+            }
         }
     }
 
@@ -164,6 +166,11 @@ impl Keys {
     }
 }
 
+/// The access key id is an account id: 12 digits.
+fn is_account(access_key_id: &str) -> bool {
+    access_key_id.len() == 12 && access_key_id.bytes().all(|c| c.is_ascii_digit())
+}
+
 /// Compares in constant time, so that the time does not show how much of the texts is equal.
 pub(super) fn is_equal(left: &str, right: &str) -> bool {
     left.as_bytes().ct_eq(right.as_bytes()).into()
@@ -197,7 +204,8 @@ mod tests {
         let keys = Keys::new(None);
         let made = keys.temporary(&role());
         let (_, signature) = made.session_token.expose().rsplit_once('.').unwrap();
-        let other = URL_SAFE_NO_PAD.encode(serde_json::to_string(&Signer::User).unwrap());
+        let user = Signer::User { account: None };
+        let other = URL_SAFE_NO_PAD.encode(serde_json::to_string(&user).unwrap());
         assert_eq!(keys.signer(&made.access_key_id, &format!("{other}.{signature}")), None);
         assert_eq!(keys.signer(&made.access_key_id, signature), None);
     }
@@ -208,18 +216,17 @@ mod tests {
         let id = keys.new_access_key_id();
         assert_eq!(id.len(), 20, "{id}");
         assert_eq!(keys.signer(&id, ""), Some((keys.secret_of_id(&id), Signer::Identity(id.clone()))));
-        assert_eq!(other.signer(&id, "").map(|(_, signer)| signer), Some(Signer::User), "a name for another session");
-        let administrator = keys.administrator_key_id("123456789012");
-        assert_eq!(administrator, keys.administrator_key_id("123456789012"));
-        assert_ne!(administrator, keys.administrator_key_id("210987654321"));
-        assert_ne!(keys.secret_of_id(&administrator), keys.secret_of_id(&id));
+        let user = Signer::User { account: None };
+        assert_eq!(other.signer(&id, "").map(|(_, signer)| signer), Some(user), "a name for another session");
+        assert_ne!(keys.secret_of_id(&keys.new_access_key_id()), keys.secret_of_id(&id));
     }
 
     #[test]
     fn a_name_of_the_user_has_the_token_as_its_secret() {
         let keys = Keys::new(Some("a token".into()));
-        for name in ["local", "AKIAIOSFODNN7EXAMPLE", "AKIA", ""] {
-            assert_eq!(keys.signer(name, ""), Some(("a token".into(), Signer::User)), "{name}");
+        for (name, account) in [("local", None), ("AKIAIOSFODNN7EXAMPLE", None), ("AKIA", None), ("", None), ("333333444444", Some("333333444444"))] {
+            let user = Signer::User { account: account.map(str::to_owned) };
+            assert_eq!(keys.signer(name, ""), Some(("a token".into(), user)), "{name}");
         }
         assert!(keys.is_token("a token"));
         assert!(!keys.is_token("a toke") && !keys.is_token("a tokem") && !keys.is_token(""));

@@ -94,8 +94,7 @@ fn add_accounts(state: &mut State, options: &Options) -> Result<(), String> {
     }
     for account in &options.accounts {
         let host = state.site.registry_of(account).unwrap_or_default().to_owned();
-        let access_key_id = state.site.keys.administrator_key_id(account);
-        state.ecr.add_account(account, &host, &access_key_id).map_err(|error| error.to_string())?;
+        state.ecr.add_account(account, &host).map_err(|error| error.to_string())?;
     }
     Ok(())
 }

@@ -38,11 +38,6 @@ impl Identities {
         self.entries.iter().map(|(arn, identity)| (arn.as_str(), identity))
     }
 
-    /// Adds the access key of an account's administrator.
-    pub(crate) fn add_administrator(&mut self, account: &str, access_key_id: &str) {
-        self.keys.insert(access_key_id.to_owned(), Principal::administrator(account));
-    }
-
     /// Adds a user, or changes its policy. `access_key_id` is for a new user. Returns its access key id.
     ///
     /// # Errors
@@ -99,10 +94,14 @@ impl Identities {
         true
     }
 
-    /// The caller whose signature was checked; `None`: its user was removed. `own` is the account of this session.
-    pub(crate) fn caller(&self, signer: &Signer, own: &str) -> Option<Principal> {
+    /// The caller whose signature was checked; `None`: its user was removed. `own` is the account of this session, `is_account`
+    /// says which others there are.
+    pub(crate) fn caller(&self, signer: &Signer, own: &str, is_account: impl Fn(&str) -> bool) -> Option<Principal> {
         match signer {
-            Signer::User => Some(Principal::administrator(own)),
+            Signer::User { account } => {
+                let account = account.as_deref().filter(|account| is_account(account));
+                Some(Principal::administrator(account.unwrap_or(own)))
+            }
             Signer::Identity(access_key_id) => self.keys.get(access_key_id).cloned(),
             Signer::Role { role, session } => Some(Principal::role(role, session, own)),
             Signer::Service { service, source_account, source_arn } => {

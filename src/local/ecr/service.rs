@@ -12,6 +12,7 @@ use super::policy::Request;
 use super::principal::Principal;
 use super::repository::Repository;
 use super::tokens::{TokenError, Tokens};
+use crate::keys::Signer;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Maximum number of accounts.
@@ -95,11 +96,11 @@ impl Ecr {
         self.revision += 1;
     }
 
-    /// Adds an account, or tells where the registry of a known one is. `access_key_id` is that of its administrator.
+    /// Adds an account, or says where the registry of a known one is.
     ///
     /// # Errors
     /// When the id is no account id, or there are too many accounts.
-    pub(crate) fn add_account(&mut self, account: &str, host: &str, access_key_id: &str) -> Result<(), EcrError> {
+    pub(crate) fn add_account(&mut self, account: &str, host: &str) -> Result<(), EcrError> {
         if !is_account(account) {
             return Err(EcrError::invalid("account", "an account id has 12 digits"));
         }
@@ -108,8 +109,12 @@ impl Ecr {
         }
         self.touch();
         self.registries.entry(account.to_owned()).or_default().host = host.to_owned();
-        self.identities.add_administrator(account, access_key_id);
         Ok(())
+    }
+
+    /// The caller whose signature was checked; `None`: its user was removed.
+    pub(crate) fn caller(&self, signer: &Signer) -> Option<Principal> {
+        self.identities.caller(signer, &self.own, |account| self.registries.contains_key(account))
     }
 
     /// The account of this session.
