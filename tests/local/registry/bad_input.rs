@@ -59,7 +59,8 @@ async fn what_is_cut_is_not_stored() {
         let head = format!("PUT {path}?digest={digest} HTTP/1.1\r\nTransfer-Encoding: chunked");
         let chunk = format!("\r\n{:x}\r\n", content.len());
         cut(&client, &head, &[chunk.as_bytes(), &content[..at]].concat()).await;
-        let head = format!("PUT /v2/app/manifests/cut HTTP/1.1\r\nContent-Type: {MANIFEST}\r\nContent-Length: {}", text.len());
+        let head =
+            format!("PUT /v2/app/manifests/cut HTTP/1.1\r\nContent-Type: {MANIFEST}\r\nContent-Length: {}", text.len());
         cut(&client, &head, &[b"\r\n", &text.as_bytes()[..at * text.len() / content.len()]].concat()).await;
     }
     assert_eq!(client.head(&format!("/v2/app/blobs/{digest}")).await.status, 404);
@@ -128,8 +129,24 @@ async fn tricks_in_names_are_refused() {
     let client = Client::login(&server, &["app"]).await;
     let address = client.base.trim_start_matches("http://");
     for name in [
-        "..", "../..", "app/../app", "./app", "app/", "app//x", "APP", "app%2f..", "%2e%2e", "a\\b", "app%00", "-app", "a..b", "app:x",
-        "etc/passwd%", "_app", "app.", "x",
+        "..",
+        "../..",
+        "app/../app",
+        "./app",
+        "app/",
+        "app//x",
+        "APP",
+        "app%2f..",
+        "%2e%2e",
+        "a\\b",
+        "app%00",
+        "-app",
+        "a..b",
+        "app:x",
+        "etc/passwd%",
+        "_app",
+        "app.",
+        "x",
     ] {
         // A library would simplify the path.
         let mut stream = TcpStream::connect(address).await.unwrap();

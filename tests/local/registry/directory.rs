@@ -162,11 +162,13 @@ async fn a_full_disk_is_an_answer_and_nothing_stays() {
     let _full = std::fs::write(&rest, noise(4_000_000));
     let (status, body) = ecr(&server, "CreateRepository", json!({"repositoryName": "more"})).await;
     assert_eq!((status, body["__type"].clone()), (500, json!("ServerException")), "{body}");
-    let refused = client.put_manifest("app", "v2", super::client::MANIFEST, &super::client::manifest("layer").to_string()).await;
+    let refused =
+        client.put_manifest("app", "v2", super::client::MANIFEST, &super::client::manifest("layer").to_string()).await;
     assert_eq!(refused.error(), (413, "DENIED".to_owned()));
     assert_eq!(client.get("/v2/app/manifests/v1").await.status, 200, "what is there can be pulled");
     std::fs::remove_file(&rest).unwrap();
-    let again = client.put_manifest("app", "v2", super::client::MANIFEST, &super::client::manifest("layer").to_string()).await;
+    let again =
+        client.put_manifest("app", "v2", super::client::MANIFEST, &super::client::manifest("layer").to_string()).await;
     assert_eq!(again.status, 201, "{again:?}");
     server.shutdown().await;
     let server = Server::start(kept(&directory)).await.unwrap();
