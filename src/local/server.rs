@@ -146,7 +146,17 @@ impl Server {
 
     /// The address of the registry behind this ECR, as in image names.
     pub fn registry_address(&self) -> String {
-        let account = &self.shared.options.account;
+        self.registry_of(&self.shared.options.account)
+    }
+
+    /// The further accounts, each with the address of its registry.
+    pub fn further_accounts(&self) -> Vec<(String, String)> {
+        let accounts = self.shared.options.accounts.iter();
+        let pair = |account: &String| (account.clone(), self.registry_of(account));
+        accounts.map(pair).collect()
+    }
+
+    fn registry_of(&self, account: &str) -> String {
         self.shared.read(|state| state.site.registry_of(account).unwrap_or_default().to_owned())
     }
 
