@@ -3,7 +3,7 @@
 
 use super::access::{account, caller, is_signed_address};
 use super::answers::Answer;
-use super::body::Incoming;
+use super::body::RequestBody;
 use super::call::Call;
 use super::error::{RegistryError, add_version};
 use super::route::{NoRoute, Route, route};
@@ -24,7 +24,7 @@ const FAULTS: &str = "registry";
 
 /// Answers one request.
 pub(crate) async fn answer(shared: &Arc<Shared>, parts: Parts, body: Body) -> Reply {
-    let mut body = Incoming::new(body);
+    let mut body = RequestBody::new(body);
     let fault = shared.change(|state| state.faults.take(FAULTS));
     if let Some(reply) = refused(shared, fault.as_ref()).await {
         body.discard().await;
@@ -60,7 +60,7 @@ async fn refused(shared: &Shared, fault: Option<&Fault>) -> Option<Reply> {
     Some(Reply::Answer(error.into_response()))
 }
 
-async fn respond(shared: &Arc<Shared>, parts: &Parts, body: &mut Incoming) -> Result<Answer, RegistryError> {
+async fn respond(shared: &Arc<Shared>, parts: &Parts, body: &mut RequestBody) -> Result<Answer, RegistryError> {
     // A connection without addresses does not exist.
     let local = parts.extensions.get::<Connection>().map_or(shared.options.listen, |connection| connection.local);
     let route = route(parts.uri.path());
@@ -89,7 +89,7 @@ async fn dispatch(
     call: &Call<'_>,
     method: &Method,
     route: Route<'_>,
-    body: &mut Incoming,
+    body: &mut RequestBody,
 ) -> Result<Answer, RegistryError> {
     match (method.as_str(), route) {
         ("GET" | "HEAD", Route::Base) => Ok(Answer::json("application/json", &json!({}))),

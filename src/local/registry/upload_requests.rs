@@ -2,7 +2,7 @@
 
 use super::answers::{Answer, CONTENT_DIGEST, UPLOAD_ID};
 use super::blobs::UploadError;
-use super::body::{Broken, Incoming};
+use super::body::{Broken, RequestBody};
 use super::call::{Call, digest};
 use super::error::RegistryError;
 use super::layers::{self, StoreError};
@@ -14,7 +14,7 @@ use http::{StatusCode, header};
 use std::ops::Range;
 
 /// POST: begins an upload; with `digest`, the body is the whole layer; with `mount` and `from`, no upload may be needed.
-pub(super) async fn begin(call: &Call<'_>, body: &mut Incoming) -> Result<Answer, RegistryError> {
+pub(super) async fn begin(call: &Call<'_>, body: &mut RequestBody) -> Result<Answer, RegistryError> {
     call.may(Action::INITIATE_LAYER_UPLOAD)?;
     if let (Some(wanted), Some(from)) = (call.parameter("mount"), call.parameter("from"))
         && let Some(answer) = mount(call, digest(wanted)?, from).await?
@@ -51,7 +51,7 @@ async fn mount(call: &Call<'_>, wanted: Digest, from: &str) -> Result<Option<Ans
 }
 
 /// PATCH: a part, or a stream of any length.
-pub(super) async fn append(call: &Call<'_>, id: &str, body: &mut Incoming) -> Result<Answer, RegistryError> {
+pub(super) async fn append(call: &Call<'_>, id: &str, body: &mut RequestBody) -> Result<Answer, RegistryError> {
     call.may(Action::UPLOAD_LAYER_PART)?;
     let mut taken = call.shared.storage.uploads.take(&call.owner(), id).await?;
     let length = part_length(call, &taken, id)?;
@@ -62,7 +62,7 @@ pub(super) async fn append(call: &Call<'_>, id: &str, body: &mut Incoming) -> Re
 }
 
 /// PUT: the last part, which may be empty, and the digest of the whole.
-pub(super) async fn complete(call: &Call<'_>, id: &str, body: &mut Incoming) -> Result<Answer, RegistryError> {
+pub(super) async fn complete(call: &Call<'_>, id: &str, body: &mut RequestBody) -> Result<Answer, RegistryError> {
     if has_body(call) {
         call.may(Action::UPLOAD_LAYER_PART)?;
     }
@@ -116,7 +116,7 @@ impl From<Failed> for RegistryError {
 }
 
 /// Adds a body to the upload. `length`: the length that it must have.
-async fn receive(taken: &mut Taken, body: &mut Incoming, length: Option<u64>) -> Result<(), Failed> {
+async fn receive(taken: &mut Taken, body: &mut RequestBody, length: Option<u64>) -> Result<(), Failed> {
     let upload = taken.upload().ok_or(Failed::Upload(UploadError::Stopped))?;
     let end = length.map(|length| upload.length().saturating_add(length));
     let outcome = loop {

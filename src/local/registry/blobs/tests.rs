@@ -1,5 +1,6 @@
 //! Blobs in memory and in a directory: both behave alike.
 
+use super::list::Pin;
 use super::*;
 use futures_util::StreamExt;
 use std::path::PathBuf;
