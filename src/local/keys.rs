@@ -19,7 +19,7 @@ const PERMANENT_PREFIX: &str = "AKIA";
 const MIDDLE_LENGTH: usize = 12;
 /// Characters at the end of an access key id that show which session made it.
 const MARK_LENGTH: usize = 4;
-/// The longest name or ARN in a session token, in bytes.
+/// The longest name or ARN in a session token, in characters.
 const MAX_NAME: usize = 2048;
 
 /// The token, and the keys that are derived from it.
@@ -69,9 +69,18 @@ pub(super) struct TemporaryKeys {
 impl Signer {
     /// A session of a role.
     pub(super) fn role(role: &str, session: &str) -> Self {
-        let bounded = |text: &str| text.chars().take(MAX_NAME).collect::<String>();
         Self::Role { role: bounded(role), session: bounded(session) }
     }
+
+    /// An AWS service, on behalf of an account and a resource.
+    pub(super) fn service(service: &str, source_account: Option<&str>, source_arn: Option<&str>) -> Self {
+        let (source_account, source_arn) = (source_account.map(bounded), source_arn.map(bounded));
+        Self::Service { service: bounded(service), source_account, source_arn }
+    }
+}
+
+fn bounded(text: &str) -> String {
+    text.chars().take(MAX_NAME).collect()
 }
 
 impl Keys {

@@ -19,9 +19,11 @@
 mod acs;
 mod actions;
 mod admin;
+mod admin_access;
 mod answers;
 mod api;
 mod api_error;
+mod calls;
 pub mod command;
 mod definition;
 mod ec2;

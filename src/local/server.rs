@@ -3,6 +3,8 @@
 
 use super::api;
 use super::api_error::ApiError;
+use super::ecr::Principal;
+use super::ecr::policy::Policy;
 use super::faults::{Delivery, Fault};
 use super::http;
 use super::instances::Disconnect;
@@ -327,6 +329,41 @@ impl Server {
     /// time are refused.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.shared.change(|state| state.ec2.clock_ahead = seconds);
+    }
+
+    /// Sets the clock of ECR ahead of that of this AWS by this many seconds: tokens expire, and lifecycle policies run at once.
+    /// Signatures are not concerned.
+    pub fn set_ecr_clock_ahead(&self, seconds: i64) {
+        self.shared.change(|state| {
+            state.ecr_ahead = seconds;
+            let time = state.ecr_time();
+            state.ecr.expire(time);
+        });
+    }
+
+    /// Gives a role a policy: a role without one may do everything. `role` is its name or its ARN.
+    ///
+    /// # Errors
+    /// When the policy has an error, or something in it cannot be evaluated here.
+    pub fn put_role_policy(&self, role: &str, policy: &Value) -> Result<(), String> {
+        let policy = Policy::for_identity(&policy.to_string())?;
+        let account = &self.shared.options.account;
+        let put = |state: &mut State| state.ecr.identities_mut().put_role(account, role, policy).map(drop);
+        self.shared.change(put).map_err(|error| error.to_string())
+    }
+
+    /// What callers did or were denied: `{"dropped": 0, "actions": [{"principal", "action", "resource", "outcome", …}]}`.
+    pub fn actions(&self) -> Value {
+        self.shared.read(|state| state.actions.show())
+    }
+
+    /// Answers a call of the ECR API without a socket, made by the administrator of the server's account.
+    ///
+    /// # Errors
+    /// The error that the API would return.
+    pub fn call_ecr(&self, operation: &str, body: &Value) -> Result<Value, ApiError> {
+        let who = Principal::administrator(&self.shared.options.account);
+        self.shared.change(|state| api::ecr(state, &self.shared.options, &who, operation, body))
     }
 
     /// Removes all pending faults and delivery settings.

@@ -1,5 +1,5 @@
-//! The ECS API: one function from state, operation and request to an answer or an error, without sockets. This module owns the
-//! list of operations; each group of operations has a file of its own. Invariant: a call that fails changes nothing that a later
+//! The APIs of ECS and of the services beside it: functions from state, operation and request to an answer or an error, without
+//! sockets. This module owns the list of operations of ECS; each group of operations has a file of its own. Invariant: a call that fails changes nothing that a later
 //! call can see.
 
 mod agent;
@@ -15,10 +15,13 @@ mod tags;
 mod tasks;
 
 use super::api_error::ApiError;
-use super::options::Registry;
+use super::ecr::Principal;
+use super::options::Options;
+use super::shared::Shared;
 use super::state::State;
 use request::Answer;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The operations of [`ecs`] that people use, for the answer to any other; those of agents come last.
 const OPERATIONS: [&str; 26] = [
@@ -84,8 +87,18 @@ pub(super) fn ecs(state: &mut State, operation: &str, body: &Value) -> Answer {
 }
 
 /// Answers one call of the ECR API.
-pub(super) fn ecr(state: &State, registry: Option<&Registry>, operation: &str) -> Answer {
-    ecr::answer(state, registry, operation)
+pub(super) fn ecr(state: &mut State, options: &Options, who: &Principal, operation: &str, body: &Value) -> Answer {
+    ecr::answer(state, options, who, operation, body)
+}
+
+/// The operation of ECR uploads a layer: [`upload`] answers it, not [`ecr`].
+pub(super) fn is_upload(operation: &str) -> bool {
+    ecr::is_upload(operation)
+}
+
+/// Answers one call of the ECR API that uploads a layer.
+pub(super) async fn upload(shared: &Arc<Shared>, who: &Principal, operation: &str, body: &Value) -> Answer {
+    ecr::upload(shared, who, operation, body).await
 }
 
 /// Answers one call of the Secrets Manager API.

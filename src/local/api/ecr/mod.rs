@@ -14,16 +14,19 @@ mod tags;
 #[cfg(test)]
 mod tests;
 mod token;
+mod uploads;
 
 use super::request::Answer;
 use crate::api_error::ApiError;
 use crate::ecr::Principal;
 use crate::options::Options;
+use crate::shared::Shared;
 use crate::state::State;
 use call::Call;
 use serde_json::Value;
+use std::sync::Arc;
 
-/// The operations of [`answer`].
+/// The operations of [`answer`]. Those of [`upload`] come in addition.
 const OPERATIONS: [&str; 28] = [
     "BatchCheckLayerAvailability",
     "BatchDeleteImage",
@@ -88,6 +91,20 @@ pub(super) fn answer(state: &mut State, options: &Options, who: &Principal, oper
         "StartLifecyclePolicyPreview" => lifecycle::start_preview(call),
         "TagResource" => tags::tag(call),
         "UntagResource" => tags::untag(call),
-        other => Err(ApiError::unsupported("UnknownOperationException", other, "ECR", &OPERATIONS)),
+        other => {
+            let mut known = [&OPERATIONS[..], &uploads::OPERATIONS].concat();
+            known.sort_unstable();
+            Err(ApiError::unsupported("UnknownOperationException", other, "ECR", &known))
+        }
     }
+}
+
+/// The operation is one of [`upload`].
+pub(super) fn is_upload(operation: &str) -> bool {
+    uploads::OPERATIONS.contains(&operation)
+}
+
+/// Answers one call that uploads a layer.
+pub(super) async fn upload(shared: &Arc<Shared>, who: &Principal, operation: &str, body: &Value) -> Answer {
+    uploads::answer(shared, who, operation, body).await
 }

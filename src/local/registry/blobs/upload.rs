@@ -22,6 +22,8 @@ pub(crate) struct Upload {
     block: Vec<u8>,
     /// Bytes so far.
     length: u64,
+    /// See [`Self::last_part`].
+    last_part: Option<u64>,
     worker: Worker,
 }
 
@@ -49,12 +51,22 @@ impl Upload {
             Place::Memory(room) => Sink::in_memory(room),
             Place::Directory(directory) => Sink::in_file(directory),
         };
-        Self { list: Arc::clone(list), block: Vec::new(), length: 0, worker: Worker::Idle(sink, Vec::new()) }
+        Self { list: Arc::clone(list), block: Vec::new(), length: 0, last_part: None, worker: Worker::Idle(sink, Vec::new()) }
     }
 
     /// Bytes so far.
     pub(crate) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// The length in bytes of the last part that the API has added; `None`: there is none.
+    pub(crate) fn last_part(&self) -> Option<u64> {
+        self.last_part
+    }
+
+    /// Notes the length in bytes of a part of the API.
+    pub(crate) fn note_part(&mut self, length: u64) {
+        self.last_part = Some(length);
     }
 
     /// Makes the upload longer than its bytes, for a test of the largest size.
