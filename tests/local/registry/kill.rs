@@ -19,13 +19,13 @@ const ROUNDS: u64 = 12;
 const CLIENTS: usize = 3;
 
 /// The program, and the address that it prints.
-struct Running {
-    child: Child,
-    url: String,
+pub(super) struct Running {
+    pub(super) child: Child,
+    pub(super) url: String,
 }
 
 impl Running {
-    async fn start(scratch: &Scratch) -> Self {
+    pub(super) async fn start(scratch: &Scratch) -> Self {
         let token = scratch.0.join("token");
         if !token.exists() {
             scratch.file("token", TOKEN.split(' ').collect::<String>().as_str(), 0o600);
@@ -44,14 +44,14 @@ impl Running {
         Self { child, url: line.unwrap().expect("it starts") }
     }
 
-    async fn call(&self, operation: &str, body: serde_json::Value) -> (u16, serde_json::Value) {
+    pub(super) async fn call(&self, operation: &str, body: serde_json::Value) -> (u16, serde_json::Value) {
         let secret: String = TOKEN.split(' ').collect();
         let keys = Credentials::new("local", secret, None, None, "test");
         let target = format!("AmazonEC2ContainerRegistry_V20150921.{operation}");
         api(&self.url, &target, &body, Some(keys)).await.unwrap()
     }
 
-    async fn client(&self) -> Client {
+    pub(super) async fn client(&self) -> Client {
         let (status, body) = self.call("GetAuthorizationToken", json!({})).await;
         assert_eq!(status, 200, "{body}");
         let token = body["authorizationData"][0]["authorizationToken"].as_str().unwrap();
