@@ -3,7 +3,7 @@
 use super::answers::{Answer, CONTENT_DIGEST};
 use super::call::{Call, digest};
 use super::error::RegistryError;
-use super::range::{Wanted, wanted};
+use super::range::{Requested, requested};
 use crate::answers::header_text;
 use crate::ecr::{Action, Digest};
 use crate::shared::Shared;
@@ -53,17 +53,17 @@ async fn bytes(shared: &Shared, digest: &Digest, headers: &HeaderMap) -> Result<
     let size = reading.size;
     let header = |name: &HeaderName| header_text(headers, name.as_str());
     let is_same = [String::new(), etag(digest)].iter().any(|tag| tag == header(&header::IF_RANGE));
-    let range = if is_same { wanted(header(&header::RANGE), size) } else { Wanted::All };
+    let range = if is_same { requested(header(&header::RANGE), size) } else { Requested::All };
     let body = |range: Range<u64>| Body::from_stream(reading.stream(range));
     let answer = match range {
-        Wanted::All => Answer::new(StatusCode::OK, body(0..size)).with(header::CONTENT_LENGTH, size),
-        Wanted::Part(range) => {
+        Requested::All => Answer::new(StatusCode::OK, body(0..size)).with(header::CONTENT_LENGTH, size),
+        Requested::Bytes(range) => {
             let (length, span) = (range.end - range.start, format!("bytes {}-{}/{size}", range.start, range.end - 1));
             Answer::new(StatusCode::PARTIAL_CONTENT, body(range))
                 .with(header::CONTENT_LENGTH, length)
                 .with(header::CONTENT_RANGE, span)
         }
-        Wanted::Nothing => {
+        Requested::OutOfRange => {
             let message = format!("The layer has {size} bytes");
             let error = RegistryError::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", message);
             return Err(error.with(header::CONTENT_RANGE, format!("bytes */{size}")));

@@ -6,7 +6,7 @@ use super::body::{Broken, RequestBody};
 use super::call::{Call, digest};
 use super::error::RegistryError;
 use super::layers::{self, StoreError};
-use super::range::{received, sent};
+use super::range::{content_range, received};
 use super::uploads::{Taken, Unavailable};
 use crate::ecr::names::check_repository;
 use crate::ecr::{Action, Digest};
@@ -155,7 +155,8 @@ fn part_length(call: &Call<'_>, taken: &Taken, id: &str) -> Result<Option<u64>, 
         return Ok(None);
     }
     let wrong = |message: String| with_progress(RegistryError::bad_range(message), call, id, taken.length());
-    let Range { start, end } = sent(text).ok_or_else(|| wrong("Content-Range must be FIRST-LAST".to_owned()))?;
+    let Range { start, end } =
+        content_range(text).ok_or_else(|| wrong("Content-Range must be FIRST-LAST".to_owned()))?;
     if start != taken.length() {
         return Err(wrong(format!("The part begins at {start}, but {} bytes have arrived", taken.length())));
     }
