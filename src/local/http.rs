@@ -50,6 +50,9 @@ const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// The time limit for reading headers, and for reading a body.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The time limit in milliseconds for a peer to take what was sent.
+const WRITE_TIMEOUT_MS: u32 = 60_000;
+
 /// The time that websockets have to close when the server stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -86,6 +89,9 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 
 async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     let Ok(local) = stream.local_addr() else { return };
+    // Without the first, a client that does not read holds a connection forever; without the second, ends of layers are late.
+    let _limited = rustix::net::sockopt::set_tcp_user_timeout(&stream, WRITE_TIMEOUT_MS);
+    let _undelayed = stream.set_nodelay(true);
     let upgrade = Upgrade::default();
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(Connection { peer, local });
@@ -155,7 +161,9 @@ async fn saved(shared: &Shared, before: u64, reply: Reply) -> Reply {
         return reply;
     }
     match (shared.storage.saves.settled(after).await, reply) {
-        (Err(problem), Reply::Answer(_)) => Reply::Answer(error_answer(&ApiError::new(500, "ServerException", problem))),
+        (Err(problem), Reply::Answer(_)) => {
+            Reply::Answer(error_answer(&ApiError::new(500, "ServerException", problem)))
+        }
         (_, reply) => reply,
     }
 }

@@ -7,7 +7,6 @@ use super::ecr::Principal;
 use super::ecr::policy::Policy;
 use super::faults::{Delivery, Fault};
 use super::http;
-use super::imds;
 use super::instances::Disconnect;
 use super::keys::Keys;
 use super::options::Options;
@@ -16,34 +15,15 @@ use super::registry::{self, Storage};
 use super::role_credentials::put_keys;
 use super::shared::Shared;
 use super::site::Site;
+use super::start::{StartError, add_accounts, listen};
 use super::state::State;
 use ecs_core::model::Secret;
 use serde_json::{Value, json};
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-
-/// How often a free port is looked for that is free on the addresses of all accounts.
-const PORT_ATTEMPTS: usize = 20;
-
-/// The reason why a server cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {0}: {1}")]
-    Listen(SocketAddr, #[source] io::Error),
-    /// The directory of the registry cannot be used.
-    #[error("the registry cannot be opened: {0}")]
-    Registry(String),
-    /// There are too many values, or one has no name.
-    #[error("{0}")]
-    Value(String),
-}
 
 /// A condition was not met in time.
 #[derive(Debug, thiserror::Error)]
@@ -64,49 +44,6 @@ pub struct Server {
     keeper_end: CancellationToken,
 }
 
-/// Listens on the address of the options, and on those of further accounts.
-async fn listen(options: &mut Options) -> Result<Vec<TcpListener>, StartError> {
-    let asked = options.listen;
-    let mut attempts = if asked.port() == 0 { PORT_ATTEMPTS } else { 1 };
-    loop {
-        attempts -= 1;
-        let first = TcpListener::bind(asked).await.map_err(|error| StartError::Listen(asked, error))?;
-        options.listen = first.local_addr().map_err(|error| StartError::Listen(asked, error))?;
-        let mut listeners = vec![first];
-        let mut failed = None;
-        for address in registry::further(options) {
-            match TcpListener::bind(address).await {
-                Ok(listener) => listeners.push(listener),
-                Err(error) => failed = Some(StartError::Listen(address, error)),
-            }
-        }
-        match failed {
-            None => return Ok(listeners),
-            Some(error) if attempts == 0 => return Err(error),
-            // The port is taken on another account's address.
-            Some(_) => {}
-        }
-    }
-}
-
-/// Gives each account its registry, and the instance's role its policy.
-fn add_accounts(state: &mut State, options: &Options) -> Result<(), String> {
-    let host = state.site.registry_host().to_owned();
-    if let Some(registry) = state.ecr.registry_mut(&options.account) {
-        registry.host = host;
-    }
-    for account in &options.accounts {
-        let host = state.site.registry_of(account).unwrap_or_default().to_owned();
-        state.ecr.add_account(account, &host).map_err(|error| error.to_string())?;
-    }
-    if let Some(text) = &options.instance_policy {
-        let policy = Policy::for_identity(text).map_err(|problem| format!("the policy of the instance: {problem}"))?;
-        let put = state.ecr.identities_mut().put_role(&options.account, imds::ROLE, policy);
-        put.map_err(|error| error.to_string())?;
-    }
-    Ok(())
-}
-
 impl Server {
     /// Starts listening.
     ///
@@ -114,8 +51,7 @@ impl Server {
     /// When an address cannot be listened on, the directory of the registry cannot be used, or there are too many parameters or
     /// objects.
     pub async fn start(mut options: Options) -> Result<Self, StartError> {
-        let (storage, ecr) =
-            Storage::open(&options).await.map_err(|error| StartError::Registry(error.to_string()))?;
+        let (storage, ecr) = Storage::open(&options).await.map_err(|error| StartError::Registry(error.to_string()))?;
         let listeners = listen(&mut options).await?;
         // An unspecified address is reached through loopback.
         let mut reached = options.listen;
@@ -155,7 +91,17 @@ impl Server {
 
     /// The address of the registry behind this ECR, as in image names.
     pub fn registry_address(&self) -> String {
-        let account = &self.shared.options.account;
+        self.registry_of(&self.shared.options.account)
+    }
+
+    /// The further accounts, each with the address of its registry.
+    pub fn further_accounts(&self) -> Vec<(String, String)> {
+        let accounts = self.shared.options.accounts.iter();
+        let pair = |account: &String| (account.clone(), self.registry_of(account));
+        accounts.map(pair).collect()
+    }
+
+    fn registry_of(&self, account: &str) -> String {
         self.shared.read(|state| state.site.registry_of(account).unwrap_or_default().to_owned())
     }
 

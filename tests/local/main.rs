@@ -8,6 +8,7 @@ mod access;
 mod agent;
 mod binary;
 mod cli;
+mod registry;
 mod sessions;
 
 use agent::{Agent, api, http, keys};

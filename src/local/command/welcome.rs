@@ -14,6 +14,10 @@ pub(super) fn welcome(server: &Server, token: &str, region: &str, directory: Opt
         ),
         None => "State is in memory only: it is gone when this ends.".to_owned(),
     };
+    let further = server.further_accounts().into_iter().map(|(account, address)| {
+        format!("\n  The registry of account {account} is {address}. Its administrator has AWS_ACCESS_KEY_ID={account} and the same secret.")
+    });
+    let accounts: String = further.collect();
     format!(
         "ecs-local listens on {url}. {state}\n\n\
          The agent (as you or as root, beside Docker), with this environment:\n{}\n  \
@@ -24,7 +28,7 @@ pub(super) fn welcome(server: &Server, token: &str, region: &str, directory: Opt
          Images. The registry of this ECR is {registry}:\n  \
          aws ecr --endpoint-url {url} create-repository --repository-name hello\n  \
          aws ecr --endpoint-url {url} get-login-password | docker login --username AWS --password-stdin {registry}\n  \
-         docker push {registry}/hello\n\n\
+         docker push {registry}/hello{accounts}\n\n\
          Records and injected faults: curl --user local:{token} {url}/_local/\n\
          Ctrl-C ends ecs-local.",
         environment.join("\n"),

@@ -83,12 +83,7 @@ impl Ecr {
     ///
     /// # Errors
     /// When there is none, or an index needs it.
-    pub(crate) fn delete_image(
-        &mut self,
-        account: &str,
-        repository: &str,
-        digest: &Digest,
-    ) -> Result<Image, EcrError> {
+    pub(crate) fn delete_image(&mut self, account: &str, repository: &str, digest: &Digest) -> Result<Image, EcrError> {
         let (image, unused) = self.repository_mut(account, repository)?.remove_image(digest)?;
         self.manifest_bytes -= image.manifest.len();
         self.lose_layers(&unused);

@@ -193,7 +193,13 @@ impl Ecr {
     ///
     /// # Errors
     /// The missing permission.
-    pub(crate) fn permit(&self, who: &Principal, action: Action, account: &str, repository: &str) -> Result<(), Denial> {
+    pub(crate) fn permit(
+        &self,
+        who: &Principal,
+        action: Action,
+        account: &str,
+        repository: &str,
+    ) -> Result<(), Denial> {
         let arn = self.arn(account, repository);
         let request = Request { principal: who, action: action.name(), resource: &arn, cluster: None };
         let policy = self.find(account, repository).and_then(|repository| repository.policy.as_ref());
@@ -232,9 +238,7 @@ impl Ecr {
                  from {}: it makes no connections. Push the image to this repository instead",
                 rule.upstream
             )),
-            None => {
-                EcrError::NoRepository(Place { account: account.to_owned(), repository: repository.to_owned() })
-            }
+            None => EcrError::NoRepository(Place { account: account.to_owned(), repository: repository.to_owned() }),
         }
     }
 

@@ -227,7 +227,8 @@ fn layers_leave_with_the_last_image_and_repository() {
 #[test]
 fn an_image_of_an_index_cannot_be_deleted() {
     let mut ecr = ecr();
-    let (one, two) = (push(&mut ecr, "app", "1", &["a"], None, 1.0), push(&mut ecr, "app", "2", &["a", "b"], None, 1.0));
+    let (one, two) =
+        (push(&mut ecr, "app", "1", &["a"], None, 1.0), push(&mut ecr, "app", "2", &["a", "b"], None, 1.0));
     let missing = ecr.put_image(OWN, "app", &new_image(&index(&[one, digest("x")]), None), 2.0).unwrap_err();
     assert_eq!(missing.code(), "ReferencedImagesNotFoundException");
     let list = ecr.put_image(OWN, "app", &new_image(&index(&[one, two]), Some("all")), 2.0).unwrap();
@@ -245,7 +246,9 @@ fn lifecycle(selection: &Value) -> LifecyclePolicy {
 }
 
 fn untagged_after(days: u32) -> LifecyclePolicy {
-    lifecycle(&json!({"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": days}))
+    lifecycle(
+        &json!({"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": days}),
+    )
 }
 
 #[test]
@@ -335,10 +338,12 @@ fn full() -> Ecr {
     let found = ecr.repository_mut(OWN, "app").unwrap();
     found.mutability = Mutability::new("IMMUTABLE_WITH_EXCLUSION", vec!["dev*".to_owned()]).unwrap();
     found.scan_on_push = true;
-    found.policy = Some(policy(&json!({"Effect": "Allow", "Principal": {"AWS": OTHER}, "Action": "ecr:BatchGetImage"})));
+    found.policy =
+        Some(policy(&json!({"Effect": "Allow", "Principal": {"AWS": OTHER}, "Action": "ecr:BatchGetImage"})));
     found.lifecycle = Some(LifecyclePolicy { evaluated_at: Some(9.0), ..untagged_after(7) });
     found.resource_tags.insert("team".to_owned(), "blau".to_owned());
-    let rule = CacheRule { upstream: "quay.io".to_owned(), kind: Some("quay".to_owned()), credential: None, created_at: 3.0 };
+    let rule =
+        CacheRule { upstream: "quay.io".to_owned(), kind: Some("quay".to_owned()), credential: None, created_at: 3.0 };
     ecr.registry_mut(OTHER).unwrap().cache_rules.insert("quay".to_owned(), rule);
     let document = json!({"Statement": {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}}).to_string();
     let document = Policy::for_identity(&document).unwrap();
@@ -396,6 +401,9 @@ fn a_damaged_stored_form_is_refused_with_its_fault() {
         (change("/tokens/0/hash", json!("secret")), "a member has a wrong form"),
     ] {
         let error = Ecr::load(&damaged, "us-west-2", OWN, "127.0.0.1:1").unwrap_err().to_string();
-        assert!(error.starts_with("the stored registry cannot be used: ") && error.contains(reason), "{reason}: {error}");
+        assert!(
+            error.starts_with("the stored registry cannot be used: ") && error.contains(reason),
+            "{reason}: {error}"
+        );
     }
 }

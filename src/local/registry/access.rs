@@ -22,9 +22,33 @@ pub(super) struct Caller {
     pub(super) account: String,
 }
 
+/// The account id of the registry at the address `local`.
+pub(super) fn account(shared: &Shared, local: SocketAddr) -> &str {
+    account_at(&shared.options, shared.options.listen, local)
+}
+
+/// The query has the signature that ECR made for the address of this layer, and its time is not over.
+pub(super) fn is_signed_address(
+    shared: &Shared,
+    account: &str,
+    name: &str,
+    digest: &str,
+    query: &[(String, String)],
+) -> bool {
+    let find = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let (Some(expires), Some(signature)) =
+        (find("expires").and_then(|text| text.parse::<u64>().ok()), find("signature"))
+    else {
+        return false;
+    };
+    let path = format!("{account}/{name}/{digest}");
+    let is_right = shared.keys.is_address_signature(&path, expires, signature);
+    is_right && expires as f64 > shared.read(State::ecr_time)
+}
+
 /// The caller of a request that came in at the address `local`.
 pub(super) fn caller(shared: &Shared, headers: &HeaderMap, local: SocketAddr) -> Result<Caller, RegistryError> {
-    let account = account_at(&shared.options, shared.options.listen, local).to_owned();
+    let account = account(shared, local).to_owned();
     let realm = format!("http://{local}/");
     let Some((user, password)) = basic(header_text(headers, header::AUTHORIZATION.as_str())) else {
         return Err(RegistryError::unauthorized(&realm, "no basic auth credentials"));

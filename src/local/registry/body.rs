@@ -17,7 +17,7 @@ const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 const DISCARD_LIMIT: Duration = Duration::from_secs(5);
 
 /// A body, read in pieces.
-pub(super) struct Incoming(BodyDataStream);
+pub(super) struct RequestBody(BodyDataStream);
 
 /// Why a body ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +25,12 @@ pub(super) enum Broken {
     /// The connection ended, or what it sent is not HTTP.
     Cut,
     /// The client sent nothing for too long.
-    Silent,
+    TimedOut,
     /// It is longer than allowed.
     TooLong,
 }
 
-impl Incoming {
+impl RequestBody {
     pub(super) fn new(body: Body) -> Self {
         Self(body.into_data_stream())
     }
@@ -38,7 +38,7 @@ impl Incoming {
     /// The next piece; `None`: the body has ended.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
         match timeout(SILENCE_LIMIT, self.0.next()).await {
-            Err(_) => Err(Broken::Silent),
+            Err(_) => Err(Broken::TimedOut),
             Ok(Some(Err(_))) => Err(Broken::Cut),
             Ok(Some(Ok(piece))) => Ok(Some(piece)),
             Ok(None) => Ok(None),
@@ -75,7 +75,7 @@ impl From<Broken> for RegistryError {
     fn from(broken: Broken) -> Self {
         match broken {
             Broken::Cut => Self::bad_upload("The body ended early"),
-            Broken::Silent => Self::new(
+            Broken::TimedOut => Self::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "BLOB_UPLOAD_INVALID",
                 format!("Nothing came for {} seconds", SILENCE_LIMIT.as_secs()),

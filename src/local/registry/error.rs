@@ -23,11 +23,7 @@ pub(super) struct RegistryError {
 }
 
 impl RegistryError {
-    pub(super) fn new(
-        status: StatusCode,
-        code: impl Into<Cow<'static, str>>,
-        message: impl Into<String>,
-    ) -> Self {
+    pub(super) fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self { status, code: code.into(), message: message.into(), headers: Vec::new() }
     }
 

@@ -1,7 +1,7 @@
 //! Requests for manifests: reading, pushing and deleting, by tag or by digest.
 
 use super::answers::{Answer, CONTENT_DIGEST, SUBJECT};
-use super::body::{Broken, Incoming};
+use super::body::{Broken, RequestBody};
 use super::call::{Call, digest};
 use super::error::RegistryError;
 use crate::ecr::manifest::MAX_MANIFEST;
@@ -39,7 +39,7 @@ pub(super) fn get(call: &Call<'_>, reference: &str, has_body: bool) -> Result<An
 }
 
 /// PUT: the body is the manifest, with any layout of its JSON.
-pub(super) async fn put(call: &Call<'_>, reference: &str, body: &mut Incoming) -> Result<Answer, RegistryError> {
+pub(super) async fn put(call: &Call<'_>, reference: &str, body: &mut RequestBody) -> Result<Answer, RegistryError> {
     call.may(Action::PUT_IMAGE)?;
     let is_digest = check_reference(reference)?;
     let manifest = body.whole(MAX_MANIFEST).await.map_err(|broken| match broken {
@@ -47,7 +47,7 @@ pub(super) async fn put(call: &Call<'_>, reference: &str, body: &mut Incoming) -
             let message = format!("A manifest has at most {MAX_MANIFEST} bytes");
             RegistryError::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
         }
-        Broken::Cut | Broken::Silent => RegistryError::from(broken),
+        Broken::Cut | Broken::TimedOut => RegistryError::from(broken),
     })?;
     let kind = call.header(&header::CONTENT_TYPE);
     let new = NewImage {
@@ -98,8 +98,8 @@ pub(super) async fn delete(call: &Call<'_>, reference: &str) -> Result<Answer, R
     let task = async move {
         let revision = shared.change(|state| {
             match reference.parse() {
-                Ok(digest) => drop(state.ecr.delete_image(&account, &repository, &digest)?),
-                Err(_) => drop(state.ecr.delete_tag(&account, &repository, &reference)?),
+                Ok(digest) => state.ecr.delete_image(&account, &repository, &digest).map(|_image| ())?,
+                Err(_) => state.ecr.delete_tag(&account, &repository, &reference).map(|_digest| ())?,
             }
             Ok::<_, EcrError>(state.ecr.revision())
         })?;

@@ -1,9 +1,9 @@
 //! Answers requests to the registry: reads path and caller, and passes on to the handler. Invariant: a request without a valid token
 //! learns nothing.
 
-use super::access::caller;
+use super::access::{account, caller, is_signed_address};
 use super::answers::Answer;
-use super::body::Incoming;
+use super::body::RequestBody;
 use super::call::Call;
 use super::error::{RegistryError, add_version};
 use super::route::{NoRoute, Route, route};
@@ -24,7 +24,7 @@ const FAULTS: &str = "registry";
 
 /// Answers one request.
 pub(crate) async fn answer(shared: &Arc<Shared>, parts: Parts, body: Body) -> Reply {
-    let mut body = Incoming::new(body);
+    let mut body = RequestBody::new(body);
     let fault = shared.change(|state| state.faults.take(FAULTS));
     if let Some(reply) = refused(shared, fault.as_ref()).await {
         body.discard().await;
@@ -60,18 +60,26 @@ async fn refused(shared: &Shared, fault: Option<&Fault>) -> Option<Reply> {
     Some(Reply::Answer(error.into_response()))
 }
 
-async fn respond(shared: &Arc<Shared>, parts: &Parts, body: &mut Incoming) -> Result<Answer, RegistryError> {
+async fn respond(shared: &Arc<Shared>, parts: &Parts, body: &mut RequestBody) -> Result<Answer, RegistryError> {
     // A connection without addresses does not exist.
     let local = parts.extensions.get::<Connection>().map_or(shared.options.listen, |connection| connection.local);
+    let route = route(parts.uri.path());
+    let query = parts.uri.query().unwrap_or_default();
+    let query: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    if let (&Method::GET, Ok(Route::Blob(name, digest))) = (&parts.method, &route) {
+        let account = account(shared, local);
+        if is_signed_address(shared, account, name, digest, &query) {
+            return blob_requests::get_signed(shared, account, name, digest, &parts.headers).await;
+        }
+    }
+    // Before anything else is said about the path.
     let caller = caller(shared, &parts.headers, local)?;
-    let route = route(parts.uri.path()).map_err(|reason| match reason {
+    let route = route.map_err(|reason| match reason {
         NoRoute::Unknown => RegistryError::new(StatusCode::NOT_FOUND, "UNSUPPORTED", "There is no such path"),
         NoRoute::BadName => {
             RegistryError::new(StatusCode::BAD_REQUEST, "NAME_INVALID", "The path holds no name of a repository")
         }
     })?;
-    let query = parts.uri.query().unwrap_or_default();
-    let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let name = route.name().unwrap_or_default();
     let call = Call { shared, caller: &caller, name, headers: &parts.headers, query };
     dispatch(&call, &parts.method, route, body).await
@@ -81,7 +89,7 @@ async fn dispatch(
     call: &Call<'_>,
     method: &Method,
     route: Route<'_>,
-    body: &mut Incoming,
+    body: &mut RequestBody,
 ) -> Result<Answer, RegistryError> {
     match (method.as_str(), route) {
         ("GET" | "HEAD", Route::Base) => Ok(Answer::json("application/json", &json!({}))),

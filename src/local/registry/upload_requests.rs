@@ -2,11 +2,11 @@
 
 use super::answers::{Answer, CONTENT_DIGEST, UPLOAD_ID};
 use super::blobs::UploadError;
-use super::body::{Broken, Incoming};
+use super::body::{Broken, RequestBody};
 use super::call::{Call, digest};
 use super::error::RegistryError;
 use super::layers::{self, StoreError};
-use super::range::{received, sent};
+use super::range::{content_range, received};
 use super::uploads::{Taken, Unavailable};
 use crate::ecr::names::check_repository;
 use crate::ecr::{Action, Digest};
@@ -14,7 +14,7 @@ use http::{StatusCode, header};
 use std::ops::Range;
 
 /// POST: begins an upload; with `digest`, the body is the whole layer; with `mount` and `from`, no upload may be needed.
-pub(super) async fn begin(call: &Call<'_>, body: &mut Incoming) -> Result<Answer, RegistryError> {
+pub(super) async fn begin(call: &Call<'_>, body: &mut RequestBody) -> Result<Answer, RegistryError> {
     call.may(Action::INITIATE_LAYER_UPLOAD)?;
     if let (Some(wanted), Some(from)) = (call.parameter("mount"), call.parameter("from"))
         && let Some(answer) = mount(call, digest(wanted)?, from).await?
@@ -51,7 +51,7 @@ async fn mount(call: &Call<'_>, wanted: Digest, from: &str) -> Result<Option<Ans
 }
 
 /// PATCH: a part, or a stream of any length.
-pub(super) async fn append(call: &Call<'_>, id: &str, body: &mut Incoming) -> Result<Answer, RegistryError> {
+pub(super) async fn append(call: &Call<'_>, id: &str, body: &mut RequestBody) -> Result<Answer, RegistryError> {
     call.may(Action::UPLOAD_LAYER_PART)?;
     let mut taken = call.shared.storage.uploads.take(&call.owner(), id).await?;
     let length = part_length(call, &taken, id)?;
@@ -62,12 +62,13 @@ pub(super) async fn append(call: &Call<'_>, id: &str, body: &mut Incoming) -> Re
 }
 
 /// PUT: the last part, which may be empty, and the digest of the whole.
-pub(super) async fn complete(call: &Call<'_>, id: &str, body: &mut Incoming) -> Result<Answer, RegistryError> {
+pub(super) async fn complete(call: &Call<'_>, id: &str, body: &mut RequestBody) -> Result<Answer, RegistryError> {
     if has_body(call) {
         call.may(Action::UPLOAD_LAYER_PART)?;
     }
     call.may(Action::COMPLETE_LAYER_UPLOAD)?;
-    let wanted = call.parameter("digest").ok_or_else(|| RegistryError::bad_digest("The query needs digest=sha256:…"))?;
+    let wanted =
+        call.parameter("digest").ok_or_else(|| RegistryError::bad_digest("The query needs digest=sha256:…"))?;
     let wanted = digest(wanted)?;
     let owner = call.owner();
     let mut taken = call.shared.storage.uploads.take(&owner, id).await?;
@@ -115,7 +116,7 @@ impl From<Failed> for RegistryError {
 }
 
 /// Adds a body to the upload. `length`: the length that it must have.
-async fn receive(taken: &mut Taken, body: &mut Incoming, length: Option<u64>) -> Result<(), Failed> {
+async fn receive(taken: &mut Taken, body: &mut RequestBody, length: Option<u64>) -> Result<(), Failed> {
     let upload = taken.upload().ok_or(Failed::Upload(UploadError::Stopped))?;
     let end = length.map(|length| upload.length().saturating_add(length));
     let outcome = loop {
@@ -154,7 +155,8 @@ fn part_length(call: &Call<'_>, taken: &Taken, id: &str) -> Result<Option<u64>, 
         return Ok(None);
     }
     let wrong = |message: String| with_progress(RegistryError::bad_range(message), call, id, taken.length());
-    let Range { start, end } = sent(text).ok_or_else(|| wrong("Content-Range must be FIRST-LAST".to_owned()))?;
+    let Range { start, end } =
+        content_range(text).ok_or_else(|| wrong("Content-Range must be FIRST-LAST".to_owned()))?;
     if start != taken.length() {
         return Err(wrong(format!("The part begins at {start}, but {} bytes have arrived", taken.length())));
     }

@@ -9,5 +9,6 @@ mod directory;
 mod discovery;
 mod kill;
 mod management;
+mod memory;
 mod pull;
 mod push;

@@ -85,7 +85,10 @@ async fn a_range_of_a_blob_is_pulled() {
         ("bytes=5-99999999", 5, 600_000),
     ] {
         let part = ranged(range).await;
-        assert_eq!((part.status, part.header("content-range")), (206, format!("bytes {from}-{}/600000", to - 1).as_str()));
+        assert_eq!(
+            (part.status, part.header("content-range")),
+            (206, format!("bytes {from}-{}/600000", to - 1).as_str())
+        );
         assert!(part.body == content[from..to], "{range}");
     }
     for range in ["bytes=600000-", "bytes=700000-800000", "bytes=-0"] {

@@ -172,7 +172,10 @@ async fn an_index_needs_its_manifests() {
         {"mediaType": MANIFEST, "digest": image, "size": 1, "platform": {"os": "linux", "architecture": "amd64"}},
     ]});
     let text = format!("  {index:#}\n");
-    assert_eq!(client.put_manifest("app", "all", INDEX, &text).await.error(), (400, "MANIFEST_BLOB_UNKNOWN".to_owned()));
+    assert_eq!(
+        client.put_manifest("app", "all", INDEX, &text).await.error(),
+        (400, "MANIFEST_BLOB_UNKNOWN".to_owned())
+    );
     client.push_image("app", "amd64", "layer").await;
     assert_eq!(client.put_manifest("app", "all", INDEX, &text).await.status, 201);
     let pulled = client.get("/v2/app/manifests/all").await;

@@ -91,7 +91,10 @@ fn every_listed_operation_is_supported_and_no_other() {
         assert_ne!(code.as_deref(), Some("UnknownOperationException"), "{operation}");
     }
     let refused = session.refused("DescribeRepository", json!({}));
-    assert!(refused.contains("is not supported by this ECR. Did you mean `DescribeRepositories`? Supported: "), "{refused}");
+    assert!(
+        refused.contains("is not supported by this ECR. Did you mean `DescribeRepositories`? Supported: "),
+        "{refused}"
+    );
     assert!(refused.contains("InitiateLayerUpload"), "{refused}");
 }
 
@@ -135,7 +138,9 @@ fn a_repository_is_created_shown_and_deleted() {
     assert_eq!(deleted, json!({"repository": wanted}));
     assert_eq!(session.ok("DescribeRepositories", json!({})), json!({"repositories": []}));
     let refused = session.refused("DescribeRepositories", json!({"repositoryNames": ["docker-in-aws/todobackend"]}));
-    assert!(refused.starts_with("RepositoryNotFoundException: The repository with name 'docker-in-aws/todobackend' does not exist"));
+    assert!(refused.starts_with(
+        "RepositoryNotFoundException: The repository with name 'docker-in-aws/todobackend' does not exist"
+    ));
 }
 
 #[test]
@@ -161,7 +166,8 @@ fn repositories_come_in_pages() {
 #[test]
 fn settings_of_a_repository_change() {
     let mut session = Session::with_app();
-    let answer = session.ok("PutImageTagMutability", json!({"repositoryName": "app", "imageTagMutability": "IMMUTABLE"}));
+    let answer =
+        session.ok("PutImageTagMutability", json!({"repositoryName": "app", "imageTagMutability": "IMMUTABLE"}));
     assert_eq!(answer, json!({"registryId": OWN, "repositoryName": "app", "imageTagMutability": "IMMUTABLE"}));
     let filters = json!([{"filterType": "WILDCARD", "filter": "dev-*"}]);
     let exclusion = json!({
@@ -172,7 +178,10 @@ fn settings_of_a_repository_change() {
     session.push("2", Some("dev-1"));
     session.push("3", Some("v1"));
     let refused = session.refused("PutImageTagMutability", json!({"repositoryName": "app"}));
-    assert!(refused.contains("'imageTagMutability' failed to satisfy constraint: 'Member must not be null'"), "{refused}");
+    assert!(
+        refused.contains("'imageTagMutability' failed to satisfy constraint: 'Member must not be null'"),
+        "{refused}"
+    );
     let scanning = json!({"repositoryName": "app", "imageScanningConfiguration": {"scanOnPush": true}});
     assert_eq!(session.ok("PutImageScanningConfiguration", scanning)["imageScanningConfiguration"]["scanOnPush"], true);
 }
@@ -198,7 +207,11 @@ fn resources_have_tags() {
         let refused = session.refused("TagResource", json!({"resourceArn": arn, "tags": tags}));
         assert!(refused.starts_with(code), "{refused}");
     }
-    for arn in ["app", "arn:aws:ecr:us-east-1:123456789012:repository/app", "arn:aws:ecr:us-west-2:123456789012:repository/../x"] {
+    for arn in [
+        "app",
+        "arn:aws:ecr:us-east-1:123456789012:repository/app",
+        "arn:aws:ecr:us-west-2:123456789012:repository/../x",
+    ] {
         let refused = session.refused("ListTagsForResource", json!({"resourceArn": arn}));
         assert!(refused.contains("'Invalid ARN'"), "{refused}");
     }
@@ -265,7 +278,8 @@ fn images_that_are_not_there_are_named() {
             assert_eq!(failures(&mut session, operation, id.clone()), code, "{operation} {id}");
         }
     }
-    let accepted = json!({"repositoryName": "app", "imageIds": [{"imageTag": "v1"}], "acceptedMediaTypes": ["text/plain"]});
+    let accepted =
+        json!({"repositoryName": "app", "imageIds": [{"imageTag": "v1"}], "acceptedMediaTypes": ["text/plain"]});
     assert_eq!(session.ok("BatchGetImage", accepted)["failures"][0]["failureCode"], "ImageNotFound");
     let both = json!({"repositoryName": "app", "imageIds": [{"imageDigest": two, "imageTag": "v2"}]});
     assert_eq!(session.ok("BatchGetImage", both)["images"].as_array().unwrap().len(), 1);
@@ -377,7 +391,10 @@ fn a_wrong_image_is_refused() {
         (json!({"imageManifest": null}), "'imageManifest' failed to satisfy constraint: 'Member must not be null'"),
         (json!({"imageManifestMediaType": "text/html"}), "is not that of the manifest"),
         (json!({"repositoryName": "none"}), "RepositoryNotFoundException"),
-        (json!({"repositoryName": "../x"}), "'repositoryName' failed to satisfy constraint: 'must satisfy regular expression"),
+        (
+            json!({"repositoryName": "../x"}),
+            "'repositoryName' failed to satisfy constraint: 'must satisfy regular expression",
+        ),
         (json!({"registryId": "1"}), "'registryId' failed to satisfy constraint"),
     ] {
         let refused = put(&mut session, members.clone());
@@ -432,7 +449,8 @@ fn a_repository_policy_lets_another_account_pull() {
 #[test]
 fn a_policy_that_locks_its_author_out_needs_force() {
     let mut session = Session::with_app();
-    let policy = json!({"Statement": {"Effect": "Deny", "Principal": "*", "Action": "ecr:SetRepositoryPolicy"}}).to_string();
+    let policy =
+        json!({"Statement": {"Effect": "Deny", "Principal": "*", "Action": "ecr:SetRepositoryPolicy"}}).to_string();
     let mut body = json!({"repositoryName": "app", "policyText": policy});
     let refused = session.refused("SetRepositoryPolicy", body.clone());
     assert!(refused.contains("'PolicyText'") && refused.contains("Use force"), "{refused}");
@@ -461,7 +479,11 @@ fn lifecycle_policies_are_previewed_and_kept() {
              '123456789012'"
         );
     }
-    assert!(session.refused("GetLifecyclePolicyPreview", name.clone()).starts_with("LifecyclePolicyPreviewNotFoundException"));
+    assert!(
+        session
+            .refused("GetLifecyclePolicyPreview", name.clone())
+            .starts_with("LifecyclePolicyPreviewNotFoundException")
+    );
     let orphan = session.push("1", Some("latest"));
     session.push("2", Some("latest"));
     session.state.ecr_ahead = 8 * 24 * 3600;
@@ -471,7 +493,10 @@ fn lifecycle_policies_are_previewed_and_kept() {
     let preview = session.ok("GetLifecyclePolicyPreview", name.clone());
     assert_eq!((&preview["status"], &preview["summary"]), (&json!("COMPLETE"), &json!({"expiringImageTotalCount": 1})));
     let entry = preview["previewResults"][0].clone();
-    assert_eq!((&entry["imageDigest"], &entry["action"], &entry["appliedRulePriority"]), (&json!(orphan), &json!({"type": "EXPIRE"}), &json!(10)));
+    assert_eq!(
+        (&entry["imageDigest"], &entry["action"], &entry["appliedRulePriority"]),
+        (&json!(orphan), &json!({"type": "EXPIRE"}), &json!(10))
+    );
     assert_eq!(session.ok("ListImages", name.clone())["imageIds"].as_array().unwrap().len(), 2, "nothing has expired");
     session.ok("PutLifecyclePolicy", body);
     assert_eq!(session.ok("GetLifecyclePolicy", name.clone())["lifecyclePolicyText"], untagged());
@@ -489,10 +514,12 @@ fn lifecycle_policies_are_previewed_and_kept() {
 fn a_preview_has_pages_of_a_hundred() {
     let mut session = Session::with_app();
     for number in 0..203 {
-        session.push(&number.to_string(), (number % 2 == 0).then_some("t").map(|tag| format!("{tag}{number}")).as_deref());
+        session
+            .push(&number.to_string(), (number % 2 == 0).then_some("t").map(|tag| format!("{tag}{number}")).as_deref());
     }
     session.state.ecr_ahead = 8 * 24 * 3600;
-    let any = rule(&json!({"tagStatus": "any", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 7}));
+    let any =
+        rule(&json!({"tagStatus": "any", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 7}));
     session.ok("StartLifecyclePolicyPreview", json!({"repositoryName": "app", "lifecyclePolicyText": any}));
     let (mut sizes, mut token) = (Vec::new(), Value::Null);
     loop {
@@ -530,7 +557,10 @@ fn tokens_name_the_registries_that_were_asked_for() {
         both["authorizationData"].as_array().unwrap().iter().map(|entry| text(&entry["proxyEndpoint"])).collect();
     assert_eq!(endpoints, ["http://127.0.0.2:14566", "http://127.0.0.1:14566"]);
     let refused = session.refused("GetAuthorizationToken", json!({"registryIds": ["000000000000"]}));
-    assert!(refused.contains("there is no account 000000000000 here; there are: 123456789012, 210987654321"), "{refused}");
+    assert!(
+        refused.contains("there is no account 000000000000 here; there are: 123456789012, 210987654321"),
+        "{refused}"
+    );
     let service = Principal::service("codebuild.amazonaws.com", Some(OWN), None);
     assert!(session.call_as(&service, "GetAuthorizationToken", json!({})).is_ok());
 }
@@ -541,7 +571,10 @@ fn a_real_registry_keeps_its_own_password() {
     session.options.registry = Some(Registry::new("localhost:5000", "AWS", "pa:ss".into()));
     let answer = session.ok("GetAuthorizationToken", json!({}));
     let data = &answer["authorizationData"][0];
-    assert_eq!((&data["authorizationToken"], &data["proxyEndpoint"]), (&json!("QVdTOnBhOnNz"), &json!("http://localhost:5000")));
+    assert_eq!(
+        (&data["authorizationToken"], &data["proxyEndpoint"]),
+        (&json!("QVdTOnBhOnNz"), &json!("http://localhost:5000"))
+    );
 }
 
 #[test]
@@ -552,8 +585,12 @@ fn layers_are_found_by_digest() {
     let body = json!({"repositoryName": "app", "layerDigests": [known, unknown, "sha256:1", ""]});
     let answer = session.ok("BatchCheckLayerAvailability", body);
     assert_eq!(answer["layers"][0]["layerAvailability"], "AVAILABLE");
-    assert_eq!((&answer["layers"][0]["layerSize"], &answer["layers"][1]["layerAvailability"]), (&json!(100), &json!("UNAVAILABLE")));
-    let codes: Vec<&Value> = answer["failures"].as_array().unwrap().iter().map(|failure| &failure["failureCode"]).collect();
+    assert_eq!(
+        (&answer["layers"][0]["layerSize"], &answer["layers"][1]["layerAvailability"]),
+        (&json!(100), &json!("UNAVAILABLE"))
+    );
+    let codes: Vec<&Value> =
+        answer["failures"].as_array().unwrap().iter().map(|failure| &failure["failureCode"]).collect();
     assert_eq!(codes, ["InvalidLayerDigest", "MissingLayerDigest"]);
     let url = session.ok("GetDownloadUrlForLayer", json!({"repositoryName": "app", "layerDigest": known}));
     let url = text(&url["downloadUrl"]);
@@ -572,7 +609,9 @@ fn pull_through_cache_rules_are_kept_and_shown() {
     let rule = session.ok("CreatePullThroughCacheRule", body.clone());
     assert_eq!((&rule["upstreamRegistry"], &rule["registryId"]), (&json!("ecr-public"), &json!(OWN)));
     assert_eq!(session.ok("DescribePullThroughCacheRules", json!({})), json!({"pullThroughCacheRules": [rule]}));
-    assert!(session.refused("CreatePullThroughCacheRule", body).starts_with("PullThroughCacheRuleAlreadyExistsException"));
+    assert!(
+        session.refused("CreatePullThroughCacheRule", body).starts_with("PullThroughCacheRuleAlreadyExistsException")
+    );
     for (prefix, url, code) in [
         ("x", "quay.io", "InvalidParameterException"),
         ("Quay", "quay.io", "InvalidParameterException"),
@@ -580,7 +619,8 @@ fn pull_through_cache_rules_are_kept_and_shown() {
         ("any", "registry.example.com", "UnsupportedUpstreamRegistryException"),
         ("any", "evil/.azurecr.io", "UnsupportedUpstreamRegistryException"),
     ] {
-        let refused = session.refused("CreatePullThroughCacheRule", json!({"ecrRepositoryPrefix": prefix, "upstreamRegistryUrl": url}));
+        let refused = session
+            .refused("CreatePullThroughCacheRule", json!({"ecrRepositoryPrefix": prefix, "upstreamRegistryUrl": url}));
         assert!(refused.starts_with(code), "{refused}");
     }
     let secret = "arn:aws:secretsmanager:us-west-2:123456789012:secret:ecr-pullthroughcache/hub-AbCdEf";

@@ -9,7 +9,12 @@ const ACCOUNT: &str = "123456789012";
 const RESOURCE: &str = "arn:aws:ecr:us-west-2:123456789012:repository/team/app";
 
 fn decide(policy: &Policy, principal: &Principal, action: &str, resource: &str) -> Decision {
-    policy.decide(&Request { principal, action, resource, cluster: Some("arn:aws:ecs:us-west-2:123456789012:cluster/web") })
+    policy.decide(&Request {
+        principal,
+        action,
+        resource,
+        cluster: Some("arn:aws:ecs:us-west-2:123456789012:cluster/web"),
+    })
 }
 
 fn identity(statement: &Value) -> Policy {
@@ -26,18 +31,73 @@ fn actions_and_resources_have_wildcards_and_negations() {
     for (statement, action, resource, wanted) in [
         (json!({"Effect": "Allow", "Action": "*", "Resource": "*"}), "ecr:PutImage", RESOURCE, Decision::Allowed),
         (json!({"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}), "ecs:RunTask", "*", Decision::NotMentioned),
-        (json!({"Effect": "Allow", "Action": "ECR:putimage", "Resource": RESOURCE}), "ecr:PutImage", RESOURCE, Decision::Allowed),
-        (json!({"Effect": "Allow", "Action": ["ecr:Get*", "ecr:Batch?etImage"], "Resource": "*"}), "ecr:BatchGetImage", RESOURCE, Decision::Allowed),
-        (json!({"Effect": "Allow", "NotAction": "ecr:Put*", "Resource": "*"}), "ecr:PutImage", RESOURCE, Decision::NotMentioned),
-        (json!({"Effect": "Allow", "NotAction": "ecr:Put*", "Resource": "*"}), "ecr:ListImages", RESOURCE, Decision::Allowed),
-        (json!({"Effect": "Allow", "Action": "ecr:*", "Resource": "arn:aws:ecr:*:*:repository/team/*"}), "ecr:PutImage", RESOURCE, Decision::Allowed),
-        (json!({"Effect": "Allow", "Action": "ecr:*", "Resource": "arn:aws:ecr:*:*:repository/other"}), "ecr:PutImage", RESOURCE, Decision::NotMentioned),
-        (json!({"Effect": "Allow", "Action": "ecr:*", "NotResource": RESOURCE}), "ecr:PutImage", RESOURCE, Decision::NotMentioned),
+        (
+            json!({"Effect": "Allow", "Action": "ECR:putimage", "Resource": RESOURCE}),
+            "ecr:PutImage",
+            RESOURCE,
+            Decision::Allowed,
+        ),
+        (
+            json!({"Effect": "Allow", "Action": ["ecr:Get*", "ecr:Batch?etImage"], "Resource": "*"}),
+            "ecr:BatchGetImage",
+            RESOURCE,
+            Decision::Allowed,
+        ),
+        (
+            json!({"Effect": "Allow", "NotAction": "ecr:Put*", "Resource": "*"}),
+            "ecr:PutImage",
+            RESOURCE,
+            Decision::NotMentioned,
+        ),
+        (
+            json!({"Effect": "Allow", "NotAction": "ecr:Put*", "Resource": "*"}),
+            "ecr:ListImages",
+            RESOURCE,
+            Decision::Allowed,
+        ),
+        (
+            json!({"Effect": "Allow", "Action": "ecr:*", "Resource": "arn:aws:ecr:*:*:repository/team/*"}),
+            "ecr:PutImage",
+            RESOURCE,
+            Decision::Allowed,
+        ),
+        (
+            json!({"Effect": "Allow", "Action": "ecr:*", "Resource": "arn:aws:ecr:*:*:repository/other"}),
+            "ecr:PutImage",
+            RESOURCE,
+            Decision::NotMentioned,
+        ),
+        (
+            json!({"Effect": "Allow", "Action": "ecr:*", "NotResource": RESOURCE}),
+            "ecr:PutImage",
+            RESOURCE,
+            Decision::NotMentioned,
+        ),
         // GetAuthorizationToken has no resource, so a policy about repositories does not allow it.
-        (json!({"Effect": "Allow", "Action": "ecr:*", "Resource": "arn:aws:ecr:*:*:repository/*"}), "ecr:GetAuthorizationToken", "*", Decision::NotMentioned),
-        (json!([{"Effect": "Allow", "Action": "*", "Resource": "*"}, {"Effect": "Deny", "Action": "ecr:Put*", "Resource": "*"}]), "ecr:PutImage", RESOURCE, Decision::Denied),
-        (json!([{"Effect": "Deny", "Action": "ecr:Put*", "Resource": "*"}, {"Effect": "Allow", "Action": "*", "Resource": "*"}]), "ecr:PutImage", RESOURCE, Decision::Denied),
-        (json!([{"Effect": "Deny", "Action": "ecr:Put*", "Resource": "*"}, {"Effect": "Allow", "Action": "*", "Resource": "*"}]), "ecr:ListImages", RESOURCE, Decision::Allowed),
+        (
+            json!({"Effect": "Allow", "Action": "ecr:*", "Resource": "arn:aws:ecr:*:*:repository/*"}),
+            "ecr:GetAuthorizationToken",
+            "*",
+            Decision::NotMentioned,
+        ),
+        (
+            json!([{"Effect": "Allow", "Action": "*", "Resource": "*"}, {"Effect": "Deny", "Action": "ecr:Put*", "Resource": "*"}]),
+            "ecr:PutImage",
+            RESOURCE,
+            Decision::Denied,
+        ),
+        (
+            json!([{"Effect": "Deny", "Action": "ecr:Put*", "Resource": "*"}, {"Effect": "Allow", "Action": "*", "Resource": "*"}]),
+            "ecr:PutImage",
+            RESOURCE,
+            Decision::Denied,
+        ),
+        (
+            json!([{"Effect": "Deny", "Action": "ecr:Put*", "Resource": "*"}, {"Effect": "Allow", "Action": "*", "Resource": "*"}]),
+            "ecr:ListImages",
+            RESOURCE,
+            Decision::Allowed,
+        ),
     ] {
         assert_eq!(decide(&identity(&statement), &user, action, resource), wanted, "{statement} {action}");
     }
@@ -52,14 +112,22 @@ fn principals_are_named_by_account_arn_and_service() {
         (json!({"AWS": "*"}), &role, Decision::Allowed),
         (json!({"AWS": ACCOUNT}), &role, Decision::Delegated),
         (json!({"AWS": "arn:aws:iam::123456789012:root"}), &role, Decision::Delegated),
-        (json!({"AWS": ["arn:aws:iam::210987654321:root", "arn:aws:iam::123456789012:role/team/web"]}), &role, Decision::Allowed),
+        (
+            json!({"AWS": ["arn:aws:iam::210987654321:root", "arn:aws:iam::123456789012:role/team/web"]}),
+            &role,
+            Decision::Allowed,
+        ),
         (json!({"AWS": "arn:aws:sts::123456789012:assumed-role/web/i-1"}), &role, Decision::Allowed),
         (json!({"AWS": "arn:aws:sts::123456789012:assumed-role/web/i-2"}), &role, Decision::NotMentioned),
         (json!({"AWS": "arn:aws:iam::123456789012:user/web"}), &role, Decision::NotMentioned),
         (json!({"AWS": "210987654321"}), &role, Decision::NotMentioned),
         (json!({"Service": "codebuild.amazonaws.com"}), &role, Decision::NotMentioned),
         (json!({"Service": "codebuild.amazonaws.com"}), &build, Decision::Allowed),
-        (json!({"Service": ["ecs.amazonaws.com", "codebuild.amazonaws.com"], "AWS": ACCOUNT}), &build, Decision::Allowed),
+        (
+            json!({"Service": ["ecs.amazonaws.com", "codebuild.amazonaws.com"], "AWS": ACCOUNT}),
+            &build,
+            Decision::Allowed,
+        ),
         (json!({"Service": "ecs.amazonaws.com"}), &build, Decision::NotMentioned),
     ] {
         let policy = repository(&json!({"Effect": "Allow", "Principal": principal, "Action": "ecr:BatchGetImage"}));
@@ -85,7 +153,11 @@ fn conditions_compare_facts() {
         (json!({"StringEquals": {"aws:sourceaccount": ["1", ACCOUNT]}}), &build, true),
         (json!({"ArnLike": {"aws:SourceArn": "arn:aws:codebuild:*:123456789012:project/*"}}), &build, true),
         (json!({"ArnEquals": {"aws:SourceArn": project}}), &build, true),
-        (json!({"ArnEquals": {"aws:SourceArn": "arn:aws:codebuild:us-west-2:123456789012:project/other"}}), &build, false),
+        (
+            json!({"ArnEquals": {"aws:SourceArn": "arn:aws:codebuild:us-west-2:123456789012:project/other"}}),
+            &build,
+            false,
+        ),
         (json!({"StringLike": {"aws:SourceArn": "*project/app"}}), &build, true),
         // Without the fact a comparison fails, a negated one holds, and IfExists holds.
         (json!({"ArnLike": {"aws:SourceArn": "arn:aws:*:*:*:*"}}), &role, false),
@@ -105,7 +177,8 @@ fn conditions_compare_facts() {
         (json!({"StringEquals": {"aws:SourceAccount": ACCOUNT, "aws:SourceArn": "x"}}), &build, false),
         (json!({"StringEquals": {"aws:SourceAccount": ACCOUNT}, "ArnLike": {"aws:SourceArn": project}}), &build, true),
     ] {
-        let policy = repository(&json!({"Effect": "Allow", "Principal": "*", "Action": "ecr:*", "Condition": condition}));
+        let policy =
+            repository(&json!({"Effect": "Allow", "Principal": "*", "Action": "ecr:*", "Condition": condition}));
         let wanted = if holds { Decision::Allowed } else { Decision::NotMentioned };
         assert_eq!(decide(&policy, caller, "ecr:BatchGetImage", RESOURCE), wanted, "{condition} {}", caller.arn());
     }
@@ -130,7 +203,10 @@ fn what_cannot_be_evaluated_is_refused_by_name() {
         (with("Principal", Value::Null), "Principal: `*`, or an object"),
         (with("Principal", json!({"AWS": []})), "Principal.AWS: the list is empty"),
         (with("Principal", json!({"Federated": "x"})), "Principal.Federated: only AWS and Service"),
-        (with("Principal", json!({"AWS": "arn:aws:iam::123456789012:role/*"})), "wildcards and variables are not allowed"),
+        (
+            with("Principal", json!({"AWS": "arn:aws:iam::123456789012:role/*"})),
+            "wildcards and variables are not allowed",
+        ),
         (with("Principal", json!({"AWS": "arn:aws:iam::1:root"})), "an account id, or the ARN"),
         (with("Principal", json!({"AWS": "alice"})), "`alice`: an account id, or the ARN"),
         (with("Principal", json!({"Service": "codebuild"})), "the name of an AWS service"),
@@ -143,11 +219,20 @@ fn what_cannot_be_evaluated_is_refused_by_name() {
         (with("Action", json!("ecr:BatchGetImages")), "Did you mean `BatchGetImage`?"),
         (with("Resource", json!("*")), "Resource: a repository's policy has none"),
         (with("Condition", json!([])), "Condition: an object"),
-        (with("Condition", json!({"StringEqual": {"aws:SourceArn": "x"}})), "Condition.StringEqual: this operator is not evaluated here. Did you mean `StringEquals`?"),
+        (
+            with("Condition", json!({"StringEqual": {"aws:SourceArn": "x"}})),
+            "Condition.StringEqual: this operator is not evaluated here. Did you mean `StringEquals`?",
+        ),
         (with("Condition", json!({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}})), "Condition.IpAddress: this operator"),
-        (with("Condition", json!({"ForAnyValue:StringEquals": {"aws:SourceArn": "x"}})), "this operator is not evaluated here"),
+        (
+            with("Condition", json!({"ForAnyValue:StringEquals": {"aws:SourceArn": "x"}})),
+            "this operator is not evaluated here",
+        ),
         (with("Condition", json!({"NullIfExists": {"aws:SourceArn": "true"}})), "this operator is not evaluated here"),
-        (with("Condition", json!({"StringEquals": {"aws:SourceIp": "x"}})), "Condition.StringEquals.aws:SourceIp: this key is not evaluated here"),
+        (
+            with("Condition", json!({"StringEquals": {"aws:SourceIp": "x"}})),
+            "Condition.StringEquals.aws:SourceIp: this key is not evaluated here",
+        ),
         (with("Condition", json!({"StringEquals": {"aws:SourceArn": []}})), "a text, or a list of texts"),
         (with("Condition", json!({"StringLike": {"aws:SourceArn": "${aws:username}"}})), "policy variables"),
         (with("Condition", json!({"ArnLike": {"aws:SourceArn": "project/*"}})), "an ARN has six parts"),
@@ -158,9 +243,15 @@ fn what_cannot_be_evaluated_is_refused_by_name() {
     }
     for (statement, reason) in [
         (json!({"Effect": "Allow", "Action": "*"}), "Resource or NotResource is needed"),
-        (json!({"Effect": "Allow", "Action": "*", "Resource": "*", "Principal": "*"}), "the policy of an identity has none"),
+        (
+            json!({"Effect": "Allow", "Action": "*", "Resource": "*", "Principal": "*"}),
+            "the policy of an identity has none",
+        ),
         (json!({"Effect": "Allow", "Action": "*", "Resource": "repository/app"}), "neither an ARN nor `*`"),
-        (json!({"Effect": "Allow", "Action": "*", "Resource": "arn:aws:s3:::home/${aws:username}"}), "policy variables"),
+        (
+            json!({"Effect": "Allow", "Action": "*", "Resource": "arn:aws:s3:::home/${aws:username}"}),
+            "policy variables",
+        ),
     ] {
         let error = Policy::for_identity(&json!({"Statement": [statement]}).to_string()).unwrap_err();
         assert!(error.contains(reason), "{reason}: {error}");

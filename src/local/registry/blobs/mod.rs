@@ -17,15 +17,13 @@ mod upload;
 mod upload_error;
 
 pub(crate) use directory::Directory;
-pub(crate) use list::Pin;
 pub(crate) use open_error::OpenError;
-pub(crate) use reading::Reading;
 pub(crate) use upload::Upload;
 pub(crate) use upload_error::UploadError;
 
 use crate::ecr::Digest;
 use list::{Content, List, Place};
-use reading::Source;
+use reading::{Reading, Source};
 use room::Room;
 use std::collections::BTreeMap;
 use std::io;
@@ -63,11 +61,6 @@ impl Blobs {
     /// The size of a blob in bytes; `None`: there is no such blob.
     pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
         self.0.find(digest).map(|(size, _)| size)
-    }
-
-    /// Keeps a blob from being removed; `None`: there is no such blob.
-    pub(crate) fn pin(&self, digest: &Digest) -> Option<Pin> {
-        self.0.pin(digest)
     }
 
     /// Begins an upload.

@@ -1,7 +1,7 @@
 //! The room for layers in memory. Invariant: bytes are claimed before they are stored, and given back when nobody has them any more.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The room, shared by all blobs and uploads.
 #[derive(Debug)]

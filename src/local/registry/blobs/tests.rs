@@ -1,5 +1,6 @@
 //! Blobs in memory and in a directory: both behave alike.
 
+use super::list::Pin;
 use super::*;
 use futures_util::StreamExt;
 use std::path::PathBuf;
@@ -67,7 +68,8 @@ async fn until(what: &str, is_done: impl Fn() -> bool) {
 async fn bytes_come_back_whole_and_in_ranges() {
     let scratch = Scratch::new("ranges");
     for blobs in [Blobs::in_memory(u64::MAX), Blobs::open(&scratch.registry()).unwrap()] {
-        for (length, step) in [(0, 1), (1, 1), (1000, 7), (256 * 1024, 65536), (1_000_003, 100_000), (600_000, 600_000)] {
+        for (length, step) in [(0, 1), (1, 1), (1000, 7), (256 * 1024, 65536), (1_000_003, 100_000), (600_000, 600_000)]
+        {
             let content = bytes(length);
             let digest = Digest::compute(&content);
             let pin = push(&blobs, &content, step).await.unwrap();

@@ -51,7 +51,13 @@ impl Upload {
             Place::Memory(room) => Sink::in_memory(room),
             Place::Directory(directory) => Sink::in_file(directory),
         };
-        Self { list: Arc::clone(list), block: Vec::new(), length: 0, last_part: None, worker: Worker::Idle(sink, Vec::new()) }
+        Self {
+            list: Arc::clone(list),
+            block: Vec::new(),
+            length: 0,
+            last_part: None,
+            worker: Worker::Idle(sink, Vec::new()),
+        }
     }
 
     /// Bytes so far.

@@ -12,7 +12,9 @@ pub(crate) enum UploadError {
     #[error("a layer has at most {0} bytes")]
     TooLarge(u64),
     /// There is no room left in memory.
-    #[error("no space left: the memory for layers is used up; start ecs-local with a larger --registry-memory, or with --registry-dir")]
+    #[error(
+        "no space left: the memory for layers is used up; start ecs-local with a larger --registry-memory, or with --registry-dir"
+    )]
     MemoryFull,
     /// The file system refused the bytes, for example because it is full.
     #[error("the directory of the registry cannot be written: {0}")]

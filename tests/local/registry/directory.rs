@@ -1,0 +1,178 @@
+//! A registry in a directory: what is there after a restart, what is refused, and a full disk.
+
+use super::client::{Client, digest, ecr, noise};
+use crate::binary::Scratch;
+use ecs_local::{Options, Server};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Options with this directory.
+fn kept(directory: &Path) -> Options {
+    let token = Some("a token that stays".into());
+    Options { registry_dir: Some(directory.to_owned()), token, ..Options::default() }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_restart_keeps_everything_that_was_pushed() {
+    let scratch = Scratch::new("kept");
+    let directory = scratch.0.join("registry");
+    let server = Server::start(kept(&directory)).await.unwrap();
+    let client = Client::login(&server, &["app", "empty"]).await;
+    let image = client.push_image("app", "v1", "layer").await;
+    let policy = json!({"repositoryName": "app", "lifecyclePolicyText": json!({"rules": [{"rulePriority": 1,
+        "selection": {"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 7},
+        "action": {"type": "expire"}}]}).to_string()});
+    assert_eq!(ecr(&server, "PutLifecyclePolicy", policy).await.0, 200);
+    let unfinished = client.begin("app").await;
+    assert_eq!(client.send("PATCH", &unfinished, &[], noise(1000)).await.status, 202);
+    let second = Server::start(kept(&directory)).await.map(|_| ()).unwrap_err();
+    assert!(second.to_string().ends_with("another ecs-local uses it"), "{second}");
+    server.shutdown().await;
+    assert_eq!(names(&directory.join("uploads")), [""; 0]);
+
+    let server = Server::start(kept(&directory)).await.unwrap();
+    // The port is another one, the token of docker is still good.
+    let client = Client { base: server.url(), ..client };
+    assert_eq!(client.get("/v2/app/manifests/v1").await.header("docker-content-digest"), image);
+    assert_eq!(client.get(&format!("/v2/app/blobs/{}", digest(b"layer"))).await.body, b"layer");
+    assert_eq!(client.get("/v2/_catalog").await.json()["repositories"], json!(["app", "empty"]));
+    assert_eq!(ecr(&server, "GetLifecyclePolicy", json!({"repositoryName": "app"})).await.0, 200);
+    assert_eq!(client.get(&unfinished).await.status, 404);
+    let described = ecr(&server, "DescribeRepositories", json!({})).await.1;
+    let address = server.url().replace("http://", "");
+    assert_eq!(described["repositories"][0]["repositoryUri"], json!(format!("{address}/app")));
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn layers_that_nobody_needs_leave_the_disk() {
+    let scratch = Scratch::new("orphans");
+    let directory = scratch.0.join("registry");
+    let server = Server::start(kept(&directory)).await.unwrap();
+    let client = Client::login(&server, &["app", "other"]).await;
+    client.push_image("app", "v1", "layer").await;
+    client.push_image("other", "v1", "layer").await;
+    assert_eq!(names(&directory.join("blobs")).len(), 2, "layers and configurations are there once");
+    assert_eq!(client.delete("/v2/app/manifests/v1").await.status, 202);
+    let deleted = ecr(&server, "DeleteRepository", json!({"repositoryName": "other", "force": true})).await;
+    assert_eq!(deleted.0, 200);
+    for _ in 0..200 {
+        if names(&directory.join("blobs")).is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(names(&directory.join("blobs")), [""; 0]);
+    client.push_image("app", "v1", "layer").await;
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_damaged_directory_is_refused_and_not_changed() {
+    let scratch = Scratch::new("damaged");
+    let directory = scratch.0.join("registry");
+    let server = Server::start(kept(&directory)).await.unwrap();
+    let client = Client::login(&server, &["app"]).await;
+    client.push_image("app", "v1", "layer").await;
+    server.shutdown().await;
+    let hex = digest(b"layer").replace("sha256:", "");
+    let blob = names(&directory.join("blobs")).into_iter().find(|name| name.starts_with(&hex)).unwrap();
+    let blob = directory.join("blobs").join(blob);
+    let refused = async |wanted: &str| {
+        let error = Server::start(kept(&directory)).await.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
+    };
+    std::fs::write(&blob, "laye").unwrap();
+    refused("is missing or damaged (it should have 5 bytes)").await;
+    let away = scratch.0.join("away");
+    std::fs::rename(&blob, &away).unwrap();
+    refused(&hex).await;
+    std::fs::write(&blob, "layer").unwrap();
+    let state = directory.join("state.json");
+    let text = std::fs::read_to_string(&state).unwrap();
+    for damaged in ["", "{", "{\"version\": 99}", &text[..text.len() - 1]] {
+        std::fs::write(&state, damaged).unwrap();
+        refused("the stored registry cannot be used").await;
+    }
+    std::fs::write(&state, &text).unwrap();
+    Server::start(kept(&directory)).await.unwrap().shutdown().await;
+}
+
+/// A small file system in memory, unmounted at the end; `None` if this process may not mount one.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(scratch: &Scratch) -> Option<Self> {
+        let path = scratch.0.join("disk");
+        std::fs::create_dir_all(&path).unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs"])
+            .arg(&path)
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(path));
+        }
+        eprintln!("SKIPPED: this process may not mount a tmpfs");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _unmounted = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_answer_and_nothing_stays() {
+    let scratch = Scratch::new("full");
+    let Some(disk) = SmallDisk::mount(&scratch) else { return };
+    let directory = disk.0.join("registry");
+    let server = Server::start(kept(&directory)).await.unwrap();
+    let client = Client::login(&server, &["app"]).await;
+    client.push_image("app", "v1", "layer").await;
+    for _ in 0..3 {
+        let content = noise(4_000_000);
+        let path = format!("/v2/app/blobs/uploads/?digest={}", digest(&content));
+        let refused = client.send("POST", &path, &[], content.clone()).await;
+        assert_eq!(refused.error(), (413, "DENIED".to_owned()));
+        // Docker does not repeat a push with this text.
+        assert!(refused.message().to_lowercase().contains("no space left on device"), "{}", refused.message());
+        let path = client.begin("app").await;
+        assert_eq!(client.send("PATCH", &path, &[], content).await.error(), (413, "DENIED".to_owned()));
+    }
+    for _ in 0..200 {
+        if names(&directory.join("uploads")).is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(names(&directory.join("uploads")), [""; 0]);
+    client.push_blob("app", &noise(2_000_000)).await;
+
+    // Not even the state can be saved.
+    let rest = disk.0.join("rest");
+    let _full = std::fs::write(&rest, noise(4_000_000));
+    let (status, body) = ecr(&server, "CreateRepository", json!({"repositoryName": "more"})).await;
+    assert_eq!((status, body["__type"].clone()), (500, json!("ServerException")), "{body}");
+    let refused =
+        client.put_manifest("app", "v2", super::client::MANIFEST, &super::client::manifest("layer").to_string()).await;
+    assert_eq!(refused.error(), (413, "DENIED".to_owned()));
+    assert_eq!(client.get("/v2/app/manifests/v1").await.status, 200, "what is there can be pulled");
+    std::fs::remove_file(&rest).unwrap();
+    let again =
+        client.put_manifest("app", "v2", super::client::MANIFEST, &super::client::manifest("layer").to_string()).await;
+    assert_eq!(again.status, 201, "{again:?}");
+    server.shutdown().await;
+    let server = Server::start(kept(&directory)).await.unwrap();
+    let client = Client { base: server.url(), ..client };
+    assert_eq!(client.get("/v2/app/tags/list").await.json()["tags"], json!(["v1", "v2"]));
+    server.shutdown().await;
+}
