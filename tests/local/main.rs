@@ -8,6 +8,7 @@ mod access;
 mod agent;
 mod binary;
 mod cli;
+mod ecr;
 mod registry;
 mod sessions;
 
