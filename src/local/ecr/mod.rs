@@ -32,9 +32,8 @@ pub(crate) mod tokens;
 
 pub(crate) use action::Action;
 pub(crate) use digest::Digest;
-pub(crate) use error::{Denial, EcrError, Place, Reason};
+pub(crate) use error::{Denial, EcrError};
 pub(crate) use principal::Principal;
 pub(crate) use repository::{Image, NewImage};
 pub(crate) use service::Ecr;
-pub(crate) use stored_form::LoadError;
 pub(crate) use tokens::TokenError;

@@ -289,8 +289,10 @@ fn repository(place: Place, stored: &StoredRepository<'_>) -> Result<Repository,
         let image = image(&made, stored).map_err(|problem| format!("image {}: {problem}", stored.digest))?;
         made.insert(image);
     }
-    let mut needed = made.images().flat_map(|image| &image.contents.manifests);
-    match needed.find(|digest| made.by_digest(digest).is_none()) {
+    let mut needed = made.images().flat_map(|image| &image.contents.manifests).copied();
+    let missing = needed.find(|digest| made.by_digest(digest).is_none());
+    drop(needed);
+    match missing {
         Some(digest) => Err(format!("the image {digest} of an index is missing")),
         None => Ok(made),
     }

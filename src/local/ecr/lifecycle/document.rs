@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// The lengths that ECR allows for a document, in bytes.
-pub(crate) const TEXT_LENGTHS: RangeInclusive<usize> = 100..=30_720;
+const TEXT_LENGTHS: RangeInclusive<usize> = 100..=30_720;
 /// Maximum number of rules, as in ECR.
 const MAX_RULES: usize = 50;
 /// Maximum number of wildcards in a tag pattern, as in ECR.
