@@ -86,7 +86,8 @@ mod tests {
             actions.add(at, "role", "ecr:BatchGetImage", "arn", is_allowed);
         }
         let shown = actions.show();
-        let outcomes: Vec<_> = shown["actions"].as_array().unwrap().iter().map(|a| (&a["outcome"], &a["count"], &a["last"])).collect();
+        let outcomes: Vec<_> =
+            shown["actions"].as_array().unwrap().iter().map(|a| (&a["outcome"], &a["count"], &a["last"])).collect();
         assert_eq!(outcomes, [(&json!("denied"), &json!(1), &json!(3.0)), (&json!("allowed"), &json!(2), &json!(2.0))]);
         actions.clear();
         assert_eq!(actions.show(), json!({"dropped": 0, "actions": []}));

@@ -110,7 +110,10 @@ pub(super) fn remove_identity(shared: &Shared, body: &Value) -> Result<Value, St
     let arn = body["arn"].as_str().ok_or("arn: the ARN of a user or a role")?;
     match shared.change(|state| state.ecr.identities_mut().remove(arn)) {
         true => Ok(json!({"ok": true})),
-        false => Err("arn: there is no user or role with this ARN and a policy; GET /_local/identities lists them".to_owned()),
+        false => {
+            Err("arn: there is no user or role with this ARN and a policy; GET /_local/identities lists them"
+                .to_owned())
+        }
     }
 }
 
@@ -120,11 +123,9 @@ pub(super) fn session(shared: &Shared, request: &SessionRequest) -> Result<Value
         (Some(role), None) if request.source_account.is_none() && request.source_arn.is_none() => {
             Signer::role(role, request.session.as_deref().unwrap_or("session"))
         }
-        (None, Some(service)) if request.session.is_none() => Signer::service(
-            service,
-            request.source_account.as_deref(),
-            request.source_arn.as_deref(),
-        ),
+        (None, Some(service)) if request.session.is_none() => {
+            Signer::service(service, request.source_account.as_deref(), request.source_arn.as_deref())
+        }
         _ => return Err("needed: role (and session), or service (and sourceAccount, sourceArn)".to_owned()),
     };
     let keys = shared.keys.temporary(&signer);

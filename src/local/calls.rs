@@ -156,7 +156,8 @@ fn perform(
 fn logged(body: &Value) -> Value {
     let Some(blob) = body["layerPartBlob"].as_str() else { return body.clone() };
     let members = body.as_object().into_iter().flatten().filter(|(name, _)| *name != "layerPartBlob");
-    let mut logged: Value = members.map(|(name, value)| (name.clone(), value.clone())).collect::<serde_json::Map<_, _>>().into();
+    let mut logged: Value =
+        members.map(|(name, value)| (name.clone(), value.clone())).collect::<serde_json::Map<_, _>>().into();
     logged["layerPartBlob"] = json!(format!("{} characters", blob.len()));
     logged
 }

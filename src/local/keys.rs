@@ -125,8 +125,8 @@ impl Keys {
     pub(super) fn signer(&self, access_key_id: &str, session_token: &str) -> Option<(Secret, Signer)> {
         if access_key_id.starts_with(TEMPORARY_PREFIX) {
             let (content, _) = session_token.rsplit_once('.')?;
-            let is_ours = self.has_mark(access_key_id)
-                & is_equal(session_token, &self.session_token(access_key_id, content));
+            let is_ours =
+                self.has_mark(access_key_id) & is_equal(session_token, &self.session_token(access_key_id, content));
             let signer = is_ours.then(|| URL_SAFE_NO_PAD.decode(content).ok())??;
             return Some((self.secret_of_id(access_key_id), serde_json::from_slice(&signer).ok()?));
         }
@@ -233,7 +233,13 @@ mod tests {
     #[test]
     fn a_name_of_the_user_has_the_token_as_its_secret() {
         let keys = Keys::new(Some("a token".into()));
-        for (name, account) in [("local", None), ("AKIAIOSFODNN7EXAMPLE", None), ("AKIA", None), ("", None), ("333333444444", Some("333333444444"))] {
+        for (name, account) in [
+            ("local", None),
+            ("AKIAIOSFODNN7EXAMPLE", None),
+            ("AKIA", None),
+            ("", None),
+            ("333333444444", Some("333333444444")),
+        ] {
             let user = Signer::User { account: account.map(str::to_owned) };
             assert_eq!(keys.signer(name, ""), Some(("a token".into(), user)), "{name}");
         }

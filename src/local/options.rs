@@ -60,6 +60,8 @@ pub struct Options {
     pub upload_idle: Duration,
     /// The validity of a token of the embedded registry, as in AWS: 12 hours.
     pub token_ttl: Duration,
+    /// The policy of the instance's role, a JSON document; `None`: the role may do everything.
+    pub instance_policy: Option<String>,
     /// Secrets that Secrets Manager has from the start, by name.
     pub secrets: BTreeMap<String, Secret>,
     /// Parameters that SSM has from the start, by name.
@@ -94,6 +96,7 @@ impl Default for Options {
             registry_memory: DEFAULT_REGISTRY_MEMORY,
             upload_idle: Duration::from_secs(3600),
             token_ttl: Duration::from_secs(12 * 3600),
+            instance_policy: None,
             secrets: BTreeMap::new(),
             parameters: BTreeMap::new(),
             objects: BTreeMap::new(),

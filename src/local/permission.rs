@@ -84,7 +84,8 @@ impl State {
             && who.account() != self.site.account;
         if is_stranger {
             let (caller, own) = (who.arn(), &self.site.account);
-            let message = format!("User: {caller} is not authorized: here, only the account {own} has services other than ECR");
+            let message =
+                format!("User: {caller} is not authorized: here, only the account {own} has services other than ECR");
             return Err(ApiError::new(400, "AccessDeniedException", message));
         }
         for Demand { action, resource, cluster } in demands {
@@ -114,9 +115,9 @@ impl Demand {
 pub(super) fn demands(site: &Site, service: &str, operation: &str, body: &Value) -> Vec<Demand> {
     match service {
         "secretsmanager" => vec![Demand::new(format!("secretsmanager:{operation}"), secret(site, body))],
-        "AmazonSSM" => texts(body, "Names")
-            .map(|name| Demand::new(format!("ssm:{operation}"), parameter(site, name)))
-            .collect(),
+        "AmazonSSM" => {
+            texts(body, "Names").map(|name| Demand::new(format!("ssm:{operation}"), parameter(site, name))).collect()
+        }
         _ if service.starts_with("AmazonEC2ContainerServiceV") => ecs(site, operation, body),
         _ => Vec::new(),
     }
@@ -159,7 +160,8 @@ fn ecs(site: &Site, operation: &str, body: &Value) -> Vec<Demand> {
         let demand = |name: &str| Demand::new(action.clone(), inside(kind, name)).in_cluster(&cluster);
         texts(body, member).map(demand).collect::<Vec<_>>()
     };
-    let single = |kind: &str, member: &str| vec![Demand::new(action.clone(), inside(kind, text(member))).in_cluster(&cluster)];
+    let single =
+        |kind: &str, member: &str| vec![Demand::new(action.clone(), inside(kind, text(member))).in_cluster(&cluster)];
     let on_cluster = || vec![Demand::new(action.clone(), cluster.clone()).in_cluster(&cluster)];
     let everywhere = || vec![Demand::new(action.clone(), "*")];
     match operation {
@@ -170,9 +172,15 @@ fn ecs(site: &Site, operation: &str, body: &Value) -> Vec<Demand> {
             }
             demands
         }
-        "DeregisterContainerInstance" | "SubmitTaskStateChange" | "SubmitContainerStateChange"
-        | "SubmitAttachmentStateChanges" | "DeleteCluster" | "ListContainerInstances" => on_cluster(),
-        "UpdateContainerInstancesState" | "DescribeContainerInstances" => each("container-instance", "containerInstances"),
+        "DeregisterContainerInstance"
+        | "SubmitTaskStateChange"
+        | "SubmitContainerStateChange"
+        | "SubmitAttachmentStateChanges"
+        | "DeleteCluster"
+        | "ListContainerInstances" => on_cluster(),
+        "UpdateContainerInstancesState" | "DescribeContainerInstances" => {
+            each("container-instance", "containerInstances")
+        }
         "DescribeTasks" => each("task", "tasks"),
         "StopTask" => single("task", "task"),
         "DescribeClusters" => {
@@ -185,8 +193,12 @@ fn ecs(site: &Site, operation: &str, body: &Value) -> Vec<Demand> {
             let definition = named(site, "task-definition", text("taskDefinition"));
             vec![Demand::new(action, definition).in_cluster(&cluster)]
         }
-        "RegisterTaskDefinition" => vec![Demand::new(action, named(site, "task-definition", &format!("{}:*", text("family"))))],
-        "TagResource" | "UntagResource" | "ListTagsForResource" => vec![Demand::new(action, bounded(text("resourceArn")))],
+        "RegisterTaskDefinition" => {
+            vec![Demand::new(action, named(site, "task-definition", &format!("{}:*", text("family"))))]
+        }
+        "TagResource" | "UntagResource" | "ListTagsForResource" => {
+            vec![Demand::new(action, bounded(text("resourceArn")))]
+        }
         _ => everywhere(),
     }
 }
@@ -236,11 +248,17 @@ mod tests {
     #[test]
     fn calls_of_an_agent_need_what_the_reference_lists() {
         let site = Site::example();
-        let (ecs, instance) = ("AmazonEC2ContainerServiceV20141113", "arn:aws:ecs:us-west-2:123456789012:container-instance/web/0a1b");
+        let (ecs, instance) =
+            ("AmazonEC2ContainerServiceV20141113", "arn:aws:ecs:us-west-2:123456789012:container-instance/web/0a1b");
         let cluster = "arn:aws:ecs:us-west-2:123456789012:cluster/web";
         for (service, operation, body, wanted) in [
             (ecs, "DiscoverPollEndpoint", json!({"cluster": "web"}), vec!["ecs:DiscoverPollEndpoint *".to_owned()]),
-            (ecs, "RegisterContainerInstance", json!({"cluster": "web"}), vec![format!("ecs:RegisterContainerInstance {cluster}")]),
+            (
+                ecs,
+                "RegisterContainerInstance",
+                json!({"cluster": "web"}),
+                vec![format!("ecs:RegisterContainerInstance {cluster}")],
+            ),
             (
                 ecs,
                 "RegisterContainerInstance",
@@ -250,7 +268,12 @@ mod tests {
                     "ecs:TagResource arn:aws:ecs:us-west-2:123456789012:container-instance/web/*".to_owned(),
                 ],
             ),
-            (ecs, "SubmitTaskStateChange", json!({"cluster": "web", "task": "x"}), vec![format!("ecs:SubmitTaskStateChange {cluster}")]),
+            (
+                ecs,
+                "SubmitTaskStateChange",
+                json!({"cluster": "web", "task": "x"}),
+                vec![format!("ecs:SubmitTaskStateChange {cluster}")],
+            ),
             (
                 ecs,
                 "UpdateContainerInstancesState",
@@ -261,7 +284,10 @@ mod tests {
                 "secretsmanager",
                 "GetSecretValue",
                 json!({"SecretId": "hub"}),
-                vec!["secretsmanager:GetSecretValue arn:aws:secretsmanager:us-west-2:123456789012:secret:hub-AbCdEf".to_owned()],
+                vec![
+                    "secretsmanager:GetSecretValue arn:aws:secretsmanager:us-west-2:123456789012:secret:hub-AbCdEf"
+                        .to_owned(),
+                ],
             ),
             (
                 "AmazonSSM",
@@ -279,7 +305,10 @@ mod tests {
         assert_eq!(shown(&s3_demand("HeadBucket", "b", "")), ["s3:ListBucket arn:aws:s3:::b"]);
         assert_eq!(shown(&ec2_demand("DescribeTags")), ["ec2:DescribeTags *"]);
         assert_eq!(shown(&websocket_demand(&site, "acs", "web", instance)), [format!("ecs:Poll {instance}")]);
-        assert_eq!(shown(&websocket_demand(&site, "tcs", "web", instance)), [format!("ecs:StartTelemetrySession {instance}")]);
+        assert_eq!(
+            shown(&websocket_demand(&site, "tcs", "web", instance)),
+            [format!("ecs:StartTelemetrySession {instance}")]
+        );
     }
 
     #[test]
@@ -301,7 +330,8 @@ mod tests {
         let stranger = Principal::administrator("210987654321");
         assert!(state.permit_call(&stranger, &demands).unwrap_err().message.contains("services other than ECR"));
         let shown = state.actions.show();
-        let outcomes: Vec<_> = shown["actions"].as_array().unwrap().iter().map(|a| (&a["principal"], &a["outcome"])).collect();
+        let outcomes: Vec<_> =
+            shown["actions"].as_array().unwrap().iter().map(|a| (&a["principal"], &a["outcome"])).collect();
         assert_eq!(outcomes, [(&json!(role), &json!("denied")), (&json!(role), &json!("allowed"))]);
     }
 }

@@ -61,10 +61,9 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     let found = shared.change(|state| {
         let body = json!({"path": request.uri().path(), "query": query});
         state.record_request(Source::Api, operation, body, loggable(request.headers()));
-        let allowed = refused.or(error).map_or_else(
-            || checked.as_ref().map_or(Ok(()), |who| permitted(state, who, operation, bucket, key)),
-            Err,
-        );
+        let allowed = refused
+            .or(error)
+            .map_or_else(|| checked.as_ref().map_or(Ok(()), |who| permitted(state, who, operation, bucket, key)), Err);
         let found = allowed.and_then(|()| answer(state, operation, bucket, key, checked.is_ok(), request.headers()));
         if let Err(error) = &found {
             state.record(Source::ApiError, operation, error.body());

@@ -1,5 +1,7 @@
 //! The steps of a start: listening, and the registries of all accounts.
 
+use super::ecr::policy::Policy;
+use super::imds;
 use super::options::Options;
 use super::registry;
 use super::state::State;
@@ -49,7 +51,7 @@ pub(super) async fn listen(options: &mut Options) -> Result<Vec<TcpListener>, St
     }
 }
 
-/// Gives each account its registry, and the further ones their administrators.
+/// Gives each account its registry, and the instance's role its policy.
 pub(super) fn add_accounts(state: &mut State, options: &Options) -> Result<(), String> {
     let host = state.site.registry_host().to_owned();
     if let Some(registry) = state.ecr.registry_mut(&options.account) {
@@ -58,6 +60,11 @@ pub(super) fn add_accounts(state: &mut State, options: &Options) -> Result<(), S
     for account in &options.accounts {
         let host = state.site.registry_of(account).unwrap_or_default().to_owned();
         state.ecr.add_account(account, &host).map_err(|error| error.to_string())?;
+    }
+    if let Some(text) = &options.instance_policy {
+        let policy = Policy::for_identity(text).map_err(|problem| format!("the policy of the instance: {problem}"))?;
+        let put = state.ecr.identities_mut().put_role(&options.account, imds::ROLE, policy);
+        put.map_err(|error| error.to_string())?;
     }
     Ok(())
 }

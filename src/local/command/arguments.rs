@@ -2,7 +2,7 @@
 //! argument is an error.
 
 use super::guard::GUARD;
-use super::registry::{self, Embedded};
+use super::registry::Embedded;
 use super::token::Token;
 use crate::suggestion::did_you_mean;
 use crate::{Options, Registry};
@@ -40,6 +40,7 @@ Options:
   --registry-dir DIRECTORY        keep the embedded registry in this directory, which is created if it is missing   [in memory]
   --registry-memory SIZE          room for layers in memory, as in 512M or 4G               [2G]
   --account ID[,ID...]            further AWS accounts, each with a registry on the next loopback address
+  --instance-policy FILE          the policy of the instance's role; without it, the role may do everything
   --secrets DIRECTORY             secrets of Secrets Manager: each file is one, named by its path below the directory
   --parameters DIRECTORY          parameters of SSM, likewise: DIRECTORY/team/key is the parameter /team/key
   --buckets DIRECTORY             objects in S3, likewise: DIRECTORY/config/app.env is arn:aws:s3:::config/app.env; texts only
@@ -62,7 +63,7 @@ Then:
 ";
 
 /// All options, for suggestions.
-const OPTIONS: [&str; 19] = [
+const OPTIONS: [&str; 20] = [
     "--listen",
     "--cluster",
     "--region",
@@ -72,6 +73,7 @@ const OPTIONS: [&str; 19] = [
     "--registry-dir",
     "--registry-memory",
     "--account",
+    "--instance-policy",
     "--secrets",
     "--parameters",
     "--buckets",
@@ -182,9 +184,9 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
             "--registry" => registry = Some(value()?),
             "--registry-user" => user = value()?,
             "--registry-password-file" => password_file = Some(PathBuf::from(value()?)),
-            "--registry-dir" => embedded.directory = Some(PathBuf::from(value()?)),
-            "--registry-memory" => embedded.memory = Some(registry::size(&value()?)?),
-            "--account" => embedded.accounts.extend(registry::accounts(&value()?)?),
+            "--registry-dir" | "--registry-memory" | "--account" | "--instance-policy" => {
+                embedded.read(&argument, &value()?)?;
+            }
             "--secrets" => up.options.secrets = texts_below(&PathBuf::from(value()?))?,
             "--parameters" => up.options.parameters = texts_below(&PathBuf::from(value()?))?,
             "--buckets" => up.options.objects = buckets(&PathBuf::from(value()?))?,

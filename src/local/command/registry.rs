@@ -1,20 +1,39 @@
-//! The options of the embedded registry: its directory, its room in memory, further accounts. This module owns their forms.
+//! The options of the embedded ECR: the registry's directory and room in memory, further accounts, the policy of the instance's
+//! role. This module owns their forms.
 
 use crate::Options;
 use crate::ecr::names::is_account;
+use crate::ecr::policy::Policy;
 use crate::ecr::service::MAX_ACCOUNTS;
 use std::path::PathBuf;
 
 /// The options, as far as they are given.
 #[derive(Debug, Default)]
 pub(super) struct Embedded {
-    pub(super) directory: Option<PathBuf>,
+    directory: Option<PathBuf>,
     /// In bytes.
-    pub(super) memory: Option<u64>,
-    pub(super) accounts: Vec<String>,
+    memory: Option<u64>,
+    accounts: Vec<String>,
+    /// The text of the policy.
+    instance_policy: Option<String>,
 }
 
 impl Embedded {
+    /// Reads one of the options. The error names the form of its value.
+    pub(super) fn read(&mut self, option: &str, value: &str) -> Result<(), String> {
+        match option {
+            "--registry-dir" => self.directory = Some(PathBuf::from(value)),
+            "--registry-memory" => self.memory = Some(size(value)?),
+            "--account" => self.accounts.extend(accounts(value)?),
+            _ => {
+                let text = std::fs::read_to_string(value).map_err(|error| format!("{value}: {error}"))?;
+                Policy::for_identity(&text).map_err(|problem| format!("{value}: {problem}"))?;
+                self.instance_policy = Some(text);
+            }
+        }
+        Ok(())
+    }
+
     /// Puts the options into those of the server. The error names options that do not go together.
     pub(super) fn set(self, options: &mut Options) -> Result<(), String> {
         let is_given = self.directory.is_some() || self.memory.is_some() || !self.accounts.is_empty();
@@ -38,12 +57,13 @@ impl Embedded {
         options.registry_dir = self.directory;
         options.registry_memory = self.memory.unwrap_or(options.registry_memory);
         options.accounts = self.accounts;
+        options.instance_policy = self.instance_policy;
         Ok(())
     }
 }
 
 /// The ids in `ID[,ID...]`.
-pub(super) fn accounts(text: &str) -> Result<Vec<String>, String> {
+fn accounts(text: &str) -> Result<Vec<String>, String> {
     let ids: Vec<String> = text.split(',').map(str::to_owned).collect();
     match ids.iter().all(|id| is_account(id)) {
         true => Ok(ids),
@@ -52,7 +72,7 @@ pub(super) fn accounts(text: &str) -> Result<Vec<String>, String> {
 }
 
 /// A size in bytes, as in `512M` or `4G`.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
     let shift = match unit.to_ascii_uppercase().as_str() {
         "K" => 10,

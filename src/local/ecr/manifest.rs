@@ -84,7 +84,11 @@ impl Contents {
         }
         let document: Document = serde_json::from_slice(manifest).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => {
-                format!("the manifest has a member of the wrong form before line {}, column {}", error.line(), error.column())
+                format!(
+                    "the manifest has a member of the wrong form before line {}, column {}",
+                    error.line(),
+                    error.column()
+                )
             }
             _ => format!("Invalid JSON syntax at line {}, column {}", error.line(), error.column()),
         })?;

@@ -87,8 +87,24 @@ mod tests {
         }
         let longer = "a".repeat(MAX_NAME + 1);
         for name in [
-            "", "a", "A/b", "a/", "/a", "a//b", "a..b", "a___b", "-ab", "ab-", "a._b", "../../etc/passwd", "a/../b",
-            "a b", "añ", "a\0b", "a/%2e%2e/b", &longer,
+            "",
+            "a",
+            "A/b",
+            "a/",
+            "/a",
+            "a//b",
+            "a..b",
+            "a___b",
+            "-ab",
+            "ab-",
+            "a._b",
+            "../../etc/passwd",
+            "a/../b",
+            "a b",
+            "añ",
+            "a\0b",
+            "a/%2e%2e/b",
+            &longer,
         ] {
             let error = check_repository(name).unwrap_err();
             assert!(error.to_string().contains("'repositoryName' failed to satisfy constraint"), "{name}: {error}");

@@ -61,7 +61,8 @@ impl Principal {
 
     /// An AWS service, such as `codebuild.amazonaws.com`.
     pub(crate) fn service(name: &str, source_account: Option<&str>, source_arn: Option<&str>) -> Self {
-        let kind = Kind::Service { source_account: source_account.map(Arc::from), source_arn: source_arn.map(Arc::from) };
+        let kind =
+            Kind::Service { source_account: source_account.map(Arc::from), source_arn: source_arn.map(Arc::from) };
         Self { kind, account: "".into(), arn: name.into() }
     }
 

@@ -53,13 +53,27 @@ mod tests {
     #[test]
     fn tags_of_resources_have_the_form_of_aws() {
         let tags = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
-        for (key, value) in [("team", "blue"), ("a b", ""), ("größe", "1/2 + @"), (&"k".repeat(128), &"v".repeat(256))] {
+        for (key, value) in [("team", "blue"), ("a b", ""), ("größe", "1/2 + @"), (&"k".repeat(128), &"v".repeat(256))]
+        {
             assert_eq!(check_resource_tags(&tags(key, value)), Ok(()), "{key}");
         }
-        for (key, value) in [("", "x"), ("aws:x", "x"), ("AWS:x", "x"), ("a\"", "x"), ("a", "<x>"), (&"k".repeat(129), ""), ("a", &"v".repeat(257))] {
-            assert_eq!(check_resource_tags(&tags(key, value)).unwrap_err().code(), "InvalidTagParameterException", "{key}");
+        for (key, value) in [
+            ("", "x"),
+            ("aws:x", "x"),
+            ("AWS:x", "x"),
+            ("a\"", "x"),
+            ("a", "<x>"),
+            (&"k".repeat(129), ""),
+            ("a", &"v".repeat(257)),
+        ] {
+            assert_eq!(
+                check_resource_tags(&tags(key, value)).unwrap_err().code(),
+                "InvalidTagParameterException",
+                "{key}"
+            );
         }
-        let many: BTreeMap<String, String> = (0..=MAX_RESOURCE_TAGS).map(|at| (at.to_string(), String::new())).collect();
+        let many: BTreeMap<String, String> =
+            (0..=MAX_RESOURCE_TAGS).map(|at| (at.to_string(), String::new())).collect();
         assert_eq!(check_resource_tags(&many).unwrap_err().code(), "TooManyTagsException");
         assert_eq!(encryption_kind("KMS"), Ok("KMS"));
         assert_eq!(encryption_kind("kms").unwrap_err().code(), "InvalidParameterException");

@@ -139,7 +139,11 @@ impl Ecr {
         };
         StoredAccount {
             account: account.into(),
-            repositories: registry.iter().flat_map(|registry| registry.repositories.values()).map(stored_repository).collect(),
+            repositories: registry
+                .iter()
+                .flat_map(|registry| registry.repositories.values())
+                .map(stored_repository)
+                .collect(),
             cache_rules: registry.iter().flat_map(|registry| &registry.cache_rules).map(rule).collect(),
         }
     }

@@ -132,9 +132,10 @@ impl TagStatus {
             None | Some("ANY") => Ok(Self::Any),
             Some("TAGGED") => Ok(Self::Tagged),
             Some("UNTAGGED") => Ok(Self::Untagged),
-            Some(_) => {
-                Err(EcrError::invalid("filter.tagStatus", "Member must satisfy enum value set: [TAGGED, UNTAGGED, ANY]"))
-            }
+            Some(_) => Err(EcrError::invalid(
+                "filter.tagStatus",
+                "Member must satisfy enum value set: [TAGGED, UNTAGGED, ANY]",
+            )),
         }
     }
 
@@ -162,9 +163,12 @@ impl Paging {
         let after = match text(body, "nextToken")?.filter(|token| !token.is_empty()) {
             None => None,
             Some(token) => {
-                let decoded = Some(token).filter(|token| token.len() <= MAX_TOKEN).map(|token| URL_SAFE_NO_PAD.decode(token));
+                let decoded =
+                    Some(token).filter(|token| token.len() <= MAX_TOKEN).map(|token| URL_SAFE_NO_PAD.decode(token));
                 let key = decoded.and_then(Result::ok).and_then(|bytes| String::from_utf8(bytes).ok());
-                Some(key.ok_or_else(|| EcrError::invalid("nextToken", "it must be the nextToken of the answer before"))?)
+                Some(
+                    key.ok_or_else(|| EcrError::invalid("nextToken", "it must be the nextToken of the answer before"))?,
+                )
             }
         };
         let wanted = match &body["maxResults"] {
@@ -185,7 +189,10 @@ impl Paging {
         for (name, value) in [("maxResults", &body["maxResults"]), ("nextToken", &body["nextToken"])] {
             if !value.is_null() {
                 let constraint = format!("{name} cannot be used when {member} are specified");
-                return Err(EcrError::invalid(if name == "maxResults" { "maxResults" } else { "nextToken" }, constraint));
+                return Err(EcrError::invalid(
+                    if name == "maxResults" { "maxResults" } else { "nextToken" },
+                    constraint,
+                ));
             }
         }
         Ok(())
@@ -245,7 +252,10 @@ mod tests {
     #[test]
     fn wrong_pages_are_refused_by_member() {
         for (body, reason) in [
-            (json!({"maxResults": 0}), "'maxResults' failed to satisfy constraint: 'Member must have value between 1 and 50'"),
+            (
+                json!({"maxResults": 0}),
+                "'maxResults' failed to satisfy constraint: 'Member must have value between 1 and 50'",
+            ),
             (json!({"maxResults": 51}), "between 1 and 50"),
             (json!({"maxResults": -1}), "between 1 and 50"),
             (json!({"maxResults": 1.5}), "between 1 and 50"),
@@ -265,7 +275,13 @@ mod tests {
     #[test]
     fn members_of_a_wrong_form_are_named() {
         let body = json!({"a": 1, "b": [1], "c": [], "d": {"tagStatus": "some"}, "filter": {"tagStatus": "some"}});
-        for error in [text(&body, "a").err(), required(&body, "x").err(), flag(&body, "a").err(), texts(&body, "b", 5).err(), texts(&body, "c", 5).err()] {
+        for error in [
+            text(&body, "a").err(),
+            required(&body, "x").err(),
+            flag(&body, "a").err(),
+            texts(&body, "b", 5).err(),
+            texts(&body, "c", 5).err(),
+        ] {
             assert!(["SerializationException", "InvalidParameterException"].contains(&error.unwrap().code()));
         }
         assert_eq!(TagStatus::read(&body).unwrap_err().code(), "InvalidParameterException");

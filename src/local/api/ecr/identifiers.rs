@@ -113,5 +113,9 @@ impl Failure {
 /// An image identifier with the members that are there.
 pub(super) fn show(digest: Option<&str>, tag: Option<&str>) -> Value {
     let members = [("imageDigest", digest), ("imageTag", tag)];
-    members.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text?)))).collect::<serde_json::Map<_, _>>().into()
+    members
+        .into_iter()
+        .filter_map(|(name, text)| Some((name.to_owned(), json!(text?))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }

@@ -42,9 +42,9 @@ pub(super) fn check(call: &mut Call<'_>) -> Answer {
 pub(super) fn download_url(call: &mut Call<'_>) -> Answer {
     let target = call.target(Action::GET_DOWNLOAD_URL_FOR_LAYER)?;
     let text = required(call.body, "layerDigest")?;
-    let digest: Digest = text.parse().map_err(|error: crate::ecr::digest::DigestError| {
-        EcrError::invalid("layerDigest", error.to_string())
-    })?;
+    let digest: Digest = text
+        .parse()
+        .map_err(|error: crate::ecr::digest::DigestError| EcrError::invalid("layerDigest", error.to_string()))?;
     let (account, name) = (&target.account, &target.name);
     if call.state.ecr.layer(account, name, &digest).is_none() {
         let message = format!(

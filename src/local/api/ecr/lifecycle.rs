@@ -65,7 +65,8 @@ pub(super) fn get_preview(call: &mut Call<'_>) -> Answer {
     };
     let status = preview.status(call.now);
     let is_wanted = |entry: &PreviewEntry| {
-        let names_it = |wanted: &Vec<identifiers::ImageId>| wanted.iter().any(|id| id.names(&entry.digest, &entry.tags));
+        let names_it =
+            |wanted: &Vec<identifiers::ImageId>| wanted.iter().any(|id| id.names(&entry.digest, &entry.tags));
         status == "COMPLETE" && filter.passes(!entry.tags.is_empty()) && wanted.as_ref().is_none_or(names_it)
     };
     // The entries are ordered by time; their number is a key that rises.
@@ -96,8 +97,9 @@ fn show_entry(entry: &PreviewEntry) -> Value {
 fn current(ecr: &Ecr, target: &Target) -> Result<LifecyclePolicy, EcrError> {
     let Target { account, name } = target;
     ecr.repository(account, name)?.lifecycle.clone().ok_or_else(|| {
-        let message =
-            format!("Lifecycle policy does not exist for the repository with name '{name}' in the registry with id '{account}'");
+        let message = format!(
+            "Lifecycle policy does not exist for the repository with name '{name}' in the registry with id '{account}'"
+        );
         EcrError::other("LifecyclePolicyNotFoundException", message)
     })
 }

@@ -15,9 +15,8 @@ pub(super) fn set(call: &mut Call<'_>) -> Answer {
         let constraint = format!("Member must have length less than or equal to {MAX_POLICY}");
         return Err(EcrError::invalid("policyText", constraint).into());
     }
-    let policy = Policy::for_repository(text).map_err(|problem| {
-        EcrError::invalid("PolicyText", format!("Invalid repository policy provided: {problem}"))
-    })?;
+    let policy = Policy::for_repository(text)
+        .map_err(|problem| EcrError::invalid("PolicyText", format!("Invalid repository policy provided: {problem}")))?;
     if !flag(call.body, "force")? {
         let resource = call.state.ecr.arn(&target.account, &target.name);
         let action = Action::SET_REPOSITORY_POLICY.name();
@@ -53,8 +52,9 @@ pub(super) fn delete(call: &mut Call<'_>) -> Answer {
 fn current(ecr: &Ecr, target: &Target) -> Result<Policy, EcrError> {
     let Target { account, name } = target;
     ecr.repository(account, name)?.policy.clone().ok_or_else(|| {
-        let message =
-            format!("Repository policy does not exist for the repository with name '{name}' in the registry with id '{account}'");
+        let message = format!(
+            "Repository policy does not exist for the repository with name '{name}' in the registry with id '{account}'"
+        );
         EcrError::other("RepositoryPolicyNotFoundException", message)
     })
 }

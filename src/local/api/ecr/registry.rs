@@ -52,12 +52,8 @@ pub(super) fn create_rule(call: &mut Call<'_>) -> Answer {
     if *needs_credentials && credential.is_none() {
         return Err(EcrError::invalid("credentialArn", format!("{upstream} needs a secret with credentials")).into());
     }
-    let rule = CacheRule {
-        upstream: upstream.to_owned(),
-        kind: Some((*kind).to_owned()),
-        credential,
-        created_at: call.now,
-    };
+    let rule =
+        CacheRule { upstream: upstream.to_owned(), kind: Some((*kind).to_owned()), credential, created_at: call.now };
     let shown = show(call.who.account(), &prefix, &rule);
     let registry = own_registry(call)?;
     if registry.cache_rules.contains_key(&prefix) {

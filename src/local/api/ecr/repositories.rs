@@ -126,7 +126,9 @@ fn mutability(body: &Value) -> Result<Mutability, EcrError> {
     let filters = match &body[member] {
         Value::Null => Vec::new(),
         Value::Array(filters) if filters.len() <= MAX_FILTERS => {
-            let filter = |filter: &Value| filter["filter"].as_str().filter(|_| filter["filterType"] == "WILDCARD").map(str::to_owned);
+            let filter = |filter: &Value| {
+                filter["filter"].as_str().filter(|_| filter["filterType"] == "WILDCARD").map(str::to_owned)
+            };
             let filters: Option<Vec<String>> = filters.iter().map(filter).collect();
             filters.ok_or_else(|| EcrError::invalid(member, "a filter has the filterType WILDCARD and a filter"))?
         }

@@ -2,9 +2,9 @@
 
 use super::call::{Call, shown, texts};
 use crate::api::request::Answer;
+use crate::ecr::Action;
 use crate::ecr::error::EcrError;
 use crate::ecr::tokens::USER;
-use crate::ecr::Action;
 use crate::ids::new_id;
 use crate::options::{Options, Registry};
 use base64::Engine;
@@ -29,7 +29,8 @@ pub(super) fn get(call: &mut Call<'_>, options: &Options) -> Answer {
         let entry = entry(user, password.expose(), expires_at, &address, &call.state.site.account);
         return Ok(json!({"authorizationData": [entry]}));
     }
-    let own = [if call.who.is_service() { call.state.ecr.own_account().to_owned() } else { call.who.account().to_owned() }];
+    let own =
+        [if call.who.is_service() { call.state.ecr.own_account().to_owned() } else { call.who.account().to_owned() }];
     let accounts: Vec<String> = match asked.is_empty() {
         true => own.to_vec(),
         false => asked.into_iter().map(str::to_owned).collect(),

@@ -60,7 +60,8 @@ async fn add_part(shared: &Shared, target: &Target, body: &Value) -> Answer {
     if last.checked_sub(first).and_then(|rest| rest.checked_add(1)) != Some(length) {
         return Err(wrong(format!("The part has {length} bytes, and not those from {first} to {last}")).into());
     }
-    let mut taken = shared.storage.uploads.take(&owner(target), id).await.map_err(|why| unavailable(target, id, why))?;
+    let mut taken =
+        shared.storage.uploads.take(&owner(target), id).await.map_err(|why| unavailable(target, id, why))?;
     if taken.length() != first {
         let message = format!("The part begins at byte {first}, but the upload has {} bytes", taken.length());
         return Err(wrong(message).into());
@@ -93,7 +94,9 @@ async fn complete(shared: &Arc<Shared>, target: &Target, body: &Value) -> Answer
     let taken = shared.storage.uploads.take(&owner(target), id).await.map_err(|why| unavailable(target, id, why))?;
     let Target { account, name } = target;
     if taken.length() == 0 {
-        let message = format!("The upload '{id}' in the repository with name '{name}' in the registry with id '{account}' has no parts");
+        let message = format!(
+            "The upload '{id}' in the repository with name '{name}' in the registry with id '{account}' has no parts"
+        );
         return Err(EcrError::other("EmptyUploadException", message).into());
     }
     let is_known = shared.read(|state| state.ecr.layer(account, name, &digest).is_some());
@@ -128,7 +131,9 @@ fn unavailable(target: &Target, id: &str, why: Unavailable) -> EcrError {
         Unavailable::Busy => EcrError::other("InvalidLayerPartException", "Another request writes to this upload"),
         Unavailable::Unknown | Unavailable::TooMany => EcrError::other(
             "UploadNotFoundException",
-            format!("The upload '{id}' does not exist in the repository with name '{name}' in the registry with id '{account}'"),
+            format!(
+                "The upload '{id}' does not exist in the repository with name '{name}' in the registry with id '{account}'"
+            ),
         ),
     }
 }
@@ -136,10 +141,11 @@ fn unavailable(target: &Target, id: &str, why: Unavailable) -> EcrError {
 fn failed(error: StoreError) -> ApiError {
     match error {
         StoreError::Ecr(error) => error.into(),
-        StoreError::Upload(UploadError::WrongDigest(digest)) => {
-            EcrError::other("InvalidLayerException", format!("The layer has the digest '{digest}', not that of the request"))
-                .into()
-        }
+        StoreError::Upload(UploadError::WrongDigest(digest)) => EcrError::other(
+            "InvalidLayerException",
+            format!("The layer has the digest '{digest}', not that of the request"),
+        )
+        .into(),
         StoreError::Upload(error @ (UploadError::TooLarge(_) | UploadError::MemoryFull)) => {
             EcrError::Limit(error.to_string()).into()
         }

@@ -158,7 +158,9 @@ fn limit(selection: &Map<String, Value>) -> Result<Limit, Problem> {
         (Some("sinceImagePushed"), Some(unit)) => Err(not_in_enum(unit, &["days"])),
         (Some("sinceImagePushed"), None) => Err("countType sinceImagePushed needs countUnit days".to_owned()),
         // In AWS, the first one only archives images, the second one is for archived images.
-        (Some(kind @ ("sinceImagePulled" | "sinceImageTransitioned")), _) => Err(not_here(&format!("countType {kind}"))),
+        (Some(kind @ ("sinceImagePulled" | "sinceImageTransitioned")), _) => {
+            Err(not_here(&format!("countType {kind}")))
+        }
         _ => Err(not_in_enum(&selection["countType"], &["imageCountMoreThan", "sinceImagePushed"])),
     }
 }
@@ -185,8 +187,11 @@ fn tag_selection(selection: &Map<String, Value>) -> Result<TagSelection, Problem
         }
         (Some("tagged"), (None, Some(patterns))) => {
             let patterns = texts(patterns, "tagPatternList")?;
-            match patterns.iter().find(|pattern| pattern.matches('*').count() > MAX_WILDCARDS || pattern.contains('?')) {
-                Some(pattern) => Err(format!("tagPatternList: `{pattern}`: a pattern has at most {MAX_WILDCARDS} wildcards (*)")),
+            match patterns.iter().find(|pattern| pattern.matches('*').count() > MAX_WILDCARDS || pattern.contains('?'))
+            {
+                Some(pattern) => {
+                    Err(format!("tagPatternList: `{pattern}`: a pattern has at most {MAX_WILDCARDS} wildcards (*)"))
+                }
                 None => Ok(TagSelection::Tagged(patterns)),
             }
         }
@@ -225,7 +230,8 @@ fn object(value: &Value) -> Result<&Map<String, Value>, Problem> {
 
 /// All required members are there, and no unknown one.
 fn check_members(members: &Map<String, Value>, required: &[&str], optional: &[&str]) -> Result<(), Problem> {
-    let quoted = |names: &[&str]| names.iter().map(|name| format!("\"{}\"", shortened(name, 100))).collect::<Vec<_>>().join(",");
+    let quoted =
+        |names: &[&str]| names.iter().map(|name| format!("\"{}\"", shortened(name, 100))).collect::<Vec<_>>().join(",");
     let missing: Vec<&str> = required.iter().copied().filter(|name| !members.contains_key(*name)).collect();
     if !missing.is_empty() {
         return Err(format!("object has missing required properties ([{}])", quoted(&missing)));
@@ -311,13 +317,19 @@ mod tests {
         for (rules, reason) in [
             (json!("x".repeat(100)), "`rules` must be a list"),
             (json!(["x".repeat(100)]), "instance type (string) does not match"),
-            (json!([{"rulePriority": 1, "description": "x".repeat(100)}]), "missing required properties ([\"action\",\"selection\"])"),
+            (
+                json!([{"rulePriority": 1, "description": "x".repeat(100)}]),
+                "missing required properties ([\"action\",\"selection\"])",
+            ),
             (json!([rule(0, any())]), "(minimum: 1, found: 0)"),
             (json!([rule(1, untagged()), rule(1, any())]), "rulePriority must be unique"),
             (json!([rule(1, untagged()), rule(2, untagged())]), "Only one rule can select Untagged images"),
             (json!([rule(1, any()), rule(2, untagged())]), "any must have the highest rulePriority"),
             (json!([rule(1, any()), rule(2, any())]), "Only one rule can select Any images"),
-            (json!([rule(1, tagged(json!(["a", "b"]))), rule(2, tagged(json!(["b", "a"])))]), "unique set of tag prefixes"),
+            (
+                json!([rule(1, tagged(json!(["a", "b"]))), rule(2, tagged(json!(["b", "a"])))]),
+                "unique set of tag prefixes",
+            ),
             (with(any(), "tagStatus", json!("tagged")), "needs a tagPrefixList or a tagPatternList"),
             (with(any(), "tagStatus", json!("all")), "instance value (all) not found in enum"),
             (with(untagged(), "tagPrefixList", json!(["a"])), "may only be used if tagStatus is tagged"),
@@ -334,11 +346,17 @@ mod tests {
             (with(any(), "countNumbr", json!(5)), "not allowed by the schema: ([\"countNumbr\"])"),
             (with(any(), "storageClass", json!("archive")), "archive storage"),
             (action(json!({"type": "transition", "targetStorageClass": "archive"})), "archive storage"),
-            (action(json!({"type": "delete"})), "instance value (delete) not found in enum (possible values: [\"expire\"])"),
+            (
+                action(json!({"type": "delete"})),
+                "instance value (delete) not found in enum (possible values: [\"expire\"])",
+            ),
             (json!(vec![rule(1, any()); MAX_RULES + 1]), "1 to 50 rules"),
         ] {
             let error = problem(rules);
-            assert!(error.contains("'Lifecycle policy validation failure: ") && error.contains(reason), "{reason}: {error}");
+            assert!(
+                error.contains("'Lifecycle policy validation failure: ") && error.contains(reason),
+                "{reason}: {error}"
+            );
         }
     }
 

@@ -27,7 +27,10 @@ pub(crate) fn evaluate(rules: &[Rule], images: &[Candidate<'_>], now: f64) -> Ve
     let mut expired = Vec::new();
     for rule in rules {
         let selected: Vec<usize> = youngest.iter().copied().filter(|at| rule.tags.selects(images[*at].tags)).collect();
-        let marked = selected.iter().enumerate().filter(|(number, at)| rule.limit.exceeds(*number, now - images[**at].pushed_at));
+        let marked = selected
+            .iter()
+            .enumerate()
+            .filter(|(number, at)| rule.limit.exceeds(*number, now - images[**at].pushed_at));
         expired.extend(marked.map(|(_, at)| *at).filter(|at| !is_seen[*at]).map(|at| (at, rule.priority)));
         selected.iter().for_each(|at| is_seen[*at] = true);
     }
@@ -91,7 +94,8 @@ mod tests {
     #[test]
     fn examples_with_several_rules() {
         let images = [("beta-1 prod-1", 10), ("beta-2 prod-2", 9), ("beta-3", 8)];
-        let (prod, beta) = (|priority| rule(priority, "prod*", Limit::Count(1)), |priority| rule(priority, "beta*", Limit::Count(1)));
+        let (prod, beta) =
+            (|priority| rule(priority, "prod*", Limit::Count(1)), |priority| rule(priority, "beta*", Limit::Count(1)));
         assert_eq!(expired(&images, &[prod(1), beta(2)]), "A1");
         assert_eq!(expired(&images, &[beta(1), prod(2)]), "A1 B1");
     }
@@ -99,7 +103,14 @@ mod tests {
     /// The examples of AWS's user guide: "Filtering on multiple tags in a single rule", A and B.
     #[test]
     fn examples_with_several_tags() {
-        let images = [("alpha-1", 12), ("beta-1", 11), ("alpha-2 beta-2", 10), ("alpha-3", 4), ("beta-3", 3), ("alpha-4 beta-4", 2)];
+        let images = [
+            ("alpha-1", 12),
+            ("beta-1", 11),
+            ("alpha-2 beta-2", 10),
+            ("alpha-3", 4),
+            ("beta-3", 3),
+            ("alpha-4 beta-4", 2),
+        ];
         assert_eq!(expired(&images, &[rule(1, "alpha* beta*", Limit::Days(5))]), "C1");
         let images = [("alpha-1 beta-1 gamma-1", 10), ("alpha-2 beta-2", 9), ("alpha-3 beta-3 gamma-2", 8)];
         assert_eq!(expired(&images, &[rule(1, "alpha* beta*", Limit::Count(1))]), "A1 B1");
@@ -112,7 +123,11 @@ mod tests {
             (&[("", 15), ("", 14), ("", 13), ("x", 20)][..], vec![rule(1, "untagged", Limit::Days(14))], "A1"),
             (&[("prod1", 15), ("prod", 3), ("dev", 15)], vec![rule(1, "prod*", Limit::Days(14))], "A1"),
             (&[("", 3), ("", 2), ("x", 1)], vec![rule(1, "untagged", Limit::Count(1))], "A1"),
-            (&[("alpha-1", 4), ("beta-1", 3), ("", 2), ("alpha-2", 1)], vec![rule(1, "any", Limit::Count(1))], "A1 B1 C1"),
+            (
+                &[("alpha-1", 4), ("beta-1", 3), ("", 2), ("alpha-2", 1)],
+                vec![rule(1, "any", Limit::Count(1))],
+                "A1 B1 C1",
+            ),
             // The rule for all images counts those that an earlier rule is about, but does not expire them.
             (
                 &[("alpha-1", 4), ("beta-1", 3), ("", 2), ("alpha-2", 1)],
@@ -121,7 +136,11 @@ mod tests {
             ),
             (
                 &[("alpha-1", 4), ("beta-1", 3), ("", 2), ("alpha-2", 1)],
-                vec![rule(1, "alpha*", Limit::Count(2)), rule(2, "untagged", Limit::Days(9)), rule(3, "any", Limit::Count(1))],
+                vec![
+                    rule(1, "alpha*", Limit::Count(2)),
+                    rule(2, "untagged", Limit::Days(9)),
+                    rule(3, "any", Limit::Count(1)),
+                ],
                 "B3",
             ),
         ] {

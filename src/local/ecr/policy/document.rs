@@ -16,9 +16,8 @@ pub(crate) const MAX_POLICY: usize = 10_240;
 /// The members of a document.
 const DOCUMENT_MEMBERS: [&str; 3] = ["Version", "Id", "Statement"];
 /// The members of a statement.
-const STATEMENT_MEMBERS: [&str; 9] = [
-    "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition",
-];
+const STATEMENT_MEMBERS: [&str; 9] =
+    ["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"];
 
 /// A policy, of an identity or of a repository. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -118,7 +117,9 @@ impl Policy {
             Some(statement @ Value::Object(_)) => std::slice::from_ref(statement),
             _ => return Err("Statement: a statement, or a list of statements".to_owned()),
         };
-        let read = |(at, statement)| Statement::read(statement, owner).map_err(|problem| format!("Statement[{at}]: {problem}"));
+        let read = |(at, statement)| {
+            Statement::read(statement, owner).map_err(|problem| format!("Statement[{at}]: {problem}"))
+        };
         let statements = statements.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { text: text.into(), statements: statements.into() })
     }
@@ -211,7 +212,8 @@ fn check_action(pattern: &str, owner: Owner) -> Result<(), String> {
     if pattern == "*" {
         return Ok(());
     }
-    let Some((service, name)) = pattern.split_once(':').filter(|(service, name)| !service.is_empty() && !name.is_empty())
+    let Some((service, name)) =
+        pattern.split_once(':').filter(|(service, name)| !service.is_empty() && !name.is_empty())
     else {
         return Err(format!("Action: `{shown}` is no action, such as ecr:BatchGetImage"));
     };

@@ -64,7 +64,8 @@ impl Principals {
             for value in values {
                 let text = value.as_str().ok_or_else(|| format!("Principal.{kind}: a text, or a list of texts"))?;
                 let entry = if kind == "AWS" { aws(text) } else { service(text) };
-                entries.push(entry.map_err(|problem| format!("Principal.{kind}: `{}`: {problem}", shortened(text, 200)))?);
+                entries
+                    .push(entry.map_err(|problem| format!("Principal.{kind}: `{}`: {problem}", shortened(text, 200)))?);
             }
         }
         Ok(Self(entries))
@@ -93,7 +94,9 @@ fn aws(text: &str) -> Result<Entry, &'static str> {
     }
     let wanted = "an account id, or the ARN of an account (…:root), a user, a role or a session of a role";
     if text.contains(['*', '?', '$']) {
-        return Err("wildcards and variables are not allowed in the ARN of a principal: use aws:PrincipalArn in a condition");
+        return Err(
+            "wildcards and variables are not allowed in the ARN of a principal: use aws:PrincipalArn in a condition",
+        );
     }
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let ["arn", "aws", service, "", account, resource] = parts[..] else { return Err(wanted) };
@@ -110,7 +113,8 @@ fn aws(text: &str) -> Result<Entry, &'static str> {
 }
 
 fn service(text: &str) -> Result<Entry, &'static str> {
-    let is_name = text.len() <= 255 && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-".contains(&c));
+    let is_name =
+        text.len() <= 255 && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-".contains(&c));
     match is_name && (text.ends_with(".amazonaws.com") || text.ends_with(".amazonaws.com.cn")) {
         true => Ok(Entry::Service(text.to_owned())),
         false => Err("the name of an AWS service, such as codebuild.amazonaws.com"),
