@@ -7,16 +7,16 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     /// The file system refuses.
-    #[error("{}: {1}", .0.display())]
+    #[error("{}: {}", .0.display(), .1)]
     Io(PathBuf, #[source] io::Error),
     /// The path is a file, a link, or another user's.
     #[error("{}: it must be a directory of your own, and no link", .0.display())]
     NotOwn(PathBuf),
     /// Other users may read or change it; its mode is given.
-    #[error("{}: its mode is {1:o}, so other users can reach it; `chmod 700` it", .0.display())]
+    #[error("{}: its mode is {:o}, so other users can reach it; `chmod 700` it", .0.display(), .1)]
     OpenToOthers(PathBuf, u32),
     /// The directory has a file that is not a registry's.
-    #[error("{}: `{1}` is not a registry's; give an empty directory, or a registry's", .0.display())]
+    #[error("{}: `{}` is not a registry's; give an empty directory, or a registry's", .0.display(), .1)]
     Foreign(PathBuf, String),
     /// Another server has the lock.
     #[error("{}: another ecs-local uses it", .0.display())]
@@ -25,12 +25,12 @@ pub(crate) enum OpenError {
     #[error("{}: another version of ecs-local wrote this directory", .0.display())]
     OtherVersion(PathBuf),
     /// A layer of a repository is missing, or has another size.
-    #[error("{}: the file of layer {1} is missing or damaged (it should have {2} bytes); restore it, or give another directory", .0.display())]
+    #[error("{}: the file of layer {} is missing or damaged (it should have {} bytes); restore it, or give another directory", .0.display(), .1, .2)]
     MissingLayer(PathBuf, String, u64),
     /// The server ends.
     #[error("ecs-local ends")]
     Stopped,
     /// The state cannot be read.
-    #[error("{}: {1}", .0.display())]
+    #[error("{}: {}", .0.display(), .1)]
     State(PathBuf, String),
 }
