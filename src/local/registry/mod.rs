@@ -5,7 +5,7 @@
 //! a pull needs does not depend on the size of the layer.
 //!
 //! In reading order: `blobs` (bytes), `uploads` (in progress), `saves`, `storage`, which holds them, and `addresses`; `layers` and
-//! `keeper` (changes and their saving); `route`, `range`, `error`, `answers`, `body`, `access` and `call` (parts of a request);
+//! `keeper` (changes and their saving); `route`, `range`, `error`, `answers`, `access` and `call` (parts of a request);
 //! `blob_requests`, `upload_requests`, `manifest_requests` and `listings` (handlers); `serve`.
 
 mod access;
@@ -13,7 +13,6 @@ mod addresses;
 mod answers;
 mod blob_requests;
 mod blobs;
-mod body;
 mod call;
 mod error;
 mod keeper;
@@ -33,6 +32,7 @@ pub(crate) use blobs::UploadError;
 pub(crate) use keeper::keep;
 pub(crate) use layers::{StoreError, store};
 pub(crate) use route::is_registry;
+pub(crate) use saves::SaveError;
 pub(crate) use serve::answer;
 pub(crate) use storage::Storage;
 pub(crate) use uploads::{Owner, Unavailable};
