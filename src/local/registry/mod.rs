@@ -29,7 +29,7 @@ mod upload_requests;
 mod uploads;
 
 pub(crate) use addresses::{further, registries};
-pub(crate) use blobs::{OpenError, UploadError};
+pub(crate) use blobs::UploadError;
 pub(crate) use keeper::keep;
 pub(crate) use layers::{StoreError, store};
 pub(crate) use route::is_registry;
