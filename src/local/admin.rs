@@ -272,10 +272,8 @@ fn set_clocks(shared: &Shared, request: &ClockRequest) -> Result<(), String> {
         return Err(format!("needed: aheadSeconds, ecrAheadSeconds, or both: whole numbers of up to {MAX_AHEAD}"));
     }
     shared.change(|state| {
-        state.ec2.clock_ahead = request.ahead_seconds.unwrap_or(state.ec2.clock_ahead);
-        state.ecr_ahead = request.ecr_ahead_seconds.unwrap_or(state.ecr_ahead);
-        let time = state.ecr_time();
-        state.ecr.expire(time);
+        let ahead = request.ahead_seconds.unwrap_or(state.ec2.clock_ahead);
+        state.set_clocks(ahead, request.ecr_ahead_seconds.unwrap_or(state.ecr_ahead));
     });
     Ok(())
 }

@@ -4,6 +4,7 @@
 use super::ecr::error::EcrError;
 use super::ecr::identities::Identity;
 use super::ecr::policy::Policy;
+use super::ecr::principal::{is_service_name, user_arn};
 use super::keys::Signer;
 use super::shared::Shared;
 use super::state::State;
@@ -90,7 +91,7 @@ pub(super) fn put_identity(shared: &Shared, request: &IdentityRequest) -> Result
             let new = shared.keys.new_access_key_id();
             let id = state.ecr.identities_mut().put_user(&account, user, policy, &new).map_err(text)?;
             let secret = shared.keys.secret_of_id(&id);
-            let arn = super::ecr::principal::user_arn(&account, user);
+            let arn = user_arn(&account, user);
             Ok(json!({"arn": arn, "accessKeyId": id, "secretAccessKey": secret.expose()}))
         }
         (None, Some(role)) => {
@@ -122,6 +123,9 @@ pub(super) fn session(shared: &Shared, request: &SessionRequest) -> Result<Value
     let signer = match (&request.role, &request.service) {
         (Some(role), None) if request.source_account.is_none() && request.source_arn.is_none() => {
             Signer::role(role, request.session.as_deref().unwrap_or("session"))
+        }
+        (None, Some(service)) if !is_service_name(service) => {
+            return Err("service: the name of an AWS service, such as codebuild.amazonaws.com".to_owned());
         }
         (None, Some(service)) if request.session.is_none() => {
             Signer::service(service, request.source_account.as_deref(), request.source_arn.as_deref())

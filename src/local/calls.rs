@@ -38,8 +38,8 @@ pub(super) fn caller(shared: &Shared, request: &Request<Bytes>) -> Result<Princi
 async fn ec2_call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     let form: Vec<(String, String)> = url::form_urlencoded::parse(request.body()).into_owned().collect();
     let action = form.iter().find(|(name, _)| name == "Action").map_or("", |(_, action)| action.as_str());
-    let who = match caller(shared, request) {
-        Ok(who) => who,
+    let caller = match caller(shared, request) {
+        Ok(caller) => caller,
         Err(refused) => {
             let error = refused.ec2_error();
             shared.change(|state| state.record(Source::ApiError, action, error.body()));
@@ -63,7 +63,7 @@ async fn ec2_call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     let answer = shared.change(|state| {
         let body = form.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<serde_json::Map<_, _>>();
         state.record_request(Source::Api, action, body.into(), loggable(request.headers()));
-        let allowed = error.map_or_else(|| permitted(state, &who, action), Err);
+        let allowed = error.map_or_else(|| permitted(state, &caller, action), Err);
         let answer = allowed.and_then(|()| state.ec2.call(&shared.options.instance_id, &form));
         if let Err(error) = &answer {
             state.record(Source::ApiError, action, error.body());
@@ -78,9 +78,9 @@ async fn ec2_call(shared: &Shared, request: &Request<Bytes>) -> Reply {
 }
 
 /// The caller may make a call of EC2.
-fn permitted(state: &mut State, who: &Principal, action: &str) -> Result<(), ApiError> {
+fn permitted(state: &mut State, caller: &Principal, action: &str) -> Result<(), ApiError> {
     let demands = permission::ec2_demand(action);
-    state.permit_call(who, &demands).map_err(|error| ApiError::new(403, "UnauthorizedOperation", error.message))
+    state.permit_call(caller, &demands).map_err(|error| ApiError::new(403, "UnauthorizedOperation", error.message))
 }
 
 /// Answers one call of an AWS API: a JSON API (awsJson1.1), or EC2.
@@ -91,8 +91,8 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<Bytes>) -> Re
     if is_form && target.is_empty() {
         return ec2_call(shared, request).await;
     }
-    let who = match caller(shared, request) {
-        Ok(who) => who,
+    let caller = match caller(shared, request) {
+        Ok(caller) => caller,
         Err(refused) => {
             let error = refused.error();
             shared.change(|state| state.record(Source::ApiError, operation, error.body()));
@@ -114,8 +114,8 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<Bytes>) -> Re
     let headers = loggable(request.headers());
     shared.change(|state| state.record_request(Source::Api, operation, logged(&body), headers));
     let answer = match service.starts_with(ECR_TARGET) && api::is_upload(operation) {
-        true => api::upload(shared, &who, operation, &body).await,
-        false => shared.change(|state| perform(state, &shared.options, &who, (service, operation), &body)),
+        true => api::upload(shared, &caller, operation, &body).await,
+        false => shared.change(|state| perform(state, &shared.options, &caller, (service, operation), &body)),
     };
     if let Err(error) = &answer {
         shared.change(|state| state.record(Source::ApiError, operation, error.body()));
@@ -131,15 +131,15 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<Bytes>) -> Re
 fn perform(
     state: &mut State,
     options: &Options,
-    who: &Principal,
+    caller: &Principal,
     (service, operation): (&str, &str),
     body: &Value,
 ) -> Result<Value, ApiError> {
     if service.starts_with(ECR_TARGET) {
-        return api::ecr(state, options, who, operation, body);
+        return api::ecr(state, options, caller, operation, body);
     }
     let demands = permission::demands(&state.site, service, operation, body);
-    state.permit_call(who, &demands)?;
+    state.permit_call(caller, &demands)?;
     if service.starts_with("AmazonEC2ContainerServiceV") {
         api::ecs(state, operation, body)
     } else if service == "secretsmanager" {

@@ -230,13 +230,13 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
         shared.change(|state| state.record(Source::ApiError, name, json!({"__type": kind, "message": text})));
         Reply::Answer(json_answer(status, &json!({kind: text})))
     };
-    let who = match calls::caller(shared, request) {
+    let caller = match calls::caller(shared, request) {
         Err(Refused::Unsigned) => return refuse(403, "AccessDeniedException", "The handshake is not signed"),
         Err(refused) => {
             let error = refused.error();
             return refuse(error.status, &error.code, &error.message);
         }
-        Ok(who) => who,
+        Ok(caller) => caller,
     };
     if key.is_empty() || !header_text(request.headers(), "upgrade").eq_ignore_ascii_case("websocket") {
         return refuse(400, "BadRequestException", "This is not a websocket handshake");
@@ -248,7 +248,7 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
         let cluster = find("clusterArn").or(find("cluster")).unwrap_or_default();
         let instance = find("containerInstanceArn").or(find("containerInstance")).unwrap_or_default();
         let demands = permission::websocket_demand(&state.site, name, cluster, instance);
-        state.permit_call(&who, &demands)
+        state.permit_call(&caller, &demands)
     });
     if let Err(error) = allowed {
         return refuse(403, &error.code, &error.message);

@@ -31,14 +31,14 @@ impl State {
     /// See [`super::ecr::Ecr::authorize`].
     pub(super) fn authorize_ecr(
         &mut self,
-        who: &Principal,
+        caller: &Principal,
         action: Action,
         account: &str,
         repository: &str,
     ) -> Result<(), EcrError> {
-        let outcome = self.ecr.authorize(who, action, account, repository);
+        let outcome = self.ecr.authorize(caller, action, account, repository);
         let resource = self.ecr.arn(account, repository);
-        self.log_action(who, action.name(), &resource, !matches!(outcome, Err(EcrError::Denied(_))));
+        self.log_action(caller, action.name(), &resource, !matches!(outcome, Err(EcrError::Denied(_))));
         outcome
     }
 
@@ -48,14 +48,14 @@ impl State {
     /// The missing permission.
     pub(super) fn permit_ecr(
         &mut self,
-        who: &Principal,
+        caller: &Principal,
         action: Action,
         account: &str,
         repository: &str,
     ) -> Result<(), EcrError> {
-        let outcome = self.ecr.permit(who, action, account, repository);
+        let outcome = self.ecr.permit(caller, action, account, repository);
         let resource = self.ecr.arn(account, repository);
-        self.log_action(who, action.name(), &resource, outcome.is_ok());
+        self.log_action(caller, action.name(), &resource, outcome.is_ok());
         outcome.map_err(EcrError::Denied)
     }
 
@@ -65,13 +65,13 @@ impl State {
     /// The missing permission.
     pub(super) fn permit(
         &mut self,
-        who: &Principal,
+        caller: &Principal,
         action: &str,
         resource: &str,
         cluster: Option<&str>,
     ) -> Result<(), Denial> {
-        let outcome = self.ecr.permit_own(&Request { principal: who, action, resource, cluster });
-        self.log_action(who, action, resource, outcome.is_ok());
+        let outcome = self.ecr.permit_own(&Request { principal: caller, action, resource, cluster });
+        self.log_action(caller, action, resource, outcome.is_ok());
         outcome
     }
 
@@ -79,25 +79,25 @@ impl State {
     ///
     /// # Errors
     /// The first missing permission, or that the caller's account has no such service here.
-    pub(super) fn permit_call(&mut self, who: &Principal, demands: &[Demand]) -> Result<(), ApiError> {
-        let is_stranger = matches!(who.kind(), Kind::Administrator | Kind::User | Kind::Service { .. })
-            && who.account() != self.site.account;
+    pub(super) fn permit_call(&mut self, caller: &Principal, demands: &[Demand]) -> Result<(), ApiError> {
+        let is_stranger = matches!(caller.kind(), Kind::Administrator | Kind::User | Kind::Service { .. })
+            && caller.account() != self.site.account;
         if is_stranger {
-            let (caller, own) = (who.arn(), &self.site.account);
+            let (caller, own) = (caller.arn(), &self.site.account);
             let message =
                 format!("User: {caller} is not authorized: here, only the account {own} has services other than ECR");
             return Err(ApiError::new(400, "AccessDeniedException", message));
         }
         for Demand { action, resource, cluster } in demands {
-            self.permit(who, action, resource, cluster.as_deref())
+            self.permit(caller, action, resource, cluster.as_deref())
                 .map_err(|denial| ApiError::new(400, "AccessDeniedException", denial.to_string()))?;
         }
         Ok(())
     }
 
-    fn log_action(&mut self, who: &Principal, action: &str, resource: &str, is_allowed: bool) {
+    fn log_action(&mut self, caller: &Principal, action: &str, resource: &str, is_allowed: bool) {
         let at = self.ecr_time();
-        self.actions.add(at, who.identity_arn(), action, resource, is_allowed);
+        self.actions.add(at, caller.identity_arn(), action, resource, is_allowed);
     }
 }
 

@@ -61,9 +61,10 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     let found = shared.change(|state| {
         let body = json!({"path": request.uri().path(), "query": query});
         state.record_request(Source::Api, operation, body, loggable(request.headers()));
-        let allowed = refused
-            .or(error)
-            .map_or_else(|| checked.as_ref().map_or(Ok(()), |who| permitted(state, who, operation, bucket, key)), Err);
+        let allowed = refused.or(error).map_or_else(
+            || checked.as_ref().map_or(Ok(()), |caller| permitted(state, caller, operation, bucket, key)),
+            Err,
+        );
         let found = allowed.and_then(|()| answer(state, operation, bucket, key, checked.is_ok(), request.headers()));
         if let Err(error) = &found {
             state.record(Source::ApiError, operation, error.body());
@@ -86,9 +87,9 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
 }
 
 /// The caller may do this with the object or the bucket.
-fn permitted(state: &mut State, who: &Principal, operation: &str, bucket: &str, key: &str) -> Result<(), ApiError> {
+fn permitted(state: &mut State, caller: &Principal, operation: &str, bucket: &str, key: &str) -> Result<(), ApiError> {
     let demands = permission::s3_demand(operation, bucket, key);
-    state.permit_call(who, &demands).map_err(|error| ApiError::new(403, "AccessDenied", error.message))
+    state.permit_call(caller, &demands).map_err(|error| ApiError::new(403, "AccessDenied", error.message))
 }
 
 fn add_headers(response: &mut Response<Body>, headers: impl Iterator<Item = (&'static str, String)>) {

@@ -275,17 +275,13 @@ impl Server {
     /// Sets the clock of this AWS ahead of the host's by this many seconds. Answers carry that time, and signatures with another
     /// time are refused.
     pub fn set_clock_ahead(&self, seconds: i64) {
-        self.shared.change(|state| state.ec2.clock_ahead = seconds);
+        self.shared.change(|state| state.set_clocks(seconds, state.ecr_ahead));
     }
 
     /// Sets the clock of ECR ahead of that of this AWS by this many seconds: tokens expire, and lifecycle policies run at once.
     /// Signatures are not concerned.
     pub fn set_ecr_clock_ahead(&self, seconds: i64) {
-        self.shared.change(|state| {
-            state.ecr_ahead = seconds;
-            let time = state.ecr_time();
-            state.ecr.expire(time);
-        });
+        self.shared.change(|state| state.set_clocks(state.ec2.clock_ahead, seconds));
     }
 
     /// Gives a role a policy: a role without one may do everything. `role` is its name or its ARN.
@@ -309,8 +305,8 @@ impl Server {
     /// # Errors
     /// The error that the API would return.
     pub fn call_ecr(&self, operation: &str, body: &Value) -> Result<Value, ApiError> {
-        let who = Principal::administrator(&self.shared.options.account);
-        self.shared.change(|state| api::ecr(state, &self.shared.options, &who, operation, body))
+        let caller = Principal::administrator(&self.shared.options.account);
+        self.shared.change(|state| api::ecr(state, &self.shared.options, &caller, operation, body))
     }
 
     /// Removes all pending faults and delivery settings.

@@ -123,6 +123,14 @@ impl State {
         self.time() + self.ecr_ahead as f64
     }
 
+    /// Sets the clock of this AWS ahead of the host's, and that of ECR ahead of it, in seconds. Lifecycle policies run at once.
+    pub(super) fn set_clocks(&mut self, ahead: i64, ecr_ahead: i64) {
+        self.ec2.clock_ahead = ahead;
+        self.ecr_ahead = ecr_ahead;
+        let time = self.ecr_time();
+        self.ecr.expire(time);
+    }
+
     /// Tasks, oldest first.
     pub fn tasks(&self) -> &[Task] {
         &self.tasks

@@ -87,8 +87,8 @@ pub(super) fn ecs(state: &mut State, operation: &str, body: &Value) -> Answer {
 }
 
 /// Answers one call of the ECR API.
-pub(super) fn ecr(state: &mut State, options: &Options, who: &Principal, operation: &str, body: &Value) -> Answer {
-    ecr::answer(state, options, who, operation, body)
+pub(super) fn ecr(state: &mut State, options: &Options, caller: &Principal, operation: &str, body: &Value) -> Answer {
+    ecr::answer(state, options, caller, operation, body)
 }
 
 /// The operation of ECR uploads a layer: [`upload`] answers it, not [`ecr`].
@@ -97,8 +97,8 @@ pub(super) fn is_upload(operation: &str) -> bool {
 }
 
 /// Answers one call of the ECR API that uploads a layer.
-pub(super) async fn upload(shared: &Arc<Shared>, who: &Principal, operation: &str, body: &Value) -> Answer {
-    ecr::upload(shared, who, operation, body).await
+pub(super) async fn upload(shared: &Arc<Shared>, caller: &Principal, operation: &str, body: &Value) -> Answer {
+    ecr::upload(shared, caller, operation, body).await
 }
 
 /// Answers one call of the Secrets Manager API.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 /// The longest name of a user, a role or a session, in bytes, as in IAM.
 const MAX_NAME: usize = 64;
+/// The longest ARN of a role, in bytes: IAM's paths have up to 512 characters.
+const MAX_ARN: usize = 620;
 /// The name of an account's administrator.
 const ADMINISTRATOR: &str = "administrator";
 
@@ -106,12 +108,21 @@ pub(crate) fn role_arn(account: &str, name: &str) -> String {
 /// The account and the path with the name of a role's ARN; `None`: it is none.
 pub(crate) fn role_parts(arn: &str) -> Option<(&str, &str)> {
     let (account, path) = arn.strip_prefix("arn:aws:iam::")?.split_once(":role/")?;
-    (is_account(account) && path.split('/').all(is_name)).then_some((account, path))
+    (is_account(account) && arn.len() <= MAX_ARN && path.split('/').all(is_name)).then_some((account, path))
 }
 
 /// The text is the name of a user or a role.
 pub(crate) fn is_name(text: &str) -> bool {
     (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(is_letter)
+}
+
+/// The text is the name of an AWS service, such as `codebuild.amazonaws.com`.
+pub(crate) fn is_service_name(text: &str) -> bool {
+    let is_letter = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-".contains(&c);
+    let ends = [".amazonaws.com", ".amazonaws.com.cn"];
+    text.len() <= 255
+        && text.bytes().all(is_letter)
+        && ends.iter().any(|end| text.len() > end.len() && text.ends_with(end))
 }
 
 /// The name is that of an account's administrator, which always exists.

@@ -328,7 +328,9 @@ impl Repository {
                 }
             }
         }
-        image.tags.iter().for_each(|tag| drop(self.tags.remove(tag)));
+        for tag in &image.tags {
+            self.tags.remove(tag);
+        }
         let mut unused = Vec::new();
         for digest in image.contents.needed_layers() {
             let Some(layer) = self.layers.get_mut(&digest) else { continue };
@@ -353,7 +355,9 @@ impl Repository {
         let is_unused = |layer: &Layer| layer.uses == 0 && now - layer.added_at > MAX_UNUSED;
         let unused: Vec<Digest> =
             self.layers.iter().filter(|(_, layer)| is_unused(layer)).map(|(digest, _)| *digest).collect();
-        unused.iter().for_each(|digest| drop(self.layers.remove(digest)));
+        for digest in &unused {
+            self.layers.remove(digest);
+        }
         unused
     }
 

@@ -182,12 +182,12 @@ impl Ecr {
     /// The missing permission, or else that there is no such repository: nobody learns what exists without a permission.
     pub(crate) fn authorize(
         &self,
-        who: &Principal,
+        caller: &Principal,
         action: Action,
         account: &str,
         repository: &str,
     ) -> Result<(), EcrError> {
-        self.permit(who, action, account, repository).map_err(EcrError::Denied)?;
+        self.permit(caller, action, account, repository).map_err(EcrError::Denied)?;
         match self.find(account, repository) {
             Some(_) => Ok(()),
             None => Err(self.missing(account, repository, action.is_pull())),
@@ -200,13 +200,13 @@ impl Ecr {
     /// The missing permission.
     pub(crate) fn permit(
         &self,
-        who: &Principal,
+        caller: &Principal,
         action: Action,
         account: &str,
         repository: &str,
     ) -> Result<(), Denial> {
         let arn = self.arn(account, repository);
-        let request = Request { principal: who, action: action.name(), resource: &arn, cluster: None };
+        let request = Request { principal: caller, action: action.name(), resource: &arn, cluster: None };
         let policy = self.find(account, repository).and_then(|repository| repository.policy.as_ref());
         access::decide(&request, account, self.identities.decide(&request), policy)
     }

@@ -17,7 +17,7 @@ const MAX_TEXT: usize = 2048;
 /// A call.
 pub(super) struct Call<'a> {
     pub(super) state: &'a mut State,
-    pub(super) who: &'a Principal,
+    pub(super) caller: &'a Principal,
     pub(super) body: &'a Value,
     /// The time of ECR, in seconds since the epoch.
     pub(super) now: f64,
@@ -41,8 +41,8 @@ impl<'a> Call<'a> {
     pub(super) fn account(&self) -> Result<String, EcrError> {
         let account = match text(self.body, "registryId")? {
             Some(account) => account,
-            None if self.who.is_service() => return Err(EcrError::invalid("registryId", "Member must not be null")),
-            None => self.who.account(),
+            None if self.caller.is_service() => return Err(EcrError::invalid("registryId", "Member must not be null")),
+            None => self.caller.account(),
         };
         match is_account(account) {
             true => Ok(account.to_owned()),
@@ -53,7 +53,7 @@ impl<'a> Call<'a> {
     /// The repository that the call names, which exists, and on which the caller may perform the action.
     pub(super) fn target(&mut self, action: Action) -> Result<Target, EcrError> {
         let target = self.named()?;
-        self.state.authorize_ecr(self.who, action, &target.account, &target.name)?;
+        self.state.authorize_ecr(self.caller, action, &target.account, &target.name)?;
         Ok(target)
     }
 
@@ -67,7 +67,7 @@ impl<'a> Call<'a> {
 
     /// The caller may perform an action that is about the whole registry of its account.
     pub(super) fn permit_registry(&mut self, action: Action) -> Result<(), EcrError> {
-        self.state.permit(self.who, action.name(), "*", None).map_err(EcrError::Denied)
+        self.state.permit(self.caller, action.name(), "*", None).map_err(EcrError::Denied)
     }
 }
 
@@ -113,39 +113,56 @@ pub(super) fn wrong_form(member: &str, form: &str) -> EcrError {
     EcrError::other("SerializationException", format!("{member}: it must be {form}."))
 }
 
-/// The `filter.tagStatus` of a call: which images it is about.
+/// The `filter` of a call: which images it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TagStatus {
+pub(super) struct Filter {
+    tags: TagStatus,
+    /// Images that clients can pull: all of this registry, which archives none.
+    is_active: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TagStatus {
     Any,
     Tagged,
     Untagged,
 }
 
-impl TagStatus {
+impl Filter {
+    /// Reads the member. Without it, all images pass.
     pub(super) fn read(body: &Value) -> Result<Self, EcrError> {
-        match &body["filter"] {
-            Value::Null => return Ok(Self::Any),
-            Value::Object(_) => {}
-            _ => return Err(wrong_form("filter", "an object")),
+        let filter = &body["filter"];
+        if !filter.is_null() && !filter.is_object() {
+            return Err(wrong_form("filter", "an object"));
         }
-        match text(&body["filter"], "tagStatus")? {
-            None | Some("ANY") => Ok(Self::Any),
-            Some("TAGGED") => Ok(Self::Tagged),
-            Some("UNTAGGED") => Ok(Self::Untagged),
-            Some(_) => Err(EcrError::invalid(
-                "filter.tagStatus",
-                "Member must satisfy enum value set: [TAGGED, UNTAGGED, ANY]",
-            )),
-        }
+        let tags = match text(filter, "tagStatus")? {
+            None | Some("ANY") => TagStatus::Any,
+            Some("TAGGED") => TagStatus::Tagged,
+            Some("UNTAGGED") => TagStatus::Untagged,
+            Some(_) => {
+                let constraint = "Member must satisfy enum value set: [TAGGED, UNTAGGED, ANY]";
+                return Err(EcrError::invalid("filter.tagStatus", constraint));
+            }
+        };
+        let is_active = match text(filter, "imageStatus")? {
+            None | Some("ANY" | "ACTIVE") => true,
+            Some("ARCHIVED" | "ACTIVATING") => false,
+            Some(_) => {
+                let constraint = "Member must satisfy enum value set: [ACTIVE, ARCHIVED, ACTIVATING, ANY]";
+                return Err(EcrError::invalid("filter.imageStatus", constraint));
+            }
+        };
+        Ok(Self { tags, is_active })
     }
 
     /// The filter lets images with or without tags pass.
     pub(super) fn passes(self, is_tagged: bool) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Tagged => is_tagged,
-            Self::Untagged => !is_tagged,
-        }
+        let fits = match self.tags {
+            TagStatus::Any => true,
+            TagStatus::Tagged => is_tagged,
+            TagStatus::Untagged => !is_tagged,
+        };
+        fits && self.is_active
     }
 }
 
@@ -284,7 +301,27 @@ mod tests {
         ] {
             assert!(["SerializationException", "InvalidParameterException"].contains(&error.unwrap().code()));
         }
-        assert_eq!(TagStatus::read(&body).unwrap_err().code(), "InvalidParameterException");
-        assert_eq!(TagStatus::read(&json!({"filter": {"tagStatus": "TAGGED"}})), Ok(TagStatus::Tagged));
+    }
+
+    #[test]
+    fn filters_let_images_pass_by_tags_and_status() {
+        for (filter, tagged, untagged) in [
+            (Value::Null, true, true),
+            (json!({"tagStatus": "ANY"}), true, true),
+            (json!({"tagStatus": "TAGGED"}), true, false),
+            (json!({"tagStatus": "UNTAGGED", "imageStatus": "ACTIVE"}), false, true),
+            (json!({"imageStatus": "ARCHIVED"}), false, false),
+        ] {
+            let read = Filter::read(&json!({"filter": filter})).unwrap();
+            assert_eq!((read.passes(true), read.passes(false)), (tagged, untagged), "{filter}");
+        }
+        for (filter, member) in [
+            (json!({"tagStatus": "some"}), "filter.tagStatus"),
+            (json!({"imageStatus": "some"}), "filter.imageStatus"),
+            (json!("TAGGED"), "filter: it must be an object"),
+        ] {
+            let error = Filter::read(&json!({"filter": filter})).unwrap_err().to_string();
+            assert!(error.contains(member), "{error}");
+        }
     }
 }

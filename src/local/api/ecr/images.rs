@@ -1,6 +1,6 @@
 //! Calls about images.
 
-use super::call::{Call, Paging, TagStatus, Target, required, text, texts, with};
+use super::call::{Call, Filter, Paging, Target, required, text, texts, with};
 use super::identifiers::{self, Failure, ImageId};
 use crate::api::request::Answer;
 use crate::ecr::error::{EcrError, Place};
@@ -19,7 +19,7 @@ const MAX_MEDIA_TYPES: usize = 100;
 /// ListImages: an entry for each tag, and one for each image without tags.
 pub(super) fn list(call: &mut Call<'_>) -> Answer {
     let target = call.target(Action::LIST_IMAGES)?;
-    let (paging, filter) = (Paging::read(call.body, USUAL_PAGE, MAX_PAGE)?, TagStatus::read(call.body)?);
+    let (paging, filter) = (Paging::read(call.body, USUAL_PAGE, MAX_PAGE)?, Filter::read(call.body)?);
     let repository = call.state.ecr.repository(&target.account, &target.name)?;
     let images = repository.images().filter(|image| filter.passes(!image.tags.is_empty()));
     let entries = images.flat_map(|image| {
@@ -39,7 +39,7 @@ pub(super) fn list(call: &mut Call<'_>) -> Answer {
 /// DescribeImages.
 pub(super) fn describe(call: &mut Call<'_>) -> Answer {
     let target = call.target(Action::DESCRIBE_IMAGES)?;
-    let filter = TagStatus::read(call.body)?;
+    let filter = Filter::read(call.body)?;
     let Some(ids) = identifiers::read_optional(call.body)? else {
         let paging = Paging::read(call.body, USUAL_PAGE, MAX_PAGE)?;
         let repository = call.state.ecr.repository(&target.account, &target.name)?;

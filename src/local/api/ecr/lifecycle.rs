@@ -1,6 +1,6 @@
 //! Calls about lifecycle policies and their previews.
 
-use super::call::{Call, Paging, TagStatus, Target, required, text, with};
+use super::call::{Call, Filter, Paging, Target, required, text, with};
 use super::identifiers;
 use crate::api::request::Answer;
 use crate::ecr::error::EcrError;
@@ -55,7 +55,7 @@ pub(super) fn get_preview(call: &mut Call<'_>) -> Answer {
     if wanted.is_some() {
         Paging::refuse(call.body, "imageIds")?;
     }
-    let (paging, filter) = (Paging::read(call.body, MAX_PAGE, MAX_PAGE)?, TagStatus::read(call.body)?);
+    let (paging, filter) = (Paging::read(call.body, MAX_PAGE, MAX_PAGE)?, Filter::read(call.body)?);
     let Some(preview) = call.state.ecr.repository(&target.account, &target.name)?.preview.clone() else {
         let Target { account, name } = &target;
         let message = format!(

@@ -59,9 +59,15 @@ const OPERATIONS: [&str; 28] = [
 ];
 
 /// Answers one call of ECR.
-pub(super) fn answer(state: &mut State, options: &Options, who: &Principal, operation: &str, body: &Value) -> Answer {
+pub(super) fn answer(
+    state: &mut State,
+    options: &Options,
+    caller: &Principal,
+    operation: &str,
+    body: &Value,
+) -> Answer {
     let now = state.ecr_time();
-    let call = &mut Call { state, who, body, now };
+    let call = &mut Call { state, caller, body, now };
     match operation {
         "BatchCheckLayerAvailability" => layers::check(call),
         "BatchDeleteImage" => images::batch_delete(call),
@@ -105,6 +111,6 @@ pub(super) fn is_upload(operation: &str) -> bool {
 }
 
 /// Answers one call that uploads a layer.
-pub(super) async fn upload(shared: &Arc<Shared>, who: &Principal, operation: &str, body: &Value) -> Answer {
-    uploads::answer(shared, who, operation, body).await
+pub(super) async fn upload(shared: &Arc<Shared>, caller: &Principal, operation: &str, body: &Value) -> Answer {
+    uploads::answer(shared, caller, operation, body).await
 }

@@ -20,11 +20,11 @@ pub(super) fn set(call: &mut Call<'_>) -> Answer {
     if !flag(call.body, "force")? {
         let resource = call.state.ecr.arn(&target.account, &target.name);
         let action = Action::SET_REPOSITORY_POLICY.name();
-        let request = Request { principal: call.who, action, resource: &resource, cluster: None };
+        let request = Request { principal: call.caller, action, resource: &resource, cluster: None };
         if policy.decide(&request) == Decision::Denied {
             let problem = format!(
                 "with this policy, {} could not call SetRepositoryPolicy again. Use force to set it all the same",
-                call.who.arn()
+                call.caller.arn()
             );
             return Err(EcrError::invalid("PolicyText", problem).into());
         }

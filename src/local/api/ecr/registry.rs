@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 /// The length limits of a prefix, in bytes, as in ECR.
 const MIN_PREFIX: usize = 2;
 const MAX_PREFIX: usize = 30;
+/// The longest address of an upstream registry, in bytes.
+const MAX_UPSTREAM: usize = 255;
 /// Maximum number of rules that a call names, and of a page.
 const MAX_NAMES: usize = 100;
 const MAX_PAGE: usize = 1000;
@@ -31,7 +33,7 @@ const UPSTREAMS: [(&str, &str, bool); 9] = [
 /// DescribeRegistry.
 pub(super) fn describe(call: &mut Call<'_>) -> Answer {
     call.permit_registry(Action::DESCRIBE_REGISTRY)?;
-    Ok(json!({"registryId": call.who.account(), "replicationConfiguration": {"rules": []}}))
+    Ok(json!({"registryId": call.caller.account(), "replicationConfiguration": {"rules": []}}))
 }
 
 /// CreatePullThroughCacheRule.
@@ -41,7 +43,11 @@ pub(super) fn create_rule(call: &mut Call<'_>) -> Answer {
     let upstream = required(call.body, "upstreamRegistryUrl")?;
     let credential = credential(call.body)?;
     let found = UPSTREAMS.iter().find(|(end, ..)| match end.strip_prefix('.') {
-        Some(_) => upstream.len() > end.len() && upstream.ends_with(end) && upstream.split('.').all(is_component),
+        Some(_) => {
+            (end.len() + 1..=MAX_UPSTREAM).contains(&upstream.len())
+                && upstream.ends_with(end)
+                && upstream.split('.').all(is_component)
+        }
         None => upstream == *end,
     });
     let Some((_, kind, needs_credentials)) = found else {
@@ -54,7 +60,7 @@ pub(super) fn create_rule(call: &mut Call<'_>) -> Answer {
     }
     let rule =
         CacheRule { upstream: upstream.to_owned(), kind: Some((*kind).to_owned()), credential, created_at: call.now };
-    let shown = show(call.who.account(), &prefix, &rule);
+    let shown = show(call.caller.account(), &prefix, &rule);
     let registry = own_registry(call)?;
     if registry.cache_rules.contains_key(&prefix) {
         let message = format!("A pull through cache rule with the prefix '{prefix}' already exists");
@@ -71,7 +77,7 @@ pub(super) fn create_rule(call: &mut Call<'_>) -> Answer {
 pub(super) fn describe_rules(call: &mut Call<'_>) -> Answer {
     call.permit_registry(Action::DESCRIBE_PULL_THROUGH_CACHE_RULES)?;
     let names = texts(call.body, "ecrRepositoryPrefixes", MAX_NAMES)?;
-    let account = call.who.account().to_owned();
+    let account = call.caller.account().to_owned();
     let paging = Paging::read(call.body, MAX_NAMES, MAX_PAGE)?;
     if !names.is_empty() {
         Paging::refuse(call.body, "ecrRepositoryPrefixes")?;
@@ -89,7 +95,7 @@ pub(super) fn describe_rules(call: &mut Call<'_>) -> Answer {
 pub(super) fn delete_rule(call: &mut Call<'_>) -> Answer {
     call.permit_registry(Action::DELETE_PULL_THROUGH_CACHE_RULE)?;
     let prefix = required(call.body, "ecrRepositoryPrefix")?;
-    let account = call.who.account().to_owned();
+    let account = call.caller.account().to_owned();
     let gone = own_registry(call)?.cache_rules.remove(prefix).ok_or_else(|| no_rule(prefix))?;
     Ok(show(&account, prefix, &gone))
 }
@@ -97,7 +103,7 @@ pub(super) fn delete_rule(call: &mut Call<'_>) -> Answer {
 /// The registry of the caller's account: rules of others cannot be reached.
 fn own_registry<'c>(call: &'c mut Call<'_>) -> Result<&'c mut Registry, EcrError> {
     let account = call.account()?;
-    if account != call.who.account() {
+    if account != call.caller.account() {
         return Err(EcrError::invalid("registryId", "pull through cache rules belong to the caller's own account"));
     }
     let missing = EcrError::invalid("registryId", format!("there is no account {account} here"));

@@ -23,10 +23,10 @@ const MAX_FILTERS: usize = 100;
 /// CreateRepository.
 pub(super) fn create(call: &mut Call<'_>) -> Answer {
     let named = call.named()?;
-    call.state.permit_ecr(call.who, Action::CREATE_REPOSITORY, &named.account, &named.name)?;
+    call.state.permit_ecr(call.caller, Action::CREATE_REPOSITORY, &named.account, &named.name)?;
     let tags = read_tags(&call.body["tags"])?;
     if !tags.is_empty() {
-        call.state.permit_ecr(call.who, Action::TAG_RESOURCE, &named.account, &named.name)?;
+        call.state.permit_ecr(call.caller, Action::TAG_RESOURCE, &named.account, &named.name)?;
     }
     let mut repository = Repository::new(Place { account: named.account, repository: named.name }, call.now);
     if !call.body["imageTagMutability"].is_null() || !call.body["imageTagMutabilityExclusionFilters"].is_null() {
@@ -45,7 +45,7 @@ pub(super) fn describe(call: &mut Call<'_>) -> Answer {
     let names = texts(call.body, "repositoryNames", MAX_NAMES)?;
     if names.is_empty() {
         let paging = Paging::read(call.body, MAX_NAMES, MAX_PAGE)?;
-        call.state.permit_ecr(call.who, Action::DESCRIBE_REPOSITORIES, &account, "*")?;
+        call.state.permit_ecr(call.caller, Action::DESCRIBE_REPOSITORIES, &account, "*")?;
         let ecr = &call.state.ecr;
         let all = ecr.registry(&account).into_iter().flat_map(|registry| &registry.repositories);
         let (page, token) = paging.page(all.map(|(name, repository)| (name.clone(), repository)));
@@ -56,7 +56,7 @@ pub(super) fn describe(call: &mut Call<'_>) -> Answer {
     let mut shown = Vec::new();
     for name in names {
         check_repository(name)?;
-        call.state.authorize_ecr(call.who, Action::DESCRIBE_REPOSITORIES, &account, name)?;
+        call.state.authorize_ecr(call.caller, Action::DESCRIBE_REPOSITORIES, &account, name)?;
         shown.push(show(&call.state.ecr, call.state.ecr.repository(&account, name)?));
     }
     Ok(json!({"repositories": shown}))

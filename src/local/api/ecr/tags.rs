@@ -50,7 +50,7 @@ fn resource(call: &mut Call<'_>, action: Action) -> Result<(String, String), Ecr
     if arn != call.state.ecr.arn(&account, name) {
         return Err(invalid());
     }
-    call.state.authorize_ecr(call.who, action, &account, name)?;
+    call.state.authorize_ecr(call.caller, action, &account, name)?;
     Ok((account, name.to_owned()))
 }
 

@@ -23,7 +23,7 @@ const MAX_PART: u64 = 10 * 1024 * 1024;
 const MAX_DIGESTS: usize = 100;
 
 /// Answers one call.
-pub(super) async fn answer(shared: &Arc<Shared>, who: &Principal, operation: &str, body: &Value) -> Answer {
+pub(super) async fn answer(shared: &Arc<Shared>, caller: &Principal, operation: &str, body: &Value) -> Answer {
     let action = match operation {
         "CompleteLayerUpload" => Action::COMPLETE_LAYER_UPLOAD,
         "InitiateLayerUpload" => Action::INITIATE_LAYER_UPLOAD,
@@ -31,7 +31,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, who: &Principal, operation: &st
     };
     let target = shared.change(|state| {
         let now = state.ecr_time();
-        Call { state, who, body, now }.target(action)
+        Call { state, caller, body, now }.target(action)
     })?;
     match operation {
         "CompleteLayerUpload" => complete(shared, &target, body).await,
@@ -120,7 +120,7 @@ fn byte(body: &Value, member: &'static str) -> Result<u64, EcrError> {
 }
 
 fn too_small() -> EcrError {
-    let message = format!("Layer parts must be at least {MIN_PART} bytes in size, but the last one");
+    let message = format!("Layer parts, except the last one, must be at least {MIN_PART} bytes in size");
     EcrError::other("LayerPartTooSmallException", message)
 }
 

@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_that_are_no_json_or_have_a_wrong_length_are_refused() {
+    fn no_json_and_wrong_lengths_are_refused() {
         for (text, reason) in [
             ("{}".to_owned(), "greater than or equal to 100"),
             (" ".repeat(30_721), "less than or equal to 30720"),

@@ -1,7 +1,7 @@
 //! The `Principal` of a statement in a repository's policy. Invariant: an entry that no caller could ever match is refused.
 
 use crate::ecr::names::{is_account, shortened};
-use crate::ecr::principal::Principal;
+use crate::ecr::principal::{Principal, is_service_name};
 use serde_json::Value;
 
 /// Maximum length of an entry, in bytes.
@@ -113,9 +113,7 @@ fn aws(text: &str) -> Result<Entry, &'static str> {
 }
 
 fn service(text: &str) -> Result<Entry, &'static str> {
-    let is_name =
-        text.len() <= 255 && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-".contains(&c));
-    match is_name && (text.ends_with(".amazonaws.com") || text.ends_with(".amazonaws.com.cn")) {
+    match is_service_name(text) {
         true => Ok(Entry::Service(text.to_owned())),
         false => Err("the name of an AWS service, such as codebuild.amazonaws.com"),
     }

@@ -137,7 +137,7 @@ fn refusals_have_the_words_of_aws() {
 fn nobody_learns_what_exists_without_a_permission() {
     let ecr = ecr();
     let (own, other) = (Principal::administrator(OWN), Principal::administrator(OTHER));
-    let outcome = |who: &Principal, name: &str| ecr.authorize(who, Action::BATCH_GET_IMAGE, OWN, name);
+    let outcome = |caller: &Principal, name: &str| ecr.authorize(caller, Action::BATCH_GET_IMAGE, OWN, name);
     assert_eq!(outcome(&own, "app"), Ok(()));
     assert_eq!(outcome(&own, "none"), Err(EcrError::NoRepository(place(OWN, "none"))));
     for name in ["app", "none"] {
@@ -229,16 +229,16 @@ fn layers_leave_with_the_last_image_and_repository() {
 #[test]
 fn an_image_of_an_index_cannot_be_deleted() {
     let mut ecr = ecr();
-    let (one, two) =
+    let (first, second) =
         (push(&mut ecr, "app", "1", &["a"], None, 1.0), push(&mut ecr, "app", "2", &["a", "b"], None, 1.0));
-    let missing = ecr.put_image(OWN, "app", &new_image(&index(&[one, digest("x")]), None), 2.0).unwrap_err();
+    let missing = ecr.put_image(OWN, "app", &new_image(&index(&[first, digest("x")]), None), 2.0).unwrap_err();
     assert_eq!(missing.code(), "ReferencedImagesNotFoundException");
-    let list = ecr.put_image(OWN, "app", &new_image(&index(&[one, two]), Some("all")), 2.0).unwrap();
+    let list = ecr.put_image(OWN, "app", &new_image(&index(&[first, second]), Some("all")), 2.0).unwrap();
     assert_eq!(ecr.image(OWN, "app", "all").unwrap().size, 25, "of its largest image");
-    let error = ecr.delete_image(OWN, "app", &one).unwrap_err();
-    assert_eq!(error, EcrError::Referenced { digest: one, by: vec![list] });
+    let error = ecr.delete_image(OWN, "app", &first).unwrap_err();
+    assert_eq!(error, EcrError::Referenced { digest: first, by: vec![list] });
     ecr.delete_image(OWN, "app", &list).unwrap();
-    ecr.delete_image(OWN, "app", &one).unwrap();
+    ecr.delete_image(OWN, "app", &first).unwrap();
     assert_eq!(images(&ecr).len(), 1);
 }
 
@@ -279,8 +279,8 @@ fn what_a_preview_shows_expires_on_the_hour() {
 #[test]
 fn rules_spare_images_of_an_index_until_it_leaves() {
     let mut ecr = ecr();
-    let one = push(&mut ecr, "app", "1", &["a"], None, 0.0);
-    let list = ecr.put_image(OWN, "app", &new_image(&index(&[one]), Some("all")), 0.0).unwrap();
+    let first = push(&mut ecr, "app", "1", &["a"], None, 0.0);
+    let list = ecr.put_image(OWN, "app", &new_image(&index(&[first]), Some("all")), 0.0).unwrap();
     ecr.repository_mut(OWN, "app").unwrap().lifecycle = Some(untagged_after(7));
     ecr.expire(30.0 * DAY);
     assert_eq!(images(&ecr).len(), 2);

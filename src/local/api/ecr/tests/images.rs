@@ -41,7 +41,7 @@ fn images_are_listed_described_and_fetched() {
 #[test]
 fn images_that_are_not_there_are_named() {
     let mut session = Session::with_app();
-    let (one, two) = (session.push("1", Some("v1")), session.push("2", Some("v2")));
+    let (first, second) = (session.push("1", Some("v1")), session.push("2", Some("v2")));
     let missing = Digest::compute(b"x").to_string();
     let refused = session.refused("DescribeImages", json!({"repositoryName": "app", "imageIds": [{"imageTag": "v3"}]}));
     assert_eq!(
@@ -60,7 +60,7 @@ fn images_that_are_not_there_are_named() {
             (json!({"imageDigest": missing}), "ImageNotFound"),
             (json!({"imageTag": "a b"}), "InvalidImageTag"),
             (json!({"imageDigest": "sha256:1"}), "InvalidImageDigest"),
-            (json!({"imageDigest": one, "imageTag": "v2"}), "ImageTagDoesNotMatchDigest"),
+            (json!({"imageDigest": first, "imageTag": "v2"}), "ImageTagDoesNotMatchDigest"),
         ] {
             assert_eq!(failures(&mut session, operation, id.clone()), code, "{operation} {id}");
         }
@@ -68,7 +68,7 @@ fn images_that_are_not_there_are_named() {
     let accepted =
         json!({"repositoryName": "app", "imageIds": [{"imageTag": "v1"}], "acceptedMediaTypes": ["text/plain"]});
     assert_eq!(session.ok("BatchGetImage", accepted)["failures"][0]["failureCode"], "ImageNotFound");
-    let both = json!({"repositoryName": "app", "imageIds": [{"imageDigest": two, "imageTag": "v2"}]});
+    let both = json!({"repositoryName": "app", "imageIds": [{"imageDigest": second, "imageTag": "v2"}]});
     assert_eq!(session.ok("BatchGetImage", both)["images"].as_array().unwrap().len(), 1);
 }
 
@@ -134,21 +134,21 @@ fn images_are_deleted_by_tag_and_by_digest() {
 #[test]
 fn an_index_and_its_images_are_deleted_together() {
     let mut session = Session::with_app();
-    let (one, two) = (session.push("1", None), session.push("2", None));
+    let (first, second) = (session.push("1", None), session.push("2", None));
     let index = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [{"digest": one, "size": 1}, {"digest": two, "size": 1}],
+        "manifests": [{"digest": first, "size": 1}, {"digest": second, "size": 1}],
     });
     let put = json!({"repositoryName": "app", "imageManifest": index.to_string(), "imageTag": "all"});
     let list = text(&session.ok("PutImage", put)["image"]["imageId"]["imageDigest"]);
     let delete = |session: &mut Session, ids: Value| {
         session.ok("BatchDeleteImage", json!({"repositoryName": "app", "imageIds": ids}))
     };
-    let failed = delete(&mut session, json!([{"imageDigest": one}]));
+    let failed = delete(&mut session, json!([{"imageDigest": first}]));
     let failure = &failed["failures"][0];
     assert_eq!(failure["failureCode"], "ImageReferencedByManifestList");
     assert_eq!(text(&failure["failureReason"]), format!("Requested image referenced by manifest list: [{list}]"));
-    let answer = delete(&mut session, json!([{"imageDigest": one}, {"imageDigest": list}, {"imageDigest": two}]));
+    let answer = delete(&mut session, json!([{"imageDigest": first}, {"imageDigest": list}, {"imageDigest": second}]));
     assert_eq!((answer["imageIds"].as_array().unwrap().len(), &answer["failures"]), (3, &json!([])));
 }
 

@@ -37,8 +37,8 @@ impl Session {
         session
     }
 
-    fn call_as(&mut self, who: &Principal, operation: &str, body: Value) -> Result<Value, ApiError> {
-        answer(&mut self.state, &self.options, who, operation, &body)
+    fn call_as(&mut self, caller: &Principal, operation: &str, body: Value) -> Result<Value, ApiError> {
+        answer(&mut self.state, &self.options, caller, operation, &body)
     }
 
     fn call(&mut self, operation: &str, body: Value) -> Result<Value, ApiError> {
