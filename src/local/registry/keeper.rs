@@ -51,7 +51,8 @@ async fn save(shared: &Shared, orphans: &mut Vec<Digest>) {
     });
     orphans.extend(storage.take_unwanted());
     if let (Some(directory), Some(snapshot)) = (directory, snapshot) {
-        let written = spawn_blocking(move || directory.write_state(&snapshot.save())).await;
+        let write = move || directory.write_state(&snapshot.save()?);
+        let written = spawn_blocking(write).await;
         let outcome = match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(format!("the directory of the registry cannot be written: {error}")),
