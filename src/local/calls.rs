@@ -25,7 +25,7 @@ use std::sync::Arc;
 const SERVICES: &str = "ECS (clusters, container instances, task definitions and tasks), ECR, Secrets Manager (GetSecretValue), SSM \
     (GetParameters), EC2 (DescribeTags) and S3 (GetObject)";
 /// The beginning of a target of ECR.
-const ECR_TARGET: &str = "AmazonEC2ContainerRegistry_V";
+pub(super) const ECR_TARGET: &str = "AmazonEC2ContainerRegistry_V";
 
 /// Checks the signature of a request and returns its caller.
 pub(super) fn caller(shared: &Shared, request: &Request<Bytes>) -> Result<Principal, Refused> {

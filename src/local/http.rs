@@ -5,6 +5,7 @@
 
 use super::answers::{Reply, error_answer, header_text, json_answer, loggable, text_answer, typed_answer};
 use super::api_error::ApiError;
+use super::bodies::{Broken, RequestBody};
 use super::calls;
 use super::demand;
 use super::faults::Fault;
@@ -16,7 +17,7 @@ use super::shared::Shared;
 use super::signature::Refused;
 use super::time::now;
 use super::{acs, admin, imds, s3, tcs};
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -29,25 +30,21 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-/// Maximum number of connections at a time. Further ones wait in the listener's backlog.
-const MAX_CONNECTIONS: usize = 512;
 /// The largest request body, in bytes.
 const MAX_BODY: usize = 2 * 1024 * 1024;
 /// The largest body of a call with a part of a layer (10 MiB in base64) or a manifest, in bytes.
 const MAX_LARGE_BODY: usize = 16 * 1024 * 1024;
 /// The operations with such bodies.
 const LARGE_OPERATIONS: [&str; 2] = [".UploadLayerPart", ".PutImage"];
-/// The number of such bodies that are read at a time. Further ones wait.
-static LARGE_BODIES: Semaphore = Semaphore::const_new(8);
 /// The largest websocket message, in bytes: a TCS message may have 1 MiB.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
-/// The time limit for reading headers, and for reading a body.
+/// The time limit for reading headers.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The time limit in milliseconds for a peer to take what was sent.
@@ -69,12 +66,17 @@ type Upgrade = Arc<Mutex<Option<(OnUpgrade, Channel)>>>;
 pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     let mut connections = JoinSet::new();
     loop {
+        let permit = tokio::select! {
+            () = shared.stop.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            permit = Arc::clone(&shared.connections).acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else { break };
         tokio::select! {
             () = shared.stop.cancelled() => break,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(Arc::clone(&shared), stream, peer));
+                    connections.spawn(connection(Arc::clone(&shared), stream, peer, permit));
                 }
                 // Most likely there are no file descriptors left: wait until one is free.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -87,7 +89,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     connections.shutdown().await;
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
     let Ok(local) = stream.local_addr() else { return };
     // Without the first, a client that does not read holds a connection forever; without the second, ends of layers are late.
     let _limited = rustix::net::sockopt::set_tcp_user_timeout(&stream, WRITE_TIMEOUT_MS);
@@ -124,18 +126,23 @@ async fn serve(shared: Arc<Shared>, upgrade: Upgrade, request: Request<Incoming>
         registry::answer(&shared, request.into_parts().0, Body::new(incoming)).await
     } else {
         let upgraded = hyper::upgrade::on(&mut request);
-        let (limit, _permit) = match is_large(&request) {
-            true => (MAX_LARGE_BODY, LARGE_BODIES.acquire().await.ok()),
-            false => (MAX_BODY, None),
+        let limit = if is_large(&request) { MAX_LARGE_BODY } else { MAX_BODY };
+        let read = RequestBody::new(Body::new(incoming)).whole(limit, &shared.large_bodies).await;
+        let (body, _turn) = match read {
+            Ok(read) => read,
+            Err(Broken::TimedOut) => {
+                return Ok(json_answer(408, &json!({"message": "The request body took too long."})));
+            }
+            Err(Broken::Cut | Broken::TooLong) => {
+                return Ok(json_answer(413, &json!({"message": "The request body is too large or broken."})));
+            }
         };
-        let body = match tokio::time::timeout(READ_TIMEOUT, to_bytes(Body::new(incoming), limit)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(_)) => return Ok(json_answer(413, &json!({"message": "The request body is too large or broken."}))),
-            Err(_) => return Ok(json_answer(408, &json!({"message": "The request body took too long."}))),
-        };
-        let before = shared.read(|state| state.ecr.revision());
+        let before = may_change_registry(&request).then(|| shared.read(|state| state.ecr.revision()));
         let reply = route(&shared, &request.map(|()| body), &upgrade, upgraded).await;
-        saved(&shared, before, reply).await
+        match before {
+            Some(before) => saved(&shared, before, reply).await,
+            None => reply,
+        }
     };
     match reply {
         Reply::Answer(mut response) => {
@@ -154,6 +161,16 @@ fn is_large(request: &Request<()>) -> bool {
     LARGE_OPERATIONS.iter().any(|operation| target.ends_with(operation))
 }
 
+/// The request is a call of ECR that does not only look, or a script.
+fn may_change_registry(request: &Request<()>) -> bool {
+    let target = header_text(request.headers(), "x-amz-target");
+    let Some((_, operation)) = target.split_once('.').filter(|_| target.starts_with(calls::ECR_TARGET)) else {
+        return request.uri().path().starts_with("/_local") && request.method() == Method::POST;
+    };
+    let is_look = ["BatchCheck", "BatchGet", "Describe", "List", "Get"].iter().any(|look| operation.starts_with(look));
+    !is_look || operation == "GetAuthorizationToken"
+}
+
 /// The reply, after all changes of the registry since the revision `before` are on disk. If they cannot be saved, the reply says so.
 async fn saved(shared: &Shared, before: u64, reply: Reply) -> Reply {
     let after = shared.read(|state| state.ecr.revision());
@@ -161,8 +178,8 @@ async fn saved(shared: &Shared, before: u64, reply: Reply) -> Reply {
         return reply;
     }
     match (shared.storage.saves.settled(after).await, reply) {
-        (Err(problem), Reply::Answer(_)) => {
-            Reply::Answer(error_answer(&ApiError::new(500, "ServerException", problem)))
+        (Err(error), Reply::Answer(_)) => {
+            Reply::Answer(error_answer(&ApiError::new(500, "ServerException", error.to_string())))
         }
         (_, reply) => reply,
     }

@@ -15,7 +15,7 @@
 //! Decisions on the data: `placement`, `payload` (tasks as they are sent to the agent). Access control: `keys`, `signature`,
 //! `owner`, `demand`, `permission`. Handlers, on a state that is `shared`: `api` (calls), `acs` and `tcs` (websockets), `imds`, `s3`,
 //! `registry` (layers, and `/v2/`), `admin` with `admin_access` (`/_local/`). The top: `http` (sockets and routing) with `calls`,
-//! `start` and `server` (start and scripting), and [`command`] (the program `ecs-local`). Helpers: `answers`, `api_error`, `ids`,
+//! `start` and `server` (start and scripting), and [`command`] (the program `ecs-local`). Helpers: `answers`, `api_error`, `bodies`, `ids`,
 //! `options`, `refusal`, `remedy`, `role_credentials`, `socket`, `suggestion`, `time`.
 
 mod acs;
@@ -25,6 +25,7 @@ mod admin_access;
 mod answers;
 mod api;
 mod api_error;
+mod bodies;
 mod calls;
 pub mod command;
 mod definition;

@@ -1,5 +1,6 @@
-//! Starts the control plane in this process, and lets Rust code control it. This module owns the listener and the tokio tasks
-//! behind it: they end when the [`Server`] is dropped. Invariant: `/_local/` can do the same as these methods.
+//! Starts the control plane in this process, and lets Rust code control it. This module owns the listeners and the tokio tasks
+//! behind them: they end when the [`Server`] is dropped, except for work on the registry that was begun. Invariant: `/_local/`
+//! can do the same as these methods.
 
 use super::api;
 use super::api_error::ApiError;
@@ -11,7 +12,7 @@ use super::instances::Disconnect;
 use super::keys::Keys;
 use super::options::Options;
 use super::records::Record;
-use super::registry::{self, Storage};
+use super::registry::{self, SaveError, Storage};
 use super::role_credentials::put_keys;
 use super::shared::Shared;
 use super::site::Site;
@@ -22,8 +23,11 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+
+/// How long the end of a server waits for work on the registry, and for its last save.
+const END_LIMIT: Duration = Duration::from_secs(20);
 
 /// A condition was not met in time.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +44,7 @@ pub struct Server {
     /// Accepts connections.
     tasks: JoinSet<()>,
     /// Saves the registry, until all requests have ended.
-    keeper: JoinSet<()>,
+    keeper: JoinSet<Result<(), SaveError>>,
     keeper_end: CancellationToken,
 }
 
@@ -353,14 +357,27 @@ impl Server {
         }
     }
 
+    /// Closes all connections, saves the registry, and ends. See [`Self::end`] for problems.
+    pub async fn shutdown(self) {
+        let _ended = self.end().await;
+    }
+
     /// Closes all connections, saves the registry, and ends.
-    pub async fn shutdown(mut self) {
+    ///
+    /// # Errors
+    /// Why the registry could not be saved.
+    pub async fn end(mut self) -> Result<(), String> {
         self.shared.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
         let storage = &self.shared.storage;
         storage.tasks.close();
-        storage.tasks.wait().await;
+        // If the disk hangs, nobody waits for it.
+        let _done = timeout(END_LIMIT, storage.tasks.wait()).await;
         self.keeper_end.cancel();
-        while self.keeper.join_next().await.is_some() {}
+        let saved = timeout(END_LIMIT, self.keeper.join_next()).await;
+        match saved {
+            Ok(Some(Ok(outcome))) => outcome.map_err(|error| error.to_string()),
+            _ => Err("the registry could not be saved in time".to_owned()),
+        }
     }
 }

@@ -129,7 +129,9 @@ async fn serve_session(
     }
     interrupts.next().await;
     let left = server.read(|state| state.tasks().iter().filter(|task| task.last_status != TaskStatus::Stopped).count());
-    server.shutdown().await;
+    if let Err(problem) = server.end().await {
+        print_error(&problem);
+    }
     if left > 0 {
         let tasks = if left == 1 { "task has" } else { "tasks have" };
         print_error(&format!(

@@ -87,6 +87,11 @@ impl Ecr {
         self.revision
     }
 
+    /// Makes revisions of this state, which replaces another one, higher than all that the other one had.
+    pub(crate) fn continue_from(&mut self, revision: u64) {
+        self.revision = self.revision.max(revision) + 1;
+    }
+
     /// Notes a change, or what may become one.
     pub(super) fn touch(&mut self) {
         self.revision += 1;

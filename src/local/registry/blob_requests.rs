@@ -14,17 +14,19 @@ use std::ops::Range;
 /// The media type of all blobs. The manifest knows better.
 const BYTES: &str = "application/octet-stream";
 
-/// HEAD: a client that pushes asks whether the layer is there already.
+/// HEAD: a client that pushes asks whether the layer is there already. Some clients ask before they pull, too: whoever may have
+/// the bytes may know that they are there.
 pub(super) fn head(call: &Call<'_>, reference: &str) -> Result<Answer, RegistryError> {
-    call.may(Action::BATCH_CHECK_LAYER_AVAILABILITY)?;
+    let is_pull = call.is_permitted(Action::GET_DOWNLOAD_URL_FOR_LAYER)
+        && !call.is_permitted(Action::BATCH_CHECK_LAYER_AVAILABILITY);
+    call.may(if is_pull { Action::GET_DOWNLOAD_URL_FOR_LAYER } else { Action::BATCH_CHECK_LAYER_AVAILABILITY })?;
     let digest = digest(reference)?;
     let size = size(call, &digest)?;
     Ok(described(Answer::empty(StatusCode::OK), &digest).with(header::CONTENT_LENGTH, size))
 }
 
-/// GET: the bytes. As ECR documents it, each layer is first checked to be available.
+/// GET: the bytes. Like ECR's, a pull does not need BatchCheckLayerAvailability, although many policies grant it.
 pub(super) async fn get(call: &Call<'_>, reference: &str) -> Result<Answer, RegistryError> {
-    call.may(Action::BATCH_CHECK_LAYER_AVAILABILITY)?;
     call.may(Action::GET_DOWNLOAD_URL_FOR_LAYER)?;
     let digest = digest(reference)?;
     size(call, &digest)?;

@@ -26,6 +26,11 @@ impl Call<'_> {
         self.caller.may(self.shared, action, self.name)
     }
 
+    /// The caller has this permission. Nothing is recorded: the request does not need it, or will ask for it.
+    pub(super) fn is_permitted(&self, action: Action) -> bool {
+        self.caller.is_permitted(self.shared, action, self.name)
+    }
+
     /// The account id of the registry.
     pub(super) fn account(&self) -> &str {
         &self.caller.account

@@ -3,7 +3,9 @@
 //! Docker prints the message of an error below 500 only, and does not repeat a push after `DENIED`. So a full disk is 413 `DENIED`.
 
 use super::blobs::UploadError;
+use super::saves::{SaveError, is_final};
 use super::uploads::{MAX_UPLOADS, Unavailable};
+use crate::bodies::Broken;
 use crate::ecr::EcrError;
 use axum::body::Body;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -144,10 +146,27 @@ impl From<Unavailable> for RegistryError {
     }
 }
 
+impl From<Broken> for RegistryError {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Cut => Self::bad_upload("The body ended early"),
+            Broken::TimedOut => Self::new(StatusCode::REQUEST_TIMEOUT, "BLOB_UPLOAD_INVALID", "The body took too long"),
+            Broken::TooLong => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", "The body is too long"),
+        }
+    }
+}
+
+impl From<SaveError> for RegistryError {
+    fn from(error: SaveError) -> Self {
+        if error.is_final { Self::not_stored(error.to_string()) } else { Self::internal(error.to_string()) }
+    }
+}
+
 impl From<UploadError> for RegistryError {
     fn from(error: UploadError) -> Self {
         match &error {
             UploadError::WrongDigest(_) => Self::bad_digest(error.to_string()),
+            UploadError::File(cause) if !is_final(cause) => Self::internal(error.to_string()),
             UploadError::TooLarge(_) | UploadError::MemoryFull | UploadError::File(_) => {
                 Self::not_stored(error.to_string())
             }

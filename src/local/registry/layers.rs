@@ -2,6 +2,7 @@
 //! client goes away; the answer is given when it is on disk; bytes that no repository gets are removed.
 
 use super::blobs::{Upload, UploadError};
+use super::saves::SaveError;
 use super::uploads::Owner;
 use crate::ecr::{Digest, EcrError};
 use crate::shared::Shared;
@@ -17,8 +18,8 @@ pub(crate) enum StoreError {
     #[error(transparent)]
     Ecr(#[from] EcrError),
     /// The state could not be saved.
-    #[error("{0}")]
-    Save(String),
+    #[error(transparent)]
+    Save(#[from] SaveError),
 }
 
 /// Stores an upload as a layer. Returns its size in bytes.
@@ -47,7 +48,7 @@ async fn add(shared: Arc<Shared>, owner: Owner, upload: Upload, digest: Digest) 
     if added.is_err() {
         shared.storage.note_unwanted(digest);
     }
-    shared.storage.saves.settled(added?).await.map_err(StoreError::Save)?;
+    shared.storage.saves.settled(added?).await?;
     Ok(size)
 }
 
@@ -71,11 +72,16 @@ async fn copy(shared: Arc<Shared>, owner: Owner, from: String, digest: Digest) -
     // In one step, so that the layer cannot be removed in between.
     let added = shared.change(|state| {
         let Some(size) = state.ecr.layer(&account, &from, &digest) else { return Ok(None) };
+        // As in ECR, only between repositories that are encrypted alike.
+        if state.ecr.repository(&account, &from)?.encryption != state.ecr.repository(&account, &repository)?.encryption
+        {
+            return Ok(None);
+        }
         let time = state.ecr_time();
         state.ecr.add_layer(&account, &repository, digest, size, time)?;
         Ok::<_, EcrError>(Some(state.ecr.revision()))
     })?;
     let Some(revision) = added else { return Ok(false) };
-    shared.storage.saves.settled(revision).await.map_err(StoreError::Save)?;
+    shared.storage.saves.settled(revision).await?;
     Ok(true)
 }

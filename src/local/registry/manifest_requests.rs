@@ -1,10 +1,10 @@
 //! Requests for manifests: reading, pushing and deleting, by tag or by digest.
 
 use super::answers::{Answer, CONTENT_DIGEST, SUBJECT};
-use super::body::{Broken, RequestBody};
 use super::call::{Call, digest};
 use super::error::RegistryError;
 use super::manifests::read_image;
+use crate::bodies::{Broken, RequestBody};
 use crate::ecr::manifest::MAX_MANIFEST;
 use crate::ecr::names::check_tag;
 use crate::ecr::{Action, EcrError, Image, NewImage};
@@ -43,7 +43,8 @@ pub(super) fn get(call: &Call<'_>, reference: &str, has_body: bool) -> Result<An
 pub(super) async fn put(call: &Call<'_>, reference: &str, body: &mut RequestBody) -> Result<Answer, RegistryError> {
     call.may(Action::PUT_IMAGE)?;
     let is_digest = check_reference(reference)?;
-    let manifest = body.whole(MAX_MANIFEST).await.map_err(|broken| match broken {
+    let read = body.whole(MAX_MANIFEST, &call.shared.large_bodies).await;
+    let (manifest, _turn) = read.map_err(|broken| match broken {
         Broken::TooLong => {
             let message = format!("A manifest has at most {MAX_MANIFEST} bytes");
             RegistryError::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
@@ -84,7 +85,7 @@ async fn store(
         let image = state.ecr.image(&account, &repository, &digest.to_string())?.clone();
         Ok::<_, EcrError>((image, state.ecr.revision()))
     })?;
-    shared.storage.saves.settled(revision).await.map_err(RegistryError::not_stored)?;
+    shared.storage.saves.settled(revision).await?;
     Ok(image)
 }
 
@@ -103,7 +104,7 @@ pub(super) async fn delete(call: &Call<'_>, reference: &str) -> Result<Answer, R
             }
             Ok::<_, EcrError>(state.ecr.revision())
         })?;
-        shared.storage.saves.settled(revision).await.map_err(RegistryError::not_stored)
+        Ok::<_, RegistryError>(shared.storage.saves.settled(revision).await?)
     };
     let removed = call.shared.storage.tasks.spawn(task).await;
     removed.map_err(|_| RegistryError::internal("The image could not be removed"))??;

@@ -4,8 +4,8 @@
 //! exist and who may do what. Invariants: what was answered with success is on disk, if there is a directory; the memory that a push or
 //! a pull needs does not depend on the size of the layer.
 //!
-//! In reading order: `blobs` (bytes), `uploads` (in progress), `saves`, `storage`, which holds them, and `addresses`; `layers`,
-//! `manifests` and `keeper` (changes and their saving); `route`, `range`, `error`, `answers`, `body`, `access` and `call` (parts of a request);
+//! In reading order: `blobs` (bytes), `uploads` (in progress), `saves`, `storage`, which holds them, and `addresses`; `layers` and
+//! `keeper` (changes and their saving); `route`, `range`, `error`, `answers`, `access` and `call` (parts of a request);
 //! `blob_requests`, `upload_requests`, `manifest_requests` and `listings` (handlers); `serve`.
 
 mod access;
@@ -13,7 +13,6 @@ mod addresses;
 mod answers;
 mod blob_requests;
 mod blobs;
-mod body;
 mod call;
 mod error;
 mod keeper;
@@ -35,6 +34,7 @@ pub(crate) use keeper::keep;
 pub(crate) use layers::{StoreError, store};
 pub(crate) use manifests::read_image;
 pub(crate) use route::is_registry;
+pub(crate) use saves::SaveError;
 pub(crate) use serve::answer;
 pub(crate) use storage::Storage;
 pub(crate) use uploads::{Owner, Taken, Unavailable};

@@ -83,8 +83,8 @@ impl<'a> Route<'a> {
     /// The methods of the path.
     pub(super) fn methods(&self) -> &'static str {
         match self {
-            Self::Base | Self::Catalog | Self::Tags(_) | Self::Referrers(..) => "GET",
-            Self::Blob(..) => "GET, HEAD",
+            Self::Catalog | Self::Tags(_) | Self::Referrers(..) => "GET",
+            Self::Base | Self::Blob(..) => "GET, HEAD",
             Self::Uploads(_) => "POST",
             Self::Upload(..) => "GET, PATCH, PUT, DELETE",
             Self::Manifest(..) => "GET, HEAD, PUT, DELETE",

@@ -3,12 +3,12 @@
 
 use super::access::{account, caller, is_signed_address};
 use super::answers::Answer;
-use super::body::RequestBody;
 use super::call::Call;
 use super::error::{RegistryError, add_version};
 use super::route::{NoRoute, Route, route};
 use super::{blob_requests, listings, manifest_requests, upload_requests};
 use crate::answers::Reply;
+use crate::bodies::RequestBody;
 use crate::faults::Fault;
 use crate::owner::Connection;
 use crate::refusal::refusal;
@@ -25,10 +25,19 @@ const FAULTS: &str = "registry";
 /// Answers one request.
 pub(crate) async fn answer(shared: &Arc<Shared>, parts: Parts, body: Body) -> Reply {
     let mut body = RequestBody::new(body);
-    let fault = shared.change(|state| state.faults.take(FAULTS));
-    if let Some(reply) = refused(shared, fault.as_ref()).await {
-        body.discard().await;
-        return reply;
+    let fault = shared.change_if(|state| {
+        let fault = state.faults.take(FAULTS);
+        let is_taken = fault.is_some();
+        (fault, is_taken)
+    });
+    match refused(shared, fault.as_ref()).await {
+        Some(Reply::Answer(mut response)) => {
+            body.discard().await;
+            add_version(&mut response);
+            return Reply::Answer(response);
+        }
+        Some(Reply::Cut) => return Reply::Cut,
+        None => {}
     }
     let answered = respond(shared, &parts, &mut body).await;
     if fault == Some(Fault::LoseAnswer) {

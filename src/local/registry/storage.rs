@@ -55,8 +55,7 @@ impl Storage {
         let (region, account) = (options.region.clone(), options.account.clone());
         let opened = spawn_blocking(move || read(&path, &region, &account)).await;
         let (blobs, ecr) = opened.map_err(|_| OpenError::Stopped)??;
-        let revision = ecr.as_ref().map_or(0, Ecr::revision);
-        Ok((Self::new(blobs, idle, revision), ecr))
+        Ok((Self::new(blobs, idle, ecr.revision()), Some(ecr)))
     }
 
     /// Notes a blob that no repository got. The keeper removes it.
@@ -71,26 +70,35 @@ impl Storage {
 }
 
 /// Reads a directory: all that the state needs is there, and nothing else stays. This blocks.
-fn read(path: &Path, region: &str, account: &str) -> Result<(Blobs, Option<Ecr>), OpenError> {
+fn read(path: &Path, region: &str, account: &str) -> Result<(Blobs, Ecr), OpenError> {
     let blobs = Blobs::open(path)?;
     let Some(directory) = blobs.directory() else { return Err(OpenError::Stopped) };
-    let text = directory.read_state().map_err(|error| OpenError::Io(path.to_owned(), error))?;
+    let failed = |error| OpenError::Io(path.to_owned(), error);
     // The address of the registry is not known yet.
-    let ecr = text.map(|text| Ecr::load(&text, region, account, "")).transpose();
+    let ecr = match directory.read_state().map_err(failed)? {
+        Some(text) => Ecr::load(&text, region, account, ""),
+        None if !blobs.is_empty() => return Err(OpenError::NoState(directory.state_path())),
+        None => {
+            // From now on there is a state, whatever happens.
+            let ecr = Ecr::new(region, account, "");
+            let text = ecr.save().map_err(|error| failed(error.into()))?;
+            directory.write_state(&text).map_err(failed)?;
+            Ok(ecr)
+        }
+    };
     let ecr = ecr.map_err(|error| OpenError::State(directory.state_path(), error.to_string()))?;
-    check(&blobs, &directory, ecr.as_ref())?;
+    check(&blobs, &directory, &ecr)?;
     Ok((blobs, ecr))
 }
 
 /// Each layer of the state has its file. Files that no layer needs are removed: the server was killed before the state had them, or
 /// after it had them no more.
-fn check(blobs: &Blobs, directory: &Directory, ecr: Option<&Ecr>) -> Result<(), OpenError> {
-    for (digest, size) in ecr.into_iter().flat_map(Ecr::all_layers) {
+fn check(blobs: &Blobs, directory: &Directory, ecr: &Ecr) -> Result<(), OpenError> {
+    for (digest, size) in ecr.all_layers() {
         if blobs.size(&digest) != Some(size) {
             return Err(OpenError::MissingLayer(directory.path().to_owned(), digest.to_string(), size));
         }
     }
-    let is_needed = |digest: &Digest| ecr.is_some_and(|ecr| ecr.is_used(digest));
-    blobs.remove_now(|digest| !is_needed(digest));
+    blobs.remove_now(|digest| !ecr.is_used(digest));
     Ok(())
 }

@@ -2,12 +2,12 @@
 
 use super::answers::{Answer, CONTENT_DIGEST, UPLOAD_ID};
 use super::blobs::UploadError;
-use super::body::{Broken, RequestBody};
 use super::call::{Call, digest};
 use super::error::RegistryError;
 use super::layers::{self, StoreError};
 use super::range::{content_range, received};
 use super::uploads::{Taken, Unavailable};
+use crate::bodies::{Broken, RequestBody};
 use crate::ecr::names::check_repository;
 use crate::ecr::{Action, Digest};
 use http::{StatusCode, header};
@@ -103,6 +103,8 @@ enum Failed {
     Length,
     /// The upload is of no more use.
     Upload(UploadError),
+    /// Another request has removed the upload.
+    Removed,
 }
 
 impl From<Failed> for RegistryError {
@@ -111,37 +113,41 @@ impl From<Failed> for RegistryError {
             Failed::Body(broken) => broken.into(),
             Failed::Length => Self::bad_range("The body has another length than Content-Range says"),
             Failed::Upload(error) => error.into(),
+            Failed::Removed => Unavailable::Unknown.into(),
         }
     }
 }
 
 /// Adds a body to the upload. `length`: the length that it must have.
 async fn receive(taken: &mut Taken, body: &mut RequestBody, length: Option<u64>) -> Result<(), Failed> {
-    let upload = taken.upload().ok_or(Failed::Upload(UploadError::Stopped))?;
-    let end = length.map(|length| upload.length().saturating_add(length));
+    let end = length.map(|length| taken.length().saturating_add(length));
     let outcome = loop {
         match body.next().await {
             Ok(Some(piece)) => {
-                let sum = upload.length().saturating_add(piece.len() as u64);
+                let sum = taken.length().saturating_add(piece.len() as u64);
                 if end.is_some_and(|end| sum > end) {
                     break Err(Failed::Length);
                 }
+                if !taken.is_listed() {
+                    return Err(Failed::Removed);
+                }
+                let upload = taken.upload().ok_or(Failed::Removed)?;
                 upload.append(&piece).await.map_err(Failed::Upload)?;
             }
-            Ok(None) if end.is_some_and(|end| upload.length() < end) => break Err(Failed::Length),
+            Ok(None) if end.is_some_and(|end| taken.length() < end) => break Err(Failed::Length),
             Ok(None) => break Ok(()),
             Err(broken) => break Err(Failed::Body(broken)),
         }
     };
     // What has arrived is stored, so that the client can continue after it.
-    upload.rest().await.map_err(Failed::Upload)?;
+    taken.upload().ok_or(Failed::Removed)?.rest().await.map_err(Failed::Upload)?;
     outcome
 }
 
 /// The error for a part that did not arrive. An upload that is of no more use is removed.
 fn given_up(call: &Call<'_>, taken: Taken, id: &str, failed: Failed) -> RegistryError {
     let length = taken.length();
-    if matches!(failed, Failed::Upload(_)) {
+    if matches!(failed, Failed::Upload(_) | Failed::Removed) {
         drop(taken.finish());
         return failed.into();
     }
@@ -197,7 +203,7 @@ impl From<StoreError> for RegistryError {
         match error {
             StoreError::Upload(error) => error.into(),
             StoreError::Ecr(error) => error.into(),
-            StoreError::Save(problem) => Self::not_stored(problem),
+            StoreError::Save(error) => error.into(),
         }
     }
 }

@@ -3,13 +3,14 @@
 
 use super::blobs::{Blobs, Upload};
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 /// Maximum number of uploads of an account at a time.
-pub(crate) const MAX_UPLOADS: usize = 500;
+pub(crate) const MAX_UPLOADS: usize = 200;
 /// How long a request waits for an earlier one that writes to the same upload, and may be about to notice that its client is gone.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
@@ -100,8 +101,14 @@ impl Uploads {
                 Ok(taken) => return Ok(taken),
                 Err(returned) => returned,
             };
-            if timeout_at(end, returned.notified()).await.is_err() {
-                return Err(Unavailable::Busy);
+            let mut wake = pin!(returned.notified());
+            wake.as_mut().enable();
+            // It may have been returned before this request was listed as one that waits.
+            if let Ok(taken) = self.try_take(owner, id)? {
+                return Ok(taken);
+            }
+            if timeout_at(end, wake).await.is_err() {
+                return self.try_take(owner, id)?.map_err(|_returned| Unavailable::Busy);
             }
         }
     }
@@ -133,14 +140,25 @@ impl Uploads {
         removed.map(|slot| slot.returned.notify_waiters()).ok_or(Unavailable::Unknown)
     }
 
-    /// Removes uploads that nobody has used for too long.
-    pub(crate) fn expire(&self) {
-        let removed: Vec<Slot> = slots(&self.slots, |slots| {
-            let is_old = |slot: &Slot| slot.upload.is_some() && slot.used.elapsed() >= self.idle;
+    /// Takes the uploads off the list that nobody has used for too long.
+    pub(crate) fn expire(&self) -> Vec<Upload> {
+        let is_old = |slot: &Slot| slot.upload.is_some() && slot.used.elapsed() >= self.idle;
+        slots(&self.slots, |slots| {
             let old: Vec<String> = slots.iter().filter(|(_, slot)| is_old(slot)).map(|(id, _)| id.clone()).collect();
-            old.iter().filter_map(|id| slots.remove(id)).collect()
+            old.iter().filter_map(|id| slots.remove(id)?.upload).collect()
+        })
+    }
+
+    /// Keeps the uploads whose account and repository pass. Others end: their repository was deleted.
+    pub(crate) fn retain(&self, has_repository: impl Fn(&str, &str) -> bool) {
+        let passes = |owner: &Owner| has_repository(&owner.account, &owner.repository);
+        slots(&self.slots, |slots| {
+            for slot in slots.values_mut().filter(|slot| !passes(&slot.owner)) {
+                // Its name is no repository's, so that nobody can continue it. It is removed when its time is over.
+                slot.owner.repository.clear();
+                slot.used = slot.used.checked_sub(self.idle).unwrap_or(slot.used);
+            }
         });
-        drop(removed);
     }
 
     /// The time between two looks for uploads that nobody continues.
@@ -148,10 +166,9 @@ impl Uploads {
         (self.idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(60))
     }
 
-    /// Removes all uploads, at the end.
-    pub(crate) fn clear(&self) {
-        let removed = slots(&self.slots, std::mem::take);
-        drop(removed);
+    /// Takes all uploads off the list, at the end.
+    pub(crate) fn clear(&self) -> Vec<Upload> {
+        slots(&self.slots, std::mem::take).into_values().filter_map(|slot| slot.upload).collect()
     }
 
     /// Number of uploads.
@@ -170,6 +187,11 @@ impl Taken {
     /// Bytes so far.
     pub(crate) fn length(&self) -> u64 {
         self.upload.as_ref().map_or(0, Upload::length)
+    }
+
+    /// The upload is still on the list: no other request has removed it.
+    pub(crate) fn is_listed(&self) -> bool {
+        slots(&self.slots, |slots| slots.contains_key(&self.id))
     }
 
     /// Makes this upload end with this request.
@@ -241,14 +263,17 @@ mod tests {
         tokio::time::advance(Duration::from_secs(40)).await;
         drop(uploads.take(&own, &ids[1]).await.unwrap());
         tokio::time::advance(Duration::from_secs(30)).await;
-        uploads.expire();
+        assert_eq!(uploads.expire().len(), 1);
         assert_eq!(uploads.count(), 2, "one is in use, one was used since");
         assert_eq!(uploads.take(&own, &ids[2]).await.err(), Some(Unavailable::Unknown));
         let mut private = uploads.take(&own, &ids[1]).await.unwrap();
         private.make_private();
         drop(private);
         assert_eq!(uploads.count(), 1, "it ends with its request");
-        uploads.clear();
+        uploads.retain(|_, name| name == "b");
+        assert_eq!(uploads.take(&own, &ids[0]).await.err(), Some(Unavailable::Unknown), "its repository was deleted");
+        assert_eq!(uploads.clear().len(), 0);
+        assert!(!taken.is_listed());
         assert!(taken.finish().is_none(), "nothing is finished after the end");
         assert_eq!(uploads.count(), 0);
     }

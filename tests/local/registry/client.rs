@@ -20,7 +20,7 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(super) struct Client {
     pub(super) base: String,
     pub(super) authorization: String,
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
 }
 
 /// An answer.

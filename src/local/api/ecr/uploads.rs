@@ -217,6 +217,6 @@ fn failed(error: StoreError) -> ApiError {
             EcrError::Limit(error.to_string()).into()
         }
         StoreError::Upload(error) => ApiError::new(500, "ServerException", error.to_string()),
-        StoreError::Save(problem) => ApiError::new(500, "ServerException", problem),
+        StoreError::Save(error) => ApiError::new(500, "ServerException", error.to_string()),
     }
 }

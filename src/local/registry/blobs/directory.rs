@@ -53,10 +53,34 @@ pub(super) struct Found {
 /// A file in `uploads/`; removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Temporary {
-    pub(super) file: File,
+    /// `None`: an upload that waits for its client has no open file, of which a process may have few only.
+    file: Option<File>,
     path: PathBuf,
     number: String,
     is_kept: bool,
+}
+
+impl Temporary {
+    /// The file, open at its end.
+    pub(super) fn file(&mut self) -> io::Result<&mut File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => OpenOptions::new().append(true).open(&self.path)?,
+        };
+        Ok(self.file.insert(file))
+    }
+
+    /// Closes the file until it is needed again.
+    pub(super) fn close(&mut self) {
+        self.file = None;
+    }
+
+    /// Removes the file on this thread.
+    pub(super) fn remove(mut self) {
+        self.is_kept = true;
+        // If this fails, the next start removes it.
+        let _removed = std::fs::remove_file(&self.path);
+    }
 }
 
 impl Directory {
@@ -65,7 +89,8 @@ impl Directory {
         let failed = |error| OpenError::Io(path.to_owned(), error);
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
-            _ => {}
+            Err(_) => {}
+            Ok(()) => sync_parent(path).map_err(failed)?,
         }
         check_owner(path)?;
         let lock = mark(path)?;
@@ -88,11 +113,8 @@ impl Directory {
 
     /// Removes what a server that was killed did not complete.
     fn remove_leftovers(&self) -> io::Result<()> {
-        match std::fs::remove_file(self.path.join(NEXT_STATE)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        std::fs::read_dir(self.path.join(UPLOADS))?.try_for_each(|entry| std::fs::remove_file(entry?.path()))
+        remove_if_there(&self.path.join(NEXT_STATE))?;
+        std::fs::read_dir(self.path.join(UPLOADS))?.try_for_each(|entry| remove_if_there(&entry?.path()))
     }
 
     /// The complete layers. If there are two files of one layer, the second is removed: the server was killed before it did so.
@@ -102,11 +124,14 @@ impl Directory {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let Some(digest) = digest_in(&name) else { continue };
-            let size = entry.metadata()?.len();
+            let size = match entry.metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?.len(),
+            };
             match found.get(&digest) {
-                Some(other) if other.size >= size => std::fs::remove_file(entry.path())?,
+                Some(other) if other.size >= size => remove_if_there(&entry.path())?,
                 Some(other) => {
-                    std::fs::remove_file(self.path.join(BLOBS).join(&other.name))?;
+                    remove_if_there(&self.path.join(BLOBS).join(&other.name))?;
                     found.insert(digest, Found { size, name });
                 }
                 None => drop(found.insert(digest, Found { size, name })),
@@ -129,13 +154,13 @@ impl Directory {
     pub(super) fn temporary(&self) -> io::Result<Temporary> {
         let number = new_id();
         let path = self.path.join(UPLOADS).join(&number);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Temporary { file, path, number, is_kept: false })
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+        Ok(Temporary { file: Some(file), path, number, is_kept: false })
     }
 
     /// Makes a complete upload a layer: on disk first, then with its name. Returns the name.
     pub(super) fn keep(&self, mut temporary: Temporary, digest: &Digest) -> io::Result<String> {
-        temporary.file.sync_all()?;
+        temporary.file()?.sync_all()?;
         let name = format!("{}.{}", digest.hex(), temporary.number);
         let target = self.path.join(BLOBS).join(&name);
         std::fs::rename(&temporary.path, &target)?;
@@ -144,6 +169,11 @@ impl Directory {
         sync(&self.path.join(BLOBS))?;
         temporary.is_kept = true;
         Ok(name)
+    }
+
+    /// A layer's file is there, and has this size.
+    pub(super) fn is_whole(&self, name: &str, size: u64) -> bool {
+        std::fs::metadata(self.path.join(BLOBS).join(name)).is_ok_and(|found| found.is_file() && found.len() == size)
     }
 
     /// Opens a layer.
@@ -157,16 +187,33 @@ impl Directory {
     }
 
     /// Replaces the state. If the system stops at any instant, the old or the new one is there.
+    ///
+    /// # Errors
+    /// If it cannot be written, or could not be read again. The old one is there then.
     pub(crate) fn write_state(&self, text: &str) -> io::Result<()> {
+        if text.len() as u64 > MAX_STATE {
+            let message = format!("the state would have more than {MAX_STATE} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        }
         let next = self.path.join(NEXT_STATE);
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&next, self.path.join(STATE))?;
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&next, self.path.join(STATE))
+        };
+        if let Err(error) = write() {
+            // A half of it would take the room that it lacks.
+            let _removed = std::fs::remove_file(&next);
+            return Err(error);
+        }
         sync(&self.path)
     }
 
     /// The state; `None`: the directory is new.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is larger than any state that this program writes.
     pub(crate) fn read_state(&self) -> io::Result<Option<String>> {
         let file = match File::open(self.path.join(STATE)) {
             Ok(file) => file,
@@ -174,8 +221,13 @@ impl Directory {
             Err(error) => return Err(error),
         };
         let mut text = String::new();
-        file.take(MAX_STATE).read_to_string(&mut text)?;
-        Ok(Some(text))
+        file.take(MAX_STATE + 1).read_to_string(&mut text)?;
+        match text.len() as u64 > MAX_STATE {
+            true => {
+                Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{STATE} has more than {MAX_STATE} bytes")))
+            }
+            false => Ok(Some(text)),
+        }
     }
 }
 
@@ -214,6 +266,10 @@ fn mark(path: &Path) -> Result<File, OpenError> {
         && let Some(name) = first_name(path).map_err(failed)?
     {
         return Err(OpenError::Foreign(path.to_owned(), name));
+    }
+    // Opening something else, such as a pipe, might wait.
+    if std::fs::symlink_metadata(&marker).is_ok_and(|found| !found.is_file()) {
+        return Err(OpenError::Foreign(path.to_owned(), MARKER.to_owned()));
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -268,6 +324,19 @@ fn is_number(name: &str) -> bool {
 fn digest_in(name: &str) -> Option<Digest> {
     let (hex, _) = name.split_once('.').filter(|(hex, number)| hex.len() == DIGEST_LENGTH && is_number(number))?;
     format!("sha256:{hex}").parse().ok()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Puts the name of a new folder on disk.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync(parent.unwrap_or(Path::new(".")))
 }
 
 /// Puts the names in a folder on disk.

@@ -100,6 +100,11 @@ impl List {
         })
     }
 
+    /// Takes a blob off the list whose file was lost.
+    pub(super) fn forget(&self, digest: &Digest) {
+        self.entries(|entries| drop(entries.remove(digest)));
+    }
+
     /// Takes a blob off the list, unless it is pinned. Returns its bytes, and whether it is gone from the list.
     pub(super) fn take(&self, digest: &Digest) -> (Option<Content>, bool) {
         self.entries(|entries| match entries.get(digest) {

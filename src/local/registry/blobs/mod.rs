@@ -58,6 +58,11 @@ impl Blobs {
         }
     }
 
+    /// There is no blob.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.digests().is_empty()
+    }
+
     /// The size of a blob in bytes; `None`: there is no such blob.
     pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
         self.0.find(digest).map(|(size, _)| size)
@@ -91,42 +96,57 @@ impl Blobs {
         Err(io::ErrorKind::NotFound.into())
     }
 
-    /// Takes a blob off the list, unless it is pinned. Its bytes go with the [`Removal`].
+    /// Takes a blob off the list, unless it is pinned. Its bytes go with [`Self::remove`].
     pub(crate) fn take(&self, digest: &Digest) -> Removal {
         match self.0.take(digest) {
             (_, false) => Removal::Pinned,
-            (Some(Content::File(name)), true) => Removal::File(name),
-            _ => Removal::Done,
+            (Some(content), true) => Removal::Taken(Taken(content)),
+            (None, true) => Removal::Nothing,
         }
     }
 
     /// Removes all blobs of this kind at the start, before anybody reads one. This blocks.
     pub(crate) fn remove_now(&self, is_removed: impl Fn(&Digest) -> bool) {
         for digest in self.0.digests().into_iter().filter(is_removed) {
-            if let (Removal::File(name), Some(directory)) = (self.take(&digest), self.directory()) {
+            if let (Removal::Taken(Taken(Content::File(name))), Some(directory)) =
+                (self.take(&digest), self.directory())
+            {
                 // What cannot be removed now is removed at the next start.
                 let _removed = directory.remove(&name);
             }
         }
     }
 
-    /// Removes the files of blobs that are off the list.
-    pub(crate) async fn remove_files(&self, names: Vec<Arc<str>>) {
-        let Some(directory) = self.directory().filter(|_| !names.is_empty()) else { return };
-        // What cannot be removed now is removed at the next start.
-        let remove = move || names.iter().for_each(|name| drop(directory.remove(name)));
+    /// Removes the bytes of blobs that are off the list.
+    pub(crate) async fn remove(&self, taken: Vec<Taken>) {
+        if taken.is_empty() {
+            return;
+        }
+        let directory = self.directory();
+        // Freeing much memory takes time, too. What cannot be removed now is removed at the next start.
+        let remove = move || {
+            for Taken(content) in taken {
+                if let (Content::File(name), Some(directory)) = (content, &directory) {
+                    let _removed = directory.remove(&name);
+                }
+            }
+        };
         let _removed = spawn_blocking(remove).await;
     }
 }
 
-/// What is left to do for a blob that is removed.
-#[derive(Debug, PartialEq, Eq)]
+/// The bytes of a blob that is off the list.
+#[derive(Debug)]
+pub(crate) struct Taken(Content);
+
+/// The outcome of taking a blob off the list.
+#[derive(Debug)]
 pub(crate) enum Removal {
-    /// Nothing.
-    Done,
-    /// Its file is to be removed: see [`Blobs::remove_files`].
-    File(Arc<str>),
-    /// It was not taken off the list: an upload of the same bytes has just ended.
+    /// It was not in the list.
+    Nothing,
+    /// It is off the list, and its bytes are to be removed: see [`Blobs::remove`].
+    Taken(Taken),
+    /// It stays in the list: an upload of the same bytes has just ended.
     Pinned,
 }
 

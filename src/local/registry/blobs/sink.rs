@@ -53,10 +53,24 @@ impl Sink {
                 }
                 memory.pieces.push(Bytes::copy_from_slice(piece));
             }
-            Target::File(file) => file.temporary()?.file.write_all(piece)?,
+            Target::File(file) => file.temporary()?.file()?.write_all(piece)?,
         }
         self.hash.update(piece);
         Ok(())
+    }
+
+    /// Closes the file until the next piece.
+    pub(super) fn close(&mut self) {
+        if let Target::File(FileTarget { temporary: Some(temporary), .. }) = &mut self.target {
+            temporary.close();
+        }
+    }
+
+    /// Removes what there is, on this thread.
+    pub(super) fn discard(self) {
+        if let Target::File(FileTarget { temporary: Some(temporary), .. }) = self.target {
+            temporary.remove();
+        }
     }
 }
 

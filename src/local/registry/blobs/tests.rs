@@ -107,8 +107,12 @@ async fn an_upload_that_is_given_up_leaves_nothing() {
     for length in [1, 256 * 1024, 700_000] {
         let mut upload = blobs.begin();
         upload.append(&bytes(length)).await.unwrap();
-        upload.flush().await.unwrap();
+        upload.rest().await.unwrap();
+        upload.append(&bytes(length)).await.unwrap();
         drop(upload);
+        let mut upload = blobs.begin();
+        upload.append(&bytes(length)).await.unwrap();
+        upload.discard().await;
     }
     until("the removal", || scratch.names("uploads").is_empty()).await;
 }
@@ -128,7 +132,8 @@ async fn room_in_memory_is_bounded_and_given_back() {
     assert_eq!(used(), 600_000, "what was refused is given back");
     let digest = Digest::compute(&content);
     let reading = blobs.read(&digest).await.unwrap().unwrap();
-    assert_eq!(blobs.take(&digest), Removal::Done);
+    let Removal::Taken(taken) = blobs.take(&digest) else { panic!("nobody has just stored it") };
+    blobs.remove(vec![taken]).await;
     assert_eq!((used(), blobs.size(&digest)), (600_000, None), "somebody still reads it");
     let read: Vec<_> = reading.stream(0..600_000).collect().await;
     assert_eq!(read.iter().map(|piece| piece.as_ref().unwrap().len()).sum::<usize>(), 600_000);
@@ -163,15 +168,15 @@ async fn a_blob_is_removed_while_it_is_read_and_stored_again() {
     let content = bytes(900_000);
     let digest = Digest::compute(&content);
     let pin = push(&blobs, &content, 300_000).await.unwrap();
-    assert_eq!(blobs.take(&digest), Removal::Pinned, "no repository has it yet");
+    assert!(matches!(blobs.take(&digest), Removal::Pinned), "no repository has it yet");
     drop(pin);
     let mut reading = Box::pin(blobs.read(&digest).await.unwrap().unwrap().stream(0..900_000));
     let mut read = reading.next().await.unwrap().unwrap().to_vec();
-    let Removal::File(name) = blobs.take(&digest) else { panic!("it is a file") };
-    assert_eq!((blobs.take(&digest), blobs.size(&digest)), (Removal::Done, None));
+    let Removal::Taken(taken) = blobs.take(&digest) else { panic!("nobody has just stored it") };
+    assert!(matches!(blobs.take(&digest), Removal::Nothing) && blobs.size(&digest).is_none());
     // The same bytes come again before the file is removed.
     drop(push(&blobs, &content, 300_000).await.unwrap());
-    blobs.remove_files(vec![name]).await;
+    blobs.remove(vec![taken]).await;
     while let Some(piece) = reading.next().await {
         read.extend_from_slice(&piece.unwrap());
     }
@@ -188,4 +193,22 @@ async fn a_layer_has_a_largest_size() {
     upload.pretend_length(52_000 * 1024 * 1024 - 1);
     upload.append(b"a").await.unwrap();
     assert!(matches!(upload.append(b"a").await, Err(UploadError::TooLarge(_))));
+}
+
+#[tokio::test]
+async fn a_file_that_was_lost_is_replaced_by_a_push() {
+    let scratch = Scratch::new("lost");
+    let blobs = Blobs::open(&scratch.registry()).unwrap();
+    let content = bytes(300_000);
+    let digest = Digest::compute(&content);
+    for damage in ["removed", "cut"] {
+        drop(push(&blobs, &content, 100_000).await.unwrap());
+        let path = scratch.registry().join("blobs").join(&scratch.names("blobs")[0]);
+        match damage {
+            "removed" => std::fs::remove_file(path).unwrap(),
+            _ => std::fs::write(path, "cut").unwrap(),
+        }
+        drop(push(&blobs, &content, 100_000).await.unwrap());
+        assert!(pull(&blobs, &digest, 0..300_000).await.unwrap() == content, "{damage}");
+    }
 }

@@ -92,7 +92,7 @@ impl Upload {
         }
         while !bytes.is_empty() {
             if self.block.len() >= BLOCK {
-                self.flush().await?;
+                self.flush(false).await?;
             }
             let (now, later) = bytes.split_at(bytes.len().min(BLOCK - self.block.len()));
             self.block.extend_from_slice(now);
@@ -102,24 +102,24 @@ impl Upload {
         Ok(())
     }
 
-    /// Hands the bytes that no thread has to one. An upload that waits for its client then has no buffer.
-    ///
-    /// # Errors
-    /// If earlier bytes could not be stored.
-    pub(crate) async fn flush(&mut self) -> Result<(), UploadError> {
+    /// Hands the bytes that no thread has to one. `is_last`: the upload waits for its client then, and needs no open file.
+    async fn flush(&mut self, is_last: bool) -> Result<(), UploadError> {
         let workers = Arc::clone(&self.list.workers);
         let permit = workers.acquire_owned().await.map_err(|_| UploadError::Stopped)?;
         self.settle().await?;
-        if self.block.is_empty() {
-            return Ok(());
-        }
         let Worker::Idle(mut sink, spare) = std::mem::replace(&mut self.worker, Worker::Failed) else {
             return Err(UploadError::Stopped);
         };
         let mut block = std::mem::replace(&mut self.block, spare);
         self.worker = Worker::Busy(spawn_blocking(move || {
             let _permit = permit;
-            sink.add(&block)?;
+            if !block.is_empty() {
+                sink.add(&block)?;
+            }
+            if is_last {
+                sink.close();
+                return Ok((sink, Vec::new()));
+            }
             block.clear();
             Ok((sink, block))
         }));
@@ -137,18 +137,25 @@ impl Upload {
         Ok(())
     }
 
-    /// Waits until all bytes are stored, and gives back the buffers.
+    /// Waits until all bytes are stored, and gives back buffers and file.
     ///
     /// # Errors
     /// If bytes could not be stored.
     pub(crate) async fn rest(&mut self) -> Result<(), UploadError> {
-        self.flush().await?;
+        self.flush(true).await?;
         self.settle().await?;
         self.block = Vec::new();
-        if let Worker::Idle(_, spare) = &mut self.worker {
-            *spare = Vec::new();
-        }
         Ok(())
+    }
+
+    /// Removes the upload, and waits until nothing of it is left.
+    pub(crate) async fn discard(mut self) {
+        // If it has failed, it is removed already.
+        if self.settle().await.is_ok()
+            && let Worker::Idle(sink, _) = std::mem::replace(&mut self.worker, Worker::Failed)
+        {
+            let _removed = spawn_blocking(move || sink.discard()).await;
+        }
     }
 
     /// Makes the bytes a blob, if they have this digest. The blob is on disk afterwards, and stays while the pin lives.
@@ -172,8 +179,16 @@ fn complete(list: &List, sink: Sink, length: u64, wanted: Digest) -> Result<Pin,
     if digest != wanted {
         return Err(UploadError::WrongDigest(digest));
     }
-    if let Some(pin) = list.pin(&digest) {
-        return Ok(pin);
+    // If the file of the list was lost, these bytes replace it.
+    match (list.find(&digest), &list.place) {
+        (Some((size, Content::File(name))), Place::Directory(directory)) if !directory.is_whole(&name, size) => {
+            list.forget(&digest);
+        }
+        _ => {
+            if let Some(pin) = list.pin(&digest) {
+                return Ok(pin);
+            }
+        }
     }
     match target {
         Target::Memory(memory) => {

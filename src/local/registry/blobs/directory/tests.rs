@@ -14,7 +14,9 @@ fn filled(name: &str) -> Scratch {
     let (directory, found) = Directory::open(&scratch.registry()).unwrap();
     assert!(found.is_empty());
     let mut temporary = directory.temporary().unwrap();
-    temporary.file.write_all(b"layer").unwrap();
+    temporary.file().unwrap().write_all(b"lay").unwrap();
+    temporary.close();
+    temporary.file().unwrap().write_all(b"er").unwrap();
     directory.keep(temporary, &digest("layer")).unwrap();
     directory.write_state("{}").unwrap();
     scratch
