@@ -24,7 +24,7 @@ use std::time::Duration;
 
 /// The answer to `curl http://127.0.0.1:14566/`.
 pub(super) const GREETING: &str = "\
-ecs-local: the part of Amazon ECS that a laptop needs. State is in memory only.
+ecs-local: the part of Amazon ECS that a laptop needs. State is in memory only, except for the registry with --registry-dir.
 Use it:    AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=TOKEN aws ecs --endpoint-url http://THIS list-container-instances
 Look in:   curl --user local:TOKEN http://THIS/_local/            help
 TOKEN is what ecs-local printed when it started, or was given with --token or --token-file.
@@ -268,7 +268,8 @@ fn post(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
 /// Sets the clock of this AWS, that of ECR, or both, and carries out the lifecycle policies.
 fn set_clocks(shared: &Shared, request: &ClockRequest) -> Result<(), String> {
     let ahead = [request.ahead_seconds, request.ecr_ahead_seconds];
-    if ahead == [None, None] || ahead.into_iter().flatten().any(|seconds| seconds.abs() > MAX_AHEAD) {
+    if ahead == [None, None] || !ahead.into_iter().flatten().all(|seconds| (-MAX_AHEAD..=MAX_AHEAD).contains(&seconds))
+    {
         return Err(format!("needed: aheadSeconds, ecrAheadSeconds, or both: whole numbers of up to {MAX_AHEAD}"));
     }
     shared.change(|state| {

@@ -3,8 +3,9 @@
 
 use super::ecr::error::EcrError;
 use super::ecr::identities::Identity;
+use super::ecr::names::is_account;
 use super::ecr::policy::Policy;
-use super::ecr::principal::{is_service_name, user_arn};
+use super::ecr::principal::{is_name, is_service_name, role_arn, role_parts, user_arn};
 use super::keys::Signer;
 use super::shared::Shared;
 use super::state::State;
@@ -68,9 +69,9 @@ fn accounts(state: &State) -> Value {
     json!({"accounts": state.ecr.accounts().map(account).collect::<Vec<_>>()})
 }
 
-fn show((arn, identity): (&str, &Identity)) -> Value {
+fn show(identity: &Identity) -> Value {
     let policy: Value = serde_json::from_str(identity.policy.text()).unwrap_or_default();
-    json!({"arn": arn, "account": identity.account, "policy": policy, "accessKeyId": identity.access_key_id})
+    json!({"arn": identity.arn, "account": identity.account, "policy": policy, "accessKeyId": identity.access_key_id})
 }
 
 /// Adds a user or changes its policy, or gives a role a policy.
@@ -80,13 +81,11 @@ pub(super) fn put_identity(shared: &Shared, request: &IdentityRequest) -> Result
         document => document.to_string(),
     };
     let policy = Policy::for_identity(&document).map_err(|problem| format!("policy: {problem}"))?;
-    let account = request.account.clone().unwrap_or_else(|| shared.options.account.clone());
+    let named_account = request.role.as_deref().and_then(role_parts).map(|(account, _)| account.to_owned());
+    let account = named_account.or_else(|| request.account.clone()).unwrap_or_else(|| shared.options.account.clone());
     let put = |state: &mut State| match (&request.user, &request.role) {
         (Some(_), Some(_)) | (None, None) => Err("needed: user, or role, and not both".to_owned()),
-        _ if state.ecr.registry(&account).is_none() => {
-            let known: Vec<&str> = state.ecr.accounts().collect();
-            Err(format!("account: there is no such account; there are: {}", known.join(", ")))
-        }
+        _ if state.ecr.registry(&account).is_none() => Err(no_account(state)),
         (Some(user), None) => {
             let new = shared.keys.new_access_key_id();
             let id = state.ecr.identities_mut().put_user(&account, user, policy, &new).map_err(text)?;
@@ -95,11 +94,16 @@ pub(super) fn put_identity(shared: &Shared, request: &IdentityRequest) -> Result
             Ok(json!({"arn": arn, "accessKeyId": id, "secretAccessKey": secret.expose()}))
         }
         (None, Some(role)) => {
-            let arn = state.ecr.identities_mut().put_role(&account, role, policy).map_err(text)?;
+            let arn = state.ecr.identities_mut().put_role(&account, role, policy, true).map_err(text)?;
             Ok(json!({"arn": arn}))
         }
     };
     shared.change(put)
+}
+
+fn no_account(state: &State) -> String {
+    let known: Vec<&str> = state.ecr.accounts().collect();
+    format!("account: there is no such account; there are: {}", known.join(", "))
 }
 
 fn text(error: EcrError) -> String {
@@ -109,8 +113,8 @@ fn text(error: EcrError) -> String {
 /// Removes a user, or the policy of a role.
 pub(super) fn remove_identity(shared: &Shared, body: &Value) -> Result<Value, String> {
     let arn = body["arn"].as_str().ok_or("arn: the ARN of a user or a role")?;
-    match shared.change(|state| state.ecr.identities_mut().remove(arn)) {
-        true => Ok(json!({"ok": true})),
+    match shared.change(|state| state.ecr.remove_identity(arn)) {
+        true => Ok(json!({"ok": true, "note": "a role without a policy may do everything here"})),
         false => {
             Err("arn: there is no user or role with this ARN and a policy; GET /_local/identities lists them"
                 .to_owned())
@@ -122,14 +126,10 @@ pub(super) fn remove_identity(shared: &Shared, body: &Value) -> Result<Value, St
 pub(super) fn session(shared: &Shared, request: &SessionRequest) -> Result<Value, String> {
     let signer = match (&request.role, &request.service) {
         (Some(role), None) if request.source_account.is_none() && request.source_arn.is_none() => {
-            Signer::role(role, request.session.as_deref().unwrap_or("session"))
+            let session = request.session.as_deref().unwrap_or("session");
+            role_signer(shared, role, session)?
         }
-        (None, Some(service)) if !is_service_name(service) => {
-            return Err("service: the name of an AWS service, such as codebuild.amazonaws.com".to_owned());
-        }
-        (None, Some(service)) if request.session.is_none() => {
-            Signer::service(service, request.source_account.as_deref(), request.source_arn.as_deref())
-        }
+        (None, Some(service)) if request.session.is_none() => service_signer(service, request)?,
         _ => return Err("needed: role (and session), or service (and sourceAccount, sourceArn)".to_owned()),
     };
     let keys = shared.keys.temporary(&signer);
@@ -138,4 +138,30 @@ pub(super) fn session(shared: &Shared, request: &SessionRequest) -> Result<Value
         "secretAccessKey": keys.secret_access_key.expose(),
         "sessionToken": keys.session_token.expose(),
     }))
+}
+
+fn role_signer(shared: &Shared, role: &str, session: &str) -> Result<Signer, String> {
+    let arn = if is_name(role) { role_arn(&shared.options.account, role) } else { role.to_owned() };
+    let (account, _) = role_parts(&arn).ok_or("role: the ARN of a role, or the name of one of the own account")?;
+    if !is_name(session) {
+        return Err("session: 1 to 64 letters, digits and characters of _+=,.@-".to_owned());
+    }
+    match shared.read(|state| state.ecr.registry(account).is_some().then_some(()).ok_or_else(|| no_account(state))) {
+        Ok(()) => Ok(Signer::role(&arn, session)),
+        Err(problem) => Err(problem),
+    }
+}
+
+fn service_signer(service: &str, request: &SessionRequest) -> Result<Signer, String> {
+    if !is_service_name(service) {
+        return Err("service: the name of an AWS service, such as codebuild.amazonaws.com".to_owned());
+    }
+    let (account, arn) = (request.source_account.as_deref(), request.source_arn.as_deref());
+    if !account.is_none_or(is_account) {
+        return Err("sourceAccount: an account id of 12 digits".to_owned());
+    }
+    if !arn.is_none_or(|arn| arn.starts_with("arn:") && arn.splitn(6, ':').count() == 6) {
+        return Err("sourceArn: an ARN".to_owned());
+    }
+    Ok(Signer::service(service, account, arn))
 }

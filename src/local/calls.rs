@@ -5,11 +5,11 @@
 use super::answers::{Reply, error_answer, header_text, json_answer, loggable, typed_answer};
 use super::api;
 use super::api_error::ApiError;
+use super::demand;
 use super::ec2;
 use super::ecr::Principal;
 use super::faults::Fault;
 use super::options::Options;
-use super::permission;
 use super::records::Source;
 use super::refusal::refusal;
 use super::shared::Shared;
@@ -31,7 +31,7 @@ pub(super) const ECR_TARGET: &str = "AmazonEC2ContainerRegistry_V";
 pub(super) fn caller(shared: &Shared, request: &Request<Bytes>) -> Result<Principal, Refused> {
     let time = shared.read(|state| state.ec2.time(now()));
     let signer = signature::check(request, &shared.keys, time)?;
-    shared.read(|state| state.ecr.caller(&signer)).ok_or(Refused::UnknownKey)
+    Ok(shared.read(|state| state.ecr.caller(&signer))?)
 }
 
 /// One call of EC2, whose protocol has forms as requests and XML as answers.
@@ -79,7 +79,7 @@ async fn ec2_call(shared: &Shared, request: &Request<Bytes>) -> Reply {
 
 /// The caller may make a call of EC2.
 fn permitted(state: &mut State, caller: &Principal, action: &str) -> Result<(), ApiError> {
-    let demands = permission::ec2_demand(action);
+    let demands = demand::ec2_demand(action);
     state.permit_call(caller, &demands).map_err(|error| ApiError::new(403, "UnauthorizedOperation", error.message))
 }
 
@@ -113,8 +113,8 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<Bytes>) -> Re
     };
     let headers = loggable(request.headers());
     shared.change(|state| state.record_request(Source::Api, operation, logged(&body), headers));
-    let answer = match service.starts_with(ECR_TARGET) && api::is_upload(operation) {
-        true => api::upload(shared, &caller, operation, &body).await,
+    let answer = match service.starts_with(ECR_TARGET) && api::waits(operation) {
+        true => api::wait(shared, &caller, operation, &body).await,
         false => shared.change(|state| perform(state, &shared.options, &caller, (service, operation), &body)),
     };
     if let Err(error) = &answer {
@@ -138,7 +138,7 @@ fn perform(
     if service.starts_with(ECR_TARGET) {
         return api::ecr(state, options, caller, operation, body);
     }
-    let demands = permission::demands(&state.site, service, operation, body);
+    let demands = demand::demands(state, service, operation, body);
     state.permit_call(caller, &demands)?;
     if service.starts_with("AmazonEC2ContainerServiceV") {
         api::ecs(state, operation, body)

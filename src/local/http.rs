@@ -7,9 +7,9 @@ use super::answers::{Reply, error_answer, header_text, json_answer, loggable, te
 use super::api_error::ApiError;
 use super::bodies::{Broken, RequestBody};
 use super::calls;
+use super::demand;
 use super::faults::Fault;
 use super::owner::Connection;
-use super::permission;
 use super::records::Source;
 use super::refusal::refusal;
 use super::registry;
@@ -247,7 +247,7 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
     let allowed = shared.change(|state| {
         let cluster = find("clusterArn").or(find("cluster")).unwrap_or_default();
         let instance = find("containerInstanceArn").or(find("containerInstance")).unwrap_or_default();
-        let demands = permission::websocket_demand(&state.site, name, cluster, instance);
+        let demands = demand::websocket_demand(state, name, cluster, instance);
         state.permit_call(&caller, &demands)
     });
     if let Err(error) = allowed {

@@ -4,9 +4,9 @@
 
 use super::answers::{Reply, header_text, loggable, typed_answer};
 use super::api_error::ApiError;
+use super::demand;
 use super::ecr::Principal;
 use super::faults::Fault;
-use super::permission;
 use super::records::Source;
 use super::refusal::refusal;
 use super::shared::Shared;
@@ -42,7 +42,7 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     };
     let time = shared.read(|state| state.ec2.time(now()));
     let checked = signature::check(request, &shared.keys, time)
-        .and_then(|signer| shared.read(|state| state.ecr.caller(&signer)).ok_or(Refused::UnknownKey));
+        .and_then(|signer| Ok(shared.read(|state| state.ecr.caller(&signer))?));
     // A wrong signature is refused before a fault is taken: faults are for clients that are served.
     let refused = checked.as_ref().err().filter(|why| **why != Refused::Unsigned).map(Refused::s3_error);
     let fault = if refused.is_none() { shared.change(|state| state.faults.take(operation)) } else { None };
@@ -76,7 +76,7 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     }
     let region = shared.options.region.clone();
     let (status, headers, body) = found.unwrap_or_else(|error| {
-        let ApiError { status, code, message } = error;
+        let ApiError { status, code, message, .. } = error;
         (status, Vec::new(), format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"))
     });
     let mut response =
@@ -88,7 +88,7 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
 
 /// The caller may do this with the object or the bucket.
 fn permitted(state: &mut State, caller: &Principal, operation: &str, bucket: &str, key: &str) -> Result<(), ApiError> {
-    let demands = permission::s3_demand(operation, bucket, key);
+    let demands = demand::s3_demand(operation, bucket, key);
     state.permit_call(caller, &demands).map_err(|error| ApiError::new(403, "AccessDenied", error.message))
 }
 

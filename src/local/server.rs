@@ -291,7 +291,7 @@ impl Server {
     pub fn put_role_policy(&self, role: &str, policy: &Value) -> Result<(), String> {
         let policy = Policy::for_identity(&policy.to_string())?;
         let account = &self.shared.options.account;
-        let put = |state: &mut State| state.ecr.identities_mut().put_role(account, role, policy).map(drop);
+        let put = |state: &mut State| state.ecr.identities_mut().put_role(account, role, policy, true).map(drop);
         self.shared.change(put).map_err(|error| error.to_string())
     }
 

@@ -5,6 +5,7 @@
 
 use super::answers::header_text;
 use super::api_error::ApiError;
+use super::ecr::authorization::NoCaller;
 use super::keys::{Keys, Signer, is_equal};
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub(super) enum Refused {
     Incomplete(&'static str),
     /// The access key is temporary, but another server made it, or its session token is missing; or its user was removed.
     UnknownKey,
+    /// The access key id is the id of an account that does not exist here.
+    UnknownAccount(String),
     /// The request was not signed with the secret of its key.
     WrongSignature,
     /// The body is not the one that was signed.
@@ -44,8 +47,13 @@ impl Refused {
             Self::Unsigned => "The request is not signed.".to_owned(),
             Self::Incomplete(part) => format!("The signature is incomplete: {part}."),
             Self::UnknownKey => "The security token included in the request is invalid.".to_owned(),
+            Self::UnknownAccount(account) => format!(
+                "The access key id is the id of an account, but there is no account {account} here: start ecs-local with --account \
+                 {account}."
+            ),
             Self::WrongSignature => "The request signature does not match: the secret access key must be the token \
-                                     that ecs-local prints when it starts (or that --token gave it)."
+                                     that ecs-local prints when it starts (or that --token gave it), or the one that came \
+                                     with the access key id."
                 .to_owned(),
             Self::WrongBody => "The body does not have the hash that was signed.".to_owned(),
             Self::WrongTime(time) => format!("Signature expired: {time} is now too far from the time."),
@@ -57,7 +65,7 @@ impl Refused {
         let code = match self {
             Self::Unsigned => "MissingAuthenticationTokenException",
             Self::Incomplete(_) => "IncompleteSignatureException",
-            Self::UnknownKey => "UnrecognizedClientException",
+            Self::UnknownKey | Self::UnknownAccount(_) => "UnrecognizedClientException",
             Self::WrongSignature | Self::WrongBody | Self::WrongTime(_) => "InvalidSignatureException",
         };
         ApiError::new(400, code, self.message())
@@ -76,7 +84,7 @@ impl Refused {
         let (status, code) = match self {
             Self::Unsigned => (403, "AccessDenied"),
             Self::Incomplete(_) => (400, "AuthorizationHeaderMalformed"),
-            Self::UnknownKey => (403, "InvalidAccessKeyId"),
+            Self::UnknownKey | Self::UnknownAccount(_) => (403, "InvalidAccessKeyId"),
             Self::WrongSignature => (403, "SignatureDoesNotMatch"),
             Self::WrongBody => (400, "XAmzContentSHA256Mismatch"),
             Self::WrongTime(_) => (403, "RequestTimeTooSkewed"),
@@ -99,6 +107,15 @@ struct Claim {
     session_token: String,
     /// The validity of a presigned address, in seconds; `None`: the signature is in the header.
     expires: Option<i64>,
+}
+
+impl From<NoCaller> for Refused {
+    fn from(nobody: NoCaller) -> Self {
+        match nobody {
+            NoCaller::UnknownAccount(account) => Self::UnknownAccount(account),
+            NoCaller::Removed => Self::UnknownKey,
+        }
+    }
 }
 
 /// The request claims to be signed for this service. The signature itself is not checked.

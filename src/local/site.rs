@@ -40,6 +40,11 @@ impl Site {
         format!("arn:aws:ssm:{}:{}:parameter/{}", self.region, self.account, name.trim_start_matches('/'))
     }
 
+    /// An ARN of a secret of Secrets Manager. AWS adds six characters of its choice to the name.
+    pub(super) fn secret_arn(&self, name: &str) -> String {
+        format!("arn:aws:secretsmanager:{}:{}:secret:{name}-AbCdEf", self.region, self.account)
+    }
+
     pub(super) fn availability_zone(&self) -> String {
         format!("{}a", self.region)
     }

@@ -63,7 +63,7 @@ pub(super) fn add_accounts(state: &mut State, options: &Options) -> Result<(), S
     }
     if let Some(text) = &options.instance_policy {
         let policy = Policy::for_identity(text).map_err(|problem| format!("the policy of the instance: {problem}"))?;
-        let put = state.ecr.identities_mut().put_role(&options.account, imds::ROLE, policy);
+        let put = state.ecr.identities_mut().put_role(&options.account, imds::ROLE, policy, false);
         put.map_err(|error| error.to_string())?;
     }
     Ok(())

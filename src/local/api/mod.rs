@@ -91,19 +91,29 @@ pub(super) fn ecr(state: &mut State, options: &Options, caller: &Principal, oper
     ecr::answer(state, options, caller, operation, body)
 }
 
-/// The operation of ECR uploads a layer: [`upload`] answers it, not [`ecr`].
-pub(super) fn is_upload(operation: &str) -> bool {
-    ecr::is_upload(operation)
+/// The operation of ECR waits for something other than the lock of the state: [`wait`] answers it, not [`ecr`].
+pub(super) fn waits(operation: &str) -> bool {
+    ecr::waits(operation)
 }
 
-/// Answers one call of the ECR API that uploads a layer.
-pub(super) async fn upload(shared: &Arc<Shared>, caller: &Principal, operation: &str, body: &Value) -> Answer {
-    ecr::upload(shared, caller, operation, body).await
+/// Answers one call of the ECR API that waits, for example for the bytes of a layer.
+pub(super) async fn wait(shared: &Arc<Shared>, caller: &Principal, operation: &str, body: &Value) -> Answer {
+    ecr::wait(shared, caller, operation, body).await
 }
 
 /// Answers one call of the Secrets Manager API.
 pub(super) fn secrets_manager(state: &State, operation: &str, body: &Value) -> Answer {
     secrets::answer(state, operation, body)
+}
+
+/// The name of the secret that a request names by name or ARN; `None`: there is none.
+pub(super) fn secret_name<'s>(state: &'s State, asked: &str) -> Option<&'s str> {
+    secrets::name(state, asked)
+}
+
+/// The name of the parameter that a request names by name or ARN.
+pub(super) fn parameter_name(asked: &str) -> &str {
+    ssm::name(asked)
 }
 
 /// Answers one call of the SSM API.

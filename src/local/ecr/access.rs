@@ -4,19 +4,14 @@
 use super::error::{Denial, Reason};
 use super::policy::{Decision, Policy, Request};
 
-/// Decides one action. `owner` is the account of the resource, `identity` what the caller's own policies say, `resource` the
-/// policy of the resource; `None`: it has none.
+/// Decides one action. `identity` is what the caller's own policies say, `resource` the policy of the resource; `None`: it has
+/// none.
 ///
 /// # Errors
 /// The refusal with its reason.
-pub(crate) fn decide(
-    request: &Request<'_>,
-    owner: &str,
-    identity: Decision,
-    resource: Option<&Policy>,
-) -> Result<(), Denial> {
+pub(crate) fn decide(request: &Request<'_>, identity: Decision, resource: Option<&Policy>) -> Result<(), Denial> {
     let resource = resource.map_or(Decision::NotMentioned, |policy| policy.decide(request));
-    let is_own = request.principal.account() == owner;
+    let is_own = request.principal.account() == request.owner;
     let reason = match (identity, resource) {
         (Decision::Denied, _) => Reason::DeniedByIdentityPolicy,
         (_, Decision::Denied) => Reason::DeniedByResourcePolicy,

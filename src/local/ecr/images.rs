@@ -2,7 +2,6 @@
 
 use super::digest::Digest;
 use super::error::EcrError;
-use super::names::check_tag;
 use super::repository::{Image, NewImage};
 use super::service::Ecr;
 
@@ -15,7 +14,7 @@ impl Ecr {
         self.find(account, repository)?.layer(digest).map(|layer| layer.size)
     }
 
-    /// Adds a layer whose bytes are stored. Nothing happens if the repository has it.
+    /// Adds a layer whose bytes are stored. Nothing but its time changes if the repository has it.
     ///
     /// # Errors
     /// When there is no such repository, or it has too many layers.
@@ -27,17 +26,26 @@ impl Ecr {
         size: u64,
         now: f64,
     ) -> Result<(), EcrError> {
-        if self.repository_mut(account, repository)?.add_layer(digest, size, now)? {
+        let missing = self.missing(account, repository, false);
+        if self.find_mut(account, repository).ok_or(missing)?.add_layer(digest, size, now)? {
             self.gain_layer(digest);
+            self.touch();
         }
         Ok(())
     }
 
-    /// Stores an image, or gives a further tag to one that is here.
+    /// Notes that a push relies on a layer which the repository has, so that it stays for a while without an image.
+    pub(crate) fn note_layer(&mut self, account: &str, repository: &str, digest: &Digest, now: f64) {
+        if let Some(found) = self.find_mut(account, repository) {
+            found.note_layer(digest, now);
+        }
+    }
+
+    /// Stores an image, or gives a further tag to one that is here. Returns its digest.
     ///
     /// # Errors
-    /// See [`Repository::put_image`](super::repository::Repository::put_image). [`EcrError::ImageExists`] means that nothing was
-    /// to be done.
+    /// See [`Repository::check_image`](super::repository::Repository::check_image). [`EcrError::ImageExists`] means that nothing
+    /// was to be done.
     pub(crate) fn put_image(
         &mut self,
         account: &str,
@@ -45,20 +53,16 @@ impl Ecr {
         new: &NewImage,
         now: f64,
     ) -> Result<Digest, EcrError> {
-        if let Some(tag) = &new.tag {
-            check_tag(tag)?;
-        }
-        if self.manifest_bytes + new.manifest.len() > MAX_MANIFEST_BYTES {
+        let found = self.repository(account, repository)?;
+        found.check_image(new)?;
+        let more = if found.by_digest(&new.digest).is_some() { 0 } else { new.manifest.len() };
+        if self.manifest_bytes + more > MAX_MANIFEST_BYTES {
             let message = format!("The manifests of all images have the maximum size of {MAX_MANIFEST_BYTES} bytes.");
             return Err(EcrError::Limit(message));
         }
-        let found = self.repository_mut(account, repository)?;
-        let before = found.images().len();
-        let digest = found.put_image(new, now)?;
-        if found.images().len() > before {
-            self.manifest_bytes += new.manifest.len();
-        }
-        Ok(digest)
+        self.repository_mut(account, repository)?.put_image(new, now);
+        self.manifest_bytes += more;
+        Ok(new.digest)
     }
 
     /// The image with this tag or digest.
@@ -83,10 +87,18 @@ impl Ecr {
     ///
     /// # Errors
     /// When there is none, or an index needs it.
-    pub(crate) fn delete_image(&mut self, account: &str, repository: &str, digest: &Digest) -> Result<Image, EcrError> {
-        let (image, unused) = self.repository_mut(account, repository)?.remove_image(digest)?;
+    pub(crate) fn delete_image(
+        &mut self,
+        account: &str,
+        repository: &str,
+        digest: &Digest,
+        now: f64,
+    ) -> Result<Image, EcrError> {
+        let missing = self.missing(account, repository, false);
+        let (image, gone) = self.find_mut(account, repository).ok_or(missing)?.remove_image(digest, now)?;
         self.manifest_bytes -= image.manifest.len();
-        self.lose_layers(&unused);
+        self.lose_layers(&gone);
+        self.touch();
         Ok(image)
     }
 
@@ -94,11 +106,17 @@ impl Ecr {
     ///
     /// # Errors
     /// When there is no such tag, or an index needs the image that would leave.
-    pub(crate) fn delete_tag(&mut self, account: &str, repository: &str, tag: &str) -> Result<Digest, EcrError> {
+    pub(crate) fn delete_tag(
+        &mut self,
+        account: &str,
+        repository: &str,
+        tag: &str,
+        now: f64,
+    ) -> Result<Digest, EcrError> {
         let image = self.repository(account, repository)?.image(tag)?;
         let digest = image.digest;
         if image.tags.len() <= 1 {
-            self.delete_image(account, repository, &digest)?;
+            self.delete_image(account, repository, &digest, now)?;
         } else {
             self.repository_mut(account, repository)?.remove_tag(tag);
         }

@@ -5,12 +5,13 @@
 //! service. A *layer* here is anything that an image needs and that is no manifest, the configuration included. An *orphan* is a
 //! layer that no repository has any more.
 //!
-//! Reading order. Data: `digest`, `names`, `manifest`, `mutability`, `settings`, `repository` (images, tags, layers), `lifecycle`. Access:
-//! `action`, `principal`, `policy`, `identities`, `tokens`, and `access`, which decides. `service` holds all; `images` and
-//! `expiry` change it; `stored_form` is what a directory keeps.
+//! Reading order. Data: `digest`, `names`, `strict_json`, `manifest`, `mutability`, `settings`, `repository` (images, tags, layers), `lifecycle`. Access:
+//! `action`, `principal`, `policy`, `identities`, `tokens`, and `access`, which decides. `service` holds all; `authorization` asks
+//! it, `images` and `expiry` change it; `stored_form` is what a directory keeps.
 
 pub(crate) mod access;
 pub(crate) mod action;
+pub(crate) mod authorization;
 pub(crate) mod digest;
 pub(crate) mod error;
 mod expiry;
@@ -26,6 +27,7 @@ pub(crate) mod repository;
 pub(crate) mod service;
 pub(crate) mod settings;
 pub(crate) mod stored_form;
+pub(crate) mod strict_json;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tokens;

@@ -67,12 +67,11 @@ pub(crate) fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|c| c.is_ascii_digit())
 }
 
-/// The text, cut to at most this many bytes, for an error.
+/// The text for an error: without control characters, and cut to at most this many bytes.
 pub(crate) fn shortened(text: &str, max: usize) -> String {
-    match text.char_indices().find(|(at, c)| at + c.len_utf8() > max) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    let end = text.char_indices().find(|(at, c)| at + c.len_utf8() > max).map(|(end, _)| end);
+    let shown = text[..end.unwrap_or(text.len())].replace(char::is_control, "\u{fffd}");
+    if end.is_some() { format!("{shown}…") } else { shown }
 }
 
 #[cfg(test)]
@@ -132,5 +131,6 @@ mod tests {
     fn a_long_text_is_cut_between_characters() {
         assert_eq!((shortened("abc", 3).as_str(), shortened("abcd", 3).as_str()), ("abc", "abc…"));
         assert_eq!(shortened("ää", 3), "ä…");
+        assert_eq!(shortened("a\x1b[2J\n", 9), "a\u{fffd}[2J\u{fffd}");
     }
 }

@@ -7,7 +7,7 @@ use super::error::{EcrError, Place};
 use super::lifecycle::{LifecyclePolicy, Preview};
 use super::manifest::Contents;
 use super::mutability::Mutability;
-use super::names::shortened;
+use super::names::{check_tag, shortened};
 use super::policy::Policy;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +23,10 @@ pub(crate) const MAX_TAGS_OF_IMAGE: usize = 1000;
 pub(crate) const MAX_LAYERS: usize = 50_000;
 /// The longest reference in an error, in bytes.
 const MAX_SHOWN: usize = 300;
-/// The time in seconds after which a layer that no image needed is removed.
+/// The time in seconds after which a layer that no image has needed yet is removed.
 const MAX_UNUSED: f64 = 24.0 * 3600.0;
+/// The time in seconds that a layer stays after a push has relied on it, if no image needs it any more.
+const GRACE: f64 = 3600.0;
 
 /// An image or an index, as it was pushed.
 #[derive(Clone, Debug)]
@@ -44,17 +46,39 @@ pub(crate) struct Image {
     pub(crate) tags: BTreeSet<String>,
 }
 
-/// An image that is to be stored.
+/// An image that is to be stored: its manifest was read, and has the digest that the client expects.
 #[derive(Clone, Debug)]
 pub(crate) struct NewImage {
     /// The bytes of the manifest.
     pub(crate) manifest: Bytes,
-    /// The media type that the request names; `None`: the manifest's own.
-    pub(crate) media_type: Option<String>,
+    /// What the manifest says.
+    pub(crate) contents: Arc<Contents>,
+    /// The digest of the manifest.
+    pub(crate) digest: Digest,
     /// The tag that the image gets; `None`: no further one.
     pub(crate) tag: Option<String>,
-    /// The digest that the client expects; `None`: any.
-    pub(crate) digest: Option<Digest>,
+}
+
+impl NewImage {
+    /// Reads a manifest. This takes some time for a large one, so it is done without a lock. `media_type` is that of the
+    /// request (`None`: the manifest's own), `digest` the one that the client expects (`None`: any).
+    ///
+    /// # Errors
+    /// When the manifest or the tag is wrong, or the manifest has another digest.
+    pub(crate) fn read(
+        manifest: Bytes,
+        media_type: Option<&str>,
+        tag: Option<String>,
+        digest: Option<Digest>,
+    ) -> Result<Self, EcrError> {
+        tag.as_deref().map_or(Ok(()), check_tag)?;
+        let contents = Contents::read(&manifest, media_type).map_err(EcrError::InvalidManifest)?;
+        let computed = Digest::compute(&manifest);
+        if let Some(given) = digest.filter(|given| *given != computed) {
+            return Err(EcrError::WrongDigest { given, computed });
+        }
+        Ok(Self { manifest, contents: Arc::new(contents), digest: computed, tag })
+    }
 }
 
 /// A layer or a configuration. Its bytes are elsewhere.
@@ -62,10 +86,20 @@ pub(crate) struct NewImage {
 pub(crate) struct Layer {
     /// Its size in bytes.
     pub(crate) size: u64,
-    /// When it was pushed, in seconds since the epoch.
+    /// When it was pushed, or a push last relied on it, in seconds since the epoch.
     pub(crate) added_at: f64,
     /// The number of images that need it.
     pub(crate) uses: usize,
+    /// Some image has needed it.
+    pub(crate) was_used: bool,
+}
+
+impl Layer {
+    /// No image needs it, and no push that has relied on it can still be under way.
+    fn is_over(&self, now: f64) -> bool {
+        let limit = if self.was_used { GRACE } else { MAX_UNUSED };
+        self.uses == 0 && now - self.added_at > limit
+    }
 }
 
 /// How a repository is encrypted. Nothing here is encrypted; the setting is kept and shown.
@@ -190,6 +224,13 @@ impl Repository {
         }
     }
 
+    /// Notes that a push relies on a layer which is there.
+    pub(crate) fn note_layer(&mut self, digest: &Digest, now: f64) {
+        if let Some(layer) = self.layers.get_mut(digest) {
+            layer.added_at = layer.added_at.max(now);
+        }
+    }
+
     /// Adds a layer, or finds that it is there already. Returns whether it is new.
     ///
     /// # Errors
@@ -202,35 +243,37 @@ impl Repository {
         if self.layers.len() >= MAX_LAYERS {
             return Err(self.limit("layers", MAX_LAYERS));
         }
-        self.layers.insert(digest, Layer { size, added_at: now, uses: 0 });
+        self.layers.insert(digest, Layer { size, added_at: now, uses: 0, was_used: false });
         Ok(true)
     }
 
-    /// Stores an image, or gives a further tag to one that is here.
+    /// The image can be stored.
     ///
     /// # Errors
-    /// When the manifest is wrong, something that it needs is missing, a tag may not be moved, or a bound is reached. Nothing is
-    /// changed then.
-    pub(crate) fn put_image(&mut self, new: &NewImage, now: f64) -> Result<Digest, EcrError> {
-        let contents = Contents::read(&new.manifest, new.media_type.as_deref()).map_err(EcrError::InvalidManifest)?;
-        let computed = Digest::compute(&new.manifest);
-        if let Some(given) = new.digest.filter(|given| *given != computed) {
-            return Err(EcrError::WrongDigest { given, computed });
+    /// When something that it needs is missing, a tag may not be moved, or a bound is reached.
+    pub(crate) fn check_image(&self, new: &NewImage) -> Result<(), EcrError> {
+        self.check_tag(new.tag.as_deref(), new.digest)?;
+        if self.images.contains_key(&new.digest) {
+            return Ok(());
         }
-        self.check_tag(new.tag.as_deref(), computed)?;
-        if !self.images.contains_key(&computed) {
-            self.check_needs(&contents)?;
-            if self.images.len() >= MAX_IMAGES {
-                return Err(self.limit("images", MAX_IMAGES));
-            }
-            let (size, tags) = (self.size(&contents), BTreeSet::new());
-            let (manifest, contents) = (new.manifest.clone(), Arc::new(contents));
-            self.insert(Image { digest: computed, manifest, contents, size, pushed_at: now, pulled_at: None, tags });
+        self.check_needs(&new.contents)?;
+        if self.images.len() >= MAX_IMAGES {
+            return Err(self.limit("images", MAX_IMAGES));
+        }
+        Ok(())
+    }
+
+    /// Stores an image that was checked, or gives a further tag to one that is here.
+    pub(crate) fn put_image(&mut self, new: &NewImage, now: f64) {
+        let digest = new.digest;
+        if !self.images.contains_key(&digest) {
+            let (size, tags) = (self.size(&new.contents), BTreeSet::new());
+            let (manifest, contents) = (new.manifest.clone(), Arc::clone(&new.contents));
+            self.insert(Image { digest, manifest, contents, size, pushed_at: now, pulled_at: None, tags });
         }
         if let Some(tag) = &new.tag {
-            self.move_tag(tag, computed);
+            self.move_tag(tag, digest);
         }
-        Ok(computed)
     }
 
     /// Puts an image and its tags back that a stored form holds. The caller checks what it needs.
@@ -238,6 +281,7 @@ impl Repository {
         for layer in image.contents.needed_layers() {
             if let Some(layer) = self.layers.get_mut(&layer) {
                 layer.uses += 1;
+                layer.was_used = true;
             }
         }
         for tag in &image.tags {
@@ -262,9 +306,10 @@ impl Repository {
                 let (tag, repository) = (tag.to_owned(), self.place.repository.clone());
                 return Err(EcrError::TagExists { tag, repository, by_filter: self.mutability.is_by_filter() });
             }
-            return if *current == digest { exists(Some(tag)) } else { Ok(()) };
-        }
-        if self.tags.len() >= MAX_TAGS {
+            if *current == digest {
+                return exists(Some(tag));
+            }
+        } else if self.tags.len() >= MAX_TAGS {
             return Err(self.limit("image tags", MAX_TAGS));
         }
         if known.is_some_and(|image| image.tags.len() >= MAX_TAGS_OF_IMAGE) {
@@ -310,11 +355,12 @@ impl Repository {
         self.indexes.contains_key(digest)
     }
 
-    /// Removes an image with all its tags. Returns it, and the layers that no image of the repository needs any more.
+    /// Removes an image with all its tags. Returns it, and the layers that left with it: those that no image of the repository
+    /// needs any more, and on which no push relies.
     ///
     /// # Errors
     /// When there is no such image, or an index needs it.
-    pub(crate) fn remove_image(&mut self, digest: &Digest) -> Result<(Image, Vec<Digest>), EcrError> {
+    pub(crate) fn remove_image(&mut self, digest: &Digest, now: f64) -> Result<(Image, Vec<Digest>), EcrError> {
         self.image(&digest.to_string())?;
         if let Some(indexes) = self.indexes.get(digest) {
             return Err(EcrError::Referenced { digest: *digest, by: indexes.iter().copied().collect() });
@@ -335,7 +381,7 @@ impl Repository {
         for digest in image.contents.needed_layers() {
             let Some(layer) = self.layers.get_mut(&digest) else { continue };
             layer.uses = layer.uses.saturating_sub(1);
-            if layer.uses == 0 {
+            if layer.is_over(now) {
                 self.layers.remove(&digest);
                 unused.push(digest);
             }
@@ -350,11 +396,15 @@ impl Repository {
         }
     }
 
-    /// Removes layers that were pushed long ago and that no image needs. Returns their digests.
+    /// There are layers that [`Self::remove_unused_layers`] would remove.
+    pub(crate) fn has_unused(&self, now: f64) -> bool {
+        self.layers.values().any(|layer| layer.is_over(now))
+    }
+
+    /// Removes layers that no image needs and on which no push relies. Returns their digests.
     pub(crate) fn remove_unused_layers(&mut self, now: f64) -> Vec<Digest> {
-        let is_unused = |layer: &Layer| layer.uses == 0 && now - layer.added_at > MAX_UNUSED;
         let unused: Vec<Digest> =
-            self.layers.iter().filter(|(_, layer)| is_unused(layer)).map(|(digest, _)| *digest).collect();
+            self.layers.iter().filter(|(_, layer)| layer.is_over(now)).map(|(digest, _)| *digest).collect();
         for digest in &unused {
             self.layers.remove(digest);
         }

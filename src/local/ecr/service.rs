@@ -2,18 +2,14 @@
 //! account of layers across repositories. Invariants: a layer is an orphan when the last repository with it has lost it; every
 //! collection is bounded.
 
-use super::access;
-use super::action::Action;
 use super::digest::Digest;
-use super::error::{Denial, EcrError, Place};
+use super::error::{EcrError, Place};
 use super::identities::Identities;
 use super::names::{check_repository, is_account};
-use super::policy::Request;
-use super::principal::Principal;
 use super::repository::Repository;
-use super::tokens::{TokenError, Tokens};
-use crate::keys::Signer;
+use super::tokens::Tokens;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Maximum number of accounts.
 pub(crate) const MAX_ACCOUNTS: usize = 20;
@@ -40,13 +36,13 @@ pub(crate) struct CacheRule {
 pub(crate) struct Registry {
     /// The `host:port` of the registry, as in image names.
     pub(crate) host: String,
-    /// By name.
-    pub(crate) repositories: BTreeMap<String, Repository>,
+    /// By name. They are shared with copies of the state, until they change.
+    pub(crate) repositories: BTreeMap<String, Arc<Repository>>,
     /// By prefix of a repository's name.
     pub(crate) cache_rules: BTreeMap<String, CacheRule>,
 }
 
-/// All that ECR knows. It has no clock: `now` is in seconds since the epoch.
+/// All that ECR knows. A copy is cheap: it shares repositories until they change. It has no clock: `now` is in seconds since the epoch.
 #[derive(Clone, Debug)]
 pub(crate) struct Ecr {
     pub(super) region: String,
@@ -117,11 +113,6 @@ impl Ecr {
         Ok(())
     }
 
-    /// The caller whose signature was checked; `None`: its user was removed.
-    pub(crate) fn caller(&self, signer: &Signer) -> Option<Principal> {
-        self.identities.caller(signer, &self.own, |account| self.registries.contains_key(account))
-    }
-
     /// The account of this session.
     pub(crate) fn own_account(&self) -> &str {
         &self.own
@@ -137,18 +128,10 @@ impl Ecr {
         self.registries.get(account)
     }
 
+    /// The registry of an account, for a change that is certain to happen.
     pub(crate) fn registry_mut(&mut self, account: &str) -> Option<&mut Registry> {
         self.touch();
         self.registries.get_mut(account)
-    }
-
-    pub(crate) fn identities(&self) -> &Identities {
-        &self.identities
-    }
-
-    pub(crate) fn identities_mut(&mut self) -> &mut Identities {
-        self.touch();
-        &mut self.identities
     }
 
     /// The ARN of a repository; `*` stands for all.
@@ -162,80 +145,22 @@ impl Ecr {
         format!("{host}/{repository}")
     }
 
-    /// Adds a token of a caller, who logs in with the user name `AWS` and this password.
-    pub(crate) fn add_token(&mut self, principal: Principal, password: &str, expires_at: f64) {
-        self.touch();
-        self.tokens.add(principal, password, expires_at);
-    }
-
-    /// The caller of `docker`, by user name and password of a token.
-    ///
-    /// # Errors
-    /// When it is no token, or its time is over.
-    pub(crate) fn principal(&self, user: &str, password: &str, now: f64) -> Result<Principal, TokenError> {
-        self.tokens.principal(user, password, now)
-    }
-
-    /// The caller may perform the action on the repository, and it exists. This records nothing.
-    ///
-    /// # Errors
-    /// The missing permission, or else that there is no such repository: nobody learns what exists without a permission.
-    pub(crate) fn authorize(
-        &self,
-        caller: &Principal,
-        action: Action,
-        account: &str,
-        repository: &str,
-    ) -> Result<(), EcrError> {
-        self.permit(caller, action, account, repository).map_err(EcrError::Denied)?;
-        match self.find(account, repository) {
-            Some(_) => Ok(()),
-            None => Err(self.missing(account, repository, action.is_pull())),
-        }
-    }
-
-    /// The caller may perform the action on the repository, whether it exists or not.
-    ///
-    /// # Errors
-    /// The missing permission.
-    pub(crate) fn permit(
-        &self,
-        caller: &Principal,
-        action: Action,
-        account: &str,
-        repository: &str,
-    ) -> Result<(), Denial> {
-        let arn = self.arn(account, repository);
-        let request = Request { principal: caller, action: action.name(), resource: &arn, cluster: None };
-        let policy = self.find(account, repository).and_then(|repository| repository.policy.as_ref());
-        access::decide(&request, account, self.identities.decide(&request), policy)
-    }
-
-    /// The caller may perform an action of its own account that is about no repository: one of another service, or one of ECR
-    /// about the registry.
-    ///
-    /// # Errors
-    /// The missing permission.
-    pub(crate) fn permit_own(&self, request: &Request<'_>) -> Result<(), Denial> {
-        access::decide(request, request.principal.account(), self.identities.decide(request), None)
-    }
-
     pub(super) fn find(&self, account: &str, repository: &str) -> Option<&Repository> {
-        self.registries.get(account)?.repositories.get(repository)
+        self.registries.get(account)?.repositories.get(repository).map(Arc::as_ref)
     }
 
     pub(super) fn find_mut(&mut self, account: &str, repository: &str) -> Option<&mut Repository> {
-        self.registries.get_mut(account)?.repositories.get_mut(repository)
+        self.registries.get_mut(account)?.repositories.get_mut(repository).map(Arc::make_mut)
     }
 
     /// The error for a repository that does not exist. A pull may be meant for a pull through cache rule.
     pub(super) fn missing(&self, account: &str, repository: &str, is_pull: bool) -> EcrError {
         let rules = self.registries.get(account).map(|registry| &registry.cache_rules);
+        let is_below = |prefix: &str| repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+        // The longest prefix counts, and the rule for all names last.
         let rule = rules.and_then(|rules| {
-            rules.iter().find(|(prefix, _)| {
-                let prefix = prefix.trim_end_matches('/');
-                prefix == "ROOT" || repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
-            })
+            let matching = rules.iter().filter(|(prefix, _)| is_below(prefix.trim_end_matches('/')));
+            matching.max_by_key(|(prefix, _)| prefix.len()).or_else(|| rules.get_key_value("ROOT"))
         });
         match rule.filter(|_| is_pull) {
             Some((prefix, rule)) => EcrError::NoUpstream(format!(
@@ -255,7 +180,7 @@ impl Ecr {
         self.find(account, repository).ok_or_else(|| self.missing(account, repository, false))
     }
 
-    /// The repository, for changes of its settings.
+    /// The repository, for a change of its settings that is certain to happen.
     ///
     /// # Errors
     /// When there is none.
@@ -276,7 +201,6 @@ impl Ecr {
     pub(crate) fn create_repository(&mut self, repository: Repository) -> Result<&Repository, EcrError> {
         let Place { account, repository: name } = repository.place.clone();
         check_repository(&name)?;
-        self.touch();
         let Some(registry) = self.registries.get_mut(&account) else {
             return Err(EcrError::invalid("registryId", format!("there is no account {account} here")));
         };
@@ -290,7 +214,8 @@ impl Ecr {
                 "The registry with id '{account}' already has the maximum allowed number of repositories, which is '{MAX_REPOSITORIES}'"
             )));
         }
-        Ok(registry.repositories.entry(name).or_insert(repository))
+        self.revision += 1;
+        Ok(registry.repositories.entry(name).or_insert_with(|| Arc::new(repository)))
     }
 
     /// Deletes a repository and returns it. `force`: with its images.
@@ -310,9 +235,10 @@ impl Ecr {
             return Err(EcrError::other("RepositoryNotEmptyException", message));
         }
         let missing = self.missing(account, repository, false);
-        self.touch();
         let registry = self.registries.get_mut(account);
         let gone = registry.and_then(|registry| registry.repositories.remove(repository)).ok_or(missing)?;
+        let gone = Arc::unwrap_or_clone(gone);
+        self.touch();
         self.manifest_bytes -= gone.images().map(|image| image.manifest.len()).sum::<usize>();
         let layers: Vec<Digest> = gone.layers().map(|(digest, _)| *digest).collect();
         self.lose_layers(&layers);

@@ -116,16 +116,18 @@ struct StoredImage<'a> {
 }
 
 impl Ecr {
-    /// The stored form of everything but previews and the addresses of registries.
-    pub(crate) fn save(&self) -> String {
+    /// The stored form of everything but previews, the addresses of registries, and the policies of options.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub(crate) fn save(&self) -> serde_json::Result<String> {
         let stored = Stored {
             version: VERSION,
             accounts: self.registries.keys().map(|account| self.stored_account(account)).collect(),
-            identities: self.identities.iter().map(stored_identity).collect(),
+            identities: self.identities.iter().filter(|identity| identity.is_kept).map(stored_identity).collect(),
             tokens: self.tokens.iter().cloned().collect(),
         };
-        // Nothing in it can fail: all keys of maps are texts.
-        serde_json::to_string(&stored).unwrap_or_default()
+        serde_json::to_string(&stored)
     }
 
     fn stored_account<'a>(&'a self, account: &'a str) -> StoredAccount<'a> {
@@ -142,7 +144,7 @@ impl Ecr {
             repositories: registry
                 .iter()
                 .flat_map(|registry| registry.repositories.values())
-                .map(stored_repository)
+                .map(|found| stored_repository(found))
                 .collect(),
             cache_rules: registry.iter().flat_map(|registry| &registry.cache_rules).map(rule).collect(),
         }
@@ -212,16 +214,16 @@ impl Ecr {
         let policy = Policy::for_identity(&stored.policy).map_err(wrong)?;
         let outcome = match &stored.access_key_id {
             Some(key) => self.identities.put_user(&stored.account, &stored.name, policy, key).map(drop),
-            None => self.identities.put_role(&stored.account, &stored.name, policy).map(drop),
+            None => self.identities.put_role(&stored.account, &stored.name, policy, true).map(drop),
         };
         outcome.map_err(|error| wrong(error.to_string()))
     }
 }
 
-fn stored_identity<'a>((arn, identity): (&'a str, &'a Identity)) -> StoredIdentity<'a> {
+fn stored_identity(identity: &Identity) -> StoredIdentity<'_> {
     StoredIdentity {
         account: (&identity.account).into(),
-        name: identity.user.as_deref().unwrap_or(arn).into(),
+        name: identity.user.as_deref().unwrap_or(&identity.arn).into(),
         policy: identity.policy.text().into(),
         access_key_id: identity.access_key_id.as_deref().map(Cow::from),
     }

@@ -1,5 +1,5 @@
 //! The passwords of `docker login`. Invariants: a password is stored only as its SHA-256, so that whoever reads the stored form
-//! cannot log in; there are at most [`MAX_TOKENS`], the oldest leave first.
+//! cannot log in; there are at most [`MAX_TOKENS`]: expired ones leave first, then the oldest of the same caller.
 
 use super::digest::Digest;
 use super::principal::Principal;
@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 pub(crate) const USER: &str = "AWS";
 /// Maximum number of tokens.
 pub(crate) const MAX_TOKENS: usize = 2000;
+/// How far in seconds the clock may be behind the time at which a token was made. Further, somebody has set it back.
+const MAX_SKEW: f64 = 300.0;
 
 /// A user name and password that are no valid token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,8 +31,16 @@ pub(crate) struct Token {
     /// The SHA-256 of the password.
     hash: Digest,
     principal: Principal,
+    /// When it was made, in seconds since the epoch.
+    made_at: f64,
     /// The time in seconds since the epoch until which it is valid.
     expires_at: f64,
+}
+
+impl Token {
+    fn is_expired(&self, now: f64) -> bool {
+        self.expires_at <= now || now < self.made_at - MAX_SKEW
+    }
 }
 
 /// All tokens, oldest first.
@@ -38,17 +48,28 @@ pub(crate) struct Token {
 pub(crate) struct Tokens(VecDeque<Token>);
 
 impl Tokens {
-    /// Adds the token of a caller.
-    pub(crate) fn add(&mut self, principal: Principal, password: &str, expires_at: f64) {
-        self.restore(Token { hash: Digest::compute(password.as_bytes()), principal, expires_at });
+    /// Adds the token of a caller, valid from `now` for `ttl` seconds.
+    pub(super) fn add(&mut self, principal: Principal, password: &str, now: f64, ttl: f64) {
+        if self.0.len() >= MAX_TOKENS {
+            self.0.retain(|token| !token.is_expired(now));
+        }
+        if self.0.len() >= MAX_TOKENS {
+            // Nobody pushes out the tokens of others, as long as there are own ones.
+            let oldest = self.0.iter().position(|token| token.principal == principal).unwrap_or(0);
+            self.0.remove(oldest);
+        }
+        let hash = Digest::compute(password.as_bytes());
+        self.0.push_back(Token { hash, principal, made_at: now, expires_at: now + ttl });
     }
 
-    /// Puts a token back that a stored form holds.
-    pub(crate) fn restore(&mut self, token: Token) {
-        if self.0.len() >= MAX_TOKENS {
-            self.0.pop_front();
-        }
+    /// Puts a token back that a stored form holds. The caller checks the number.
+    pub(super) fn restore(&mut self, token: Token) {
         self.0.push_back(token);
+    }
+
+    /// Removes the tokens of a user.
+    pub(super) fn remove_user(&mut self, arn: &str) {
+        self.0.retain(|token| !token.principal.arn().eq_ignore_ascii_case(arn));
     }
 
     /// All tokens, oldest first.
@@ -65,7 +86,7 @@ impl Tokens {
         let found = self.0.iter().rev().find(|token| token.hash == hash).filter(|_| user == USER);
         match found {
             None => Err(TokenError::Unknown),
-            Some(token) if token.expires_at <= now => Err(TokenError::Expired),
+            Some(token) if token.is_expired(now) => Err(TokenError::Expired),
             Some(token) => Ok(token.principal.clone()),
         }
     }
@@ -75,26 +96,37 @@ impl Tokens {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_token_is_valid_until_its_time_is_over() {
-        let (mut tokens, alice) = (Tokens::default(), Principal::user("123456789012", "alice"));
-        tokens.add(alice.clone(), "secret", 100.0);
-        assert_eq!(tokens.principal("AWS", "secret", 99.0), Ok(alice));
-        assert_eq!(tokens.principal("AWS", "secret", 100.0), Err(TokenError::Expired));
-        assert_eq!(tokens.principal("AWS", "secre", 99.0), Err(TokenError::Unknown));
-        assert_eq!(tokens.principal("aws", "secret", 99.0), Err(TokenError::Unknown));
-        assert_eq!(tokens.principal("AWS", "", 99.0), Err(TokenError::Unknown));
-        assert!(!serde_json::to_string(&tokens.iter().collect::<Vec<_>>()).unwrap().contains("secret"));
+    fn alice() -> Principal {
+        Principal::user("123456789012", "alice")
     }
 
     #[test]
-    fn the_oldest_token_leaves_first() {
+    fn a_token_is_valid_until_its_time_is_over() {
         let mut tokens = Tokens::default();
-        for number in 0..=MAX_TOKENS {
-            tokens.add(Principal::administrator("123456789012"), &number.to_string(), 9.0);
+        tokens.add(alice(), "secret", 1000.0, 100.0);
+        assert_eq!(tokens.principal("AWS", "secret", 1099.0), Ok(alice()));
+        assert_eq!(tokens.principal("AWS", "secret", 1100.0), Err(TokenError::Expired));
+        assert_eq!(tokens.principal("AWS", "secret", 600.0), Err(TokenError::Expired), "the clock was set back");
+        assert_eq!(tokens.principal("AWS", "secre", 1099.0), Err(TokenError::Unknown));
+        assert_eq!(tokens.principal("aws", "secret", 1099.0), Err(TokenError::Unknown));
+        assert_eq!(tokens.principal("AWS", "", 1099.0), Err(TokenError::Unknown));
+        assert!(!serde_json::to_string(&tokens.iter().collect::<Vec<_>>()).unwrap().contains("secret"));
+        tokens.remove_user(alice().arn());
+        assert_eq!(tokens.principal("AWS", "secret", 1099.0), Err(TokenError::Unknown));
+    }
+
+    #[test]
+    fn nobody_pushes_out_the_tokens_of_others() {
+        let mut tokens = Tokens::default();
+        tokens.add(alice(), "hers", 1.0, 9.0);
+        for number in 0..MAX_TOKENS {
+            tokens.add(Principal::administrator("123456789012"), &number.to_string(), 1.0, 9.0);
         }
         assert_eq!(tokens.iter().count(), MAX_TOKENS);
-        assert_eq!(tokens.principal("AWS", "0", 1.0), Err(TokenError::Unknown));
-        assert!(tokens.principal("AWS", "1", 1.0).is_ok() && tokens.principal("AWS", "2000", 1.0).is_ok());
+        assert_eq!(tokens.principal("AWS", "hers", 2.0), Ok(alice()));
+        assert_eq!(tokens.principal("AWS", "0", 2.0), Err(TokenError::Unknown), "the oldest of its owner");
+        assert!(tokens.principal("AWS", "1", 2.0).is_ok() && tokens.principal("AWS", "1999", 2.0).is_ok());
+        tokens.add(alice(), "new", 20.0, 9.0);
+        assert_eq!(tokens.iter().count(), 1, "expired ones leave first");
     }
 }

@@ -135,7 +135,7 @@ impl Keeper {
 }
 
 async fn write(directory: Arc<Directory>, snapshot: Ecr) -> Result<(), SaveError> {
-    let written = spawn_blocking(move || directory.write_state(&snapshot.save())).await;
+    let written = spawn_blocking(move || directory.write_state(&snapshot.save()?)).await;
     let outcome = written.unwrap_or_else(|_| Err(std::io::Error::other("the thread that writes has ended")));
     outcome.map_err(|error| SaveError::new(&error))
 }

@@ -3,6 +3,7 @@
 use super::answers::{Answer, CONTENT_DIGEST, SUBJECT};
 use super::call::{Call, digest};
 use super::error::RegistryError;
+use super::manifests::read_image;
 use crate::bodies::{Broken, RequestBody};
 use crate::ecr::manifest::MAX_MANIFEST;
 use crate::ecr::names::check_tag;
@@ -51,12 +52,10 @@ pub(super) async fn put(call: &Call<'_>, reference: &str, body: &mut RequestBody
         Broken::Cut | Broken::TimedOut => RegistryError::from(broken),
     })?;
     let kind = call.header(&header::CONTENT_TYPE);
-    let new = NewImage {
-        manifest,
-        media_type: (!kind.is_empty()).then(|| kind.to_owned()),
-        tag: (!is_digest).then(|| reference.to_owned()),
-        digest: if is_digest { Some(digest(reference)?) } else { None },
-    };
+    let kind = (!kind.is_empty()).then(|| kind.to_owned());
+    let tag = (!is_digest).then(|| reference.to_owned());
+    let wanted = if is_digest { Some(digest(reference)?) } else { None };
+    let new = read_image(manifest, kind, tag, wanted).await?;
     let task = store(Arc::clone(call.shared), call.account().to_owned(), call.name.to_owned(), new);
     let stored = call.shared.storage.tasks.spawn(task).await;
     let image = stored.map_err(|_| RegistryError::internal("The manifest could not be stored"))??;
@@ -98,9 +97,10 @@ pub(super) async fn delete(call: &Call<'_>, reference: &str) -> Result<Answer, R
     let reference = reference.to_owned();
     let task = async move {
         let revision = shared.change(|state| {
+            let time = state.ecr_time();
             match reference.parse() {
-                Ok(digest) => state.ecr.delete_image(&account, &repository, &digest).map(|_image| ())?,
-                Err(_) => state.ecr.delete_tag(&account, &repository, &reference).map(|_digest| ())?,
+                Ok(digest) => state.ecr.delete_image(&account, &repository, &digest, time).map(|_image| ())?,
+                Err(_) => state.ecr.delete_tag(&account, &repository, &reference, time).map(|_digest| ())?,
             }
             Ok::<_, EcrError>(state.ecr.revision())
         })?;

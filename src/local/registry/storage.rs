@@ -81,7 +81,8 @@ fn read(path: &Path, region: &str, account: &str) -> Result<(Blobs, Ecr), OpenEr
         None => {
             // From now on there is a state, whatever happens.
             let ecr = Ecr::new(region, account, "");
-            directory.write_state(&ecr.save()).map_err(failed)?;
+            let text = ecr.save().map_err(|error| failed(error.into()))?;
+            directory.write_state(&text).map_err(failed)?;
             Ok(ecr)
         }
     };

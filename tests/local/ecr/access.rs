@@ -166,7 +166,7 @@ async fn a_removed_user_is_nobody() {
     assert!(refused.contains("(UnrecognizedClientException)") && refused.contains("security token"), "{refused}");
     let request = crate::agent::http().get(format!("{}/v2/app/tags/list", session.server.url()));
     let answer = request.basic_auth("AWS", Some(password)).send().await.unwrap();
-    assert_eq!(answer.status(), 403, "its token is of no use any more");
+    assert_eq!(answer.status(), 401, "its token is of no use any more");
     let other = Keys { secret: keys.secret.replace('a', "b"), ..keys };
     let refused = session.aws_as(&other, "describe-repositories").await.unwrap_err();
     assert!(refused.contains("(InvalidSignatureException)"), "{refused}");

@@ -3,6 +3,7 @@
 
 use crate::ecr::error::EcrError;
 use crate::ecr::names::{check_repository, is_account, shortened};
+use crate::ecr::policy::Request;
 use crate::ecr::{Action, Principal};
 use crate::state::State;
 use base64::Engine;
@@ -67,7 +68,8 @@ impl<'a> Call<'a> {
 
     /// The caller may perform an action that is about the whole registry of its account.
     pub(super) fn permit_registry(&mut self, action: Action) -> Result<(), EcrError> {
-        self.state.permit(self.caller, action.name(), "*", None).map_err(EcrError::Denied)
+        let request = Request::new(self.caller, action.name(), "*", self.caller.account());
+        self.state.permit(&request).map_err(EcrError::Denied)
     }
 }
 

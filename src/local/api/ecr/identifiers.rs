@@ -44,6 +44,9 @@ pub(super) fn read(body: &Value) -> Result<Vec<ImageId>, EcrError> {
 
 impl ImageId {
     fn read(id: &Value) -> Result<Self, EcrError> {
+        if !id.is_object() {
+            return Err(wrong_form("imageIds", "a list of objects with imageDigest, imageTag or both"));
+        }
         let text = |member: &str| match &id[member] {
             Value::Null => Ok(None),
             Value::String(text) => Ok(Some(shown(text))),

@@ -4,8 +4,7 @@ use super::call::{Call, Filter, Paging, Target, required, text, texts, with};
 use super::identifiers::{self, Failure, ImageId};
 use crate::api::request::Answer;
 use crate::ecr::error::{EcrError, Place};
-use crate::ecr::names::check_tag;
-use crate::ecr::repository::{Image, NewImage, Repository};
+use crate::ecr::repository::{Image, NewImage};
 use crate::ecr::{Action, Digest};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -13,8 +12,13 @@ use serde_json::{Value, json};
 /// The usual number of images of a page, and the largest one.
 const USUAL_PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
+/// Maximum size of the manifests of an answer, in bytes: it is built in memory.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// Maximum number of media types in a request, as in ECR.
 const MAX_MEDIA_TYPES: usize = 100;
+
+/// The failure of an image that an index needs.
+const NEEDED: &str = "ImageReferencedByManifestList";
 
 /// ListImages: an entry for each tag, and one for each image without tags.
 pub(super) fn list(call: &mut Call<'_>) -> Answer {
@@ -78,17 +82,28 @@ pub(super) fn batch_get(call: &mut Call<'_>) -> Answer {
     let accepted = texts(call.body, "acceptedMediaTypes", MAX_MEDIA_TYPES)?;
     let repository = call.state.ecr.repository(&target.account, &target.name)?;
     let (mut images, mut failures, mut pulled) = (Vec::new(), Vec::new(), Vec::new());
-    for id in ids {
+    let mut size = 0;
+    for (at, id) in ids.iter().enumerate() {
+        // As in ECR, an image that is named twice comes once.
+        if ids[..at].contains(id) {
+            continue;
+        }
         match id.find(repository) {
-            Err(failure) => failures.push(failure.show(&id)),
+            Err(failure) => failures.push(failure.show(id)),
             Ok(image) if !accepted.is_empty() && !accepted.contains(&image.contents.media_type) => {
                 let reason = format!(
                     "Requested image not found: its media type is {}, which acceptedMediaTypes does not have",
                     image.contents.media_type
                 );
-                failures.push(Failure { code: "ImageNotFound", reason }.show(&id));
+                failures.push(Failure { code: "ImageNotFound", reason }.show(id));
             }
             Ok(image) => {
+                size += image.manifest.len();
+                if size > MAX_ANSWER {
+                    let message =
+                        format!("The manifests of one answer have at most {MAX_ANSWER} bytes: ask for fewer images");
+                    return Err(EcrError::Limit(message).into());
+                }
                 images.push(show_image(&target, image, id.tag.as_deref()));
                 pulled.push(image.digest);
             }
@@ -100,29 +115,32 @@ pub(super) fn batch_get(call: &mut Call<'_>) -> Answer {
     Ok(json!({"images": images, "failures": failures}))
 }
 
-/// BatchDeleteImage.
+/// BatchDeleteImage. A request may name an index and the images that it needs in any order.
 pub(super) fn batch_delete(call: &mut Call<'_>) -> Answer {
     let target = call.target(Action::BATCH_DELETE_IMAGE)?;
     let (mut deleted, mut failures) = (Vec::new(), Vec::new());
-    for id in ordered(call.state.ecr.repository(&target.account, &target.name)?, identifiers::read(call.body)?) {
-        match delete(call, &target, &id) {
-            Ok(ids) => deleted.extend(ids),
-            Err(failure) => failures.push(failure.show(&id)),
+    let mut ids = identifiers::read(call.body)?;
+    loop {
+        let (mut needed, before) = (Vec::new(), deleted.len());
+        for id in ids {
+            match delete(call, &target, &id) {
+                Ok(gone) => deleted.extend(gone),
+                Err(failure) if failure.code == NEEDED => needed.push((id, failure)),
+                Err(failure) => failures.push(failure.show(&id)),
+            }
         }
+        if needed.is_empty() || deleted.len() == before {
+            failures.extend(needed.iter().map(|(id, failure)| failure.show(id)));
+            return Ok(json!({"imageIds": deleted, "failures": failures}));
+        }
+        ids = needed.into_iter().map(|(id, _)| id).collect();
     }
-    Ok(json!({"imageIds": deleted, "failures": failures}))
-}
-
-/// Indexes before the images that they need, so that a request may name both in any order.
-fn ordered(repository: &Repository, mut ids: Vec<ImageId>) -> Vec<ImageId> {
-    ids.sort_by_key(|id| id.find(repository).is_ok_and(|image| repository.is_needed(&image.digest)));
-    ids
 }
 
 /// Deletes a tag, or an image with all its tags. Returns what has left.
 fn delete(call: &mut Call<'_>, target: &Target, id: &ImageId) -> Result<Vec<Value>, Failure> {
     let refused = |error: EcrError| match error {
-        EcrError::Referenced { .. } => Failure { code: "ImageReferencedByManifestList", reason: error.to_string() },
+        EcrError::Referenced { .. } => Failure { code: NEEDED, reason: error.to_string() },
         _ => Failure { code: "ImageNotFound", reason: "Requested image not found".to_owned() },
     };
     let Target { account, name } = target;
@@ -130,37 +148,55 @@ fn delete(call: &mut Call<'_>, target: &Target, id: &ImageId) -> Result<Vec<Valu
     let digest = id.find(ecr.repository(account, name).map_err(refused)?)?.digest;
     let shown = digest.to_string();
     if let Some(tag) = &id.tag {
-        ecr.delete_tag(account, name, tag).map_err(refused)?;
+        ecr.delete_tag(account, name, tag, call.now).map_err(refused)?;
         return Ok(vec![identifiers::show(Some(&shown), Some(tag))]);
     }
-    let gone = ecr.delete_image(account, name, &digest).map_err(refused)?;
+    let gone = ecr.delete_image(account, name, &digest, call.now).map_err(refused)?;
     match gone.tags.is_empty() {
         true => Ok(vec![identifiers::show(Some(&shown), None)]),
         false => Ok(gone.tags.iter().map(|tag| identifiers::show(Some(&shown), Some(tag))).collect()),
     }
 }
 
-/// PutImage.
+/// PutImage, in one step.
 pub(super) fn put(call: &mut Call<'_>) -> Answer {
     let target = call.target(Action::PUT_IMAGE)?;
-    let tag = text(call.body, "imageTag")?;
-    tag.map_or(Ok(()), check_tag)?;
-    let digest = match text(call.body, "imageDigest")? {
-        None => None,
-        Some(digest) => {
-            let parsed: Result<Digest, _> = digest.parse();
-            Some(parsed.map_err(|error| EcrError::invalid("imageDigest", error.to_string()))?)
-        }
-    };
-    let new = NewImage {
-        manifest: Bytes::copy_from_slice(required(call.body, "imageManifest")?.as_bytes()),
-        media_type: text(call.body, "imageManifestMediaType")?.map(str::to_owned),
-        tag: tag.map(str::to_owned),
-        digest,
-    };
-    let digest = call.state.ecr.put_image(&target.account, &target.name, &new, call.now)?;
-    let repository = call.state.ecr.repository(&target.account, &target.name)?;
-    Ok(json!({"image": show_image(&target, repository.image(&digest.to_string())?, tag)}))
+    let NewManifest { manifest, media_type, tag, digest } = NewManifest::read(call.body)?;
+    let new = NewImage::read(manifest, media_type.as_deref(), tag, digest)?;
+    store(call, &target, &new)
+}
+
+/// The members of a PutImage request. The manifest itself is not read yet.
+pub(super) struct NewManifest {
+    pub(super) manifest: Bytes,
+    pub(super) media_type: Option<String>,
+    pub(super) tag: Option<String>,
+    pub(super) digest: Option<Digest>,
+}
+
+impl NewManifest {
+    pub(super) fn read(body: &Value) -> Result<Self, EcrError> {
+        let digest = match text(body, "imageDigest")? {
+            None => None,
+            Some(digest) => {
+                let parsed: Result<Digest, _> = digest.parse();
+                Some(parsed.map_err(|error| EcrError::invalid("imageDigest", error.to_string()))?)
+            }
+        };
+        Ok(Self {
+            manifest: Bytes::copy_from_slice(required(body, "imageManifest")?.as_bytes()),
+            media_type: text(body, "imageManifestMediaType")?.map(str::to_owned),
+            tag: text(body, "imageTag")?.map(str::to_owned),
+            digest,
+        })
+    }
+}
+
+/// Stores the image of a PutImage request.
+pub(super) fn store(call: &mut Call<'_>, target: &Target, new: &NewImage) -> Answer {
+    let digest = call.state.ecr.put_image(&target.account, &target.name, new, call.now)?;
+    let image = call.state.ecr.repository(&target.account, &target.name)?.image(&digest.to_string())?;
+    Ok(json!({"image": show_image(target, image, new.tag.as_deref())}))
 }
 
 /// An image with its manifest. `tag` is the one that the request names.

@@ -28,6 +28,8 @@ pub(super) fn check(call: &mut Call<'_>) -> Answer {
             failures.push(json!({"layerDigest": shown(text), "failureCode": code, "failureReason": reason}));
             continue;
         };
+        // A push relies on this answer.
+        call.state.ecr.note_layer(&target.account, &target.name, &digest, call.now);
         layers.push(match call.state.ecr.layer(&target.account, &target.name, &digest) {
             Some(size) => json!({
                 "layerDigest": digest, "layerAvailability": "AVAILABLE", "layerSize": size, "mediaType": MEDIA_TYPE,

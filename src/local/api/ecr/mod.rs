@@ -26,7 +26,7 @@ use call::Call;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The operations of [`answer`]. Those of [`upload`] come in addition.
+/// The operations of [`answer`]. Some of [`wait`] come in addition.
 const OPERATIONS: [&str; 28] = [
     "BatchCheckLayerAvailability",
     "BatchDeleteImage",
@@ -100,17 +100,18 @@ pub(super) fn answer(
         other => {
             let mut known = [&OPERATIONS[..], &uploads::OPERATIONS].concat();
             known.sort_unstable();
+            known.dedup();
             Err(ApiError::unsupported("UnknownOperationException", other, "ECR", &known))
         }
     }
 }
 
-/// The operation is one of [`upload`].
-pub(super) fn is_upload(operation: &str) -> bool {
+/// The operation is one of [`wait`].
+pub(super) fn waits(operation: &str) -> bool {
     uploads::OPERATIONS.contains(&operation)
 }
 
-/// Answers one call that uploads a layer.
-pub(super) async fn upload(shared: &Arc<Shared>, caller: &Principal, operation: &str, body: &Value) -> Answer {
+/// Answers one call that waits for something other than the lock of the state.
+pub(super) async fn wait(shared: &Arc<Shared>, caller: &Principal, operation: &str, body: &Value) -> Answer {
     uploads::answer(shared, caller, operation, body).await
 }

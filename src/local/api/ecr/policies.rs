@@ -3,7 +3,7 @@
 use super::call::{Call, Target, flag, required, with};
 use crate::api::request::Answer;
 use crate::ecr::error::EcrError;
-use crate::ecr::policy::{Decision, MAX_POLICY, Policy, Request};
+use crate::ecr::policy::{MAX_POLICY, Policy, Request};
 use crate::ecr::{Action, Ecr};
 use serde_json::{Value, json};
 
@@ -20,8 +20,8 @@ pub(super) fn set(call: &mut Call<'_>) -> Answer {
     if !flag(call.body, "force")? {
         let resource = call.state.ecr.arn(&target.account, &target.name);
         let action = Action::SET_REPOSITORY_POLICY.name();
-        let request = Request { principal: call.caller, action, resource: &resource, cluster: None };
-        if policy.decide(&request) == Decision::Denied {
+        let request = Request::new(call.caller, action, &resource, &target.account);
+        if call.state.ecr.decide(&request, Some(&policy)).is_err() {
             let problem = format!(
                 "with this policy, {} could not call SetRepositoryPolicy again. Use force to set it all the same",
                 call.caller.arn()

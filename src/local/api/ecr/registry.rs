@@ -60,8 +60,9 @@ pub(super) fn create_rule(call: &mut Call<'_>) -> Answer {
     }
     let rule =
         CacheRule { upstream: upstream.to_owned(), kind: Some((*kind).to_owned()), credential, created_at: call.now };
-    let shown = show(call.caller.account(), &prefix, &rule);
-    let registry = own_registry(call)?;
+    let account = own_account(call)?;
+    let shown = show(&account, &prefix, &rule);
+    let registry = registry(call, &account)?;
     if registry.cache_rules.contains_key(&prefix) {
         let message = format!("A pull through cache rule with the prefix '{prefix}' already exists");
         return Err(EcrError::other("PullThroughCacheRuleAlreadyExistsException", message).into());
@@ -69,7 +70,7 @@ pub(super) fn create_rule(call: &mut Call<'_>) -> Answer {
     if registry.cache_rules.len() >= MAX_CACHE_RULES {
         return Err(EcrError::Limit(format!("There are {MAX_CACHE_RULES} pull through cache rules already")).into());
     }
-    registry.cache_rules.insert(prefix, rule);
+    registry_mut(call, &account)?.cache_rules.insert(prefix, rule);
     Ok(shown)
 }
 
@@ -77,12 +78,12 @@ pub(super) fn create_rule(call: &mut Call<'_>) -> Answer {
 pub(super) fn describe_rules(call: &mut Call<'_>) -> Answer {
     call.permit_registry(Action::DESCRIBE_PULL_THROUGH_CACHE_RULES)?;
     let names = texts(call.body, "ecrRepositoryPrefixes", MAX_NAMES)?;
-    let account = call.caller.account().to_owned();
+    let account = own_account(call)?;
     let paging = Paging::read(call.body, MAX_NAMES, MAX_PAGE)?;
     if !names.is_empty() {
         Paging::refuse(call.body, "ecrRepositoryPrefixes")?;
     }
-    let rules = &own_registry(call)?.cache_rules;
+    let rules = &registry(call, &account)?.cache_rules;
     if let Some(missing) = names.iter().find(|name| !rules.contains_key(**name)) {
         return Err(no_rule(missing).into());
     }
@@ -95,19 +96,33 @@ pub(super) fn describe_rules(call: &mut Call<'_>) -> Answer {
 pub(super) fn delete_rule(call: &mut Call<'_>) -> Answer {
     call.permit_registry(Action::DELETE_PULL_THROUGH_CACHE_RULE)?;
     let prefix = required(call.body, "ecrRepositoryPrefix")?;
-    let account = call.caller.account().to_owned();
-    let gone = own_registry(call)?.cache_rules.remove(prefix).ok_or_else(|| no_rule(prefix))?;
+    let account = own_account(call)?;
+    if !registry(call, &account)?.cache_rules.contains_key(prefix) {
+        return Err(no_rule(prefix).into());
+    }
+    let gone = registry_mut(call, &account)?.cache_rules.remove(prefix).ok_or_else(|| no_rule(prefix))?;
     Ok(show(&account, prefix, &gone))
 }
 
-/// The registry of the caller's account: rules of others cannot be reached.
-fn own_registry<'c>(call: &'c mut Call<'_>) -> Result<&'c mut Registry, EcrError> {
+/// The caller's account: rules of others cannot be reached.
+fn own_account(call: &Call<'_>) -> Result<String, EcrError> {
     let account = call.account()?;
-    if account != call.caller.account() {
-        return Err(EcrError::invalid("registryId", "pull through cache rules belong to the caller's own account"));
+    match account == call.caller.account() {
+        true => Ok(account),
+        false => Err(EcrError::invalid("registryId", "pull through cache rules belong to the caller's own account")),
     }
-    let missing = EcrError::invalid("registryId", format!("there is no account {account} here"));
-    call.state.ecr.registry_mut(&account).ok_or(missing)
+}
+
+fn registry<'c>(call: &'c Call<'_>, account: &str) -> Result<&'c Registry, EcrError> {
+    call.state.ecr.registry(account).ok_or_else(|| no_account(account))
+}
+
+fn registry_mut<'c>(call: &'c mut Call<'_>, account: &str) -> Result<&'c mut Registry, EcrError> {
+    call.state.ecr.registry_mut(account).ok_or_else(|| no_account(account))
+}
+
+fn no_account(account: &str) -> EcrError {
+    EcrError::invalid("registryId", format!("there is no account {account} here"))
 }
 
 fn prefix(body: &Value) -> Result<String, EcrError> {

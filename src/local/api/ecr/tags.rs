@@ -15,12 +15,13 @@ const MAX_TAGS: usize = 200;
 /// TagResource.
 pub(super) fn tag(call: &mut Call<'_>) -> Answer {
     let (account, name) = resource(call, Action::TAG_RESOURCE)?;
-    let new = read_tags(&call.body["tags"])?;
-    let repository = call.state.ecr.repository_mut(&account, &name)?;
-    let mut tags = repository.resource_tags.clone();
-    tags.extend(new);
+    if call.body["tags"].is_null() {
+        return Err(EcrError::invalid("tags", "Member must not be null").into());
+    }
+    let mut tags = call.state.ecr.repository(&account, &name)?.resource_tags.clone();
+    tags.extend(read_tags(&call.body["tags"])?);
     check_resource_tags(&tags)?;
-    repository.resource_tags = tags;
+    call.state.ecr.repository_mut(&account, &name)?.resource_tags = tags;
     Ok(json!({}))
 }
 
@@ -28,6 +29,9 @@ pub(super) fn tag(call: &mut Call<'_>) -> Answer {
 pub(super) fn untag(call: &mut Call<'_>) -> Answer {
     let (account, name) = resource(call, Action::UNTAG_RESOURCE)?;
     let keys = texts(call.body, "tagKeys", MAX_TAGS)?;
+    if keys.is_empty() {
+        return Err(EcrError::invalid("tagKeys", "Member must not be null").into());
+    }
     let repository = call.state.ecr.repository_mut(&account, &name)?;
     keys.iter().for_each(|key| drop(repository.resource_tags.remove(*key)));
     Ok(json!({}))

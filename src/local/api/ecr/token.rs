@@ -18,8 +18,9 @@ const MAX_REGISTRIES: usize = 10;
 /// answer names.
 pub(super) fn get(call: &mut Call<'_>, options: &Options) -> Answer {
     // A service has no policy of its own; what it may do with the token is up to the policies of repositories.
-    if !call.caller.is_service() {
-        call.permit_registry(Action::GET_AUTHORIZATION_TOKEN)?;
+    match call.caller.is_service() {
+        true => call.state.log_action(call.caller, Action::GET_AUTHORIZATION_TOKEN.name(), "*", true),
+        false => call.permit_registry(Action::GET_AUTHORIZATION_TOKEN)?,
     }
     let asked = texts(call.body, "registryIds", MAX_REGISTRIES)?;
     if let Some(registry) = &options.registry {
@@ -29,15 +30,10 @@ pub(super) fn get(call: &mut Call<'_>, options: &Options) -> Answer {
         let entry = entry(user, password.expose(), expires_at, &address, &call.state.site.account);
         return Ok(json!({"authorizationData": [entry]}));
     }
-    let own = [if call.caller.is_service() {
-        call.state.ecr.own_account().to_owned()
-    } else {
-        call.caller.account().to_owned()
-    }];
-    let accounts: Vec<String> = match asked.is_empty() {
-        true => own.to_vec(),
-        false => asked.into_iter().map(str::to_owned).collect(),
-    };
+    let ecr = &call.state.ecr;
+    let own = if call.caller.is_service() { ecr.own_account() } else { call.caller.account() };
+    let accounts: Vec<String> =
+        if asked.is_empty() { vec![own] } else { asked }.into_iter().map(str::to_owned).collect();
     let mut addresses = Vec::new();
     for account in accounts {
         let Some(registry) = call.state.ecr.registry(&account) else {
@@ -49,7 +45,7 @@ pub(super) fn get(call: &mut Call<'_>, options: &Options) -> Answer {
     }
     let password = format!("{}{}", new_id(), new_id());
     let ttl = options.token_ttl.as_secs_f64();
-    call.state.ecr.add_token(call.caller.clone(), &password, call.now + ttl);
+    call.state.ecr.add_token(call.caller.clone(), &password, call.now, ttl);
     // The caller's clock is that of AWS, which the clock of ECR may be ahead of.
     let expires_at = call.state.time() + ttl;
     let entry = |(address, account): &(String, String)| entry(USER, &password, expires_at, address, account);

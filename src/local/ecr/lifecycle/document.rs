@@ -3,6 +3,7 @@
 
 use crate::ecr::error::EcrError;
 use crate::ecr::names::shortened;
+use crate::ecr::strict_json;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -14,6 +15,8 @@ const TEXT_LENGTHS: RangeInclusive<usize> = 100..=30_720;
 const MAX_RULES: usize = 50;
 /// Maximum number of wildcards in a tag pattern, as in ECR.
 const MAX_WILDCARDS: usize = 4;
+/// Maximum number of prefixes and patterns of all rules: each is compared with every tag.
+const MAX_PATTERNS: usize = 100;
 /// The longest prefix or pattern of tags, in bytes: that of a tag.
 const MAX_PATTERN: usize = 300;
 
@@ -79,8 +82,9 @@ impl LifecyclePolicy {
 }
 
 fn rules(text: &str) -> Result<Vec<Rule>, Problem> {
-    let document: Value = serde_json::from_str(text).unwrap_or_default();
-    let members = document.as_object().ok_or("Could not map policyString into LifecyclePolicy.")?;
+    let unmapped = "Could not map policyString into LifecyclePolicy.";
+    let document = strict_json::read(text).map_err(|problem| format!("{unmapped} {problem}"))?;
+    let members = document.as_object().ok_or(unmapped)?;
     check_members(members, &["rules"], &[])?;
     let given = members["rules"].as_array().ok_or("`rules` must be a list of rules")?;
     if given.is_empty() || given.len() > MAX_RULES {
@@ -107,6 +111,10 @@ fn check_together(rules: &[Rule]) -> Result<(), Problem> {
     if others.iter().any(|rule| rule.tags == TagSelection::Any) {
         let again = if last.tags == TagSelection::Any { "Only one rule can select Any images; " } else { "" };
         return Err(format!("{again}a rule with tagStatus any must have the highest rulePriority"));
+    }
+    let patterns = |rule: &Rule| if let TagSelection::Tagged(patterns) = &rule.tags { patterns.len() } else { 0 };
+    if rules.iter().map(patterns).sum::<usize>() > MAX_PATTERNS {
+        return Err(format!("all rules together have at most {MAX_PATTERNS} prefixes and patterns here"));
     }
     let mut seen = BTreeSet::new();
     for rule in rules {
@@ -351,6 +359,7 @@ mod tests {
                 "instance value (delete) not found in enum (possible values: [\"expire\"])",
             ),
             (json!(vec![rule(1, any()); MAX_RULES + 1]), "1 to 50 rules"),
+            (json!([rule(1, tagged(json!(vec!["a"; MAX_PATTERNS + 1])))]), "at most 100 prefixes and patterns"),
         ] {
             let error = problem(rules);
             assert!(

@@ -4,6 +4,6 @@ mod document;
 mod evaluation;
 mod preview;
 
-pub(crate) use document::LifecyclePolicy;
+pub(crate) use document::{LifecyclePolicy, Rule};
 pub(crate) use evaluation::{Candidate, evaluate};
 pub(crate) use preview::{Preview, PreviewEntry};

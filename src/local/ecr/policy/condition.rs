@@ -51,7 +51,7 @@ const OPERATORS: [(&str, Option<Comparison>, bool); 12] = [
 /// # Errors
 /// What is wrong with it, with its place in the statement.
 pub(super) fn read(block: &Value) -> Result<Vec<Condition>, String> {
-    let block = block.as_object().ok_or("Condition: an object of operators")?;
+    let block = block.as_object().filter(|block| !block.is_empty()).ok_or("Condition: an object of operators")?;
     let mut conditions = Vec::new();
     for (name, facts) in block {
         let (operator, if_exists) = name.strip_suffix("IfExists").map_or((name.as_str(), false), |name| (name, true));
@@ -61,7 +61,8 @@ pub(super) fn read(block: &Value) -> Result<Vec<Condition>, String> {
             let (name, all) = (shortened(name, 100), OPERATORS.map(|(name, ..)| name).join(", "));
             return Err(format!("Condition.{name}: this operator is not evaluated here.{suggestion} There are: {all}"));
         };
-        let facts = facts.as_object().ok_or_else(|| format!("Condition.{known}: an object of keys and values"))?;
+        let facts = facts.as_object().filter(|facts| !facts.is_empty());
+        let facts = facts.ok_or_else(|| format!("Condition.{known}: an object of keys and values"))?;
         for (key, values) in facts {
             let place = format!("Condition.{known}.{}", shortened(key, 100));
             let condition = Condition {

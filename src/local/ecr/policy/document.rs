@@ -7,6 +7,7 @@ use super::principals::{Naming, Principals};
 use super::request::Request;
 use crate::ecr::action::ALL_ACTIONS;
 use crate::ecr::names::shortened;
+use crate::ecr::strict_json;
 use crate::suggestion::did_you_mean;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -104,8 +105,7 @@ impl Policy {
         if text.len() > MAX_POLICY {
             return Err(format!("the document must have at most {MAX_POLICY} bytes"));
         }
-        let document: Value = serde_json::from_str(text)
-            .map_err(|error| format!("the document is not JSON: line {}, column {}", error.line(), error.column()))?;
+        let document = strict_json::read(text)?;
         let members = document.as_object().ok_or("the document is not a JSON object")?;
         check_members(members, &DOCUMENT_MEMBERS)?;
         match members.get("Version").map(Value::as_str) {
@@ -139,7 +139,9 @@ impl Statement {
         }
         let principals = principals(members, owner)?;
         let actions = Patterns::read(members, "Action", "NotAction")?.ok_or("Action or NotAction is needed")?;
-        actions.patterns.iter().try_for_each(|pattern| check_action(pattern, owner))?;
+        let member = if actions.is_negated { "NotAction" } else { "Action" };
+        let checked = actions.patterns.iter().try_for_each(|pattern| check_action(pattern, owner));
+        checked.map_err(|problem| format!("{member}: {problem}"))?;
         let resources = match (Patterns::read(members, "Resource", "NotResource")?, owner) {
             (Some(resources), Owner::Identity) => resources,
             (None, Owner::Identity) => return Err("Resource or NotResource is needed".to_owned()),
@@ -212,22 +214,20 @@ fn check_action(pattern: &str, owner: Owner) -> Result<(), String> {
     if pattern == "*" {
         return Ok(());
     }
-    let Some((service, name)) =
-        pattern.split_once(':').filter(|(service, name)| !service.is_empty() && !name.is_empty())
-    else {
-        return Err(format!("Action: `{shown}` is no action, such as ecr:BatchGetImage"));
-    };
+    let is_service = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
+    let parts = pattern.split_once(':').filter(|(service, name)| is_service(service) && !name.is_empty());
+    let (service, name) = parts.ok_or_else(|| format!("`{shown}` is no action, such as ecr:BatchGetImage"))?;
     if owner == Owner::Identity {
         return Ok(());
     }
     if !service.eq_ignore_ascii_case("ecr") {
-        return Err(format!("Action: `{shown}` is no action of ECR"));
+        return Err(format!("`{shown}` is no action of ECR"));
     }
     match ALL_ACTIONS.iter().any(|known| is_match_in_any_case(name, known)) {
         true => Ok(()),
         false => {
             let suggestion = did_you_mean(name, ALL_ACTIONS.iter().copied());
-            Err(format!("Action: ECR has no action `{shown}`.{suggestion}"))
+            Err(format!("ECR has no action `{shown}`.{suggestion}"))
         }
     }
 }

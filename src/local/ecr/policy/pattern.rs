@@ -1,18 +1,26 @@
 //! Patterns with the wildcards `*` and `?`, as in policies.
 
-/// The text matches the pattern: `*` stands for any text, `?` for one character.
+/// The text matches the pattern: `*` stands for any text, also with colons and slashes, `?` for one character.
 pub(crate) fn is_match(pattern: &str, text: &str) -> bool {
+    if pattern.is_ascii() && text.is_ascii() {
+        return is_glob(pattern.as_bytes(), text.as_bytes(), &b'*', &b'?');
+    }
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    is_glob(&pattern, &text, &'*', &'?')
+}
+
+/// [`is_match`] for letters of any kind. The work is at most the product of both lengths.
+fn is_glob<T: PartialEq>(pattern: &[T], text: &[T], any_text: &T, any_letter: &T) -> bool {
     let (mut at, mut read) = (0, 0);
-    // Where the last `*` is, and how much of the text it stands for. So the work is at most the product of both lengths.
+    // Where the last `*` is, and how much of the text it stands for.
     let mut star: Option<(usize, usize)> = None;
     while read < text.len() {
         match pattern.get(at) {
-            Some('*') => {
+            Some(letter) if letter == any_text => {
                 star = Some((at, read));
                 at += 1;
             }
-            Some(letter) if *letter == '?' || *letter == text[read] => (at, read) = (at + 1, read + 1),
+            Some(letter) if letter == any_letter || *letter == text[read] => (at, read) = (at + 1, read + 1),
             _ => {
                 let Some((place, end)) = star else { return false };
                 star = Some((place, end + 1));
@@ -20,7 +28,7 @@ pub(crate) fn is_match(pattern: &str, text: &str) -> bool {
             }
         }
     }
-    pattern[at..].iter().all(|letter| *letter == '*')
+    pattern[at..].iter().all(|letter| letter == any_text)
 }
 
 /// Like [`is_match`], for texts whose case does not matter.

@@ -1,7 +1,7 @@
 //! The `Principal` of a statement in a repository's policy. Invariant: an entry that no caller could ever match is refused.
 
 use crate::ecr::names::{is_account, shortened};
-use crate::ecr::principal::{Principal, is_service_name};
+use crate::ecr::principal::{Principal, is_name, is_service_name};
 use serde_json::Value;
 
 /// Maximum length of an entry, in bytes.
@@ -76,7 +76,11 @@ impl Principals {
         let naming = |entry: &Entry| match entry {
             Entry::Anyone => Naming::Direct,
             Entry::Account(account) if account == principal.account() => Naming::ByAccount,
-            Entry::Arn(arn) if arn == principal.arn() || arn == principal.identity_arn() => Naming::Direct,
+            Entry::Arn(arn)
+                if !principal.is_service() && [principal.arn(), principal.identity_arn()].contains(&arn.as_str()) =>
+            {
+                Naming::Direct
+            }
             Entry::Service(name) if principal.is_service() && name == principal.arn() => Naming::Direct,
             _ => Naming::Missing,
         };
@@ -105,7 +109,8 @@ fn aws(text: &str) -> Result<Entry, &'static str> {
     }
     match (service, resource.split_once('/')) {
         ("iam", None) if resource == "root" => Ok(Entry::Account(account.to_owned())),
-        ("iam", Some(("user" | "role", name))) | ("sts", Some(("assumed-role", name))) if !name.is_empty() => {
+        ("iam", Some(("user" | "role", path))) if path.split('/').all(is_name) => Ok(Entry::Arn(text.to_owned())),
+        ("sts", Some(("assumed-role", path))) if path.split('/').count() == 2 && path.split('/').all(is_name) => {
             Ok(Entry::Arn(text.to_owned()))
         }
         _ => Err(wanted),

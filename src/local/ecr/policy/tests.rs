@@ -9,12 +9,9 @@ const ACCOUNT: &str = "123456789012";
 const RESOURCE: &str = "arn:aws:ecr:us-west-2:123456789012:repository/team/app";
 
 fn decide(policy: &Policy, principal: &Principal, action: &str, resource: &str) -> Decision {
-    policy.decide(&Request {
-        principal,
-        action,
-        resource,
-        cluster: Some("arn:aws:ecs:us-west-2:123456789012:cluster/web"),
-    })
+    let cluster = Some("arn:aws:ecs:us-west-2:123456789012:cluster/web");
+    let request = Request::new(principal, action, resource, ACCOUNT);
+    policy.decide(&Request { cluster, creation: Some("RegisterContainerInstance"), ..request })
 }
 
 fn identity(statement: &Value) -> Policy {
@@ -173,6 +170,9 @@ fn conditions_compare_facts() {
         (json!({"Bool": {"aws:PrincipalIsAWSService": true}}), &role, false),
         (json!({"StringEqualsIgnoreCase": {"aws:PrincipalServiceName": "CodeBuild.amazonaws.com"}}), &build, true),
         (json!({"ArnEquals": {"ecs:cluster": "arn:aws:ecs:us-west-2:123456789012:cluster/web"}}), &role, true),
+        (json!({"StringEquals": {"aws:ResourceAccount": ACCOUNT}}), &role, true),
+        (json!({"StringEquals": {"ecs:CreateAction": "RegisterContainerInstance"}}), &role, true),
+        (json!({"StringEquals": {"kms:ViaService": "ssm.us-west-2.amazonaws.com"}}), &role, false),
         // All lines of all operators must hold.
         (json!({"StringEquals": {"aws:SourceAccount": ACCOUNT, "aws:SourceArn": "x"}}), &build, false),
         (json!({"StringEquals": {"aws:SourceAccount": ACCOUNT}, "ArnLike": {"aws:SourceArn": project}}), &build, true),
@@ -218,7 +218,11 @@ fn what_cannot_be_evaluated_is_refused_by_name() {
         (with("Action", json!("ecs:RunTask")), "no action of ECR"),
         (with("Action", json!("ecr:BatchGetImages")), "Did you mean `BatchGetImage`?"),
         (with("Resource", json!("*")), "Resource: a repository's policy has none"),
+        (with("Principal", json!({"AWS": "arn:aws:sts::123456789012:assumed-role/web"})), "an account id, or the ARN"),
         (with("Condition", json!([])), "Condition: an object"),
+        (with("Condition", json!({})), "Condition: an object"),
+        (with("Condition", json!({"StringEquals": {}})), "Condition.StringEquals: an object of keys and values"),
+        (with("Action", json!("e*:PutImage")), "`e*:PutImage` is no action"),
         (
             with("Condition", json!({"StringEqual": {"aws:SourceArn": "x"}})),
             "Condition.StringEqual: this operator is not evaluated here. Did you mean `StringEquals`?",
@@ -257,6 +261,8 @@ fn what_cannot_be_evaluated_is_refused_by_name() {
         assert!(error.contains(reason), "{reason}: {error}");
     }
     assert!(Policy::for_identity("{").unwrap_err().contains("not JSON: line 1"));
+    let twice = r#"{"Statement": {"Effect": "Deny", "Effect": "Allow", "Action": "*", "Resource": "*"}}"#;
+    assert!(Policy::for_identity(twice).unwrap_err().contains("`Effect` occurs twice"));
     let large = format!("{}{}", json!({"Statement": []}), " ".repeat(MAX_POLICY));
     assert!(Policy::for_identity(&large).unwrap_err().contains("at most 10240 bytes"));
 }

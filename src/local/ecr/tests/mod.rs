@@ -4,6 +4,7 @@ mod stored_form;
 
 use super::access;
 use super::action::Action;
+use super::authorization::NoCaller;
 use super::digest::Digest;
 use super::error::{Denial, EcrError, Place, Reason};
 use super::lifecycle::LifecyclePolicy;
@@ -14,6 +15,7 @@ use super::principal::Principal;
 use super::repository::{Image, NewImage, Repository};
 use super::service::{CacheRule, Ecr};
 use super::tokens::TokenError;
+use crate::keys::Signer;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -39,8 +41,7 @@ fn digest(seed: &str) -> Digest {
 }
 
 fn new_image(manifest: &Value, tag: Option<&str>) -> NewImage {
-    let manifest = Bytes::from(manifest.to_string());
-    NewImage { manifest, media_type: None, tag: tag.map(str::to_owned), digest: None }
+    NewImage::read(Bytes::from(manifest.to_string()), None, tag.map(str::to_owned), None).unwrap()
 }
 
 /// The manifest of an image with these layers, whose configuration is `c` and its seed.
@@ -106,8 +107,8 @@ fn permissions_of_both_sides_are_combined() {
         (&service, none, Some(allow(json!({"Service": "codebuild.amazonaws.com"}))), None),
         (&service, none, Some(root(OWN)), Some(Reason::NoResourcePolicy)),
     ] {
-        let request = Request { principal: caller, action: "ecr:BatchGetImage", resource: "arn", cluster: None };
-        let outcome = access::decide(&request, OWN, identity, resource.as_ref());
+        let request = Request::new(caller, "ecr:BatchGetImage", "arn", OWN);
+        let outcome = access::decide(&request, identity, resource.as_ref());
         let shown = resource.as_ref().map(Policy::text).unwrap_or_default();
         assert_eq!(outcome.err().map(|denial| denial.reason), wanted, "{} {shown}", caller.arn());
     }
@@ -151,16 +152,44 @@ fn tokens_follow_the_policies_of_their_owner() {
     let mut ecr = ecr();
     let read = json!({"Statement": {"Effect": "Allow", "Action": "ecr:BatchGetImage", "Resource": "*"}}).to_string();
     ecr.identities_mut().put_user(OWN, "alice", Policy::for_identity(&read).unwrap(), "AKIA1").unwrap();
-    ecr.add_token(Principal::user(OWN, "alice"), "secret", 12.0 * HOUR);
+    ecr.add_token(Principal::user(OWN, "alice"), "secret", 0.0, 12.0 * HOUR);
     let alice = ecr.principal("AWS", "secret", HOUR).unwrap();
     assert_eq!(ecr.authorize(&alice, Action::BATCH_GET_IMAGE, OWN, "app"), Ok(()));
     assert!(ecr.authorize(&alice, Action::PUT_IMAGE, OWN, "app").is_err());
     let nothing = json!({"Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}}).to_string();
     ecr.identities_mut().put_user(OWN, "alice", Policy::for_identity(&nothing).unwrap(), "AKIA2").unwrap();
     assert!(ecr.authorize(&alice, Action::BATCH_GET_IMAGE, OWN, "app").is_err());
-    assert!(ecr.identities_mut().remove("arn:aws:iam::123456789012:user/alice"));
-    assert!(ecr.authorize(&alice, Action::BATCH_GET_IMAGE, OWN, "app").is_err());
     assert_eq!(ecr.principal("AWS", "secret", 12.0 * HOUR), Err(TokenError::Expired));
+}
+
+/// Not even a repository that names the user lets it in, nor does a new user with the same name.
+#[test]
+fn the_token_of_a_removed_user_is_of_no_use() {
+    let mut ecr = ecr();
+    let alice = Principal::user(OWN, "alice");
+    let all = json!({"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}).to_string();
+    let all = Policy::for_identity(&all).unwrap();
+    ecr.identities_mut().put_user(OWN, "alice", all.clone(), "AKIA1").unwrap();
+    ecr.repository_mut(OWN, "app").unwrap().policy =
+        Some(policy(&json!({"Effect": "Allow", "Principal": {"AWS": alice.arn()}, "Action": "ecr:*"})));
+    ecr.add_token(alice.clone(), "secret", 0.0, HOUR);
+    assert_eq!(ecr.principal("AWS", "secret", 1.0), Ok(alice.clone()));
+    assert_eq!(ecr.caller(&Signer::Identity("AKIA1".to_owned())), Ok(alice.clone()));
+    assert!(ecr.remove_identity(alice.arn()) && !ecr.remove_identity(alice.arn()));
+    assert_eq!(ecr.principal("AWS", "secret", 1.0), Err(TokenError::Unknown));
+    assert_eq!(ecr.caller(&Signer::Identity("AKIA1".to_owned())), Err(NoCaller::Removed));
+    ecr.identities_mut().put_user(OWN, "alice", all, "AKIA2").unwrap();
+    assert_eq!(ecr.principal("AWS", "secret", 1.0), Err(TokenError::Unknown));
+}
+
+#[test]
+fn an_unknown_account_is_nobody() {
+    let ecr = ecr();
+    let user = |account: Option<&str>| Signer::User { account: account.map(str::to_owned) };
+    assert_eq!(ecr.caller(&user(None)), Ok(Principal::administrator(OWN)));
+    assert_eq!(ecr.caller(&user(Some(OTHER))), Ok(Principal::administrator(OTHER)));
+    let unknown = "000000000000".to_owned();
+    assert_eq!(ecr.caller(&user(Some(&unknown))), Err(NoCaller::UnknownAccount(unknown)));
 }
 
 #[test]
@@ -180,8 +209,8 @@ fn an_image_needs_its_layers_in_the_repository() {
     assert_eq!((found.digest, found.size, found.pushed_at), (pushed, 15, 2.0));
     assert_eq!(ecr.image(OWN, "app", &pushed.to_string()).unwrap().manifest, image.manifest);
     assert_eq!(ecr.image(OWN, "app", "v2").unwrap_err().code(), "ImageNotFoundException");
-    let wrong = NewImage { digest: Some(digest("x")), ..new_image(&manifest("1", &["a"]), None) };
-    assert_eq!(ecr.put_image(OWN, "app", &wrong, 2.0).unwrap_err().code(), "ImageDigestDoesNotMatchException");
+    let wrong = NewImage::read(image.manifest.clone(), None, None, Some(digest("x"))).unwrap_err();
+    assert_eq!(wrong.code(), "ImageDigestDoesNotMatchException");
 }
 
 #[test]
@@ -211,7 +240,7 @@ fn layers_leave_with_the_last_image_and_repository() {
     let first = push(&mut ecr, "app", "1", &["a", "b"], Some("v1"), 1.0);
     push(&mut ecr, "app", "2", &["a"], Some("v2"), 1.0);
     push(&mut ecr, "copy", "1", &["a", "b"], None, 1.0);
-    assert_eq!(ecr.delete_tag(OWN, "app", "v1"), Ok(first), "with its last tag the image leaves");
+    assert_eq!(ecr.delete_tag(OWN, "app", "v1", 2.0 * HOUR), Ok(first), "with its last tag the image leaves");
     assert_eq!(ecr.layer(OWN, "app", &digest("b")), None);
     assert_eq!(ecr.layer(OWN, "app", &digest("a")), Some(10), "another image needs it");
     assert_eq!(ecr.take_orphans(), [], "the other repository has them");
@@ -226,6 +255,43 @@ fn layers_leave_with_the_last_image_and_repository() {
     assert_eq!(ecr.manifest_bytes, 0);
 }
 
+/// A client that was just told that a layer is there pushes an image with it, while the layer's only image is deleted.
+#[test]
+fn a_layer_of_a_push_outlives_its_last_image() {
+    let mut ecr = ecr();
+    let old = push(&mut ecr, "app", "1", &["a"], Some("v1"), 0.0);
+    let revision = ecr.revision();
+    ecr.note_layer(OWN, "app", &digest("a"), 9.0 * HOUR);
+    assert_eq!(ecr.revision(), revision, "a restart may lose it");
+    ecr.delete_image(OWN, "app", &old, 9.0 * HOUR + 60.0).unwrap();
+    assert_eq!(ecr.layer(OWN, "app", &digest("c1")), None, "nobody relies on this one");
+    ecr.add_layer(OWN, "app", digest("c2"), 5, 9.0 * HOUR + 60.0).unwrap();
+    ecr.put_image(OWN, "app", &new_image(&manifest("2", &["a"]), Some("v2")), 9.0 * HOUR + 90.0).unwrap();
+    let new = ecr.image(OWN, "app", "v2").unwrap().digest;
+    ecr.delete_image(OWN, "app", &new, 9.0 * HOUR + 100.0).unwrap();
+    assert!(ecr.layer(OWN, "app", &digest("a")).is_some());
+    assert!(!ecr.expire(10.0 * HOUR) && ecr.expire(10.0 * HOUR + 61.0), "an hour later they leave");
+    assert_eq!(ecr.all_layers().len(), 0);
+}
+
+#[test]
+fn refused_changes_leave_the_revision_as_it_is() {
+    let mut ecr = ecr();
+    push(&mut ecr, "app", "1", &["a"], Some("v1"), 0.0);
+    let revision = ecr.revision();
+    assert!(ecr.put_image(OWN, "app", &new_image(&manifest("1", &["a"]), Some("v1")), 1.0).is_err());
+    assert!(ecr.put_image(OWN, "app", &new_image(&manifest("9", &["x"]), None), 1.0).is_err());
+    assert!(ecr.create_repository(Repository::new(place(OWN, "app"), 0.0)).is_err());
+    assert!(ecr.delete_repository(OWN, "app", false).is_err());
+    assert!(ecr.delete_tag(OWN, "app", "none", 1.0).is_err());
+    assert!(ecr.add_layer(OWN, "none", digest("a"), 1, 1.0).is_err());
+    ecr.add_layer(OWN, "app", digest("a"), 10, 1.0).unwrap();
+    assert_eq!(ecr.revision(), revision);
+    let copy = ecr.clone();
+    ecr.delete_repository(OWN, "app", true).unwrap();
+    assert!(ecr.revision() > revision && copy.image(OWN, "app", "v1").is_ok(), "a copy keeps what it had");
+}
+
 #[test]
 fn an_image_of_an_index_cannot_be_deleted() {
     let mut ecr = ecr();
@@ -235,10 +301,10 @@ fn an_image_of_an_index_cannot_be_deleted() {
     assert_eq!(missing.code(), "ReferencedImagesNotFoundException");
     let list = ecr.put_image(OWN, "app", &new_image(&index(&[first, second]), Some("all")), 2.0).unwrap();
     assert_eq!(ecr.image(OWN, "app", "all").unwrap().size, 25, "of its largest image");
-    let error = ecr.delete_image(OWN, "app", &first).unwrap_err();
+    let error = ecr.delete_image(OWN, "app", &first, 40.0 * DAY).unwrap_err();
     assert_eq!(error, EcrError::Referenced { digest: first, by: vec![list] });
-    ecr.delete_image(OWN, "app", &list).unwrap();
-    ecr.delete_image(OWN, "app", &first).unwrap();
+    ecr.delete_image(OWN, "app", &list, 40.0 * DAY).unwrap();
+    ecr.delete_image(OWN, "app", &first, 40.0 * DAY).unwrap();
     assert_eq!(images(&ecr).len(), 1);
 }
 
@@ -284,7 +350,7 @@ fn rules_spare_images_of_an_index_until_it_leaves() {
     ecr.repository_mut(OWN, "app").unwrap().lifecycle = Some(untagged_after(7));
     ecr.expire(30.0 * DAY);
     assert_eq!(images(&ecr).len(), 2);
-    ecr.delete_image(OWN, "app", &list).unwrap();
+    ecr.delete_image(OWN, "app", &list, 40.0 * DAY).unwrap();
     ecr.expire(30.0 * DAY);
     assert_eq!(images(&ecr).len(), 0);
 }
@@ -301,8 +367,36 @@ fn attached_images_leave_with_their_subject() {
     }
     ecr.put_image(OWN, "app", &new_image(&signature, None), 20.0 * DAY).unwrap();
     let selection = json!({"tagStatus": "tagged", "tagPrefixList": ["old"], "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 7});
+    let rules = lifecycle(&selection);
+    let preview = ecr.preview(OWN, "app", &rules, 20.0 * DAY).unwrap();
+    assert_eq!(preview.entries.iter().map(|entry| entry.priority).collect::<Vec<_>>(), [10, 10]);
+    ecr.repository_mut(OWN, "app").unwrap().lifecycle = Some(rules);
+    ecr.expire(20.0 * DAY);
+    assert_eq!(images(&ecr).len(), 0);
+}
+
+/// So does what is attached to an image that somebody deletes, a day after its push.
+#[test]
+fn attached_images_of_a_deleted_image_leave() {
+    let mut ecr = ecr();
+    let image = push(&mut ecr, "app", "1", &["a"], Some("v1"), 0.0);
+    let mut attach = |seed: &str, subject: Digest| {
+        let mut attached = manifest(seed, &[]);
+        attached["subject"] = json!({"digest": subject, "size": 1});
+        ecr.add_layer(OWN, "app", digest(&format!("c{seed}")), 1, 0.0).unwrap();
+        ecr.put_image(OWN, "app", &new_image(&attached, None), 0.0).unwrap()
+    };
+    let list = attach("2", image);
+    attach("3", list);
+    ecr.delete_image(OWN, "app", &image, HOUR).unwrap();
+    ecr.expire(2.0 * DAY);
+    assert_eq!(images(&ecr).len(), 2, "only in a repository with rules");
+    let selection =
+        json!({"tagStatus": "tagged", "tagPrefixList": ["old"], "countType": "imageCountMoreThan", "countNumber": 1});
     ecr.repository_mut(OWN, "app").unwrap().lifecycle = Some(lifecycle(&selection));
-    ecr.expire(21.0 * DAY);
+    ecr.expire(DAY);
+    assert_eq!(images(&ecr).len(), 2, "they may wait for their subject");
+    ecr.expire(DAY + 1.0);
     assert_eq!(images(&ecr).len(), 0);
 }
 
@@ -320,7 +414,9 @@ fn layers_that_no_image_needs_leave_after_a_day() {
 fn a_pull_of_a_cached_image_says_that_nothing_is_fetched() {
     let mut ecr = ecr();
     let rule = CacheRule { upstream: "public.ecr.aws".to_owned(), kind: None, credential: None, created_at: 0.0 };
-    ecr.registry_mut(OWN).unwrap().cache_rules.insert("ecr-public".to_owned(), rule);
+    let rules = &mut ecr.registry_mut(OWN).unwrap().cache_rules;
+    rules.insert("ecr".to_owned(), CacheRule { upstream: "quay.io".to_owned(), ..rule.clone() });
+    rules.insert("ecr-public".to_owned(), rule);
     let own = Principal::administrator(OWN);
     let error = ecr.authorize(&own, Action::BATCH_GET_IMAGE, OWN, "ecr-public/nginx").unwrap_err();
     assert_eq!(error.code(), "UnableToGetUpstreamImageException");

@@ -30,21 +30,22 @@ fn full() -> Ecr {
     let document = json!({"Statement": {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}}).to_string();
     let document = Policy::for_identity(&document).unwrap();
     ecr.identities_mut().put_user(OTHER, "bob", document.clone(), "AKIA1").unwrap();
-    ecr.identities_mut().put_role(OWN, "ecsInstanceRole", document).unwrap();
-    ecr.add_token(Principal::service("codebuild.amazonaws.com", Some(OWN), None), "secret", 100.0);
+    ecr.identities_mut().put_role(OWN, "ecsInstanceRole", document.clone(), true).unwrap();
+    ecr.identities_mut().put_role(OWN, "ofThisSession", document, false).unwrap();
+    ecr.add_token(Principal::service("codebuild.amazonaws.com", Some(OWN), None), "secret", 10.0, 90.0);
     ecr
 }
 
 #[test]
 fn the_stored_form_holds_everything_but_secrets() {
     let before = full();
-    let text = before.save();
-    assert!(!text.contains("secret"), "{text}");
+    let text = before.save().unwrap();
+    assert!(!text.contains("secret") && !text.contains("ofThisSession"), "{text}");
     let mut after = Ecr::load(&text, "us-west-2", OWN, "127.0.0.1:1").unwrap();
-    assert_eq!(after.save(), text);
+    assert_eq!(after.save().unwrap(), text);
     let image = after.image(OWN, "app", "latest").unwrap().clone();
     assert_eq!((image.pushed_at, image.pulled_at, image.size), (5.0, Some(8.0), 25));
-    assert!(matches!(after.delete_image(OWN, "app", &image.digest), Err(EcrError::Referenced { .. })));
+    assert!(matches!(after.delete_image(OWN, "app", &image.digest, 9.0), Err(EcrError::Referenced { .. })));
     assert_eq!(after.principal("AWS", "secret", 99.0), before.principal("AWS", "secret", 99.0));
     assert_eq!((after.all_layers(), after.manifest_bytes), (before.all_layers(), before.manifest_bytes));
     let (bob, request) = (Principal::user(OTHER, "bob"), Action::BATCH_GET_IMAGE);
@@ -55,7 +56,7 @@ fn the_stored_form_holds_everything_but_secrets() {
 
 #[test]
 fn a_damaged_stored_form_is_refused_with_its_fault() {
-    let text = full().save();
+    let text = full().save().unwrap();
     let change = |pointer: &str, value: Value| {
         let mut document: Value = serde_json::from_str(&text).unwrap();
         *document.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer}")) = value;

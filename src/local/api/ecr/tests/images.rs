@@ -68,6 +68,10 @@ fn images_that_are_not_there_are_named() {
     let accepted =
         json!({"repositoryName": "app", "imageIds": [{"imageTag": "v1"}], "acceptedMediaTypes": ["text/plain"]});
     assert_eq!(session.ok("BatchGetImage", accepted)["failures"][0]["failureCode"], "ImageNotFound");
+    let twice = json!({"repositoryName": "app", "imageIds": [{"imageTag": "v1"}, {"imageTag": "v1"}]});
+    assert_eq!(session.ok("BatchGetImage", twice)["images"].as_array().unwrap().len(), 1);
+    let text = session.refused("BatchGetImage", json!({"repositoryName": "app", "imageIds": ["v1"]}));
+    assert!(text.starts_with("SerializationException: imageIds: it must be a list of objects"), "{text}");
     let both = json!({"repositoryName": "app", "imageIds": [{"imageDigest": second, "imageTag": "v2"}]});
     assert_eq!(session.ok("BatchGetImage", both)["images"].as_array().unwrap().len(), 1);
 }
@@ -148,8 +152,14 @@ fn an_index_and_its_images_are_deleted_together() {
     let failure = &failed["failures"][0];
     assert_eq!(failure["failureCode"], "ImageReferencedByManifestList");
     assert_eq!(text(&failure["failureReason"]), format!("Requested image referenced by manifest list: [{list}]"));
-    let answer = delete(&mut session, json!([{"imageDigest": first}, {"imageDigest": list}, {"imageDigest": second}]));
-    assert_eq!((answer["imageIds"].as_array().unwrap().len(), &answer["failures"]), (3, &json!([])));
+    let outer = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [{"digest": list, "size": 1}],
+    });
+    let put = json!({"repositoryName": "app", "imageManifest": outer.to_string()});
+    let outer = text(&session.ok("PutImage", put)["image"]["imageId"]["imageDigest"]);
+    let ids = [&first, &list, &second, &outer].map(|digest| json!({"imageDigest": digest}));
+    let answer = delete(&mut session, json!(ids));
+    assert_eq!((answer["imageIds"].as_array().unwrap().len(), &answer["failures"]), (4, &json!([])));
 }
 
 #[test]
