@@ -1,6 +1,6 @@
 //! A registry in a directory: what is there after a restart, what is refused, and a full disk.
 
-use super::client::{Client, MANIFEST, digest, ecr, manifest, noise};
+use super::client::{Client, MANIFEST, digest, ecr, manifest, move_clock, noise};
 use crate::agent::api;
 use crate::binary::Scratch;
 use aws_credential_types::Credentials;
@@ -64,6 +64,7 @@ async fn layers_that_nobody_needs_leave_the_disk() {
     client.push_image("other", "v1", "layer").await;
     assert_eq!(names(&directory.join("blobs")).len(), 2, "layers and configurations are there once");
     assert_eq!(client.delete("/v2/app/manifests/v1").await.status, 202);
+    move_clock(&server, 2).await;
     let deleted = ecr(&server, "DeleteRepository", json!({"repositoryName": "other", "force": true})).await;
     assert_eq!(deleted.0, 200);
     for _ in 0..200 {
