@@ -2,11 +2,12 @@
 //! [`super::Server`] do the same. Invariants: nothing is answered without the token; a request that changes something needs
 //! `Content-Type: application/json`, which a web page cannot make a browser send without a preflight request.
 
+use super::admin_access::{self, GET_PATHS};
 use super::answers::{header_text, text_answer};
 use super::definition::unreadable;
 use super::faults::{Delivery, FaultRequest};
 use super::instances::Disconnect;
-use super::keys::Keys;
+use super::keys::Signer;
 use super::shared::Shared;
 use super::signature;
 use super::state::State;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 /// The answer to `curl http://127.0.0.1:14566/`.
 pub(super) const GREETING: &str = "\
-ecs-local: the part of Amazon ECS that a laptop needs. State is in memory only.
+ecs-local: the part of Amazon ECS that a laptop needs. State is in memory only, except for the registry with --registry-dir.
 Use it:    AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=TOKEN aws ecs --endpoint-url http://THIS list-container-instances
 Look in:   curl --user local:TOKEN http://THIS/_local/            help
 TOKEN is what ecs-local printed when it started, or was given with --token or --token-file.
@@ -35,11 +36,15 @@ GET  /_local/records?after=N&source=S&name=X
                                    all calls and messages, in order (source: api, api-error, imds, acs-connect, acs-close, acs-in,
                                    acs-out, tcs-connect, tcs-close, tcs-in)
 GET  /_local/submissions           the agent's reports, in order
+GET  /_local/actions               what callers did or were denied: principal, action, resource, outcome, how often
+GET  /_local/accounts              accounts, the addresses of their registries, access keys (secret: the token)
+GET  /_local/identities            users and roles with a policy
 POST /_local/faults                {\"operation\": \"SubmitTaskStateChange\", \"count\": 2, \"fault\": \"throttle\"}
                                    operation: any API operation, acs, tcs (handshakes), imds, *
                                    fault: throttle, server-error, access-denied, malformed, empty, truncated, drop,
                                    lose-answer, slow (+ seconds), page (+ status), error (+ status, code, message)
 POST /_local/clock                 {\"aheadSeconds\": 7200}   AWS refuses signatures from another time
+                                   {\"ecrAheadSeconds\": 691200}   only ECR's clock: tokens expire, lifecycle policies run at once
 POST /_local/metadata              {\"path\": \"spot/instance-action\", \"text\": \"...\"}   no text: not there
 POST /_local/instance-tags         {\"team\": \"blue\"}   tags of the EC2 instance
 POST /_local/delivery              {\"delaySeconds\": 3, \"duplicate\": true, \"reorder\": true, \"loseAcks\": 2}
@@ -53,6 +58,12 @@ POST /_local/credentials           {\"task\": \"ARN or id\"}   new credentials f
 POST /_local/secrets               {\"name\": \"hub\", \"value\": \"{\\\"username\\\": ...}\"}   for Secrets Manager
 POST /_local/parameters            {\"name\": \"/team/key\", \"value\": \"...\"}   for SSM
 POST /_local/objects               {\"bucket\": \"b\", \"key\": \"app.env\", \"text\": \"A=1\\n\"}   for S3
+POST /_local/identities            {\"user\": \"alice\", \"account\": \"123456789012\", \"policy\": {\"Statement\": [...]}}   gives keys
+                                   {\"role\": \"ecsInstanceRole\", \"policy\": {...}}   a role without a policy may do everything
+POST /_local/identities/remove     {\"arn\": \"arn:aws:iam::123456789012:user/alice\"}
+POST /_local/sessions              {\"role\": \"arn:aws:iam::123456789012:role/web\", \"session\": \"me\"}   temporary keys of a role, or of a
+                                   service: {\"service\": \"codebuild.amazonaws.com\", \"sourceAccount\": \"...\", \"sourceArn\": \"...\"}
+POST /_local/actions/clear         {}
 POST needs the header Content-Type: application/json. Every request needs the token: curl --user local:TOKEN, or Authorization: Bearer TOKEN.
 ";
 
@@ -81,6 +92,9 @@ const POST_PATHS: [&str; 15] = [
     "objects",
 ];
 
+/// Maximum difference of a clock, in seconds: a hundred years.
+const MAX_AHEAD: i64 = 100 * 366 * 24 * 3600;
+
 /// Maximum number of records in one answer.
 const MAX_ANSWER: usize = 1000;
 
@@ -92,6 +106,14 @@ struct DeliveryRequest {
     duplicate: bool,
     reorder: bool,
     lose_acks: u32,
+}
+
+/// How far clocks are ahead of the host's; `None`: as before.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ClockRequest {
+    ahead_seconds: Option<i64>,
+    ecr_ahead_seconds: Option<i64>,
 }
 
 /// The request has the token: as a password (Basic), as a Bearer token, or as the secret of its signature.
@@ -106,7 +128,7 @@ fn has_token(shared: &Shared, request: &Request<Bytes>) -> bool {
         "Bearer" => shared.keys.is_token(value.trim()),
         _ => {
             let time = shared.read(|state| state.ec2.time(now()));
-            signature::check(request, &shared.keys, time).is_ok_and(|access_key_id| !Keys::is_role(&access_key_id))
+            signature::check(request, &shared.keys, time).is_ok_and(|signer| matches!(signer, Signer::User { .. }))
         }
     }
 }
@@ -154,10 +176,10 @@ fn get(shared: &Shared, path: &str, query: &str) -> Result<Value, String> {
                 json!({"dropped": state.dropped_records(), "records": selected.take(MAX_ANSWER).collect::<Vec<_>>()})
             }))
         }
-        other => Err(format!(
-            "no such path: GET /_local/{other}.{}",
-            did_you_mean(other, ["state", "records", "submissions"])
-        )),
+        other => admin_access::get(shared, other).ok_or_else(|| {
+            let paths = ["state", "records", "submissions"].into_iter().chain(GET_PATHS);
+            format!("no such path: GET /_local/{other}.{}", did_you_mean(other, paths))
+        }),
     }
 }
 
@@ -183,10 +205,7 @@ fn post(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
             let fault = request.fault()?;
             shared.change(|state| state.faults.add(&request.operation, request.count, &fault));
         }
-        "clock" => {
-            let ahead = body["aheadSeconds"].as_i64().ok_or("aheadSeconds: a whole number")?;
-            shared.change(|state| state.ec2.clock_ahead = ahead);
-        }
+        "clock" => set_clocks(shared, &read(body)?)?,
         "metadata" => {
             let path = body["path"].as_str().ok_or("path: a path below meta-data/")?;
             shared.change(|state| state.ec2.set_metadata(path, body["text"].as_str().map(str::to_owned)));
@@ -234,9 +253,30 @@ fn post(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
             return Ok(json!({"roles": roles}));
         }
         "secrets" | "parameters" | "objects" => put_value(shared, path, &body)?,
-        other => return Err(format!("no such path: POST /_local/{other}.{}", did_you_mean(other, POST_PATHS))),
+        "identities" => return admin_access::put_identity(shared, &read(body)?),
+        "identities/remove" => return admin_access::remove_identity(shared, &body),
+        "sessions" => return admin_access::session(shared, &read(body)?),
+        "actions/clear" => shared.change(|state| state.actions.clear()),
+        other => {
+            let paths = POST_PATHS.into_iter().chain(admin_access::POST_PATHS);
+            return Err(format!("no such path: POST /_local/{other}.{}", did_you_mean(other, paths)));
+        }
     }
     Ok(json!({"ok": true}))
+}
+
+/// Sets the clock of this AWS, that of ECR, or both, and carries out the lifecycle policies.
+fn set_clocks(shared: &Shared, request: &ClockRequest) -> Result<(), String> {
+    let ahead = [request.ahead_seconds, request.ecr_ahead_seconds];
+    if ahead == [None, None] || !ahead.into_iter().flatten().all(|seconds| (-MAX_AHEAD..=MAX_AHEAD).contains(&seconds))
+    {
+        return Err(format!("needed: aheadSeconds, ecrAheadSeconds, or both: whole numbers of up to {MAX_AHEAD}"));
+    }
+    shared.change(|state| {
+        let ahead = request.ahead_seconds.unwrap_or(state.ec2.clock_ahead);
+        state.set_clocks(ahead, request.ecr_ahead_seconds.unwrap_or(state.ecr_ahead));
+    });
+    Ok(())
 }
 
 /// Reads the body of a request.

@@ -13,11 +13,13 @@ pub struct ApiError {
     pub code: String,
     /// The text that people read.
     pub message: String,
+    /// Further members of the answer, for programs; `None`: there are none.
+    pub(super) members: Option<Box<Value>>,
 }
 
 impl ApiError {
     pub(super) fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        Self { status, code: code.to_owned(), message: message.into() }
+        Self { status, code: code.to_owned(), message: message.into(), members: None }
     }
 
     pub(super) fn client(message: impl Into<String>) -> Self {
@@ -41,6 +43,10 @@ impl ApiError {
 
     /// The body of the error answer.
     pub(super) fn body(&self) -> Value {
-        json!({"__type": self.code, "message": self.message})
+        let mut body = json!({"__type": self.code, "message": self.message});
+        if let (Some(body), Some(Value::Object(members))) = (body.as_object_mut(), self.members.as_deref()) {
+            body.extend(members.clone());
+        }
+        body
     }
 }

@@ -3,46 +3,51 @@
 //! number. A request that a web page could make a browser send is refused. So is a call, a handshake or a request for an object
 //! that was not signed with the session's token.
 
-use super::answers::{Reply, error_answer, header_text, json_answer, loggable, text_answer, typed_answer};
-use super::api;
-use super::api_error::ApiError;
+use super::answers::{Reply, header_text, json_answer, loggable, text_answer, typed_answer};
+use super::bodies::{Broken, RequestBody};
+use super::calls;
+use super::demand;
 use super::faults::Fault;
 use super::owner::Connection;
 use super::records::Source;
 use super::refusal::refusal;
+use super::registry;
 use super::shared::Shared;
-use super::signature::{self, Refused};
+use super::signature::Refused;
 use super::time::now;
-use super::{acs, admin, ec2, imds, s3, tcs};
-use axum::body::{Body, to_bytes};
+use super::{acs, admin, imds, s3, tcs};
+use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-/// Maximum number of connections at a time. Further ones wait in the listener's backlog.
-const MAX_CONNECTIONS: usize = 512;
-/// The services that have any call here.
-const SERVICES: &str = "ECS (clusters, container instances, task definitions and tasks), ECR (GetAuthorizationToken), Secrets Manager \
-    (GetSecretValue), SSM (GetParameters), EC2 (DescribeTags) and S3 (GetObject)";
 /// The largest request body, in bytes.
 const MAX_BODY: usize = 2 * 1024 * 1024;
+/// The largest body of a call with a part of a layer (10 MiB in base64) or a manifest, in bytes.
+const MAX_LARGE_BODY: usize = 16 * 1024 * 1024;
+/// The operations with such bodies.
+const LARGE_OPERATIONS: [&str; 2] = [".UploadLayerPart", ".PutImage"];
 /// The largest websocket message, in bytes: a TCS message may have 1 MiB.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
-/// The time limit for reading headers, and for reading a body.
+/// The time limit for reading headers.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The time limit in milliseconds for a peer to take what was sent.
+const WRITE_TIMEOUT_MS: u32 = 60_000;
 
 /// The time that websockets have to close when the server stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
@@ -60,12 +65,17 @@ type Upgrade = Arc<Mutex<Option<(OnUpgrade, Channel)>>>;
 pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     let mut connections = JoinSet::new();
     loop {
+        let permit = tokio::select! {
+            () = shared.stop.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            permit = Arc::clone(&shared.connections).acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else { break };
         tokio::select! {
             () = shared.stop.cancelled() => break,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(Arc::clone(&shared), stream, peer));
+                    connections.spawn(connection(Arc::clone(&shared), stream, peer, permit));
                 }
                 // Most likely there are no file descriptors left: wait until one is free.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -78,8 +88,11 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     connections.shutdown().await;
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
     let Ok(local) = stream.local_addr() else { return };
+    // Without the first, a client that does not read holds a connection forever; without the second, ends of layers are late.
+    let _limited = rustix::net::sockopt::set_tcp_user_timeout(&stream, WRITE_TIMEOUT_MS);
+    let _undelayed = stream.set_nodelay(true);
     let upgrade = Upgrade::default();
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(Connection { peer, local });
@@ -108,13 +121,30 @@ async fn serve(shared: Arc<Shared>, upgrade: Upgrade, request: Request<Incoming>
     if !needs_signature(&request) && !is_trusted_host(&shared, request.headers()) {
         return Ok(json_answer(403, &json!({"message": "The Host header names neither an address nor localhost."})));
     }
-    let upgraded = hyper::upgrade::on(&mut request);
-    let body = match tokio::time::timeout(READ_TIMEOUT, to_bytes(Body::new(incoming), MAX_BODY)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => return Ok(json_answer(413, &json!({"message": "The request body is too large or broken."}))),
-        Err(_) => return Ok(json_answer(408, &json!({"message": "The request body took too long."}))),
+    let reply = if shared.options.registry.is_none() && registry::is_registry(request.uri().path()) {
+        registry::answer(&shared, request.into_parts().0, Body::new(incoming)).await
+    } else {
+        let upgraded = hyper::upgrade::on(&mut request);
+        let limit = if is_large(&request) { MAX_LARGE_BODY } else { MAX_BODY };
+        let read = RequestBody::new(Body::new(incoming)).whole(limit, &shared.large_bodies).await;
+        let (body, _turn) = match read {
+            Ok(read) => read,
+            Err(Broken::TimedOut) => {
+                return Ok(json_answer(408, &json!({"message": "The request body took too long."})));
+            }
+            Err(Broken::Cut | Broken::TooLong) => {
+                return Ok(json_answer(413, &json!({"message": "The request body is too large or broken."})));
+            }
+        };
+        let is_script = request.uri().path().starts_with("/_local") && request.method() == Method::POST;
+        let before = is_script.then(|| shared.read(|state| state.ecr.revision()));
+        let reply = route(&shared, &request.map(|()| body), &upgrade, upgraded).await;
+        match before {
+            Some(before) => saved(&shared, before, reply).await,
+            None => reply,
+        }
     };
-    match route(&shared, &request.map(|()| body), &upgrade, upgraded).await {
+    match reply {
         Reply::Answer(mut response) => {
             if let Ok(date) = shared.read(|state| state.ec2.http_date(now())).parse() {
                 response.headers_mut().insert(header::DATE, date);
@@ -125,112 +155,35 @@ async fn serve(shared: Arc<Shared>, upgrade: Upgrade, request: Request<Incoming>
     }
 }
 
-async fn route(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgraded: OnUpgrade) -> Reply {
+/// The request is a call whose body may be large.
+fn is_large(request: &Request<()>) -> bool {
+    let target = header_text(request.headers(), "x-amz-target");
+    LARGE_OPERATIONS.iter().any(|operation| target.ends_with(operation))
+}
+
+/// The reply to a script, after what it has changed of the registry since the revision `before` is on disk. If it cannot be saved,
+/// the reply says so.
+async fn saved(shared: &Shared, before: u64, reply: Reply) -> Reply {
+    let after = shared.read(|state| state.ecr.revision());
+    if after == before {
+        return reply;
+    }
+    match (shared.storage.saves.settled_since(before, after).await, reply) {
+        (Err(error), Reply::Answer(_)) => Reply::Answer(text_answer(500, format!("{error}\n"))),
+        (_, reply) => reply,
+    }
+}
+
+async fn route(shared: &Arc<Shared>, request: &Request<Bytes>, upgrade: &Upgrade, upgraded: OnUpgrade) -> Reply {
     let path = request.uri().path();
     match path {
         "/ws" | "/acs/ws" | "/tcs/ws" => websocket(shared, request, upgrade, upgraded),
-        "/" if request.method() == Method::POST => call(shared, request).await,
+        "/" if request.method() == Method::POST => calls::answer(shared, request).await,
         "/" => Reply::Answer(text_answer(200, admin::GREETING)),
         _ if path.starts_with("/latest/") => imds(shared, request).await,
         _ if path.starts_with("/_local") => Reply::Answer(admin::answer(shared, request)),
         _ if s3::is_s3_request(request) => s3::call(shared, request).await,
         _ => Reply::Answer(json_answer(404, &json!({"message": "Not found."}))),
-    }
-}
-
-/// Checks the signature of a request.
-fn signed(shared: &Shared, request: &Request<Bytes>) -> Result<(), Refused> {
-    let time = shared.read(|state| state.ec2.time(now()));
-    signature::check(request, &shared.keys, time).map(|_| ())
-}
-
-/// One call of EC2, whose protocol has forms as requests and XML as answers.
-async fn ec2_call(shared: &Shared, request: &Request<Bytes>) -> Reply {
-    let form: Vec<(String, String)> = url::form_urlencoded::parse(request.body()).into_owned().collect();
-    let action = form.iter().find(|(name, _)| name == "Action").map_or("", |(_, action)| action.as_str());
-    if let Err(refused) = signed(shared, request) {
-        let error = refused.ec2_error();
-        shared.change(|state| state.record(Source::ApiError, action, error.body()));
-        return Reply::Answer(typed_answer(error.status, "text/xml;charset=UTF-8", ec2::error_body(&error)));
-    }
-    let fault = shared.change(|state| state.faults.take(action));
-    let error = match &fault {
-        Some(Fault::Throttle) => Some(ApiError::new(503, "RequestLimitExceeded", "Request limit exceeded.")),
-        Some(Fault::ServerError) => Some(ApiError::new(500, "InternalError", "An internal error has occurred")),
-        Some(Fault::AccessDenied) => {
-            Some(ApiError::new(403, "UnauthorizedOperation", "You are not authorized to perform this operation."))
-        }
-        _ => None,
-    };
-    if error.is_none()
-        && let Some(reply) = refusal(shared, action, fault.as_ref()).await
-    {
-        return reply;
-    }
-    let answer = shared.change(|state| {
-        let body = form.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<serde_json::Map<_, _>>();
-        state.record_request(Source::Api, action, body.into(), loggable(request.headers()));
-        let answer = error.map_or_else(|| state.ec2.call(&shared.options.instance_id, &form), Err);
-        if let Err(error) = &answer {
-            state.record(Source::ApiError, action, error.body());
-        }
-        answer
-    });
-    match answer {
-        Ok(_) if fault == Some(Fault::LoseAnswer) => Reply::Cut,
-        Ok(text) => Reply::Answer(typed_answer(200, "text/xml;charset=UTF-8", text)),
-        Err(error) => Reply::Answer(typed_answer(error.status, "text/xml;charset=UTF-8", ec2::error_body(&error))),
-    }
-}
-
-/// One call of a JSON API (awsJson1.1).
-async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
-    let target = header_text(request.headers(), "x-amz-target");
-    let (service, operation) = target.split_once('.').unwrap_or((target, ""));
-    let is_form = header_text(request.headers(), "content-type").starts_with("application/x-www-form-urlencoded");
-    if is_form && target.is_empty() {
-        return ec2_call(shared, request).await;
-    }
-    if let Err(refused) = signed(shared, request) {
-        let error = refused.error();
-        shared.change(|state| state.record(Source::ApiError, operation, error.body()));
-        return Reply::Answer(error_answer(&error));
-    }
-    let fault = shared.change(|state| state.faults.take(operation));
-    if let Some(reply) = refusal(shared, operation, fault.as_ref()).await {
-        return reply;
-    }
-    let text = if request.body().is_empty() { b"{}" } else { request.body().as_ref() };
-    let Ok(body @ Value::Object(_)) = serde_json::from_slice::<Value>(text) else {
-        return Reply::Answer(error_answer(&ApiError::new(
-            400,
-            "SerializationException",
-            "The body is not a JSON object.",
-        )));
-    };
-    let answer = shared.change(|state| {
-        state.record_request(Source::Api, operation, body.clone(), loggable(request.headers()));
-        let answer = if service.starts_with("AmazonEC2ContainerServiceV") {
-            api::ecs(state, operation, &body)
-        } else if service.starts_with("AmazonEC2ContainerRegistry_V") {
-            api::ecr(state, shared.options.registry.as_ref(), operation)
-        } else if service == "secretsmanager" {
-            api::secrets_manager(state, operation, &body)
-        } else if service == "AmazonSSM" {
-            api::ssm(state, operation, &body)
-        } else {
-            let message = format!("`{target}` is not supported here. The services are {SERVICES}.");
-            Err(ApiError::new(400, "UnknownOperationException", message))
-        };
-        if let Err(error) = &answer {
-            state.record(Source::ApiError, operation, error.body());
-        }
-        answer
-    });
-    match (fault, answer) {
-        (Some(Fault::LoseAnswer), _) => Reply::Cut,
-        (_, Ok(answer)) => Reply::Answer(json_answer(200, &answer)),
-        (_, Err(error)) => Reply::Answer(error_answer(&error)),
     }
 }
 
@@ -266,29 +219,28 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
         shared.change(|state| state.record(Source::ApiError, name, json!({"__type": kind, "message": text})));
         Reply::Answer(json_answer(status, &json!({kind: text})))
     };
-    match signed(shared, request) {
+    let caller = match calls::caller(shared, request) {
         Err(Refused::Unsigned) => return refuse(403, "AccessDeniedException", "The handshake is not signed"),
         Err(refused) => {
             let error = refused.error();
             return refuse(error.status, &error.code, &error.message);
         }
-        Ok(()) => {}
-    }
+        Ok(caller) => caller,
+    };
     if key.is_empty() || !header_text(request.headers(), "upgrade").eq_ignore_ascii_case("websocket") {
         return refuse(400, "BadRequestException", "This is not a websocket handshake");
     }
-    match shared.change(|state| state.faults.take(name)) {
-        Some(Fault::Drop | Fault::LoseAnswer | Fault::Truncated) => return Reply::Cut,
-        Some(Fault::Error(status, code, message)) => return refuse(status, &code, &message),
-        Some(Fault::AccessDenied) => return refuse(403, "AccessDeniedException", "Forbidden"),
-        Some(Fault::Malformed | Fault::Empty) => return Reply::Answer(text_answer(200, "no websocket here")),
-        Some(Fault::Page(status)) => {
-            return Reply::Answer(typed_answer(status, "text/html", "<html><body>Sign in</body></html>".to_owned()));
-        }
-        Some(Fault::Throttle | Fault::ServerError | Fault::Slow(_)) => {
-            return refuse(500, "ServerException", "Try again later");
-        }
-        None => {}
+    if let Some(reply) = handshake_fault(shared, name, &refuse) {
+        return reply;
+    }
+    let allowed = shared.change(|state| {
+        let cluster = find("clusterArn").or(find("cluster")).unwrap_or_default();
+        let instance = find("containerInstanceArn").or(find("containerInstance")).unwrap_or_default();
+        let demands = demand::websocket_demand(state, name, cluster, instance);
+        state.permit_call(&caller, &demands)
+    });
+    if let Err(error) = allowed {
+        return refuse(403, &error.code, &error.message);
     }
     let channel = if is_tcs {
         let body: serde_json::Map<_, _> = query.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
@@ -312,6 +264,20 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
         }
     }
     Reply::Answer(response)
+}
+
+/// Takes the fault of a handshake and carries it out; `None`: there is none.
+fn handshake_fault(shared: &Shared, name: &str, refuse: &impl Fn(u16, &str, &str) -> Reply) -> Option<Reply> {
+    Some(match shared.change(|state| state.faults.take(name))? {
+        Fault::Drop | Fault::LoseAnswer | Fault::Truncated => Reply::Cut,
+        Fault::Error(status, code, message) => refuse(status, &code, &message),
+        Fault::AccessDenied => refuse(403, "AccessDeniedException", "Forbidden"),
+        Fault::Malformed | Fault::Empty => Reply::Answer(text_answer(200, "no websocket here")),
+        Fault::Page(status) => {
+            Reply::Answer(typed_answer(status, "text/html", "<html><body>Sign in</body></html>".to_owned()))
+        }
+        Fault::Throttle | Fault::ServerError | Fault::Slow(_) => refuse(500, "ServerException", "Try again later"),
+    })
 }
 
 /// The request is an AWS call or a websocket handshake. Both need a signature, which a web page cannot make, so their Host header

@@ -5,7 +5,9 @@
 
 use super::answers::{header_text, json_answer, text_answer};
 use super::ec2::{IMAGE_ID, INSTANCE_TYPE};
+use super::ecr::principal::role_arn;
 use super::ids::new_id;
+use super::keys::Signer;
 use super::records::Source;
 use super::shared::Shared;
 use super::time::{iso_time, now};
@@ -17,7 +19,8 @@ use serde_json::{Value, json};
 const MAC: &str = "0a:1b:2c:3d:4e:5f";
 const VPC: &str = "vpc-0123456789abcdef0";
 const SUBNET: &str = "subnet-0123456789abcdef0";
-const ROLE: &str = "ecsInstanceRole";
+/// The name of the instance's role.
+pub(super) const ROLE: &str = "ecsInstanceRole";
 const ADDRESS: &str = "127.0.0.1";
 /// Maximum number of valid tokens. The oldest are dropped first.
 const MAX_TOKENS: usize = 1000;
@@ -118,7 +121,8 @@ fn meta_data(shared: &Shared, path: &str) -> Option<Response<Body>> {
 
 fn credentials(shared: &Shared) -> Value {
     let ttl = shared.options.credentials_ttl.as_secs_f64();
-    let keys = shared.keys.role();
+    let role = role_arn(&shared.options.account, ROLE);
+    let keys = shared.keys.temporary(&Signer::role(&role, &shared.options.instance_id));
     json!({
         "Code": "Success",
         "LastUpdated": iso_time(now()),

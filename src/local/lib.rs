@@ -1,29 +1,37 @@
 //! The embedded control plane: the part of ECS that a laptop or a test needs, over real sockets on loopback, on one port.
 //!
 //! This crate owns an instance metadata service, the ECS API (for the agent and for a person with the `aws` CLI), the ACS and
-//! TCS websockets, the token call of ECR in front of a real registry, and the values of SSM, Secrets Manager and S3 for tasks.
-//! It does not own containers or images. Invariants: **state is in memory only**: when the server ends, clusters, definitions
-//! and tasks are gone. **Only clients with the token are served**: calls, websockets and objects need a signature, `/_local/`
-//! needs the token itself, and only processes of the user and of root get the role's credentials and user data.
+//! TCS websockets, ECR with its registry (for `docker`), and the values of SSM, Secrets Manager and S3 for tasks. It does not own
+//! containers. Invariants: **state is in memory only**, except for the registry if it has a directory: when the server ends,
+//! clusters, definitions and tasks are gone. **Only clients with the token are served**: calls, websockets and objects need a
+//! signature, `/v2/` a token of ECR, `/_local/` the token itself, and only processes of the user and of root get the role's
+//! credentials and user data.
 //!
 //! A *session* is one run of the server. Its *token* is the secret access key of its user. A *scripted* task or payload is one
-//! that a test or a user wrote by hand.
+//! that a test or a user wrote by hand. [`ecr`] and [`registry`] explain the words of images.
 //!
 //! Reading order. Data: `definition` (task definitions), `need` and `tasks` (life of a task), `instances` and `outbox`, `ec2`,
-//! `stored`, `faults`, `records`, `site`, and `state`, which holds them. Decisions on the data: `placement`, `payload` (tasks
-//! as they are sent to the agent). Access control: `keys`, `signature`, `owner`. Handlers, on a state that is `shared`: `api`
-//! (calls), `acs` and `tcs` (websockets), `imds`, `s3`, `admin` (`/_local/`). The top: `http` (sockets and routing), `server`
-//! (start and scripting), and [`command`] (the program `ecs-local`). Helpers: `answers`, `api_error`, `ids`, `options`,
-//! `refusal`, `remedy`, `role_credentials`, `socket`, `suggestion`, `time`.
+//! `stored`, `faults`, `records`, `actions`, `site`, `ecr` (repositories, images, policies), and `state`, which holds them.
+//! Decisions on the data: `placement`, `payload` (tasks as they are sent to the agent). Access control: `keys`, `signature`,
+//! `owner`, `demand`, `permission`. Handlers, on a state that is `shared`: `api` (calls), `acs` and `tcs` (websockets), `imds`, `s3`,
+//! `registry` (layers, and `/v2/`), `admin` with `admin_access` (`/_local/`). The top: `http` (sockets and routing) with `calls`,
+//! `start` and `server` (start and scripting), and [`command`] (the program `ecs-local`). Helpers: `answers`, `api_error`, `bodies`, `ids`,
+//! `options`, `refusal`, `remedy`, `role_credentials`, `socket`, `suggestion`, `time`.
 
 mod acs;
+mod actions;
 mod admin;
+mod admin_access;
 mod answers;
 mod api;
 mod api_error;
+mod bodies;
+mod calls;
 pub mod command;
 mod definition;
+mod demand;
 mod ec2;
+mod ecr;
 mod faults;
 mod http;
 mod ids;
@@ -35,9 +43,11 @@ mod options;
 mod outbox;
 mod owner;
 mod payload;
+mod permission;
 mod placement;
 mod records;
 mod refusal;
+mod registry;
 mod remedy;
 mod role_credentials;
 mod s3;
@@ -46,6 +56,7 @@ mod shared;
 mod signature;
 mod site;
 mod socket;
+mod start;
 mod state;
 mod stored;
 mod suggestion;
@@ -59,5 +70,6 @@ pub use instances::{Attribute, Instance, InstanceStatus};
 pub use options::{Options, Registry};
 pub use records::{Record, Source};
 pub use server::{Server, WaitError};
+pub use start::StartError;
 pub use state::State;
 pub use tasks::{Task, TaskContainer, TaskStatus};

@@ -3,7 +3,11 @@
 use ecs_core::model::Secret;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
+
+/// The room for layers in memory, in bytes, unless the options say otherwise.
+const DEFAULT_REGISTRY_MEMORY: u64 = 2 * 1024 * 1024 * 1024;
 
 /// A real Docker registry. The server imitates ECR in front of it.
 #[derive(Clone, Debug)]
@@ -44,8 +48,20 @@ pub struct Options {
     pub session_id: Option<String>,
     /// The EC2 instance id in the metadata.
     pub instance_id: String,
-    /// The registry behind ECR; `None`: ECR gives no tokens.
+    /// Further AWS account ids, each with a registry of its own on a loopback address of its own.
+    pub accounts: Vec<String>,
+    /// A real registry behind ECR; `None`: the embedded one.
     pub registry: Option<Registry>,
+    /// The directory in which the embedded registry keeps repositories and layers; `None`: in memory.
+    pub registry_dir: Option<PathBuf>,
+    /// The room for layers in memory, in bytes. A directory is bounded by its file system only.
+    pub registry_memory: u64,
+    /// The time after which an upload of a layer that nobody continues is removed.
+    pub upload_idle: Duration,
+    /// The validity of a token of the embedded registry, as in AWS: 12 hours.
+    pub token_ttl: Duration,
+    /// The policy of the instance's role, a JSON document; `None`: the role may do everything.
+    pub instance_policy: Option<String>,
     /// Secrets that Secrets Manager has from the start, by name.
     pub secrets: BTreeMap<String, Secret>,
     /// Parameters that SSM has from the start, by name.
@@ -74,7 +90,13 @@ impl Default for Options {
             cluster: "default".to_owned(),
             session_id: None,
             instance_id: "i-0123456789abcdef0".to_owned(),
+            accounts: Vec::new(),
             registry: None,
+            registry_dir: None,
+            registry_memory: DEFAULT_REGISTRY_MEMORY,
+            upload_idle: Duration::from_secs(3600),
+            token_ttl: Duration::from_secs(12 * 3600),
+            instance_policy: None,
             secrets: BTreeMap::new(),
             parameters: BTreeMap::new(),
             objects: BTreeMap::new(),

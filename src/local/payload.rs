@@ -89,8 +89,8 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
         "enableFaultInjection": definition.enable_fault_injection,
         "taskDefinitionAccountId": site.account,
         "volumes": definition.volumes.iter().map(volume).collect::<Vec<_>>(),
-        "roleCredentials": definition.task_role_arn.as_deref().map(|role| credentials(site, role)),
-        "executionRoleCredentials": definition.execution_role_arn.as_deref().map(|role| credentials(site, role)),
+        "roleCredentials": definition.task_role_arn.as_deref().map(|role| credentials(site, role, &id)),
+        "executionRoleCredentials": definition.execution_role_arn.as_deref().map(|role| credentials(site, role, &id)),
     }));
     Task {
         arn,
@@ -201,9 +201,9 @@ fn container_payload(site: &Site, launch: &Launch<'_>, c: &ContainerDefinition, 
     environment.extend(c.environment.iter().map(|variable| (variable.name.as_str(), variable.value.as_str())));
     let overrides = launch.commands.get(&c.name).map_or_else(|| json!({}), |command| json!({"command": command}));
     let execution_role = definition.execution_role_arn.is_some();
-    let registry = site.is_ecr(&c.image).then(|| {
+    let registry = site.registry_account(&c.image).map(|account| {
         json!({"type": "ecr", "ecrAuthData": {
-            "registryId": site.account, "region": site.region, "endpointOverride": site.url, "useExecutionRole": execution_role,
+            "registryId": account, "region": site.region, "endpointOverride": site.url, "useExecutionRole": execution_role,
         }})
     });
     let private = c.repository_credentials.as_ref().map(|credentials| {

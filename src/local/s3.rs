@@ -4,6 +4,8 @@
 
 use super::answers::{Reply, header_text, loggable, typed_answer};
 use super::api_error::ApiError;
+use super::demand;
+use super::ecr::Principal;
 use super::faults::Fault;
 use super::records::Source;
 use super::refusal::refusal;
@@ -39,7 +41,8 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
         _ => "",
     };
     let time = shared.read(|state| state.ec2.time(now()));
-    let checked = signature::check(request, &shared.keys, time);
+    let checked = signature::check(request, &shared.keys, time)
+        .and_then(|signer| Ok(shared.read(|state| state.ecr.caller(&signer))?));
     // A wrong signature is refused before a fault is taken: faults are for clients that are served.
     let refused = checked.as_ref().err().filter(|why| **why != Refused::Unsigned).map(Refused::s3_error);
     let fault = if refused.is_none() { shared.change(|state| state.faults.take(operation)) } else { None };
@@ -58,9 +61,11 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     let found = shared.change(|state| {
         let body = json!({"path": request.uri().path(), "query": query});
         state.record_request(Source::Api, operation, body, loggable(request.headers()));
-        let found = refused
-            .or(error)
-            .map_or_else(|| answer(state, operation, bucket, key, checked.is_ok(), request.headers()), Err);
+        let allowed = refused.or(error).map_or_else(
+            || checked.as_ref().map_or(Ok(()), |caller| permitted(state, caller, operation, bucket, key)),
+            Err,
+        );
+        let found = allowed.and_then(|()| answer(state, operation, bucket, key, checked.is_ok(), request.headers()));
         if let Err(error) = &found {
             state.record(Source::ApiError, operation, error.body());
         }
@@ -71,7 +76,7 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     }
     let region = shared.options.region.clone();
     let (status, headers, body) = found.unwrap_or_else(|error| {
-        let ApiError { status, code, message } = error;
+        let ApiError { status, code, message, .. } = error;
         (status, Vec::new(), format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"))
     });
     let mut response =
@@ -79,6 +84,12 @@ pub(super) async fn call(shared: &Shared, request: &Request<Bytes>) -> Reply {
     let shows_region = status != 404 || operation != "HeadBucket";
     add_headers(&mut response, headers.into_iter().chain(shows_region.then_some(("x-amz-bucket-region", region))));
     Reply::Answer(response)
+}
+
+/// The caller may do this with the object or the bucket.
+fn permitted(state: &mut State, caller: &Principal, operation: &str, bucket: &str, key: &str) -> Result<(), ApiError> {
+    let demands = demand::s3_demand(operation, bucket, key);
+    state.permit_call(caller, &demands).map_err(|error| ApiError::new(403, "AccessDenied", error.message))
 }
 
 fn add_headers(response: &mut Response<Body>, headers: impl Iterator<Item = (&'static str, String)>) {

@@ -1,26 +1,33 @@
-//! Starts the control plane in this process, and lets Rust code control it. This module owns the listener and the tokio tasks
-//! behind it: they end when the [`Server`] is dropped. Invariant: `/_local/` can do the same as these methods.
+//! Starts the control plane in this process, and lets Rust code control it. This module owns the listeners and the tokio tasks
+//! behind them: they end when the [`Server`] is dropped, except for work on the registry that was begun. Invariant: `/_local/`
+//! can do the same as these methods.
 
 use super::api;
 use super::api_error::ApiError;
+use super::ecr::Principal;
+use super::ecr::policy::Policy;
 use super::faults::{Delivery, Fault};
 use super::http;
 use super::instances::Disconnect;
 use super::keys::Keys;
 use super::options::Options;
 use super::records::Record;
+use super::registry::{self, SaveError, Storage};
 use super::role_credentials::put_keys;
 use super::shared::Shared;
 use super::site::Site;
+use super::start::{StartError, add_accounts, listen};
 use super::state::State;
 use ecs_core::model::Secret;
 use serde_json::{Value, json};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// How long the end of a server waits for work on the registry, and for its last save.
+const END_LIMIT: Duration = Duration::from_secs(20);
 
 /// A condition was not met in time.
 #[derive(Debug, thiserror::Error)]
@@ -34,17 +41,22 @@ pub struct WaitError {
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
+    /// Accepts connections.
     tasks: JoinSet<()>,
+    /// Saves the registry, until all requests have ended.
+    keeper: JoinSet<Result<(), SaveError>>,
+    keeper_end: CancellationToken,
 }
 
 impl Server {
     /// Starts listening.
     ///
     /// # Errors
-    /// When the address cannot be listened on, or there are too many parameters or objects.
-    pub async fn start(mut options: Options) -> io::Result<Self> {
-        let listener = TcpListener::bind(options.listen).await?;
-        options.listen = listener.local_addr()?;
+    /// When an address cannot be listened on, the directory of the registry cannot be used, or there are too many parameters or
+    /// objects.
+    pub async fn start(mut options: Options) -> Result<Self, StartError> {
+        let (storage, ecr) = Storage::open(&options).await.map_err(|error| StartError::Registry(error.to_string()))?;
+        let listeners = listen(&mut options).await?;
         // An unspecified address is reached through loopback.
         let mut reached = options.listen;
         if reached.ip().is_unspecified() {
@@ -54,7 +66,7 @@ impl Server {
             region: options.region.clone(),
             account: options.account.clone(),
             url: format!("http://{reached}"),
-            registry: options.registry.as_ref().map(|registry| registry.address.clone()),
+            registries: registry::registries(&options, reached),
             credentials_ttl: options.credentials_ttl,
             session_id: options.session_id.clone().unwrap_or_default(),
             keys: Keys::new(options.token.take()),
@@ -62,16 +74,39 @@ impl Server {
         let mut state = State::new(site, &options.cluster);
         state.secrets = std::mem::take(&mut options.secrets);
         for (name, value) in std::mem::take(&mut options.parameters) {
-            state.stored.put_parameter(&name, value).map_err(io::Error::other)?;
+            state.stored.put_parameter(&name, value).map_err(StartError::Value)?;
         }
         for (path, text) in std::mem::take(&mut options.objects) {
             let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
-            state.stored.put_object(bucket, key, text).map_err(io::Error::other)?;
+            state.stored.put_object(bucket, key, text).map_err(StartError::Value)?;
         }
-        let shared = Arc::new(Shared::new(state, options));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(http::accept(Arc::clone(&shared), listener));
-        Ok(Self { shared, tasks })
+        if let Some(ecr) = ecr {
+            state.ecr = ecr;
+        }
+        add_accounts(&mut state, &options).map_err(StartError::Value)?;
+        let shared = Arc::new(Shared::new(state, options, storage));
+        let (mut tasks, mut keeper, keeper_end) = (JoinSet::new(), JoinSet::new(), CancellationToken::new());
+        for listener in listeners {
+            tasks.spawn(http::accept(Arc::clone(&shared), listener));
+        }
+        keeper.spawn(registry::keep(Arc::clone(&shared), keeper_end.clone()));
+        Ok(Self { shared, tasks, keeper, keeper_end })
+    }
+
+    /// The address of the registry behind this ECR, as in image names.
+    pub fn registry_address(&self) -> String {
+        self.registry_of(&self.shared.options.account)
+    }
+
+    /// The further accounts, each with the address of its registry.
+    pub fn further_accounts(&self) -> Vec<(String, String)> {
+        let accounts = self.shared.options.accounts.iter();
+        let pair = |account: &String| (account.clone(), self.registry_of(account));
+        accounts.map(pair).collect()
+    }
+
+    fn registry_of(&self, account: &str) -> String {
+        self.shared.read(|state| state.site.registry_of(account).unwrap_or_default().to_owned())
     }
 
     /// The base URL, without a trailing slash.
@@ -186,9 +221,9 @@ impl Server {
     }
 
     /// Puts keys that this server accepts into the credentials of a role in a payload that was written by hand. All other
-    /// members stay.
+    /// members stay; `roleArn` says whose keys they are.
     pub fn put_role_keys(&self, credentials: &mut Value) {
-        self.shared.read(|state| put_keys(&state.site, credentials));
+        self.shared.read(|state| put_keys(&state.site, credentials, "scripted"));
     }
 
     /// Adds or changes a secret of Secrets Manager.
@@ -240,7 +275,38 @@ impl Server {
     /// Sets the clock of this AWS ahead of the host's by this many seconds. Answers carry that time, and signatures with another
     /// time are refused.
     pub fn set_clock_ahead(&self, seconds: i64) {
-        self.shared.change(|state| state.ec2.clock_ahead = seconds);
+        self.shared.change(|state| state.set_clocks(seconds, state.ecr_ahead));
+    }
+
+    /// Sets the clock of ECR ahead of that of this AWS by this many seconds: tokens expire, and lifecycle policies run at once.
+    /// Signatures are not concerned.
+    pub fn set_ecr_clock_ahead(&self, seconds: i64) {
+        self.shared.change(|state| state.set_clocks(state.ec2.clock_ahead, seconds));
+    }
+
+    /// Gives a role a policy: a role without one may do everything. `role` is its name or its ARN.
+    ///
+    /// # Errors
+    /// When the policy has an error, or something in it cannot be evaluated here.
+    pub fn put_role_policy(&self, role: &str, policy: &Value) -> Result<(), String> {
+        let policy = Policy::for_identity(&policy.to_string())?;
+        let account = &self.shared.options.account;
+        let put = |state: &mut State| state.ecr.identities_mut().put_role(account, role, policy, true).map(drop);
+        self.shared.change(put).map_err(|error| error.to_string())
+    }
+
+    /// What callers did or were denied: `{"dropped": 0, "actions": [{"principal", "action", "resource", "outcome", …}]}`.
+    pub fn actions(&self) -> Value {
+        self.shared.read(|state| state.actions.show())
+    }
+
+    /// Answers a call of the ECR API without a socket, made by the administrator of the server's account.
+    ///
+    /// # Errors
+    /// The error that the API would return.
+    pub fn call_ecr(&self, operation: &str, body: &Value) -> Result<Value, ApiError> {
+        let caller = Principal::administrator(&self.shared.options.account);
+        self.shared.change(|state| api::ecr(state, &self.shared.options, &caller, operation, body))
     }
 
     /// Removes all pending faults and delivery settings.
@@ -291,9 +357,27 @@ impl Server {
         }
     }
 
-    /// Closes all connections and ends.
-    pub async fn shutdown(mut self) {
+    /// Closes all connections, saves the registry, and ends. See [`Self::end`] for problems.
+    pub async fn shutdown(self) {
+        let _ended = self.end().await;
+    }
+
+    /// Closes all connections, saves the registry, and ends.
+    ///
+    /// # Errors
+    /// Why the registry could not be saved.
+    pub async fn end(mut self) -> Result<(), String> {
         self.shared.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
+        let storage = &self.shared.storage;
+        storage.tasks.close();
+        // If the disk hangs, nobody waits for it.
+        let _done = timeout(END_LIMIT, storage.tasks.wait()).await;
+        self.keeper_end.cancel();
+        let saved = timeout(END_LIMIT, self.keeper.join_next()).await;
+        match saved {
+            Ok(Some(Ok(outcome))) => outcome.map_err(|error| error.to_string()),
+            _ => Err("the registry could not be saved in time".to_owned()),
+        }
     }
 }

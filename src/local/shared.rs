@@ -1,17 +1,22 @@
 //! Data that all parts of a running server share: the state behind its lock, the options, the keys. This module owns the lock and
 //! announces changes of the state. Invariant: no part holds the lock while it waits.
 
+use super::bodies::MAX_LARGE_BODIES;
 use super::instances::Disconnect;
 use super::keys::Keys;
 use super::options::Options;
 use super::payload::scripted_task;
+use super::registry::Storage;
 use super::state::State;
 use super::time::now;
 use serde_json::Value;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
-use tokio::sync::watch;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+
+/// Maximum number of connections at a time. Further ones wait in the listeners' backlogs.
+const MAX_CONNECTIONS: usize = 512;
 
 /// The shared data.
 #[derive(Debug)]
@@ -22,6 +27,12 @@ pub(super) struct Shared {
     pub(super) options: Options,
     /// The keys that clients must sign with.
     pub(super) keys: Keys,
+    /// Layers and uploads of the embedded registry, and the progress of saving it.
+    pub(super) storage: Storage,
+    /// A permit for each large body in memory.
+    pub(super) large_bodies: Arc<Semaphore>,
+    /// A permit for each connection.
+    pub(super) connections: Arc<Semaphore>,
     /// Tokens of the metadata service, oldest first, each with the time until which it is valid, in seconds since the epoch.
     tokens: Mutex<VecDeque<(String, f64)>>,
     /// Cancelled when the server stops.
@@ -29,12 +40,15 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(state: State, options: Options) -> Self {
+    pub(super) fn new(state: State, options: Options, storage: Storage) -> Self {
         Self {
             keys: state.site.keys.clone(),
             state: Mutex::new(state),
             changed: watch::Sender::new(0),
             options,
+            storage,
+            large_bodies: Arc::new(Semaphore::new(MAX_LARGE_BODIES)),
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             tokens: Mutex::default(),
             stop: CancellationToken::new(),
         }

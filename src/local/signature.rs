@@ -5,7 +5,8 @@
 
 use super::answers::header_text;
 use super::api_error::ApiError;
-use super::keys::{Keys, is_equal};
+use super::ecr::authorization::NoCaller;
+use super::keys::{Keys, Signer, is_equal};
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use bytes::Bytes;
 use http::Request;
@@ -28,8 +29,10 @@ pub(super) enum Refused {
     Unsigned,
     /// This part of the signature is missing or cannot be read.
     Incomplete(&'static str),
-    /// The access key is a role's, but another server made it, or its session token is missing.
+    /// The access key is temporary, but another server made it, or its session token is missing; or its user was removed.
     UnknownKey,
+    /// The access key id is the id of an account that does not exist here.
+    UnknownAccount(String),
     /// The request was not signed with the secret of its key.
     WrongSignature,
     /// The body is not the one that was signed.
@@ -44,8 +47,13 @@ impl Refused {
             Self::Unsigned => "The request is not signed.".to_owned(),
             Self::Incomplete(part) => format!("The signature is incomplete: {part}."),
             Self::UnknownKey => "The security token included in the request is invalid.".to_owned(),
+            Self::UnknownAccount(account) => format!(
+                "The access key id is the id of an account, but there is no account {account} here: start ecs-local with --account \
+                 {account}."
+            ),
             Self::WrongSignature => "The request signature does not match: the secret access key must be the token \
-                                     that ecs-local prints when it starts (or that --token gave it)."
+                                     that ecs-local prints when it starts (or that --token gave it), or the one that came \
+                                     with the access key id."
                 .to_owned(),
             Self::WrongBody => "The body does not have the hash that was signed.".to_owned(),
             Self::WrongTime(time) => format!("Signature expired: {time} is now too far from the time."),
@@ -57,7 +65,7 @@ impl Refused {
         let code = match self {
             Self::Unsigned => "MissingAuthenticationTokenException",
             Self::Incomplete(_) => "IncompleteSignatureException",
-            Self::UnknownKey => "UnrecognizedClientException",
+            Self::UnknownKey | Self::UnknownAccount(_) => "UnrecognizedClientException",
             Self::WrongSignature | Self::WrongBody | Self::WrongTime(_) => "InvalidSignatureException",
         };
         ApiError::new(400, code, self.message())
@@ -76,7 +84,7 @@ impl Refused {
         let (status, code) = match self {
             Self::Unsigned => (403, "AccessDenied"),
             Self::Incomplete(_) => (400, "AuthorizationHeaderMalformed"),
-            Self::UnknownKey => (403, "InvalidAccessKeyId"),
+            Self::UnknownKey | Self::UnknownAccount(_) => (403, "InvalidAccessKeyId"),
             Self::WrongSignature => (403, "SignatureDoesNotMatch"),
             Self::WrongBody => (400, "XAmzContentSHA256Mismatch"),
             Self::WrongTime(_) => (403, "RequestTimeTooSkewed"),
@@ -101,13 +109,22 @@ struct Claim {
     expires: Option<i64>,
 }
 
+impl From<NoCaller> for Refused {
+    fn from(nobody: NoCaller) -> Self {
+        match nobody {
+            NoCaller::UnknownAccount(account) => Self::UnknownAccount(account),
+            NoCaller::Removed => Self::UnknownKey,
+        }
+    }
+}
+
 /// The request claims to be signed for this service. The signature itself is not checked.
 pub(super) fn is_for(request: &Request<Bytes>, service: &str) -> bool {
     claim(request).is_ok_and(|claim| claim.service == service)
 }
 
-/// Checks a request and returns the access key id of its signature. `now` is the time of this AWS, in seconds since the epoch.
-pub(super) fn check(request: &Request<Bytes>, keys: &Keys, now: i64) -> Result<String, Refused> {
+/// Checks a request and returns whose key signed it. `now` is the time of this AWS, in seconds since the epoch.
+pub(super) fn check(request: &Request<Bytes>, keys: &Keys, now: i64) -> Result<Signer, Refused> {
     let claim = claim(request)?;
     if !claim.signed_headers.split(';').any(|name| name == "host") {
         return Err(Refused::Incomplete("SignedHeaders lacks host"));
@@ -117,7 +134,7 @@ pub(super) fn check(request: &Request<Bytes>, keys: &Keys, now: i64) -> Result<S
     if request.headers().keys().any(|name| name.as_str().starts_with("x-amz-") && !is_signed(name.as_str())) {
         return Err(Refused::Incomplete("SignedHeaders lacks a header X-Amz-* that was sent"));
     }
-    let secret = keys.secret(&claim.access_key_id, &claim.session_token).ok_or(Refused::UnknownKey)?;
+    let (secret, signer) = keys.signer(&claim.access_key_id, &claim.session_token).ok_or(Refused::UnknownKey)?;
     let signed = seconds(&claim.time).ok_or(Refused::Incomplete("X-Amz-Date is missing or no time"))?;
     if !claim.time.starts_with(&claim.date) {
         return Err(Refused::Incomplete("the date of Credential is not that of X-Amz-Date"));
@@ -140,7 +157,7 @@ pub(super) fn check(request: &Request<Bytes>, keys: &Keys, now: i64) -> Result<S
     let time = UNIX_EPOCH + Duration::from_secs(u64::try_from(signed).unwrap_or_default());
     let key = generate_signing_key(secret.expose(), time, &claim.region, &claim.service);
     match is_equal(&calculate_signature(key, text.as_bytes()), &claim.signature) {
-        true => Ok(claim.access_key_id),
+        true => Ok(signer),
         false => Err(Refused::WrongSignature),
     }
 }

@@ -3,6 +3,7 @@
 
 use super::ids::new_id;
 use super::keys::Keys;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The region, account and addresses that this control plane imitates.
@@ -12,8 +13,8 @@ pub(super) struct Site {
     pub(super) account: String,
     /// The base URL of the server.
     pub(super) url: String,
-    /// The address of the registry behind ECR, as in image names; `None`: there is no registry.
-    pub(super) registry: Option<String>,
+    /// The registries behind ECR: their addresses, as in image names, by account.
+    pub(super) registries: BTreeMap<String, String>,
     /// The validity of role credentials.
     pub(super) credentials_ttl: Duration,
     /// The beginning of the ids of all tasks.
@@ -39,14 +40,36 @@ impl Site {
         format!("arn:aws:ssm:{}:{}:parameter/{}", self.region, self.account, name.trim_start_matches('/'))
     }
 
+    /// An ARN of a secret of Secrets Manager. AWS adds six characters of its choice to the name.
+    pub(super) fn secret_arn(&self, name: &str) -> String {
+        format!("arn:aws:secretsmanager:{}:{}:secret:{name}-AbCdEf", self.region, self.account)
+    }
+
     pub(super) fn availability_zone(&self) -> String {
         format!("{}a", self.region)
     }
 
-    /// The image's registry is the one behind this server's ECR.
+    /// The `host:port` of the account's registry: the one behind ECR, or else this server.
+    pub(super) fn registry_host(&self) -> &str {
+        self.registry_of(&self.account).unwrap_or_else(|| self.url.trim_start_matches("http://"))
+    }
+
+    /// The image's registry is one behind this server's ECR.
     pub(super) fn is_ecr(&self, image: &str) -> bool {
-        let rest = self.registry.as_deref().and_then(|address| image.strip_prefix(address));
-        rest.is_some_and(|rest| rest.starts_with('/'))
+        self.registry_account(image).is_some()
+    }
+
+    /// The account whose registry has the image; `None`: the image is not in ECR.
+    pub(super) fn registry_account(&self, image: &str) -> Option<&str> {
+        let (host, _) = image.split_once('/')?;
+        let numeric = host.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+        let is_own = |address: &String| address == host || Some(address) == numeric.as_ref();
+        self.registries.iter().find(|(_, address)| is_own(address)).map(|(account, _)| account.as_str())
+    }
+
+    /// The address of an account's registry, as in image names; `None`: it has none.
+    pub(super) fn registry_of(&self, account: &str) -> Option<&str> {
+        self.registries.get(account).map(String::as_str)
     }
 
     #[cfg(test)]
@@ -55,7 +78,7 @@ impl Site {
             region: "us-west-2".to_owned(),
             account: "123456789012".to_owned(),
             url: "http://127.0.0.1:14566".to_owned(),
-            registry: Some("localhost:5000".to_owned()),
+            registries: BTreeMap::from([("123456789012".to_owned(), "localhost:5000".to_owned())]),
             credentials_ttl: Duration::from_secs(21600),
             session_id: String::new(),
             keys: Keys::new(None),
@@ -80,5 +103,19 @@ mod tests {
         let site = Site::example();
         assert!(site.is_ecr("localhost:5000/app:1"));
         assert!(!site.is_ecr("localhost:50001/app") && !site.is_ecr("busybox"));
+        let pairs = [("1", "127.0.0.1:14566"), ("2", "127.0.0.2:14566")];
+        let registries = pairs.map(|(account, address)| (account.to_owned(), address.to_owned())).into();
+        let site = Site { registries, ..site };
+        for (image, account) in [
+            ("127.0.0.1:14566/team/app", Some("1")),
+            ("127.0.0.2:14566/app@sha256:0", Some("2")),
+            ("localhost:14566/app", Some("1")),
+            ("localhost:5000/app", None),
+            ("127.0.0.1:1456/app", None),
+            ("127.0.0.1:14566", None),
+        ] {
+            assert_eq!(site.registry_account(image), account, "{image}");
+        }
+        assert_eq!((site.registry_of("2"), site.registry_of("3")), (Some("127.0.0.2:14566"), None));
     }
 }

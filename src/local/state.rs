@@ -1,8 +1,10 @@
 //! The whole state of the control plane, in memory. This module owns lookups and limits; [`super::api`] owns the meaning of
 //! calls, [`super::acs`] that of messages. Invariant: every collection has a named limit.
 
+use super::actions::Actions;
 use super::definition::TaskDefinition;
 use super::ec2::Ec2;
+use super::ecr::Ecr;
 use super::faults::Faults;
 use super::ids::same_resource;
 use super::instances::{Disconnect, Instance, InstanceStatus};
@@ -59,8 +61,14 @@ pub struct State {
     /// Tags by the ARN of their resource.
     pub(super) tags: BTreeMap<String, Vec<Value>>,
     pub(super) records: Records,
+    /// The actions that policies allowed or denied.
+    pub(super) actions: Actions,
     pub(super) faults: Faults,
     pub(super) ec2: Ec2,
+    /// Repositories, images, identities and tokens.
+    pub(super) ecr: Ecr,
+    /// How many seconds the clock of ECR is ahead of that of this AWS.
+    pub(super) ecr_ahead: i64,
     /// Values of Secrets Manager, by name.
     pub(super) secrets: BTreeMap<String, Secret>,
     /// Parameters of SSM and objects in S3.
@@ -82,6 +90,7 @@ fn first_sequence() -> i64 {
 
 impl State {
     pub(super) fn new(site: Site, cluster: &str) -> Self {
+        let ecr = Ecr::new(&site.region, &site.account, site.registry_host());
         Self {
             site,
             clusters: BTreeMap::from([(cluster.to_owned(), "ACTIVE")]),
@@ -91,14 +100,35 @@ impl State {
             tasks: Vec::new(),
             tags: BTreeMap::new(),
             records: Records::default(),
+            actions: Actions::default(),
             faults: Faults::default(),
             ec2: Ec2::default(),
+            ecr,
+            ecr_ahead: 0,
             secrets: BTreeMap::new(),
             stored: StoredValues::default(),
             sequence: first_sequence(),
             acs_connections: 0,
             tcs_disconnect: (0, None),
         }
+    }
+
+    /// The time of this AWS, in seconds since the epoch.
+    pub(super) fn time(&self) -> f64 {
+        now() + self.ec2.clock_ahead as f64
+    }
+
+    /// The time of ECR, in seconds since the epoch: tokens and lifecycle policies follow it.
+    pub(super) fn ecr_time(&self) -> f64 {
+        self.time() + self.ecr_ahead as f64
+    }
+
+    /// Sets the clock of this AWS ahead of the host's, and that of ECR ahead of it, in seconds. Lifecycle policies run at once.
+    pub(super) fn set_clocks(&mut self, ahead: i64, ecr_ahead: i64) {
+        self.ec2.clock_ahead = ahead;
+        self.ecr_ahead = ecr_ahead;
+        let time = self.ecr_time();
+        self.ecr.expire(time);
     }
 
     /// Tasks, oldest first.
@@ -231,10 +261,11 @@ impl State {
         let site = self.site.clone();
         let task = self.task_mut(task_arn).ok_or("no such task")?;
         let (task_arn, instance) = (task.arn.clone(), task.instance_arn.clone());
+        let session = task_arn.rsplit('/').next().unwrap_or_default();
         let mut fresh = Vec::new();
         for (member, kind) in [("roleCredentials", "TaskApplication"), ("executionRoleCredentials", "TaskExecution")] {
             if task.payload[member].is_object() {
-                renew(&site, &mut task.payload[member]);
+                renew(&site, &mut task.payload[member], session);
                 fresh.push((kind, task.payload[member].clone()));
             }
         }

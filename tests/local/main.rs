@@ -8,6 +8,8 @@ mod access;
 mod agent;
 mod binary;
 mod cli;
+mod ecr;
+mod registry;
 mod sessions;
 
 use agent::{Agent, api, http, keys};

@@ -145,6 +145,11 @@ install_registry() {
     fi
 }
 
+# A second client of registries, which nobody here wrote. Optional: without it one test is skipped, and says so.
+install_skopeo() {
+    have skopeo || ! have apt-get || packages "skopeo" "skopeo" "" || say "    skopeo cannot be installed: its test will be skipped"
+}
+
 static_busybox() { have busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1; }
 
 # The AWS command line, in a virtual environment, which leaves the system's Python alone; if that fails, the distribution's

@@ -1,5 +1,5 @@
-//! The ECS API: one function from state, operation and request to an answer or an error, without sockets. This module owns the
-//! list of operations; each group of operations has a file of its own. Invariant: a call that fails changes nothing that a later
+//! The APIs of ECS and of the services beside it: functions from state, operation and request to an answer or an error, without
+//! sockets. This module owns the list of operations of ECS; each group of operations has a file of its own. Invariant: a call that fails changes nothing that a later
 //! call can see.
 
 mod agent;
@@ -15,10 +15,13 @@ mod tags;
 mod tasks;
 
 use super::api_error::ApiError;
-use super::options::Registry;
+use super::ecr::Principal;
+use super::options::Options;
+use super::shared::Shared;
 use super::state::State;
 use request::Answer;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The operations of [`ecs`] that people use, for the answer to any other; those of agents come last.
 const OPERATIONS: [&str; 26] = [
@@ -84,13 +87,33 @@ pub(super) fn ecs(state: &mut State, operation: &str, body: &Value) -> Answer {
 }
 
 /// Answers one call of the ECR API.
-pub(super) fn ecr(state: &State, registry: Option<&Registry>, operation: &str) -> Answer {
-    ecr::answer(state, registry, operation)
+pub(super) fn ecr(state: &mut State, options: &Options, caller: &Principal, operation: &str, body: &Value) -> Answer {
+    ecr::answer(state, options, caller, operation, body)
+}
+
+/// The operation of ECR waits for something other than the lock of the state: [`wait`] answers it, not [`ecr`].
+pub(super) fn waits(operation: &str) -> bool {
+    ecr::waits(operation)
+}
+
+/// Answers one call of the ECR API that waits, for example for the bytes of a layer.
+pub(super) async fn wait(shared: &Arc<Shared>, caller: &Principal, operation: &str, body: &Value) -> Answer {
+    ecr::wait(shared, caller, operation, body).await
 }
 
 /// Answers one call of the Secrets Manager API.
 pub(super) fn secrets_manager(state: &State, operation: &str, body: &Value) -> Answer {
     secrets::answer(state, operation, body)
+}
+
+/// The name of the secret that a request names by name or ARN; `None`: there is none.
+pub(super) fn secret_name<'s>(state: &'s State, asked: &str) -> Option<&'s str> {
+    secrets::name(state, asked)
+}
+
+/// The name of the parameter that a request names by name or ARN.
+pub(super) fn parameter_name(asked: &str) -> &str {
+    ssm::name(asked)
 }
 
 /// Answers one call of the SSM API.

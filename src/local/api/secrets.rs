@@ -5,6 +5,7 @@ use super::request::{Answer, required};
 use crate::api_error::ApiError;
 use crate::state::State;
 use crate::time::now;
+use ecs_core::model::Secret;
 use serde_json::{Value, json};
 
 /// Answers a call of Secrets Manager.
@@ -18,11 +19,11 @@ pub(super) fn answer(state: &State, operation: &str, body: &Value) -> Answer {
         ));
     }
     let asked = required(body, "SecretId")?;
-    let Some((name, value)) = state.secrets.iter().find(|(name, _)| is_called(name, asked)) else {
+    let Some((name, value)) = find(state, asked) else {
         let message = "Secrets Manager can't find the specified secret.";
         return Err(ApiError::new(400, "ResourceNotFoundException", message));
     };
-    let arn = format!("arn:aws:secretsmanager:{}:{}:secret:{name}-AbCdEf", state.site.region, state.site.account);
+    let arn = state.site.secret_arn(name);
     Ok(json!({
         "ARN": if asked.starts_with("arn:") { asked } else { &arn },
         "Name": name,
@@ -31,6 +32,15 @@ pub(super) fn answer(state: &State, operation: &str, body: &Value) -> Answer {
         "VersionStages": ["AWSCURRENT"],
         "CreatedDate": now(),
     }))
+}
+
+/// The name of the secret that a request names by name or ARN; `None`: there is none.
+pub(super) fn name<'s>(state: &'s State, asked: &str) -> Option<&'s str> {
+    find(state, asked).map(|(name, _)| name.as_str())
+}
+
+fn find<'s>(state: &'s State, asked: &str) -> Option<(&'s String, &'s Secret)> {
+    state.secrets.iter().find(|(name, _)| is_called(name, asked))
 }
 
 /// `asked` is the secret's name, or an ARN with or without the six characters that AWS adds to the name.

@@ -41,6 +41,11 @@ pub(super) fn answer(state: &State, operation: &str, body: &Value) -> Answer {
     Ok(json!({"Parameters": found, "InvalidParameters": invalid}))
 }
 
+/// The name of the parameter that a request names by name or ARN, perhaps with a version or a label.
+pub(super) fn name(asked: &str) -> &str {
+    name_and_selector(asked).0
+}
+
 /// Splits a parameter's name or ARN from its version or label. This server has one version of each parameter.
 fn name_and_selector(asked: &str) -> (&str, Option<&str>) {
     let name = match asked.strip_prefix("arn:").and_then(|arn| arn.split_once(":parameter")) {

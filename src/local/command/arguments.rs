@@ -2,6 +2,7 @@
 //! argument is an error.
 
 use super::guard::GUARD;
+use super::registry::Embedded;
 use super::token::Token;
 use crate::suggestion::did_you_mean;
 use crate::{Options, Registry};
@@ -13,8 +14,8 @@ use std::path::{Path, PathBuf};
 /// The text of `--help`.
 pub(crate) const HELP: &str = "\
 ecs-local: the part of Amazon ECS that a laptop or a test needs, in one process on loopback.
-It imitates the instance metadata service, the ECS API, ACS, TCS, the token call of ECR, and (for tasks) Secrets Manager, SSM and
-S3. State is in memory only.
+It imitates the instance metadata service, the ECS API, ACS, TCS, ECR with its registry, and (for tasks) Secrets Manager, SSM and S3.
+State is in memory only, except for the registry with --registry-dir.
 
 Usage:
   ecs-local serve [options]                 serve until Ctrl-C, or until the terminal closes
@@ -33,9 +34,13 @@ Options:
   --listen ADDRESS:PORT           where to listen            [serve: 127.0.0.1:14566, up: 127.0.0.1 and a free port]
   --cluster NAME                  name of the cluster        [serve: default, up: one of its own]
   --region NAME                   AWS region to imitate      [us-west-2]
-  --registry HOST:PORT            a Docker registry behind the imitated ECR: images named HOST:PORT/... get an ECR token
+  --registry HOST:PORT            a Docker registry behind ECR in place of the embedded one: images named HOST:PORT/... get its token
   --registry-user NAME            its user                   [AWS]
   --registry-password-file FILE   file with its password
+  --registry-dir DIRECTORY        keep the embedded registry in this directory, which is created if it is missing   [in memory]
+  --registry-memory SIZE          room for layers in memory, as in 512M or 4G               [2G]
+  --account ID[,ID...]            further AWS accounts, each with a registry on the next loopback address
+  --instance-policy FILE          the policy of the instance's role; without it, the role may do everything
   --secrets DIRECTORY             secrets of Secrets Manager: each file is one, named by its path below the directory
   --parameters DIRECTORY          parameters of SSM, likewise: DIRECTORY/team/key is the parameter /team/key
   --buckets DIRECTORY             objects in S3, likewise: DIRECTORY/config/app.env is arn:aws:s3:::config/app.env; texts only
@@ -58,13 +63,17 @@ Then:
 ";
 
 /// All options, for suggestions.
-const OPTIONS: [&str; 16] = [
+const OPTIONS: [&str; 20] = [
     "--listen",
     "--cluster",
     "--region",
     "--registry",
     "--registry-user",
     "--registry-password-file",
+    "--registry-dir",
+    "--registry-memory",
+    "--account",
+    "--instance-policy",
     "--secrets",
     "--parameters",
     "--buckets",
@@ -159,6 +168,7 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
         up.options.listen = SocketAddr::from(([127, 0, 0, 1], 14566));
     }
     let (mut registry, mut user, mut password_file) = (None, "AWS".to_owned(), None);
+    let mut embedded = Embedded::default();
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
@@ -174,6 +184,9 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
             "--registry" => registry = Some(value()?),
             "--registry-user" => user = value()?,
             "--registry-password-file" => password_file = Some(PathBuf::from(value()?)),
+            "--registry-dir" | "--registry-memory" | "--account" | "--instance-policy" => {
+                embedded.read(&argument, &value()?)?;
+            }
             "--secrets" => up.options.secrets = texts_below(&PathBuf::from(value()?))?,
             "--parameters" => up.options.parameters = texts_below(&PathBuf::from(value()?))?,
             "--buckets" => up.options.objects = buckets(&PathBuf::from(value()?))?,
@@ -202,6 +215,7 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
         }
     }
     up.options.registry = registry_of(registry, &user, password_file)?;
+    embedded.set(&mut up.options)?;
     if serve {
         if let Some(name) = up.cluster {
             up.options.cluster = name;
@@ -359,6 +373,8 @@ mod tests {
             ("serve --listen here", "--listen needs ADDRESS:PORT"),
             ("serve --listen", "--listen needs a value"),
             ("serve --registry r", "belong together"),
+            ("serve --registry-memory much", "--registry-memory needs a size"),
+            ("serve --account 12", "--account needs ids of 12 digits"),
             ("up", "up needs a task definition"),
             ("serve --token", "--token needs a value"),
             ("serve --token a --token-file b", "--token and --token-file: give one of them, once"),

@@ -1,8 +1,8 @@
 //! `ecs-local` on the command line. This module owns the arguments, the output, and the sessions on this machine; the control plane
 //! is the rest of the crate. Invariant: every process that it started ends with it, also when it is killed.
 //!
-//! In reading order: `arguments`, `token`, `output` and `signals`; `session` (directory and lock), `child` and `guard` (what happens
-//! after SIGKILL), `leftovers`; `up` with `definition_file`, `agent`, `containers` and `waits`.
+//! In reading order: `registry` and `arguments`, `token`, `output`, `signals` and `limits`; `session` (directory and lock), `child` and `guard` (what happens
+//! after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`, `agent`, `containers` and `waits`.
 
 mod agent;
 mod arguments;
@@ -11,12 +11,15 @@ mod containers;
 mod definition_file;
 mod guard;
 mod leftovers;
+mod limits;
 mod output;
+mod registry;
 mod session;
 mod signals;
 mod token;
 mod up;
 mod waits;
+mod welcome;
 
 use crate::{Options, Server, TaskStatus};
 use arguments::{Command, HELP};
@@ -26,6 +29,7 @@ use session::{Kind, Session};
 use signals::Interrupts;
 use std::process::ExitCode;
 use token::Token;
+use welcome::welcome;
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
@@ -49,6 +53,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    limits::raise_open_files();
     let result = runtime.block_on(async {
         match command {
             Command::Help => {
@@ -109,8 +114,8 @@ async fn serve_session(
     interrupts: &mut Interrupts,
 ) -> Result<(), String> {
     let asked = options.listen;
-    let region = options.region.clone();
-    let server = Server::start(options).await.map_err(|error| format!("cannot listen on {asked}: {error}"))?;
+    let (region, directory) = (options.region.clone(), options.registry_dir.clone());
+    let server = Server::start(options).await.map_err(|error| error.to_string())?;
     let (url, shown) = (server.url(), token.shown(server.token()));
     warn_beyond_loopback(asked);
     if quiet {
@@ -119,26 +124,16 @@ async fn serve_session(
             print_line(&shown);
         }
     } else {
-        let environment: Vec<_> =
-            server.environment().iter().map(|(name, value)| format!("  {name}={value}")).collect();
-        print_line(&format!(
-            "ecs-local listens on {url}. State is in memory only: it is gone when this ends.\n\n\
-             The agent (as you or as root, beside Docker), with this environment:\n{}\n  \
-             AWS_ACCESS_KEY_ID=local\n  AWS_SECRET_ACCESS_KEY={shown}\n\n\
-             You. The secret access key is the token: anyone who has it can run containers on this machine.\n  \
-             export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY={shown} AWS_DEFAULT_REGION={region}\n  \
-             aws ecs --endpoint-url {url} list-container-instances\n\n\
-             Records and injected faults: curl --user local:{shown} {url}/_local/\n\
-             Ctrl-C ends ecs-local.",
-            environment.join("\n"),
-        ));
+        print_line(&welcome(&server, &shown, &region, directory.as_deref()));
     }
     if let Some(found) = found {
         print_error(&found);
     }
     interrupts.next().await;
     let left = server.read(|state| state.tasks().iter().filter(|task| task.last_status != TaskStatus::Stopped).count());
-    server.shutdown().await;
+    if let Err(problem) = server.end().await {
+        print_error(&problem);
+    }
     if left > 0 {
         let tasks = if left == 1 { "task has" } else { "tasks have" };
         print_error(&format!(

@@ -87,7 +87,7 @@ async fn in_session(
     let cluster = request.cluster.clone().unwrap_or_else(|| format!("up-{}", session.id));
     let session_id = Some(session.id.clone());
     let options = Options { token, session_id, cluster: cluster.clone(), ..request.options.clone() };
-    let server = Server::start(options).await.map_err(|error| format!("cannot listen on {asked}: {error}"))?;
+    let server = Server::start(options).await.map_err(|error| error.to_string())?;
     let registered = server.call("RegisterTaskDefinition", definition);
     let registered = registered.map_err(|error| format!("{}: {}", request.task.display(), error.message))?;
     let mut agent = Agent::start(request, &server, session, definition)?;
