@@ -73,7 +73,7 @@ FAULTS = [
         ("a failure says nothing of its step", "$step failed. This instance", "It failed. This instance"),
         ("a part of the file stays", 'rm -rf "$work" "$temporary"', 'rm -rf "$work"'),
         ("the archive stays in /tmp", 'rm -rf "$work" "$temporary"', 'rm -rf "$temporary"'),
-        ("a refused file is installed", '                [[ "$report" == *"The agent would start"* ]]\n', ""),
+        ("a refused file is installed", '            [[ "$report" == *"The agent would start"* ]]\n', ""),
         ("the agent is not installed", 'install -D -m 0755 "$work/ecs-agent"', 'install -D -m 0644 "$work/ecs-agent"'),
         ("Docker is not started", "            systemctl enable --now docker\n", ""),
         ("systemd does not know the unit", "            systemctl daemon-reload\n", ""),
