@@ -1,5 +1,6 @@
 """The user data with the real aws CLI, which fetches from moto's S3. Everything else is as in `user_data`."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ def run(checks):
     if not shutil.which("aws"):
         checks.skip("no aws CLI")
         return
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # one line for each request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
