@@ -11,7 +11,7 @@ from pathlib import Path
 import faults
 from harness import Checks, Tree
 
-GROUPS = ("lint", "deploy", "repository", "policies", "user_data", "publish", "page", "real")
+GROUPS = ("lint", "deploy", "repository", "policies", "user_data", "real_s3", "publish", "page", "real")
 """The groups: modules with a function `run`, loaded when they are needed."""
 
 

@@ -52,7 +52,8 @@ def tables(checks, text):
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")]
     cells = dict(row for row in rows if len(row) == 2)
     for section in SECTIONS:
-        checks.expect(f"the chapter's section '{section}' has a command here", "`" in cells.get(section, "") or "(" in cells.get(section, ""))
+        cell = cells.get(section, "")
+        checks.expect(f"the chapter's section '{section}' has a command here", "`" in cell or "(" in cell)
     questions = [row for row in rows if row[0].endswith("?")]
     checks.equal("the chapter's questions are answered", len(questions), QUESTIONS)
     checks.expect("no answer is empty", all(len(row) == 2 and row[1] for row in questions), questions)
@@ -116,8 +117,9 @@ def members(service, operation, words):
         name = words[words.index("wait") + 1].replace("-", "_")
         if name not in waiters:
             return None
-        waiter = session.get_waiter_model(service)
-        shape = model.operation_model(next(waiter.get_waiter(n).operation for n in waiter.waiter_names if xform_name(n) == name)).input_shape
+        known = session.get_waiter_model(service)
+        own = next(waiter for waiter in known.waiter_names if xform_name(waiter) == name)
+        shape = model.operation_model(known.get_waiter(own).operation).input_shape
     else:
         names = {xform_name(name, "-"): name for name in model.operation_names}
         if operation not in names:

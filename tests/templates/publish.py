@@ -22,7 +22,11 @@ def run(checks):
     if not shutil.which("make"):
         checks.skip("no make")
         return
-    for group in (login, docker, registries, compose, logout, errors, compose_file, real_compose):
+    groups = {
+        f"{FOLDER}/Makefile": (login, docker, registries, compose, logout, errors),
+        f"{FOLDER}/compose.yaml": (compose_file, real_compose),
+    }
+    for group in [group for name in filter(checks.concerns, groups) for group in groups[name]]:
         group(checks)
 
 

@@ -40,8 +40,8 @@ def run(checks):
 
 
 def docker(*words):
-    """A call of Docker that must succeed."""
-    subprocess.run(["docker", *words], check=True, capture_output=True, timeout=120)
+    """A call of Docker that must succeed; returns what it prints."""
+    return subprocess.run(["docker", *words], check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 def base_image(folder):

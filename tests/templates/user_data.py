@@ -46,8 +46,8 @@ def archive(path, files):
 class Run:
     """One run of the user data, with its files."""
 
-    def __init__(self, tree, folder, scenario="", config=CONFIG, files=None, sha256=None, before=None, refused=""):
-        self.sandbox = Sandbox(folder, PROGRAMS)
+    def __init__(self, tree, folder, scenario="", config=CONFIG, files=None, sha256=None, before=None, programs=PROGRAMS, variables=None):
+        self.sandbox = Sandbox(folder, programs)
         self.root = self.sandbox.root / "system"
         self.etc = self.root / "etc/ecs"
         unit = tree.text("systemd/ecs.service")
@@ -61,7 +61,7 @@ class Run:
             text = text.replace(path, f"{self.root}{path}")
         file = self.sandbox.root / "user-data"
         file.write_text(text)
-        self.outcome = self.sandbox.run(["bash", file], scenario, watched=self.etc, REFUSED=refused)
+        self.outcome = self.sandbox.run(["bash", file], scenario, watched=self.etc, **(variables or {}))
         self.config = self.etc / "ecs.config"
 
     def left(self):
@@ -147,8 +147,10 @@ def modes(checks):
 def failures(checks):
     """What goes wrong is said in three places, and nothing is half installed."""
     wrong = {
-        "S3 refuses ecs.config": ({"scenario": "refused", "refused": "ecs.config"}, "fetching s3://config-of-web/ecs.config"),
-        "S3 refuses the agent": ({"scenario": "refused", "refused": "ecs-agent.tar.gz"}, "fetching s3://config-of-web/ecs-agent.tar.gz"),
+        "S3 refuses ecs.config": ({"scenario": "refused", "variables": {"REFUSED": "ecs.config"}},
+                                  "fetching s3://config-of-web/ecs.config"),
+        "S3 refuses the agent": ({"scenario": "refused", "variables": {"REFUSED": "ecs-agent.tar.gz"}},
+                                 "fetching s3://config-of-web/ecs-agent.tar.gz"),
         "ecs.config is empty": ({"config": ""}, "fetching s3://config-of-web/ecs.config"),
         "half of ecs.config arrives, unnoticed": ({"scenario": "cut"}, "fetching s3://config-of-web/ecs.config"),
         "the download breaks off": ({"scenario": "broken"}, "fetching s3://config-of-web/ecs.config"),
@@ -190,7 +192,8 @@ def before(checks):
     checks.expect("a link is replaced, not followed", not made.config.is_symlink() and made.config.read_text() == CONFIG)
     checks.equal("the target of the link is not written", (made.sandbox.root / "target").read_text(), "another file\n")
     made = attempt(checks, before=config_folder)
-    checks.expect("a folder called ecs.config is an error", made.outcome.code != 0 and "writing" in made.outcome.output, made.outcome.output)
+    is_refused = made.outcome.code != 0 and "writing" in made.outcome.output
+    checks.expect("a folder called ecs.config is an error", is_refused, made.outcome.output)
 
 
 def config_folder(made):
@@ -225,8 +228,8 @@ def waiting(checks):
         what = "registered" if code == "0" else "not registered"
         checks.equal(f"{what}: one signal", len(signals), 1)
         checks.equal(f"{what}: exit code {code}", signals[0][:2] if signals else None, ["--exit-code", code])
-        checks.expect(f"{what}: of this stack", signals and signals[0][-6:] == ["--stack", "web", "--resource", "Instances", "--region", REGION],
-                      signals)
+        place = ["--stack", "web", "--resource", "Instances", "--region", REGION]
+        checks.expect(f"{what}: of this stack", signals and signals[0][-6:] == place, signals)
         asked = outcome.of("curl")[0]
         checks.equal(f"{what}: the agent's port is asked", asked[-1], "http://localhost:51678/v1/metadata")
         retries = ["--fail", "--retry-connrefused", "--retry", "160", "--retry-delay", "5"]
@@ -246,6 +249,7 @@ def archives(checks):
                                ("cut", 'ECS_RESERVED_MEMORY=1\nECS_INSTANCE_ATTRIBUTES={"a":', "would not start")):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "ecs.config").write_text(text)
-            done = subprocess.run([built[0], "check-config", f"{folder}/ecs.config"], capture_output=True, text=True, check=False, timeout=30)
+            command = [built[0], "check-config", f"{folder}/ecs.config"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
         checks.expect(f"the agent's report on a file that is {what}", f"The agent {wanted}" in done.stdout, done.stdout)
         checks.expect(f"the agent's report on a file that is {what} has no password", SECRET not in done.stdout + done.stderr)

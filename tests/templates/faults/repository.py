@@ -1,0 +1,76 @@
+"""Faults in the ECR template and the bucket."""
+
+from faults.fault import faults
+
+
+FAULTS = [
+    *faults(
+        "repository", "examples/ecr/repository.yaml",
+        ("everybody may pull", "                  AWS: !Ref PullAccounts\n", '                  AWS: "*"\n'),
+        ("other accounts may push",
+         "                  - ecr:GetDownloadUrlForLayer\n              - !Ref AWS::NoValue\n"
+         "            - !If\n",
+         "                  - ecr:GetDownloadUrlForLayer\n                  - ecr:PutImage\n"
+         "              - !Ref AWS::NoValue\n            - !If\n"),
+        ("a reader may not get layers",
+         "                  - ecr:BatchGetImage\n                  - ecr:GetDownloadUrlForLayer\n"
+         "              - !Ref AWS::NoValue\n            - !If\n",
+         "                  - ecr:BatchGetImage\n              - !Ref AWS::NoValue\n            - !If\n"),
+        ("CodeBuild of every account",
+         "                  StringEquals:\n                    aws:SourceAccount: !Ref AWS::AccountId\n",
+         ""),
+        ("every CodeBuild project", "project/${CodeBuildProject}", "project/*"),
+        ("another service", "codebuild.amazonaws.com", "codepipeline.amazonaws.com"),
+        ("an account id may be a wildcard", '"([0-9]{12})?"', '"([0-9*]{1,12})?"'),
+        ("a project may be a wildcard", "[A-Za-z0-9][A-Za-z0-9_-]{1,254}", "[A-Za-z0-9*][A-Za-z0-9_*-]{0,254}"),
+        ("tagged images expire", '"tagStatus": "untagged"', '"tagStatus": "any"'),
+        ("the count is a number of images", '"countType": "sinceImagePushed"', '"countType": "imageCountMoreThan"'),
+        ("the rule has another priority", '"rulePriority": 10', '"rulePriority": 1'),
+        ("orphans stay 70 days", "    Default: 7\n", "    Default: 70\n"),
+        ("the days are no parameter", '"countNumber": ${UntaggedDays}', '"countNumber": 7'),
+        ("no scan on push", "ScanOnPush: true", "ScanOnPush: false"),
+        ("all tags move", "    Default: IMMUTABLE_WITH_EXCLUSION\n", "    Default: MUTABLE\n"),
+        ("every tag is an exception",
+         "ImageTagMutabilityExclusionFilterValue: latest",
+         'ImageTagMutabilityExclusionFilterValue: "*"'),
+        ("images go with the stack", "    DeletionPolicy: Retain\n", "    DeletionPolicy: Delete\n"),
+        ("images go with a new name", "    UpdateReplacePolicy: Retain\n", ""),
+        ("no day is a number of days", "    MinValue: 1\n", "    MinValue: 0\n"),
+        ("capital letters in names", '"([a-z0-9]+([._-][a-z0-9]+)*/)*', '"([A-Za-z0-9]+([._-][a-z0-9]+)*/)*'),
+        ("an empty policy without readers",
+         "      RepositoryPolicyText: !If\n        - HasReaders\n",
+         "      RepositoryPolicyText: !If\n        - HasOwner\n"),
+    ),
+    *faults(
+        "repository", "examples/ecr/lifecycle.json",
+        ("the file of the command line differs", '"countNumber": 7', '"countNumber": 14'),
+    ),
+    *faults(
+        "deploy", "examples/ecr/repository.yaml",
+        ("the lifecycle policy is no JSON", '"action": {"type": "expire"}', '"action": {"type": "expire"},'),
+        ("an unknown tag status", '"tagStatus": "untagged"', '"tagStatus": "none"'),
+        ("a policy without a version of policies", '        - Version: "2012-10-17"\n', '        - Version: "2012"\n'),
+        ("the address is that of nothing", "Value: !GetAtt Repository.RepositoryUri", "Value: !Ref RepositoryName"),
+    ),
+    *faults(
+        "repository", "examples/ec2/config-bucket.yaml",
+        ("public lists", "BlockPublicAcls: true", "BlockPublicAcls: false"),
+        ("public policies", "BlockPublicPolicy: true", "BlockPublicPolicy: false"),
+        ("old public lists", "IgnorePublicAcls: true", "IgnorePublicAcls: false"),
+        ("old public policies", "RestrictPublicBuckets: true", "RestrictPublicBuckets: false"),
+        ("no versions",
+         "      VersioningConfiguration:\n        Status: Enabled\n",
+         "      VersioningConfiguration:\n        Status: Suspended\n"),
+        ("old passwords stay",
+         "          - Id: old-versions\n            Status: Enabled\n",
+         "          - Id: old-versions\n            Status: Disabled\n"),
+        ("access control lists", "BucketOwnerEnforced", "ObjectWriter"),
+        ("without TLS",
+         '            Condition:\n              Bool:\n                aws:SecureTransport: "false"\n',
+         '            Condition:\n              Bool:\n                aws:SecureTransport: "true"\n'),
+        ("TLS for objects only", "              - !GetAtt Bucket.Arn\n", ""),
+        ("TLS for the bucket only", '              - !Sub "${Bucket.Arn}/*"\n', ""),
+        ("a policy that allows", "            Effect: Deny\n", "            Effect: Allow\n"),
+        ("the bucket goes with the stack", "    DeletionPolicy: Retain\n", ""),
+    ),
+]
