@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod cluster;
 mod dependent;
 mod documents;
 mod files;
@@ -16,6 +17,10 @@ use ecs_core::model::Span;
 use std::path::PathBuf;
 
 const MARKER: &str = "hunter2-do-not-show";
+
+const FATAL: Option<Severity> = Some(Severity::Fatal);
+const CHANGES: Option<Severity> = Some(Severity::Changes);
+const NOTICE: Option<Severity> = Some(Severity::Notice);
 
 /// A file for one test, removed afterwards.
 struct TempFile(PathBuf);
@@ -38,6 +43,13 @@ impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// Loads a file alone; in texts its name is `F`.
+fn check(lines: &[u8]) -> Loaded {
+    let environment = Environment::new([("GIVEN", "given")]);
+    let (file, problems) = EnvFile::parse("F", lines, &environment);
+    load_from(&[&environment, &file], false, problems)
 }
 
 fn from(environment: &[(&str, &str)]) -> Loaded {
