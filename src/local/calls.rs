@@ -25,7 +25,7 @@ use std::sync::Arc;
 const SERVICES: &str = "ECS (clusters, container instances, task definitions and tasks), ECR, Secrets Manager (GetSecretValue), SSM \
     (GetParameters), EC2 (DescribeTags) and S3 (GetObject)";
 /// The beginning of a target of ECR.
-pub(super) const ECR_TARGET: &str = "AmazonEC2ContainerRegistry_V";
+const ECR_TARGET: &str = "AmazonEC2ContainerRegistry_V";
 
 /// Checks the signature of a request and returns its caller.
 pub(super) fn caller(shared: &Shared, request: &Request<Bytes>) -> Result<Principal, Refused> {
@@ -115,7 +115,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<Bytes>) -> Re
     shared.change(|state| state.record_request(Source::Api, operation, logged(&body), headers));
     let answer = match service.starts_with(ECR_TARGET) && api::waits(operation) {
         true => api::wait(shared, &caller, operation, &body).await,
-        false => shared.change(|state| perform(state, &shared.options, &caller, (service, operation), &body)),
+        false => performed(shared, &caller, (service, operation), &body).await,
     };
     if let Err(error) = &answer {
         shared.change(|state| state.record(Source::ApiError, operation, error.body()));
@@ -125,6 +125,21 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<Bytes>) -> Re
         (_, Ok(answer)) => Reply::Answer(json_answer(200, &answer)),
         (_, Err(error)) => Reply::Answer(error_answer(&error)),
     }
+}
+
+/// Carries out a call whose caller is known, and waits until what it has changed of the registry is on disk.
+async fn performed(shared: &Shared, caller: &Principal, target: (&str, &str), body: &Value) -> Result<Value, ApiError> {
+    let (answer, revision) = shared.change(|state| {
+        let before = state.ecr.revision();
+        let answer = perform(state, &shared.options, caller, target, body);
+        let after = state.ecr.revision();
+        (answer, (after != before).then_some(after))
+    });
+    if let Some(revision) = revision {
+        let settled = shared.storage.saves.settled(revision).await;
+        settled.map_err(|error| ApiError::new(500, "ServerException", error.to_string()))?;
+    }
+    answer
 }
 
 /// Carries out a call whose caller is known.

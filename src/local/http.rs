@@ -3,8 +3,7 @@
 //! number. A request that a web page could make a browser send is refused. So is a call, a handshake or a request for an object
 //! that was not signed with the session's token.
 
-use super::answers::{Reply, error_answer, header_text, json_answer, loggable, text_answer, typed_answer};
-use super::api_error::ApiError;
+use super::answers::{Reply, header_text, json_answer, loggable, text_answer, typed_answer};
 use super::bodies::{Broken, RequestBody};
 use super::calls;
 use super::demand;
@@ -137,7 +136,8 @@ async fn serve(shared: Arc<Shared>, upgrade: Upgrade, request: Request<Incoming>
                 return Ok(json_answer(413, &json!({"message": "The request body is too large or broken."})));
             }
         };
-        let before = may_change_registry(&request).then(|| shared.read(|state| state.ecr.revision()));
+        let is_script = request.uri().path().starts_with("/_local") && request.method() == Method::POST;
+        let before = is_script.then(|| shared.read(|state| state.ecr.revision()));
         let reply = route(&shared, &request.map(|()| body), &upgrade, upgraded).await;
         match before {
             Some(before) => saved(&shared, before, reply).await,
@@ -161,26 +161,15 @@ fn is_large(request: &Request<()>) -> bool {
     LARGE_OPERATIONS.iter().any(|operation| target.ends_with(operation))
 }
 
-/// The request is a call of ECR that does not only look, or a script.
-fn may_change_registry(request: &Request<()>) -> bool {
-    let target = header_text(request.headers(), "x-amz-target");
-    let Some((_, operation)) = target.split_once('.').filter(|_| target.starts_with(calls::ECR_TARGET)) else {
-        return request.uri().path().starts_with("/_local") && request.method() == Method::POST;
-    };
-    let is_look = ["BatchCheck", "BatchGet", "Describe", "List", "Get"].iter().any(|look| operation.starts_with(look));
-    !is_look || operation == "GetAuthorizationToken"
-}
-
-/// The reply, after all changes of the registry since the revision `before` are on disk. If they cannot be saved, the reply says so.
+/// The reply to a script, after what it has changed of the registry since the revision `before` is on disk. If it cannot be saved,
+/// the reply says so.
 async fn saved(shared: &Shared, before: u64, reply: Reply) -> Reply {
     let after = shared.read(|state| state.ecr.revision());
     if after == before {
         return reply;
     }
-    match (shared.storage.saves.settled(after).await, reply) {
-        (Err(error), Reply::Answer(_)) => {
-            Reply::Answer(error_answer(&ApiError::new(500, "ServerException", error.to_string())))
-        }
+    match (shared.storage.saves.settled_since(before, after).await, reply) {
+        (Err(error), Reply::Answer(_)) => Reply::Answer(text_answer(500, format!("{error}\n"))),
         (_, reply) => reply,
     }
 }

@@ -57,6 +57,12 @@ pub(super) fn add_accounts(state: &mut State, options: &Options) -> Result<(), S
     if let Some(registry) = state.ecr.registry_mut(&options.account) {
         registry.host = host;
     }
+    let is_named = |account: &str| account == options.account || options.accounts.iter().any(|named| named == account);
+    let has_repositories =
+        |account: &&str| state.ecr.registry(account).is_some_and(|registry| !registry.repositories.is_empty());
+    if let Some(account) = state.ecr.accounts().filter(|account| !is_named(account)).find(has_repositories) {
+        return Err(format!("the registry has repositories of the account {account}: give --account {account}, too"));
+    }
     for account in &options.accounts {
         let host = state.site.registry_of(account).unwrap_or_default().to_owned();
         state.ecr.add_account(account, &host).map_err(|error| error.to_string())?;

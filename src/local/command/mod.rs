@@ -1,7 +1,7 @@
 //! `ecs-local` on the command line. This module owns the arguments, the output, and the sessions on this machine; the control plane
 //! is the rest of the crate. Invariant: every process that it started ends with it, also when it is killed.
 //!
-//! In reading order: `registry` and `arguments`, `token`, `output` and `signals`; `session` (directory and lock), `child` and `guard` (what happens
+//! In reading order: `registry` and `arguments`, `token`, `output`, `signals` and `limits`; `session` (directory and lock), `child` and `guard` (what happens
 //! after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`, `agent`, `containers` and `waits`.
 
 mod agent;
@@ -11,6 +11,7 @@ mod containers;
 mod definition_file;
 mod guard;
 mod leftovers;
+mod limits;
 mod output;
 mod registry;
 mod session;
@@ -52,6 +53,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    limits::raise_open_files();
     let result = runtime.block_on(async {
         match command {
             Command::Help => {

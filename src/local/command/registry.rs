@@ -5,7 +5,11 @@ use crate::Options;
 use crate::ecr::names::is_account;
 use crate::ecr::policy::Policy;
 use crate::ecr::service::MAX_ACCOUNTS;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+
+/// The last address of loopback that is no broadcast address.
+const LAST_LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
 /// The options, as far as they are given.
 #[derive(Debug, Default)]
@@ -53,6 +57,12 @@ impl Embedded {
         }
         if known.len() > MAX_ACCOUNTS {
             return Err(format!("--account: there are at most {} further accounts", MAX_ACCOUNTS - 1));
+        }
+        if let IpAddr::V4(ip) = options.listen.ip()
+            && ip.is_loopback()
+            && u64::from(u32::from(ip)) + known.len() as u64 > u64::from(u32::from(LAST_LOOPBACK))
+        {
+            return Err(format!("--listen {ip}: there are not enough loopback addresses after it for all accounts"));
         }
         options.registry_dir = self.directory;
         options.registry_memory = self.memory.unwrap_or(options.registry_memory);
@@ -115,6 +125,8 @@ mod tests {
         embedded(&["333333444444"]).set(&mut options).unwrap();
         assert_eq!(options.accounts, ["333333444444"]);
         assert_eq!(accounts("333333444444,555555666666").map(|ids| ids.len()), Ok(2));
+        let mut options = Options { listen: "127.255.255.254:80".parse().unwrap(), ..Options::default() };
+        assert!(embedded(&["333333444444"]).set(&mut options).unwrap_err().contains("not enough loopback addresses"));
         assert!(accounts("333333444444,").is_err() && accounts("").is_err());
     }
 }

@@ -22,6 +22,11 @@ pub(super) fn head(call: &Call<'_>, reference: &str) -> Result<Answer, RegistryE
     call.may(if is_pull { Action::GET_DOWNLOAD_URL_FOR_LAYER } else { Action::BATCH_CHECK_LAYER_AVAILABILITY })?;
     let digest = digest(reference)?;
     let size = size(call, &digest)?;
+    // A push that finds the layer here does not send it, so it must stay until the manifest comes.
+    call.shared.change_if(|state| {
+        let time = state.ecr_time();
+        (state.ecr.note_layer(call.account(), call.name, &digest, time), false)
+    });
     Ok(described(Answer::empty(StatusCode::OK), &digest).with(header::CONTENT_LENGTH, size))
 }
 

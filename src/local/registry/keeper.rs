@@ -66,16 +66,19 @@ impl Keeper {
         let storage = &self.shared.storage;
         let (saved, directory) = (storage.saves.saved(), storage.blobs.directory());
         let orphans = &mut self.orphans;
-        let (revision, snapshot) = self.shared.change_if(|state| {
+        let (revision, snapshot, ended) = self.shared.change_if(|state| {
             orphans.extend(state.ecr.take_orphans());
             orphans.extend(storage.take_unwanted());
             // A blob that this state needs is not removed after it was saved. If it is lost later, it comes again.
             orphans.retain(|digest| !state.ecr.is_used(digest));
-            storage.uploads.retain(|account, name| state.ecr.repository(account, name).is_ok());
+            let ended = storage.uploads.retain(|account, name| state.ecr.repository(account, name).is_ok());
             let revision = state.ecr.revision();
             let is_due = directory.is_some() && (revision > saved || in_any_case);
-            ((revision, is_due.then(|| state.ecr.clone())), false)
+            ((revision, is_due.then(|| state.ecr.clone()), ended), false)
         });
+        for upload in ended {
+            upload.discard().await;
+        }
         let (Some(directory), Some(snapshot)) = (directory, snapshot) else {
             storage.saves.note_saved(revision);
             return Ok(());

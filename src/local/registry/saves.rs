@@ -83,6 +83,17 @@ impl Saves {
         }
     }
 
+    /// Waits like [`Self::settled`], for changes of which is only known that they came after the revision `before`.
+    ///
+    /// # Errors
+    /// Why a change since then could not be saved.
+    pub(crate) async fn settled_since(&self, before: u64, revision: u64) -> Result<(), SaveError> {
+        self.settled(revision).await?;
+        let progress = self.0.borrow();
+        let undone = progress.undone.iter().find(|(range, _)| *range.end() > before);
+        undone.map_or(Ok(()), |(_, error)| Err(error.clone()))
+    }
+
     /// The newest revision on disk.
     pub(super) fn saved(&self) -> u64 {
         self.0.borrow().saved
@@ -138,6 +149,7 @@ mod tests {
             (saves.settled(5).await, saves.settled(3).await, saves.settled(6).await),
             (Err(full()), Ok(()), Ok(()))
         );
+        assert_eq!((saves.settled_since(3, 6).await, saves.settled_since(5, 6).await), (Err(full()), Ok(())));
         for _ in 0..2 * MAX_FAILURES {
             saves.note_undone(saves.saved() + 1, saves.saved() + 2, full());
         }

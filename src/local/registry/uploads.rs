@@ -149,16 +149,14 @@ impl Uploads {
         })
     }
 
-    /// Keeps the uploads whose account and repository pass. Others end: their repository was deleted.
-    pub(crate) fn retain(&self, has_repository: impl Fn(&str, &str) -> bool) {
-        let passes = |owner: &Owner| has_repository(&owner.account, &owner.repository);
+    /// Takes the uploads off the list whose account and repository do not pass: their repository was deleted.
+    pub(crate) fn retain(&self, has_repository: impl Fn(&str, &str) -> bool) -> Vec<Upload> {
+        let is_gone = |owner: &Owner| !has_repository(&owner.account, &owner.repository);
         slots(&self.slots, |slots| {
-            for slot in slots.values_mut().filter(|slot| !passes(&slot.owner)) {
-                // Its name is no repository's, so that nobody can continue it. It is removed when its time is over.
-                slot.owner.repository.clear();
-                slot.used = slot.used.checked_sub(self.idle).unwrap_or(slot.used);
-            }
-        });
+            let gone: Vec<String> =
+                slots.iter().filter(|(_, slot)| is_gone(&slot.owner)).map(|(id, _)| id.clone()).collect();
+            gone.iter().filter_map(|id| slots.remove(id)?.upload).collect()
+        })
     }
 
     /// The time between two looks for uploads that nobody continues.
@@ -270,7 +268,10 @@ mod tests {
         private.make_private();
         drop(private);
         assert_eq!(uploads.count(), 1, "it ends with its request");
-        uploads.retain(|_, name| name == "b");
+        let other = uploads.begin(&blobs, owner("1", "b")).unwrap();
+        assert_eq!(uploads.retain(|_, name| name != "b").len(), 1);
+        assert_eq!(uploads.take(&owner("1", "b"), &other).await.err(), Some(Unavailable::Unknown));
+        assert_eq!(uploads.retain(|_, name| name == "b").len(), 0, "a request has it");
         assert_eq!(uploads.take(&own, &ids[0]).await.err(), Some(Unavailable::Unknown), "its repository was deleted");
         assert_eq!(uploads.clear().len(), 0);
         assert!(!taken.is_listed());

@@ -67,7 +67,6 @@ async fn a_missing_repository_is_named() {
 fn requests() -> Vec<(&'static str, &'static str, String)> {
     let (layer, image) = (digest(b"layer"), digest(manifest("layer").to_string().as_bytes()));
     vec![
-        ("ecr:BatchCheckLayerAvailability", "HEAD", format!("/v2/app/blobs/{layer}")),
         ("ecr:GetDownloadUrlForLayer", "GET", format!("/v2/app/blobs/{layer}")),
         ("ecr:BatchGetImage", "GET", format!("/v2/app/manifests/{image}")),
         ("ecr:BatchGetImage", "HEAD", "/v2/app/manifests/v1".to_owned()),
@@ -106,6 +105,31 @@ async fn each_request_needs_its_permission() {
         let rest = json!({"repositoryName": "app"});
         assert_eq!(ecr(&server, "DeleteRepositoryPolicy", rest).await.0, 200);
     }
+    server.shutdown().await;
+}
+
+/// As in AWS, two actions are enough to pull, and a client that asks first may do so with either permission.
+#[tokio::test]
+async fn a_pull_needs_two_actions() {
+    let server = server().await;
+    let client = Client::login(&server, &["app"]).await;
+    let image = client.push_image("app", "v1", "layer").await;
+    let layer = format!("/v2/app/blobs/{}", digest(b"layer"));
+    let all_but = async |actions: &[&str]| {
+        let deny = json!({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Deny", "Principal": "*", "NotAction": actions},
+        ]});
+        let body = json!({"repositoryName": "app", "policyText": deny.to_string(), "force": true});
+        assert_eq!(ecr(&server, "SetRepositoryPolicy", body).await.0, 200);
+    };
+    let administer = ["ecr:SetRepositoryPolicy", "ecr:DeleteRepositoryPolicy"];
+    all_but(&[&["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], &administer[..]].concat()).await;
+    assert_eq!(client.get(&format!("/v2/app/manifests/{image}")).await.status, 200);
+    assert_eq!((client.head(&layer).await.status, client.get(&layer).await.body), (200, b"layer".to_vec()));
+    all_but(&[&["ecr:BatchCheckLayerAvailability"], &administer[..]].concat()).await;
+    assert_eq!((client.head(&layer).await.status, client.get(&layer).await.status), (200, 403));
+    all_but(&administer).await;
+    assert_eq!(client.head(&layer).await.status, 403);
     server.shutdown().await;
 }
 

@@ -1,6 +1,6 @@
 //! Input that is cut, wrong, too large, or a trick; and many clients at once.
 
-use super::client::{Client, MANIFEST, digest, manifest, noise, server};
+use super::client::{Client, MANIFEST, digest, ecr, manifest, noise, server};
 use ecs_local::{Options, Server};
 use serde_json::json;
 use std::time::Duration;
@@ -224,5 +224,53 @@ async fn an_upload_that_nobody_continues_ends() {
     assert_eq!(client.send("PATCH", &path, &[], noise(1000)).await.status, 202);
     tokio::time::sleep(Duration::from_millis(900)).await;
     assert_eq!(client.get(&path).await.error(), (404, "BLOB_UPLOAD_UNKNOWN".to_owned()));
+    server.shutdown().await;
+}
+
+/// The uploads of an account are bounded. Another one fits after one was given up, or its repository was deleted.
+#[tokio::test]
+async fn uploads_are_bounded_in_number() {
+    let server = server().await;
+    let client = Client::login(&server, &["app", "other"]).await;
+    let mut paths = Vec::new();
+    let refused = loop {
+        let answer = client.send("POST", "/v2/app/blobs/uploads/", &[], Vec::new()).await;
+        if answer.status != 202 {
+            break answer;
+        }
+        paths.push(answer.header("location").to_owned());
+        assert!(paths.len() <= 1000);
+    };
+    assert_eq!(refused.error(), (429, "TOOMANYREQUESTS".to_owned()));
+    assert_eq!(client.delete(&paths[0]).await.status, 204);
+    let path = client.begin("other").await;
+    assert_eq!(client.send("POST", "/v2/other/blobs/uploads/", &[], Vec::new()).await.status, 429);
+    for name in ["app", "other"] {
+        let body = json!({"repositoryName": name, "force": true});
+        assert_eq!(ecr(&server, "DeleteRepository", body).await.0, 200);
+        assert_eq!(ecr(&server, "CreateRepository", json!({"repositoryName": name})).await.0, 200);
+    }
+    assert_eq!(client.get(&path).await.error(), (404, "BLOB_UPLOAD_UNKNOWN".to_owned()), "not the old repository");
+    client.begin("app").await;
+    server.shutdown().await;
+}
+
+/// While a part is sent, the upload is given up: the part is refused.
+#[tokio::test]
+async fn an_upload_is_given_up_while_it_is_sent() {
+    let server = server().await;
+    let client = Client::login(&server, &["app"]).await;
+    let path = client.begin("app").await;
+    let (send, receive) = futures_util::channel::mpsc::unbounded::<Result<Vec<u8>, std::io::Error>>();
+    let sending = {
+        let (client, path) = (client.clone(), path.clone());
+        tokio::spawn(async move { client.try_send("PATCH", &path, &[], reqwest::Body::wrap_stream(receive)).await })
+    };
+    send.unbounded_send(Ok(noise(100_000))).unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(client.delete(&path).await.status, 204);
+    send.unbounded_send(Ok(noise(100_000))).unwrap();
+    drop(send);
+    assert_eq!(sending.await.unwrap().unwrap().error(), (404, "BLOB_UPLOAD_UNKNOWN".to_owned()));
     server.shutdown().await;
 }

@@ -1,10 +1,13 @@
 //! A registry in a directory: what is there after a restart, what is refused, and a full disk.
 
-use super::client::{Client, digest, ecr, noise};
+use super::client::{Client, MANIFEST, digest, ecr, manifest, move_clock, noise};
+use crate::agent::api;
 use crate::binary::Scratch;
+use aws_credential_types::Credentials;
 use ecs_local::{Options, Server};
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use tokio::io::AsyncWriteExt;
 
 /// Options with this directory.
 fn kept(directory: &Path) -> Options {
@@ -61,6 +64,7 @@ async fn layers_that_nobody_needs_leave_the_disk() {
     client.push_image("other", "v1", "layer").await;
     assert_eq!(names(&directory.join("blobs")).len(), 2, "layers and configurations are there once");
     assert_eq!(client.delete("/v2/app/manifests/v1").await.status, 202);
+    move_clock(&server, 2).await;
     let deleted = ecr(&server, "DeleteRepository", json!({"repositoryName": "other", "force": true})).await;
     assert_eq!(deleted.0, 200);
     for _ in 0..200 {
@@ -96,6 +100,10 @@ async fn a_damaged_directory_is_refused_and_not_changed() {
     refused(&hex).await;
     std::fs::write(&blob, "layer").unwrap();
     let state = directory.join("state.json");
+    std::fs::rename(&state, &away).unwrap();
+    refused("this file is missing, but there are layers beside it").await;
+    assert_eq!(names(&directory.join("blobs")).len(), 2, "no layer was removed");
+    std::fs::rename(&away, &state).unwrap();
     let text = std::fs::read_to_string(&state).unwrap();
     for damaged in ["", "{", "{\"version\": 99}", &text[..text.len() - 1]] {
         std::fs::write(&state, damaged).unwrap();
@@ -103,6 +111,90 @@ async fn a_damaged_directory_is_refused_and_not_changed() {
     }
     std::fs::write(&state, &text).unwrap();
     Server::start(kept(&directory)).await.unwrap().shutdown().await;
+}
+
+/// A client that goes away before the answer: what it sent as a whole is stored, and survives.
+#[tokio::test]
+async fn a_client_that_goes_away_loses_nothing() {
+    let scratch = Scratch::new("away");
+    let directory = scratch.0.join("registry");
+    let server = Server::start(kept(&directory)).await.unwrap();
+    let client = Client::login(&server, &["app"]).await;
+    client.push_image("app", "v1", "layer").await;
+    let text = manifest("layer").to_string();
+    let tags: Vec<String> = (0..20).map(|number| format!("away-{number:02}")).collect();
+    for tag in &tags {
+        let head = format!(
+            "PUT /v2/app/manifests/{tag} HTTP/1.1\r\nHost: {}\r\nAuthorization: {}\r\nContent-Type: {MANIFEST}\r\nContent-Length: {}\r\n\r\n",
+            server.url().replace("http://", ""),
+            client.authorization,
+            text.len()
+        );
+        let mut stream = tokio::net::TcpStream::connect(server.url().replace("http://", "")).await.unwrap();
+        stream.write_all(format!("{head}{text}").as_bytes()).await.unwrap();
+        drop(stream);
+    }
+    // A connection that is closed may not have been read yet.
+    let mut found = Vec::new();
+    for _ in 0..100 {
+        found = client.get("/v2/app/tags/list").await.json()["tags"].as_array().unwrap().clone();
+        if found.len() == tags.len() + 1 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    server.shutdown().await;
+    let server = Server::start(kept(&directory)).await.unwrap();
+    let client = Client { base: server.url(), ..client };
+    assert_eq!(client.get("/v2/app/tags/list").await.json()["tags"], json!(found));
+    assert_eq!(found.len(), tags.len() + 1);
+    server.shutdown().await;
+}
+
+/// A download goes on to its end when the layer is deleted meanwhile.
+#[tokio::test]
+async fn a_deleted_layer_is_downloaded_to_its_end() {
+    let scratch = Scratch::new("download");
+    let server = Server::start(kept(&scratch.0.join("registry"))).await.unwrap();
+    let client = Client::login(&server, &["app"]).await;
+    let content = noise(30_000_000);
+    let layer = client.push_blob("app", &content).await;
+    let request = client.http.get(format!("{}/v2/app/blobs/{layer}", client.base));
+    let mut answer = request.header("authorization", &client.authorization).send().await.unwrap();
+    let mut read = answer.chunk().await.unwrap().unwrap().to_vec();
+    let force = json!({"repositoryName": "app", "force": true});
+    assert_eq!(ecr(&server, "DeleteRepository", force).await.0, 200);
+    while !names(&scratch.0.join("registry/blobs")).is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    while let Some(piece) = answer.chunk().await.unwrap() {
+        read.extend_from_slice(&piece);
+    }
+    assert!(read == content);
+    server.shutdown().await;
+}
+
+/// Accounts have the same registries after a restart.
+#[tokio::test]
+async fn a_restart_keeps_the_registries_of_all_accounts() {
+    let scratch = Scratch::new("accounts");
+    let options = || Options { accounts: vec!["333333444444".to_owned()], ..kept(&scratch.0.join("registry")) };
+    let server = Server::start(options()).await.unwrap();
+    let other = |server: &Server| server.url().replace("127.0.0.1", "127.0.0.2");
+    let keys = |server: &Server| Credentials::new("333333444444", server.token().expose(), None, None, "test");
+    let create = json!({"repositoryName": "app"});
+    let target = "AmazonEC2ContainerRegistry_V20150921.CreateRepository";
+    assert_eq!(api(&server.url(), target, &create, Some(keys(&server))).await.unwrap().0, 200);
+    let target = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
+    let (_, token) = api(&server.url(), target, &json!({}), Some(keys(&server))).await.unwrap();
+    let mut client = Client::new(&other(&server), "");
+    client.authorization = format!("Basic {}", token["authorizationData"][0]["authorizationToken"].as_str().unwrap());
+    client.push_image("app", "v1", "layer").await;
+    server.shutdown().await;
+    let server = Server::start(options()).await.unwrap();
+    client.base = other(&server);
+    assert_eq!(client.get("/v2/app/manifests/v1").await.status, 200);
+    server.shutdown().await;
 }
 
 /// A small file system in memory, unmounted at the end; `None` if this process may not mount one.
@@ -157,18 +249,23 @@ async fn a_full_disk_is_an_answer_and_nothing_stays() {
     assert_eq!(names(&directory.join("uploads")), [""; 0]);
     client.push_blob("app", &noise(2_000_000)).await;
 
-    // Not even the state can be saved.
+    // Not even the state can be saved: then nothing has changed.
     let rest = disk.0.join("rest");
     let _full = std::fs::write(&rest, noise(4_000_000));
-    let (status, body) = ecr(&server, "CreateRepository", json!({"repositoryName": "more"})).await;
-    assert_eq!((status, body["__type"].clone()), (500, json!("ServerException")), "{body}");
-    let refused =
-        client.put_manifest("app", "v2", super::client::MANIFEST, &super::client::manifest("layer").to_string()).await;
-    assert_eq!(refused.error(), (413, "DENIED".to_owned()));
-    assert_eq!(client.get("/v2/app/manifests/v1").await.status, 200, "what is there can be pulled");
+    let more = json!({"repositoryName": "more"});
+    for _ in 0..2 {
+        let (status, body) = ecr(&server, "CreateRepository", more.clone()).await;
+        assert_eq!((status, body["__type"].clone()), (500, json!("ServerException")), "{body}");
+        let refused = client.put_manifest("app", "v2", MANIFEST, &manifest("layer").to_string()).await;
+        assert_eq!(refused.error(), (413, "DENIED".to_owned()));
+        assert_eq!(client.delete("/v2/app/manifests/v1").await.status, 413);
+        assert_eq!(client.get("/v2/app/tags/list").await.json()["tags"], json!(["v1"]));
+        assert_eq!(client.get(&format!("/v2/app/blobs/{}", digest(b"layer"))).await.body, b"layer");
+    }
+    assert!(!directory.join("state.json.new").exists(), "half a state would take the room");
     std::fs::remove_file(&rest).unwrap();
-    let again =
-        client.put_manifest("app", "v2", super::client::MANIFEST, &super::client::manifest("layer").to_string()).await;
+    assert_eq!(ecr(&server, "CreateRepository", more).await.0, 200);
+    let again = client.put_manifest("app", "v2", MANIFEST, &manifest("layer").to_string()).await;
     assert_eq!(again.status, 201, "{again:?}");
     server.shutdown().await;
     let server = Server::start(kept(&directory)).await.unwrap();

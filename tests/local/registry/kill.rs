@@ -88,6 +88,37 @@ async fn push_until_killed(client: Client, name: String, done: Arc<Mutex<Vec<Str
     }
 }
 
+/// Pushes the same image to a repository of its own and deletes that repository, until the program does not answer any more. What
+/// is stored then is stored as a whole.
+async fn push_and_delete_until_killed(running_url: String, client: Client) {
+    let secret: String = TOKEN.split(' ').collect();
+    let call = async |operation: &str, body: serde_json::Value| {
+        let keys = Credentials::new("local", secret.clone(), None, None, "test");
+        let target = format!("AmazonEC2ContainerRegistry_V20150921.{operation}");
+        api(&running_url, &target, &body, Some(keys)).await.map(|answer| answer.0)
+    };
+    let shared = manifest("shared").to_string();
+    loop {
+        // The repository may be there from the round before.
+        if call("CreateRepository", json!({"repositoryName": "short-lived"})).await.is_err() {
+            return;
+        }
+        for content in ["shared", "{}"] {
+            let path = format!("/v2/short-lived/blobs/uploads/?digest={}", digest(content.as_bytes()));
+            if client.try_send("POST", &path, &[], content).await.is_err() {
+                return;
+            }
+        }
+        let headers = [("content-type", MANIFEST)];
+        if client.try_send("PUT", "/v2/short-lived/manifests/v1", &headers, shared.clone()).await.is_err() {
+            return;
+        }
+        if call("DeleteRepository", json!({"repositoryName": "short-lived", "force": true})).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Every image in the list can be pulled with its layer.
 async fn check(client: &Client, done: &[String]) {
     for tag in done {
@@ -113,6 +144,7 @@ async fn what_was_answered_survives_a_kill() {
         for pusher in 0..CLIENTS {
             pushes.spawn(push_until_killed(client.clone(), format!("r{round}p{pusher}"), Arc::clone(&done)));
         }
+        pushes.spawn(push_and_delete_until_killed(running.url.clone(), client.clone()));
         tokio::time::sleep(Duration::from_millis(60 + round * 97 % 500)).await;
         running.child.start_kill().unwrap();
         running.child.wait().await.unwrap();

@@ -1,6 +1,6 @@
 //! Deleting, as in the section "Content Management" of OCI's distribution specification 1.1, with ECR's meaning of a tag.
 
-use super::client::{Client, INDEX, MANIFEST, digest, server};
+use super::client::{Client, INDEX, MANIFEST, digest, move_clock, server};
 use serde_json::json;
 
 /// "Deleting tags": the image stays as long as it has another tag.
@@ -36,6 +36,8 @@ async fn an_image_is_deleted_with_its_layers() {
     assert_eq!(client.delete("/v2/app/manifests/all").await.status, 202);
     assert_eq!(client.delete(&format!("/v2/app/manifests/{image}")).await.status, 202);
     assert_eq!(client.get("/v2/app/tags/list").await.json()["tags"], json!([]));
+    assert_eq!(client.head(&format!("/v2/app/{layer}")).await.status, 200, "a push may rely on it");
+    move_clock(&server, 2).await;
     assert_eq!(client.head(&format!("/v2/app/{layer}")).await.status, 404);
     assert_eq!(client.get(&format!("/v2/other/{layer}")).await.body, b"layer", "another repository has it");
     client.push_image("app", "v1", "layer").await;
