@@ -23,26 +23,26 @@ fn permissions_of_both_sides_are_combined() {
     for (caller, identity, resource, wanted) in [
         // The same account: one side is enough.
         (&own, yes, None, None),
-        (&own, none, None, Some(Reason::NoIdentityPolicy)),
+        (&own, none, None, Some(Reason::NotAllowedByIdentity)),
         (&own, none, Some(allow(json!({"AWS": own.arn()}))), None),
-        (&own, none, Some(root(OWN)), Some(Reason::NoIdentityPolicy)),
+        (&own, none, Some(root(OWN)), Some(Reason::NotAllowedByIdentity)),
         (&own, yes, Some(root(OTHER)), None),
-        (&own, no, Some(allow(json!("*"))), Some(Reason::DeniedByIdentityPolicy)),
-        (&own, yes, Some(deny.clone()), Some(Reason::DeniedByResourcePolicy)),
+        (&own, no, Some(allow(json!("*"))), Some(Reason::DeniedByIdentity)),
+        (&own, yes, Some(deny.clone()), Some(Reason::DeniedByResource)),
         // Another account: both sides are needed.
-        (&other, yes, None, Some(Reason::NoResourcePolicy)),
+        (&other, yes, None, Some(Reason::NotAllowedByResource)),
         (&other, yes, Some(root(OTHER)), None),
         (&other, yes, Some(allow(json!({"AWS": other.arn()}))), None),
-        (&other, none, Some(root(OTHER)), Some(Reason::NoIdentityPolicy)),
-        (&other, none, Some(allow(json!("*"))), Some(Reason::NoIdentityPolicy)),
-        (&other, none, None, Some(Reason::NoResourcePolicy)),
-        (&other, no, Some(root(OTHER)), Some(Reason::DeniedByIdentityPolicy)),
-        (&other, yes, Some(root(OWN)), Some(Reason::NoResourcePolicy)),
-        (&other, yes, Some(deny), Some(Reason::DeniedByResourcePolicy)),
+        (&other, none, Some(root(OTHER)), Some(Reason::NotAllowedByIdentity)),
+        (&other, none, Some(allow(json!("*"))), Some(Reason::NotAllowedByIdentity)),
+        (&other, none, None, Some(Reason::NotAllowedByResource)),
+        (&other, no, Some(root(OTHER)), Some(Reason::DeniedByIdentity)),
+        (&other, yes, Some(root(OWN)), Some(Reason::NotAllowedByResource)),
+        (&other, yes, Some(deny), Some(Reason::DeniedByResource)),
         // A service: only the policy of the repository.
-        (&service, none, None, Some(Reason::NoResourcePolicy)),
+        (&service, none, None, Some(Reason::NotAllowedByResource)),
         (&service, none, Some(allow(json!({"Service": "codebuild.amazonaws.com"}))), None),
-        (&service, none, Some(root(OWN)), Some(Reason::NoResourcePolicy)),
+        (&service, none, Some(root(OWN)), Some(Reason::NotAllowedByResource)),
     ] {
         let request = Request::new(caller, "ecr:BatchGetImage", "arn", OWN);
         let outcome = access::decide(&request, identity, resource.as_ref());
@@ -62,10 +62,10 @@ fn refusals_have_the_words_of_aws() {
     let start = "User: arn:aws:sts::123456789012:assumed-role/web/i-1 is not authorized to perform: ecr:BatchGetImage on resource: \
                  arn:aws:ecr:us-west-2:123456789012:repository/app";
     for (reason, end) in [
-        (Reason::NoIdentityPolicy, "because no identity-based policy allows the ecr:BatchGetImage action"),
-        (Reason::NoResourcePolicy, "because no resource-based policy allows the ecr:BatchGetImage action"),
-        (Reason::DeniedByIdentityPolicy, "with an explicit deny in an identity-based policy"),
-        (Reason::DeniedByResourcePolicy, "with an explicit deny in a resource-based policy"),
+        (Reason::NotAllowedByIdentity, "because no identity-based policy allows the ecr:BatchGetImage action"),
+        (Reason::NotAllowedByResource, "because no resource-based policy allows the ecr:BatchGetImage action"),
+        (Reason::DeniedByIdentity, "with an explicit deny in an identity-based policy"),
+        (Reason::DeniedByResource, "with an explicit deny in a resource-based policy"),
     ] {
         assert_eq!(denial(reason).to_string(), format!("{start} {end}"));
     }
