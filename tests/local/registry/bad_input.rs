@@ -261,15 +261,19 @@ async fn an_upload_is_given_up_while_it_is_sent() {
     let server = server().await;
     let client = Client::login(&server, &["app"]).await;
     let path = client.begin("app").await;
-    let (send, receive) = futures_util::channel::mpsc::unbounded::<Result<Vec<u8>, std::io::Error>>();
+    let (send, receive) = tokio::sync::mpsc::unbounded_channel::<Vec<u8>>();
+    let pieces = futures_util::stream::unfold(receive, |mut receive| async move {
+        let piece = receive.recv().await?;
+        Some((Ok::<_, std::io::Error>(piece), receive))
+    });
     let sending = {
         let (client, path) = (client.clone(), path.clone());
-        tokio::spawn(async move { client.try_send("PATCH", &path, &[], reqwest::Body::wrap_stream(receive)).await })
+        tokio::spawn(async move { client.try_send("PATCH", &path, &[], reqwest::Body::wrap_stream(pieces)).await })
     };
-    send.unbounded_send(Ok(noise(100_000))).unwrap();
+    send.send(noise(100_000)).unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(client.delete(&path).await.status, 204);
-    send.unbounded_send(Ok(noise(100_000))).unwrap();
+    send.send(noise(100_000)).unwrap();
     drop(send);
     assert_eq!(sending.await.unwrap().unwrap().error(), (404, "BLOB_UPLOAD_UNKNOWN".to_owned()));
     server.shutdown().await;
