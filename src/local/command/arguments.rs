@@ -184,9 +184,7 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
             "--registry" => registry = Some(value()?),
             "--registry-user" => user = value()?,
             "--registry-password-file" => password_file = Some(PathBuf::from(value()?)),
-            "--registry-dir" | "--registry-memory" | "--account" | "--instance-policy" => {
-                embedded.read(&argument, &value()?)?;
-            }
+            option if Embedded::has(option) => embedded.read(option, &value()?)?,
             "--secrets" => up.options.secrets = texts_below(&PathBuf::from(value()?))?,
             "--parameters" => up.options.parameters = texts_below(&PathBuf::from(value()?))?,
             "--buckets" => up.options.objects = buckets(&PathBuf::from(value()?))?,

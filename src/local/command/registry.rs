@@ -23,6 +23,11 @@ pub(super) struct Embedded {
 }
 
 impl Embedded {
+    /// The option is one of these.
+    pub(super) fn has(option: &str) -> bool {
+        ["--registry-dir", "--registry-memory", "--account", "--instance-policy"].contains(&option)
+    }
+
     /// Reads one of the options. The error names the form of its value.
     pub(super) fn read(&mut self, option: &str, value: &str) -> Result<(), String> {
         match option {

@@ -13,17 +13,17 @@ pub(crate) fn decide(request: &Request<'_>, identity: Decision, resource: Option
     let resource = resource.map_or(Decision::NotMentioned, |policy| policy.decide(request));
     let is_own = request.principal.account() == request.owner;
     let reason = match (identity, resource) {
-        (Decision::Denied, _) => Reason::DeniedByIdentityPolicy,
-        (_, Decision::Denied) => Reason::DeniedByResourcePolicy,
+        (Decision::Denied, _) => Reason::DeniedByIdentity,
+        (_, Decision::Denied) => Reason::DeniedByResource,
         // A service has no policies of its own.
         (_, Decision::Allowed) if request.principal.is_service() => return Ok(()),
-        _ if request.principal.is_service() => Reason::NoResourcePolicy,
+        _ if request.principal.is_service() => Reason::NotAllowedByResource,
         (Decision::Allowed, _) | (_, Decision::Allowed) if is_own => return Ok(()),
         // A policy that names the own account leaves the decision to the policies of the account's identities.
-        _ if is_own => Reason::NoIdentityPolicy,
-        (_, Decision::NotMentioned) => Reason::NoResourcePolicy,
+        _ if is_own => Reason::NotAllowedByIdentity,
+        (_, Decision::NotMentioned) => Reason::NotAllowedByResource,
         (Decision::Allowed, _) => return Ok(()),
-        _ => Reason::NoIdentityPolicy,
+        _ => Reason::NotAllowedByIdentity,
     };
     Err(Denial {
         principal: request.principal.arn().to_owned(),

@@ -17,13 +17,13 @@ pub(crate) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// No policy of the caller allows the action.
-    NoIdentityPolicy,
+    NotAllowedByIdentity,
     /// The repository's policy does not allow the action, or there is none.
-    NoResourcePolicy,
+    NotAllowedByResource,
     /// A policy of the caller denies the action.
-    DeniedByIdentityPolicy,
+    DeniedByIdentity,
     /// The repository's policy denies the action.
-    DeniedByResourcePolicy,
+    DeniedByResource,
 }
 
 /// An action that a caller may not perform.
@@ -43,10 +43,10 @@ impl fmt::Display for Denial {
         let Self { principal, action, resource, reason } = self;
         write!(out, "User: {principal} is not authorized to perform: {action} on resource: {resource} ")?;
         match reason {
-            Reason::NoIdentityPolicy => write!(out, "because no identity-based policy allows the {action} action"),
-            Reason::NoResourcePolicy => write!(out, "because no resource-based policy allows the {action} action"),
-            Reason::DeniedByIdentityPolicy => out.write_str("with an explicit deny in an identity-based policy"),
-            Reason::DeniedByResourcePolicy => out.write_str("with an explicit deny in a resource-based policy"),
+            Reason::NotAllowedByIdentity => write!(out, "because no identity-based policy allows the {action} action"),
+            Reason::NotAllowedByResource => write!(out, "because no resource-based policy allows the {action} action"),
+            Reason::DeniedByIdentity => out.write_str("with an explicit deny in an identity-based policy"),
+            Reason::DeniedByResource => out.write_str("with an explicit deny in a resource-based policy"),
         }
     }
 }

@@ -3,8 +3,9 @@
 
 use super::digest::Digest;
 use super::error::{EcrError, Place};
+use super::image::Image;
 use super::lifecycle::{Candidate, LifecyclePolicy, Preview, PreviewEntry, Rule, evaluate};
-use super::repository::{Image, Repository};
+use super::repository::Repository;
 use super::service::Ecr;
 use std::collections::BTreeMap;
 use std::sync::Arc;

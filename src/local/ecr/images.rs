@@ -2,7 +2,7 @@
 
 use super::digest::Digest;
 use super::error::EcrError;
-use super::repository::{Image, NewImage};
+use super::image::{Image, NewImage};
 use super::service::Ecr;
 
 /// Maximum size of all manifests, in bytes: they are in memory.

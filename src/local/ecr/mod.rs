@@ -5,9 +5,9 @@
 //! service. A *layer* here is anything that an image needs and that is no manifest, the configuration included. An *orphan* is a
 //! layer that no repository has any more.
 //!
-//! Reading order. Data: `digest`, `names`, `strict_json`, `manifest`, `mutability`, `settings`, `repository` (images, tags, layers), `lifecycle`. Access:
-//! `action`, `principal`, `policy`, `identities`, `tokens`, and `access`, which decides. `service` holds all; `authorization` asks
-//! it, `images` and `expiry` change it; `stored_form` is what a directory keeps.
+//! Reading order. Data: `digest`, `names`, `strict_json`, `manifest`, `image`, `mutability`, `settings`, `lifecycle`, `repository`
+//! (images, tags, layers). Access: `action`, `principal`, `policy`, `identities`, `tokens`, and `access`, which decides. `service`
+//! holds all; `authorization` asks it, `images` and `expiry` change it; `stored_form` is what a directory keeps.
 
 pub(crate) mod access;
 pub(crate) mod action;
@@ -16,6 +16,7 @@ pub(crate) mod digest;
 pub(crate) mod error;
 mod expiry;
 pub(crate) mod identities;
+pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod lifecycle;
 pub(crate) mod manifest;
@@ -35,7 +36,7 @@ pub(crate) mod tokens;
 pub(crate) use action::Action;
 pub(crate) use digest::Digest;
 pub(crate) use error::{Denial, EcrError};
+pub(crate) use image::{Image, NewImage};
 pub(crate) use principal::Principal;
-pub(crate) use repository::{Image, NewImage};
 pub(crate) use service::Ecr;
 pub(crate) use tokens::TokenError;

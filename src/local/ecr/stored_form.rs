@@ -4,13 +4,14 @@
 use super::digest::Digest;
 use super::error::Place;
 use super::identities::{Identity, MAX_IDENTITIES};
+use super::image::Image;
 use super::images::MAX_MANIFEST_BYTES;
 use super::lifecycle::LifecyclePolicy;
 use super::manifest::Contents;
 use super::mutability::Mutability;
 use super::names::{check_repository, check_tag, is_account, shortened};
 use super::policy::Policy;
-use super::repository::{Encryption, Image, MAX_IMAGES, MAX_LAYERS, MAX_TAGS, Repository};
+use super::repository::{Encryption, MAX_IMAGES, MAX_LAYERS, MAX_TAGS, Repository};
 use super::service::{CacheRule, Ecr, MAX_ACCOUNTS, MAX_CACHE_RULES, MAX_REPOSITORIES};
 use super::settings::{check_resource_tags, encryption_kind};
 use super::tokens::{MAX_TOKENS, Token};

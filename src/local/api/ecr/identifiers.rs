@@ -3,8 +3,9 @@
 use super::call::{shown, wrong_form};
 use crate::ecr::Digest;
 use crate::ecr::error::EcrError;
+use crate::ecr::image::Image;
 use crate::ecr::names::check_tag;
-use crate::ecr::repository::{Image, Repository};
+use crate::ecr::repository::Repository;
 use serde_json::{Value, json};
 
 /// Maximum number of images in a request, as in ECR.

@@ -4,7 +4,7 @@ use super::call::{Call, Filter, Paging, Target, required, text, texts, with};
 use super::identifiers::{self, Failure, ImageId};
 use crate::api::request::Answer;
 use crate::ecr::error::{EcrError, Place};
-use crate::ecr::repository::{Image, NewImage};
+use crate::ecr::image::{Image, NewImage};
 use crate::ecr::{Action, Digest};
 use bytes::Bytes;
 use serde_json::{Value, json};

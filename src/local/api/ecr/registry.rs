@@ -101,7 +101,8 @@ pub(super) fn delete_rule(call: &mut Call<'_>) -> Answer {
         return Err(no_rule(prefix).into());
     }
     let gone = registry_mut(call, &account)?.cache_rules.remove(prefix).ok_or_else(|| no_rule(prefix))?;
-    Ok(show(&account, prefix, &gone))
+    // As in ECR, this answer does not name the kind of the other registry.
+    Ok(show(&account, prefix, &CacheRule { kind: None, ..gone }))
 }
 
 /// The caller's account: rules of others cannot be reached.

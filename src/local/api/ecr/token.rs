@@ -27,7 +27,7 @@ pub(super) fn get(call: &mut Call<'_>, options: &Options) -> Answer {
         let address = format!("{}://{}", if registry.tls { "https" } else { "http" }, registry.address);
         let Registry { user, password, token_ttl, .. } = registry;
         let expires_at = call.state.time() + token_ttl.as_secs_f64();
-        let entry = entry(user, password.expose(), expires_at, &address, &call.state.site.account);
+        let entry = entry(user, password.expose(), expires_at, &address);
         return Ok(json!({"authorizationData": [entry]}));
     }
     let ecr = &call.state.ecr;
@@ -41,22 +41,21 @@ pub(super) fn get(call: &mut Call<'_>, options: &Options) -> Answer {
             let constraint = format!("there is no account {} here; there are: {}", shown(&account), known.join(", "));
             return Err(EcrError::invalid("registryIds", constraint).into());
         };
-        addresses.push((format!("http://{}", registry.host), account));
+        addresses.push(format!("http://{}", registry.host));
     }
     let password = format!("{}{}", new_id(), new_id());
     let ttl = options.token_ttl.as_secs_f64();
     call.state.ecr.add_token(call.caller.clone(), &password, call.now, ttl);
     // The caller's clock is that of AWS, which the clock of ECR may be ahead of.
     let expires_at = call.state.time() + ttl;
-    let entry = |(address, account): &(String, String)| entry(USER, &password, expires_at, address, account);
+    let entry = |address: &String| entry(USER, &password, expires_at, address);
     Ok(json!({"authorizationData": addresses.iter().map(entry).collect::<Vec<_>>()}))
 }
 
-fn entry(user: &str, password: &str, expires_at: f64, address: &str, account: &str) -> Value {
+fn entry(user: &str, password: &str, expires_at: f64, address: &str) -> Value {
     json!({
         "authorizationToken": STANDARD.encode(format!("{user}:{password}")),
         "expiresAt": expires_at,
         "proxyEndpoint": address,
-        "registryId": account,
     })
 }

@@ -1,21 +1,17 @@
-//! Both sides of a permission, images and their layers, expiry, and the stored form.
+//! Images, tags and layers of repositories.
 
+mod access;
+mod expiry;
 mod stored_form;
 
-use super::access;
-use super::action::Action;
-use super::authorization::NoCaller;
 use super::digest::Digest;
-use super::error::{Denial, EcrError, Place, Reason};
-use super::lifecycle::LifecyclePolicy;
+use super::error::{EcrError, Place};
+use super::image::{Image, NewImage};
 use super::manifest::{OCI_INDEX, OCI_MANIFEST};
 use super::mutability::Mutability;
-use super::policy::{Decision, Policy, Request};
-use super::principal::Principal;
-use super::repository::{Image, NewImage, Repository};
-use super::service::{CacheRule, Ecr};
-use super::tokens::TokenError;
-use crate::keys::Signer;
+use super::policy::Policy;
+use super::repository::Repository;
+use super::service::Ecr;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -73,123 +69,6 @@ fn images(ecr: &Ecr) -> Vec<&Image> {
 
 fn policy(statement: &Value) -> Policy {
     Policy::for_repository(&json!({"Statement": statement}).to_string()).unwrap()
-}
-
-#[test]
-fn permissions_of_both_sides_are_combined() {
-    let allow = |principal: Value| policy(&json!({"Effect": "Allow", "Principal": principal, "Action": "ecr:*"}));
-    let deny = policy(&json!({"Effect": "Deny", "Principal": "*", "Action": "ecr:*"}));
-    let root = |account: &str| allow(json!({"AWS": format!("arn:aws:iam::{account}:root")}));
-    let (own, other) = (Principal::user(OWN, "alice"), Principal::user(OTHER, "bob"));
-    let service = Principal::service("codebuild.amazonaws.com", None, None);
-    let (yes, no, none) = (Decision::Allowed, Decision::Denied, Decision::NotMentioned);
-    for (caller, identity, resource, wanted) in [
-        // The same account: one side is enough.
-        (&own, yes, None, None),
-        (&own, none, None, Some(Reason::NoIdentityPolicy)),
-        (&own, none, Some(allow(json!({"AWS": own.arn()}))), None),
-        (&own, none, Some(root(OWN)), Some(Reason::NoIdentityPolicy)),
-        (&own, yes, Some(root(OTHER)), None),
-        (&own, no, Some(allow(json!("*"))), Some(Reason::DeniedByIdentityPolicy)),
-        (&own, yes, Some(deny.clone()), Some(Reason::DeniedByResourcePolicy)),
-        // Another account: both sides are needed.
-        (&other, yes, None, Some(Reason::NoResourcePolicy)),
-        (&other, yes, Some(root(OTHER)), None),
-        (&other, yes, Some(allow(json!({"AWS": other.arn()}))), None),
-        (&other, none, Some(root(OTHER)), Some(Reason::NoIdentityPolicy)),
-        (&other, none, Some(allow(json!("*"))), Some(Reason::NoIdentityPolicy)),
-        (&other, none, None, Some(Reason::NoResourcePolicy)),
-        (&other, no, Some(root(OTHER)), Some(Reason::DeniedByIdentityPolicy)),
-        (&other, yes, Some(root(OWN)), Some(Reason::NoResourcePolicy)),
-        (&other, yes, Some(deny), Some(Reason::DeniedByResourcePolicy)),
-        // A service: only the policy of the repository.
-        (&service, none, None, Some(Reason::NoResourcePolicy)),
-        (&service, none, Some(allow(json!({"Service": "codebuild.amazonaws.com"}))), None),
-        (&service, none, Some(root(OWN)), Some(Reason::NoResourcePolicy)),
-    ] {
-        let request = Request::new(caller, "ecr:BatchGetImage", "arn", OWN);
-        let outcome = access::decide(&request, identity, resource.as_ref());
-        let shown = resource.as_ref().map(Policy::text).unwrap_or_default();
-        assert_eq!(outcome.err().map(|denial| denial.reason), wanted, "{} {shown}", caller.arn());
-    }
-}
-
-#[test]
-fn refusals_have_the_words_of_aws() {
-    let denial = |reason| Denial {
-        principal: "arn:aws:sts::123456789012:assumed-role/web/i-1".to_owned(),
-        action: "ecr:BatchGetImage".to_owned(),
-        resource: "arn:aws:ecr:us-west-2:123456789012:repository/app".to_owned(),
-        reason,
-    };
-    let start = "User: arn:aws:sts::123456789012:assumed-role/web/i-1 is not authorized to perform: ecr:BatchGetImage on resource: \
-                 arn:aws:ecr:us-west-2:123456789012:repository/app";
-    for (reason, end) in [
-        (Reason::NoIdentityPolicy, "because no identity-based policy allows the ecr:BatchGetImage action"),
-        (Reason::NoResourcePolicy, "because no resource-based policy allows the ecr:BatchGetImage action"),
-        (Reason::DeniedByIdentityPolicy, "with an explicit deny in an identity-based policy"),
-        (Reason::DeniedByResourcePolicy, "with an explicit deny in a resource-based policy"),
-    ] {
-        assert_eq!(denial(reason).to_string(), format!("{start} {end}"));
-    }
-}
-
-#[test]
-fn nobody_learns_what_exists_without_a_permission() {
-    let ecr = ecr();
-    let (own, other) = (Principal::administrator(OWN), Principal::administrator(OTHER));
-    let outcome = |caller: &Principal, name: &str| ecr.authorize(caller, Action::BATCH_GET_IMAGE, OWN, name);
-    assert_eq!(outcome(&own, "app"), Ok(()));
-    assert_eq!(outcome(&own, "none"), Err(EcrError::NoRepository(place(OWN, "none"))));
-    for name in ["app", "none"] {
-        assert_eq!(outcome(&other, name).unwrap_err().code(), "AccessDeniedException", "{name}");
-    }
-}
-
-/// A policy that is changed counts for tokens that were made before.
-#[test]
-fn tokens_follow_the_policies_of_their_owner() {
-    let mut ecr = ecr();
-    let read = json!({"Statement": {"Effect": "Allow", "Action": "ecr:BatchGetImage", "Resource": "*"}}).to_string();
-    ecr.identities_mut().put_user(OWN, "alice", Policy::for_identity(&read).unwrap(), "AKIA1").unwrap();
-    ecr.add_token(Principal::user(OWN, "alice"), "secret", 0.0, 12.0 * HOUR);
-    let alice = ecr.principal("AWS", "secret", HOUR).unwrap();
-    assert_eq!(ecr.authorize(&alice, Action::BATCH_GET_IMAGE, OWN, "app"), Ok(()));
-    assert!(ecr.authorize(&alice, Action::PUT_IMAGE, OWN, "app").is_err());
-    let nothing = json!({"Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}}).to_string();
-    ecr.identities_mut().put_user(OWN, "alice", Policy::for_identity(&nothing).unwrap(), "AKIA2").unwrap();
-    assert!(ecr.authorize(&alice, Action::BATCH_GET_IMAGE, OWN, "app").is_err());
-    assert_eq!(ecr.principal("AWS", "secret", 12.0 * HOUR), Err(TokenError::Expired));
-}
-
-/// Not even a repository that names the user lets it in, nor does a new user with the same name.
-#[test]
-fn the_token_of_a_removed_user_is_of_no_use() {
-    let mut ecr = ecr();
-    let alice = Principal::user(OWN, "alice");
-    let all = json!({"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}).to_string();
-    let all = Policy::for_identity(&all).unwrap();
-    ecr.identities_mut().put_user(OWN, "alice", all.clone(), "AKIA1").unwrap();
-    ecr.repository_mut(OWN, "app").unwrap().policy =
-        Some(policy(&json!({"Effect": "Allow", "Principal": {"AWS": alice.arn()}, "Action": "ecr:*"})));
-    ecr.add_token(alice.clone(), "secret", 0.0, HOUR);
-    assert_eq!(ecr.principal("AWS", "secret", 1.0), Ok(alice.clone()));
-    assert_eq!(ecr.caller(&Signer::Identity("AKIA1".to_owned())), Ok(alice.clone()));
-    assert!(ecr.remove_identity(alice.arn()) && !ecr.remove_identity(alice.arn()));
-    assert_eq!(ecr.principal("AWS", "secret", 1.0), Err(TokenError::Unknown));
-    assert_eq!(ecr.caller(&Signer::Identity("AKIA1".to_owned())), Err(NoCaller::Removed));
-    ecr.identities_mut().put_user(OWN, "alice", all, "AKIA2").unwrap();
-    assert_eq!(ecr.principal("AWS", "secret", 1.0), Err(TokenError::Unknown));
-}
-
-#[test]
-fn an_unknown_account_is_nobody() {
-    let ecr = ecr();
-    let user = |account: Option<&str>| Signer::User { account: account.map(str::to_owned) };
-    assert_eq!(ecr.caller(&user(None)), Ok(Principal::administrator(OWN)));
-    assert_eq!(ecr.caller(&user(Some(OTHER))), Ok(Principal::administrator(OTHER)));
-    let unknown = "000000000000".to_owned();
-    assert_eq!(ecr.caller(&user(Some(&unknown))), Err(NoCaller::UnknownAccount(unknown)));
 }
 
 #[test]
@@ -306,122 +185,4 @@ fn an_image_of_an_index_cannot_be_deleted() {
     ecr.delete_image(OWN, "app", &list, 40.0 * DAY).unwrap();
     ecr.delete_image(OWN, "app", &first, 40.0 * DAY).unwrap();
     assert_eq!(images(&ecr).len(), 1);
-}
-
-fn lifecycle(selection: &Value) -> LifecyclePolicy {
-    let rule = json!({"rulePriority": 10, "description": "x".repeat(60), "selection": selection, "action": {"type": "expire"}});
-    LifecyclePolicy::read(&json!({"rules": [rule]}).to_string()).unwrap()
-}
-
-fn untagged_after(days: u32) -> LifecyclePolicy {
-    lifecycle(
-        &json!({"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": days}),
-    )
-}
-
-#[test]
-fn what_a_preview_shows_expires_on_the_hour() {
-    let mut ecr = ecr();
-    let orphan = push(&mut ecr, "app", "1", &["a"], Some("latest"), 0.0);
-    let latest = push(&mut ecr, "app", "2", &["a"], Some("latest"), DAY);
-    let policy = untagged_after(7);
-    let preview = |ecr: &Ecr, now: f64| {
-        let entries = ecr.preview(OWN, "app", &policy, now).unwrap().entries;
-        entries.iter().map(|entry| (entry.digest, entry.priority)).collect::<Vec<_>>()
-    };
-    assert_eq!(preview(&ecr, 7.0 * DAY), []);
-    assert_eq!(preview(&ecr, 7.0 * DAY + 1.0), [(orphan, 10)]);
-    ecr.repository_mut(OWN, "app").unwrap().lifecycle = Some(policy.clone());
-    assert!(ecr.tick(7.0 * DAY), "the policy is carried out for the first time");
-    assert_eq!(images(&ecr).len(), 2);
-    assert!(!ecr.tick(7.0 * DAY + HOUR - 1.0), "not yet an hour later");
-    assert_eq!(images(&ecr).len(), 2);
-    assert!(ecr.tick(7.0 * DAY + HOUR));
-    assert_eq!(images(&ecr).iter().map(|image| image.digest).collect::<Vec<_>>(), [latest]);
-    assert_eq!(ecr.take_orphans(), [digest("c1")], "the other layer is still needed");
-    assert_eq!(ecr.repository(OWN, "app").unwrap().lifecycle.as_ref().unwrap().evaluated_at, Some(7.0 * DAY + HOUR));
-}
-
-#[test]
-fn rules_spare_images_of_an_index_until_it_leaves() {
-    let mut ecr = ecr();
-    let first = push(&mut ecr, "app", "1", &["a"], None, 0.0);
-    let list = ecr.put_image(OWN, "app", &new_image(&index(&[first]), Some("all")), 0.0).unwrap();
-    ecr.repository_mut(OWN, "app").unwrap().lifecycle = Some(untagged_after(7));
-    ecr.expire(30.0 * DAY);
-    assert_eq!(images(&ecr).len(), 2);
-    ecr.delete_image(OWN, "app", &list, 40.0 * DAY).unwrap();
-    ecr.expire(30.0 * DAY);
-    assert_eq!(images(&ecr).len(), 0);
-}
-
-/// What is attached to an image, such as a signature, leaves with it.
-#[test]
-fn attached_images_leave_with_their_subject() {
-    let mut ecr = ecr();
-    let image = push(&mut ecr, "app", "1", &["a"], Some("old-1"), 0.0);
-    let mut signature = manifest("2", &["s"]);
-    signature["subject"] = json!({"digest": image, "size": 1});
-    for seed in ["c2", "s"] {
-        ecr.add_layer(OWN, "app", digest(seed), 1, DAY).unwrap();
-    }
-    ecr.put_image(OWN, "app", &new_image(&signature, None), 20.0 * DAY).unwrap();
-    let selection = json!({"tagStatus": "tagged", "tagPrefixList": ["old"], "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 7});
-    let rules = lifecycle(&selection);
-    let preview = ecr.preview(OWN, "app", &rules, 20.0 * DAY).unwrap();
-    assert_eq!(preview.entries.iter().map(|entry| entry.priority).collect::<Vec<_>>(), [10, 10]);
-    ecr.repository_mut(OWN, "app").unwrap().lifecycle = Some(rules);
-    ecr.expire(20.0 * DAY);
-    assert_eq!(images(&ecr).len(), 0);
-}
-
-/// So does what is attached to an image that somebody deletes, a day after its push.
-#[test]
-fn attached_images_of_a_deleted_image_leave() {
-    let mut ecr = ecr();
-    let image = push(&mut ecr, "app", "1", &["a"], Some("v1"), 0.0);
-    let mut attach = |seed: &str, subject: Digest| {
-        let mut attached = manifest(seed, &[]);
-        attached["subject"] = json!({"digest": subject, "size": 1});
-        ecr.add_layer(OWN, "app", digest(&format!("c{seed}")), 1, 0.0).unwrap();
-        ecr.put_image(OWN, "app", &new_image(&attached, None), 0.0).unwrap()
-    };
-    let list = attach("2", image);
-    attach("3", list);
-    ecr.delete_image(OWN, "app", &image, HOUR).unwrap();
-    ecr.expire(2.0 * DAY);
-    assert_eq!(images(&ecr).len(), 2, "only in a repository with rules");
-    let selection =
-        json!({"tagStatus": "tagged", "tagPrefixList": ["old"], "countType": "imageCountMoreThan", "countNumber": 1});
-    ecr.repository_mut(OWN, "app").unwrap().lifecycle = Some(lifecycle(&selection));
-    ecr.expire(DAY);
-    assert_eq!(images(&ecr).len(), 2, "they may wait for their subject");
-    ecr.expire(DAY + 1.0);
-    assert_eq!(images(&ecr).len(), 0);
-}
-
-#[test]
-fn layers_that_no_image_needs_leave_after_a_day() {
-    let mut ecr = ecr();
-    push(&mut ecr, "app", "1", &["a"], None, 0.0);
-    ecr.add_layer(OWN, "app", digest("unused"), 1, 0.0).unwrap();
-    assert!(!ecr.expire(DAY));
-    assert!(ecr.expire(DAY + 1.0));
-    assert_eq!(ecr.take_orphans(), [digest("unused")]);
-}
-
-#[test]
-fn a_pull_of_a_cached_image_says_that_nothing_is_fetched() {
-    let mut ecr = ecr();
-    let rule = CacheRule { upstream: "public.ecr.aws".to_owned(), kind: None, credential: None, created_at: 0.0 };
-    let rules = &mut ecr.registry_mut(OWN).unwrap().cache_rules;
-    rules.insert("ecr".to_owned(), CacheRule { upstream: "quay.io".to_owned(), ..rule.clone() });
-    rules.insert("ecr-public".to_owned(), rule);
-    let own = Principal::administrator(OWN);
-    let error = ecr.authorize(&own, Action::BATCH_GET_IMAGE, OWN, "ecr-public/nginx").unwrap_err();
-    assert_eq!(error.code(), "UnableToGetUpstreamImageException");
-    assert!(error.to_string().contains("public.ecr.aws: it makes no connections"), "{error}");
-    for (action, name) in [(Action::PUT_IMAGE, "ecr-public/nginx"), (Action::BATCH_GET_IMAGE, "ecr-publicity")] {
-        assert_eq!(ecr.authorize(&own, action, OWN, name).unwrap_err().code(), "RepositoryNotFoundException", "{name}");
-    }
 }

@@ -1,6 +1,7 @@
 //! What a directory keeps.
 
-use super::{OTHER, OWN, ecr, index, new_image, policy, push, untagged_after};
+use super::expiry::untagged_after;
+use super::{OTHER, OWN, ecr, index, new_image, policy, push};
 use crate::ecr::action::Action;
 use crate::ecr::error::EcrError;
 use crate::ecr::lifecycle::LifecyclePolicy;

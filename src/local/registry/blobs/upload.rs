@@ -30,8 +30,8 @@ pub(crate) struct Upload {
 /// The thread that hashes and writes.
 enum Worker {
     /// No thread works. The buffer is used again.
-    Idle(Sink, Vec<u8>),
-    Busy(JoinHandle<Result<(Sink, Vec<u8>), UploadError>>),
+    Idle(Box<Sink>, Vec<u8>),
+    Busy(JoinHandle<Result<(Box<Sink>, Vec<u8>), UploadError>>),
     Failed,
 }
 
@@ -56,7 +56,7 @@ impl Upload {
             block: Vec::new(),
             length: 0,
             last_part: None,
-            worker: Worker::Idle(sink, Vec::new()),
+            worker: Worker::Idle(Box::new(sink), Vec::new()),
         }
     }
 
@@ -168,7 +168,7 @@ impl Upload {
             return Err(UploadError::Stopped);
         };
         let (list, length) = (Arc::clone(&self.list), self.length);
-        spawn_blocking(move || complete(&list, sink, length, wanted)).await.map_err(|_| UploadError::Stopped)?
+        spawn_blocking(move || complete(&list, *sink, length, wanted)).await.map_err(|_| UploadError::Stopped)?
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod images;
 mod policies;
+mod shapes;
 
 use super::{OPERATIONS, answer};
 use crate::api_error::ApiError;

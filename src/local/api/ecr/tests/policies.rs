@@ -10,7 +10,7 @@ fn rule(selection: &Value) -> String {
     .to_string()
 }
 
-fn untagged() -> String {
+pub(super) fn untagged() -> String {
     rule(&json!({"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 7}))
 }
 
