@@ -27,11 +27,14 @@ pub(crate) struct Upload {
     worker: Worker,
 }
 
+/// What a thread gives back: the sink, and its empty buffer.
+type Returned = (Box<Sink>, Vec<u8>);
+
 /// The thread that hashes and writes.
 enum Worker {
     /// No thread works. The buffer is used again.
     Idle(Box<Sink>, Vec<u8>),
-    Busy(JoinHandle<Result<(Box<Sink>, Vec<u8>), UploadError>>),
+    Busy(JoinHandle<Result<Returned, UploadError>>),
     Failed,
 }
 
