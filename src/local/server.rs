@@ -250,8 +250,8 @@ impl Server {
         self.shared.change(|state| state.stored.put_object(bucket, key, text))
     }
 
-    /// Makes the next `count` calls of an operation fail. The operation is one of the API, `acs` or `tcs` (handshakes), `imds`, `registry`,
-    /// or `*` for any.
+    /// Makes the next `count` calls of an operation fail. The operation is one of the API, `acs` or `tcs` (handshakes), `imds`,
+    /// `registry` (`/v2/`), or `*` for any.
     pub fn fail_next(&self, operation: &str, count: usize, fault: &Fault) {
         self.shared.change(|state| state.faults.add(operation, count, fault));
     }
