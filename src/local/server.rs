@@ -251,7 +251,7 @@ impl Server {
     }
 
     /// Makes the next `count` calls of an operation fail. The operation is one of the API, `acs` or `tcs` (handshakes), `imds`,
-    /// or `*` for any.
+    /// `registry` (`/v2/`), or `*` for any.
     pub fn fail_next(&self, operation: &str, count: usize, fault: &Fault) {
         self.shared.change(|state| state.faults.add(operation, count, fault));
     }

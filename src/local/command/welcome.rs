@@ -15,7 +15,10 @@ pub(super) fn welcome(server: &Server, token: &str, region: &str, directory: Opt
         None => "State is in memory only: it is gone when this ends.".to_owned(),
     };
     let further = server.further_accounts().into_iter().map(|(account, address)| {
-        format!("\n  The registry of account {account} is {address}. Its administrator has AWS_ACCESS_KEY_ID={account} and the same secret.")
+        format!(
+            "\n  The registry of account {account} is {address}. Its administrator has AWS_ACCESS_KEY_ID={account} and the same \
+             secret."
+        )
     });
     let accounts: String = further.collect();
     format!(

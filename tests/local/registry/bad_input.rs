@@ -266,15 +266,15 @@ async fn an_upload_is_given_up_while_it_is_sent() {
         let piece = receive.recv().await?;
         Some((Ok::<_, std::io::Error>(piece), receive))
     });
-    let sending = {
-        let (client, path) = (client.clone(), path.clone());
-        tokio::spawn(async move { client.try_send("PATCH", &path, &[], reqwest::Body::wrap_stream(pieces)).await })
-    };
+    let mut sending = tokio::task::JoinSet::new();
+    let (sender, sent_to) = (client.clone(), path.clone());
+    sending.spawn(async move { sender.try_send("PATCH", &sent_to, &[], reqwest::Body::wrap_stream(pieces)).await });
     send.send(noise(100_000)).unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(client.delete(&path).await.status, 204);
     send.send(noise(100_000)).unwrap();
     drop(send);
-    assert_eq!(sending.await.unwrap().unwrap().error(), (404, "BLOB_UPLOAD_UNKNOWN".to_owned()));
+    let answer = sending.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(answer.error(), (404, "BLOB_UPLOAD_UNKNOWN".to_owned()));
     server.shutdown().await;
 }

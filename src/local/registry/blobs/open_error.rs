@@ -25,7 +25,8 @@ pub(crate) enum OpenError {
     #[error("{}: another version of ecs-local wrote this directory", .0.display())]
     OtherVersion(PathBuf),
     /// A layer of a repository is missing, or has another size.
-    #[error("{}: the file of layer {} is missing or damaged (it should have {} bytes); restore it, or give another directory", .0.display(), .1, .2)]
+    #[error("{}: the file of layer {} is missing or damaged (it should have {} bytes); restore it, or give another directory",
+        .0.display(), .1, .2)]
     MissingLayer(PathBuf, String, u64),
     /// There are layers, but no state that says whose they are.
     #[error("{}: this file is missing, but there are layers beside it; restore it, or give another directory", .0.display())]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Bytes that are read from a file at once.
-const PIECE: u64 = 256 * 1024;
+const PIECE: u64 = 512 * 1024;
 
 /// A blob that is open.
 #[derive(Debug)]
