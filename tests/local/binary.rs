@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
+use tokio::sync::{Mutex, MutexGuard};
 
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
@@ -107,8 +108,11 @@ pub(super) async fn docker(arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
 
-/// An image with busybox, removed at the end; `None` if there is no Docker.
-pub(super) struct TestImage(pub(super) String);
+/// An image with busybox, removed at the end; `None` if there is no Docker. One test at a time has one: `clean --all` of a session removes
+/// the containers of all other sessions that it cannot see.
+pub(super) struct TestImage(pub(super) String, #[expect(dead_code, reason = "held")] MutexGuard<'static, ()>);
+
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 impl TestImage {
     pub(super) async fn make(scratch: &Scratch) -> Option<Self> {
@@ -117,13 +121,14 @@ impl TestImage {
             eprintln!("SKIPPED: no Docker, or no busybox-static to make an image from");
             return None;
         };
+        let alone = ALONE.lock().await;
         let id = uuid::Uuid::new_v4().simple().to_string();
         let (tar, image) = (scratch.0.join("image.tar"), format!("ecs-local-test-{}", &id[..12]));
         let tar = tar.to_str().unwrap();
         let (directory, name) = busybox.rsplit_once('/').unwrap();
         assert!(Command::new("tar").args(["-C", directory, "-chf", tar, name]).status().await.unwrap().success());
         docker(&["import", tar, &image]).await.expect("docker import");
-        Some(Self(image))
+        Some(Self(image, alone))
     }
 
     /// The containers of this image, with and without those that have ended.
