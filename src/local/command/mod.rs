@@ -9,6 +9,7 @@ mod arguments;
 mod child;
 mod containers;
 mod definition_file;
+mod files;
 mod guard;
 mod leftovers;
 mod limits;
