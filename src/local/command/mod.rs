@@ -2,23 +2,29 @@
 //! is the rest of the crate. Invariant: every process that it started ends with it, also when it is killed.
 //!
 //! In reading order: `registry`, `files` and `arguments`, `token`, `output`, `signals`, `start_problem` and `limits`; `session` (directory and
-//! lock), `child` and `guard` (what happens after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`,
-//! `agent`, `containers` and `waits`.
+//! lock), `child` and `guard` (what happens after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`, `refused`,
+//! `settings`, `agent`, `states`, `containers`, `health`, `waits`, `exit_code` and `end`.
 
 mod agent;
 mod arguments;
 mod child;
 mod containers;
 mod definition_file;
+mod end;
+mod exit_code;
 mod files;
 mod guard;
+mod health;
 mod leftovers;
 mod limits;
 mod output;
+mod refused;
 mod registry;
 mod session;
+mod settings;
 mod signals;
 mod start_problem;
+mod states;
 mod token;
 mod up;
 mod waits;
