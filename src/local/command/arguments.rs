@@ -30,6 +30,9 @@ TASK.json is the input of `aws ecs register-task-definition --cli-input-json`, t
 the console's JSON tab. NAME=VALUE are variables for the agent. An image that is on this machine is used without asking a registry,
 unless ECS_IMAGE_PULL_BEHAVIOR says otherwise.
 
+Exit code of up: that of the container, also after one Ctrl-C; 1 if no container is the reason, before the agent is ready, or after a
+second Ctrl-C; 2 if an argument or a setting after -- is wrong.
+
 Options:
   --listen ADDRESS:PORT           where to listen            [serve: 127.0.0.1:14566, up: 127.0.0.1 and a free port]
   --cluster NAME                  name of the cluster        [serve: default, up: one of its own]

@@ -52,7 +52,10 @@ struct Run<'a> {
 pub(crate) async fn up(request: Up) -> Result<u8, String> {
     let definition = definition_file::read(&request.task)?;
     can_run(&request, &definition)?;
-    if let Err(problem) = settings::check(&agent::program(&request)?, &request.environment).await {
+    // A missing agent is an error of its start.
+    if let Ok(program) = agent::program(&request)
+        && let Err(problem) = settings::check(&program, &request.environment).await
+    {
         print_error(&format!("a setting after `--` is wrong:\n{problem}"));
         return Ok(WRONG_ARGUMENT);
     }
