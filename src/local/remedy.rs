@@ -1,11 +1,16 @@
 //! What a person can do when a task does not fit on an instance. This module owns the texts. Invariant: it changes no decision.
 
 /// The remedy for each required attribute. A `*` at the end stands for any rest, which replaces the `{}` of the text.
-const ATTRIBUTES: [(&str, &str); 25] = [
+const ATTRIBUTES: [(&str, &str); 26] = [
     ("com.amazonaws.ecs.capability.task-iam-role*", "this agent gives tasks no role: remove `taskRoleArn`"),
     (
         "com.amazonaws.ecs.capability.logging-driver.awsfirelens",
         "a log router needs an agent that offers awsfirelens: use another `logDriver`",
+    ),
+    (
+        "com.amazonaws.ecs.capability.logging-driver.awslogs",
+        "remove `logConfiguration`, or start the agent with awslogs in ECS_AVAILABLE_LOGGING_DRIVERS, as in [\"json-file\",\"awslogs\"]: \
+         it needs AWS credentials in dockerd",
     ),
     (
         "com.amazonaws.ecs.capability.logging-driver.*",
@@ -86,18 +91,6 @@ pub(super) fn for_resource(what: &str, instance_has: u64) -> &'static str {
     }
 }
 
-/// What a developer can do after such an end of a task of `up`; `None`: nothing in particular.
-pub(super) fn for_end(reason: &str) -> Option<&'static str> {
-    const ENDS: [(&str, &str); 5] = [
-        ("invalid parameters:", "`--parameters DIR` names the directory with the values of SSM parameters"),
-        ("Secrets Manager: GetSecretValue", "`--secrets DIR` names the directory with the values of secrets"),
-        ("bucket not found", "`--buckets DIR` names the directory with the buckets"),
-        ("S3: GetObject", "`--buckets DIR` names the directory with the buckets"),
-        (".dkr.ecr.", "without an AWS account: pull the image with `docker pull`, or build it, before `up`"),
-    ];
-    ENDS.iter().find(|(part, _)| reason.contains(part)).map(|(_, text)| *text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +101,7 @@ mod tests {
     fn the_remedy_names_the_setting_or_the_member() {
         for (attribute, part) in [
             ("com.amazonaws.ecs.capability.logging-driver.splunk", "[\"json-file\",\"splunk\"]"),
+            ("com.amazonaws.ecs.capability.logging-driver.awslogs", "it needs AWS credentials in dockerd"),
             ("com.amazonaws.ecs.capability.task-iam-role-network-host", "remove `taskRoleArn`"),
             ("ecs.capability.task-eni", "use bridge, host or none"),
             ("ecs.capability.docker-plugin.rexray", "install the volume plugin rexray"),
@@ -119,9 +113,6 @@ mod tests {
         }
         assert!(for_resource("GPU", 0).contains("ECS_ENABLE_GPU_SUPPORT=true"));
         assert!(for_resource("PORTS", 0).contains("`hostPort`"));
-        let missing = "ResourceInitializationError: … invalid parameters: /app/key";
-        assert!(for_end(missing).is_some_and(|text| text.contains("--parameters DIR")));
-        assert_eq!(for_end("OutOfMemoryError: container killed"), None);
     }
 
     /// An attribute that a definition may require has a text of its own.

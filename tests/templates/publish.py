@@ -59,7 +59,7 @@ def docker(checks):
     pushes = [call for call in outcome.of("docker") if call[0] == "push"]
     # The commit first: whoever sees the new latest then finds the commit, too.
     checks.equal("publish: pushes the commit, then latest", pushes, [["push", f"{IMAGE}:abc1234"], ["push", f"{IMAGE}:latest"]])
-    checks.expect("the version is the commit", ["rev-parse", "--short", "HEAD"] in outcome.of("git"), outcome.of("git"))
+    checks.expect("the version is the commit", ["describe", "--always", "--dirty", "--exclude", "*"] in outcome.of("git"), outcome.of("git"))
     outcome = make(checks)
     checks.equal("without a target, make only builds", sorted({call[0] for call in outcome.of("docker")}), ["build"])
     outcome = make(checks, "test")
@@ -89,7 +89,7 @@ def compose(checks):
     """The same with Compose, as a plugin or as a program of its own."""
     for scenario, program, start in (("", "docker", ["compose"]), ("no-compose", "docker-compose", [])):
         outcome = make(checks, "compose-publish", scenario=scenario)
-        done = [call for call in outcome.of(program) if "version" not in call and "rev-parse" not in call]
+        done = [call for call in outcome.of(program) if "version" not in call and "describe" not in call]
         checks.equal(f"compose-publish with {program}: build, then push", done, [[*start, "build"], [*start, "push"]])
         given = {tuple(line[:2]) for line in outcome.environment if line[2] == program and line[0]}
         checks.equal(f"compose-publish with {program}: image and version are set", given, {(IMAGE, "abc1234")})

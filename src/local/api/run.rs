@@ -155,7 +155,7 @@ fn check(state: &State, request: &Request, arn: &str) -> Result<(), Misfit> {
 fn constraints(body: &Value, spec: &TaskDefinition) -> Result<Vec<Constraint>, ApiError> {
     for member in ["capacityProviderStrategy", "networkConfiguration", "volumeConfigurations"] {
         if body[member].as_array().is_some_and(|list| !list.is_empty()) || body[member].is_object() {
-            return Err(ApiError::invalid(format!("{member} is not supported by this control plane.")));
+            return Err(ApiError::invalid(format!("{member} is not supported here: remove it.")));
         }
     }
     let from_call = body["placementConstraints"].as_array().into_iter().flatten();

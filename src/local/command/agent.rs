@@ -113,7 +113,7 @@ impl Agent {
 }
 
 /// The agent's binary. It is checked here, since a failure to start it would be seen only in its log.
-fn program(request: &Up) -> Result<PathBuf, String> {
+pub(super) fn program(request: &Up) -> Result<PathBuf, String> {
     let beside = || Some(std::env::current_exe().ok()?.parent()?.join("ecs-agent"));
     let program =
         request.agent.clone().or_else(beside).ok_or("ecs-agent is not found beside ecs-local: use --agent")?;

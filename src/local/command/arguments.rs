@@ -1,15 +1,15 @@
 //! The command line of `ecs-local`. This module owns the options and their help; it starts nothing. Invariant: an unknown
 //! argument is an error.
 
+use super::files::{Directories, buckets, read_text, texts_below};
 use super::guard::GUARD;
 use super::registry::Embedded;
 use super::token::Token;
 use crate::suggestion::did_you_mean;
 use crate::{Options, Registry};
 use ecs_core::model::Secret;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The text of `--help`.
 pub(crate) const HELP: &str = "\
@@ -29,6 +29,9 @@ Usage:
 TASK.json is the input of `aws ecs register-task-definition --cli-input-json`, the output of `aws ecs describe-task-definition`, or
 the console's JSON tab. NAME=VALUE are variables for the agent. An image that is on this machine is used without asking a registry,
 unless ECS_IMAGE_PULL_BEHAVIOR says otherwise.
+
+Exit code of up: that of the container, also after one Ctrl-C; 1 if no container is the reason, before the agent is ready, or after a
+second Ctrl-C; 2 if an argument or a setting after -- is wrong.
 
 Options:
   --listen ADDRESS:PORT           where to listen            [serve: 127.0.0.1:14566, up: 127.0.0.1 and a free port]
@@ -112,6 +115,8 @@ pub(crate) struct Up {
     pub(crate) task: PathBuf,
     /// The options of the control plane.
     pub(crate) options: Options,
+    /// The directories with the values of the options.
+    pub(crate) directories: Directories,
     /// The name of the cluster; `None`: one of its own.
     pub(crate) cluster: Option<String>,
     /// No state changes are printed.
@@ -157,6 +162,7 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
     let mut up = Up {
         task: PathBuf::new(),
         options: Options::default(),
+        directories: Directories::default(),
         cluster: None,
         quiet: false,
         token: Token::Random,
@@ -185,9 +191,11 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
             "--registry-user" => user = value()?,
             "--registry-password-file" => password_file = Some(PathBuf::from(value()?)),
             option if Embedded::has(option) => embedded.read(option, &value()?)?,
-            "--secrets" => up.options.secrets = texts_below(&PathBuf::from(value()?))?,
-            "--parameters" => up.options.parameters = texts_below(&PathBuf::from(value()?))?,
-            "--buckets" => up.options.objects = buckets(&PathBuf::from(value()?))?,
+            "--secrets" => up.options.secrets = texts_below(up.directories.secrets.insert(PathBuf::from(value()?)))?,
+            "--parameters" => {
+                up.options.parameters = texts_below(up.directories.parameters.insert(PathBuf::from(value()?)))?;
+            }
+            "--buckets" => up.options.objects = buckets(up.directories.buckets.insert(PathBuf::from(value()?)))?,
             "--token" | "--token-file" if up.token != Token::Random => {
                 return Err("--token and --token-file: give one of them, once".to_owned());
             }
@@ -234,47 +242,12 @@ fn registry_of(
 ) -> Result<Option<Registry>, String> {
     match (address, password_file) {
         (Some(address), Some(file)) => {
-            let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+            let text = read_text(&file)?;
             Ok(Some(Registry::new(&address, user, Secret::from(text.trim_end_matches(['\r', '\n'])))))
         }
         (None, None) => Ok(None),
         _ => Err("--registry and --registry-password-file belong together".to_owned()),
     }
-}
-
-/// Every file below a directory: its path relative to the directory, and its content without a trailing line break.
-fn texts_below(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
-    let without_end = |(name, text): (String, Secret)| (name, text.expose().trim_end_matches(['\r', '\n']).into());
-    Ok(files_below(directory)?.into_iter().map(without_end).collect())
-}
-
-/// Every file below the directories in a directory, with its content unchanged.
-fn buckets(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
-    let files = files_below(directory)?;
-    match files.keys().find(|path| !path.contains('/')) {
-        Some(stray) => Err(format!("{}: {stray} is in no bucket: buckets are directories", directory.display())),
-        None => Ok(files),
-    }
-}
-
-fn files_below(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
-    let mut found = BTreeMap::new();
-    let mut directories = vec![(directory.to_owned(), String::new())];
-    while let Some((directory, prefix)) = directories.pop() {
-        let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
-        for entry in std::fs::read_dir(&directory).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-            if entry.file_type().map_err(failed)?.is_dir() {
-                directories.push((entry.path(), format!("{name}/")));
-            } else {
-                let path = entry.path();
-                let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-                found.insert(name, Secret::new(text));
-            }
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

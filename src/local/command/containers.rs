@@ -2,7 +2,8 @@
 //! `docker events` and `docker logs`. Invariant: output is shown as it comes, from the first container on; what a container
 //! writes to standard error goes to standard error.
 
-use super::child::bound;
+use super::child::{bound, output};
+use super::health::{EndlessWaits, unhealthy};
 use super::output::{Stream, print_error, print_line, print_output};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,8 +57,8 @@ enum Action {
 }
 
 impl Follower {
-    /// Follows the containers of a task from this moment on.
-    pub(super) fn start(task: &str, since: SystemTime, quiet: bool) -> Self {
+    /// Follows the containers of a task from this moment on. `waits` are those for their health.
+    pub(super) fn start(task: &str, since: SystemTime, quiet: bool, waits: EndlessWaits) -> Self {
         let (finish, finishing) = oneshot::channel();
         let ends = Arc::new(Mutex::new(Ends::new()));
         let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -67,7 +68,8 @@ impl Follower {
         command.args(["events", "--since", &since, "--filter", "type=container", "--filter", &label]);
         command.args(["--format", "{{json .}}"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut running = JoinSet::new();
-        running.spawn(events(command, Arc::clone(&ends), quiet, finishing));
+        let health = (!quiet).then_some(waits);
+        running.spawn(events(command, Arc::clone(&ends), health, finishing));
         Self { events: running, finish, ends }
     }
 
@@ -80,11 +82,11 @@ impl Follower {
     }
 }
 
-/// Reads Docker's events, and follows the output of each container that starts.
+/// Reads Docker's events, and follows the output of each container that starts. `health`: `None`, if health is not shown.
 async fn events(
     mut docker: Command,
     ends: Arc<Mutex<Ends>>,
-    quiet: bool,
+    health: Option<EndlessWaits>,
     mut finish: oneshot::Receiver<BTreeSet<String>>,
 ) {
     let mut outputs = JoinSet::new();
@@ -93,6 +95,7 @@ async fn events(
     let mut lines = stream.map(|stream| BufReader::new(stream).lines());
     let mut awaited: Option<BTreeSet<String>> = None;
     let mut ended: BTreeMap<String, u64> = BTreeMap::new();
+    let mut started: BTreeSet<String> = BTreeSet::new();
     while let Some(lines) = &mut lines {
         let has_all = |ends: &Ends| awaited.iter().any(|names| names.iter().all(|name| ends.contains_key(name)));
         if has_all(&ends.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -114,17 +117,31 @@ async fn events(
             Action::Started => {
                 // The output of an earlier run is shown already. The first run may write before Docker reports its start.
                 let since = ended.get(&event.id).copied();
+                started.insert(event.name.clone());
                 outputs.spawn(follow_output(event.name, event.id, since));
             }
             Action::Ended => {
                 ends.lock().unwrap_or_else(PoisonError::into_inner).insert(event.name, event.at);
                 ended.insert(event.id, event.at);
             }
-            Action::Health(health) if !quiet => print_line(&format!("container {}: {health}", event.name)),
-            Action::Health(_) => {}
+            Action::Health(new) => {
+                let Some(waits) = &health else { continue };
+                if new == "UNHEALTHY" {
+                    let waiting = waits.get(&event.name).into_iter().flatten().filter(|name| !started.contains(*name));
+                    outputs.spawn(show_unhealthy(event.name.clone(), event.id, waiting.cloned().collect()));
+                } else {
+                    print_line(&format!("container {}: {new}", event.name));
+                }
+            }
         }
     }
     while outputs.join_next().await.is_some() {}
+}
+
+/// Prints why a container is unhealthy, and which containers (`waiting`) wait for it without a time limit.
+async fn show_unhealthy(name: String, id: String, waiting: Vec<String>) {
+    let state = output("docker", &["inspect", "--format", "{{json .State.Health}}", &id]).await.unwrap_or_default();
+    unhealthy(&name, &state, &waiting).iter().for_each(|line| print_line(line));
 }
 
 impl Event {

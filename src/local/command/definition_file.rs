@@ -2,6 +2,7 @@
 //! RegisterTaskDefinition, the output of DescribeTaskDefinition, and the console's JSON tab. Invariant: an error shows no value
 //! of the file.
 
+use super::files::read_text;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -21,7 +22,7 @@ const READ_ONLY: [&str; 9] = [
 /// Reads a file as input for RegisterTaskDefinition.
 pub(super) fn read(path: &Path) -> Result<Value, String> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
+    let text = read_text(path)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     if text.trim().is_empty() {
         return Err(format!("{shown} is empty"));

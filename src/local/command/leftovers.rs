@@ -99,9 +99,21 @@ pub(super) async fn tidy_before_up() {
 
 /// What sessions that do not run left, and how to remove it, in words; `None` if there is nothing.
 pub(super) async fn found() -> Option<String> {
-    let agents = session::ended().iter().filter(|session| session.agent().is_some()).count();
+    let ended = session::ended();
+    let agents = ended.iter().filter(|session| session.agent().is_some()).count();
     // Without Docker there is nothing to report; the agent will say what is wrong.
-    let containers = abandoned().await.unwrap_or_default();
+    let listed = containers().await;
+    let is_listed = listed.is_ok();
+    let mut containers = listed.unwrap_or_default();
+    containers.retain(|container| is_abandoned(container, &ended));
+    let all = if containers.iter().all(|container| has_session(container, &ended)) { "" } else { " --all" };
+    // A `serve` keeps its directory for the sake of its containers only.
+    for session in ended.into_iter().filter(|session| is_listed && session.kind == Kind::Serve) {
+        if !containers.iter().any(|container| container.session == session.id) {
+            // What stays is found by `clean`.
+            let _removed = session.remove();
+        }
+    }
     if agents == 0 && containers.is_empty() {
         return None;
     }
@@ -113,7 +125,7 @@ pub(super) async fn found() -> Option<String> {
     for container in &containers {
         text.push_str(&format!("\n  {} of task {}", container.shown, container.task));
     }
-    text.push_str("\nTo remove it: ecs-local clean --all (end an agent that you started yourself first)");
+    text.push_str(&format!("\nTo remove it: ecs-local clean{all} (end an agent that you started yourself first)"));
     Some(text)
 }
 
@@ -136,7 +148,8 @@ pub(super) async fn clean(all: bool) -> Result<Cleaned, String> {
         cleaned.containers += remove_session(session).await?;
         cleaned.directories += 1;
     }
-    let rest = abandoned().await?;
+    let mut rest = containers().await?;
+    rest.retain(|container| is_abandoned(container, &[]));
     let sessions: BTreeSet<&str> = rest.iter().map(|container| container.session.as_str()).collect();
     if !all {
         cleaned.kept = rest.len();
@@ -148,11 +161,13 @@ pub(super) async fn clean(all: bool) -> Result<Cleaned, String> {
     Ok(cleaned)
 }
 
-/// The containers of sessions that do not run.
-async fn abandoned() -> Result<Vec<Container>, String> {
-    let mut found = containers().await?;
-    found.retain(|container| !session::is_running(&container.session));
-    Ok(found)
+/// The container's session does not run. `ended` are sessions that have ended, which are locked for that reason.
+fn is_abandoned(container: &Container, ended: &[Session]) -> bool {
+    has_session(container, ended) || !session::is_running(&container.session)
+}
+
+fn has_session(container: &Container, sessions: &[Session]) -> bool {
+    sessions.iter().any(|session| session.id == container.session)
 }
 
 /// The containers of all sessions.

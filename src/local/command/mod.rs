@@ -1,21 +1,30 @@
 //! `ecs-local` on the command line. This module owns the arguments, the output, and the sessions on this machine; the control plane
 //! is the rest of the crate. Invariant: every process that it started ends with it, also when it is killed.
 //!
-//! In reading order: `registry` and `arguments`, `token`, `output`, `signals` and `limits`; `session` (directory and lock), `child` and `guard` (what happens
-//! after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`, `agent`, `containers` and `waits`.
+//! In reading order: `registry`, `files` and `arguments`, `token`, `output`, `signals`, `start_problem` and `limits`; `session` (directory and
+//! lock), `child` and `guard` (what happens after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`, `refused`,
+//! `settings`, `agent`, `states`, `containers`, `health`, `waits`, `exit_code` and `end`.
 
 mod agent;
 mod arguments;
 mod child;
 mod containers;
 mod definition_file;
+mod end;
+mod exit_code;
+mod files;
 mod guard;
+mod health;
 mod leftovers;
 mod limits;
 mod output;
+mod refused;
 mod registry;
 mod session;
+mod settings;
 mod signals;
+mod start_problem;
+mod states;
 mod token;
 mod up;
 mod waits;
@@ -27,6 +36,7 @@ use leftovers::Cleaned;
 use output::{print_error, print_line, warn_beyond_loopback};
 use session::{Kind, Session};
 use signals::Interrupts;
+use start_problem::start_problem;
 use std::process::ExitCode;
 use token::Token;
 use welcome::welcome;
@@ -100,22 +110,27 @@ async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<(), S
     let session = Session::begin(Kind::Serve)?;
     options.session_id = Some(session.id.clone());
     let result = serve_session(options, quiet, token, found, &mut interrupts).await;
+    // As long as the directory is there, `clean` takes the tasks' containers for those of a session that has ended.
+    if result.as_ref().is_ok_and(|left| *left > 0) {
+        return Ok(());
+    }
     match (result, session.remove()) {
         (Err(problem), Err(stays)) => Err(format!("{problem}; {stays}")),
         (result, removed) => result.and(removed),
     }
 }
 
+/// Returns the number of tasks that have not stopped.
 async fn serve_session(
     options: Options,
     quiet: bool,
     token: &Token,
     found: Option<String>,
     interrupts: &mut Interrupts,
-) -> Result<(), String> {
+) -> Result<usize, String> {
     let asked = options.listen;
     let (region, directory) = (options.region.clone(), options.registry_dir.clone());
-    let server = Server::start(options).await.map_err(|error| error.to_string())?;
+    let server = Server::start(options).await.map_err(|error| start_problem(&error))?;
     let (url, shown) = (server.url(), token.shown(server.token()));
     warn_beyond_loopback(asked);
     if quiet {
@@ -137,8 +152,8 @@ async fn serve_session(
     if left > 0 {
         let tasks = if left == 1 { "task has" } else { "tasks have" };
         print_error(&format!(
-            "{left} {tasks} not stopped. The agent keeps what runs; ecs-local clean --all removes the containers."
+            "{left} {tasks} not stopped. The agent keeps what runs: end it, then `ecs-local clean` removes the containers."
         ));
     }
-    Ok(())
+    Ok(left)
 }

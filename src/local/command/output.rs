@@ -25,9 +25,17 @@ static SCREEN: Mutex<Screen> = Mutex::new(Screen { lines: Vec::new(), drawn: 0 }
 /// The program is to end when nobody reads its output any more.
 static ENDS_WITH_READER: AtomicBool = AtomicBool::new(false);
 
+/// A line could not be written, since nobody reads standard output any more.
+static HAS_LOST_READER: AtomicBool = AtomicBool::new(false);
+
 /// Makes the program end as by SIGTERM when nobody reads its standard output any more, as in `ecs-local up TASK | head`.
 pub(super) fn end_with_reader() {
     ENDS_WITH_READER.store(true, Ordering::Relaxed);
+}
+
+/// Nobody reads standard output any more.
+pub(super) fn has_lost_reader() -> bool {
+    HAS_LOST_READER.load(Ordering::Relaxed)
 }
 
 /// Standard output or standard error.
@@ -108,6 +116,9 @@ fn print(stream: Stream, text: &str) {
         Stream::Error => writeln!(std::io::stderr().lock(), "{text}"),
     };
     let has_no_reader = written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) && stream == Stream::Out;
+    if has_no_reader {
+        HAS_LOST_READER.store(true, Ordering::Relaxed);
+    }
     if has_no_reader && ENDS_WITH_READER.swap(false, Ordering::Relaxed) {
         let _sent = kill_process(getpid(), Signal::TERM);
     }

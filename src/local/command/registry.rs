@@ -1,12 +1,13 @@
 //! The options of the embedded ECR: the registry's directory and room in memory, further accounts, the policy of the instance's
 //! role. This module owns their forms.
 
+use super::files::read_text;
 use crate::Options;
 use crate::ecr::names::is_account;
 use crate::ecr::policy::Policy;
 use crate::ecr::service::MAX_ACCOUNTS;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The last address of loopback that is no broadcast address.
 const LAST_LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
@@ -35,7 +36,7 @@ impl Embedded {
             "--registry-memory" => self.memory = Some(size(value)?),
             "--account" => self.accounts.extend(accounts(value)?),
             _ => {
-                let text = std::fs::read_to_string(value).map_err(|error| format!("{value}: {error}"))?;
+                let text = read_text(Path::new(value))?;
                 Policy::for_identity(&text).map_err(|problem| format!("{value}: {problem}"))?;
                 self.instance_policy = Some(text);
             }

@@ -21,9 +21,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 const MAX_PAGE: usize = 1024 * 1024;
 /// A wait is shown when it is this old, in seconds. Most are over sooner.
 const MIN_AGE: u64 = 1;
-/// How soon the line of a pull is repeated without a terminal, and that of any other wait.
+/// How soon the next line of a pull is printed without a terminal.
 const PULL_INTERVAL: Duration = Duration::from_secs(5);
-const WAIT_INTERVAL: Duration = Duration::from_secs(30);
 const MIB: f64 = 1_048_576.0;
 
 #[derive(Debug, Deserialize)]
@@ -47,6 +46,8 @@ struct Task {
 #[derive(Default)]
 struct Wait {
     container: Option<String>,
+    /// The kind of the wait, such as `pull`, or `digest` for the look-up of an image's manifest.
+    r#for: String,
     text: String,
     age_seconds: u64,
     image: Option<String>,
@@ -95,14 +96,20 @@ pub(super) async fn show(task: String) {
     }
 }
 
-/// Prints the waits that are new, or whose last line is old.
-fn print_due(waits: &[&Wait], shown: &mut BTreeMap<String, Instant>, now: Instant) {
+/// The last line of each wait, and when it was printed.
+type Printed = BTreeMap<String, (String, Instant)>;
+
+/// Prints the waits that are new, and those of pulls that have another line than some time ago.
+fn print_due(waits: &[&Wait], printed: &mut Printed, now: Instant) {
     for wait in waits {
-        let interval = if wait.pull.is_some() { PULL_INTERVAL } else { WAIT_INTERVAL };
-        let is_due = shown.get(&wait.key()).is_none_or(|last| now.duration_since(*last) >= interval);
-        if is_due && (wait.age_seconds >= MIN_AGE || shown.contains_key(&wait.key())) {
-            print_line(&wait.line(false));
-            shown.insert(wait.key(), now);
+        let (line, last) = (wait.line(false), printed.get(&wait.key()));
+        let is_due = match last {
+            Some((last, at)) => line != *last && now.duration_since(*at) >= PULL_INTERVAL,
+            None => wait.age_seconds >= MIN_AGE,
+        };
+        if is_due {
+            print_line(&line);
+            printed.insert(wait.key(), (line, now));
         }
     }
 }
@@ -127,14 +134,18 @@ impl Wait {
     fn line(&self, has_bar: bool) -> String {
         let subject = self.subject();
         match (&self.pull, &self.image) {
-            (Some(pull), Some(image)) => format!("{subject}: {}", pull.line(image, has_bar)),
+            (Some(pull), Some(image)) => {
+                let what = if self.r#for == "digest" { "manifest" } else { "image" };
+                format!("{subject}: {}", pull.line(image, what, has_bar))
+            }
             _ => format!("{subject}: {}", self.text),
         }
     }
 }
 
 impl Pull {
-    fn line(&self, image: &str, has_bar: bool) -> String {
+    /// `what` is what the attempts are for.
+    fn line(&self, image: &str, what: &str, has_bar: bool) -> String {
         let mut parts = Vec::new();
         match (self.phase.as_str(), self.percent) {
             ("fetching", Some(percent)) if has_bar => parts.push(format!("{} {percent:3} %", bar(percent))),
@@ -154,7 +165,7 @@ impl Pull {
             parts.push(format!("{} of {} layers", self.layers_done, self.layers));
         }
         if self.attempt > 1 {
-            parts.push(format!("attempt {} of {}", self.attempt, self.attempts.max(self.attempt)));
+            parts.push(format!("{what}, attempt {} of {}", self.attempt, self.attempts.max(self.attempt)));
         }
         if let Some(seconds) = self.next_try_in_seconds.or(self.limit_ends_in_seconds) {
             parts.push(format!("next attempt in {seconds} s"));
@@ -201,7 +212,7 @@ mod tests {
             "Pull": {"Phase": "fetching", "Attempt": 2, "Attempts": 5, "Layers": 3, "LayersDone": 1, "Bytes": 4_194_304,
                 "BytesTotal": 16_777_216, "Percent": 25, "AgeSeconds": 3, "LastFailure": "timeout"},
         }));
-        let rest = "4.0 of 16.0 MiB, 1 of 3 layers, attempt 2 of 5";
+        let rest = "4.0 of 16.0 MiB, 1 of 3 layers, image, attempt 2 of 5";
         assert_eq!(pull.line(false), format!("container web: pull of busybox: 25 %, {rest}, last failure: timeout"));
         assert_eq!(pull.line(true), format!("container web: [######------------------]  25 %, {rest} of busybox"));
         // The edge of the terminal would cut it.
@@ -218,13 +229,28 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_repeated_only_after_a_while() {
-        let (mut shown, begin) = (BTreeMap::new(), Instant::now());
-        let pull = wait(json!({"Image": "i", "Text": "t", "AgeSeconds": 1, "Pull": {"Phase": "asking"}}));
-        let mut printed_at = |seconds: u64| {
-            print_due(&[&pull], &mut shown, begin + Duration::from_secs(seconds));
-            shown[&pull.key()].duration_since(begin).as_secs()
+    fn the_counter_of_attempts_names_what_they_are_for() {
+        let pull = json!({"Phase": "pausing", "Attempt": 6, "Attempts": 9});
+        let line = |kind: &str| wait(json!({"Image": "i", "For": kind, "Pull": pull})).line(false);
+        assert_eq!(line("digest"), "task: pull of i: pauses after a failure, manifest, attempt 6 of 9");
+        assert_eq!(line("pull"), "task: pull of i: pauses after a failure, image, attempt 6 of 9");
+    }
+
+    #[test]
+    fn a_line_is_printed_again_only_if_it_has_changed() {
+        let (mut printed, begin) = (Printed::new(), Instant::now());
+        let mut printed_at = |(percent, seconds): (u64, u64)| {
+            let pull = wait(
+                json!({"Image": "i", "Text": "t", "AgeSeconds": 1, "Pull": {"Phase": "fetching", "Percent": percent}}),
+            );
+            print_due(&[&pull], &mut printed, begin + Duration::from_secs(seconds));
+            printed[&pull.key()].1.duration_since(begin).as_secs()
         };
-        assert_eq!([0, 3, 5, 6, 10].map(&mut printed_at), [0, 0, 5, 5, 10]);
+        assert_eq!([(1, 0), (2, 3), (3, 5), (3, 60), (4, 61)].map(&mut printed_at), [0, 0, 5, 5, 61]);
+        let (other, minutes) =
+            (wait(json!({"Text": "waits for db to be HEALTHY", "AgeSeconds": 1})), Duration::from_secs(600));
+        print_due(&[&other], &mut printed, begin);
+        print_due(&[&other], &mut printed, begin + minutes);
+        assert_eq!(printed[&other.key()].1, begin);
     }
 }

@@ -19,7 +19,7 @@ FAULTS = [
         ("only latest", "\tdocker push '$(IMAGE):$(VERSION)'\n", ""),
         ("a push that failed is no error", "\tdocker push '$(IMAGE):$(VERSION)'\n", "\t-docker push '$(IMAGE):$(VERSION)'\n"),
         ("no build before the push", "publish: build\n\tdocker", "publish:\n\tdocker"),
-        ("the version is a date", "git rev-parse --short HEAD)\nexport IMAGE", "date +%s)\nexport IMAGE"),
+        ("the version is a date", "git describe --always --dirty --exclude '*')\nexport IMAGE", "date +%s)\nexport IMAGE"),
         ("a given registry is ignored", "$(or $(REGISTRY),$(shell", "$(or $(shell"),
         ("no word about a missing repository", "$(if $(REGISTRY),,$(error", "$(if true,,$(error"),
         ("Compose without the image", "export IMAGE := ", "IMAGE := "),
@@ -29,7 +29,7 @@ FAULTS = [
     *faults(
         "publish", "examples/ecr/compose.yaml",
         ("the second service has a build of its own", "    extends:\n      service: hello\n", "    build: image\n"),
-        ("the second service has the tag of the first", "${IMAGE}:${VERSION:?git rev-parse --short HEAD}", "${IMAGE}:latest"),
+        ("the second service has the tag of the first", "${IMAGE}:${VERSION:?git describe --always --dirty}", "${IMAGE}:latest"),
         ("a build that is not there", "build: image\n", "build: images\n"),
     ),
     *faults(

@@ -2,25 +2,26 @@
 //! RegisterTaskDefinition; it changes nothing. Invariant: a definition that passes can be turned into a payload without further
 //! checks.
 
+mod ports;
 mod rule;
 mod storage;
 mod system;
 mod values;
 
-use super::{ContainerDefinition, HealthCheck, PortMapping, TaskDefinition};
+use super::{ContainerDefinition, HealthCheck, TaskDefinition};
 use crate::suggestion::did_you_mean;
 use rule::{Verdict, is_name, require};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The network modes of the API.
 const NETWORK_MODES: [&str; 4] = ["bridge", "host", "none", "awsvpc"];
-/// Maximum number of port ranges of one container (ECS API reference, PortMapping).
-const MAX_RANGES: usize = 100;
+/// The launch types of the API. Tasks run on container instances here, so one of the first two must be in a list.
+const COMPATIBILITIES: [&str; 4] = ["EC2", "EXTERNAL", "FARGATE", "MANAGED_INSTANCES"];
 
 /// Checks a definition. The error describes the first problem.
 pub(crate) fn validate(definition: &TaskDefinition) -> Verdict {
     let family = &definition.family;
-    require(!family.is_empty(), || "Family should not be empty.".to_owned())?;
+    require(!family.is_empty(), || "Family should not be empty. Give the task definition a `family`.".to_owned())?;
     require(is_name(family), || {
         format!("Family `{family}` is invalid: up to 255 letters, numbers, underscores and hyphens are allowed.")
     })?;
@@ -32,13 +33,20 @@ pub(crate) fn validate(definition: &TaskDefinition) -> Verdict {
     })?;
     task_settings(definition)?;
     let mut names = BTreeSet::new();
-    for container in containers {
+    for (at, container) in containers.iter().enumerate() {
+        require(is_name(&container.name), || {
+            let given = if container.name.is_empty() { String::new() } else { format!(", not `{}`", container.name) };
+            format!(
+                "Invalid setting for containerDefinitions[{at}].name: it must be 1 to 255 letters, numbers, underscores and hyphens{given}."
+            )
+        })?;
         require(names.insert(container.name.as_str()), || {
             format!("Container name `{}` is used more than once; names must be unique in a task.", container.name)
         })?;
         one_container(definition, container)
             .map_err(|problem| format!("Invalid setting for container '{}'. {problem}", container.name))?;
     }
+    ports::taken_once(definition)?;
     no_cycle(definition)
 }
 
@@ -48,13 +56,7 @@ fn task_settings(definition: &TaskDefinition) -> Verdict {
         let suggestion = did_you_mean(mode, NETWORK_MODES);
         format!("Network mode `{mode}` is invalid: use bridge, host, none or awsvpc.{suggestion}")
     })?;
-    for compatibility in definition.requires_compatibilities.iter().flatten() {
-        require(["EC2", "EXTERNAL"].contains(&compatibility.as_str()), || {
-            format!(
-                "requiresCompatibilities `{compatibility}` cannot be met here: this control plane runs tasks on container instances (EC2)."
-            )
-        })?;
-    }
+    compatibilities(definition)?;
     require(definition.cpu.is_none() || definition.cpu_limit().is_some(), || {
         "Task `cpu` is invalid: use CPU units (\"256\") or vCPUs (\".25 vCPU\").".to_owned()
     })?;
@@ -66,13 +68,30 @@ fn task_settings(definition: &TaskDefinition) -> Verdict {
     values::log_routing(definition)
 }
 
+/// As in ECS, a list names all launch types that the definition can have: one that this server has is enough.
+fn compatibilities(definition: &TaskDefinition) -> Verdict {
+    let Some(list) = definition.requires_compatibilities.as_deref().filter(|list| !list.is_empty()) else {
+        return Ok(());
+    };
+    if let Some(unknown) = list.iter().find(|name| !COMPATIBILITIES.contains(&name.as_str())) {
+        let suggestion = did_you_mean(unknown, COMPATIBILITIES);
+        return Err(format!("requiresCompatibilities `{unknown}` is invalid: use EC2.{suggestion}"));
+    }
+    require(list.iter().any(|name| COMPATIBILITIES[..2].contains(&name.as_str())), || {
+        format!(
+            "requiresCompatibilities `{}` cannot be met here, where tasks run on container instances (EC2): remove it, and use \
+             networkMode bridge.",
+            list.join("`, `")
+        )
+    })
+}
+
 fn one_container(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
-    require(is_name(&c.name), || "`name` must be 1 to 255 letters, numbers, underscores and hyphens.".to_owned())?;
     require(!c.image.is_empty() && !c.image.contains(char::is_whitespace), || {
         "`image` must name an image, without spaces.".to_owned()
     })?;
     memory(definition, c)?;
-    ports(definition, c)?;
+    ports::container(definition, c)?;
     references(definition, c)?;
     for variable in &c.environment {
         require(!variable.name.is_empty() && !variable.name.contains('='), || {
@@ -93,74 +112,6 @@ fn memory(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
     }
     let over_limit = definition.memory_limit().is_some_and(|limit| u64::from(c.memory.unwrap_or(0)) > limit);
     require(!over_limit, || "`memory` must not exceed the task's memory.".to_owned())
-}
-
-fn ports(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
-    let mode = definition.network_mode();
-    let mut taken = BTreeSet::new();
-    for port in &c.port_mappings {
-        let number = port.container_port;
-        require(["tcp", "udp"].contains(&port.protocol.as_str()), || {
-            format!("Protocol `{}` of port {number} is invalid: use tcp or udp.", port.protocol)
-        })?;
-        match &port.container_port_range {
-            Some(range) => port_range(definition, port, range)?,
-            None => require(number != 0, || {
-                "A port mapping needs a `containerPort` from 1 to 65535 (or a `containerPortRange`).".to_owned()
-            })?,
-        }
-        let joined = mode == "host" || mode == "awsvpc";
-        require(!joined || port.host_port == 0 || port.host_port == number, || {
-            format!(
-                "In network mode {mode}, `hostPort` ({}) must equal `containerPort` ({number}) or be left out.",
-                port.host_port
-            )
-        })?;
-        require(port.host_port == 0 || taken.insert((port.host_port, port.protocol.as_str())), || {
-            format!("Host port {} is mapped more than once.", port.host_port)
-        })?;
-    }
-    no_overlap(&c.port_mappings)
-}
-
-fn port_range(definition: &TaskDefinition, port: &PortMapping, range: &str) -> Verdict {
-    require(port.container_port == 0 && port.host_port == 0, || {
-        "A port mapping with `containerPortRange` can have neither `containerPort` nor `hostPort`.".to_owned()
-    })?;
-    require(["bridge", "awsvpc"].contains(&definition.network_mode()), || {
-        "`containerPortRange` needs network mode bridge or awsvpc.".to_owned()
-    })?;
-    require(ends(range).is_some(), || {
-        format!("`containerPortRange` `{range}` is invalid: give the first and the last port, as in 8080-8090.")
-    })
-}
-
-/// The first and last port of a range; `None` if the text is not a range.
-fn ends(range: &str) -> Option<(u16, u16)> {
-    let (first, last) = range.split_once('-')?;
-    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-    (0 < first && first < last).then_some((first, last))
-}
-
-/// Checks that no port of a range is in another mapping of the container.
-fn no_overlap(ports: &[PortMapping]) -> Verdict {
-    let ranges: Vec<_> = ports
-        .iter()
-        .filter_map(|port| Some((port.protocol.as_str(), ends(port.container_port_range.as_deref()?)?)))
-        .collect();
-    require(ranges.len() <= MAX_RANGES, || format!("A container can have at most {MAX_RANGES} port ranges."))?;
-    let single = ports.iter().filter(|port| port.container_port != 0);
-    let single = single.map(|port| (port.protocol.as_str(), (port.container_port, port.container_port)));
-    let all: Vec<_> = ranges.iter().copied().chain(single).collect();
-    for (at, (protocol, (first, last))) in ranges.iter().enumerate() {
-        let overlaps =
-            |(_, (other, (from, to))): &(usize, &(&str, (u16, u16)))| other == protocol && from <= last && first <= to;
-        let twice = all.iter().enumerate().filter(|(other, _)| *other != at).find(overlaps);
-        require(twice.is_none(), || {
-            format!("Port range {first}-{last} ({protocol}) overlaps with another port mapping of the container.")
-        })?;
-    }
-    Ok(())
 }
 
 fn references(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
@@ -291,12 +242,13 @@ mod tests {
     #[test]
     fn tasks_are_refused_with_a_reason() {
         for (member, value, expected) in [
-            ("family", json!(""), "Family should not be empty."),
+            ("family", json!(""), "Family should not be empty. Give the task definition a `family`."),
             ("family", json!("a b"), "Family `a b` is invalid"),
             ("containerDefinitions", json!([]), "Container list cannot be empty."),
             ("networkMode", json!("mesh"), "use bridge, host, none or awsvpc"),
             ("networkMode", json!("brigde"), "Did you mean `bridge`?"),
-            ("requiresCompatibilities", json!(["FARGATE"]), "cannot be met here"),
+            ("requiresCompatibilities", json!(["FARGATE"]), "(EC2): remove it, and use networkMode bridge."),
+            ("requiresCompatibilities", json!(["EC2", "FARGAT"]), "Did you mean `FARGATE`?"),
             ("cpu", json!("lots"), "Task `cpu` is invalid"),
             ("volumes", json!([{"name": "x"}, {"name": "x"}]), "used more than once"),
             ("containerz", json!([]), "unknown field `containerz`"),
@@ -307,9 +259,18 @@ mod tests {
     }
 
     #[test]
+    fn one_launch_type_that_exists_here_is_enough() {
+        for list in [json!([]), json!(["EC2"]), json!(["FARGATE", "EC2"]), json!(["EXTERNAL", "FARGATE"])] {
+            assert_eq!(verdict(|definition| definition["requiresCompatibilities"] = list.clone()), "", "{list}");
+        }
+    }
+
+    #[test]
     fn containers_are_refused_with_a_reason() {
         for (change, expected) in [
             (json!({"name": "b"}), "used more than once"),
+            (json!({"name": ""}), "Invalid setting for containerDefinitions[0].name: it must be 1 to 255 letters"),
+            (json!({"name": "a b"}), "underscores and hyphens, not `a b`."),
             (json!({"image": ""}), "must name an image"),
             (json!({"memory": null}), "At least one of 'memory' or 'memoryReservation'"),
             (json!({"memory": 2}), "at least 4 MiB"),
@@ -333,7 +294,7 @@ mod tests {
             (json!({"portMappings": [{"containerPortRange": "80-81", "hostPort": 80}]}), "neither `containerPort` nor"),
             (
                 json!({"portMappings": [{"containerPort": 1, "hostPort": 9}, {"containerPort": 2, "hostPort": 9}]}),
-                "more than once",
+                "Host port 9 is mapped more than once in container 'a'.",
             ),
             (json!({"mountPoints": [{"sourceVolume": "dta", "containerPath": "/x"}]}), "Did you mean `data`?"),
             (

@@ -36,7 +36,7 @@ fn check_volume(definition: &TaskDefinition, volume: &Volume) -> Verdict {
             Err("FSx for Windows File Server volumes are only supported on Windows container instances.".to_owned())
         }
         Some(kind @ (&"s3filesVolumeConfiguration" | &"configuredAtLaunch")) => {
-            Err(format!("`{kind}` needs a volume that AWS attaches; this control plane has none."))
+            Err(format!("`{kind}` needs a volume that AWS attaches, and there is none here: remove it."))
         }
         _ => {
             volume.docker_volume_configuration.as_ref().map_or(Ok(()), docker)?;
@@ -130,7 +130,7 @@ mod tests {
             (json!({"dockerVolumeConfiguration": {"autoprovision": true}}), "only for volumes of scope shared"),
             (json!({"dockerVolumeConfiguration": {"options": {}}}), "unknown field `options`"),
             (json!({"fsxWindowsFileServerVolumeConfiguration": {}}), "only supported on Windows"),
-            (json!({"configuredAtLaunch": true}), "this control plane has none"),
+            (json!({"configuredAtLaunch": true}), "there is none here: remove it"),
             (efs(json!({"fileSystemId": "12345678"})), "it looks like fs-1a2b3c4d"),
             (efs(json!({"transitEncryption": "YES"})), "use ENABLED or DISABLED"),
             (efs(json!({"transitEncryptionPort": 2999})), "`transitEncryption` must be ENABLED"),

@@ -1,0 +1,80 @@
+//! Reads what a person names on the command line: files, and directories whose files are values. This module owns the words for
+//! a path that is of the wrong kind.
+
+use ecs_core::model::Secret;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The directories with the values of a session's tasks; `None`: the option was not given.
+#[derive(Debug, Default)]
+pub(crate) struct Directories {
+    /// `--secrets`.
+    pub(crate) secrets: Option<PathBuf>,
+    /// `--parameters`.
+    pub(crate) parameters: Option<PathBuf>,
+    /// `--buckets`.
+    pub(crate) buckets: Option<PathBuf>,
+}
+
+/// The text of a file.
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| problem(path, &error))
+}
+
+/// Path and problem, in words.
+fn problem(path: &Path, error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::IsADirectory => format!("{} is a directory, not a file", path.display()),
+        ErrorKind::NotADirectory => format!("{} is a file, not a directory", path.display()),
+        ErrorKind::InvalidData => format!("{} is no UTF-8 text", path.display()),
+        _ => format!("{}: {error}", path.display()),
+    }
+}
+
+/// Every file below a directory: its path relative to the directory, and its content without a trailing line break.
+pub(super) fn texts_below(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
+    let without_end = |(name, text): (String, Secret)| (name, text.expose().trim_end_matches(['\r', '\n']).into());
+    Ok(files_below(directory)?.into_iter().map(without_end).collect())
+}
+
+/// Every file below the directories in a directory, with its content unchanged.
+pub(super) fn buckets(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
+    let files = files_below(directory)?;
+    match files.keys().find(|path| !path.contains('/')) {
+        Some(stray) => Err(format!("{}: {stray} is in no bucket: buckets are directories", directory.display())),
+        None => Ok(files),
+    }
+}
+
+fn files_below(directory: &Path) -> Result<BTreeMap<String, Secret>, String> {
+    let mut found = BTreeMap::new();
+    let mut directories = vec![(directory.to_owned(), String::new())];
+    while let Some((directory, prefix)) = directories.pop() {
+        let failed = |error: std::io::Error| problem(&directory, &error);
+        for entry in std::fs::read_dir(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type().map_err(failed)?.is_dir() {
+                directories.push((entry.path(), format!("{name}/")));
+            } else {
+                found.insert(name, Secret::new(read_text(&entry.path())?));
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_the_wrong_kind_is_named() {
+        let (directory, file) = (Path::new("/proc/self"), Path::new("/proc/self/status"));
+        assert_eq!(read_text(directory), Err("/proc/self is a directory, not a file".to_owned()));
+        assert_eq!(texts_below(file), Err("/proc/self/status is a file, not a directory".to_owned()));
+        let binary = std::env::current_exe().unwrap();
+        assert!(read_text(&binary).unwrap_err().ends_with(" is no UTF-8 text"));
+    }
+}

@@ -1,0 +1,117 @@
+//! What `up` cannot run in a task definition that ECS takes. This module owns the list, so that a person learns of everything at
+//! once, before anything is started. Invariant: only members that no setting of `up` could allow are refused here.
+
+use serde_json::Value;
+
+/// The agent's setting with the log drivers that it offers.
+pub(super) const DRIVERS: &str = "ECS_AVAILABLE_LOGGING_DRIVERS";
+
+/// The refused members with the remedy for each; empty if there are none. `drivers` is the agent's setting with the log drivers.
+pub(super) fn refused(definition: &Value, drivers: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let launch_types = definition["requiresCompatibilities"].as_array();
+    if launch_types.is_some_and(|list| is_elsewhere(list)) {
+        found.push(
+            "requiresCompatibilities: tasks run on this machine, as on EC2: remove it, and use networkMode bridge",
+        );
+    }
+    if definition["networkMode"] == "awsvpc" {
+        found.push("networkMode awsvpc: use bridge, host or none");
+    }
+    for (member, why) in [
+        (
+            "taskRoleArn",
+            "taskRoleArn: containers get no role: remove it, and give them what they need by `environment`",
+        ),
+        ("proxyConfiguration", "proxyConfiguration: there is no App Mesh: remove it"),
+        ("ephemeralStorage", "ephemeralStorage: it is for tasks on Fargate: remove it"),
+    ] {
+        if !definition[member].is_null() {
+            found.push(why);
+        }
+    }
+    let mut found: Vec<String> = found.into_iter().map(str::to_owned).collect();
+    let has_role = !definition["executionRoleArn"].is_null();
+    for (at, container) in definition["containerDefinitions"].as_array().into_iter().flatten().enumerate() {
+        let is_awslogs = container["logConfiguration"]["logDriver"] == "awslogs";
+        if is_awslogs && (has_role || !drivers.contains("awslogs")) {
+            found.push(format!(
+                "containerDefinitions[{at}].logConfiguration: remove `logConfiguration`: `up` shows the output itself"
+            ));
+        }
+    }
+    found
+}
+
+/// The launch types are known, and none of them exists on this machine. Wrong names are the API's to explain.
+fn is_elsewhere(list: &[Value]) -> bool {
+    !list.is_empty() && list.iter().all(|name| name == "FARGATE" || name == "MANAGED_INSTANCES")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    /// A definition as a service on Fargate has it, in the form of DescribeTaskDefinition.
+    fn described() -> Value {
+        json!({"taskDefinition": {
+            "family": "web", "revision": 7, "status": "ACTIVE", "networkMode": "awsvpc", "requiresCompatibilities": ["FARGATE"],
+            "compatibilities": ["EC2", "FARGATE"], "cpu": "256", "memory": "512", "ephemeralStorage": {"sizeInGiB": 30},
+            "taskRoleArn": "arn:aws:iam::123456789012:role/web", "executionRoleArn": "arn:aws:iam::123456789012:role/pull",
+            "containerDefinitions": [
+                {"name": "web", "image": "busybox", "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": "web"}}},
+                {"name": "side", "image": "busybox", "logConfiguration": {"logDriver": "none"}},
+                {"name": "plain", "image": "busybox"},
+            ],
+        }})
+    }
+
+    #[test]
+    fn all_refused_members_are_named_at_once() {
+        let found = refused(&described()["taskDefinition"], "");
+        let names: Vec<&str> = found.iter().filter_map(|line| line.split([':', ' ']).next()).collect();
+        let wanted = [
+            "requiresCompatibilities",
+            "networkMode",
+            "taskRoleArn",
+            "ephemeralStorage",
+            "containerDefinitions[0].logConfiguration",
+        ];
+        assert_eq!(names, wanted);
+        assert!(found[4].ends_with("remove `logConfiguration`: `up` shows the output itself"), "{}", found[4]);
+    }
+
+    #[test]
+    fn what_a_setting_or_another_launch_type_allows_passes() {
+        let logs = json!({"containerDefinitions": [{"logConfiguration": {"logDriver": "awslogs"}}]});
+        assert_eq!(refused(&logs, "").len(), 1);
+        assert!(refused(&logs, r#"["json-file","awslogs"]"#).is_empty());
+        let mut with_role = logs;
+        with_role["executionRoleArn"] = json!("r");
+        assert_eq!(refused(&with_role, r#"["json-file","awslogs"]"#).len(), 1, "no setting allows it");
+        for list in [json!(["EC2", "FARGATE"]), json!([]), json!(["EC3"]), json!(null)] {
+            assert!(refused(&json!({"requiresCompatibilities": list}), "").is_empty(), "{list}");
+        }
+    }
+
+    #[test]
+    fn the_filter_of_the_page_removes_what_is_refused() {
+        let page = include_str!("../../../examples/ecs-local.md");
+        let filter = page.split("jq '").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
+        let mut jq = Command::new("jq").arg(filter).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        jq.stdin.take().unwrap().write_all(described().to_string().as_bytes()).unwrap();
+        let output = jq.wait_with_output().unwrap();
+        let mut filtered: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let definition = filtered["taskDefinition"].take();
+        assert_eq!(refused(&definition, ""), Vec::<String>::new());
+        assert_eq!(
+            definition["executionRoleArn"],
+            described()["taskDefinition"]["executionRoleArn"],
+            "secrets need it"
+        );
+        assert_eq!(definition["containerDefinitions"][1]["logConfiguration"]["logDriver"], "none");
+    }
+}

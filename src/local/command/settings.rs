@@ -1,0 +1,75 @@
+//! Checks the settings after `--` of `up` before anything is started. The agent itself says what is wrong with them: this module
+//! owns the question to its `check-config`, and which answers count. Invariant: an agent that does not answer is no error.
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// The time limit for the agent's answer.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Checks settings with the agent's program.
+///
+/// # Errors
+/// The problems, one a line. An invalid value would be replaced by the agent's default, and a wrong name would be ignored.
+pub(super) async fn check(program: &Path, given: &[(String, String)]) -> Result<(), String> {
+    if given.is_empty() {
+        return Ok(());
+    }
+    let mut command = Command::new(program);
+    command.args(["check-config", "-json"]).envs(given.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    let Ok(Ok(output)) = timeout(LIMIT, command.output()).await else { return Ok(()) };
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let found = problems(&report, given);
+    if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
+}
+
+/// The problems with these settings, in words. The environment of `up` itself is not theirs.
+fn problems(report: &Value, given: &[(String, String)]) -> Vec<String> {
+    let all = report["checks"].as_array().into_iter().flatten();
+    let all = all.flat_map(|check| check["problems"].as_array().into_iter().flatten());
+    let counts = |problem: &&Value| {
+        let is_given = given.iter().any(|(name, _)| problem["setting"] == name.as_str());
+        is_given && problem["place"] == "environment" && problem["severity"] != "note"
+    };
+    let text = |problem: &Value| {
+        let part = |member: &str| problem[member].as_str().unwrap_or_default().to_owned();
+        format!("{}: {}; expected {}", part("setting"), part("found"), part("expected"))
+    };
+    all.filter(counts).map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn given(names: &[&str]) -> Vec<(String, String)> {
+        names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect()
+    }
+
+    #[test]
+    fn a_wrong_value_and_a_wrong_name_are_explained() {
+        let problem = |setting: &str, severity: &str, place: &str| json!({"setting": setting, "severity": severity, "place": place, "found": "`x`", "expected": "y; did you mean z?"});
+        let report = json!({"checks": [{"problems": [
+            problem("ECS_LOGLEVL", "warning", "environment"),
+            problem("ECS_NOTED", "note", "environment"),
+            problem("ECS_LOGLEVL", "warning", "/etc/ecs/ecs.config:3"),
+            problem("ECS_OWN", "warning", "environment"),
+        ]}]});
+        let found = problems(&report, &given(&["ECS_LOGLEVL", "ECS_NOTED"]));
+        assert_eq!(found, ["ECS_LOGLEVL: `x`; expected y; did you mean z?"]);
+        assert!(problems(&Value::Null, &given(&["A"])).is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_agent_without_such_a_command_is_no_error() {
+        for program in ["/bin/false", "/no/such/agent"] {
+            assert_eq!(check(Path::new(program), &given(&["A"])).await, Ok(()), "{program}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The lines about the states of a task and its containers. This module owns their form. Invariant: a state is printed once, and so
+//! is the reason of an end.
+
+use super::exit_code::has_run;
+use super::output::print_line;
+use crate::{Task, TaskContainer, TaskStatus};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The lines that were printed already: the last one, by task or container.
+#[derive(Default)]
+pub(super) struct Shown {
+    lines: BTreeMap<String, String>,
+    /// Reasons that are left to the end of `up`, by the name of task or container.
+    held: BTreeMap<String, String>,
+}
+
+/// A state of the task or of a container.
+struct State {
+    /// `task`, or `container` with its name.
+    name: String,
+    line: String,
+    reason: Option<String>,
+    /// The reason may be that of `up`'s own end, which is printed last: it is not printed before.
+    is_last_word: bool,
+}
+
+impl Shown {
+    fn states(task: &Task) -> Vec<State> {
+        let has_run_at_all = task.containers.iter().any(has_run);
+        let mut states = vec![State {
+            name: "task".to_owned(),
+            line: format!("{}, desired {}", task.last_status, task.desired_status),
+            reason: task.stopped_reason.clone(),
+            is_last_word: !has_run_at_all && task.containers.iter().all(|container| container.reason.is_none()),
+        }];
+        for container in &task.containers {
+            let code = container.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+            let addresses: String = addresses(container).iter().map(|address| format!(", {address}")).collect();
+            states.push(State {
+                name: format!("container {}", container.name),
+                line: format!("{}{code}{addresses}", container.last_status),
+                reason: container.reason.clone(),
+                is_last_word: container.essential && !has_run(container),
+            });
+        }
+        states
+    }
+
+    /// The task has a state that was not shown yet.
+    pub(super) fn has_changed(&self, task: &Task) -> bool {
+        Self::states(task).iter().any(|state| self.lines.get(&state.name) != Some(&state.text()))
+    }
+
+    /// Prints the states that were not shown yet.
+    pub(super) fn show(&mut self, task: &Task, quiet: bool) {
+        for state in Self::states(task) {
+            let text = state.text();
+            if self.lines.get(&state.name) == Some(&text) {
+                continue;
+            }
+            if !quiet {
+                print_line(&format!("{}: {text}", state.name));
+            }
+            if let Some(reason) = state.reason.filter(|_| state.is_last_word) {
+                self.held.insert(state.name.clone(), reason);
+            }
+            self.lines.insert(state.name, text);
+        }
+    }
+
+    /// The reasons that were not printed and are not in the last error of `up`, which is printed after them.
+    pub(super) fn rest(&self, last: &str) -> Vec<String> {
+        let rest = self.held.iter().filter(|(_, reason)| !last.contains(reason.as_str()));
+        rest.map(|(name, reason)| format!("{name}: {reason}")).collect()
+    }
+}
+
+impl State {
+    fn text(&self) -> String {
+        match self.reason.as_ref().filter(|_| !self.is_last_word) {
+            Some(reason) => format!("{} ({reason})", self.line),
+            None => self.line.clone(),
+        }
+    }
+}
+
+/// The published ports of a container that runs, each as an address that can be opened from this machine.
+fn addresses(container: &TaskContainer) -> BTreeSet<String> {
+    let is_running = container.last_status == TaskStatus::Running;
+    let bindings = container.network_bindings.iter().filter(|_| is_running);
+    let address = |binding: &Value| {
+        let host = match binding["bindIP"].as_str().unwrap_or_default() {
+            "" | "0.0.0.0" | "::" => "localhost".to_owned(),
+            ip if ip.contains(':') => format!("[{ip}]"),
+            ip => ip.to_owned(),
+        };
+        let (port, inner) = (binding["hostPort"].as_u64(), &binding["containerPort"]);
+        match (port, binding["hostPortRange"].as_str()) {
+            (Some(port), _) if binding["protocol"] == "udp" => format!("{host}:{port}/udp -> {inner}"),
+            (Some(port), _) => format!("{}{host}:{port} -> {inner}", scheme(inner.as_u64())),
+            (None, range) => format!("{host}:{} -> {}", range.unwrap_or("?"), binding["containerPortRange"]),
+        }
+    };
+    bindings.map(address).collect()
+}
+
+/// How the address of a TCP port begins, from the port inside the container: most speak HTTP, some are known not to.
+fn scheme(port: Option<u64>) -> &'static str {
+    match port {
+        Some(443 | 8443) => "https://",
+        // ssh, smtp, dns, ldap, smtps, submission, imaps, mqtt, mssql, oracle, zookeeper, nfs, mysql, postgres, amqp, redis, cassandra,
+        // kafka, memcached, mongodb
+        Some(
+            22 | 25 | 53 | 389 | 465 | 587 | 993 | 1883 | 1433 | 1521 | 2181 | 2049 | 3306 | 5432 | 5672 | 6379 | 9042
+            | 9092 | 11211 | 27017,
+        ) => "",
+        _ => "http://",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::exit_code::tests::task;
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_reason_of_a_failed_pull_is_left_to_the_end() {
+        let mut pulled = task(&[("web", true, None), ("side", false, None)]);
+        let reason = "CannotPullContainerError: no such host";
+        for container in &mut pulled.containers {
+            container.last_status = TaskStatus::Stopped;
+            container.reason = Some(reason.to_owned());
+        }
+        let mut shown = Shown::default();
+        shown.show(&pulled, true);
+        assert_eq!(shown.lines["container web"], "STOPPED");
+        assert_eq!(shown.lines["container side"], format!("STOPPED ({reason})"), "the task may go on for hours");
+        assert!(shown.rest(&format!("container web: {reason}")).is_empty());
+        assert_eq!(shown.rest("interrupted"), [format!("container web: {reason}")]);
+        assert!(!shown.has_changed(&pulled));
+    }
+
+    #[test]
+    fn the_reason_of_a_container_that_ran_is_in_its_line() {
+        let mut ended = task(&[("web", true, Some(137))]);
+        ended.stopped_reason = Some("Essential container in task exited".to_owned());
+        ended.containers[0].reason = Some("OutOfMemoryError".to_owned());
+        let mut shown = Shown::default();
+        shown.show(&ended, true);
+        assert!(shown.lines["container web"].ends_with(", exit code 137 (OutOfMemoryError)"));
+        assert!(shown.lines["task"].ends_with(" (Essential container in task exited)"));
+        assert!(shown.rest("").is_empty());
+    }
+
+    #[test]
+    fn published_ports_are_addresses_that_can_be_opened() {
+        let mut container = task(&[("a", true, None)]).containers.remove(0);
+        container.network_bindings = vec![
+            json!({"bindIP": "0.0.0.0", "hostPort": 32768, "containerPort": 80, "protocol": "tcp"}),
+            json!({"bindIP": "::", "hostPort": 32768, "containerPort": 80, "protocol": "tcp"}),
+            json!({"bindIP": "10.0.0.7", "hostPort": 81, "containerPort": 81, "protocol": "tcp"}),
+            json!({"bindIP": "0.0.0.0", "hostPort": 53, "containerPort": 53, "protocol": "udp"}),
+            json!({"bindIP": "0.0.0.0", "hostPort": 32769, "containerPort": 5432, "protocol": "tcp"}),
+            json!({"bindIP": "0.0.0.0", "hostPort": 32770, "containerPort": 443, "protocol": "tcp"}),
+        ];
+        assert!(addresses(&container).is_empty(), "it does not run yet");
+        container.last_status = TaskStatus::Running;
+        let found: Vec<String> = addresses(&container).into_iter().collect();
+        let wanted = [
+            "http://10.0.0.7:81 -> 81",
+            "http://localhost:32768 -> 80",
+            "https://localhost:32770 -> 443",
+            "localhost:32769 -> 5432",
+            "localhost:53/udp -> 53",
+        ];
+        assert_eq!(found, wanted);
+    }
+}
