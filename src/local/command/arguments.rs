@@ -180,11 +180,7 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
         match argument.as_str() {
             "-h" | "--help" => return Ok(Command::Help),
             "-V" | "--version" => return Ok(Command::Version),
-            "--listen" => {
-                let given = value()?.replace("localhost:", "127.0.0.1:");
-                up.options.listen =
-                    given.parse().map_err(|_| "--listen needs ADDRESS:PORT, as in 127.0.0.1:14566".to_owned())?;
-            }
+            "--listen" => up.options.listen = listen_at(&value()?)?,
             "--cluster" => up.cluster = Some(value()?),
             "--region" => up.options.region = value()?,
             "--registry" => registry = Some(value()?),
@@ -232,6 +228,11 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
         return Err("up needs a task definition: ecs-local up TASK.json".to_owned());
     }
     Ok(Command::Up(up))
+}
+
+fn listen_at(given: &str) -> Result<SocketAddr, String> {
+    let address = given.replace("localhost:", "127.0.0.1:");
+    address.parse().map_err(|_| "--listen needs ADDRESS:PORT, as in 127.0.0.1:14566".to_owned())
 }
 
 /// The registry behind ECR; `None`: there is none.
