@@ -1,9 +1,9 @@
 //! `ecs-local` on the command line. This module owns the arguments, the output, and the sessions on this machine; the control plane
 //! is the rest of the crate. Invariant: every process that it started ends with it, also when it is killed.
 //!
-//! In reading order: `registry`, `files` and `arguments`, `token`, `output`, `signals`, `start_problem` and `limits`; `session` (directory and
-//! lock), `child` and `guard` (what happens after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`, `refused`,
-//! `settings`, `agent`, `states`, `containers`, `health`, `waits`, `exit_code` and `end`.
+//! In reading order: `registry`, `files` and `arguments`, `token`, `output`, `signals`, `start_problem` and `limits`; `session`
+//! (directory and lock), `child` and `guard` (what happens after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`,
+//! `refused`, `settings`, `agent`, `states`, `containers`, `health`, `waits`, `exit_code` and `end`.
 
 mod agent;
 mod arguments;

@@ -1,6 +1,6 @@
 //! `ecs-local up`: runs one task from a file and returns the exit code of the container that ended it. This module owns the order
-//! of the steps. Invariant: the agent, the task's containers and the session's directory
-//! are gone when it ends, and soon after it was killed.
+//! of the steps. Invariant: the agent, the task's containers and the session's directory are gone when it ends, and soon after it
+//! was killed.
 
 use super::agent::Agent;
 use super::arguments::Up;
