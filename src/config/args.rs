@@ -1,7 +1,7 @@
 //! The command line, in Go's flag syntax: `-name`, `--name`, `-name=value`, `-name value`, `--` ends the flags. A command may be
 //! written as a word or as a flag: `version`, `-version`.
 //!
-//! This module is pure: it reads a list of arguments by the table in [`super::flags`] and returns a value. Invariant: a flag that Go's `flag` package refuses is an error (exit code 5, spec
+//! This module is pure: it reads a list of arguments by the table in `flags` and returns a value. Invariant: a flag that Go's `flag` package refuses is an error (exit code 5, spec
 //! `registration.md` §1), and so is a word that names no command (exit code 2): the Go agent ignores such a word and starts. After
 //! one of its own flags that prints something, words are ignored as there. Flags: spec `config.md` §2.8.
 

@@ -25,7 +25,7 @@ pub enum Action {
     CheckConfig,
     /// Print [`super::help::reference`].
     ConfigReference,
-    /// Print the completions for [`Args::shell`].
+    /// Print the completions for `Args::shell`.
     Completion,
     /// Print [`super::manual::page`].
     Man,

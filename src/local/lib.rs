@@ -8,7 +8,7 @@
 //! credentials and user data.
 //!
 //! A *session* is one run of the server. Its *token* is the secret access key of its user. A *scripted* task or payload is one
-//! that a test or a user wrote by hand. [`ecr`] and [`registry`] explain the words of images.
+//! that a test or a user wrote by hand. `ecr` and `registry` explain the words of images.
 //!
 //! Reading order. Data: `definition` (task definitions), `need` and `tasks` (life of a task), `instances` and `outbox`, `ec2`,
 //! `stored`, `faults`, `records`, `actions`, `site`, `ecr` (repositories, images, policies), and `state`, which holds them.

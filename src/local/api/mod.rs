@@ -91,7 +91,7 @@ pub(super) fn ecr(state: &mut State, options: &Options, caller: &Principal, oper
     ecr::answer(state, options, caller, operation, body)
 }
 
-/// The operation of ECR waits for something other than the lock of the state: [`wait`] answers it, not [`ecr`].
+/// The operation of ECR waits for something other than the lock of the state: [`wait`] answers it, not [`ecr()`].
 pub(super) fn waits(operation: &str) -> bool {
     ecr::waits(operation)
 }
