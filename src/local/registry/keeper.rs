@@ -31,7 +31,7 @@ pub(crate) async fn keep(shared: Arc<Shared>, end: CancellationToken) -> Result<
     let saved = shared.storage.blobs.directory().map(|_| shared.read(|state| state.ecr.clone()));
     let mut keeper = Keeper { shared: Arc::clone(&shared), saved, orphans: Vec::new() };
     loop {
-        // A failure is told to the requests that it concerns.
+        // The requests that wait for this save get its failure.
         let _saved = keeper.save(false).await;
         keeper.remove_orphans().await;
         tokio::select! {

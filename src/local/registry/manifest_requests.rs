@@ -111,7 +111,7 @@ pub(super) async fn delete(call: &Call<'_>, reference: &str) -> Result<Answer, R
     Ok(Answer::empty(StatusCode::ACCEPTED))
 }
 
-/// The reference is a tag (`false`) or a digest (`true`).
+/// Checks a reference. Returns whether it is a digest; otherwise it is a tag.
 fn check_reference(reference: &str) -> Result<bool, RegistryError> {
     if reference.contains(':') {
         return digest(reference).map(|_| true);

@@ -134,7 +134,7 @@ fn layers_leave_with_the_last_image_and_repository() {
     assert_eq!(ecr.manifest_bytes, 0);
 }
 
-/// A client that was just told that a layer is there pushes an image with it, while the layer's only image is deleted.
+/// A client learns that a layer exists, and pushes an image with it. Meanwhile the layer's only image is deleted.
 #[test]
 fn a_layer_of_a_push_outlives_its_last_image() {
     let mut ecr = ecr();
