@@ -250,6 +250,8 @@ def archives(checks):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "ecs.config").write_text(text)
             command = [built[0], "check-config", f"{folder}/ecs.config"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+            # The agent would also check the settings of this environment.
+            environment = {"PATH": os.environ["PATH"]}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
         checks.expect(f"the agent's report on a file that is {what}", f"The agent {wanted}" in done.stdout, done.stdout)
         checks.expect(f"the agent's report on a file that is {what} has no password", SECRET not in done.stdout + done.stderr)
