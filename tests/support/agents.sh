@@ -28,12 +28,26 @@ agents() {
     [ -n "$names" ] || return 1
     export ECS_TEST_REQUIRE_DOCKER=1 ECS_TEST_DOCKER_NETWORK="/proc/$$/ns/net"
     export -f first_left_out alone
+    local apart on_host output
+    apart=$(grep -v -e on_the_hosts_ -e golden <<<"$names" || true)
+    on_host=$(grep -e on_the_hosts_ -e golden <<<"$names" || true)
+    output=$(mktemp)
+    # Beside the others. Its output follows theirs.
+    agents_on_the_host "$test" "$on_host" >"$output" 2>&1 &
     # shellcheck disable=SC2016  # the inner shell expands
-    grep -v -e on_the_hosts_ -e golden <<<"$names" |
-        xargs -r -P "$AGENTS_AT_ONCE" -I '{}' unshare --net --mount --propagation slave \
-            bash -c 'ip link set lo up; alone; echo 51678 >/proc/sys/net/ipv4/ip_local_reserved_ports; said=$("$1" --exact "$2" --show-output 2>&1) || { echo "$said"; echo "FAILED $2"; exit 1; }; echo "$said" | first_left_out; echo "ok $2"' - "$test" '{}' ||
+    xargs -r -P "$AGENTS_AT_ONCE" -I '{}' unshare --net --mount --propagation slave \
+        bash -c 'ip link set lo up; alone; echo 51678 >/proc/sys/net/ipv4/ip_local_reserved_ports; said=$("$1" --exact "$2" --show-output 2>&1) || { echo "$said"; echo "FAILED $2"; exit 1; }; echo "$said" | first_left_out; echo "ok $2"' - "$test" '{}' <<<"$apart" ||
         failed=1
-    mapfile -t names < <(grep -e on_the_hosts_ -e golden <<<"$names" || true)
-    [ "${#names[@]}" = 0 ] || ECS_TEST_DOCKER_NETWORK="" "$test" --exact "${names[@]}" --show-output | without_output || failed=1
+    wait "$!" || failed=1
+    cat "$output"
+    rm "$output"
     return "$failed"
+}
+
+# One after the other.
+agents_on_the_host() {
+    local names
+    [ -n "$2" ] || return 0
+    mapfile -t names <<<"$2"
+    ECS_TEST_DOCKER_NETWORK="" "$1" --exact "${names[@]}" --show-output | without_output
 }
