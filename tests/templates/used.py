@@ -117,7 +117,7 @@ def run_tasks(laptop, image):
     laptop.call("parameters", {"name": "/hello/key", "value": "key"})
     laptop.call("objects", {"bucket": "files", "key": "hello/app.env", "text": "A=1\n"})
     start_agent(laptop)
-    container = f'{{"name": "hello", "image": "{image}", "memory": 32'
+    container = f'{{"name": "hello", "image": "{image}", "memory": 32, "stopTimeout": 2'
     secrets = (f'"secrets": [{{"name": "DB", "valueFrom": "arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:hello/db"}}, '
                f'{{"name": "KEY", "valueFrom": "arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/hello/key"}}], '
                '"environmentFiles": [{"value": "arn:aws:s3:::files/hello/app.env", "type": "s3"}]')
