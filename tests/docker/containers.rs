@@ -392,6 +392,8 @@ async fn events_of_own_operations_bring_no_notice() {
         let main = request(&cluster.name, "main", &image.reference, &SLEEP, json!({}));
         assert_eq!(edge.create(&main, &SecretValues::default()).await.unwrap().state, RunState::Created);
         assert_eq!(edge.start(&main.runtime_name).await.unwrap().state, RunState::Running);
+        until("the container to handle SIGTERM", LIMIT, async || handles_sigterm(&main.runtime_name).then_some(()))
+            .await;
         docker(&["kill", "--signal", "TERM", &main.runtime_name]);
         let Notice::Seen(first) = next(&mut notices).await else { panic!("an event brings a notice") };
         assert_eq!(
@@ -406,6 +408,15 @@ async fn events_of_own_operations_bring_no_notice() {
     tokio::time::timeout(LIMIT, async { tokio::join!(events, story) })
         .await
         .expect("the stream ends with its receiver");
+}
+
+/// Whether the first process of the container has set its trap already: before, the kernel spares it the signal.
+fn handles_sigterm(container: &str) -> bool {
+    const SIGTERM: u64 = 1 << (15 - 1);
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", inspect(container)["State"]["Pid"])).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & SIGTERM != 0))
 }
 
 async fn next(notices: &mut mpsc::Receiver<Notice>) -> Notice {
