@@ -133,12 +133,22 @@ fn has_token(shared: &Shared, request: &Request<Bytes>) -> bool {
     }
 }
 
+/// The path below `/_local`.
+fn path(request: &Request<Bytes>) -> &str {
+    request.uri().path().trim_start_matches("/_local").trim_matches('/')
+}
+
+/// The request sets clocks: if it succeeds, lifecycle policies are carried out before it is answered.
+pub(super) fn sets_clocks(request: &Request<Bytes>) -> bool {
+    request.method() == Method::POST && path(request) == "clock"
+}
+
 /// Answers a request below `/_local`.
 pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Body> {
     if !has_token(shared, request) {
         return text_answer(401, NO_TOKEN);
     }
-    let path = request.uri().path().trim_start_matches("/_local").trim_matches('/');
+    let path = path(request);
     let result = match *request.method() {
         Method::GET if path.is_empty() => return text_answer(200, HELP),
         Method::GET => get(shared, path, request.uri().query().unwrap_or_default()),
@@ -265,7 +275,7 @@ fn post(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
     Ok(json!({"ok": true}))
 }
 
-/// Sets the clock of this AWS, that of ECR, or both, and carries out the lifecycle policies.
+/// Sets the clock of this AWS, that of ECR, or both. Whoever has the request answered carries out the lifecycle policies.
 fn set_clocks(shared: &Shared, request: &ClockRequest) -> Result<(), String> {
     let ahead = [request.ahead_seconds, request.ecr_ahead_seconds];
     if ahead == [None, None] || !ahead.into_iter().flatten().all(|seconds| (-MAX_AHEAD..=MAX_AHEAD).contains(&seconds))
@@ -274,7 +284,7 @@ fn set_clocks(shared: &Shared, request: &ClockRequest) -> Result<(), String> {
     }
     shared.change(|state| {
         let ahead = request.ahead_seconds.unwrap_or(state.ec2.clock_ahead);
-        state.set_clocks(ahead, request.ecr_ahead_seconds.unwrap_or(state.ecr_ahead));
+        state.set_clocks(ahead, request.ecr_ahead_seconds.unwrap_or(state.ecr_ahead()));
     });
     Ok(())
 }

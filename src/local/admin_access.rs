@@ -5,7 +5,7 @@ use super::ecr::error::EcrError;
 use super::ecr::identities::Identity;
 use super::ecr::names::is_account;
 use super::ecr::policy::Policy;
-use super::ecr::principal::{is_name, is_service_name, role_arn, role_parts, user_arn};
+use super::ecr::principal::{MAX_ARN, is_arn, is_name, is_service_name, role_arn, role_parts, user_arn};
 use super::keys::Signer;
 use super::shared::Shared;
 use super::state::State;
@@ -160,8 +160,8 @@ fn service_signer(service: &str, request: &SessionRequest) -> Result<Signer, Str
     if !account.is_none_or(is_account) {
         return Err("sourceAccount: an account id of 12 digits".to_owned());
     }
-    if !arn.is_none_or(|arn| arn.starts_with("arn:") && arn.splitn(6, ':').count() == 6) {
-        return Err("sourceArn: an ARN".to_owned());
+    if !arn.is_none_or(is_arn) {
+        return Err(format!("sourceArn: an ARN of six parts, up to {MAX_ARN} bytes without spaces"));
     }
     Ok(Signer::service(service, account, arn))
 }

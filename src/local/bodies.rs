@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// Number of large bodies that are in memory at a time. Further ones wait.
-pub(super) const MAX_LARGE_BODIES: usize = 16;
+/// Number of large bodies that are in memory at a time. Further ones wait. With 30 MiB each they take 240 MiB.
+pub(super) const MAX_LARGE_BODIES: usize = 8;
 /// The length from which a body is a large one, in bytes.
 const LARGE: usize = 64 * 1024;
 /// The time limit for a body that is read as a whole.

@@ -129,17 +129,8 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<Bytes>) -> Re
 
 /// Carries out a call whose caller is known, and waits until what it has changed of the registry is on disk.
 async fn performed(shared: &Shared, caller: &Principal, target: (&str, &str), body: &Value) -> Result<Value, ApiError> {
-    let (answer, revision) = shared.change(|state| {
-        let before = state.ecr.revision();
-        let answer = perform(state, &shared.options, caller, target, body);
-        let after = state.ecr.revision();
-        (answer, (after != before).then_some(after))
-    });
-    if let Some(revision) = revision {
-        let settled = shared.storage.saves.settled(revision).await;
-        settled.map_err(|error| ApiError::new(500, "ServerException", error.to_string()))?;
-    }
-    answer
+    let performed = shared.change_durably(|state| perform(state, &shared.options, caller, target, body)).await;
+    performed.map_err(|error| ApiError::new(500, "ServerException", error.to_string()))?
 }
 
 /// Carries out a call whose caller is known.

@@ -37,8 +37,8 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 /// The largest request body, in bytes.
 const MAX_BODY: usize = 2 * 1024 * 1024;
-/// The largest body of a call with a part of a layer (10 MiB in base64) or a manifest, in bytes.
-const MAX_LARGE_BODY: usize = 16 * 1024 * 1024;
+/// The largest body of a call with a part of a layer (20 MiB in base64) or a manifest, in bytes.
+const MAX_LARGE_BODY: usize = 30 * 1024 * 1024;
 /// The operations with such bodies.
 const LARGE_OPERATIONS: [&str; 2] = [".UploadLayerPart", ".PutImage"];
 /// The largest websocket message, in bytes: a TCS message may have 1 MiB.
@@ -181,7 +181,13 @@ async fn route(shared: &Arc<Shared>, request: &Request<Bytes>, upgrade: &Upgrade
         "/" if request.method() == Method::POST => calls::answer(shared, request).await,
         "/" => Reply::Answer(text_answer(200, admin::GREETING)),
         _ if path.starts_with("/latest/") => imds(shared, request).await,
-        _ if path.starts_with("/_local") => Reply::Answer(admin::answer(shared, request)),
+        _ if path.starts_with("/_local") => {
+            let answer = admin::answer(shared, request);
+            if admin::sets_clocks(request) && answer.status().is_success() {
+                registry::expire_elsewhere(shared).await;
+            }
+            Reply::Answer(answer)
+        }
         _ if s3::is_s3_request(request) => s3::call(shared, request).await,
         _ => Reply::Answer(json_answer(404, &json!({"message": "Not found."}))),
     }

@@ -12,7 +12,7 @@ use super::instances::Disconnect;
 use super::keys::Keys;
 use super::options::Options;
 use super::records::Record;
-use super::registry::{self, SaveError, Storage};
+use super::registry::{self, SaveError, Storage, expire};
 use super::role_credentials::put_keys;
 use super::shared::Shared;
 use super::site::Site;
@@ -275,13 +275,15 @@ impl Server {
     /// Sets the clock of this AWS ahead of the host's by this many seconds. Answers carry that time, and signatures with another
     /// time are refused.
     pub fn set_clock_ahead(&self, seconds: i64) {
-        self.shared.change(|state| state.set_clocks(seconds, state.ecr_ahead));
+        self.shared.change(|state| state.set_clocks(seconds, state.ecr_ahead()));
+        expire(&self.shared);
     }
 
     /// Sets the clock of ECR ahead of that of this AWS by this many seconds: tokens expire, and lifecycle policies run at once.
     /// Signatures are not concerned.
     pub fn set_ecr_clock_ahead(&self, seconds: i64) {
         self.shared.change(|state| state.set_clocks(state.ec2.clock_ahead, seconds));
+        expire(&self.shared);
     }
 
     /// Gives a role a policy: a role without one may do everything. `role` is its name or its ARN.

@@ -6,7 +6,7 @@ use super::instances::Disconnect;
 use super::keys::Keys;
 use super::options::Options;
 use super::payload::scripted_task;
-use super::registry::Storage;
+use super::registry::{SaveError, Storage};
 use super::state::State;
 use super::time::now;
 use serde_json::Value;
@@ -70,6 +70,23 @@ impl Shared {
             self.changed.send_modify(|count| *count = count.wrapping_add(1));
         }
         result
+    }
+
+    /// Changes the state, and waits until what this has changed of the registry is on disk.
+    ///
+    /// # Errors
+    /// If it could not be saved. It is undone then.
+    pub(super) async fn change_durably<T>(&self, change: impl FnOnce(&mut State) -> T) -> Result<T, SaveError> {
+        let (result, revision) = self.change(|state| {
+            let before = state.ecr.revision();
+            let result = change(state);
+            let after = state.ecr.revision();
+            (result, (after != before).then_some(after))
+        });
+        if let Some(revision) = revision {
+            self.storage.saves.settled(revision).await?;
+        }
+        Ok(result)
     }
 
     pub(super) fn tokens<T>(&self, look: impl FnOnce(&mut VecDeque<(String, f64)>) -> T) -> T {

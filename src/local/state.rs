@@ -67,8 +67,6 @@ pub struct State {
     pub(super) ec2: Ec2,
     /// Repositories, images, identities and tokens.
     pub(super) ecr: Ecr,
-    /// How many seconds the clock of ECR is ahead of that of this AWS.
-    pub(super) ecr_ahead: i64,
     /// Values of Secrets Manager, by name.
     pub(super) secrets: BTreeMap<String, Secret>,
     /// Parameters of SSM and objects in S3.
@@ -104,7 +102,6 @@ impl State {
             faults: Faults::default(),
             ec2: Ec2::default(),
             ecr,
-            ecr_ahead: 0,
             secrets: BTreeMap::new(),
             stored: StoredValues::default(),
             sequence: first_sequence(),
@@ -120,15 +117,19 @@ impl State {
 
     /// The time of ECR, in seconds since the epoch: tokens and lifecycle policies follow it.
     pub(super) fn ecr_time(&self) -> f64 {
-        self.time() + self.ecr_ahead as f64
+        now() + self.ecr.clock_ahead() as f64
     }
 
-    /// Sets the clock of this AWS ahead of the host's, and that of ECR ahead of it, in seconds. Lifecycle policies run at once.
+    /// How many seconds the clock of ECR is ahead of that of this AWS.
+    pub(super) fn ecr_ahead(&self) -> i64 {
+        self.ecr.clock_ahead() - self.ec2.clock_ahead
+    }
+
+    /// Sets the clock of this AWS ahead of the host's, and that of ECR ahead of it, in seconds. The caller carries out the lifecycle
+    /// policies afterwards.
     pub(super) fn set_clocks(&mut self, ahead: i64, ecr_ahead: i64) {
         self.ec2.clock_ahead = ahead;
-        self.ecr_ahead = ecr_ahead;
-        let time = self.ecr_time();
-        self.ecr.expire(time);
+        self.ecr.set_clock_ahead(ahead.saturating_add(ecr_ahead));
     }
 
     /// Tasks, oldest first.

@@ -1,5 +1,7 @@
-//! Carries out lifecycle policies, and removes layers that were pushed but never needed. Invariant: what a preview shows is what
-//! its rules expire at the same time. Only what was attached to an image that is gone leaves without a rule, a day after its push.
+//! Finds what lifecycle policies expire and which layers nobody needs, and removes it. Finding takes time, so it is done on a copy
+//! and without a lock; removing looks again whether the repository is still as it was. Invariants: what a preview shows is what its
+//! rules expire at the same time; rules expire nothing of a repository that has changed since they were evaluated. Only what was
+//! attached to an image that is gone leaves without a rule, a day after its push.
 
 use super::digest::Digest;
 use super::error::{EcrError, Place};
@@ -7,7 +9,7 @@ use super::image::Image;
 use super::lifecycle::{Candidate, LifecyclePolicy, Preview, PreviewEntry, Rule, evaluate};
 use super::repository::Repository;
 use super::service::Ecr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The time between two evaluations, in seconds. ECR promises one in 24 hours.
@@ -15,61 +17,91 @@ const INTERVAL: f64 = 3600.0;
 /// The age in seconds at which an image leaves whose subject is not there: it may have been pushed before its subject.
 const MAX_DETACHED: f64 = 24.0 * 3600.0;
 
+/// What is to be removed at a time.
+#[derive(Debug)]
+pub(crate) struct Evaluation {
+    /// The time, in seconds since the epoch.
+    now: f64,
+    found: Vec<Found>,
+}
+
+/// What is to be removed from a repository: layers that no image needs, and images by its rules.
+#[derive(Debug)]
+struct Found {
+    /// The repository as it was looked at.
+    repository: Arc<Repository>,
+    /// The images, in an order in which they can be deleted.
+    images: Vec<Digest>,
+}
+
 impl Ecr {
-    /// Carries out all lifecycle policies if an hour has passed since the last time, or the clock went back. Returns whether
-    /// anything has changed.
-    pub(crate) fn tick(&mut self, now: f64) -> bool {
-        (now - self.evaluated_at).abs() >= INTERVAL && self.expire(now)
+    /// An hour has passed since the last evaluation, or the clock went back, or something was left over. If so, this counts as the
+    /// begin of an evaluation.
+    pub(crate) fn begin_evaluation(&mut self, now: f64) -> bool {
+        let is_due = (now - self.evaluated_at).abs() >= INTERVAL;
+        if is_due {
+            self.evaluated_at = now;
+        }
+        is_due
     }
 
-    /// Carries out all lifecycle policies. Returns whether anything has changed.
-    pub(crate) fn expire(&mut self, now: f64) -> bool {
-        self.evaluated_at = now;
-        let repositories = self.registries.values_mut().flat_map(|registry| registry.repositories.values_mut());
-        let (mut unused, mut expired) = (Vec::new(), Vec::new());
-        for shared in repositories.filter(|repository| repository.lifecycle.is_some() || repository.has_unused(now)) {
-            let repository = Arc::make_mut(shared);
-            unused.extend(repository.remove_unused_layers(now));
-            let Some(policy) = &mut repository.lifecycle else { continue };
-            policy.evaluated_at = Some(now);
-            let rules = Arc::clone(&policy.rules);
-            let digests = expiring(repository, &rules, now).into_iter().map(|entry| entry.digest);
-            expired.push((repository.place.clone(), digests.collect::<Vec<_>>()));
+    /// Finds what is to be removed. This takes long if there are many images and rules, so a copy is asked, without a lock.
+    pub(crate) fn evaluate(&self, now: f64) -> Evaluation {
+        let repositories = self.registries.values().flat_map(|registry| registry.repositories.values());
+        let concerned = repositories.filter(|found| found.lifecycle.is_some() || found.has_unused(now));
+        let found = concerned.map(|repository| {
+            let images = repository.lifecycle.as_ref().map(|policy| leaving(repository, &policy.rules, now));
+            Found { repository: Arc::clone(repository), images: images.unwrap_or_default() }
+        });
+        Evaluation { now, found: found.collect() }
+    }
+
+    /// Removes what was found. Returns whether all of it was done: a repository that has changed since is left as it is, and must be
+    /// looked at again.
+    pub(crate) fn carry_out(&mut self, Evaluation { now, found }: &Evaluation) -> bool {
+        let (now, mut is_changed, mut is_complete) = (*now, false, true);
+        for Found { repository: seen, images } in found {
+            let Place { account, repository } = &seen.place;
+            let current = self.registries.get_mut(account).and_then(|found| found.repositories.get_mut(repository));
+            let Some(current) = current else { continue };
+            if !Arc::ptr_eq(current, seen) && !current.is_alike(seen) {
+                is_complete = false;
+                continue;
+            }
+            let current = Arc::make_mut(current);
+            let unused = current.remove_unused_layers(now);
+            if let Some(policy) = &mut current.lifecycle {
+                policy.evaluated_at = Some(now);
+                is_changed = true;
+            }
+            is_changed |= !unused.is_empty();
+            self.lose_layers(&unused);
+            for digest in images {
+                // One that an index needs stays.
+                let _gone: Result<Image, EcrError> = self.delete_image(account, repository, digest, now);
+            }
         }
-        let is_changed = !unused.is_empty() || !expired.is_empty();
-        self.lose_layers(&unused);
-        for (place, digests) in &expired {
-            self.delete_all(place, digests, now);
-            self.delete_detached(place, now);
-        }
+        // What is left over is due at once.
+        self.evaluated_at = if is_complete { now } else { f64::MIN };
         if is_changed {
             self.touch();
         }
-        is_changed
+        is_complete
     }
 
-    /// Deletes images. One that an index needs stays.
-    fn delete_all(&mut self, Place { account, repository }: &Place, digests: &[Digest], now: f64) {
-        for digest in digests {
-            let _gone: Result<Image, EcrError> = self.delete_image(account, repository, digest, now);
-        }
+    /// Finds and removes in one step. Returns whether anything has changed.
+    #[cfg(test)]
+    pub(crate) fn expire(&mut self, now: f64) -> bool {
+        let before = self.revision();
+        let found = self.evaluate(now);
+        assert!(self.carry_out(&found));
+        self.revision() != before
     }
 
-    /// Deletes what was attached to images that are gone, and what was attached to that.
-    fn delete_detached(&mut self, place: &Place, now: f64) {
-        loop {
-            let Some(repository) = self.find(&place.account, &place.repository) else { return };
-            let is_detached = |image: &&Image| {
-                let subject = image.contents.subject;
-                let is_alone = subject.is_some_and(|subject| repository.by_digest(&subject).is_none());
-                is_alone && is_attachment(repository, image) && now - image.pushed_at > MAX_DETACHED
-            };
-            let digests: Vec<Digest> = repository.images().filter(is_detached).map(|image| image.digest).collect();
-            if digests.is_empty() {
-                return;
-            }
-            self.delete_all(place, &digests, now);
-        }
+    /// [`Self::expire`], if it is time.
+    #[cfg(test)]
+    pub(crate) fn tick(&mut self, now: f64) -> bool {
+        self.begin_evaluation(now) && self.expire(now)
     }
 
     /// What the rules of a policy would expire.
@@ -83,8 +115,45 @@ impl Ecr {
         policy: &LifecyclePolicy,
         now: f64,
     ) -> Result<Preview, EcrError> {
-        let entries = expiring(self.repository(account, repository)?, &policy.rules, now);
-        Ok(Preview { text: Arc::clone(&policy.text), made_at: now, entries })
+        Ok(self.repository(account, repository)?.preview_of(policy, now))
+    }
+
+    /// Keeps the last preview of a repository. It is not stored, so this is no change that must be saved.
+    ///
+    /// # Errors
+    /// When there is no such repository.
+    pub(crate) fn note_preview(&mut self, account: &str, repository: &str, preview: Preview) -> Result<(), EcrError> {
+        let missing = self.missing(account, repository, false);
+        self.find_mut(account, repository).ok_or(missing)?.preview = Some(Arc::new(preview));
+        Ok(())
+    }
+}
+
+impl Repository {
+    /// What the rules of a policy would expire. This takes long if there are many images and rules.
+    pub(crate) fn preview_of(&self, policy: &LifecyclePolicy, now: f64) -> Preview {
+        let entries = expiring(self, &policy.rules, now);
+        Preview { text: Arc::clone(&policy.text), made_at: now, entries }
+    }
+}
+
+/// The images that leave by rules, and then those that were attached to images that are gone, and what was attached to these.
+fn leaving(repository: &Repository, rules: &[Rule], now: f64) -> Vec<Digest> {
+    let mut leaving: Vec<Digest> = expiring(repository, rules, now).into_iter().map(|entry| entry.digest).collect();
+    let mut gone: BTreeSet<Digest> = leaving.iter().copied().collect();
+    let old = repository.images().filter(|image| now - image.pushed_at > MAX_DETACHED);
+    let mut attached: Vec<&Image> = old.filter(|image| is_attachment(repository, image)).collect();
+    attached.retain(|image| !gone.contains(&image.digest));
+    loop {
+        let is_there = |digest: &Digest| repository.by_digest(digest).is_some() && !gone.contains(digest);
+        let has_subject = |image: &&Image| image.contents.subject.is_some_and(|subject| is_there(&subject));
+        let (rest, detached): (Vec<&Image>, Vec<&Image>) = attached.into_iter().partition(has_subject);
+        if detached.is_empty() {
+            return leaving;
+        }
+        leaving.extend(detached.iter().map(|image| image.digest));
+        gone.extend(detached.iter().map(|image| image.digest));
+        attached = rest;
     }
 }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 /// The longest name of a user, a role or a session, in bytes, as in IAM.
 const MAX_NAME: usize = 64;
 /// The longest ARN of a role, in bytes: IAM's paths have up to 512 characters.
-const MAX_ARN: usize = 620;
+const MAX_ROLE_ARN: usize = 620;
+/// The longest ARN, in bytes, as in IAM.
+pub(crate) const MAX_ARN: usize = 2048;
 /// The name of an account's administrator.
 const ADMINISTRATOR: &str = "administrator";
 
@@ -108,7 +110,7 @@ pub(crate) fn role_arn(account: &str, name: &str) -> String {
 /// The account and the path with the name of a role's ARN; `None`: it is none.
 pub(crate) fn role_parts(arn: &str) -> Option<(&str, &str)> {
     let (account, path) = arn.strip_prefix("arn:aws:iam::")?.split_once(":role/")?;
-    (is_account(account) && arn.len() <= MAX_ARN && path.split('/').all(is_name)).then_some((account, path))
+    (is_account(account) && arn.len() <= MAX_ROLE_ARN && path.split('/').all(is_name)).then_some((account, path))
 }
 
 /// The text is the name of a user or a role.
@@ -123,6 +125,12 @@ pub(crate) fn is_service_name(text: &str) -> bool {
     text.len() <= 255
         && text.bytes().all(is_letter)
         && ends.iter().any(|end| text.len() > end.len() && text.ends_with(end))
+}
+
+/// The text is the ARN of a resource: six parts, no spaces, and not too long.
+pub(crate) fn is_arn(text: &str) -> bool {
+    let has_parts = text.starts_with("arn:") && text.splitn(6, ':').count() == 6;
+    has_parts && text.len() <= MAX_ARN && text.bytes().all(|c| c.is_ascii_graphic())
 }
 
 /// The name is that of an account's administrator, which always exists.
@@ -160,6 +168,16 @@ mod tests {
         }
         let long = Principal::role(&"x".repeat(5000), &"y".repeat(5000), "123456789012");
         assert!(long.arn().len() < 200, "{}", long.arn());
+    }
+
+    #[test]
+    fn an_arn_is_short_and_has_six_parts() {
+        let (begin, long) = ("arn:aws:codebuild:us-west-2:123456789012:", "x".repeat(MAX_ARN));
+        assert!(is_arn(&format!("{begin}project/app")) && is_arn("arn:aws:s3:::bucket"));
+        for wrong in ["", "arn:aws:s3", "x", "arn:aws:s3:::a b", "arn:aws:s3:::a\x1b", "arn:aws:s3:::ä"] {
+            assert!(!is_arn(wrong), "{wrong}");
+        }
+        assert!(is_arn(&format!("{begin}{}", &long[begin.len()..])) && !is_arn(&format!("{begin}{long}")));
     }
 
     #[test]

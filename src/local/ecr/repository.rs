@@ -11,6 +11,7 @@ use super::mutability::Mutability;
 use super::names::shortened;
 use super::policy::Policy;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 /// Maximum number of images in a repository.
@@ -111,10 +112,14 @@ impl Repository {
         self.images.values()
     }
 
-    /// All images whose digest follows this one; `None`: from the first on.
+    /// All images whose digest follows this one; `None`: from the first on. Those before are not looked at.
     pub(crate) fn images_after(&self, digest: Option<Digest>) -> impl Iterator<Item = &Image> {
-        use std::ops::Bound::{Excluded, Unbounded};
         self.images.range((digest.map_or(Unbounded, Excluded), Unbounded)).map(|(_, image)| image)
+    }
+
+    /// The image with this digest, if there is one, and all that follow it; `None`: from the first on. Those before are not looked at.
+    pub(crate) fn images_from(&self, digest: Option<Digest>) -> impl Iterator<Item = &Image> {
+        self.images.range((digest.map_or(Unbounded, Included), Unbounded)).map(|(_, image)| image)
     }
 
     /// All layers, by digest.
@@ -122,9 +127,9 @@ impl Repository {
         self.layers.iter()
     }
 
-    /// All tags in order, each with the digest of its image.
-    pub(crate) fn tags(&self) -> impl ExactSizeIterator<Item = (&str, &Digest)> {
-        self.tags.iter().map(|(tag, digest)| (tag.as_str(), digest))
+    /// All tags that follow this one, in order; `None`: from the first on. Those before are not looked at.
+    pub(crate) fn tags_after(&self, tag: Option<&str>) -> impl Iterator<Item = &str> {
+        self.tags.range::<str, _>((tag.map_or(Unbounded, Excluded), Unbounded)).map(|(tag, _)| tag.as_str())
     }
 
     /// The image with this digest.
@@ -341,6 +346,16 @@ impl Repository {
         if let Some(image) = self.tags.remove(tag).and_then(|digest| self.images.get_mut(&digest)) {
             image.tags.remove(tag);
         }
+    }
+
+    /// Nothing has changed that lifecycle rules look at: images, their tags and the times of their pushes, and the rules.
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
+        let rules = |repository: &Self| repository.lifecycle.as_ref().map(|policy| Arc::clone(&policy.rules));
+        let key = |image: &Image| (image.digest, image.pushed_at.to_bits());
+        let mut pairs = self.images.values().zip(other.images.values());
+        self.images.len() == other.images.len()
+            && pairs.all(|(image, other)| key(image) == key(other) && image.tags == other.tags)
+            && rules(self) == rules(other)
     }
 
     /// There are layers that [`Self::remove_unused_layers`] would remove.

@@ -9,12 +9,15 @@ use super::names::{check_repository, is_account};
 use super::repository::Repository;
 use super::tokens::Tokens;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 /// Maximum number of accounts.
 pub(crate) const MAX_ACCOUNTS: usize = 20;
 /// Maximum number of repositories of an account.
 pub(crate) const MAX_REPOSITORIES: usize = 1000;
+/// Maximum difference of its clock and the host's, in seconds: twice a hundred years, since AWS's clock may be ahead of the host's.
+pub(crate) const MAX_AHEAD: u64 = 2 * 100 * 366 * 24 * 3600;
 /// Maximum number of pull through cache rules of an account, as in ECR.
 pub(crate) const MAX_CACHE_RULES: usize = 50;
 
@@ -42,7 +45,15 @@ pub(crate) struct Registry {
     pub(crate) cache_rules: BTreeMap<String, CacheRule>,
 }
 
-/// All that ECR knows. A copy is cheap: it shares repositories until they change. It has no clock: `now` is in seconds since the epoch.
+impl Registry {
+    /// All repositories whose name follows this one, in order; `None`: from the first on. Those before are not looked at.
+    pub(crate) fn repositories_after(&self, name: Option<&str>) -> impl Iterator<Item = (&str, &Repository)> {
+        let range = self.repositories.range::<str, _>((name.map_or(Unbounded, Excluded), Unbounded));
+        range.map(|(name, repository)| (name.as_str(), repository.as_ref()))
+    }
+}
+
+/// All that ECR knows. A copy is cheap: it shares repositories until they change. It asks no clock: `now` is in seconds since the epoch.
 #[derive(Clone, Debug)]
 pub(crate) struct Ecr {
     pub(super) region: String,
@@ -60,6 +71,8 @@ pub(crate) struct Ecr {
     pub(super) manifest_bytes: usize,
     /// When rules were last carried out, in seconds since the epoch.
     pub(super) evaluated_at: f64,
+    /// See [`Self::clock_ahead`].
+    clock_ahead: i64,
     /// See [`Self::revision`].
     revision: u64,
 }
@@ -78,6 +91,7 @@ impl Ecr {
             orphans: BTreeSet::new(),
             manifest_bytes: 0,
             evaluated_at: 0.0,
+            clock_ahead: 0,
             revision: 0,
         }
     }
@@ -95,6 +109,19 @@ impl Ecr {
     /// Notes a change, or what may become one.
     pub(super) fn touch(&mut self) {
         self.revision += 1;
+    }
+
+    /// How many seconds its clock is ahead of the host's. It outlives a restart: otherwise images and tokens would come from the future.
+    pub(crate) fn clock_ahead(&self) -> i64 {
+        self.clock_ahead
+    }
+
+    /// Sets its clock ahead of the host's by this many seconds.
+    pub(crate) fn set_clock_ahead(&mut self, seconds: i64) {
+        if self.clock_ahead != seconds {
+            self.clock_ahead = seconds;
+            self.touch();
+        }
     }
 
     /// Adds an account, or says where the registry of a known one is.
@@ -178,6 +205,15 @@ impl Ecr {
     /// When there is none.
     pub(crate) fn repository(&self, account: &str, repository: &str) -> Result<&Repository, EcrError> {
         self.find(account, repository).ok_or_else(|| self.missing(account, repository, false))
+    }
+
+    /// The repository as it is now, for work without a lock.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn shared_repository(&self, account: &str, repository: &str) -> Result<Arc<Repository>, EcrError> {
+        let found = self.registries.get(account).and_then(|registry| registry.repositories.get(repository));
+        found.map(Arc::clone).ok_or_else(|| self.missing(account, repository, false))
     }
 
     /// The repository, for a change of its settings that is certain to happen.

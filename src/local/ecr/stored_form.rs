@@ -1,5 +1,6 @@
-//! The form in which a directory keeps all that ECR knows: versioned JSON. Invariants: it holds no secret; what is loaded passes
-//! the same checks as what clients send, and is refused as a whole with the place of the first fault.
+//! The form in which a directory keeps all that ECR knows but the manifests: versioned JSON. Manifests are beside it, by digest, since
+//! they are large and never change. Invariants: it holds no secret; what is loaded passes the same checks as what clients send, and is
+//! refused as a whole with the place of the first fault.
 
 use super::digest::Digest;
 use super::error::Place;
@@ -12,17 +13,20 @@ use super::mutability::Mutability;
 use super::names::{check_repository, check_tag, is_account, shortened};
 use super::policy::Policy;
 use super::repository::{Encryption, MAX_IMAGES, MAX_LAYERS, MAX_TAGS, Repository};
-use super::service::{CacheRule, Ecr, MAX_ACCOUNTS, MAX_CACHE_RULES, MAX_REPOSITORIES};
+use super::service::{CacheRule, Ecr, MAX_ACCOUNTS, MAX_AHEAD, MAX_CACHE_RULES, MAX_REPOSITORIES};
 use super::settings::{check_resource_tags, encryption_kind};
 use super::tokens::{MAX_TOKENS, Token};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
-/// The version of the form that this program writes and reads.
-const VERSION: u32 = 1;
+/// The version of the form that this program writes.
+const VERSION: u32 = 2;
+/// The oldest version that it reads. It had manifests in the form, and no clock.
+const FIRST_VERSION: u32 = 1;
 
 /// The stored form cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +43,8 @@ struct Head {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Stored<'a> {
     version: u32,
+    #[serde(default)]
+    clock_ahead: i64,
     #[serde(borrow)]
     accounts: Vec<StoredAccount<'a>>,
     #[serde(borrow)]
@@ -109,7 +115,9 @@ struct StoredLayer {
 struct StoredImage<'a> {
     digest: Digest,
     media_type: Cow<'a, str>,
-    manifest: Cow<'a, str>,
+    /// Only in the first version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    manifest: Option<Cow<'a, str>>,
     size: u64,
     pushed_at: f64,
     pulled_at: Option<f64>,
@@ -117,13 +125,23 @@ struct StoredImage<'a> {
 }
 
 impl Ecr {
-    /// The stored form of everything but previews, the addresses of registries, and the policies of options.
+    /// All manifests, each once.
+    pub(crate) fn manifests(&self) -> BTreeMap<Digest, Bytes> {
+        let repositories = self.registries.values().flat_map(|registry| registry.repositories.values());
+        repositories
+            .flat_map(|repository| repository.images())
+            .map(|image| (image.digest, image.manifest.clone()))
+            .collect()
+    }
+
+    /// The stored form of everything but manifests, previews, the addresses of registries, and the policies of options.
     ///
     /// # Errors
     /// When it cannot be written as JSON.
     pub(crate) fn save(&self) -> serde_json::Result<String> {
         let stored = Stored {
             version: VERSION,
+            clock_ahead: self.clock_ahead(),
             accounts: self.registries.keys().map(|account| self.stored_account(account)).collect(),
             identities: self.identities.iter().filter(|identity| identity.is_kept).map(stored_identity).collect(),
             tokens: self.tokens.iter().cloned().collect(),
@@ -151,23 +169,35 @@ impl Ecr {
         }
     }
 
-    /// The ECR that a stored form holds, for a session with this account, whose registry is at `host`.
+    /// The ECR that a stored form holds, for a session with this account, whose registry is at `host`. Manifests come from `manifest`.
     ///
     /// # Errors
-    /// When the form cannot be read, or something in it is wrong.
-    pub(crate) fn load(text: &str, region: &str, account: &str, host: &str) -> Result<Self, LoadError> {
+    /// When the form or a manifest cannot be read, or something in it is wrong.
+    pub(crate) fn load(
+        text: &str,
+        manifest: impl Fn(&Digest) -> io::Result<Bytes>,
+        region: &str,
+        account: &str,
+        host: &str,
+    ) -> Result<Self, LoadError> {
         let head: Head = serde_json::from_str(text).map_err(|error| unreadable(&error))?;
-        if head.version != VERSION {
+        if !(FIRST_VERSION..=VERSION).contains(&head.version) {
             let version = head.version;
-            return Err(LoadError(format!("it has version {version}; this program reads version {VERSION}")));
+            return Err(LoadError(format!(
+                "it has version {version}; this program reads version {FIRST_VERSION} to {VERSION}"
+            )));
         }
         let stored: Stored<'_> = serde_json::from_str(text).map_err(|error| unreadable(&error))?;
         let mut ecr = Self::new(region, account, host);
         bound(stored.accounts.len(), MAX_ACCOUNTS, "accounts")?;
         bound(stored.identities.len(), MAX_IDENTITIES, "identities")?;
         bound(stored.tokens.len(), MAX_TOKENS, "tokens")?;
+        if stored.clock_ahead.unsigned_abs() > MAX_AHEAD {
+            return Err(LoadError(format!("its clock is ahead by more than {MAX_AHEAD} seconds")));
+        }
+        ecr.set_clock_ahead(stored.clock_ahead);
         for stored in stored.accounts {
-            ecr.load_account(stored)?;
+            ecr.load_account(stored, &manifest)?;
         }
         for stored in &stored.identities {
             ecr.load_identity(stored)?;
@@ -176,7 +206,11 @@ impl Ecr {
         Ok(ecr)
     }
 
-    fn load_account(&mut self, stored: StoredAccount<'_>) -> Result<(), LoadError> {
+    fn load_account(
+        &mut self,
+        stored: StoredAccount<'_>,
+        manifest: &impl Fn(&Digest) -> io::Result<Bytes>,
+    ) -> Result<(), LoadError> {
         let account = stored.account.as_ref();
         if !is_account(account) {
             return Err(LoadError(format!("`{}` is no account id", shortened(account, 100))));
@@ -197,7 +231,8 @@ impl Ecr {
         for stored in stored.repositories {
             let place = Place { account: account.to_owned(), repository: stored.name.to_string() };
             let shown = format!("repository `{}` of {account}", shortened(&place.repository, 300));
-            let repository = repository(place, &stored).map_err(|problem| LoadError(format!("{shown}: {problem}")))?;
+            let loaded = repository(place, &stored, manifest);
+            let repository = loaded.map_err(|problem| LoadError(format!("{shown}: {problem}")))?;
             self.manifest_bytes += repository.images().map(|image| image.manifest.len()).sum::<usize>();
             bound(self.manifest_bytes, MAX_MANIFEST_BYTES, "bytes of manifests")?;
             let layers: Vec<Digest> = repository.layers().map(|(digest, _)| *digest).collect();
@@ -255,8 +290,7 @@ fn stored_image(image: &Image) -> StoredImage<'_> {
     StoredImage {
         digest: image.digest,
         media_type: image.contents.media_type.into(),
-        // A manifest is JSON, so it is UTF-8.
-        manifest: String::from_utf8_lossy(&image.manifest),
+        manifest: None,
         size: image.size,
         pushed_at: image.pushed_at,
         pulled_at: image.pulled_at,
@@ -265,7 +299,11 @@ fn stored_image(image: &Image) -> StoredImage<'_> {
 }
 
 /// Makes a repository from its stored form. An error says what is wrong.
-fn repository(place: Place, stored: &StoredRepository<'_>) -> Result<Repository, String> {
+fn repository(
+    place: Place,
+    stored: &StoredRepository<'_>,
+    manifest: &impl Fn(&Digest) -> io::Result<Bytes>,
+) -> Result<Repository, String> {
     check_repository(&place.repository).map_err(|error| error.to_string())?;
     bound(stored.layers.len(), MAX_LAYERS, "layers").map_err(|error| error.0)?;
     bound(stored.images.len(), MAX_IMAGES, "images").map_err(|error| error.0)?;
@@ -289,7 +327,12 @@ fn repository(place: Place, stored: &StoredRepository<'_>) -> Result<Repository,
         made.add_layer(layer.digest, layer.size, layer.added_at).map_err(text)?;
     }
     for stored in &stored.images {
-        let image = image(&made, stored).map_err(|problem| format!("image {}: {problem}", stored.digest))?;
+        let manifest = match &stored.manifest {
+            Some(text) => Ok(Bytes::copy_from_slice(text.as_bytes())),
+            None => manifest(&stored.digest).map_err(|error| format!("its manifest cannot be read: {error}")),
+        };
+        let image = manifest.and_then(|manifest| image(&made, stored, manifest));
+        let image = image.map_err(|problem| format!("image {}: {problem}", stored.digest))?;
         made.insert(image);
     }
     let mut needed = made.images().flat_map(|image| &image.contents.manifests).copied();
@@ -302,8 +345,7 @@ fn repository(place: Place, stored: &StoredRepository<'_>) -> Result<Repository,
 }
 
 /// Makes an image from its stored form. An error says what is wrong.
-fn image(repository: &Repository, stored: &StoredImage<'_>) -> Result<Image, String> {
-    let manifest = Bytes::copy_from_slice(stored.manifest.as_bytes());
+fn image(repository: &Repository, stored: &StoredImage<'_>, manifest: Bytes) -> Result<Image, String> {
     if Digest::compute(&manifest) != stored.digest {
         return Err("the manifest does not have this digest".to_owned());
     }

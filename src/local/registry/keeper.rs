@@ -3,7 +3,9 @@
 //! after a state without it is on disk. Invariant: what cannot be saved is undone.
 
 use super::blobs::{Directory, Removal};
+use super::expiry::expire_if_due;
 use super::saves::SaveError;
+use super::storage;
 use crate::ecr::{Digest, Ecr};
 use crate::shared::Shared;
 use std::sync::Arc;
@@ -52,10 +54,7 @@ pub(crate) async fn keep(shared: Arc<Shared>, end: CancellationToken) -> Result<
 impl Keeper {
     /// Removes what nobody needs any more: uploads, and images by the rules of their repositories.
     async fn tick(&self) {
-        self.shared.change_if(|state| {
-            let time = state.ecr_time();
-            ((), state.ecr.tick(time))
-        });
+        expire_if_due(&self.shared);
         for upload in self.shared.storage.uploads.expire() {
             upload.discard().await;
         }
@@ -135,7 +134,7 @@ impl Keeper {
 }
 
 async fn write(directory: Arc<Directory>, snapshot: Ecr) -> Result<(), SaveError> {
-    let written = spawn_blocking(move || directory.write_state(&snapshot.save()?)).await;
+    let written = spawn_blocking(move || storage::write(&directory, &snapshot)).await;
     let outcome = written.unwrap_or_else(|_| Err(std::io::Error::other("the thread that writes has ended")));
     outcome.map_err(|error| SaveError::new(&error))
 }

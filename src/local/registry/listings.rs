@@ -23,8 +23,7 @@ pub(super) fn tags(call: &Call<'_>) -> Result<Answer, RegistryError> {
     let (count, last) = page(call)?;
     let (tags, more) = call.shared.read(|state| {
         let repository = state.ecr.repository(call.account(), call.name)?;
-        let names = repository.tags().map(|(tag, _)| tag).skip_while(|tag| last.is_some_and(|last| *tag <= last));
-        Ok::<_, RegistryError>(limited(names, count))
+        Ok::<_, RegistryError>(limited(repository.tags_after(last), count))
     })?;
     let answer = Answer::json("application/json", &json!({"name": call.name, "tags": tags}));
     Ok(linked(answer, call, &call.location("tags/list"), count, more))
@@ -35,9 +34,8 @@ pub(super) fn catalog(call: &Call<'_>) -> Result<Answer, RegistryError> {
     call.caller.may_describe(call.shared)?;
     let (count, last) = page(call)?;
     let (names, more) = call.shared.read(|state| {
-        let registry = state.ecr.registry(call.account());
-        let names = registry.into_iter().flat_map(|registry| registry.repositories.keys()).map(String::as_str);
-        limited(names.skip_while(|name| last.is_some_and(|last| *name <= last)), count)
+        let registry = state.ecr.registry(call.account()).into_iter();
+        limited(registry.flat_map(|registry| registry.repositories_after(last)).map(|(name, _)| name), count)
     });
     let answer = Answer::json("application/json", &json!({"repositories": names}));
     Ok(linked(answer, call, "/v2/_catalog", count, more))

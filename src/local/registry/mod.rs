@@ -5,7 +5,7 @@
 //! a pull needs does not depend on the size of the layer.
 //!
 //! In reading order: `blobs` (bytes), `uploads` (in progress), `saves`, `storage`, which holds them, and `addresses`; `layers` and
-//! `keeper` (changes and their saving); `route`, `range`, `error`, `answers`, `access` and `call` (parts of a request);
+//! `keeper` (changes and their saving); `expiry` (lifecycle policies); `route`, `range`, `error`, `answers`, `access` and `call` (parts of a request);
 //! `blob_requests`, `upload_requests`, `manifest_requests` and `listings` (handlers); `serve`.
 
 mod access;
@@ -15,6 +15,7 @@ mod blob_requests;
 mod blobs;
 mod call;
 mod error;
+mod expiry;
 mod keeper;
 mod layers;
 mod listings;
@@ -30,6 +31,7 @@ mod uploads;
 
 pub(crate) use addresses::{further, registries};
 pub(crate) use blobs::UploadError;
+pub(crate) use expiry::{expire, expire_elsewhere};
 pub(crate) use keeper::keep;
 pub(crate) use layers::{StoreError, store};
 pub(crate) use manifests::read_image;

@@ -6,6 +6,7 @@ use super::saves::Saves;
 use super::uploads::Uploads;
 use crate::ecr::{Digest, Ecr};
 use crate::options::Options;
+use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -76,13 +77,14 @@ fn read(path: &Path, region: &str, account: &str) -> Result<(Blobs, Ecr), OpenEr
     let failed = |error| OpenError::Io(path.to_owned(), error);
     // The address of the registry is not known yet.
     let ecr = match directory.read_state().map_err(failed)? {
-        Some(text) => Ecr::load(&text, region, account, ""),
-        None if !blobs.is_empty() => return Err(OpenError::NoState(directory.state_path())),
+        Some(text) => Ecr::load(&text, |digest| directory.read_manifest(digest), region, account, ""),
+        None if !blobs.is_empty() || !directory.has_no_manifests() => {
+            return Err(OpenError::NoState(directory.state_path()));
+        }
         None => {
             // From now on there is a state, whatever happens.
             let ecr = Ecr::new(region, account, "");
-            let text = ecr.save().map_err(|error| failed(error.into()))?;
-            directory.write_state(&text).map_err(failed)?;
+            write(&directory, &ecr).map_err(failed)?;
             Ok(ecr)
         }
     };
@@ -91,7 +93,7 @@ fn read(path: &Path, region: &str, account: &str) -> Result<(Blobs, Ecr), OpenEr
     Ok((blobs, ecr))
 }
 
-/// Each layer of the state has its file. Files that no layer needs are removed: the server was killed before the state had them, or
+/// Each layer of the state has its file. Files that it does not need are removed: the server was killed before the state had them, or
 /// after it had them no more.
 fn check(blobs: &Blobs, directory: &Directory, ecr: &Ecr) -> Result<(), OpenError> {
     for (digest, size) in ecr.all_layers() {
@@ -100,5 +102,22 @@ fn check(blobs: &Blobs, directory: &Directory, ecr: &Ecr) -> Result<(), OpenErro
         }
     }
     blobs.remove_now(|digest| !ecr.is_used(digest));
+    let manifests = ecr.manifests();
+    directory.sweep_manifests(|digest| manifests.contains_key(digest));
+    Ok(())
+}
+
+/// Writes all that a directory keeps but the layers: new manifests first, then the state that names them. Manifests that it does not
+/// name leave afterwards. If the system stops at any instant, the old or the new state is there with all its manifests. This blocks.
+pub(super) fn write(directory: &Directory, ecr: &Ecr) -> io::Result<()> {
+    let (text, manifests) = (ecr.save()?, ecr.manifests());
+    let fresh = directory.write_manifests(&manifests)?;
+    if let Err(error) = directory.write_state(&text) {
+        // The old state is there, and does not name them.
+        directory.remove_manifests(&fresh);
+        return Err(error);
+    }
+    directory.sync_state()?;
+    directory.sweep_manifests(|digest| manifests.contains_key(digest));
     Ok(())
 }

@@ -7,6 +7,8 @@ use sha2::Digest;
 
 /// The shortest part but the last, in bytes.
 const MIN_PART: usize = 5 * 1024 * 1024;
+/// The longest part, in bytes.
+const MAX_PART: usize = 20 * 1024 * 1024;
 
 fn digest(bytes: &[u8]) -> String {
     let hash: Vec<String> = sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -106,6 +108,15 @@ async fn parts_come_in_order_and_are_large() {
     assert_eq!(complete(&session, "app", &again, &digest).await.1["__type"], "LayerAlreadyExistsException");
 }
 
+/// As in ECR, where a part may have 20,971,520 bytes, although clients are told to send 10 MiB.
+#[tokio::test]
+async fn the_largest_part_is_taken() {
+    let Some(session) = Session::start().await else { return };
+    session.ok("create-repository --repository-name app").await;
+    let bytes: Vec<u8> = (0..MAX_PART).map(|at| (at / 11 % 251) as u8).collect();
+    assert_eq!(upload(&session, "app", &bytes).await, digest(&bytes));
+}
+
 #[tokio::test]
 async fn uploads_that_are_wrong_leave_nothing() {
     let Some(session) = Session::start().await else { return };
@@ -120,7 +131,7 @@ async fn uploads_that_are_wrong_leave_nothing() {
     assert_eq!(code(complete(&session, "app", &id, &digest(b"y")).await), "InvalidLayerException");
     assert_eq!(code(complete(&session, "app", &id, &digest(b"x")).await), "UploadNotFoundException", "it has ended");
     let id = initiate(&session, "app").await;
-    assert_eq!(code(part(&session, "app", &id, 0, &vec![0; 10 * 1024 * 1024 + 1]).await), "InvalidLayerPartException");
+    assert_eq!(code(part(&session, "app", &id, 0, &vec![0; MAX_PART + 1]).await), "InvalidLayerPartException");
     let body = json!({"repositoryName": "app", "uploadId": id, "partFirstByte": 0, "partLastByte": 5, "layerPartBlob": "eA=="});
     assert_eq!(code(call(&session, "UploadLayerPart", body).await), "InvalidLayerPartException");
     let found = session

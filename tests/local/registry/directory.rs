@@ -199,6 +199,77 @@ async fn a_restart_keeps_the_registries_of_all_accounts() {
     server.shutdown().await;
 }
 
+/// Manifests are in files of their own, so that the state, which every change writes, stays small.
+#[tokio::test]
+async fn a_large_manifest_is_written_once() {
+    let scratch = Scratch::new("manifests");
+    let directory = scratch.0.join("registry");
+    let server = Server::start(kept(&directory)).await.unwrap();
+    let client = Client::login(&server, &["app", "other"]).await;
+    client.push_image("app", "small", "layer").await;
+    client.push_image("other", "small", "layer").await;
+    let mut large = manifest("layer");
+    large["annotations"] = json!({"text": "x".repeat(1_000_000)});
+    let large = large.to_string();
+    assert_eq!(client.put_manifest("app", "large", MANIFEST, &large).await.status, 201);
+    let state = directory.join("state.json");
+    let size = std::fs::metadata(&state).unwrap().len();
+    assert!(size < 20_000, "the state has {size} bytes");
+    let hex = |text: &str| digest(text.as_bytes()).replace("sha256:", "");
+    let mut wanted = vec![hex(&manifest("layer").to_string()), hex(&large)];
+    wanted.sort();
+    assert_eq!(names(&directory.join("manifests")), wanted, "each is there once");
+    let written = std::fs::metadata(directory.join("manifests").join(hex(&large))).unwrap().modified().unwrap();
+    assert_eq!(client.put_manifest("app", "again", MANIFEST, &large).await.status, 201);
+    server.shutdown().await;
+
+    let server = Server::start(kept(&directory)).await.unwrap();
+    let client = Client { base: server.url(), ..client };
+    assert_eq!(client.get("/v2/app/manifests/again").await.body, large.as_bytes());
+    let now = std::fs::metadata(directory.join("manifests").join(hex(&large))).unwrap().modified().unwrap();
+    assert_eq!(now, written);
+    assert_eq!(client.delete("/v2/app/manifests/small").await.status, 202);
+    assert_eq!(names(&directory.join("manifests")).len(), 2, "another repository has it");
+    assert_eq!(client.delete(&format!("/v2/app/manifests/{}", digest(large.as_bytes()))).await.status, 202);
+    server.shutdown().await;
+    assert_eq!(names(&directory.join("manifests")), [hex(&manifest("layer").to_string())]);
+
+    // A killed server leaves manifests that no state names yet, or any more; one that is named must be there.
+    let (kept_one, stray) =
+        (directory.join("manifests").join(&wanted[0]), directory.join("manifests").join("0".repeat(64)));
+    let kept_one = if kept_one.exists() { kept_one } else { directory.join("manifests").join(&wanted[1]) };
+    std::fs::write(&stray, "half").unwrap();
+    Server::start(kept(&directory)).await.unwrap().shutdown().await;
+    assert!(!stray.exists() && kept_one.exists());
+    std::fs::write(&kept_one, "half").unwrap();
+    let error = Server::start(kept(&directory)).await.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("the manifest does not have this digest"), "{error}");
+    std::fs::remove_file(&kept_one).unwrap();
+    let error = Server::start(kept(&directory)).await.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("its manifest cannot be read: "), "{error}");
+}
+
+/// Otherwise images and tokens would come from the future after a restart.
+#[tokio::test]
+async fn a_restart_keeps_the_clock_of_ecr() {
+    let scratch = Scratch::new("clock");
+    let directory = scratch.0.join("registry");
+    let server = Server::start(kept(&directory)).await.unwrap();
+    move_clock(&server, 48).await;
+    let create = async |server: &Server, name: &str| {
+        let (_, body) = ecr(server, "CreateRepository", json!({"repositoryName": name})).await;
+        body["repository"]["createdAt"].as_f64().unwrap()
+    };
+    let first = create(&server, "first").await;
+    server.shutdown().await;
+    let server = Server::start(kept(&directory)).await.unwrap();
+    let second = create(&server, "second").await;
+    assert!((first..first + 600.0).contains(&second), "{first}, then {second}");
+    move_clock(&server, 0).await;
+    assert!(create(&server, "third").await < first - 47.0 * 3600.0);
+    server.shutdown().await;
+}
+
 /// A small file system in memory, unmounted at the end; `None` if this process may not mount one.
 struct SmallDisk(PathBuf);
 
@@ -213,7 +284,9 @@ impl SmallDisk {
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(path));
         }
-        eprintln!("SKIPPED: this process may not mount a tmpfs");
+        let required = std::env::var("ECS_TEST_REQUIRE_TMPFS").is_ok_and(|value| value == "1");
+        assert!(!required, "ECS_TEST_REQUIRE_TMPFS=1, but this process may not mount a tmpfs (root may)");
+        eprintln!("SKIPPED: this process may not mount a tmpfs; ECS_TEST_REQUIRE_TMPFS=1 makes this a failure");
         None
     }
 }
@@ -265,6 +338,7 @@ async fn a_full_disk_is_an_answer_and_nothing_stays() {
         assert_eq!(client.get(&format!("/v2/app/blobs/{}", digest(b"layer"))).await.body, b"layer");
     }
     assert!(!directory.join("state.json.new").exists(), "half a state would take the room");
+    assert_eq!(names(&directory.join("manifests")).len(), 1, "so would a manifest that no state names");
     std::fs::remove_file(&rest).unwrap();
     assert_eq!(ecr(&server, "CreateRepository", more).await.0, 200);
     let again = client.put_manifest("app", "v2", MANIFEST, &manifest("layer").to_string()).await;

@@ -88,6 +88,58 @@ async fn push_until_killed(client: Client, name: String, done: Arc<Mutex<Vec<Str
     }
 }
 
+/// Stores images by PutImage of the API, with layers that are there, and deletes some of them, until the program does not answer any
+/// more. Notes the tag of each that was answered with success and stays.
+async fn put_until_killed(url: String, name: String, done: Arc<Mutex<Vec<String>>>) {
+    let secret: String = TOKEN.split(' ').collect();
+    let call = async |operation: &str, body: serde_json::Value| {
+        let keys = Credentials::new("local", secret.clone(), None, None, "test");
+        let target = format!("AmazonEC2ContainerRegistry_V20150921.{operation}");
+        api(&url, &target, &body, Some(keys)).await
+    };
+    for number in 0.. {
+        let tag = format!("{name}-{number}");
+        let mut image = manifest("base");
+        image["annotations"] = json!({"tag": tag});
+        let body = json!({"repositoryName": "app", "imageManifest": image.to_string(), "imageTag": tag});
+        match call("PutImage", body).await {
+            Ok((200, _)) => {}
+            Ok((other, body)) => panic!("{other} for {tag}: {body}"),
+            Err(_) => return,
+        }
+        if number % 4 != 3 {
+            done.lock().unwrap().push(tag);
+        } else if call("BatchDeleteImage", json!({"repositoryName": "app", "imageIds": [{"imageTag": tag}]}))
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Each image of the registry has one file with its manifest, and there are no others. Returns their number.
+async fn check_manifests(running: &Running, scratch: &Scratch) -> usize {
+    let mut wanted = std::collections::BTreeSet::new();
+    let (_, described) = running.call("DescribeRepositories", json!({})).await;
+    for repository in described["repositories"].as_array().unwrap() {
+        let mut body = json!({"repositoryName": repository["repositoryName"], "maxResults": 1000});
+        loop {
+            let (status, listed) = running.call("ListImages", body.clone()).await;
+            assert_eq!(status, 200, "{listed}");
+            let digests = listed["imageIds"].as_array().unwrap().iter().map(|id| id["imageDigest"].as_str().unwrap());
+            wanted.extend(digests.map(|digest| digest.replace("sha256:", "")));
+            let Some(token) = listed["nextToken"].as_str() else { break };
+            body["nextToken"] = json!(token);
+        }
+    }
+    let entries = std::fs::read_dir(scratch.0.join("registry/manifests")).unwrap();
+    let found: std::collections::BTreeSet<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(found, wanted);
+    found.len()
+}
+
 /// Pushes the same image to a repository of its own and deletes that repository, until the program does not answer any more. What
 /// is stored then is stored as a whole.
 async fn push_and_delete_until_killed(running_url: String, client: Client) {
@@ -138,6 +190,7 @@ async fn what_was_answered_survives_a_kill() {
     let mut running = Running::start(&scratch).await;
     assert_eq!(running.call("CreateRepository", json!({"repositoryName": "app"})).await.0, 200);
     let first = running.client().await;
+    first.push_image("app", "base", "base").await;
     for round in 0..ROUNDS {
         let client = running.client().await;
         let mut pushes = tokio::task::JoinSet::new();
@@ -145,6 +198,7 @@ async fn what_was_answered_survives_a_kill() {
             pushes.spawn(push_until_killed(client.clone(), format!("r{round}p{pusher}"), Arc::clone(&done)));
         }
         pushes.spawn(push_and_delete_until_killed(running.url.clone(), client.clone()));
+        pushes.spawn(put_until_killed(running.url.clone(), format!("r{round}api"), Arc::clone(&done)));
         tokio::time::sleep(Duration::from_millis(60 + round * 97 % 500)).await;
         running.child.start_kill().unwrap();
         running.child.wait().await.unwrap();
@@ -156,10 +210,12 @@ async fn what_was_answered_survives_a_kill() {
         // The token of the first run is still good.
         check(&Client { base: running.url.clone(), ..first.clone() }, &tags[tags.len().saturating_sub(60)..]).await;
         assert_eq!(std::fs::read_dir(scratch.0.join("registry/uploads")).unwrap().count(), 0);
+        check_manifests(&running, &scratch).await;
     }
     let tags = done.lock().unwrap().clone();
     assert!(tags.len() >= usize::try_from(ROUNDS).unwrap(), "only {} images were pushed", tags.len());
     check(&running.client().await, &tags).await;
+    assert!(check_manifests(&running, &scratch).await >= tags.len());
     running.child.start_kill().unwrap();
     running.child.wait().await.unwrap();
 }

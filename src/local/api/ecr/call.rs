@@ -4,7 +4,7 @@
 use crate::ecr::error::EcrError;
 use crate::ecr::names::{check_repository, is_account, shortened};
 use crate::ecr::policy::Request;
-use crate::ecr::{Action, Principal};
+use crate::ecr::{Action, Digest, Principal};
 use crate::state::State;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -215,6 +215,16 @@ impl Paging {
             }
         }
         Ok(())
+    }
+
+    /// The key of the last entry of the page before; `None`: the first page is wanted. A list need not begin before it.
+    pub(super) fn after(&self) -> Option<&str> {
+        self.after.as_deref()
+    }
+
+    /// The digest with which [`Self::after`] begins; `None`: it begins with none.
+    pub(super) fn after_digest(&self) -> Option<Digest> {
+        self.after()?.split(' ').next()?.parse().ok()
     }
 
     /// The page of a list whose keys rise, and the token of the next page; `None`: this is the last page.

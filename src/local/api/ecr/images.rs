@@ -25,7 +25,7 @@ pub(super) fn list(call: &mut Call<'_>) -> Answer {
     let target = call.target(Action::LIST_IMAGES)?;
     let (paging, filter) = (Paging::read(call.body, USUAL_PAGE, MAX_PAGE)?, Filter::read(call.body)?);
     let repository = call.state.ecr.repository(&target.account, &target.name)?;
-    let images = repository.images().filter(|image| filter.passes(!image.tags.is_empty()));
+    let images = repository.images_from(paging.after_digest()).filter(|image| filter.passes(!image.tags.is_empty()));
     let entries = images.flat_map(|image| {
         let digest = image.digest.to_string();
         let untagged = image.tags.is_empty().then_some(None);
@@ -47,7 +47,8 @@ pub(super) fn describe(call: &mut Call<'_>) -> Answer {
     let Some(ids) = identifiers::read_optional(call.body)? else {
         let paging = Paging::read(call.body, USUAL_PAGE, MAX_PAGE)?;
         let repository = call.state.ecr.repository(&target.account, &target.name)?;
-        let images = repository.images().filter(|image| filter.passes(!image.tags.is_empty()));
+        let images = repository.images_after(paging.after_digest());
+        let images = images.filter(|image| filter.passes(!image.tags.is_empty()));
         let (page, token) = paging.page(images.map(|image| (image.digest.to_string(), image)));
         let details: Vec<Value> = page.into_iter().map(|image| show_details(&target, image)).collect();
         return Ok(with(json!({"imageDetails": details}), json!({"nextToken": token})));

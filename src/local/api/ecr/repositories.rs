@@ -47,8 +47,9 @@ pub(super) fn describe(call: &mut Call<'_>) -> Answer {
         let paging = Paging::read(call.body, MAX_NAMES, MAX_PAGE)?;
         call.state.permit_ecr(call.caller, Action::DESCRIBE_REPOSITORIES, &account, "*")?;
         let ecr = &call.state.ecr;
-        let all = ecr.registry(&account).into_iter().flat_map(|registry| &registry.repositories);
-        let (page, token) = paging.page(all.map(|(name, repository)| (name.clone(), repository)));
+        let registry = ecr.registry(&account).into_iter();
+        let rest = registry.flat_map(|registry| registry.repositories_after(paging.after()));
+        let (page, token) = paging.page(rest.map(|(name, repository)| (name.to_owned(), repository)));
         let shown: Vec<Value> = page.into_iter().map(|repository| show(ecr, repository)).collect();
         return Ok(with(json!({"repositories": shown}), json!({"nextToken": token})));
     }

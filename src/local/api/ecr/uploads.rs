@@ -1,9 +1,10 @@
-//! Calls that wait: those that upload a layer in parts, whose bytes go to the registry, and PutImage, whose manifest is read
-//! without a lock. Invariants: parts come in order and without gaps; a part is stored as a whole or not at all, also if its client
+//! Calls that wait: those that upload a layer in parts, whose bytes go to the registry; PutImage, whose manifest is read without a
+//! lock; and StartLifecyclePolicyPreview, whose rules are evaluated without one. Invariants: parts come in order and without gaps; a part is stored as a whole or not at all, also if its client
 //! goes away; every part but the last has at least [`MIN_PART`] bytes.
 
 use super::call::{Call, Target, required, texts, with};
 use super::images::{self, NewManifest};
+use super::lifecycle;
 use crate::api::request::Answer;
 use crate::api_error::ApiError;
 use crate::ecr::error::EcrError;
@@ -16,17 +17,21 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The operations of [`answer`].
-pub(super) const OPERATIONS: [&str; 4] = ["CompleteLayerUpload", "InitiateLayerUpload", "PutImage", "UploadLayerPart"];
+pub(super) const OPERATIONS: [&str; 5] =
+    ["CompleteLayerUpload", "InitiateLayerUpload", "PutImage", "StartLifecyclePolicyPreview", "UploadLayerPart"];
 /// The shortest part but the last, in bytes, as in ECR.
 const MIN_PART: u64 = 5 * 1024 * 1024;
-/// The longest part, in bytes: `partSize` of InitiateLayerUpload. ECR takes larger ones, too.
-const MAX_PART: u64 = 10 * 1024 * 1024;
+/// `partSize` of InitiateLayerUpload, in bytes: the length that ECR expects of parts.
+const PART_SIZE: u64 = 10 * 1024 * 1024;
+/// The longest part, in bytes, as in ECR.
+const MAX_PART: u64 = 20 * 1024 * 1024;
 /// Maximum number of digests in a request, as in ECR.
 const MAX_DIGESTS: usize = 100;
 
 /// Answers one call.
 pub(super) async fn answer(shared: &Arc<Shared>, caller: &Principal, operation: &str, body: &Value) -> Answer {
     let action = match operation {
+        "StartLifecyclePolicyPreview" => return lifecycle::start_preview_elsewhere(shared, caller, body).await,
         "CompleteLayerUpload" => Action::COMPLETE_LAYER_UPLOAD,
         "InitiateLayerUpload" => Action::INITIATE_LAYER_UPLOAD,
         "PutImage" => Action::PUT_IMAGE,
@@ -42,10 +47,11 @@ pub(super) async fn answer(shared: &Arc<Shared>, caller: &Principal, operation: 
         "PutImage" => {
             let NewManifest { manifest, media_type, tag, digest } = NewManifest::read(body)?;
             let new = read_image(manifest, media_type, tag, digest).await?;
-            shared.change(|state| {
+            let stored = shared.change_durably(|state| {
                 let now = state.ecr_time();
                 images::store(&mut Call { state, caller, body, now }, &target, &new)
-            })
+            });
+            stored.await.map_err(|error| failed(StoreError::Save(error)))?
         }
         _ => add_part(shared, &target, body).await,
     }
@@ -55,7 +61,7 @@ fn initiate(shared: &Shared, target: &Target) -> Answer {
     let storage = &shared.storage;
     let begun = storage.uploads.begin(&storage.blobs, owner(target));
     let id = begun.map_err(|_| EcrError::Limit("The registry already has the maximum number of uploads".to_owned()))?;
-    Ok(json!({"uploadId": id, "partSize": MAX_PART}))
+    Ok(json!({"uploadId": id, "partSize": PART_SIZE}))
 }
 
 /// A part of a layer.

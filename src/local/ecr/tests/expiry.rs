@@ -106,3 +106,37 @@ fn layers_that_no_image_needs_leave_after_a_day() {
     assert!(ecr.expire(DAY + 1.0));
     assert_eq!(ecr.take_orphans(), [digest("unused")]);
 }
+
+/// Rules are evaluated on a copy. Whatever changes meanwhile counts.
+#[test]
+fn rules_expire_nothing_of_a_changed_repository() {
+    let mut ecr = ecr();
+    let first = push(&mut ecr, "app", "1", &["a"], Some("v1"), 0.0);
+    let second = push(&mut ecr, "app", "2", &["a"], Some("v2"), 1.0);
+    let selection =
+        json!({"tagStatus": "tagged", "tagPrefixList": ["v"], "countType": "imageCountMoreThan", "countNumber": 1});
+    ecr.repository_mut(OWN, "app").unwrap().lifecycle = Some(lifecycle(&selection));
+    let found = ecr.evaluate(DAY);
+    ecr.delete_image(OWN, "app", &second, DAY).unwrap();
+    assert!(!ecr.carry_out(&found), "only one is left, and stays");
+    assert_eq!(images(&ecr).iter().map(|image| image.digest).collect::<Vec<_>>(), [first]);
+    assert!(ecr.begin_evaluation(DAY), "this is due at once");
+
+    push(&mut ecr, "app", "3", &["a"], Some("v3"), 2.0);
+    for change in [
+        (|ecr: &mut Ecr| ecr.put_image(OWN, "app", &new_image(&manifest("1", &["a"]), Some("w")), 3.0).map(drop))
+            as fn(&mut Ecr) -> _,
+        |ecr| ecr.repository_mut(OWN, "app").map(|found| found.lifecycle = Some(untagged_after(1))),
+        |ecr| ecr.delete_repository(OWN, "app", true).map(drop),
+    ] {
+        let (mut changed, found) = (ecr.clone(), ecr.evaluate(DAY));
+        change(&mut changed).unwrap();
+        let before = changed.revision();
+        changed.carry_out(&found);
+        assert_eq!(changed.revision(), before, "nothing was done");
+    }
+    let found = ecr.evaluate(DAY);
+    ecr.note_pull(OWN, "app", &first, DAY);
+    assert!(ecr.carry_out(&found), "rules do not look at pulls");
+    assert_eq!(images(&ecr).len(), 1);
+}

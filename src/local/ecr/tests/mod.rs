@@ -186,3 +186,30 @@ fn an_image_of_an_index_cannot_be_deleted() {
     ecr.delete_image(OWN, "app", &first, 40.0 * DAY).unwrap();
     assert_eq!(images(&ecr).len(), 1);
 }
+
+/// Lists are read page by page, with the lock of the state held: what is before a page is not looked at.
+#[test]
+fn small_pages_of_long_lists_take_no_long_time() {
+    let mut repository = Repository::new(place(OWN, "long"), 0.0);
+    for seed in 0..20 {
+        let mut image = new_image(&manifest(&seed.to_string(), &[]), None);
+        for number in 0..1000 {
+            image.tag = Some(format!("tag-{seed:02}{number:03}"));
+            repository.put_image(&image, 0.0);
+        }
+    }
+    let (begin, mut last) = (std::time::Instant::now(), None);
+    let next = |last: Option<&str>| repository.tags_after(last).next().map(str::to_owned);
+    let pages = std::iter::from_fn(|| {
+        last = next(last.as_deref());
+        last.clone()
+    });
+    assert_eq!(pages.last().as_deref(), Some("tag-19999"));
+    assert!(begin.elapsed().as_secs() < 2, "{} ms", begin.elapsed().as_millis());
+    let images: Vec<Digest> = repository.images().map(|image| image.digest).collect();
+    assert_eq!(repository.images_from(Some(images[5])).count(), images.len() - 5);
+    assert_eq!(repository.images_after(Some(images[5])).count(), images.len() - 6);
+    let ecr = ecr();
+    let registry = ecr.registry(OWN).unwrap();
+    assert_eq!((registry.repositories_after(None).count(), registry.repositories_after(Some("app")).count()), (1, 0));
+}

@@ -1,36 +1,40 @@
 //! The files of a registry that is kept in a directory. This module owns their names, and the order in which they are written.
 //! Everything here blocks, and runs on threads for that.
 //!
-//! `ecs-local-registry` marks the directory and is locked while a server uses it, `state.json` has all but the layers, `blobs/` one
-//! file for each layer (its digest and a number of its own), `uploads/` what is not complete. Invariants: a file in `blobs/` is
-//! complete and on disk before it has its name, and so is each state. A file that this module did not name is never removed.
+//! `ecs-local-registry` marks the directory and is locked while a server uses it, `state.json` has all but layers and manifests,
+//! `blobs/` one file for each layer (its digest and a number of its own), `manifests/` one for each manifest (see
+//! [`super::manifest_files`]), `uploads/` what is not complete. Invariants: a file in `blobs/` or `manifests/` is complete and on disk
+//! before it has its name, and so is each state. A file that this module did not name is never removed.
 
 use super::open_error::OpenError;
 use crate::ecr::Digest;
 use crate::ids::new_id;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, DirEntry, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// Marks a directory of this program.
 const MARKER: &str = "ecs-local-registry";
 /// The text of the marker: the version of the layout.
 const VERSION: &str = "1\n";
-/// Everything but the layers.
+/// Everything but layers and manifests.
 const STATE: &str = "state.json";
 /// The next state, until it is complete.
 const NEXT_STATE: &str = "state.json.new";
 /// Complete layers.
 const BLOBS: &str = "blobs";
-/// Layers that are not complete.
+/// Manifests.
+pub(super) const MANIFESTS: &str = "manifests";
+/// Layers and manifests that are not complete.
 const UPLOADS: &str = "uploads";
+/// All folders in the directory.
+const FOLDERS: [&str; 3] = [BLOBS, MANIFESTS, UPLOADS];
 /// The largest state that is read, in bytes.
 const MAX_STATE: u64 = 1024 * 1024 * 1024;
-/// The digits of a digest.
-const DIGEST_LENGTH: usize = 64;
 /// The digits of the number of a file.
 const NUMBER_LENGTH: usize = 32;
 
@@ -38,6 +42,8 @@ const NUMBER_LENGTH: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
+    /// The manifests that have files.
+    pub(super) manifests: Mutex<BTreeSet<Digest>>,
     _lock: File,
 }
 
@@ -75,6 +81,14 @@ impl Temporary {
         self.file = None;
     }
 
+    /// Gives the complete file its place: on disk first, then with its name. The caller syncs the folder.
+    pub(super) fn place(mut self, target: &Path) -> io::Result<()> {
+        self.file()?.sync_all()?;
+        std::fs::rename(&self.path, target)?;
+        self.is_kept = true;
+        Ok(())
+    }
+
     /// Removes the file on this thread.
     pub(super) fn remove(mut self) {
         self.is_kept = true;
@@ -94,8 +108,8 @@ impl Directory {
         }
         check_owner(path)?;
         let lock = mark(path)?;
-        let directory = Self { path: path.to_owned(), _lock: lock };
-        for name in [BLOBS, UPLOADS] {
+        let directory = Self { path: path.to_owned(), manifests: Mutex::default(), _lock: lock };
+        for name in FOLDERS {
             let below = path.join(name);
             match DirBuilder::new().mode(0o700).create(&below) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(OpenError::Io(below, error)),
@@ -103,10 +117,12 @@ impl Directory {
             }
         }
         sync(path).map_err(failed)?;
-        check_names(path, |name| [MARKER, STATE, NEXT_STATE, BLOBS, UPLOADS].contains(&name))?;
+        check_names(path, |name| [MARKER, STATE, NEXT_STATE].contains(&name) || FOLDERS.contains(&name))?;
         check_names(&path.join(UPLOADS), is_number)?;
         check_names(&path.join(BLOBS), |name| digest_in(name).is_some())?;
+        check_names(&path.join(MANIFESTS), |name| digest_of(name).is_some())?;
         directory.remove_leftovers().map_err(failed)?;
+        directory.find_manifests().map_err(failed)?;
         let found = directory.found().map_err(failed)?;
         Ok((directory, found))
     }
@@ -186,7 +202,8 @@ impl Directory {
         std::fs::remove_file(self.path.join(BLOBS).join(name))
     }
 
-    /// Replaces the state. If the system stops at any instant, the old or the new one is there.
+    /// Replaces the state. If the system stops at any instant, the old or the new one is there; the new one for sure only after
+    /// [`Self::sync_state`].
     ///
     /// # Errors
     /// If it cannot be written, or could not be read again. The old one is there then.
@@ -207,6 +224,14 @@ impl Directory {
             let _removed = std::fs::remove_file(&next);
             return Err(error);
         }
+        Ok(())
+    }
+
+    /// Puts the name of the last state on disk.
+    ///
+    /// # Errors
+    /// If this fails. Then the old or the new state is there.
+    pub(crate) fn sync_state(&self) -> io::Result<()> {
         sync(&self.path)
     }
 
@@ -298,12 +323,12 @@ fn first_name(path: &Path) -> io::Result<Option<String>> {
     Ok(first.map(|entry| entry.file_name().to_string_lossy().into_owned()))
 }
 
-/// Everything in the folder has a name of this program; and all but the two folders are files.
+/// Everything in the folder has a name of this program; and all but the folders are files.
 fn check_names(folder: &Path, is_own: impl Fn(&str) -> bool) -> Result<(), OpenError> {
     let failed = |error| OpenError::Io(folder.to_owned(), error);
     let has_own_kind = |entry: &DirEntry, name: &OsStr| -> io::Result<bool> {
         let kind = entry.file_type()?;
-        Ok(kind.is_file() || (kind.is_dir() && [BLOBS, UPLOADS].iter().any(|own| *own == name)))
+        Ok(kind.is_file() || (kind.is_dir() && FOLDERS.iter().any(|own| *own == name)))
     };
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -322,7 +347,12 @@ fn is_number(name: &str) -> bool {
 
 /// The digest in the name of a layer's file.
 fn digest_in(name: &str) -> Option<Digest> {
-    let (hex, _) = name.split_once('.').filter(|(hex, number)| hex.len() == DIGEST_LENGTH && is_number(number))?;
+    let (hex, _) = name.split_once('.').filter(|(_, number)| is_number(number))?;
+    digest_of(hex)
+}
+
+/// The digest with these hexadecimal digits.
+pub(super) fn digest_of(hex: &str) -> Option<Digest> {
     format!("sha256:{hex}").parse().ok()
 }
 
@@ -340,7 +370,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 /// Puts the names in a folder on disk.
-fn sync(folder: &Path) -> io::Result<()> {
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

@@ -1,6 +1,7 @@
 //! The list of all blobs, which readers and uploads share. Invariant: its lock is held for a look or a change only, never while a
 //! file is read or written.
 
+use super::buffers::Buffers;
 use super::directory::{Directory, Found};
 use super::room::{Claim, Room};
 use crate::ecr::Digest;
@@ -56,6 +57,8 @@ pub(super) struct List {
     pub(super) place: Place,
     /// Bounds the threads that hash and write.
     pub(super) workers: Arc<Semaphore>,
+    /// For reading files.
+    pub(super) buffers: Arc<Buffers>,
     entries: Mutex<BTreeMap<Digest, Entry>>,
 }
 
@@ -65,7 +68,7 @@ impl List {
             (digest, Entry { size, content: Content::File(name.into()), pins: Arc::default() })
         });
         let workers = Arc::new(Semaphore::new(MAX_WORKERS));
-        Self { place, workers, entries: Mutex::new(entries.collect()) }
+        Self { place, workers, buffers: Arc::default(), entries: Mutex::new(entries.collect()) }
     }
 
     fn entries<T>(&self, look: impl FnOnce(&mut BTreeMap<Digest, Entry>) -> T) -> T {

@@ -6,9 +6,11 @@
 //!
 //! A file has a number besides its digest. So a blob can be removed while the same bytes come again: they get another name.
 
+mod buffers;
 mod directory;
 mod hash;
 mod list;
+mod manifest_files;
 mod open_error;
 mod reading;
 mod room;
@@ -88,7 +90,10 @@ impl Blobs {
             let Some(directory) = self.directory() else { return Ok(None) };
             let opened = spawn_blocking(move || directory.layer(&name)).await.map_err(io::Error::other)?;
             match opened {
-                Ok(file) => return Ok(Some(Reading { source: Source::File(Arc::new(file)), size })),
+                Ok(file) => {
+                    let source = Source::File(Arc::new(file), Arc::clone(&self.0.buffers));
+                    return Ok(Some(Reading { source, size }));
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }

@@ -1,6 +1,7 @@
-//! Reading a blob: a stream of bounded pieces, of which one is read ahead. Invariant: a blob that is removed meanwhile is read to its
-//! end.
+//! Reading a blob: a stream of bounded pieces, of which one is read ahead. Invariants: a blob that is removed meanwhile is read to its
+//! end; the memory that this needs does not depend on the size of the blob.
 
+use super::buffers::Buffers;
 use super::list::Pieces;
 use bytes::Bytes;
 use futures_util::Stream;
@@ -10,9 +11,6 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use tokio::task::{JoinHandle, spawn_blocking};
-
-/// Bytes that are read from a file at once.
-const PIECE: u64 = 512 * 1024;
 
 /// A blob that is open.
 #[derive(Debug)]
@@ -26,7 +24,7 @@ pub(crate) struct Reading {
 #[derive(Debug)]
 pub(super) enum Source {
     Memory(Arc<Pieces>),
-    File(Arc<File>),
+    File(Arc<File>, Arc<Buffers>),
 }
 
 impl Reading {
@@ -56,11 +54,12 @@ async fn next(source: Arc<Source>, mut cursor: Cursor) -> io::Result<Option<(Byt
     }
     let bytes = match &*source {
         Source::Memory(blob) => cursor.in_memory(&blob.pieces)?,
-        Source::File(file) => {
-            let handle = cursor.ahead.take().unwrap_or_else(|| read(file, cursor.next, cursor.end));
+        Source::File(file, buffers) => {
+            let read = |from: u64| read(file, buffers, from, cursor.end);
+            let handle = cursor.ahead.take().unwrap_or_else(|| read(cursor.next));
             let bytes = handle.await.map_err(io::Error::other)??;
             let after = cursor.next + bytes.len() as u64;
-            cursor.ahead = (after < cursor.end).then(|| read(file, after, cursor.end));
+            cursor.ahead = (after < cursor.end).then(|| read(after));
             bytes
         }
     };
@@ -87,12 +86,12 @@ impl Cursor {
 }
 
 /// Reads a piece on another thread.
-fn read(file: &Arc<File>, from: u64, end: u64) -> JoinHandle<io::Result<Bytes>> {
-    let file = Arc::clone(file);
+fn read(file: &Arc<File>, buffers: &Arc<Buffers>, from: u64, end: u64) -> JoinHandle<io::Result<Bytes>> {
+    let (file, buffers) = (Arc::clone(file), Arc::clone(buffers));
     spawn_blocking(move || {
-        let length = usize::try_from(PIECE.min(end - from)).map_err(io::Error::other)?;
-        let mut piece = vec![0; length];
-        file.read_exact_at(&mut piece, from)?;
-        Ok(piece.into())
+        let length = usize::try_from(end - from).unwrap_or(usize::MAX);
+        let mut piece = buffers.take(length);
+        file.read_exact_at(piece.as_mut(), from)?;
+        Ok(Bytes::from_owner(piece))
     })
 }

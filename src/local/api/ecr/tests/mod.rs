@@ -223,7 +223,7 @@ fn tokens_name_the_registries_that_were_asked_for() {
     let now = session.state.ecr_time();
     assert!((data[0]["expiresAt"].as_f64().unwrap() - now - 12.0 * 3600.0).abs() < 5.0);
     assert_eq!(session.state.ecr.principal(user, password, now), Ok(Principal::administrator(OWN)));
-    session.state.ecr_ahead = 13 * 3600;
+    session.state.set_clocks(0, 13 * 3600);
     assert!(session.state.ecr.principal(user, password, session.state.ecr_time()).is_err(), "it has expired");
     let both = session.ok("GetAuthorizationToken", json!({"registryIds": [OTHER, OWN]}));
     let endpoints: Vec<String> =

@@ -98,7 +98,7 @@ fn lifecycle_policies_are_previewed_and_kept() {
     );
     let orphan = session.push("1", Some("latest"));
     session.push("2", Some("latest"));
-    session.state.ecr_ahead = 8 * 24 * 3600;
+    session.state.set_clocks(0, 8 * 24 * 3600);
     let body = json!({"repositoryName": "app", "lifecyclePolicyText": untagged()});
     let started = session.ok("StartLifecyclePolicyPreview", body.clone());
     assert_eq!((&started["status"], &started["lifecyclePolicyText"]), (&json!("IN_PROGRESS"), &json!(untagged())));
@@ -117,7 +117,7 @@ fn lifecycle_policies_are_previewed_and_kept() {
     assert_eq!(session.ok("ListImages", name.clone())["imageIds"].as_array().unwrap().len(), 1);
     assert!(session.ok("GetLifecyclePolicy", name.clone())["lastEvaluatedAt"].as_f64().unwrap() > 1.7e9);
     assert_eq!(session.ok("DeleteLifecyclePolicy", name.clone())["lifecyclePolicyText"], untagged());
-    session.state.ecr_ahead += 25 * 3600;
+    session.state.set_clocks(0, session.state.ecr_ahead() + 25 * 3600);
     let late = session.ok("GetLifecyclePolicyPreview", name);
     assert_eq!((&late["status"], &late["previewResults"]), (&json!("EXPIRED"), &json!([])));
 }
@@ -129,7 +129,7 @@ fn a_preview_has_pages_of_a_hundred() {
         session
             .push(&number.to_string(), (number % 2 == 0).then_some("t").map(|tag| format!("{tag}{number}")).as_deref());
     }
-    session.state.ecr_ahead = 8 * 24 * 3600;
+    session.state.set_clocks(0, 8 * 24 * 3600);
     let any =
         rule(&json!({"tagStatus": "any", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 7}));
     session.ok("StartLifecyclePolicyPreview", json!({"repositoryName": "app", "lifecyclePolicyText": any}));

@@ -46,7 +46,7 @@ fn answers_have_the_shapes_of_the_api() {
     });
     let put = json!({"repositoryName": "app", "imageManifest": manifest.to_string()});
     session.ok("PutLifecyclePolicy", json!({"repositoryName": "app", "lifecyclePolicyText": rules}));
-    session.state.ecr_ahead = 8 * 24 * 3600;
+    session.state.set_clocks(0, 8 * 24 * 3600);
     let create = json!({
         "repositoryName": "new", "imageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
         "imageTagMutabilityExclusionFilters": [{"filterType": "WILDCARD", "filter": "dev*"}],

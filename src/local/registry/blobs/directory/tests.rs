@@ -34,7 +34,7 @@ fn layers_and_state_are_found_again() {
     assert_eq!(directory.read_state().unwrap().as_deref(), Some("{}"));
     directory.write_state("{\"a\": 1}").unwrap();
     assert_eq!(directory.read_state().unwrap().as_deref(), Some("{\"a\": 1}"));
-    for path in ["ecs-local-registry", "state.json", "blobs", "uploads", "."] {
+    for path in ["ecs-local-registry", "state.json", "blobs", "manifests", "uploads", "."] {
         let mode = std::fs::metadata(scratch.registry().join(path)).unwrap().mode() & 0o077;
         assert_eq!(mode, 0, "{path}: no other user can reach it");
     }
@@ -65,7 +65,9 @@ fn what_a_killed_server_left_is_removed() {
 
 #[test]
 fn files_of_others_are_refused_and_stay() {
-    for place in ["notes.txt", "blobs/notes.txt", "uploads/notes.txt", "blobs/sha256", "uploads/x/y"] {
+    for place in
+        ["notes.txt", "blobs/notes.txt", "manifests/notes.txt", "uploads/notes.txt", "blobs/sha256", "uploads/x/y"]
+    {
         let scratch = filled("others");
         let path = scratch.registry().join(place);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -84,7 +86,7 @@ fn files_of_others_are_refused_and_stay() {
 #[test]
 fn a_directory_that_others_can_reach_is_refused() {
     let scratch = filled("modes");
-    for (path, mode) in [("", 0o755), ("blobs", 0o750), ("uploads", 0o701)] {
+    for (path, mode) in [("", 0o755), ("blobs", 0o750), ("manifests", 0o705), ("uploads", 0o701)] {
         let path = scratch.registry().join(path);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         let text = problem(&scratch);
@@ -102,7 +104,7 @@ fn links_are_not_followed() {
     assert!(problem(&scratch).contains("and no link"));
     std::fs::remove_file(scratch.registry()).unwrap();
     std::fs::rename(&elsewhere, scratch.registry()).unwrap();
-    for name in ["blobs", "uploads", "ecs-local-registry"] {
+    for name in ["blobs", "manifests", "uploads", "ecs-local-registry"] {
         let (path, away) = (scratch.registry().join(name), scratch.0.join("away"));
         std::fs::rename(&path, &away).unwrap();
         std::os::unix::fs::symlink(&away, &path).unwrap();
