@@ -60,6 +60,11 @@ impl Registry {
         registry
     }
 
+    /// The id of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Stops the registry; its port then refuses connections.
     pub fn stop(&mut self) {
         self.child.kill().expect("the registry runs");

@@ -333,6 +333,9 @@ async fn a_full_disk_is_an_answer_and_nothing_stays() {
         assert_eq!((status, body["__type"].clone()), (500, json!("ServerException")), "{body}");
         let refused = client.put_manifest("app", "v2", MANIFEST, &manifest("layer").to_string()).await;
         assert_eq!(refused.error(), (413, "DENIED".to_owned()));
+        let image = json!({"repositoryName": "app", "imageTag": "v2", "imageManifest": manifest("layer").to_string()});
+        let (status, body) = ecr(&server, "PutImage", image).await;
+        assert_eq!((status, body["__type"].clone()), (500, json!("ServerException")), "{body}");
         assert_eq!(client.delete("/v2/app/manifests/v1").await.status, 413);
         assert_eq!(client.get("/v2/app/tags/list").await.json()["tags"], json!(["v1"]));
         assert_eq!(client.get(&format!("/v2/app/blobs/{}", digest(b"layer"))).await.body, b"layer");

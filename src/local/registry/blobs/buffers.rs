@@ -29,8 +29,21 @@ impl Buffers {
         Buffer { length: length.min(bytes.len()), bytes, home: Arc::clone(self) }
     }
 
+    /// Number of buffers that nobody uses.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.spare(|spare| spare.len())
+    }
+
     fn spare<T>(&self, look: impl FnOnce(&mut Vec<Vec<u8>>) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Buffer {
+    /// Only the first bytes are used: no more than before.
+    pub(super) fn shorten(&mut self, length: usize) {
+        self.length = self.length.min(length);
     }
 }
 
@@ -74,6 +87,6 @@ mod tests {
         let again = buffers.take(5);
         assert_eq!((again.as_ref().len(), place(&again)), (5, at));
         drop((0..2 * MAX_SPARE).map(|_| buffers.take(1)).collect::<Vec<_>>());
-        assert_eq!(buffers.spare(|spare| spare.len()), MAX_SPARE);
+        assert_eq!(buffers.count(), MAX_SPARE);
     }
 }

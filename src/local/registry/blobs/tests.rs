@@ -1,8 +1,9 @@
 //! Blobs in memory and in a directory: both behave alike.
 
 use super::list::Pin;
+use super::reading::{Absent, Way, read_at_once};
 use super::*;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use std::path::PathBuf;
 
 /// A directory for one test, removed at the end.
@@ -211,4 +212,51 @@ async fn a_file_that_was_lost_is_replaced_by_a_push() {
         drop(push(&blobs, &content, 100_000).await.unwrap());
         assert!(pull(&blobs, &digest, 0..300_000).await.unwrap() == content, "{damage}");
     }
+}
+
+/// A blob in a new directory, opened.
+async fn opened(scratch: &Scratch, content: &[u8]) -> (Blobs, Digest, Reading) {
+    let blobs = Blobs::open(&scratch.registry()).unwrap();
+    push(&blobs, content, 100_000).await.unwrap();
+    let digest = Digest::compute(content);
+    let reading = blobs.read(&digest).await.unwrap().unwrap();
+    (blobs, digest, reading)
+}
+
+#[tokio::test]
+async fn what_is_in_memory_is_read_without_a_thread() {
+    let scratch = Scratch::new("at-once");
+    let content = bytes(1_000_000);
+    let (blobs, _, reading) = opened(&scratch, &content).await;
+    let Source::File(file, buffers) = &reading.source else { panic!("it is in a directory") };
+    if let Err(Absent::Always) = read_at_once(file, buffers, 0, 1) {
+        eprintln!("SKIPPED: the file system does not say what is in memory");
+        return;
+    }
+    let mut stream = Box::pin(reading.stream(5..1_000_000));
+    let (mut read, mut most) = (Vec::new(), 0);
+    while let Some(piece) = stream.next().now_or_never().expect("nobody waits") {
+        let piece = piece.unwrap();
+        (most, read) = (most.max(piece.len()), [read, piece.to_vec()].concat());
+    }
+    assert!(read == content[5..] && most <= buffers::LENGTH);
+    drop(stream);
+    assert_eq!(blobs.0.buffers.count(), 1, "all pieces had the same buffer");
+}
+
+#[tokio::test]
+async fn a_thread_reads_what_is_not_in_memory() {
+    let scratch = Scratch::new("ahead");
+    let content = bytes(1_000_000);
+    let (blobs, digest, reading) = opened(&scratch, &content).await;
+    let pieces: Vec<_> = reading.stream_by(7..999_990, Way::Ahead(None)).collect().await;
+    let read: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.unwrap()).collect();
+    assert!(read == content[7..999_990]);
+    assert!(blobs.0.buffers.count() <= 3);
+    // A file that was cut is an error, and no short answer.
+    let file = scratch.registry().join("blobs").join(&scratch.names("blobs")[0]);
+    let reading = blobs.read(&digest).await.unwrap().unwrap();
+    std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(400_000).unwrap();
+    let pieces: Vec<_> = reading.stream(0..1_000_000).collect().await;
+    assert_eq!(pieces.last().unwrap().as_ref().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
 }
