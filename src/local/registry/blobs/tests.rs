@@ -249,10 +249,12 @@ async fn a_thread_reads_what_is_not_in_memory() {
     let scratch = Scratch::new("ahead");
     let content = bytes(1_000_000);
     let (blobs, digest, reading) = opened(&scratch, &content).await;
-    let pieces: Vec<_> = reading.stream_by(7..999_990, Way::Ahead(None)).collect().await;
-    let read: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.unwrap()).collect();
+    let (mut stream, mut read) = (Box::pin(reading.stream_by(7..999_990, Way::Ahead(None))), Vec::new());
+    while let Some(piece) = stream.next().await {
+        read.extend_from_slice(&piece.unwrap());
+    }
     assert!(read == content[7..999_990]);
-    assert!(blobs.0.buffers.count() <= 3);
+    assert!(blobs.0.buffers.count() <= 2, "one piece is read ahead");
     // A file that was cut is an error, and no short answer.
     let file = scratch.registry().join("blobs").join(&scratch.names("blobs")[0]);
     let reading = blobs.read(&digest).await.unwrap().unwrap();
