@@ -40,7 +40,8 @@ GET  /_local/actions               what callers did or were denied: principal, a
 GET  /_local/accounts              accounts, the addresses of their registries, access keys (secret: the token)
 GET  /_local/identities            users and roles with a policy
 POST /_local/faults                {\"operation\": \"SubmitTaskStateChange\", \"count\": 2, \"fault\": \"throttle\"}
-                                   operation: any API operation, acs, tcs (handshakes), imds, registry (/v2/), *
+                                   operation: any API operation, acs, tcs (handshakes), imds, *, registry (/v2/), or of it
+                                   only registry/manifests or registry/blobs: what pulls ask for
                                    fault: throttle, server-error, access-denied, malformed, empty, truncated, drop,
                                    lose-answer, slow (+ seconds), page (+ status), error (+ status, code, message)
 POST /_local/clock                 {\"aheadSeconds\": 7200}   AWS refuses signatures from another time

@@ -68,7 +68,12 @@ impl Faults {
 
     /// Takes the fault of this call, if there is one.
     pub(super) fn take(&mut self, operation: &str) -> Option<Fault> {
-        for key in [operation, "*"] {
+        self.take_first(&[operation])
+    }
+
+    /// Takes the fault of a call that has several names: that of the first name with one.
+    pub(super) fn take_first(&mut self, names: &[&str]) -> Option<Fault> {
+        for key in names.iter().copied().chain(["*"]) {
             if let Some(queue) = self.pending.get_mut(key) {
                 let fault = queue.pop_front();
                 if queue.is_empty() {
@@ -149,6 +154,16 @@ mod tests {
         assert_eq!(faults.take("RunTask"), Some(Fault::Throttle));
         assert_eq!(faults.take("RunTask"), Some(Fault::Drop));
         assert_eq!(faults.take("RunTask"), None);
+    }
+
+    #[test]
+    fn the_first_name_of_a_call_comes_first() {
+        let mut faults = Faults::default();
+        faults.add("registry", 1, &Fault::Throttle);
+        faults.add("registry/blobs", 1, &Fault::Drop);
+        assert_eq!(faults.take_first(&["registry/manifests", "registry"]), Some(Fault::Throttle));
+        assert_eq!(faults.take_first(&["registry/manifests", "registry"]), None);
+        assert_eq!(faults.take_first(&["registry/blobs", "registry"]), Some(Fault::Drop));
     }
 
     #[test]

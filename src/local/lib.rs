@@ -13,7 +13,7 @@
 //! Reading order. Data: `definition` (task definitions), `need` and `tasks` (life of a task), `instances` and `outbox`, `ec2`,
 //! `stored`, `faults`, `records`, `actions`, `site`, `ecr` (repositories, images, policies), and `state`, which holds them.
 //! Decisions on the data: `placement`, `payload` (tasks as they are sent to the agent). Access control: `keys`, `signature`,
-//! `owner`, `demand`, `permission`. Handlers, on a state that is `shared`: `api` (calls), `acs` and `tcs` (websockets), `imds`, `s3`,
+//! `owner`, `demand`, `permission`, `pull_through`. Handlers, on a state that is `shared`: `api` (calls), `acs` and `tcs` (websockets), `imds`, `s3`,
 //! `registry` (layers, and `/v2/`), `admin` with `admin_access` (`/_local/`). The top: `http` (sockets and routing) with `calls`,
 //! `start` and `server` (start and scripting), and [`command`] (the program `ecs-local`). Helpers: `answers`, `api_error`, `bodies`, `ids`,
 //! `options`, `refusal`, `remedy`, `role_credentials`, `socket`, `suggestion`, `time`.
@@ -45,6 +45,7 @@ mod owner;
 mod payload;
 mod permission;
 mod placement;
+mod pull_through;
 mod records;
 mod refusal;
 mod registry;

@@ -251,7 +251,7 @@ impl Server {
     }
 
     /// Makes the next `count` calls of an operation fail. The operation is one of the API, `acs` or `tcs` (handshakes), `imds`,
-    /// `registry` (`/v2/`), or `*` for any.
+    /// `registry` (`/v2/`), `registry/manifests` or `registry/blobs` (what pulls ask for), or `*` for any.
     pub fn fail_next(&self, operation: &str, count: usize, fault: &Fault) {
         self.shared.change(|state| state.faults.add(operation, count, fault));
     }
@@ -307,7 +307,15 @@ impl Server {
     /// # Errors
     /// The error that the API would return.
     pub fn call_ecr(&self, operation: &str, body: &Value) -> Result<Value, ApiError> {
-        let caller = Principal::administrator(&self.shared.options.account);
+        self.call_ecr_in(&self.shared.options.account, operation, body)
+    }
+
+    /// Like [`Self::call_ecr`], but made by the administrator of this account.
+    ///
+    /// # Errors
+    /// The error that the API would return.
+    pub fn call_ecr_in(&self, account: &str, operation: &str, body: &Value) -> Result<Value, ApiError> {
+        let caller = Principal::administrator(account);
         self.shared.change(|state| api::ecr(state, &self.shared.options, &caller, operation, body))
     }
 

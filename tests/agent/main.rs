@@ -9,6 +9,7 @@
 mod difference;
 mod event_log;
 mod recorded_task;
+mod registry_rig;
 mod rig;
 
 mod acs_input;
@@ -42,6 +43,7 @@ mod pulls;
 mod recovery;
 mod registration;
 mod registries;
+mod registry;
 mod restart_policy;
 mod secrets;
 mod soak;

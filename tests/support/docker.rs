@@ -152,6 +152,17 @@ impl Image {
         Self { reference: reference.to_owned() }
     }
 
+    /// Adds a layer with one small file.
+    pub fn add_layer(&self) {
+        let tree = TempDir::new("ecs-test-layer");
+        let (file, name) = (tree.path().join("mark"), unique("layer"));
+        std::fs::write(&file, &name).expect("a file for the layer");
+        let container = docker(&["create", &self.reference, "true"]);
+        docker(&["cp", &file.to_string_lossy(), &format!("{container}:/etc/{name}")]);
+        docker(&["commit", &container, &self.reference]);
+        docker(&["rm", &container]);
+    }
+
     /// Removes the image locally, so that it must be pulled.
     pub fn remove_locally(reference: &str) {
         let _ = Command::new("docker").args(["image", "rm", "-f", reference]).output();

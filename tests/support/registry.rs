@@ -93,19 +93,22 @@ impl Registry {
 
     /// Pushes a local image with the first user's credentials.
     pub fn push(&self, reference: &str) {
-        let config = self.directory.path().join("client");
-        std::fs::create_dir_all(&config).expect("a directory for the client");
-        let entry = match &self.user {
-            Some((user, password)) => serde_json::json!({"auth": basic(user, password)}),
-            None => serde_json::json!({}),
-        };
-        let document = serde_json::json!({"auths": {&self.host: entry}});
-        std::fs::write(config.join("config.json"), document.to_string())
-            .expect("the client's configuration is written");
-        let output = Command::new("docker").arg("--config").arg(&config).args(["push", reference]).output();
-        let output = output.expect("docker push runs");
-        assert!(output.status.success(), "docker push: {}", String::from_utf8_lossy(&output.stderr));
+        let auth = self.user.as_ref().map(|(user, password)| basic(user, password));
+        push(&self.directory, &self.host, auth.as_deref(), reference);
     }
+}
+
+/// Pushes a local image to the registry `host`. `auth` is base64 of `user:password`; `None`: the registry is open to everybody. The
+/// client's configuration is written into the directory.
+pub fn push(directory: &TempDir, host: &str, auth: Option<&str>, reference: &str) {
+    let config = directory.path().join("client");
+    std::fs::create_dir_all(&config).expect("a directory for the client");
+    let entry = auth.map_or_else(|| serde_json::json!({}), |auth| serde_json::json!({"auth": auth}));
+    let document = serde_json::json!({"auths": {host: entry}});
+    std::fs::write(config.join("config.json"), document.to_string()).expect("the client's configuration is written");
+    let output = Command::new("docker").arg("--config").arg(&config).args(["push", reference]).output();
+    let output = output.expect("docker push runs");
+    assert!(output.status.success(), "docker push: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Docker's network namespace, if the test runs in another one (`tests/run` sets this up).

@@ -8,6 +8,7 @@ impl Action {
     pub(crate) const BATCH_CHECK_LAYER_AVAILABILITY: Self = Self("ecr:BatchCheckLayerAvailability");
     pub(crate) const BATCH_DELETE_IMAGE: Self = Self("ecr:BatchDeleteImage");
     pub(crate) const BATCH_GET_IMAGE: Self = Self("ecr:BatchGetImage");
+    pub(crate) const BATCH_IMPORT_UPSTREAM_IMAGE: Self = Self("ecr:BatchImportUpstreamImage");
     pub(crate) const COMPLETE_LAYER_UPLOAD: Self = Self("ecr:CompleteLayerUpload");
     pub(crate) const CREATE_PULL_THROUGH_CACHE_RULE: Self = Self("ecr:CreatePullThroughCacheRule");
     pub(crate) const CREATE_REPOSITORY: Self = Self("ecr:CreateRepository");

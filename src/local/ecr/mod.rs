@@ -7,7 +7,7 @@
 //!
 //! Reading order. Data: `digest`, `names`, `strict_json`, `manifest`, `image`, `mutability`, `settings`, `lifecycle`, `repository`
 //! (images, tags, layers). Access: `action`, `principal`, `policy`, `identities`, `tokens`, and `access`, which decides. `service`
-//! holds all; `authorization` asks it, `images` and `expiry` change it; `stored_form` is what a directory keeps.
+//! holds all; `authorization` asks it, `images`, `upstream` and `expiry` change it; `stored_form` is what a directory keeps.
 
 pub(crate) mod access;
 pub(crate) mod action;
@@ -32,6 +32,7 @@ pub(crate) mod strict_json;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tokens;
+pub(crate) mod upstream;
 
 pub(crate) use action::Action;
 pub(crate) use digest::Digest;

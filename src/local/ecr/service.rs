@@ -21,7 +21,7 @@ pub(crate) const MAX_AHEAD: u64 = 2 * 100 * 366 * 24 * 3600;
 /// Maximum number of pull through cache rules of an account, as in ECR.
 pub(crate) const MAX_CACHE_RULES: usize = 50;
 
-/// A rule that takes images from another registry. Offline there is none, so that it is only kept and shown.
+/// A rule that takes images from another registry. If that is none of this session, the rule is only kept and shown.
 #[derive(Clone, Debug)]
 pub(crate) struct CacheRule {
     /// The address of the other registry.
@@ -30,6 +30,8 @@ pub(crate) struct CacheRule {
     pub(crate) kind: Option<String>,
     /// The ARN of a secret with the credentials; `None`: the registry needs none.
     pub(crate) credential: Option<String>,
+    /// The ARN of the role that reads in the registry of another account; `None`: the other registry is none of ECR.
+    pub(crate) role: Option<String>,
     /// When it was created, in seconds since the epoch.
     pub(crate) created_at: f64,
 }
@@ -182,14 +184,7 @@ impl Ecr {
 
     /// The error for a repository that does not exist. A pull may be meant for a pull through cache rule.
     pub(super) fn missing(&self, account: &str, repository: &str, is_pull: bool) -> EcrError {
-        let rules = self.registries.get(account).map(|registry| &registry.cache_rules);
-        let is_below = |prefix: &str| repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
-        // The longest prefix counts, and the rule for all names last.
-        let rule = rules.and_then(|rules| {
-            let matching = rules.iter().filter(|(prefix, _)| is_below(prefix.trim_end_matches('/')));
-            matching.max_by_key(|(prefix, _)| prefix.len()).or_else(|| rules.get_key_value("ROOT"))
-        });
-        match rule.filter(|_| is_pull) {
+        match self.cache_rule(account, repository).filter(|_| is_pull) {
             Some((prefix, rule)) => EcrError::NoUpstream(format!(
                 "The repository '{repository}' belongs to the pull through cache rule with the prefix '{prefix}', but ecs-local takes no image \
                  from {}: it makes no connections. Push the image to this repository instead",

@@ -69,6 +69,8 @@ struct StoredRule<'a> {
     upstream: Cow<'a, str>,
     kind: Option<Cow<'a, str>>,
     credential: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<Cow<'a, str>>,
     created_at: f64,
 }
 
@@ -156,6 +158,7 @@ impl Ecr {
             upstream: (&rule.upstream).into(),
             kind: rule.kind.as_deref().map(Cow::from),
             credential: rule.credential.as_deref().map(Cow::from),
+            role: rule.role.as_deref().map(Cow::from),
             created_at: rule.created_at,
         };
         StoredAccount {
@@ -224,6 +227,7 @@ impl Ecr {
                 upstream: rule.upstream.into_owned(),
                 kind: rule.kind.map(Cow::into_owned),
                 credential: rule.credential.map(Cow::into_owned),
+                role: rule.role.map(Cow::into_owned),
                 created_at: rule.created_at,
             };
             registry.cache_rules.insert(prefix, rule);

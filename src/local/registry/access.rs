@@ -4,7 +4,8 @@
 use super::addresses::account_at;
 use super::error::RegistryError;
 use crate::answers::header_text;
-use crate::ecr::{Action, Principal, TokenError};
+use crate::ecr::error::Place;
+use crate::ecr::{Action, EcrError, Principal, TokenError};
 use crate::shared::Shared;
 use crate::state::State;
 use base64::Engine;
@@ -83,6 +84,12 @@ impl Caller {
     /// The caller may do this in a repository. Nothing is recorded.
     pub(super) fn is_permitted(&self, shared: &Shared, action: Action, repository: &str) -> bool {
         shared.read(|state| state.ecr.permit(&self.principal, action, &self.account, repository).is_ok())
+    }
+
+    /// Before a pull: see [`State::pull_through`].
+    pub(super) fn pull_through(&self, state: &mut State, repository: &str, reference: &str) -> Result<bool, EcrError> {
+        let place = Place { account: self.account.clone(), repository: repository.to_owned() };
+        state.pull_through(&self.principal, &place, reference)
     }
 
     /// The caller may list the repositories of the registry.

@@ -14,7 +14,8 @@ use http::{HeaderMap, StatusCode, header};
 use std::sync::Arc;
 
 /// GET and HEAD.
-pub(super) fn get(call: &Call<'_>, reference: &str, has_body: bool) -> Result<Answer, RegistryError> {
+pub(super) async fn get(call: &Call<'_>, reference: &str, has_body: bool) -> Result<Answer, RegistryError> {
+    pull_through(call, reference).await?;
     call.may(Action::BATCH_GET_IMAGE)?;
     check_reference(reference)?;
     let image = call.shared.change_if(|state| {
@@ -37,6 +38,22 @@ pub(super) fn get(call: &Call<'_>, reference: &str, has_body: bool) -> Result<An
         .with(header::CONTENT_LENGTH, length)
         .with(header::ETAG, format!("\"{}\"", image.digest))
         .with(CONTENT_DIGEST, image.digest))
+}
+
+/// Takes the image from another registry, if a pull through cache rule says so, and waits until it is on disk.
+async fn pull_through(call: &Call<'_>, reference: &str) -> Result<(), RegistryError> {
+    if check_reference(reference).is_err() {
+        return Ok(()); // Whoever may pull learns what is wrong.
+    }
+    let taken = call.shared.change_if(|state| {
+        let taken = call.caller.pull_through(state, call.name, reference);
+        let is_changed = matches!(taken, Ok(true));
+        (taken.map(|_| is_changed.then(|| state.ecr.revision())), is_changed)
+    })?;
+    match taken {
+        Some(revision) => Ok(call.shared.storage.saves.settled(revision).await?),
+        None => Ok(()),
+    }
 }
 
 /// PUT: the body is the manifest, with any layout of its JSON.

@@ -2,6 +2,7 @@
 //! repository; nothing in a path is decoded, so no other form of it reaches a name.
 
 use crate::ecr::names::check_repository;
+use http::Method;
 
 /// The meaning of a path below `/v2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,15 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// The name under which faults of only such requests are set; `None`: they have no name of their own.
+    pub(super) fn kind_for(&self, method: &Method) -> Option<&'static str> {
+        match self {
+            Self::Blob(..) if method == Method::GET => Some("registry/blobs"),
+            Self::Manifest(..) if matches!(*method, Method::GET | Method::HEAD) => Some("registry/manifests"),
+            _ => None,
+        }
+    }
+
     /// The methods of the path.
     pub(super) fn methods(&self) -> &'static str {
         match self {
@@ -113,6 +123,21 @@ mod tests {
             ("/v2/tags/list/manifests/v1", Route::Manifest("tags/list", "v1")),
         ] {
             assert_eq!(route(path), Ok(wanted), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_pulls_ask_for_has_faults_of_its_own() {
+        for (method, path, wanted) in [
+            (Method::GET, "/v2/app/blobs/sha256:00", Some("registry/blobs")),
+            (Method::HEAD, "/v2/app/blobs/sha256:00", None),
+            (Method::HEAD, "/v2/app/manifests/latest", Some("registry/manifests")),
+            (Method::GET, "/v2/app/manifests/latest", Some("registry/manifests")),
+            (Method::PUT, "/v2/app/manifests/latest", None),
+            (Method::GET, "/v2/app/blobs/uploads/id", None),
+            (Method::GET, "/v2/", None),
+        ] {
+            assert_eq!(route(path).unwrap().kind_for(&method), wanted, "{method} {path}");
         }
     }
 

@@ -25,8 +25,10 @@ const FAULTS: &str = "registry";
 /// Answers one request.
 pub(crate) async fn answer(shared: &Arc<Shared>, parts: Parts, body: Body) -> Reply {
     let mut body = RequestBody::new(body);
+    let kind = route(parts.uri.path()).ok().and_then(|route| route.kind_for(&parts.method));
+    let names = [kind.unwrap_or(FAULTS), FAULTS];
     let fault = shared.change_if(|state| {
-        let fault = state.faults.take(FAULTS);
+        let fault = state.faults.take_first(&names);
         let is_taken = fault.is_some();
         (fault, is_taken)
     });
@@ -112,8 +114,8 @@ async fn dispatch(
         ("PUT", Route::Upload(_, id)) => upload_requests::complete(call, id, body).await,
         ("GET", Route::Upload(_, id)) => upload_requests::status(call, id).await,
         ("DELETE", Route::Upload(_, id)) => upload_requests::cancel(call, id),
-        ("HEAD", Route::Manifest(_, reference)) => manifest_requests::get(call, reference, false),
-        ("GET", Route::Manifest(_, reference)) => manifest_requests::get(call, reference, true),
+        ("HEAD", Route::Manifest(_, reference)) => manifest_requests::get(call, reference, false).await,
+        ("GET", Route::Manifest(_, reference)) => manifest_requests::get(call, reference, true).await,
         ("PUT", Route::Manifest(_, reference)) => manifest_requests::put(call, reference, body).await,
         ("DELETE", Route::Manifest(_, reference)) => manifest_requests::delete(call, reference).await,
         (_, route) => {

@@ -78,6 +78,7 @@ fn described(target: &Target, id: &ImageId, failure: &Failure) -> EcrError {
 
 /// BatchGetImage.
 pub(super) fn batch_get(call: &mut Call<'_>) -> Answer {
+    pull_through(call)?;
     let target = call.target(Action::BATCH_GET_IMAGE)?;
     let ids = identifiers::read(call.body)?;
     let accepted = texts(call.body, "acceptedMediaTypes", MAX_MEDIA_TYPES)?;
@@ -114,6 +115,22 @@ pub(super) fn batch_get(call: &mut Call<'_>) -> Answer {
         call.state.ecr.note_pull(&target.account, &target.name, &digest, call.now);
     }
     Ok(json!({"images": images, "failures": failures}))
+}
+
+/// Takes images from another registry, if a pull through cache rule says so. One that is not there either is a failure of the call,
+/// unless the repository has images already.
+fn pull_through(call: &mut Call<'_>) -> Result<(), EcrError> {
+    let Target { account, name } = call.named()?;
+    let place = Place { account, repository: name };
+    // The call checks them after the permission.
+    for id in identifiers::read(call.body).unwrap_or_default() {
+        let reference = id.digest.as_ref().or(id.tag.as_ref()).map(String::as_str).unwrap_or_default();
+        let taken = call.state.pull_through(call.caller, &place, reference);
+        if call.state.ecr.repository(&place.account, &place.repository).is_err() {
+            taken?;
+        }
+    }
+    Ok(())
 }
 
 /// BatchDeleteImage. A request may name an index and the images that it needs in any order.

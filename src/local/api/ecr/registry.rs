@@ -1,11 +1,12 @@
-//! Calls about the registry of an account: its description, and pull through cache rules. Invariant: a rule is kept and shown,
-//! but no image is ever taken from elsewhere.
+//! Calls about the registry of an account: its description, and pull through cache rules. Invariant: every rule is kept and shown;
+//! one for the registry of another account of this session has a role that reads there.
 
 use super::call::{Call, Paging, required, shown, text, texts, with};
 use crate::api::request::Answer;
 use crate::ecr::Action;
 use crate::ecr::error::EcrError;
 use crate::ecr::names::is_component;
+use crate::ecr::principal::role_parts;
 use crate::ecr::service::{CacheRule, MAX_CACHE_RULES, Registry};
 use serde_json::{Value, json};
 
@@ -41,7 +42,7 @@ pub(super) fn create_rule(call: &mut Call<'_>) -> Answer {
     call.permit_registry(Action::CREATE_PULL_THROUGH_CACHE_RULE)?;
     let prefix = prefix(call.body)?;
     let upstream = required(call.body, "upstreamRegistryUrl")?;
-    let credential = credential(call.body)?;
+    let (credential, role) = (credential(call.body)?, role(call, upstream)?);
     let found = UPSTREAMS.iter().find(|(end, ..)| match end.strip_prefix('.') {
         Some(_) => {
             (end.len() + 1..=MAX_UPSTREAM).contains(&upstream.len())
@@ -58,8 +59,8 @@ pub(super) fn create_rule(call: &mut Call<'_>) -> Answer {
     if *needs_credentials && credential.is_none() {
         return Err(EcrError::invalid("credentialArn", format!("{upstream} needs a secret with credentials")).into());
     }
-    let rule =
-        CacheRule { upstream: upstream.to_owned(), kind: Some((*kind).to_owned()), credential, created_at: call.now };
+    let (upstream, kind) = (upstream.to_owned(), Some((*kind).to_owned()));
+    let rule = CacheRule { upstream, kind, credential, role, created_at: call.now };
     let account = own_account(call)?;
     let shown = show(&account, &prefix, &rule);
     let registry = registry(call, &account)?;
@@ -151,6 +152,21 @@ fn credential(body: &Value) -> Result<Option<String>, EcrError> {
     }
 }
 
+/// The role of a rule. Only the registry of another account is read with one.
+fn role(call: &Call<'_>, upstream: &str) -> Result<Option<String>, EcrError> {
+    let account = call.caller.account();
+    let Some(role) = text(call.body, "customRoleArn")? else {
+        let other = call.state.ecr.account_of_host(upstream).filter(|other| *other != account);
+        let needed =
+            format!("{upstream} is the registry of another account: name a role of this account that reads there");
+        return other.map_or(Ok(None), |_| Err(EcrError::invalid("customRoleArn", needed)));
+    };
+    match role_parts(role) {
+        Some((owner, _)) if owner == account => Ok(Some(role.to_owned())),
+        _ => Err(EcrError::invalid("customRoleArn", format!("the ARN of a role of the account {account}"))),
+    }
+}
+
 fn no_rule(prefix: &str) -> EcrError {
     let message = format!("The pull through cache rule with the prefix '{}' does not exist", shown(prefix));
     EcrError::other("PullThroughCacheRuleNotFoundException", message)
@@ -163,5 +179,5 @@ fn show(account: &str, prefix: &str, rule: &CacheRule) -> Value {
         "createdAt": rule.created_at,
         "registryId": account,
     });
-    with(answer, json!({"upstreamRegistry": rule.kind, "credentialArn": rule.credential}))
+    with(answer, json!({"upstreamRegistry": rule.kind, "credentialArn": rule.credential, "customRoleArn": rule.role}))
 }

@@ -132,7 +132,8 @@ fn an_unknown_account_is_nobody() {
 #[test]
 fn a_pull_of_a_cached_image_says_that_nothing_is_fetched() {
     let mut ecr = ecr();
-    let rule = CacheRule { upstream: "public.ecr.aws".to_owned(), kind: None, credential: None, created_at: 0.0 };
+    let rule =
+        CacheRule { upstream: "public.ecr.aws".to_owned(), kind: None, credential: None, role: None, created_at: 0.0 };
     let rules = &mut ecr.registry_mut(OWN).unwrap().cache_rules;
     rules.insert("ecr".to_owned(), CacheRule { upstream: "quay.io".to_owned(), ..rule.clone() });
     rules.insert("ecr-public".to_owned(), rule);

@@ -27,8 +27,13 @@ fn full() -> Ecr {
         Some(policy(&json!({"Effect": "Allow", "Principal": {"AWS": OTHER}, "Action": "ecr:BatchGetImage"})));
     found.lifecycle = Some(LifecyclePolicy { evaluated_at: Some(9.0), ..untagged_after(7) });
     found.resource_tags.insert("team".to_owned(), "blau".to_owned());
-    let rule =
-        CacheRule { upstream: "quay.io".to_owned(), kind: Some("quay".to_owned()), credential: None, created_at: 3.0 };
+    let rule = CacheRule {
+        upstream: "quay.io".to_owned(),
+        kind: Some("quay".to_owned()),
+        credential: None,
+        role: Some(format!("arn:aws:iam::{OWN}:role/cache")),
+        created_at: 3.0,
+    };
     ecr.registry_mut(OTHER).unwrap().cache_rules.insert("quay".to_owned(), rule);
     let document = json!({"Statement": {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}}).to_string();
     let document = Policy::for_identity(&document).unwrap();

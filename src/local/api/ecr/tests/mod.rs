@@ -281,6 +281,15 @@ fn pull_through_cache_rules_are_kept_and_shown() {
     session.ok("DeletePullThroughCacheRule", json!({"ecrRepositoryPrefix": "hub"}));
     let refused = session.refused("DeletePullThroughCacheRule", json!({"ecrRepositoryPrefix": "hub"}));
     assert!(refused.starts_with("PullThroughCacheRuleNotFoundException"), "{refused}");
+    let mut other = json!({"ecrRepositoryPrefix": "far", "upstreamRegistryUrl": format!("{OTHER}.dkr.ecr.us-west-2.amazonaws.com")});
+    for role in [json!(null), json!("cache"), json!(format!("arn:aws:iam::{OTHER}:role/cache"))] {
+        other["customRoleArn"] = role;
+        let refused = session.refused("CreatePullThroughCacheRule", other.clone());
+        assert!(refused.starts_with("InvalidParameterException: Invalid parameter at 'customRoleArn'"), "{refused}");
+    }
+    other["customRoleArn"] = json!(format!("arn:aws:iam::{OWN}:role/cache"));
+    let rule = session.ok("CreatePullThroughCacheRule", other.clone());
+    assert_eq!((&rule["customRoleArn"], &rule["upstreamRegistry"]), (&other["customRoleArn"], &json!("ecr")));
     let pull = json!({"repositoryName": "ecr-public/nginx", "imageIds": [{"imageTag": "latest"}]});
     assert!(session.refused("BatchGetImage", pull).starts_with("UnableToGetUpstreamImageException"));
 }
