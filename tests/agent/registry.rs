@@ -64,7 +64,11 @@ async fn on_the_hosts_network_a_missing_permission_is_named() {
         let reason = way.reason(task).await;
         let denied = denial(task, role, action, resource, why);
         assert!(reason.contains(&denied), "{role}: {reason}\n{denied}");
-        let name = if action == TOKEN { "CannotPullECRContainerError: " } else { "CannotPullImageManifestError: " };
+        let name = match action {
+            TOKEN => "CannotPullECRContainerError: ",
+            "ecr:BatchGetImage" => "CannotPullImageManifestError: ",
+            _ => "CannotPullContainerError: ",
+        };
         assert!(reason.starts_with(name), "{role}: {reason}");
         assert_eq!(way.count(role, layer), 0, "{role}");
     }
