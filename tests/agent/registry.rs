@@ -179,7 +179,9 @@ async fn on_the_hosts_network_a_task_outlives_its_expired_image() {
     way.rig.environment.push((ALWAYS.0.to_owned(), "prefer-cached".to_owned()));
     way.rig.start_agent();
     way.rig.registered().await;
+    let asked = way.actions("execRole");
     way.runs(&way.run(&image, Some("execRole"), FOREVER)).await;
+    assert_eq!(way.actions("execRole"), asked, "ECR is not asked for an image that is on this host");
     way.runs(&old).await;
     let id = way.rig.task(&old, TaskStatus::Running).await.containers[0].runtime_id.clone().unwrap();
     assert_eq!(docker(&["inspect", "--format", "{{.State.Status}} {{.RestartCount}}", &id]), "running 0");
