@@ -132,8 +132,7 @@ async fn on_the_hosts_network_a_token_expires_between_two_layers() {
 /// An image that is on this host is used, as with the Go agent; one that has to be pulled is not available any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_the_hosts_network_a_policy_is_taken_away_between_pulls() {
-    // The look-up of the digest makes its attempts in any case; the pull after it has a short limit.
-    let Some(mut way) = RegistryRig::start("no policy", &[("ECS_IMAGE_PULL_TIMEOUT", "3s")]).await else { return };
+    let Some(mut way) = RegistryRig::start("no policy", &[]).await else { return };
     let images = ["kept", "removed"].map(|repository| way.push(OTHER, repository, 2));
     let run = |way: &RegistryRig| images.each_ref().map(|image| way.run(image, Some("reader"), "exit 0"));
     ["kept", "removed"].iter().for_each(|repository| way.admit(repository));
@@ -144,6 +143,8 @@ async fn on_the_hosts_network_a_policy_is_taken_away_between_pulls() {
         way.ecr(OTHER, "DeleteRepositoryPolicy", json!({"repositoryName": repository}));
     }
     Image::remove_locally(&images[1]);
+    // The look-up of the digest makes its attempts in any case; the pull after it has a short limit from now on.
+    way.restart(("ECS_IMAGE_PULL_TIMEOUT", "3s")).await;
     let [kept, removed] = run(&way);
     way.ran(&kept).await;
     let reason = way.reason(&removed).await;
@@ -175,10 +176,7 @@ async fn on_the_hosts_network_a_task_outlives_its_expired_image() {
          'app' in the registry with id '{OWN}'"
     );
     assert!(reason.starts_with("CannotPullImageManifestError: ") && reason.ends_with(&missing), "{reason}");
-    assert!(way.rig.terminate().success());
-    way.rig.environment.push((ALWAYS.0.to_owned(), "prefer-cached".to_owned()));
-    way.rig.start_agent();
-    way.rig.registered().await;
+    way.restart((ALWAYS.0, "prefer-cached")).await;
     let asked = way.actions("execRole");
     way.runs(&way.run(&image, Some("execRole"), FOREVER)).await;
     assert_eq!(way.actions("execRole"), asked, "ECR is not asked for an image that is on this host");

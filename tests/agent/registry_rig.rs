@@ -42,6 +42,14 @@ impl RegistryRig {
         Some(Self { rig, images: Images::default() })
     }
 
+    /// Ends the agent, and starts it with one more variable.
+    pub(super) async fn restart(&mut self, (name, value): (&str, &str)) {
+        assert!(self.rig.terminate().success());
+        self.rig.environment.push((name.to_owned(), value.to_owned()));
+        self.rig.start_agent();
+        self.rig.registered().await;
+    }
+
     /// A call of ECR by the administrator of an account.
     pub(super) fn ecr(&self, account: &str, operation: &str, body: Value) -> Value {
         let answer = self.rig.server.call_ecr_in(account, operation, &body);
