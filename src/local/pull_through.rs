@@ -1,5 +1,6 @@
-//! What happens before a pull from a repository with a pull through cache rule. [`super::ecr`] chooses the rule and copies; this
-//! module asks for the permissions. Invariant: an image that is here is given, whatever the other registry says.
+//! What happens before a pull from a repository with a pull through cache rule. [`super::ecr`] chooses the rule and
+//! copies; this module asks for the permissions. Invariant: an image that is here is given, whatever the other registry
+//! says.
 
 use super::ecr::error::Place;
 use super::ecr::upstream::Upstream;
@@ -10,8 +11,8 @@ use super::state::State;
 const SESSION: &str = "ecr-pull-through-cache";
 
 impl State {
-    /// Takes an image from the registry of another account, if a rule says so, and the image is not here or old. Returns whether it
-    /// was looked for there.
+    /// Takes an image from the registry of another account, if a rule says so, and the image is not here or old. Returns
+    /// whether it was looked for there.
     ///
     /// # Errors
     /// A permission that the caller or the rule's role lacks, or that the other registry has no such image.
@@ -75,8 +76,8 @@ mod tests {
         Place { account: account.to_owned(), repository: repository.to_owned() }
     }
 
-    /// A rule for `up/…` with images of another account, whose repository `team/app` has an image and an index, and lets the rule's
-    /// role pull.
+    /// A rule for `up/…` with images of another account, whose repository `team/app` has an image and an index, and lets
+    /// the rule's role pull.
     fn state() -> State {
         let mut state = State::new(Site::example(), "default");
         state.ecr.add_account(OTHER, "127.0.0.2:14566").unwrap();

@@ -102,7 +102,7 @@ async fn on_the_hosts_network_two_accounts_have_to_allow_a_pull() {
     way.ran(&way.run(&image, None, "exit 0")).await;
 }
 
-/// Docker has fetched some layers when ECR begins to refuse the token. The agent fetches a new one for its next attempt.
+/// Docker has fetched some layers when ECR begins to refuse the token. The agent's next attempt has a new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_the_hosts_network_a_token_expires_between_two_layers() {
     let Some(mut way) = RegistryRig::start("expired token", &[]).await else { return };
@@ -185,7 +185,7 @@ async fn on_the_hosts_network_a_task_outlives_its_expired_image() {
     assert_eq!(docker(&["inspect", "--format", "{{.State.Status}} {{.RestartCount}}", &id]), "running 0");
 }
 
-/// Names below the prefix of a rule are pulled with the token of ECR. ECR fetches what it does not have from another account.
+/// Names below the prefix of a rule are pulled with the token of ECR. What ECR does not have comes from another account.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_the_hosts_network_names_of_pull_through_cache_rules() {
     let Some(mut way) = RegistryRig::start("pull through", &[ALWAYS]).await else { return };

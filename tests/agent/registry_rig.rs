@@ -97,15 +97,15 @@ impl RegistryRig {
 
     /// Gives a role tokens, and these actions on a repository. Everything else is denied to it.
     pub(super) fn allow(&self, role: &str, actions: &[&str], account: &str, repository: &str) {
-        let of_repository = actions.iter().filter(|action| **action != TOKEN).collect::<Vec<_>>();
-        let has_token = of_repository.len() < actions.len();
+        let others = actions.iter().filter(|action| **action != TOKEN).collect::<Vec<_>>();
+        let has_token = others.len() < actions.len();
         let mut statements = vec![json!({"Effect": "Allow", "Action": "ecs:*", "Resource": "*"})];
         if has_token {
             statements.push(json!({"Effect": "Allow", "Action": TOKEN, "Resource": "*"}));
         }
-        if !of_repository.is_empty() {
+        if !others.is_empty() {
             let resource = arn(account, repository);
-            statements.push(json!({"Effect": "Allow", "Action": of_repository, "Resource": resource}));
+            statements.push(json!({"Effect": "Allow", "Action": others, "Resource": resource}));
         }
         self.rig.server.put_role_policy(role, &json!({"Version": "2012-10-17", "Statement": statements})).unwrap();
     }
