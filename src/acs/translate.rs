@@ -293,7 +293,7 @@ fn overridden_command(overrides: Option<&Value>) -> Result<Option<Vec<String>>, 
         if !name.eq_ignore_ascii_case("command") {
             return Err(format!("unknown member {name} in overrides"));
         }
-        command = Some(json::decode(value).map_err(|_| "overrides.command is not a list of strings")?);
+        command = Some(json::decode(value).map_err(|_| "overrides.command is not an array of strings")?);
     }
     Ok(command)
 }

@@ -145,7 +145,7 @@ pub(super) struct List<'a> {
 pub(super) fn list<'a>(body: Raw<'a>, name: &str, max: usize) -> Result<List<'a>, String> {
     let mut list = List::default();
     let Some(value) = body.member(name) else { return Ok(list) };
-    let items = value.items().ok_or_else(|| DecodeError::kind(value.kind(), "a list"));
+    let items = value.items().ok_or_else(|| DecodeError::kind(value.kind(), "an array"));
     for item in items.map_err(|error| error.inside(name).to_string())? {
         let item = item.map_err(|error| DecodeError::from(error).inside(name).to_string())?;
         if list.items.len() < max {

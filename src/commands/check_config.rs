@@ -3,7 +3,7 @@
 //! It reads files and the environment, but asks no service. Which problems count is a rule of [`crate::config::Severity`].
 
 use super::print;
-use crate::config::{Args, Environment, Loaded, Role, Sources, report};
+use crate::config::{Args, Environment, Loaded, Problem, Role, Sources, report};
 use crate::host::memory;
 use crate::runtime;
 use serde_json::{Value, json};
@@ -50,7 +50,11 @@ fn check(args: &Args, file: Option<&str>) -> Loaded {
     if let Some(config) = loaded.config.as_ref().or(loaded.unusable.as_ref()) {
         for mut problem in runtime::registry_problems(config) {
             problem.place = place(&problem.variable).unwrap_or_default();
-            more.push(problem);
+            // The value may be known to be unreadable.
+            let is_known = |known: &Problem| known.variable == problem.variable && known.place == problem.place;
+            if !loaded.problems.iter().any(is_known) {
+                more.push(problem);
+            }
         }
     }
     loaded.problems.extend(more);

@@ -286,7 +286,7 @@ impl<'a> Reader<'a> {
     fn cluster_arn(&mut self, found: Option<(usize, &RawValue)>) {
         let Some((line, raw)) = found else { return };
         let Ok(text) = serde_json::from_str::<Option<String>>(raw.get()) else {
-            return self.wrong_type("ClusterArn", line, raw, "a quoted text".to_owned());
+            return self.wrong_type("ClusterArn", line, raw, "a string".to_owned());
         };
         let Some(text) = text.filter(|text| !text.is_empty()) else { return };
         let named = self.document.values.get("ECS_CLUSTER").is_some_and(|(_, cluster)| !cluster.is_empty());
@@ -375,7 +375,7 @@ fn expected(kind: Kind) -> String {
             let words: Vec<String> = words.iter().zip(0..).map(|(word, index)| format!("{index} ({word})")).collect();
             format!("one of {}", words.join(", "))
         }
-        Kind::List => "a JSON array of texts".to_owned(),
+        Kind::List => "a JSON array of strings".to_owned(),
         Kind::Unsigned16 | Kind::Ports | Kind::Names | Kind::Map | Kind::Mirrors | Kind::Cidrs | Kind::SecretJson => {
             kind.expected()
         }
@@ -389,9 +389,9 @@ fn expected(kind: Kind) -> String {
         | Kind::Decimal
         | Kind::TrimmedChoice(_)
         | Kind::AnyCase(_)
-        | Kind::PortRange => "a quoted text".to_owned(),
+        | Kind::PortRange => "a string".to_owned(),
         Kind::Cluster | Kind::Cidr | Kind::Endpoint | Kind::DockerHost | Kind::Proxy => {
-            format!("a quoted text: {}", kind.expected())
+            format!("a string: {}", kind.expected())
         }
     }
 }
@@ -401,11 +401,11 @@ fn shape(raw: &str) -> String {
     match raw.as_bytes().first() {
         Some(b'"') => {
             let length = serde_json::from_str::<String>(raw).map_or(0, |text| Zeroizing::new(text).chars().count());
-            format!("a quoted text of {length} characters")
+            format!("a string of {length} characters")
         }
         Some(b'{') => "an object".to_owned(),
         Some(b'[') => "an array".to_owned(),
-        Some(b't' | b'f') => "true or false".to_owned(),
+        Some(b't' | b'f') => "a boolean".to_owned(),
         _ => "a number".to_owned(),
     }
 }

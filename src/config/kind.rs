@@ -47,9 +47,9 @@ pub enum Kind {
     Decimal,
     /// JSON array of port numbers.
     Ports,
-    /// JSON array of texts.
+    /// JSON array of strings.
     Names,
-    /// JSON object of texts.
+    /// JSON object of strings.
     Map,
     /// JSON object: the host of a registry, and its mirror, a host with or without a path.
     Mirrors,
@@ -160,8 +160,8 @@ impl Kind {
     /// The expected form, for problems and for the reference page.
     pub fn expected(self) -> String {
         match self {
-            Self::Text | Self::Trimmed | Self::Secret => "a text".to_owned(),
-            Self::TextOrEmpty => "a text, possibly empty".to_owned(),
+            Self::Text | Self::Trimmed | Self::Secret => "a string".to_owned(),
+            Self::TextOrEmpty => "a string, possibly empty".to_owned(),
             Self::Region => "a region such as eu-west-1".to_owned(),
             Self::Path => "an absolute path".to_owned(),
             Self::HomePath => "an absolute path, or one that begins with ~/".to_owned(),
@@ -177,8 +177,8 @@ impl Kind {
             Self::Unsigned16 => "a whole number from 0 to 65535".to_owned(),
             Self::Decimal => "a number such as 5 or 0.5".to_owned(),
             Self::Ports => "a JSON array of ports such as [22,80]".to_owned(),
-            Self::Names => "a JSON array of texts such as [\"a\",\"b\"]".to_owned(),
-            Self::Map => "a JSON object of texts such as {\"key\":\"value\"}".to_owned(),
+            Self::Names => "a JSON array of strings such as [\"a\",\"b\"]".to_owned(),
+            Self::Map => "a JSON object of strings such as {\"key\":\"value\"}".to_owned(),
             Self::Mirrors => {
                 "a JSON object of registry hosts such as {\"docker.io\":\"mirror.example.com/hub\"}".to_owned()
             }

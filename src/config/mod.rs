@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Reading order: [`keys`] (the table), [`kind`] with `parsed`, `lists`, `names` and `duration` (forms of values), [`source`]
-//! and [`document`] (sources of values), `defaults` with `realm` (defaults of a host's service), `resolve` with `repeated`
+//! with `continued` and [`document`] (sources of values), `defaults` with `realm` (defaults of a host's service), `resolve` with `repeated`
 //! (precedence), `rules` (variables that depend on each other), [`settings`] with [`log`] and
 //! [`log_settings`] (the result). What is wrong: [`problem`] (with the rule how much it matters), `unknown` (names), `doubts`
 //! (settings that contradict each other), `shown` with `wrong_member` (what a message shows of a value), `meant` with `suggest`
@@ -24,6 +24,7 @@
 
 pub mod args;
 pub mod completion;
+mod continued;
 mod defaults;
 pub mod document;
 mod doubts;
@@ -281,6 +282,8 @@ fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Proble
     doubts::find(&values, sources, &mut problems);
     unknown::names(sources, rules::joined_cluster(&values), &mut problems);
     rules::cluster(&values, sources, &mut problems);
+    let settled: Vec<&str> = unused.iter().map(|unused| unused.place.as_str()).collect();
+    continued::report(sources, &settled, &mut problems);
     let mut effective: Vec<Effective> = KEYS.iter().filter_map(|key| effective(key, values.get(key.name)?)).collect();
     // The most important setting is shown in any case.
     if !values.contains_key(resolve::CLUSTER) {

@@ -4,6 +4,7 @@
 //! This module owns the file's syntax, not the meaning of any variable. Invariant: a value is used verbatim (no quotes are
 //! removed, nothing is trimmed or expanded), so JSON survives; a bad line does not affect the others.
 
+use super::continued::{Continued, further_lines};
 use super::meant::meant_line;
 use super::problem::{NO_START, Problem, Severity};
 use super::shown::hidden;
@@ -37,6 +38,11 @@ pub trait Source {
     /// Every key of the source, to find misspelt ones.
     fn keys(&self) -> Vec<String>;
 
+    /// The settings whose JSON goes on in later lines.
+    fn continued(&self) -> &[Continued] {
+        &[]
+    }
+
     /// The kind of this source.
     fn class(&self) -> Class {
         Class::Environment
@@ -58,6 +64,8 @@ pub struct EnvFile {
     path: String,
     /// The line and the value, by the name of the variable.
     values: BTreeMap<String, (usize, String)>,
+    /// The settings whose JSON goes on in later lines.
+    continued: Vec<Continued>,
     state: FileState,
 }
 
@@ -203,9 +211,18 @@ impl Source for EnvFile {
     fn keys(&self) -> Vec<String> {
         self.values.keys().cloned().collect()
     }
+
+    fn continued(&self) -> &[Continued] {
+        &self.continued
+    }
 }
 
 impl EnvFile {
+    /// A file without a value.
+    fn empty(path: &str, state: FileState) -> Self {
+        Self { path: path.to_owned(), values: BTreeMap::new(), continued: Vec::new(), state }
+    }
+
     /// Reads a file. A missing file is a problem only if the operator `named` it. An existing file that cannot be read is always
     /// a problem: without its settings, the agent would join another cluster than the operator wants. `docker run` refuses both.
     pub fn open(path: &Path, named: bool, environment: &Environment) -> (Self, Vec<Problem>) {
@@ -213,7 +230,7 @@ impl EnvFile {
         let (shape, expected) = match read(path) {
             Ok(bytes) => return Self::parse(&place, &bytes, environment),
             Err(Unread::Absent) if !named => {
-                return (Self { path: place, values: BTreeMap::new(), state: FileState::Absent }, Vec::new());
+                return (Self::empty(&place, FileState::Absent), Vec::new());
             }
             Err(Unread::Absent) => ("this file was named and is not there".to_owned(), READABLE),
             Err(Unread::TooLong) => ("more than 64 MiB".to_owned(), READABLE),
@@ -230,13 +247,13 @@ impl EnvFile {
     fn unusable(place: String, shape: String, expected: &str) -> (Self, Vec<Problem>) {
         let problem = Problem {
             variable: String::new(),
-            place: place.clone(),
+            place,
             shape,
             expected: expected.to_owned(),
             instead: NO_START.to_owned(),
             severity: Severity::Fatal,
         };
-        (Self { path: place, values: BTreeMap::new(), state: FileState::Unusable }, vec![problem])
+        (Self::empty(&problem.place, FileState::Unusable), vec![problem])
     }
 
     /// What became of the file.
@@ -263,11 +280,22 @@ impl EnvFile {
             Ok(bytes) => bytes,
             Err((shape, expected)) => return Self::unusable(path.to_owned(), shape, expected),
         };
-        let mut file = Self { path: path.to_owned(), values: BTreeMap::new(), state: FileState::Read };
+        let mut file = Self::empty(path, FileState::Read);
         let mut problems = Vec::new();
-        for (line, number) in bytes.split(|byte| *byte == b'\n').zip(1..) {
-            // One carriage return belongs to the line end, as in Go's line scanner.
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // One carriage return belongs to the line end, as in Go's line scanner.
+        let lines = bytes.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let lines: Vec<&[u8]> = lines.collect();
+        let mut after_json = 0;
+        for (line, number) in lines.iter().copied().zip(1..) {
+            if number <= after_json {
+                continue;
+            }
+            let further = further_lines(&lines[number - 1..]);
+            if further > 0 {
+                after_json = number + further;
+                let (place, variable) = (format!("{path}:{number}"), variable_of(line));
+                file.continued.push(Continued { place, variable, last: after_json });
+            }
             if let Err(BadLine { shape, expected, instead, severity }) = file.take_line(line, number, environment) {
                 let variable = variable_of(line).to_owned();
                 let place = format!("{path}:{number}");

@@ -20,7 +20,7 @@ pub(super) fn describe(kind: Kind, raw: &str) -> Option<String> {
         Kind::Map => in_map(raw),
         Kind::Mirrors => in_mirrors(raw),
         Kind::Names => {
-            in_list(raw, |member| if member.is_string() { None } else { Some("no text in quotation marks") })
+            in_list(raw, |member| if member.is_string() { None } else { Some("not a string in quotation marks") })
         }
         Kind::Cidrs => in_list(raw, |member| match member.as_str() {
             Some(text) if is_range(&text) => None,
@@ -39,7 +39,7 @@ fn in_map(raw: &str) -> Option<String> {
     let is_plain = value.is_number() || value.is_boolean();
     Some(match raw.get() {
         text if is_plain && text.len() <= MAX_NUMBER => format!("`{name}` is {found}: write \"{text}\""),
-        _ => format!("`{name}` is {found} in place of a text"),
+        _ => format!("`{name}` is {found} in place of a string"),
     })
 }
 
@@ -53,7 +53,7 @@ fn in_mirrors(raw: &str) -> Option<String> {
         // Only the host of a registry is shown as one.
         let place = if is_registry_host(host) { format!(" of `{}`", cut(host, MAX_NAME)) } else { String::new() };
         match mirror.as_str() {
-            None => Some(format!("the mirror{place} is {} in place of a text", json_type(mirror))),
+            None => Some(format!("the mirror{place} is {} in place of a string", json_type(mirror))),
             Some(text) => {
                 scheme(text).map(|scheme| format!("the mirror{place} begins with {scheme}: write it without"))
             }
@@ -75,8 +75,8 @@ mod tests {
     fn the_wrong_member_is_named() {
         for (kind, raw, text) in [
             (Kind::Map, r#"{"rack":1}"#, Some("`rack` is a number: write \"1\"")),
-            (Kind::Map, r#"{"a":"b","spot":true}"#, Some("`spot` is true or false: write \"true\"")),
-            (Kind::Map, r#"{"a":null,"b":["hunter2"]}"#, Some("`b` is an array in place of a text")),
+            (Kind::Map, r#"{"a":"b","spot":true}"#, Some("`spot` is a boolean: write \"true\"")),
+            (Kind::Map, r#"{"a":null,"b":["hunter2"]}"#, Some("`b` is an array in place of a string")),
             (Kind::Map, r#"{"a":"b"}"#, None),
             (Kind::Map, r#"["hunter2"]"#, None),
             (Kind::Map, r#"{"rack":"#, None),
@@ -90,9 +90,9 @@ mod tests {
                 r#"{"https://docker.io":"m.io"}"#,
                 Some("a registry that begins with https://: write the host without it"),
             ),
-            (Kind::Mirrors, r#"{"hunter2":1}"#, Some("the mirror is a number in place of a text")),
+            (Kind::Mirrors, r#"{"hunter2":1}"#, Some("the mirror is a number in place of a string")),
             (Kind::Mirrors, r#"{"docker.io":"m.io"}"#, None),
-            (Kind::Names, r#"["none",5]"#, Some("number 2 of the list is no text in quotation marks")),
+            (Kind::Names, r#"["none",5]"#, Some("number 2 of the list is not a string in quotation marks")),
             (Kind::Names, r#"{"a":1}"#, None),
             (Kind::Cidrs, r#"["10.0.0.0/8","hunter2"]"#, Some("number 2 of the list is no network range")),
             (Kind::Text, r#"{"rack":1}"#, None),

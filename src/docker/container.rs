@@ -263,7 +263,7 @@ impl Docker {
             .await
             .map_err(|error| error.to_read_error("CannotListContainersError", "listing"))?;
         let Value::Array(entries) = list else {
-            let failure = Failure::retryable("CannotListContainersError", "the list of containers is not a list");
+            let failure = Failure::retryable("CannotListContainersError", "the list of containers is not an array");
             return Err(OpError::Failed(failure));
         };
         Ok(entries)

@@ -157,7 +157,7 @@ fn in_words(expected: String) -> String {
         "u64" => "an integer from 0",
         "i32" | "i64" => "an integer",
         "f32" | "f64" => "a number",
-        "a sequence" => "a list",
+        "a sequence" => "an array",
         "a map" => "an object",
         _ => return expected,
     };
@@ -316,7 +316,7 @@ mod tests {
             (json!([]), "array into the document, an object"),
             (json!({"INNER": [{}, {"sometext": 4711}]}), "number into inner[1].someText, a string"),
             (json!({"inner": [["hunter2"]]}), "array into inner[0], an object"),
-            (json!({"inner": "expected hunter2"}), "string into inner, a list"),
+            (json!({"inner": "expected hunter2"}), "string into inner, an array"),
             (json!({"own": {"name": {"token": "hunter2"}}}), "object into own.name, a string"),
             (json!({"own": {"a\nb": []}}), "array into own.ab, a string"),
             (json!({"small": 65536}), "number into small, an integer from 0 to 65535"),

@@ -4,7 +4,7 @@
 
 use super::admin_access::{self, GET_PATHS};
 use super::answers::{header_text, text_answer};
-use super::definition::unreadable;
+use super::definition::decode;
 use super::faults::{Delivery, FaultRequest};
 use super::instances::Disconnect;
 use super::keys::Signer;
@@ -292,12 +292,12 @@ fn set_clocks(shared: &Shared, request: &ClockRequest) -> Result<(), String> {
 
 /// Reads the body of a request.
 fn read<T: DeserializeOwned>(body: Value) -> Result<T, String> {
-    serde_path_to_error::deserialize(body).map_err(|error| unreadable("The body", &error))
+    decode("The body", body)
 }
 
 /// Stores a secret, a parameter or an object.
 fn put_value(shared: &Shared, path: &str, body: &Value) -> Result<(), String> {
-    let text = |member: &str| body[member].as_str().ok_or_else(|| format!("needed: {member}, a text"));
+    let text = |member: &str| body[member].as_str().ok_or_else(|| format!("needed: {member}, a string"));
     match path {
         "secrets" => {
             let (name, value) = (text("name")?, text("value")?.into());

@@ -301,7 +301,7 @@ async fn account(sdk: &Sdk, arn: &str, role: Option<&RoleCredentials>) -> Result
 /// Parses an account. Member names match in any case.
 fn read_account(secret: &Secret) -> Result<Account, &'static str> {
     let members = Members::parse(secret.expose()).map_err(|_| "the secret is not a JSON object")?;
-    let member = |name: &str| members.text(name).map_err(|_| "a member of the secret is not a text");
+    let member = |name: &str| members.text(name).map_err(|_| "a member of the secret is not a string");
     Ok(Account {
         username: member("username")?,
         password: Secret::new(member("password")?),

@@ -236,7 +236,7 @@ async fn a_json_file_and_user_data_count_below_the_environment() {
     rig.start_agent();
     assert_eq!(rig.ended().code(), Some(1));
     let log = rig.log();
-    let expected = format!("DockerStopTimeout ({}:3): a quoted text of 7 characters", path.display());
+    let expected = format!("DockerStopTimeout ({}:3): a string of 7 characters", path.display());
     assert!(log.contains(&expected) && !log.contains(MARKER), "{log}");
 }
 

@@ -214,8 +214,8 @@ fn an_unreadable_task_does_not_affect_the_others() {
     let long = "x".repeat(MAX_TEXT);
     for (members, why) in [
         (r#""family": NaN"#.to_owned(), "json: an unexpected character at byte"),
-        (r#""family": "\q hunter2""#.to_owned(), "json: an unknown escape in a text at byte"),
-        ("\"family\": \"hunter2\n\"".to_owned(), "json: a control character in a text at byte"),
+        (r#""family": "\q hunter2""#.to_owned(), "json: an unknown escape in a string at byte"),
+        ("\"family\": \"hunter2\n\"".to_owned(), "json: a control character in a string at byte"),
         (format!("\"new\": {deep}"), "json: it nests deeper than 10000 levels"),
         (format!("\"new\": [{many}]"), "json: it has more than 20000 values"),
         (format!("\"new\": \"{long}\""), "it has 10486"),

@@ -226,7 +226,7 @@ impl Log {
                 let value = match value {
                     Value::String(value) => value,
                     Value::Null => String::new(),
-                    _ => return Err(format!("the log option {name} of {} is not a text", container.name)),
+                    _ => return Err(format!("the log option {name} of {} is not a string", container.name)),
                 };
                 options.insert(name, value);
             }

@@ -213,7 +213,7 @@ fn invalid_tasks_have_the_go_agents_reason() {
     let table = [
         ("overrides", json!("{\"cpu\": 1}"), "unknown member cpu in overrides"),
         ("overrides", json!(""), "overrides is not a JSON object"),
-        ("overrides", json!({"command": 1}), "overrides.command is not a list of strings"),
+        ("overrides", json!({"command": 1}), "overrides.command is not an array of strings"),
         ("overrides", json!("[]"), "overrides is not a JSON object"),
         ("overrides", json!(true), "overrides is not a JSON object"),
         ("portMappings", json!([{"protocol": "TCP"}]), "unrecognized protocol TCP"),

@@ -50,7 +50,7 @@ const SEVERITIES: &[Case] = &[
     ("ECS_LOGFILE= /log/x", "` /log/x` with white space around it; expected an absolute path; did you mean /log/x?", CHANGES),
     ("AWS_CONFIG_FILE=~/.aws/config", "AWS_CONFIG_FILE=~/.aws/config  (F:1)", None),
     ("ECS_DISABLE_PRIVILEGED=true # x", "`true # x`, and a comment needs a line of its own; expected true or false; did you mean true?", CHANGES),
-    ("ECS_INSTANCE_ATTRIBUTES={\"rack\":1}", "`rack` is a number: write \"1\"; expected a JSON object of texts", FATAL),
+    ("ECS_INSTANCE_ATTRIBUTES={\"rack\":1}", "`rack` is a number: write \"1\"; expected a JSON object of strings", FATAL),
     ("ECS_IMAGE_REGISTRY_MIRRORS={\"docker.io\":\"https://m.io\"}", "the mirror of `docker.io` begins with https://: write it without", CHANGES),
     ("ECS_AVAILABLE_LOGGING_DRIVERS=[\"json-file\",\"awslog\"]", "`awslog` is no log driver; expected log drivers from json-file, syslog", FATAL),
     // Settings that contradict each other.
@@ -281,4 +281,35 @@ fn the_json_tells_files_from_other_places() {
     assert!(places.contains(&("EC2 user data:1".to_owned(), null.clone(), 1.into())), "{places:?}");
     let missing = report::json(None, &load(Environment::new([("ECS_CONFIG_FILE", "/nonexistent/x")])));
     assert_eq!((&missing["problems"][0]["file"], &missing["file"]), (&"/nonexistent/x".into(), &null));
+}
+
+/// JSON as an editor lays it out: one finding, which says what happened and what to do.
+#[test]
+fn json_over_several_lines_is_one_finding() {
+    let pretty = "{\n  \"rack\": \"r=1\",\n  \"zone\": \"b\"\n}";
+    let gone_on = |line: usize| format!("JSON that goes on to line {line}, and a value ends with its line; expected");
+    for (lines, wanted, last) in [
+        (format!("ECS_INSTANCE_ATTRIBUTES={pretty}"), "fatal: ECS_INSTANCE_ATTRIBUTES (F:1): ", 4),
+        (format!("ECS_INSTANCE_ATTRIBUTES='{pretty}'"), "fatal: ECS_INSTANCE_ATTRIBUTES (F:1): ", 4),
+        (format!("ECS_INSTANCE_ATTRIBUTES=\n{pretty}"), "warning: ECS_INSTANCE_ATTRIBUTES (F:1): ", 5),
+        (format!("ECS_CONTAINER_INSTANCE_TAGS={pretty}\n"), "ECS_CONTAINER_INSTANCE_TAGS (F:1): ", 4),
+        (format!("ECS_ENGINE_AUTH_TYPE=docker\nECS_ENGINE_AUTH_DATA={pretty}"), "ECS_ENGINE_AUTH_DATA (F:2): ", 5),
+        ("ECS_RESERVED_PORTS=[\n22,\n80\n]".to_owned(), "warning: ECS_RESERVED_PORTS (F:1): ", 4),
+        (format!("ECS_CLUSTER={pretty}"), "ECS_CLUSTER (F:1): ", 4),
+        (format!("MY_OWN={pretty}"), "warning: (F:1): ", 4),
+        (format!("export ECS_INSTANCE_ATTRIBUTES={pretty}"), "(F:1): a line that begins with export; ", 4),
+        (format!("ECS_INSTANCE_ATTRIBUTE={pretty}"), "ECS_INSTANCE_ATTRIBUTE (F:1): not a variable of this agent; ", 4),
+    ] {
+        let text = report::text(&check(lines.as_bytes()));
+        let found: Vec<&str> = text.lines().filter(|line| line.contains("(F:") && !line.starts_with(' ')).collect();
+        let [line] = found[..] else { panic!("{lines}\n{text}") };
+        assert!(line.contains(&format!("{wanted}{}", gone_on(last))), "{line}");
+        assert!(line.contains("all on one line (`jq -c .` prints JSON so); ") && !line.contains("r=1"), "{line}");
+    }
+    // What follows is read as before.
+    let loaded = check(format!("ECS_RESERVED_PORTS_UDP=[\n1\n]\nECS_CLUSTER=prod\n{pretty}").as_bytes());
+    assert_eq!(loaded.config.as_ref().unwrap().cluster.as_deref(), Some("prod"));
+    // A setting without effect needs no correction first.
+    let text = report::text(&check(format!("ECS_AGENT_LABELS={pretty}").as_bytes()));
+    assert_eq!(text.lines().filter(|line| line.contains("(F:1)")).count(), 1, "{text}");
 }

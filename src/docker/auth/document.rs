@@ -173,7 +173,7 @@ fn is_registry(key: &str) -> bool {
 }
 
 fn credentials(key: &str, raw: &RawValue, auth_type: &str) -> Result<RegistryCredentials, &'static str> {
-    const NO_TEXTS: &str = "it is not an object of texts";
+    const NO_TEXTS: &str = "it is not an object of strings";
     let entry = Members::parse(raw.get()).map_err(|_| NO_TEXTS)?;
     let member = |name: &str| entry.text(name).map_err(|_| NO_TEXTS);
     let secret = |name: &str| member(name).map(Secret::new);

@@ -97,9 +97,9 @@ fn unusable_parts_are_reported_without_secrets() {
         ("dockercfg", r#"{"auths": "hunter2"}"#, vec![], "auths in"),
         ("dockercfg", r#"{"a": {"auth": "hunter2!"}, "b": {"auth": "dTpw"}}"#, vec!["b"], "\"a\": auth is not base64"),
         ("dockercfg", r#"{"a": {"auth": "aHVudGVyMg=="}}"#, vec![], "\"a\": auth is not base64 of user:password"),
-        ("docker", r#"{"a": {"password": {"x": "hunter2"}}}"#, vec![], "\"a\": it is not an object of texts"),
-        ("docker", r#"{"a": {"Password": ["hunter2"]}}"#, vec![], "\"a\": it is not an object of texts"),
-        ("docker", r#"{"a": ["hunter2"], "b": {"auth": "dTpw"}}"#, vec!["b"], "\"a\": it is not an object of texts"),
+        ("docker", r#"{"a": {"password": {"x": "hunter2"}}}"#, vec![], "\"a\": it is not an object of strings"),
+        ("docker", r#"{"a": {"Password": ["hunter2"]}}"#, vec![], "\"a\": it is not an object of strings"),
+        ("docker", r#"{"a": ["hunter2"], "b": {"auth": "dTpw"}}"#, vec!["b"], "\"a\": it is not an object of strings"),
         (
             "docker",
             r#"{"https://b": {"auth": "dTpw"}, "b": {"username": "hunter2"}}"#,

@@ -171,7 +171,7 @@ mod tests {
     fn errors_name_kinds_and_never_values() {
         let table = [
             (r#"{"memory": "hunter2"}"#, "cannot unmarshal string into Memory, an integer is expected"),
-            (r#"{"Binds": "hunter2"}"#, "cannot unmarshal string into Binds, a list is expected"),
+            (r#"{"Binds": "hunter2"}"#, "cannot unmarshal string into Binds, an array is expected"),
             (r#"{"LogConfig": {"Config": {"token": 4711}}}"#, "cannot unmarshal number into LogConfig.Config.token"),
             (r#"{"LogConfig": "hunter2"}"#, "cannot unmarshal string into LogConfig, an object is expected"),
             (r#"{"Ulimits": [{"Name": "nofile", "soft": []}]}"#, "cannot unmarshal array into Ulimits[0].Soft"),

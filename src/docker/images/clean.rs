@@ -168,7 +168,7 @@ fn is_gone(error: &DockerError) -> bool {
 fn entries(list: Value, name: &str) -> Result<Vec<Value>, OpError> {
     match list {
         Value::Array(entries) => Ok(entries),
-        _ => Err(OpError::Failed(Failure::retryable(name, "the answer is not a list"))),
+        _ => Err(OpError::Failed(Failure::retryable(name, "the answer is not an array"))),
     }
 }
 

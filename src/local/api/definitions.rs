@@ -3,7 +3,7 @@
 
 use super::request::{Answer, required};
 use crate::api_error::ApiError;
-use crate::definition::{self, TaskDefinition, required_attributes, unreadable, validate, without_nulls};
+use crate::definition::{self, required_attributes, without_nulls};
 use crate::state::{Definition, MAX_DEFINITIONS, State};
 use crate::time::now;
 use serde_json::{Value, json};
@@ -11,9 +11,7 @@ use std::collections::BTreeSet;
 
 /// RegisterTaskDefinition.
 pub(super) fn register(state: &mut State, body: &Value) -> Answer {
-    let mut spec: TaskDefinition =
-        definition::read(body).map_err(|error| ApiError::client(unreadable("The task definition", &error)))?;
-    validate(&spec).map_err(ApiError::client)?;
+    let mut spec = definition::checked(body).map_err(ApiError::client)?;
     // Stored in units and MiB, whatever the client wrote (API reference, RegisterTaskDefinition).
     spec.cpu = spec.cpu_limit().map(|units| units.to_string());
     spec.memory = spec.memory_limit().map(|mib| mib.to_string());

@@ -3,7 +3,7 @@
 
 use super::request::{Answer, cluster_of, missing, names, required};
 use crate::api_error::ApiError;
-use crate::definition::{self, TaskDefinition, TaskOverride, required_attributes, unreadable, validate, without_nulls};
+use crate::definition::{self, TaskDefinition, TaskOverride, required_attributes, validate, without_nulls};
 use crate::instances::InstanceStatus;
 use crate::need::Need;
 use crate::payload::{self, Launch};
@@ -91,7 +91,7 @@ fn read(state: &State, body: &Value) -> Result<Request, ApiError> {
     let given = Some(&body["overrides"]).filter(|given| !given.is_null());
     let overrides: TaskOverride = match given {
         Some(given) => {
-            definition::read(given).map_err(|error| ApiError::invalid(unreadable("The overrides", &error)))?
+            definition::read("The overrides", given).map_err(ApiError::invalid)?
         }
         None => TaskOverride::default(),
     };
@@ -221,7 +221,7 @@ mod tests {
             }],
         }))
         .unwrap();
-        let given: TaskOverride = definition::read(&overrides).map_err(|error| unreadable("The overrides", &error))?;
+        let given: TaskOverride = definition::read("The overrides", &overrides)?;
         let commands = apply_overrides(&mut spec, given).map_err(|error| format!("{error:?}"))?;
         validate(&spec)?;
         Ok((spec, commands))

@@ -52,6 +52,7 @@ Options:
   --quiet                         serve: print only the URL, and the token if it is random; up: no state changes
   --agent FILE                    up: the agent's binary     [ecs-agent beside ecs-local]
   --agent-log                     up: show the agent's log
+  --remove-volumes                up: remove the volumes of scope shared that this run made; without it they stay for later tasks
   -h, --help                      this text
   -V, --version                   the version
 
@@ -66,7 +67,7 @@ Then:
 ";
 
 /// All options, for suggestions.
-const OPTIONS: [&str; 20] = [
+const OPTIONS: [&str; 21] = [
     "--listen",
     "--cluster",
     "--region",
@@ -85,9 +86,13 @@ const OPTIONS: [&str; 20] = [
     "--quiet",
     "--agent",
     "--agent-log",
+    "--remove-volumes",
     "--help",
     "--version",
 ];
+
+/// The options that `serve` does not have.
+const ONLY_UP: [&str; 3] = ["--agent", "--agent-log", "--remove-volumes"];
 
 /// The command to run.
 #[derive(Debug)]
@@ -127,6 +132,8 @@ pub(crate) struct Up {
     pub(crate) agent: Option<PathBuf>,
     /// The agent's log is printed.
     pub(crate) agent_log: bool,
+    /// The shared volumes that the run made are removed.
+    pub(crate) remove_volumes: bool,
     /// Environment variables for the agent.
     pub(crate) environment: Vec<(String, String)>,
 }
@@ -168,6 +175,7 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
         token: Token::Random,
         agent: None,
         agent_log: false,
+        remove_volumes: false,
         environment: Vec::new(),
     };
     if serve {
@@ -200,6 +208,7 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
             "--quiet" => up.quiet = true,
             "--agent" if !serve => up.agent = Some(PathBuf::from(value()?)),
             "--agent-log" if !serve => up.agent_log = true,
+            "--remove-volumes" if !serve => up.remove_volumes = true,
             "--" if !serve => {
                 for pair in arguments.by_ref() {
                     let (name, value) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not NAME=VALUE"))?;
@@ -211,7 +220,7 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
                 up.task = PathBuf::from(other)
             }
             other => {
-                let options = OPTIONS.iter().copied().filter(|name| !serve || !name.starts_with("--agent"));
+                let options = OPTIONS.iter().copied().filter(|name| !serve || !ONLY_UP.contains(name));
                 return Err(format!("unknown argument `{other}`.{}", did_you_mean(other, options)));
             }
         }

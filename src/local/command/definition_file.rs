@@ -67,11 +67,11 @@ fn no_json(error: &serde_json::Error) -> String {
         ("key must be a string", "the name of a member must be in double quotes; JSON has no comments"),
         (
             "expected value",
-            "there is no value; a text must be in double quotes, and JSON has no comments (YAML is not read)",
+            "there is no value; a string must be in double quotes, and JSON has no comments (YAML is not read)",
         ),
-        ("expected ident", "there is no value; a text must be in double quotes"),
+        ("expected ident", "there is no value; a string must be in double quotes"),
         ("EOF", "the file ends before everything is closed: a bracket or a quote is missing"),
-        ("control character", "a line break or tab in a text must be written as \\n or \\t"),
+        ("control character", "a line break or tab in a string must be written as \\n or \\t"),
         ("trailing characters", "there is more after the end of the object"),
     ];
     let text = error.to_string();

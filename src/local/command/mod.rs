@@ -3,7 +3,7 @@
 //!
 //! In reading order: `registry`, `files` and `arguments`, `token`, `output`, `signals`, `start_problem` and `limits`; `session`
 //! (directory and lock), `child` and `guard` (what happens after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`,
-//! `refused`, `settings`, `agent`, `states`, `containers`, `health`, `waits`, `exit_code` and `end`.
+//! `refused`, `settings`, `agent`, `states`, `containers`, `health`, `waits`, `exit_code`, `end` and `shared_volumes`.
 
 mod agent;
 mod arguments;
@@ -22,6 +22,7 @@ mod refused;
 mod registry;
 mod session;
 mod settings;
+mod shared_volumes;
 mod signals;
 mod start_problem;
 mod states;

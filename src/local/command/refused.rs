@@ -6,17 +6,28 @@ use serde_json::Value;
 /// The agent's setting with the log drivers that it offers.
 pub(super) const DRIVERS: &str = "ECS_AVAILABLE_LOGGING_DRIVERS";
 
-/// The refused members with the remedy for each; empty if there are none. `drivers` is the agent's setting with the log drivers.
-pub(super) fn refused(definition: &Value, drivers: &str) -> Vec<String> {
+/// A member that is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// The object that has the member, as a JSON pointer.
+    parent: String,
+    member: &'static str,
+    /// The member's place and the remedy, in words.
+    pub(super) text: String,
+}
+
+/// The refused members; empty if there are none. `drivers` is the agent's setting with the log drivers.
+pub(super) fn refused(definition: &Value, drivers: &str) -> Vec<Refused> {
     let mut found = Vec::new();
     let launch_types = definition["requiresCompatibilities"].as_array();
     if launch_types.is_some_and(|list| is_elsewhere(list)) {
-        found.push(
+        found.push((
+            "requiresCompatibilities",
             "requiresCompatibilities: tasks run on this machine, as on EC2: remove it, and use networkMode bridge",
-        );
+        ));
     }
     if definition["networkMode"] == "awsvpc" {
-        found.push("networkMode awsvpc: use bridge, host or none");
+        found.push(("networkMode", "networkMode awsvpc: use bridge, host or none"));
     }
     for (member, why) in [
         (
@@ -27,20 +38,36 @@ pub(super) fn refused(definition: &Value, drivers: &str) -> Vec<String> {
         ("ephemeralStorage", "ephemeralStorage: it is for tasks on Fargate: remove it"),
     ] {
         if !definition[member].is_null() {
-            found.push(why);
+            found.push((member, why));
         }
     }
-    let mut found: Vec<String> = found.into_iter().map(str::to_owned).collect();
+    let refused = |(member, why): (&'static str, &str)| Refused { parent: String::new(), member, text: why.to_owned() };
+    let mut found: Vec<Refused> = found.into_iter().map(refused).collect();
     let has_role = !definition["executionRoleArn"].is_null();
     for (at, container) in definition["containerDefinitions"].as_array().into_iter().flatten().enumerate() {
         let is_awslogs = container["logConfiguration"]["logDriver"] == "awslogs";
         if is_awslogs && (has_role || !drivers.contains("awslogs")) {
-            found.push(format!(
-                "containerDefinitions[{at}].logConfiguration: remove `logConfiguration`: `up` shows the output itself"
-            ));
+            found.push(Refused {
+                parent: format!("/containerDefinitions/{at}"),
+                member: "logConfiguration",
+                text: format!(
+                    "containerDefinitions[{at}].logConfiguration: remove `logConfiguration`: `up` shows the output itself"
+                ),
+            });
         }
     }
     found
+}
+
+/// The definition without what is refused.
+pub(super) fn without(definition: &Value, refused: &[Refused]) -> Value {
+    let mut rest = definition.clone();
+    for Refused { parent, member, .. } in refused {
+        if let Some(members) = rest.pointer_mut(parent).and_then(Value::as_object_mut) {
+            members.remove(*member);
+        }
+    }
+    rest
 }
 
 /// The launch types are known, and none of them exists on this machine. Wrong names are the API's to explain.
@@ -71,8 +98,10 @@ mod tests {
 
     #[test]
     fn all_refused_members_are_named_at_once() {
-        let found = refused(&described()["taskDefinition"], "");
-        let names: Vec<&str> = found.iter().filter_map(|line| line.split([':', ' ']).next()).collect();
+        let definition = &described()["taskDefinition"];
+        let found = refused(definition, "");
+        assert_eq!(refused(&without(definition, &found), ""), []);
+        let names: Vec<&str> = found.iter().filter_map(|refused| refused.text.split([':', ' ']).next()).collect();
         let wanted = [
             "requiresCompatibilities",
             "networkMode",
@@ -81,7 +110,7 @@ mod tests {
             "containerDefinitions[0].logConfiguration",
         ];
         assert_eq!(names, wanted);
-        assert!(found[4].ends_with("remove `logConfiguration`: `up` shows the output itself"), "{}", found[4]);
+        assert!(found[4].text.ends_with("remove `logConfiguration`: `up` shows the output itself"), "{found:?}");
     }
 
     #[test]
@@ -109,7 +138,7 @@ mod tests {
         let output = jq.wait_with_output().unwrap();
         let mut filtered: Value = serde_json::from_slice(&output.stdout).unwrap();
         let definition = filtered["taskDefinition"].take();
-        assert_eq!(refused(&definition, ""), Vec::<String>::new());
+        assert_eq!(refused(&definition, ""), []);
         assert_eq!(
             definition["executionRoleArn"],
             described()["taskDefinition"]["executionRoleArn"],

@@ -11,6 +11,7 @@ use super::health::endless_waits;
 use super::output::{end_with_reader, has_lost_reader, print_error, print_line, set_live_lines};
 use super::refused::{self, refused};
 use super::session::{self, Kind, Session};
+use super::shared_volumes::SharedVolumes;
 use super::signals::Interrupts;
 use super::start_problem::start_problem;
 use super::states::Shown;
@@ -75,6 +76,7 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     }
     let session = Session::begin(Kind::Up)?;
     let guard = Guard::start(&session).await?;
+    let volumes = SharedVolumes::before(&definition).await;
     let mut is_placed = false;
     let result = in_session(&request, &session, &definition, token, &mut interrupts, &mut is_placed).await;
     set_live_lines(Vec::new());
@@ -84,20 +86,27 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     if let Err(problem) = removed.and_then(|_count| session.remove()) {
         print_error(&format!("{problem}; `ecs-local clean` removes what this session left"));
     }
+    if is_placed {
+        volumes.after(request.remove_volumes, request.quiet).await;
+    }
     guard.dismiss().await;
     result
 }
 
-/// Checks that the definition has nothing that `up` cannot run.
+/// Checks that the definition has nothing that `up` cannot run, and no mistake. All that is found is told at once.
 fn can_run(request: &Up, definition: &Value) -> Result<(), String> {
     let given = request.environment.iter().rev().find(|(name, _)| name == refused::DRIVERS);
     let drivers = given.map(|(_, value)| value.clone()).or_else(|| std::env::var(refused::DRIVERS).ok());
     let found = refused(definition, &drivers.unwrap_or_default());
+    let file = request.task.display();
+    let mistakes = crate::definition::checked(&refused::without(definition, &found)).err();
+    let mistakes = mistakes.map(|mistakes| format!("{file}: {mistakes}"));
     if found.is_empty() {
-        return Ok(());
+        return mistakes.map_or(Ok(()), Err);
     }
-    let list: String = found.iter().map(|line| format!("\n  {line}")).collect();
-    Err(format!("{}: this task cannot run here as it is:{list}", request.task.display()))
+    let list: String = found.iter().map(|refused| format!("\n  {}", refused.text)).collect();
+    let mistakes = mistakes.map(|mistakes| format!("\n{mistakes}")).unwrap_or_default();
+    Err(format!("{file}: this task cannot run here as it is:{list}{mistakes}"))
 }
 
 async fn in_session(

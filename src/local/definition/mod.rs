@@ -1,15 +1,16 @@
 //! Task definitions as `aws ecs register-task-definition` takes them. This module owns their types and defaults; `validate`
-//! checks them, `requires` lists the attributes that an instance needs, and `unreadable` explains errors. Invariant: an unknown member is an error, unless it
-//! is `null`; a member that is `null` counts as not set.
+//! checks them, `requires` lists the attributes that an instance needs, `mistakes` finds all that cannot be read, and `unreadable` has
+//! the words for it. Invariant: an unknown member is an error, unless it is `null`; a member that is `null` counts as not set.
 
+mod mistakes;
 mod requires;
 mod shapes;
 mod unreadable;
 mod validate;
 
+pub(super) use mistakes::decode;
 pub(super) use requires::required_attributes;
 pub(super) use shapes::*;
-pub(super) use unreadable::unreadable;
 pub(super) use validate::validate;
 
 use serde::de::DeserializeOwned;
@@ -17,9 +18,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Reads a task definition, or its overrides, as a client of the API sends them. A member that is `null` counts as not set.
-pub(super) fn read<T: DeserializeOwned>(given: &Value) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
-    serde_path_to_error::deserialize(without_nulls(given.clone()))
+/// Reads a task definition, or its overrides, as a client of the API sends them. `what` names it in the error. A member that is `null`
+/// counts as not set.
+///
+/// # Errors
+/// All mistakes, in words.
+pub(super) fn read<T: DeserializeOwned>(what: &str, given: &Value) -> Result<T, String> {
+    decode(what, without_nulls(given.clone()))
+}
+
+/// Reads and checks a task definition.
+///
+/// # Errors
+/// All mistakes, in words: those of its form, or else those of its contents.
+pub(super) fn checked(given: &Value) -> Result<TaskDefinition, String> {
+    let definition = read("The task definition", given)?;
+    validate(&definition)?;
+    Ok(definition)
 }
 
 /// A task definition. Members are named as in the ECS API (models/ecs-smithy.json, RegisterTaskDefinitionRequest).
@@ -289,7 +304,7 @@ mod tests {
     fn null_is_a_member_that_is_not_set() {
         let (full, mut all) = (full(), Vec::new());
         members(&full, "", &mut all);
-        assert!(read::<TaskDefinition>(&full).is_ok() && all.len() > 150, "{} members", all.len());
+        assert!(read::<TaskDefinition>("It", &full).is_ok() && all.len() > 150, "{} members", all.len());
         for member in all {
             let mut null = full.clone();
             *null.pointer_mut(&member).unwrap() = Value::Null;
@@ -297,14 +312,14 @@ mod tests {
             let (parent, name) = member.rsplit_once('/').unwrap();
             absent.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name);
             let shown = |given: &Value| {
-                let definition = read::<TaskDefinition>(given).map_err(|error| error.to_string());
+                let definition = read::<TaskDefinition>("It", given).map_err(|error| error.to_string());
                 definition.map(|definition| serde_json::to_value(definition).unwrap())
             };
             assert_eq!(shown(&null), shown(&absent), "{member}");
             let is_required = REQUIRED.iter().any(|required| member.starts_with(required));
             assert_eq!(shown(&null).is_err(), is_required, "{member}");
         }
-        assert!(read::<TaskDefinition>(&json!({"unknown": 1})).is_err(), "an unknown member is an error");
+        assert!(read::<TaskDefinition>("It", &json!({"unknown": 1})).is_err(), "an unknown member is an error");
     }
 
     #[test]
@@ -322,7 +337,7 @@ mod tests {
             let mut null = full.clone();
             *null.pointer_mut(&member).unwrap() = Value::Null;
             let is_required = member.contains("Files/0/") || member.contains("Requirements/0/");
-            assert_eq!(read::<TaskOverride>(&null).is_err(), is_required, "{member}");
+            assert_eq!(read::<TaskOverride>("It", &null).is_err(), is_required, "{member}");
         }
     }
 

@@ -1,24 +1,23 @@
 //! Says in words why a task definition, its overrides, or another document of a person cannot be read. This module owns the translation of the decoder's
-//! errors. Invariant: no value is shown, since it may be a secret in the wrong place.
+//! errors, in the terms of JSON. Invariant: no value is shown, since it may be a secret in the wrong place.
 
 use crate::suggestion::did_you_mean;
 
 /// Maximum number of member names in a message.
 const MAX_NAMES: usize = 60;
 
-/// The member and the problem.
-pub(crate) fn unreadable(what: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
-    let (path, problem) = (error.path().to_string(), problem(&error.inner().to_string()));
-    let place = if path == "." { String::new() } else { format!("{path}: ") };
-    format!("{what} cannot be read: {place}{problem}")
-}
-
 /// The text between the first two back quotes.
 fn quoted(text: &str) -> Option<&str> {
     text.split('`').nth(1)
 }
 
-fn problem(text: &str) -> String {
+/// The member that is missing, according to the decoder's error.
+pub(super) fn missing_member(text: &str) -> Option<&str> {
+    text.strip_prefix("missing field ").and_then(quoted)
+}
+
+/// What the decoder's error says, in words.
+pub(super) fn problem(text: &str) -> String {
     if let Some(rest) = text.strip_prefix("unknown field ") {
         // The text lists the known names in back quotes too.
         let mut names = rest.split('`').skip(1).step_by(2);
@@ -30,8 +29,8 @@ fn problem(text: &str) -> String {
             _ => format!("there is no member `{given}`.{suggestion}"),
         };
     }
-    if text.starts_with("missing field ") {
-        return format!("`{}` is missing.", quoted(text).unwrap_or_default());
+    if let Some(name) = missing_member(text) {
+        return format!("`{name}` is missing.");
     }
     // A value comes before the expected kind, and may itself contain this word.
     let Some((given, expected)) = text.rsplit_once(", expected ") else {
@@ -50,11 +49,11 @@ fn problem(text: &str) -> String {
 /// The kind of a value in the decoder's error, without the value.
 fn kind(text: &str) -> &'static str {
     let kinds = [
-        ("string", "a text"),
+        ("string", "a string"),
         ("integer", "a number"),
         ("floating point", "a number with a fraction"),
-        ("boolean", "true or false"),
-        ("sequence", "a list"),
+        ("boolean", "a boolean"),
+        ("sequence", "an array"),
         ("map", "an object"),
         ("null", "null"),
     ];
@@ -67,20 +66,19 @@ fn wanted(expected: &str) -> &'static str {
         "u16" => "a whole number from 0 to 65535",
         "u32" | "u64" | "usize" => "a whole number, not below 0",
         "i32" | "i64" => "a whole number",
-        "a boolean" => "true or false",
-        "a string" => "a text",
-        "a sequence" => "a list: [ ... ]",
+        "a boolean" => "a boolean: true or false",
+        "a string" => "a string",
+        "a sequence" => "an array: [ ... ]",
         _ => "an object: { ... }",
     }
 }
 
-/// The usual remedy if a text was written for a number, or the other way round.
+/// The usual remedy if a string was written for a number, or the other way round.
 fn quotes(given: &str, wanted: &str) -> &'static str {
-    let is_text = |words: &str| words.starts_with("a text");
-    let is_plain = |words: &str| {
-        ["a number", "a whole number", "true or false"].iter().any(|beginning| words.starts_with(beginning))
-    };
-    match (is_text(given) && is_plain(wanted), is_plain(given) && is_text(wanted)) {
+    let is_string = |words: &str| words.starts_with("a string");
+    let is_plain =
+        |words: &str| ["a number", "a whole number", "a boolean"].iter().any(|beginning| words.starts_with(beginning));
+    match (is_string(given) && is_plain(wanted), is_plain(given) && is_string(wanted)) {
         (true, _) => " Write it without quotes.",
         (_, true) => " Write it in quotes.",
         _ => "",
@@ -90,11 +88,10 @@ fn quotes(given: &str, wanted: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::super::{TaskDefinition, read};
-    use super::*;
     use serde_json::{Value, json};
 
     fn explained(definition: &Value) -> String {
-        unreadable("It", &read::<TaskDefinition>(definition).unwrap_err())
+        read::<TaskDefinition>("It", definition).unwrap_err()
     }
 
     #[test]
@@ -112,25 +109,25 @@ mod tests {
             ),
             (
                 container(json!({"memory": "512"})),
-                "containerDefinitions[1].memory: it must be a whole number, not below 0, not a text. Write it without quotes.",
+                "containerDefinitions[1].memory: it must be a whole number, not below 0, not a string. Write it without quotes.",
             ),
             (container(json!({"memory": -1})), "memory: it must be a whole number, not below 0."),
             (container(json!({"memory": 1.5})), "a whole number, not below 0, not a number with a fraction."),
             (
                 container(json!({"essential": "yes"})),
-                "essential: it must be true or false, not a text. Write it without quotes.",
+                "essential: it must be a boolean: true or false, not a string. Write it without quotes.",
             ),
-            (json!({"cpu": 256}), "cpu: it must be a text, not a number. Write it in quotes."),
-            (container(json!({"command": "sleep 1"})), "command: it must be a list: [ ... ], not a text."),
-            (container(json!({"command": ["sleep", 1]})), "command[1]: it must be a text, not a number."),
-            (container(json!({"environment": {"A": "b"}})), "environment: it must be a list: [ ... ], not an object."),
+            (json!({"cpu": 256}), "cpu: it must be a string, not a number. Write it in quotes."),
+            (container(json!({"command": "sleep 1"})), "command: it must be an array: [ ... ], not a string."),
+            (container(json!({"command": ["sleep", 1]})), "command[1]: it must be a string, not a number."),
+            (container(json!({"environment": {"A": "b"}})), "environment: it must be an array: [ ... ], not an object."),
             (container(json!({"logConfiguration": "awslogs"})), "logConfiguration: it must be an object: { ... }, not"),
             (
                 container(json!({"portMappings": [{"containerPort": 70000}]})),
                 "portMappings[0].containerPort: it must be a whole number from 0 to 65535.",
             ),
             (container(json!({"secrets": [{"name": "A"}]})), "secrets[0]: `valueFrom` is missing."),
-            (container(json!({"command": [null]})), "command[0]: it must be a text, not null."),
+            (container(json!({"command": [null]})), "command[0]: it must be a string, not null."),
         ] {
             let text = explained(&definition);
             assert!(text.contains(wanted), "{definition}: {text}");
@@ -142,8 +139,8 @@ mod tests {
         for value in [json!("hunter2"), json!("x, expected hunter2"), json!(["hunter2"]), json!({"x": "hunter2"})] {
             for member in ["memory", "essential", "user", "logConfiguration", "linuxParameters", "ulimits"] {
                 let definition = json!({"family": "f", "containerDefinitions": [{member: value}]});
-                let Err(error) = read::<TaskDefinition>(&definition) else { continue };
-                assert!(!unreadable("It", &error).contains("hunter2"), "{member}: {value}");
+                let Err(error) = read::<TaskDefinition>("It", &definition) else { continue };
+                assert!(!error.contains("hunter2"), "{member}: {value}");
             }
         }
     }

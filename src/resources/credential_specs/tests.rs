@@ -177,7 +177,7 @@ async fn a_refused_ticket_is_reported_and_none_is_left() {
         ("[]", "failed to parse asmSecretData for the gMSA AD user: the secret is not a JSON object"),
         (
             r#"{"username": 1}"#,
-            "failed to parse asmSecretData for the gMSA AD user: a member of the secret is not a text",
+            "failed to parse asmSecretData for the gMSA AD user: a member of the secret is not a string",
         ),
         (
             r#"{"USERNAME": "me", "Password": "x"}"#,
@@ -269,7 +269,7 @@ fn the_account_is_read_from_members_in_any_case_and_any_escape() {
     for (secret, why) in [
         ("hunter2", "the secret is not a JSON object"),
         (r#"["hunter2"]"#, "the secret is not a JSON object"),
-        (r#"{"password": ["hunter2"]}"#, "a member of the secret is not a text"),
+        (r#"{"password": ["hunter2"]}"#, "a member of the secret is not a string"),
     ] {
         assert_eq!(read_account(&Secret::from(secret)), Err(why));
     }

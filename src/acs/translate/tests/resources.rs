@@ -122,7 +122,7 @@ fn an_invalid_secret_or_file_is_refused_with_its_reason() {
         (
             "environmentFiles",
             json!({}),
-            "json: cannot unmarshal object into containers[0].environmentFiles, a list is expected",
+            "json: cannot unmarshal object into containers[0].environmentFiles, an array is expected",
         ),
     ];
     for (name, value, cause) in table {
@@ -306,7 +306,7 @@ fn an_invalid_log_router_is_refused() {
                 task["containers"][0]["dockerConfig"]["hostConfig"] =
                     json!("{\"LogConfig\": {\"Type\": \"awsfirelens\", \"Config\": {\"retries\": 2}}}")
             },
-            format!("{loading} the log option retries of app is not a text"),
+            format!("{loading} the log option retries of app is not a string"),
         ),
         (
             |task| task["containers"][1]["firelensConfiguration"] = json!("fluentd"),

@@ -234,7 +234,7 @@ impl<'a> Reader<'a> {
                     text.push(self.escape()?);
                     from = self.at;
                 }
-                Some(0..=0x1f) => return self.error("a control character in a text"),
+                Some(0..=0x1f) => return self.error("a control character in a string"),
                 Some(_) => self.at += 1,
             }
         }
@@ -259,7 +259,7 @@ impl<'a> Reader<'a> {
             Some(b'n') => '\n',
             Some(b'r') => '\r',
             Some(b't') => '\t',
-            _ => return self.error("an unknown escape in a text"),
+            _ => return self.error("an unknown escape in a string"),
         };
         self.at += 1;
         Ok(plain)
@@ -291,7 +291,7 @@ impl<'a> Reader<'a> {
                 self.at += 4;
                 Ok(unit)
             }
-            None => self.error("an unknown escape in a text"),
+            None => self.error("an unknown escape in a string"),
         }
     }
 

@@ -78,7 +78,7 @@ pub(super) fn text<'b>(body: &'b Value, member: &'static str) -> Result<Option<&
     match &body[member] {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text)),
-        _ => Err(wrong_form(member, "a text")),
+        _ => Err(wrong_form(member, "a string")),
     }
 }
 
@@ -92,7 +92,7 @@ pub(super) fn flag(body: &Value, member: &'static str) -> Result<bool, EcrError>
     match &body[member] {
         Value::Null => Ok(false),
         Value::Bool(flag) => Ok(*flag),
-        _ => Err(wrong_form(member, "true or false")),
+        _ => Err(wrong_form(member, "a boolean: true or false")),
     }
 }
 
@@ -101,13 +101,13 @@ pub(super) fn texts<'b>(body: &'b Value, member: &'static str, max: usize) -> Re
     let list = match &body[member] {
         Value::Null => return Ok(Vec::new()),
         Value::Array(list) => list,
-        _ => return Err(wrong_form(member, "a list of texts")),
+        _ => return Err(wrong_form(member, "an array of strings")),
     };
     if list.is_empty() || list.len() > max {
         return Err(EcrError::invalid(member, format!("Member must have length 1 to {max}")));
     }
     let text = |value: &'b Value| value.as_str().filter(|text| text.len() <= MAX_TEXT);
-    list.iter().map(text).collect::<Option<_>>().ok_or_else(|| wrong_form(member, "a list of texts"))
+    list.iter().map(text).collect::<Option<_>>().ok_or_else(|| wrong_form(member, "an array of strings"))
 }
 
 /// A member does not have the form of the API.
@@ -291,7 +291,7 @@ mod tests {
             (json!({"maxResults": "5"}), "maxResults: it must be a whole number"),
             (json!({"nextToken": "?"}), "'nextToken' failed"),
             (json!({"nextToken": "x".repeat(5000)}), "'nextToken' failed"),
-            (json!({"nextToken": 5}), "nextToken: it must be a text"),
+            (json!({"nextToken": 5}), "nextToken: it must be a string"),
         ] {
             let error = Paging::read(&body, 10, 50).unwrap_err().to_string();
             assert!(error.contains(reason), "{body}: {error}");

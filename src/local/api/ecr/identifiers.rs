@@ -30,7 +30,7 @@ pub(super) fn read_optional(body: &Value) -> Result<Option<Vec<ImageId>>, EcrErr
     let list = match &body["imageIds"] {
         Value::Null => return Ok(None),
         Value::Array(list) => list,
-        _ => return Err(wrong_form("imageIds", "a list")),
+        _ => return Err(wrong_form("imageIds", "an array")),
     };
     if list.is_empty() || list.len() > MAX_IDS {
         return Err(EcrError::invalid("imageIds", format!("Member must have length 1 to {MAX_IDS}")));
@@ -46,12 +46,12 @@ pub(super) fn read(body: &Value) -> Result<Vec<ImageId>, EcrError> {
 impl ImageId {
     fn read(id: &Value) -> Result<Self, EcrError> {
         if !id.is_object() {
-            return Err(wrong_form("imageIds", "a list of objects with imageDigest, imageTag or both"));
+            return Err(wrong_form("imageIds", "an array of objects with imageDigest, imageTag or both"));
         }
         let text = |member: &str| match &id[member] {
             Value::Null => Ok(None),
             Value::String(text) => Ok(Some(shown(text))),
-            _ => Err(wrong_form(&format!("imageIds.{member}"), "a text")),
+            _ => Err(wrong_form(&format!("imageIds.{member}"), "a string")),
         };
         Ok(Self { digest: text("imageDigest")?, tag: text("imageTag")? })
     }

@@ -133,7 +133,7 @@ fn mutability(body: &Value) -> Result<Mutability, EcrError> {
             let filters: Option<Vec<String>> = filters.iter().map(filter).collect();
             filters.ok_or_else(|| EcrError::invalid(member, "a filter has the filterType WILDCARD and a filter"))?
         }
-        _ => return Err(wrong_form(member, "a list of a few filters")),
+        _ => return Err(wrong_form(member, "an array of a few filters")),
     };
     Mutability::new(name, filters)
 }

@@ -63,7 +63,7 @@ pub(super) fn read_tags(tags: &Value) -> Result<BTreeMap<String, String>, EcrErr
     let list = match tags {
         Value::Null => return Ok(BTreeMap::new()),
         Value::Array(list) => list,
-        _ => return Err(wrong_form("tags", "a list of tags")),
+        _ => return Err(wrong_form("tags", "an array of tags")),
     };
     if list.len() > MAX_TAGS {
         let message = format!("A repository has at most {MAX_RESOURCE_TAGS} tags");

@@ -10,7 +10,7 @@ mod values;
 
 use super::{ContainerDefinition, HealthCheck, TaskDefinition};
 use crate::suggestion::did_you_mean;
-use rule::{Verdict, is_name, require};
+use rule::{Findings, is_name};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The network modes of the API.
@@ -18,182 +18,210 @@ const NETWORK_MODES: [&str; 4] = ["bridge", "host", "none", "awsvpc"];
 /// The launch types of the API. Tasks run on container instances here, so one of the first two must be in a list.
 const COMPATIBILITIES: [&str; 4] = ["EC2", "EXTERNAL", "FARGATE", "MANAGED_INSTANCES"];
 
-/// Checks a definition. The error describes the first problem.
-pub(crate) fn validate(definition: &TaskDefinition) -> Verdict {
-    let family = &definition.family;
-    require(!family.is_empty(), || "Family should not be empty. Give the task definition a `family`.".to_owned())?;
-    require(is_name(family), || {
-        format!("Family `{family}` is invalid: up to 255 letters, numbers, underscores and hyphens are allowed.")
-    })?;
+/// Checks a definition.
+///
+/// # Errors
+/// The problems, one a line if there are several, in the order of the definition's parts.
+pub(crate) fn validate(definition: &TaskDefinition) -> Result<(), String> {
+    let mut found = Findings::default();
     let containers = &definition.container_definitions;
-    require(!containers.is_empty(), || "Container list cannot be empty.".to_owned())?;
-    require(containers.len() <= 10, || "A task definition can have at most 10 containers.".to_owned())?;
-    require(containers.iter().any(|c| c.essential), || {
-        "Task definition does not have any essential container: at least one must have `essential` true.".to_owned()
-    })?;
-    task_settings(definition)?;
+    family(&mut found, &definition.family);
+    found.require(containers.len() <= 10, || "A task definition can have at most 10 containers.".to_owned());
+    if found.require(!containers.is_empty(), || "Container list cannot be empty.".to_owned()) {
+        found.require(containers.iter().any(|c| c.essential), || {
+            "Task definition does not have any essential container: at least one must have `essential` true.".to_owned()
+        });
+    }
+    task_settings(&mut found, definition);
     let mut names = BTreeSet::new();
     for (at, container) in containers.iter().enumerate() {
-        require(is_name(&container.name), || {
-            let given = if container.name.is_empty() { String::new() } else { format!(", not `{}`", container.name) };
+        let name = container.name.as_str();
+        let is_named = found.require(is_name(name), || {
+            let given = if name.is_empty() { String::new() } else { format!(", not `{name}`") };
             format!(
                 "Invalid setting for containerDefinitions[{at}].name: it must be 1 to 255 letters, numbers, underscores and hyphens{given}."
             )
-        })?;
-        require(names.insert(container.name.as_str()), || {
-            format!("Container name `{}` is used more than once; names must be unique in a task.", container.name)
-        })?;
-        one_container(definition, container)
-            .map_err(|problem| format!("Invalid setting for container '{}'. {problem}", container.name))?;
+        });
+        let is_new = names.insert(name);
+        found.require(is_new || !is_named, || {
+            format!("Container name `{name}` is used more than once; names must be unique in a task.")
+        });
+        let place = if is_named { format!("container '{name}'") } else { format!("containerDefinitions[{at}]") };
+        found.inside(format!("Invalid setting for {place}. "), |found| one_container(found, definition, container));
     }
-    ports::taken_once(definition)?;
-    no_cycle(definition)
+    ports::taken_once(&mut found, definition);
+    no_cycle(&mut found, definition);
+    found.verdict()
 }
 
-fn task_settings(definition: &TaskDefinition) -> Verdict {
+fn family(found: &mut Findings, family: &str) {
+    if found.require(!family.is_empty(), || {
+        "Family should not be empty. Give the task definition a `family`.".to_owned()
+    }) {
+        found.require(is_name(family), || {
+            format!("Family `{family}` is invalid: up to 255 letters, numbers, underscores and hyphens are allowed.")
+        });
+    }
+}
+
+fn task_settings(found: &mut Findings, definition: &TaskDefinition) {
     let mode = definition.network_mode();
-    require(NETWORK_MODES.contains(&mode), || {
+    found.require(NETWORK_MODES.contains(&mode), || {
         let suggestion = did_you_mean(mode, NETWORK_MODES);
         format!("Network mode `{mode}` is invalid: use bridge, host, none or awsvpc.{suggestion}")
-    })?;
-    compatibilities(definition)?;
-    require(definition.cpu.is_none() || definition.cpu_limit().is_some(), || {
+    });
+    compatibilities(found, definition);
+    found.require(definition.cpu.is_none() || definition.cpu_limit().is_some(), || {
         "Task `cpu` is invalid: use CPU units (\"256\") or vCPUs (\".25 vCPU\").".to_owned()
-    })?;
-    require(definition.memory.is_none() || definition.memory_limit().is_some(), || {
+    });
+    found.require(definition.memory.is_none() || definition.memory_limit().is_some(), || {
         "Task `memory` is invalid: use MiB (\"512\") or GB (\"0.5 GB\").".to_owned()
-    })?;
-    system::task(definition)?;
-    storage::volumes(definition)?;
-    values::log_routing(definition)
+    });
+    system::task(found, definition);
+    storage::volumes(found, definition);
+    values::log_routing(found, definition);
 }
 
 /// As in ECS, a list names all launch types that the definition can have: one that this server has is enough.
-fn compatibilities(definition: &TaskDefinition) -> Verdict {
-    let Some(list) = definition.requires_compatibilities.as_deref().filter(|list| !list.is_empty()) else {
-        return Ok(());
-    };
-    if let Some(unknown) = list.iter().find(|name| !COMPATIBILITIES.contains(&name.as_str())) {
-        let suggestion = did_you_mean(unknown, COMPATIBILITIES);
-        return Err(format!("requiresCompatibilities `{unknown}` is invalid: use EC2.{suggestion}"));
+fn compatibilities(found: &mut Findings, definition: &TaskDefinition) {
+    let list = definition.requires_compatibilities.as_deref().unwrap_or_default();
+    let unknown: Vec<&String> = list.iter().filter(|name| !COMPATIBILITIES.contains(&name.as_str())).collect();
+    for name in &unknown {
+        let suggestion = did_you_mean(name, COMPATIBILITIES);
+        found.add(&format!("requiresCompatibilities `{name}` is invalid: use EC2.{suggestion}"));
     }
-    require(list.iter().any(|name| COMPATIBILITIES[..2].contains(&name.as_str())), || {
+    let is_possible = list.is_empty() || list.iter().any(|name| COMPATIBILITIES[..2].contains(&name.as_str()));
+    found.require(is_possible || !unknown.is_empty(), || {
         format!(
             "requiresCompatibilities `{}` cannot be met here, where tasks run on container instances (EC2): remove it, and use \
              networkMode bridge.",
             list.join("`, `")
         )
-    })
+    });
 }
 
-fn one_container(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
-    require(!c.image.is_empty() && !c.image.contains(char::is_whitespace), || {
+fn one_container(found: &mut Findings, definition: &TaskDefinition, c: &ContainerDefinition) {
+    found.require(!c.image.is_empty() && !c.image.contains(char::is_whitespace), || {
         "`image` must name an image, without spaces.".to_owned()
-    })?;
-    memory(definition, c)?;
-    ports::container(definition, c)?;
-    references(definition, c)?;
+    });
+    memory(found, definition, c);
+    ports::container(found, definition, c);
+    references(found, definition, c);
     for variable in &c.environment {
-        require(!variable.name.is_empty() && !variable.name.contains('='), || {
+        found.require(!variable.name.is_empty() && !variable.name.contains('='), || {
             format!("Environment variable name `{}` must not be empty or hold `=`.", variable.name)
-        })?;
+        });
     }
-    values::container(definition, c)?;
-    system::container(definition, c)?;
-    c.health_check.as_ref().map_or(Ok(()), health_check)
+    values::container(found, definition, c);
+    system::container(found, definition, c);
+    if let Some(check) = &c.health_check {
+        health_check(found, check);
+    }
 }
 
-fn memory(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
+fn memory(found: &mut Findings, definition: &TaskDefinition, c: &ContainerDefinition) {
     let given = c.memory.is_some() || c.memory_reservation.is_some_and(|mib| mib > 0) || definition.memory.is_some();
-    require(given, || "At least one of 'memory' or 'memoryReservation' must be specified.".to_owned())?;
-    require(c.memory.is_none_or(|mib| mib >= 4), || "`memory` must be at least 4 MiB.".to_owned())?;
+    found.require(given, || "At least one of 'memory' or 'memoryReservation' must be specified.".to_owned());
+    found.require(c.memory.is_none_or(|mib| mib >= 4), || "`memory` must be at least 4 MiB.".to_owned());
     if let (Some(hard), Some(soft)) = (c.memory, c.memory_reservation) {
-        require(hard >= soft, || format!("`memory` ({hard}) must not be below `memoryReservation` ({soft})."))?;
+        found.require(hard >= soft, || format!("`memory` ({hard}) must not be below `memoryReservation` ({soft})."));
     }
     let over_limit = definition.memory_limit().is_some_and(|limit| u64::from(c.memory.unwrap_or(0)) > limit);
-    require(!over_limit, || "`memory` must not exceed the task's memory.".to_owned())
+    found.require(!over_limit, || "`memory` must not exceed the task's memory.".to_owned());
 }
 
-fn references(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
+fn references(found: &mut Findings, definition: &TaskDefinition, c: &ContainerDefinition) {
     let find = |name: &str| definition.container_definitions.iter().find(|other| other.name == name);
     let unknown = |name: &str, place: &str| {
         let names = definition.container_definitions.iter().map(|other| other.name.as_str());
         format!("Unknown container '{name}' in {place}.{}", did_you_mean(name, names.filter(|other| *other != c.name)))
     };
     for mount in &c.mount_points {
-        require(definition.volumes.iter().any(|volume| volume.name == mount.source_volume), || {
+        found.require(definition.volumes.iter().any(|volume| volume.name == mount.source_volume), || {
             let names = definition.volumes.iter().map(|volume| volume.name.as_str());
             format!(
                 "Unknown volume '{0}' in mountPoints.{1}",
                 mount.source_volume,
                 did_you_mean(&mount.source_volume, names)
             )
-        })?;
-        require(mount.container_path.starts_with('/'), || {
+        });
+        found.require(mount.container_path.starts_with('/'), || {
             format!("`containerPath` `{}` must be an absolute path.", mount.container_path)
-        })?;
+        });
     }
     for from in &c.volumes_from {
-        require(find(&from.source_container).is_some(), || unknown(&from.source_container, "volumesFrom"))?;
+        found.require(find(&from.source_container).is_some(), || unknown(&from.source_container, "volumesFrom"));
     }
     for link in &c.links {
         let target = link.split(':').next().unwrap_or_default();
-        require(find(target).is_some(), || unknown(target, "links"))?;
-        require(definition.network_mode() == "bridge", || {
-            "Links are only supported when the network mode is bridge.".to_owned()
-        })?;
+        found.require(find(target).is_some(), || unknown(target, "links"));
+        // A wrong mode is a problem of its own.
+        let is_bridge = definition.network_mode() == "bridge" || !NETWORK_MODES.contains(&definition.network_mode());
+        found.require(is_bridge, || "Links are only supported when the network mode is bridge.".to_owned());
     }
     for dependency in &c.depends_on {
         let name = &dependency.container_name;
-        let Some(target) = find(name) else { return Err(unknown(name, "dependsOn")) };
-        match dependency.condition.as_str() {
-            "START" => {}
-            "HEALTHY" => require(target.health_check.is_some(), || {
-                format!("It waits for '{name}' to be HEALTHY, but '{name}' has no healthCheck.")
-            })?,
-            "COMPLETE" | "SUCCESS" => require(!target.essential, || {
-                format!(
-                    "It waits for '{name}' to be {}, but '{name}' is essential: its end would stop the task.",
-                    dependency.condition
-                )
-            })?,
-            other => {
-                return Err(format!(
-                    "Condition `{other}` in dependsOn is invalid: use START, COMPLETE, SUCCESS or HEALTHY.{}",
-                    did_you_mean(other, ["START", "COMPLETE", "SUCCESS", "HEALTHY"])
-                ));
-            }
+        match find(name) {
+            Some(target) => condition(found, &dependency.condition, target),
+            None => found.add(&unknown(name, "dependsOn")),
         }
     }
-    Ok(())
 }
 
-fn health_check(check: &HealthCheck) -> Verdict {
+/// Checks the condition for which a container waits.
+fn condition(found: &mut Findings, condition: &str, target: &ContainerDefinition) {
+    let name = &target.name;
+    match condition {
+        "START" => {}
+        "HEALTHY" => {
+            found.require(target.health_check.is_some(), || {
+                format!("It waits for '{name}' to be HEALTHY, but '{name}' has no healthCheck.")
+            });
+        }
+        "COMPLETE" | "SUCCESS" => {
+            found.require(!target.essential, || {
+                format!(
+                    "It waits for '{name}' to be {condition}, but '{name}' is essential: its end would stop the task."
+                )
+            });
+        }
+        other => found.add(&format!(
+            "Condition `{other}` in dependsOn is invalid: use START, COMPLETE, SUCCESS or HEALTHY.{}",
+            did_you_mean(other, ["START", "COMPLETE", "SUCCESS", "HEALTHY"])
+        )),
+    }
+}
+
+fn health_check(found: &mut Findings, check: &HealthCheck) {
     let kind = check.command.first().map_or("", String::as_str);
-    require(["CMD", "CMD-SHELL", "NONE"].contains(&kind), || {
+    if found.require(["CMD", "CMD-SHELL", "NONE"].contains(&kind), || {
         "The health check's `command` must start with CMD, CMD-SHELL or NONE.".to_owned()
-    })?;
-    require(kind == "NONE" || check.command.len() > 1, || "The health check's `command` names no command.".to_owned())?;
+    }) {
+        found.require(kind == "NONE" || check.command.len() > 1, || {
+            "The health check's `command` names no command.".to_owned()
+        });
+    }
     for (name, value, low, high) in [
         ("interval", check.interval, 5, 300),
         ("timeout", check.timeout, 2, 120),
         ("retries", check.retries, 1, 10),
         ("startPeriod", check.start_period.unwrap_or(0), 0, 300),
     ] {
-        require((low..=high).contains(&value), || {
+        found.require((low..=high).contains(&value), || {
             format!("The health check's `{name}` must be {low} to {high}, not {value}.")
-        })?;
+        });
     }
-    Ok(())
 }
 
 /// Checks that `dependsOn` and links form no cycle.
-fn no_cycle(definition: &TaskDefinition) -> Verdict {
+fn no_cycle(found: &mut Findings, definition: &TaskDefinition) {
     let mut waiting: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    // An unknown container is a problem of its own.
+    let is_known = |name: &&str| definition.container_definitions.iter().any(|c| c.name == *name);
     for c in &definition.container_definitions {
         let depended = c.depends_on.iter().map(|dependency| dependency.container_name.as_str());
         let linked = c.links.iter().filter_map(|link| link.split(':').next());
-        waiting.insert(&c.name, depended.chain(linked).collect());
+        waiting.insert(&c.name, depended.chain(linked).filter(is_known).collect());
     }
     while let Some(free) = waiting.iter().find(|(_, targets)| targets.is_empty()).map(|(name, _)| *name) {
         waiting.remove(free);
@@ -201,10 +229,10 @@ fn no_cycle(definition: &TaskDefinition) -> Verdict {
             targets.remove(free);
         });
     }
-    require(waiting.is_empty(), || {
+    found.require(waiting.is_empty(), || {
         let names: Vec<_> = waiting.keys().copied().collect();
         format!("Containers wait for each other in a circle: {}.", names.join(", "))
-    })
+    });
 }
 
 #[cfg(test)]
@@ -223,7 +251,7 @@ mod tests {
         });
         change(&mut definition);
         let parsed = serde_json::from_value(definition).map_err(|error| error.to_string());
-        parsed.and_then(|definition| validate(&definition)).err().unwrap_or_default()
+        parsed.and_then(|definition: TaskDefinition| validate(&definition)).err().unwrap_or_default()
     }
 
     pub(super) fn with_first(change: Value) -> String {
@@ -256,6 +284,46 @@ mod tests {
             let text = verdict(|definition| definition[member] = value);
             assert!(text.contains(expected), "{member}: {text}");
         }
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let text = verdict(|definition| {
+            *definition = json!({"family": "a b", "networkMode": "brigde", "cpu": "lots", "containerDefinitions": [
+                {"name": "web", "image": "", "links": ["none"], "environment": [{"name": ""}, {"name": "A=B"}],
+                    "healthCheck": {"command": ["CMD", "true"], "interval": 1, "retries": 99}},
+                {"name": "b c", "image": "i", "memory": 2, "dependsOn": [{"containerName": "wep", "condition": "START"}]},
+            ], "volumes": [{"name": "v", "host": {"sourcePath": "x"}}, {"name": "w", "dockerVolumeConfiguration": {"scope": "all"}}]});
+        });
+        let lines: Vec<&str> = text.split("\n  ").skip(1).collect();
+        for (line, wanted) in lines.iter().zip([
+            "Family `a b` is invalid",
+            "Network mode `brigde` is invalid",
+            "Task `cpu` is invalid",
+            "Invalid setting for volume 'v'. `sourcePath` `x` must be",
+            "Invalid setting for volume 'w'. Scope `all`",
+            "Invalid setting for container 'web'. `image` must name",
+            "Invalid setting for container 'web'. At least one of 'memory'",
+            "Invalid setting for container 'web'. Unknown container 'none' in links",
+            "Invalid setting for container 'web'. Environment variable name `` must not",
+            "Invalid setting for container 'web'. Environment variable name `A=B`",
+            "Invalid setting for container 'web'. The health check's `interval`",
+            "Invalid setting for container 'web'. The health check's `retries`",
+            "Invalid setting for containerDefinitions[1].name",
+            "Invalid setting for containerDefinitions[1]. `memory` must be at least 4",
+            "Invalid setting for containerDefinitions[1]. Unknown container 'wep' in dependsOn. Did you mean `web`?",
+        ]) {
+            assert!(line.starts_with(wanted), "{line}\n{wanted}\nin{text}");
+        }
+        assert_eq!(lines.len(), 15, "{text}");
+    }
+
+    #[test]
+    fn the_problems_that_are_told_are_bounded() {
+        let many: Vec<Value> = (0..500).map(|number| json!({"name": format!("a={number}{}", "x".repeat(5000))})).collect();
+        let text = with_first(json!({"environment": many}));
+        assert_eq!(text.lines().filter(|line| line.contains("`a=")).count(), 20);
+        assert!(text.ends_with("\n  There may be more: these are the first.") && text.len() < 20_000, "{}", text.len());
     }
 
     #[test]

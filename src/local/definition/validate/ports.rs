@@ -1,14 +1,14 @@
 //! Checks port mappings: their form, and that no port of the host is wanted twice.
 
 use super::super::{ContainerDefinition, PortMapping, TaskDefinition};
-use super::rule::{Verdict, require};
+use super::rule::Findings;
 use std::collections::BTreeMap;
 
 /// Maximum number of port ranges of one container (ECS API reference, PortMapping).
 const MAX_RANGES: usize = 100;
 
 /// Checks that each port of the host, or of the network that containers share, is mapped once.
-pub(super) fn taken_once(definition: &TaskDefinition) -> Verdict {
+pub(super) fn taken_once(found: &mut Findings, definition: &TaskDefinition) {
     let is_joined = ["host", "awsvpc"].contains(&definition.network_mode());
     let mut takers: BTreeMap<(u16, &str), &str> = BTreeMap::new();
     for c in &definition.container_definitions {
@@ -22,48 +22,49 @@ pub(super) fn taken_once(definition: &TaskDefinition) -> Verdict {
                     true => format!("in container '{taker}'"),
                     false => format!("in containers '{taker}' and '{}'", c.name),
                 };
-                return Err(format!("Host port {number} is mapped more than once {place}."));
+                found.add(&format!("Host port {number} is mapped more than once {place}."));
             }
         }
     }
-    Ok(())
 }
 
 /// Checks the port mappings of one container.
-pub(super) fn container(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
+pub(super) fn container(found: &mut Findings, definition: &TaskDefinition, c: &ContainerDefinition) {
     let mode = definition.network_mode();
     for port in &c.port_mappings {
         let number = port.container_port;
-        require(["tcp", "udp"].contains(&port.protocol.as_str()), || {
+        found.require(["tcp", "udp"].contains(&port.protocol.as_str()), || {
             format!("Protocol `{}` of port {number} is invalid: use tcp or udp.", port.protocol)
-        })?;
+        });
         match &port.container_port_range {
-            Some(range) => port_range(definition, port, range)?,
-            None => require(number != 0, || {
-                "A port mapping needs a `containerPort` from 1 to 65535 (or a `containerPortRange`).".to_owned()
-            })?,
+            Some(range) => port_range(found, definition, port, range),
+            None => {
+                found.require(number != 0, || {
+                    "A port mapping needs a `containerPort` from 1 to 65535 (or a `containerPortRange`).".to_owned()
+                });
+            }
         }
         let joined = mode == "host" || mode == "awsvpc";
-        require(!joined || port.host_port == 0 || port.host_port == number, || {
+        found.require(!joined || port.host_port == 0 || port.host_port == number, || {
             format!(
                 "In network mode {mode}, `hostPort` ({}) must equal `containerPort` ({number}) or be left out.",
                 port.host_port
             )
-        })?;
+        });
     }
-    no_overlap(&c.port_mappings)
+    no_overlap(found, &c.port_mappings);
 }
 
-fn port_range(definition: &TaskDefinition, port: &PortMapping, range: &str) -> Verdict {
-    require(port.container_port == 0 && port.host_port == 0, || {
+fn port_range(found: &mut Findings, definition: &TaskDefinition, port: &PortMapping, range: &str) {
+    found.require(port.container_port == 0 && port.host_port == 0, || {
         "A port mapping with `containerPortRange` can have neither `containerPort` nor `hostPort`.".to_owned()
-    })?;
-    require(["bridge", "awsvpc"].contains(&definition.network_mode()), || {
+    });
+    found.require(["bridge", "awsvpc"].contains(&definition.network_mode()), || {
         "`containerPortRange` needs network mode bridge or awsvpc.".to_owned()
-    })?;
-    require(ends(range).is_some(), || {
+    });
+    found.require(ends(range).is_some(), || {
         format!("`containerPortRange` `{range}` is invalid: give the first and the last port, as in 8080-8090.")
-    })
+    });
 }
 
 /// The first and last port of a range; `None` if the text is not a range.
@@ -74,12 +75,12 @@ fn ends(range: &str) -> Option<(u16, u16)> {
 }
 
 /// Checks that no port of a range is in another mapping of the container.
-fn no_overlap(ports: &[PortMapping]) -> Verdict {
+fn no_overlap(found: &mut Findings, ports: &[PortMapping]) {
     let ranges: Vec<_> = ports
         .iter()
         .filter_map(|port| Some((port.protocol.as_str(), ends(port.container_port_range.as_deref()?)?)))
         .collect();
-    require(ranges.len() <= MAX_RANGES, || format!("A container can have at most {MAX_RANGES} port ranges."))?;
+    found.require(ranges.len() <= MAX_RANGES, || format!("A container can have at most {MAX_RANGES} port ranges."));
     let single = ports.iter().filter(|port| port.container_port != 0);
     let single = single.map(|port| (port.protocol.as_str(), (port.container_port, port.container_port)));
     let all: Vec<_> = ranges.iter().copied().chain(single).collect();
@@ -87,11 +88,10 @@ fn no_overlap(ports: &[PortMapping]) -> Verdict {
         let overlaps =
             |(_, (other, (from, to))): &(usize, &(&str, (u16, u16)))| other == protocol && from <= last && first <= to;
         let twice = all.iter().enumerate().filter(|(other, _)| *other != at).find(overlaps);
-        require(twice.is_none(), || {
+        found.require(twice.is_none(), || {
             format!("Port range {first}-{last} ({protocol}) overlaps with another port mapping of the container.")
-        })?;
+        });
     }
-    Ok(())
 }
 
 #[cfg(test)]

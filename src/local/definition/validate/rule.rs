@@ -1,11 +1,55 @@
-//! The result of checking a rule, and helpers for rules.
+//! What is wrong with a definition, and helpers for rules.
 
-/// The result of checking a rule. The error is a message for the author of the definition.
-pub(crate) type Verdict = Result<(), String>;
+use ecs_core::model::text::{cleaned, cut};
 
-/// Fails with `message` unless `holds`.
-pub(super) fn require(holds: bool, message: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(message()) }
+/// Maximum number of problems that are told at once.
+const MAX_PROBLEMS: usize = 20;
+/// Maximum length of the text of one problem in bytes. It may show a name of any length.
+const MAX_TEXT: usize = 500;
+
+/// The problems of a definition, for its author, in the order of the rules.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    list: Vec<String>,
+    /// The beginning of each text: the object that is being checked.
+    place: String,
+    /// There are more problems than are told.
+    has_more: bool,
+}
+
+impl Findings {
+    /// Adds the problem `message` unless the rule `holds`. Returns whether it does.
+    pub(super) fn require(&mut self, holds: bool, message: impl FnOnce() -> String) -> bool {
+        if !holds {
+            self.add(&message());
+        }
+        holds
+    }
+
+    /// Adds a problem.
+    pub(super) fn add(&mut self, message: &str) {
+        let text = cut(&cleaned(&format!("{}{message}", self.place)), MAX_TEXT).to_owned();
+        if self.list.contains(&text) {
+            return;
+        }
+        if self.list.len() < MAX_PROBLEMS {
+            self.list.push(text);
+        } else {
+            self.has_more = true;
+        }
+    }
+
+    /// Checks a part of the definition: `place` begins each text.
+    pub(super) fn inside(&mut self, place: String, check: impl FnOnce(&mut Self)) {
+        let before = std::mem::replace(&mut self.place, place);
+        check(self);
+        self.place = before;
+    }
+
+    /// All problems as one text; `Ok` if there are none.
+    pub(super) fn verdict(self) -> Result<(), String> {
+        super::super::mistakes::listed(&self.list, self.has_more).map_or(Ok(()), Err)
+    }
 }
 
 /// The text is a name: 1 to 255 letters, numbers, underscores and hyphens.

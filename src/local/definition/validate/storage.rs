@@ -1,22 +1,20 @@
 //! Checks volumes of a task definition: the kinds that exist on a Linux container instance, and the settings that each needs.
 
 use super::super::{DockerVolume, EfsVolume, TaskDefinition, Volume};
-use super::rule::{Verdict, is_name, require};
+use super::rule::{Findings, is_name};
 use std::collections::BTreeSet;
 
-pub(super) fn volumes(definition: &TaskDefinition) -> Verdict {
+pub(super) fn volumes(found: &mut Findings, definition: &TaskDefinition) {
     let mut names = BTreeSet::new();
     for volume in &definition.volumes {
         let name = &volume.name;
-        require(is_name(name), || format!("Volume name `{name}` is invalid."))?;
-        require(names.insert(name), || format!("Volume name `{name}` is used more than once."))?;
-        check_volume(definition, volume)
-            .map_err(|problem| format!("Invalid setting for volume '{name}'. {problem}"))?;
+        found.require(is_name(name), || format!("Volume name `{name}` is invalid."));
+        found.require(names.insert(name), || format!("Volume name `{name}` is used more than once."));
+        found.inside(format!("Invalid setting for volume '{name}'. "), |found| check_volume(found, definition, volume));
     }
-    Ok(())
 }
 
-fn check_volume(definition: &TaskDefinition, volume: &Volume) -> Verdict {
+fn check_volume(found: &mut Findings, definition: &TaskDefinition, volume: &Volume) {
     let source = volume.host.as_ref().and_then(|host| host.source_path.as_deref()).unwrap_or_default();
     let kinds = [
         (!source.is_empty(), "host.sourcePath"),
@@ -27,61 +25,65 @@ fn check_volume(definition: &TaskDefinition, volume: &Volume) -> Verdict {
         (volume.configured_at_launch == Some(true), "configuredAtLaunch"),
     ];
     let given: Vec<&str> = kinds.iter().filter(|(given, _)| *given).map(|(_, name)| *name).collect();
-    require(given.len() < 2, || format!("Only one of {} can be specified.", given.join(" and ")))?;
-    require(source.is_empty() || source.starts_with('/'), || {
+    found.require(given.len() < 2, || format!("Only one of {} can be specified.", given.join(" and ")));
+    found.require(source.is_empty() || source.starts_with('/'), || {
         format!("`sourcePath` `{source}` must be an absolute path.")
-    })?;
-    match given.first() {
-        Some(&"fsxWindowsFileServerVolumeConfiguration") => {
-            Err("FSx for Windows File Server volumes are only supported on Windows container instances.".to_owned())
+    });
+    for kind in given {
+        match kind {
+            "fsxWindowsFileServerVolumeConfiguration" => {
+                found.add("FSx for Windows File Server volumes are only supported on Windows container instances.");
+            }
+            "s3filesVolumeConfiguration" | "configuredAtLaunch" => {
+                found.add(&format!("`{kind}` needs a volume that AWS attaches, and there is none here: remove it."));
+            }
+            _ => {}
         }
-        Some(kind @ (&"s3filesVolumeConfiguration" | &"configuredAtLaunch")) => {
-            Err(format!("`{kind}` needs a volume that AWS attaches, and there is none here: remove it."))
-        }
-        _ => {
-            volume.docker_volume_configuration.as_ref().map_or(Ok(()), docker)?;
-            volume.efs_volume_configuration.as_ref().map_or(Ok(()), |efs| shared_file_system(definition, efs))
-        }
+    }
+    if let Some(volume) = &volume.docker_volume_configuration {
+        docker(found, volume);
+    }
+    if let Some(efs) = &volume.efs_volume_configuration {
+        shared_file_system(found, definition, efs);
     }
 }
 
-fn docker(volume: &DockerVolume) -> Verdict {
+fn docker(found: &mut Findings, volume: &DockerVolume) {
     let scope = volume.scope.as_deref().unwrap_or("task");
-    require(["task", "shared"].contains(&scope), || format!("Scope `{scope}` is invalid: use task or shared."))?;
-    require(scope == "shared" || volume.autoprovision != Some(true), || {
+    let is_scope = ["task", "shared"].contains(&scope);
+    found.require(is_scope, || format!("Scope `{scope}` is invalid: use task or shared."));
+    found.require(scope != "task" || volume.autoprovision != Some(true), || {
         "`autoprovision` is only for volumes of scope shared: those of scope task are always created.".to_owned()
-    })
+    });
 }
 
-fn shared_file_system(definition: &TaskDefinition, efs: &EfsVolume) -> Verdict {
+fn shared_file_system(found: &mut Findings, definition: &TaskDefinition, efs: &EfsVolume) {
     let id = &efs.file_system_id;
     let is_id = id.strip_prefix("fs-").is_some_and(|rest| {
         [8, 17].contains(&rest.len()) && rest.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
     });
-    require(is_id, || format!("`fileSystemId` `{id}` is invalid: it looks like fs-1a2b3c4d."))?;
-    let switch = |name: &str, value: Option<&str>| {
-        require(value.is_none_or(|word| ["ENABLED", "DISABLED"].contains(&word)), || {
-            format!("`{name}` `{}` is invalid: use ENABLED or DISABLED.", value.unwrap_or_default())
-        })
-    };
+    found.require(is_id, || format!("`fileSystemId` `{id}` is invalid: it looks like fs-1a2b3c4d."));
     let authorization = efs.authorization_config.as_ref();
     let iam = authorization.and_then(|authorization| authorization.iam.as_deref());
-    switch("transitEncryption", efs.transit_encryption.as_deref())?;
-    switch("iam", iam)?;
+    for (name, value) in [("transitEncryption", efs.transit_encryption.as_deref()), ("iam", iam)] {
+        found.require(value.is_none_or(|word| ["ENABLED", "DISABLED"].contains(&word)), || {
+            format!("`{name}` `{}` is invalid: use ENABLED or DISABLED.", value.unwrap_or_default())
+        });
+    }
     let is_encrypted = efs.transit_encryption.as_deref() == Some("ENABLED");
     let has_point = authorization.is_some_and(|authorization| authorization.access_point_id.is_some());
-    require(is_encrypted || (iam != Some("ENABLED") && !has_point && efs.transit_encryption_port.is_none()), || {
+    found.require(is_encrypted || (iam != Some("ENABLED") && !has_point && efs.transit_encryption_port.is_none()), || {
         "`transitEncryption` must be ENABLED when IAM authorization, an access point or a transit encryption port is used."
             .to_owned()
-    })?;
-    require(iam != Some("ENABLED") || definition.task_role_arn.is_some(), || {
+    });
+    found.require(iam != Some("ENABLED") || definition.task_role_arn.is_some(), || {
         "IAM authorization needs a `taskRoleArn`.".to_owned()
-    })?;
+    });
     let root = efs.root_directory.as_deref().unwrap_or("/");
-    require(root.starts_with('/'), || format!("`rootDirectory` `{root}` must be an absolute path."))?;
-    require(!has_point || root == "/", || {
+    found.require(root.starts_with('/'), || format!("`rootDirectory` `{root}` must be an absolute path."));
+    found.require(!has_point || root == "/", || {
         "`rootDirectory` must be left out or be / when an access point is used.".to_owned()
-    })
+    });
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Checks the settings for the kernel and the instance: namespaces, capabilities, devices, limits, GPUs, restarts.
 
 use super::super::{ContainerDefinition, LinuxParameters, TaskDefinition};
-use super::rule::{Verdict, require};
+use super::rule::Findings;
 use std::collections::BTreeSet;
 
 /// Names of ulimits (ECS API reference, Ulimit).
@@ -58,60 +58,60 @@ const TMPFS_OPTIONS: [&str; 31] = [
 ];
 
 /// Checks settings of the task as a whole.
-pub(super) fn task(definition: &TaskDefinition) -> Verdict {
-    let one_of = |name: &str, value: Option<&str>, allowed: &[&str]| {
-        require(value.is_none_or(|word| allowed.contains(&word)), || {
+pub(super) fn task(found: &mut Findings, definition: &TaskDefinition) {
+    let mut one_of = |name: &str, value: Option<&str>, allowed: &[&str]| {
+        found.require(value.is_none_or(|word| allowed.contains(&word)), || {
             format!("`{name}` `{}` is invalid: use {}.", value.unwrap_or_default(), allowed.join(" or "))
-        })
+        });
     };
-    one_of("pidMode", definition.pid_mode.as_deref(), &["host", "task"])?;
-    one_of("ipcMode", definition.ipc_mode.as_deref(), &["host", "task", "none"])?;
+    one_of("pidMode", definition.pid_mode.as_deref(), &["host", "task"]);
+    one_of("ipcMode", definition.ipc_mode.as_deref(), &["host", "task", "none"]);
     if let Some(platform) = &definition.runtime_platform {
-        one_of("cpuArchitecture", platform.cpu_architecture.as_deref(), &["X86_64", "ARM64"])?;
-        one_of("operatingSystemFamily", platform.operating_system_family.as_deref(), &["LINUX"])?;
+        one_of("cpuArchitecture", platform.cpu_architecture.as_deref(), &["X86_64", "ARM64"]);
+        one_of("operatingSystemFamily", platform.operating_system_family.as_deref(), &["LINUX"]);
     }
     for constraint in &definition.placement_constraints {
-        one_of("type", Some(constraint.kind.as_deref().unwrap_or_default()), &["memberOf"])?;
+        one_of("type", Some(constraint.kind.as_deref().unwrap_or_default()), &["memberOf"]);
     }
-    require(definition.ephemeral_storage.is_none(), || {
+    found.require(definition.ephemeral_storage.is_none(), || {
         "`ephemeralStorage` is only supported for tasks on Fargate.".to_owned()
-    })?;
-    require(definition.inference_accelerators.is_empty(), || {
+    });
+    found.require(definition.inference_accelerators.is_empty(), || {
         "`inferenceAccelerators` is not supported: Amazon Elastic Inference has ended.".to_owned()
-    })?;
-    require(definition.proxy_configuration.is_none() || definition.network_mode() == "awsvpc", || {
+    });
+    found.require(definition.proxy_configuration.is_none() || definition.network_mode() == "awsvpc", || {
         "`proxyConfiguration` needs network mode awsvpc.".to_owned()
-    })
+    });
 }
 
-pub(super) fn container(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
+pub(super) fn container(found: &mut Findings, definition: &TaskDefinition, c: &ContainerDefinition) {
     let mut names = BTreeSet::new();
     for limit in c.ulimits.iter().flatten() {
         let name = limit.name.as_str();
-        require(ULIMITS.contains(&name), || format!("Ulimit name `{name}` is invalid."))?;
-        require(names.insert(name), || format!("Ulimit `{name}` is given more than once."))?;
-        require(limit.hard_limit < 0 || limit.soft_limit <= limit.hard_limit, || {
+        found.require(ULIMITS.contains(&name), || format!("Ulimit name `{name}` is invalid."));
+        found.require(names.insert(name), || format!("Ulimit `{name}` is given more than once."));
+        found.require(limit.hard_limit < 0 || limit.soft_limit <= limit.hard_limit, || {
             format!("Ulimit `{name}`: `softLimit` must not exceed `hardLimit`.")
-        })?;
+        });
     }
     for control in c.system_controls.iter().flatten() {
         let name = control.namespace.as_deref().unwrap_or_default();
-        require(!name.is_empty() && control.value.is_some(), || {
+        found.require(!name.is_empty() && control.value.is_some(), || {
             "Each of `systemControls` needs a `namespace` and a `value`.".to_owned()
-        })?;
-        require(!(name.starts_with("net.") && definition.network_mode() == "host"), || {
+        });
+        found.require(!(name.starts_with("net.") && definition.network_mode() == "host"), || {
             format!("System control `{name}` cannot be set in network mode host.")
-        })?;
+        });
         let is_shared = matches!(definition.ipc_mode.as_deref(), Some("host"));
-        require(!(is_shared && (name.starts_with("kernel.") || name.starts_with("fs.mqueue."))), || {
+        found.require(!(is_shared && (name.starts_with("kernel.") || name.starts_with("fs.mqueue."))), || {
             format!("System control `{name}` cannot be set when `ipcMode` is host.")
-        })?;
+        });
     }
     for spec in &c.credential_specs {
         let kind = spec.split_once(':').map(|(kind, _)| kind);
-        require(matches!(kind, Some("credentialspec" | "credentialspecdomainless")), || {
+        found.require(matches!(kind, Some("credentialspec" | "credentialspecdomainless")), || {
             "A credential spec starts with `credentialspec:` or `credentialspecdomainless:`.".to_owned()
-        })?;
+        });
     }
     let is_awsvpc = definition.network_mode() == "awsvpc";
     for (is_given, name) in [
@@ -120,76 +120,77 @@ pub(super) fn container(definition: &TaskDefinition, c: &ContainerDefinition) ->
         (c.dns_search_domains.as_ref().is_some_and(|list| !list.is_empty()), "dnsSearchDomains"),
         (c.extra_hosts.as_ref().is_some_and(|list| !list.is_empty()), "extraHosts"),
     ] {
-        require(!(is_awsvpc && is_given), || format!("`{name}` is not supported in network mode awsvpc."))?;
+        found.require(!(is_awsvpc && is_given), || format!("`{name}` is not supported in network mode awsvpc."));
     }
-    requirements(c)?;
-    restart(c)?;
+    requirements(found, c);
+    restart(found, c);
     let swaps = c.linux_parameters.as_ref().is_some_and(|linux| linux.max_swap.is_some());
-    require(!swaps || c.memory.is_some(), || "`maxSwap` needs the container's `memory`.".to_owned())?;
-    c.linux_parameters.as_ref().map_or(Ok(()), linux)
+    found.require(!swaps || c.memory.is_some(), || "`maxSwap` needs the container's `memory`.".to_owned());
+    if let Some(parameters) = &c.linux_parameters {
+        linux(found, parameters);
+    }
 }
 
-fn requirements(c: &ContainerDefinition) -> Verdict {
+fn requirements(found: &mut Findings, c: &ContainerDefinition) {
     for requirement in &c.resource_requirements {
         let (kind, value) = (&requirement.kind, &requirement.value);
-        require(kind == "GPU", || format!("Resource requirement `{kind}` is invalid: use GPU."))?;
+        found.require(kind == "GPU", || format!("Resource requirement `{kind}` is invalid: use GPU."));
         let count = value.parse::<u32>().ok().filter(|count| *count > 0);
-        require(count.is_some(), || format!("GPU requirement `{value}` is invalid: give how many, as in \"1\"."))?;
+        found.require(count.is_some(), || format!("GPU requirement `{value}` is invalid: give how many, as in \"1\"."));
     }
-    Ok(())
 }
 
-fn restart(c: &ContainerDefinition) -> Verdict {
-    let Some(policy) = &c.restart_policy else { return Ok(()) };
-    require(policy.ignored_exit_codes.len() <= 50, || {
+fn restart(found: &mut Findings, c: &ContainerDefinition) {
+    let Some(policy) = &c.restart_policy else { return };
+    found.require(policy.ignored_exit_codes.len() <= 50, || {
         "A restart policy can have at most 50 `ignoredExitCodes`.".to_owned()
-    })?;
-    require(policy.restart_attempt_period.is_none_or(|period| (60..=1800).contains(&period)), || {
+    });
+    found.require(policy.restart_attempt_period.is_none_or(|period| (60..=1800).contains(&period)), || {
         "`restartAttemptPeriod` must be 60 to 1800 seconds.".to_owned()
-    })?;
-    require(policy.enabled || (policy.ignored_exit_codes.is_empty() && policy.restart_attempt_period.is_none()), || {
+    });
+    found.require(policy.enabled || (policy.ignored_exit_codes.is_empty() && policy.restart_attempt_period.is_none()), || {
         "A restart policy that is not enabled can have neither `ignoredExitCodes` nor `restartAttemptPeriod`."
             .to_owned()
-    })
+    });
 }
 
-fn linux(parameters: &LinuxParameters) -> Verdict {
+fn linux(found: &mut Findings, parameters: &LinuxParameters) {
     for capability in
         parameters.capabilities.iter().flat_map(|capabilities| capabilities.add.iter().chain(&capabilities.drop))
     {
         let is_name = !capability.is_empty() && capability.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-        require(is_name && !capability.starts_with("CAP_"), || {
+        found.require(is_name && !capability.starts_with("CAP_"), || {
             format!("Capability `{capability}` is invalid: use its name without CAP_, as in NET_ADMIN, or ALL.")
-        })?;
+        });
     }
     for device in &parameters.devices {
-        require(device.host_path.starts_with('/'), || {
+        found.require(device.host_path.starts_with('/'), || {
             format!("`hostPath` `{}` of a device must be an absolute path.", device.host_path)
-        })?;
+        });
         for permission in &device.permissions {
-            require(["read", "write", "mknod"].contains(&permission.as_str()), || {
+            found.require(["read", "write", "mknod"].contains(&permission.as_str()), || {
                 format!("Device permission `{permission}` is invalid: use read, write or mknod.")
-            })?;
+            });
         }
     }
     for mount in &parameters.tmpfs {
-        require(mount.container_path.starts_with('/') && mount.size > 0, || {
+        found.require(mount.container_path.starts_with('/') && mount.size > 0, || {
             "A tmpfs needs an absolute `containerPath` and a `size` of at least 1 MiB.".to_owned()
-        })?;
+        });
         for option in &mount.mount_options {
             let name = option.split('=').next().unwrap_or_default();
             let is_known = TMPFS_OPTIONS.contains(&name)
                 || ["mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "strictatime", "nostrictatime"]
                     .contains(&name);
-            require(is_known, || format!("Tmpfs mount option `{option}` is invalid."))?;
+            found.require(is_known, || format!("Tmpfs mount option `{option}` is invalid."));
         }
     }
-    require(parameters.swappiness.is_none_or(|percent| percent <= 100), || {
+    found.require(parameters.swappiness.is_none_or(|percent| percent <= 100), || {
         "`swappiness` must be 0 to 100.".to_owned()
-    })?;
-    require(parameters.shared_memory_size.is_none_or(|mib| mib > 0), || {
+    });
+    found.require(parameters.shared_memory_size.is_none_or(|mib| mib > 0), || {
         "`sharedMemorySize` must be at least 1 MiB.".to_owned()
-    })
+    });
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Checks values that a container gets from AWS, and its log settings: secrets, environment files, registry credentials, log
 //! drivers.
 
-use super::super::{ContainerDefinition, LogConfiguration, NamedSecret, TaskDefinition};
-use super::rule::{Verdict, require};
+use super::super::{ContainerDefinition, FirelensConfiguration, LogConfiguration, NamedSecret, TaskDefinition};
+use super::rule::Findings;
 use crate::suggestion::did_you_mean;
 use std::collections::BTreeSet;
 
@@ -13,95 +13,101 @@ const LOG_DRIVERS: [&str; 9] =
 const MAX_FILES: usize = 10;
 
 /// Checks the log routers, and the containers that need one.
-pub(super) fn log_routing(definition: &TaskDefinition) -> Verdict {
+pub(super) fn log_routing(found: &mut Findings, definition: &TaskDefinition) {
     let containers = &definition.container_definitions;
     let routers = containers.iter().filter(|container| container.firelens_configuration.is_some()).count();
     let is_routed = |container: &&ContainerDefinition| {
         container.log_configuration.as_ref().is_some_and(|log| log.log_driver == "awsfirelens")
     };
     let routed = containers.iter().filter(is_routed).count();
-    require(routers < 2, || "Only one container of a task can have a firelensConfiguration.".to_owned())?;
-    require(routers == 0 || routed > 0, || {
+    found.require(routers < 2, || "Only one container of a task can have a firelensConfiguration.".to_owned());
+    found.require(routers == 0 || routed > 0, || {
         "When a firelensConfiguration object is specified, at least one container has to be configured with the awsfirelens log driver."
             .to_owned()
-    })?;
-    require(routed == 0 || routers == 1, || {
+    });
+    found.require(routed == 0 || routers == 1, || {
         "When the awsfirelens log driver is used, one container of the task needs a firelensConfiguration.".to_owned()
-    })
+    });
 }
 
-pub(super) fn container(definition: &TaskDefinition, c: &ContainerDefinition) -> Verdict {
+pub(super) fn container(found: &mut Findings, definition: &TaskDefinition, c: &ContainerDefinition) {
     let has_role = definition.execution_role_arn.is_some();
-    let role = |what: &str, is_used: bool| {
-        require(!is_used || has_role, || {
+    let has_options = c.log_configuration.as_ref().is_some_and(|log| !log.secret_options.is_empty());
+    for (what, is_used) in [
+        ("container secrets", !c.secrets.is_empty()),
+        ("environment files", !c.environment_files.is_empty()),
+        ("secret options", has_options),
+    ] {
+        found.require(!is_used || has_role, || {
             format!("When you are specifying {what}, you must also specify a value for 'executionRoleArn'.")
-        })
-    };
-    role("container secrets", !c.secrets.is_empty())?;
-    role("environment files", !c.environment_files.is_empty())?;
-    secrets("secrets", &c.secrets)?;
+        });
+    }
+    secrets(found, "secrets", &c.secrets);
     let mut names: BTreeSet<&str> = c.environment.iter().map(|variable| variable.name.as_str()).collect();
     for secret in &c.secrets {
-        require(names.insert(&secret.name), || {
+        found.require(names.insert(&secret.name), || {
             format!(
                 "The secret name must be unique and not shared with any new or existing environment variables set on the container, such as '{}'.",
                 secret.name
             )
-        })?;
+        });
     }
-    require(c.environment_files.len() <= MAX_FILES, || {
+    found.require(c.environment_files.len() <= MAX_FILES, || {
         format!("A container can have at most {MAX_FILES} environment files.")
-    })?;
+    });
     for file in &c.environment_files {
         let value = &file.value;
-        require(file.kind == "s3", || format!("Type `{}` of an environment file is invalid: use s3.", file.kind))?;
-        require(is_object(value) && value.ends_with(".env"), || {
+        found.require(file.kind == "s3", || format!("Type `{}` of an environment file is invalid: use s3.", file.kind));
+        found.require(is_object(value) && value.ends_with(".env"), || {
             format!("Environment file `{value}` must be the ARN of an object in S3 whose name ends in .env.")
-        })?;
+        });
     }
     if let Some(log) = &c.log_configuration {
-        role("secret options", !log.secret_options.is_empty())?;
-        log_configuration(log)?;
+        log_configuration(found, log);
     }
-    let Some(router) = &c.firelens_configuration else { return Ok(()) };
+    if let Some(router) = &c.firelens_configuration {
+        log_router(found, router);
+    }
+}
+
+fn log_router(found: &mut Findings, router: &FirelensConfiguration) {
     let kind = &router.kind;
-    require(["fluentd", "fluentbit"].contains(&kind.as_str()), || {
+    found.require(["fluentd", "fluentbit"].contains(&kind.as_str()), || {
         format!("FireLens type `{kind}` is invalid: use fluentd or fluentbit.")
-    })?;
+    });
     let option = |name: &str| router.options.get(name).map(String::as_str);
     let source = option("config-file-type");
-    require(source.is_none_or(|source| ["s3", "file"].contains(&source)), || {
+    found.require(source.is_none_or(|source| ["s3", "file"].contains(&source)), || {
         "FireLens option `config-file-type` is invalid: use s3 or file.".to_owned()
-    })?;
-    require(source.is_none() || option("config-file-value").is_some(), || {
+    });
+    found.require(source.is_none() || option("config-file-value").is_some(), || {
         "FireLens option `config-file-type` needs `config-file-value`.".to_owned()
-    })
+    });
 }
 
-fn log_configuration(log: &LogConfiguration) -> Verdict {
+fn log_configuration(found: &mut Findings, log: &LogConfiguration) {
     let driver = log.log_driver.as_str();
-    require(LOG_DRIVERS.contains(&driver), || {
+    found.require(LOG_DRIVERS.contains(&driver), || {
         let suggestion = did_you_mean(driver, LOG_DRIVERS);
         format!("Log driver `{driver}` is invalid: use one of {}.{suggestion}", LOG_DRIVERS.join(", "))
-    })?;
+    });
     if driver == "awslogs" {
         for option in ["awslogs-group", "awslogs-region"] {
-            require(log.options.contains_key(option), || format!("Log driver awslogs requires option: {option}."))?;
+            found.require(log.options.contains_key(option), || format!("Log driver awslogs requires option: {option}."));
         }
-        require(!log.options.contains_key("awslogs-stream"), || {
+        found.require(!log.options.contains_key("awslogs-stream"), || {
             "Log driver awslogs disallows options: awslogs-stream. Use awslogs-stream-prefix.".to_owned()
-        })?;
+        });
     }
-    secrets("secretOptions", &log.secret_options)
+    secrets(found, "secretOptions", &log.secret_options);
 }
 
-fn secrets(member: &str, secrets: &[NamedSecret]) -> Verdict {
+fn secrets(found: &mut Findings, member: &str, secrets: &[NamedSecret]) {
     for secret in secrets {
-        require(!secret.name.is_empty() && !secret.value_from.is_empty(), || {
+        found.require(!secret.name.is_empty() && !secret.value_from.is_empty(), || {
             format!("Each of `{member}` needs a `name` and a `valueFrom`.")
-        })?;
+        });
     }
-    Ok(())
 }
 
 /// The text is an ARN of an object in S3: `arn:aws:s3:::bucket/key`.

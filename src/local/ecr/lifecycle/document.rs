@@ -86,7 +86,7 @@ fn rules(text: &str) -> Result<Vec<Rule>, Problem> {
     let document = strict_json::read(text).map_err(|problem| format!("{unmapped} {problem}"))?;
     let members = document.as_object().ok_or(unmapped)?;
     check_members(members, &["rules"], &[])?;
-    let given = members["rules"].as_array().ok_or("`rules` must be a list of rules")?;
+    let given = members["rules"].as_array().ok_or("`rules` must be an array of rules")?;
     if given.is_empty() || given.len() > MAX_RULES {
         return Err(format!("a policy has 1 to {MAX_RULES} rules"));
     }
@@ -211,7 +211,7 @@ fn texts(list: &Value, name: &str) -> Result<Vec<String>, Problem> {
     let text = |value: &Value| value.as_str().map(str::to_owned).filter(|text| (1..=MAX_PATTERN).contains(&text.len()));
     let texts: Option<Vec<String>> = list.as_array().and_then(|list| list.iter().map(text).collect());
     let texts = texts.filter(|texts| !texts.is_empty());
-    texts.ok_or_else(|| format!("{name} must be a list of texts of 1 to {MAX_PATTERN} bytes"))
+    texts.ok_or_else(|| format!("{name} must be an array of strings of 1 to {MAX_PATTERN} bytes"))
 }
 
 fn positive(number: &Value, name: &str) -> Result<u64, Problem> {
@@ -323,7 +323,7 @@ mod tests {
             json!([rule])
         };
         for (rules, reason) in [
-            (json!("x".repeat(100)), "`rules` must be a list"),
+            (json!("x".repeat(100)), "`rules` must be an array"),
             (json!(["x".repeat(100)]), "instance type (string) does not match"),
             (
                 json!([{"rulePriority": 1, "description": "x".repeat(100)}]),
@@ -342,7 +342,7 @@ mod tests {
             (with(any(), "tagStatus", json!("all")), "instance value (all) not found in enum"),
             (with(untagged(), "tagPrefixList", json!(["a"])), "may only be used if tagStatus is tagged"),
             (with(tagged(json!(["a"])), "tagPatternList", json!(["a*"])), "but not both"),
-            (with(tagged(json!([])), "countNumber", json!(1)), "tagPrefixList must be a list of texts"),
+            (with(tagged(json!([])), "countNumber", json!(1)), "tagPrefixList must be an array of strings"),
             (json!([rule(1, tagged(json!(["a*"])))]), "use tagPatternList"),
             (with(any(), "countUnit", json!("days")), "countUnit is only for countType sinceImagePushed"),
             (with(untagged(), "countUnit", json!("weeks")), "possible values: [\"days\"]"),

@@ -70,7 +70,7 @@ pub(super) fn read(block: &Value) -> Result<Vec<Condition>, String> {
                 is_negated: *is_negated,
                 if_exists,
                 key: known_key(key).map_err(|problem| format!("{place}: {problem}"))?,
-                values: texts(values).ok_or_else(|| format!("{place}: a text, or a list of texts"))?,
+                values: texts(values).ok_or_else(|| format!("{place}: a string, or an array of strings"))?,
             };
             condition.check().map_err(|problem| format!("{place}: {problem}"))?;
             conditions.push(condition);

@@ -115,7 +115,7 @@ impl Policy {
         let statements = match members.get("Statement") {
             Some(Value::Array(statements)) if !statements.is_empty() => statements.as_slice(),
             Some(statement @ Value::Object(_)) => std::slice::from_ref(statement),
-            _ => return Err("Statement: a statement, or a list of statements".to_owned()),
+            _ => return Err("Statement: a statement, or an array of statements".to_owned()),
         };
         let read = |(at, statement)| {
             Statement::read(statement, owner).map_err(|problem| format!("Statement[{at}]: {problem}"))
@@ -135,7 +135,7 @@ impl Statement {
             _ => return Err("Effect: Allow or Deny".to_owned()),
         };
         if members.get("Sid").is_some_and(|sid| !sid.is_string()) {
-            return Err("Sid: a text".to_owned());
+            return Err("Sid: a string".to_owned());
         }
         let principals = principals(members, owner)?;
         let actions = Patterns::read(members, "Action", "NotAction")?.ok_or("Action or NotAction is needed")?;
@@ -191,7 +191,7 @@ impl Patterns {
         };
         let text = |value: &Value| value.as_str().map(str::to_owned).filter(|text| !text.is_empty());
         let patterns: Option<Vec<String>> = values.iter().map(text).collect();
-        let patterns = patterns.ok_or_else(|| format!("{name}: a text, or a list of texts"))?;
+        let patterns = patterns.ok_or_else(|| format!("{name}: a string, or an array of strings"))?;
         if patterns.iter().any(|pattern| pattern.contains("${")) {
             return Err(format!("{name}: policy variables (${{…}}) are not evaluated here"));
         }

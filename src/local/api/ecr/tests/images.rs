@@ -71,7 +71,7 @@ fn images_that_are_not_there_are_named() {
     let twice = json!({"repositoryName": "app", "imageIds": [{"imageTag": "v1"}, {"imageTag": "v1"}]});
     assert_eq!(session.ok("BatchGetImage", twice)["images"].as_array().unwrap().len(), 1);
     let text = session.refused("BatchGetImage", json!({"repositoryName": "app", "imageIds": ["v1"]}));
-    assert!(text.starts_with("SerializationException: imageIds: it must be a list of objects"), "{text}");
+    assert!(text.starts_with("SerializationException: imageIds: it must be an array of objects"), "{text}");
     let both = json!({"repositoryName": "app", "imageIds": [{"imageDigest": second, "imageTag": "v2"}]});
     assert_eq!(session.ok("BatchGetImage", both)["images"].as_array().unwrap().len(), 1);
 }
@@ -184,7 +184,7 @@ fn a_wrong_image_is_refused() {
         (json!({"imageDigest": "x"}), "'imageDigest' failed to satisfy constraint"),
         (json!({"imageDigest": Digest::compute(b"x")}), "ImageDigestDoesNotMatchException"),
         (json!({"imageManifest": "{"}), "'ImageManifest' failed to satisfy constraint: 'Invalid JSON syntax"),
-        (json!({"imageManifest": 5}), "SerializationException: imageManifest: it must be a text."),
+        (json!({"imageManifest": 5}), "SerializationException: imageManifest: it must be a string."),
         (json!({"imageManifest": null}), "'imageManifest' failed to satisfy constraint: 'Member must not be null'"),
         (json!({"imageManifestMediaType": "text/html"}), "is not that of the manifest"),
         (json!({"repositoryName": "none"}), "RepositoryNotFoundException"),
