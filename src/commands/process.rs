@@ -138,6 +138,9 @@ fn show_problems(loaded: &Loaded, stream: Stream) {
     for line in loaded.without_effect() {
         show(Severity::Changes, &line, stream);
     }
+    if loaded.disables_metrics() {
+        show(Severity::Notice, "Metrics disabled on the instance.", stream);
+    }
 }
 
 /// Starts the log. It is written as the configuration says, even if a problem keeps the agent from using it.

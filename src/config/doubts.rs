@@ -15,6 +15,7 @@ pub(super) fn find(values: &Values, sources: &[&dyn Source], problems: &mut Vec<
     problems.extend(log_driver(values));
     problems.extend(disk_limits(values));
     problems.extend(plugin_capability(values));
+    problems.extend(closed_port(values));
     problems.extend(two_spellings(sources));
 }
 
@@ -71,6 +72,16 @@ fn disk_limits(values: &Values) -> Vec<Problem> {
         found.push(doubt(off, shape, "one of the two".to_owned(), instead));
     }
     found
+}
+
+/// A port that is to serve other hosts, which cannot reach it.
+fn closed_port(values: &Values) -> Option<Problem> {
+    const LOOPBACK: &str = "ECS_INTROSPECTION_LOOPBACK_ONLY";
+    let is_on = |value: &&Resolved| value.canonical == "true";
+    set(values, LOOPBACK).filter(is_on)?;
+    let open = set(values, "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS").filter(is_on)?;
+    let instead = "no other host can connect".to_owned();
+    Some(doubt(open, format!("true with {LOOPBACK}"), "one of the two".to_owned(), instead))
 }
 
 /// A capability that no task can ask for.

@@ -248,6 +248,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_AGENT_CONFIG_FILE_PATH", Path, "/etc/ecs_container_agent/config.json", State, "JSON configuration file; ecs.config takes precedence.").names_file(),
     key("ECS_AGENT_HEALTHCHECK_HOST", Text, "localhost", State, "Host that -healthcheck asks."),
     key("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", Switch, "false", State, "Port 51678 serves everybody, not only this host and containers on Docker's default bridge."),
+    key("ECS_INTROSPECTION_LOOPBACK_ONLY", Switch, "false", State, "Port 51678 listens on 127.0.0.1 only. The Go agent has no such setting."),
     key("ECS_UPDATES_ENABLED", Switch, "false", State, "Take part in updates requested by ECS.").json("UpdatesEnabled").later("ECS cannot update this agent: install the new version"),
     key("ECS_UPDATE_DOWNLOAD_DIR", Path, "", State, "Directory for updates.").json("UpdateDownloadDir").later("nothing is downloaded").harmless(),
     key("ECS_ENABLE_RUNTIME_STATS", Switch, "false", State, "Statistics of the agent itself.").json("EnableRuntimeStats").later("no such statistics are written"),

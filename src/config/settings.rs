@@ -127,6 +127,9 @@ pub struct Config {
     /// Port 51678 serves everybody, not only this host and containers on Docker's default bridge.
     #[serde(rename = "ecs_allow_offhost_introspection_access")]
     pub offhost_introspection: bool,
+    /// Port 51678 listens on 127.0.0.1 only.
+    #[serde(rename = "ecs_introspection_loopback_only")]
+    pub introspection_on_loopback: bool,
     /// The least severe messages that are logged; see [`super::LogSettings`] for the flags.
     #[serde(rename = "ecs_loglevel")]
     pub(super) log_level: LogLevel,

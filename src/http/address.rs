@@ -1,5 +1,5 @@
-//! Where a server listens: on a TCP port of every address of the host, or on a Linux abstract socket, which has a name but no
-//! file.
+//! Where a server listens: on a TCP port of every address of the host or of loopback alone, or on a Linux abstract socket, which
+//! has a name but no file.
 //!
 //! Owns binding and accepting. Like a port, an abstract socket belongs to a network namespace, and one process at a time has its
 //! name. The name becomes free as soon as that process ends, and any user of the host may take it first. So a client must check
@@ -21,6 +21,8 @@ const BACKLOG: u32 = 1024;
 pub enum Address {
     /// This TCP port, on every address of the host; [`Audience`](super::Audience) decides which peers are served.
     Port(u16),
+    /// This TCP port, on 127.0.0.1 only: no other host, and no container in a network of its own, can connect.
+    Loopback(u16),
     /// The abstract socket with this name. Every user of this network namespace can connect to it.
     Socket(&'static str),
 }
@@ -29,6 +31,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Port(port) => write!(f, "port {port}"),
+            Self::Loopback(port) => write!(f, "port {port} of {}", Ipv4Addr::LOCALHOST),
             Self::Socket(name) => write!(f, "socket @{name}"),
         }
     }
@@ -70,6 +73,7 @@ impl Listener {
 pub fn bind(address: Address) -> io::Result<Listener> {
     match address {
         Address::Port(port) => bind_port(port).map(Listener::Tcp),
+        Address::Loopback(port) => bind_v4(Ipv4Addr::LOCALHOST, port).map(Listener::Tcp),
         Address::Socket(name) => bind_socket(name).map(Listener::Unix),
     }
 }
@@ -77,14 +81,16 @@ pub fn bind(address: Address) -> io::Result<Listener> {
 /// Binds every address, IPv4 and IPv6; only IPv4 where the kernel has no IPv6.
 fn bind_port(port: u16) -> io::Result<TcpListener> {
     match bind_both(port) {
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-            let socket = TcpSocket::new_v4()?;
-            socket.set_reuseaddr(true)?;
-            socket.bind((Ipv4Addr::UNSPECIFIED, port).into())?;
-            socket.listen(BACKLOG)
-        }
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => bind_v4(Ipv4Addr::UNSPECIFIED, port),
         bound => bound,
     }
+}
+
+fn bind_v4(address: Ipv4Addr, port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((address, port).into())?;
+    socket.listen(BACKLOG)
 }
 
 fn bind_both(port: u16) -> io::Result<TcpListener> {

@@ -53,5 +53,6 @@ mod tasks;
 mod tasks_order;
 mod two_agents;
 mod up;
+mod up_first_use;
 mod upgrade;
 mod volumes;

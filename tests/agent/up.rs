@@ -13,18 +13,18 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_ecs-local");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ecs-local");
 
 /// A directory for sessions, and an image that no registry has.
-struct Desk {
-    directory: TempDir,
-    image: Image,
+pub(crate) struct Desk {
+    pub(crate) directory: TempDir,
+    pub(crate) image: Image,
     _one_agent: File,
 }
 
 impl Desk {
     /// `None` on a machine without Docker.
-    async fn new(test: &str) -> Option<Self> {
+    pub(crate) async fn new(test: &str) -> Option<Self> {
         if !available(test) {
             return None;
         }
@@ -37,7 +37,7 @@ impl Desk {
         Some(Self { directory, image, _one_agent: one_agent })
     }
 
-    fn environment(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         let path = |name: &str| self.directory.path().join(name).to_string_lossy().into_owned();
         let mut environment = vec![
             ("TMPDIR", path("tmp")),
@@ -50,7 +50,7 @@ impl Desk {
     }
 
     /// Writes a definition. Its images are replaced by the image of this desk.
-    fn definition(&self, mut definition: Value) -> String {
+    pub(crate) fn definition(&self, mut definition: Value) -> String {
         for container in definition["containerDefinitions"].as_array_mut().unwrap() {
             container["image"] = json!(self.image.reference);
         }
@@ -59,38 +59,38 @@ impl Desk {
         path.to_string_lossy().into_owned()
     }
 
-    fn command(&self, definition: &str) -> Command {
+    pub(crate) fn command(&self, definition: &str) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(["up", definition, "--agent", env!("CARGO_BIN_EXE_ecs-agent")]).envs(self.environment());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
 
-    fn up(&self, definition: &str) -> Child {
+    pub(crate) fn up(&self, definition: &str) -> Child {
         self.command(definition).spawn().unwrap()
     }
 
     /// Runs a task to its end. Returns exit code, output, error output.
-    async fn run(&self, definition: Value) -> (i32, String, String) {
+    pub(crate) async fn run(&self, definition: Value) -> (i32, String, String) {
         let child = self.up(&self.definition(definition));
         let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.expect("it ends in time").unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }
 
-    fn containers(&self) -> String {
+    pub(crate) fn containers(&self) -> String {
         docker(&["ps", "-aq", "--filter", &format!("ancestor={}", self.image.reference)])
     }
 
     /// No container, directory or agent is left.
-    async fn is_empty(&self, when: &str) {
+    pub(crate) async fn is_empty(&self, when: &str) {
         let left = || std::fs::read_dir(self.directory.path().join("tmp")).unwrap().count();
         let has_agent = || std::net::TcpStream::connect(("127.0.0.1", 51678)).is_ok();
         until(when, LIMIT, async || (left() == 0 && self.containers().is_empty() && !has_agent()).then_some(())).await;
     }
 }
 
-fn container(name: &str, is_essential: bool, script: &str, needed: &[&str]) -> Value {
+pub(crate) fn container(name: &str, is_essential: bool, script: &str, needed: &[&str]) -> Value {
     let needed: Vec<Value> = needed.iter().map(|name| json!({"containerName": name, "condition": "SUCCESS"})).collect();
     json!({
         "name": name, "image": "", "memory": 16, "essential": is_essential, "command": ["sh", "-c", script], "dependsOn": needed,
@@ -98,7 +98,7 @@ fn container(name: &str, is_essential: bool, script: &str, needed: &[&str]) -> V
 }
 
 /// Reads the output until a line contains this text. Returns the rest, which must stay open while the program runs.
-async fn line_with(child: &mut Child, text: &str) -> Lines<BufReader<ChildStdout>> {
+pub(crate) async fn line_with(child: &mut Child, text: &str) -> Lines<BufReader<ChildStdout>> {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let reading = async {
         while let Some(line) = lines.next_line().await.unwrap() {

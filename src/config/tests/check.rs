@@ -57,6 +57,8 @@ const SEVERITIES: &[Case] = &[
     ("ECS_LOG_DRIVER=awslogs\nECS_LOGFILE=/log/a", "the agent's log does not go to awslogs, and no log file is written", CHANGES),
     ("ECS_LOG_DRIVER=awslogs", "the agent's log does not go to awslogs, only to standard output", CHANGES),
     ("ECS_LOG_DRIVER=awslogs\nECS_LOGLEVEL_ON_INSTANCE=info", "would start.", None),
+    ("ECS_INTROSPECTION_LOOPBACK_ONLY=true\nECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS=true", "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS (F:2): true with ECS_INTROSPECTION_LOOPBACK_ONLY; expected one of the two; no other host can connect", CHANGES),
+    ("ECS_INTROSPECTION_LOOPBACK_ONLY=true\nECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS=false", "would start.", None),
     ("ECS_IMAGE_DISK_LOW_PERCENT=50", "ECS_IMAGE_DISK_LOW_PERCENT (F:1): set without a usable ECS_IMAGE_DISK_HIGH_PERCENT", CHANGES),
     ("ECS_IMAGE_DISK_LOW_PERCENT=90\nECS_IMAGE_DISK_HIGH_PERCENT=80", "`90` is above ECS_IMAGE_DISK_HIGH_PERCENT, which is 80; expected at most 80; 80 is used for both", CHANGES),
     ("ECS_IMAGE_DISK_LOW_PERCENT=80\nECS_IMAGE_DISK_HIGH_PERCENT=80", "would start.", None),

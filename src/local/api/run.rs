@@ -90,9 +90,7 @@ fn read(state: &State, body: &Value) -> Result<Request, ApiError> {
     let mut definition = found.cloned().ok_or_else(|| ApiError::client("TaskDefinition not found."))?;
     let given = Some(&body["overrides"]).filter(|given| !given.is_null());
     let overrides: TaskOverride = match given {
-        Some(given) => {
-            definition::read("The overrides", given).map_err(ApiError::invalid)?
-        }
+        Some(given) => definition::read("The overrides", given).map_err(ApiError::invalid)?,
         None => TaskOverride::default(),
     };
     let commands = apply_overrides(&mut definition.spec, overrides)?;

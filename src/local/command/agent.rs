@@ -58,7 +58,7 @@ impl Agent {
             .env("ECS_DATADIR", &data)
             .env("ECS_HOST_DATA_DIR", directory)
             .env_remove("AWS_PROFILE")
-            .envs(defaults(needs_gpus(definition), |name| std::env::var_os(name).is_some()))
+            .envs(defaults(needs_gpus(definition), |name| is_set(&request.environment, name)))
             .envs(request.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out)
@@ -127,11 +127,21 @@ pub(super) fn program(request: &Up) -> Result<PathBuf, String> {
 }
 
 /// Settings that a developer's agent needs, unless they are set: an image that is on this machine is used without asking a
-/// registry, and GPUs are offered if the task asks for them.
+/// registry, GPUs are offered if the task asks for them, and only this machine can ask the agent.
 fn defaults(needs_gpus: bool, is_set: impl Fn(&str) -> bool) -> Vec<(&'static str, &'static str)> {
-    let all = [("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached", true), ("ECS_ENABLE_GPU_SUPPORT", "true", needs_gpus)];
+    let all = [
+        ("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached", true),
+        ("ECS_ENABLE_GPU_SUPPORT", "true", needs_gpus),
+        // A laptop may be in any network.
+        ("ECS_INTROSPECTION_LOOPBACK_ONLY", "true", !is_set("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS")),
+    ];
     let used = all.into_iter().filter(|(name, _, is_used)| *is_used && !is_set(name));
     used.map(|(name, value, _)| (name, value)).collect()
+}
+
+/// The developer has set this variable, after `--` or for `up` itself.
+fn is_set(given: &[(String, String)], name: &str) -> bool {
+    given.iter().any(|(given, _)| given == name) || std::env::var_os(name).is_some()
 }
 
 fn describe(ended: std::io::Result<ExitStatus>) -> String {
@@ -173,9 +183,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cached_images_are_preferred_unless_it_is_set() {
-        assert_eq!(defaults(false, |_| false), [("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached")]);
-        assert_eq!(defaults(true, |name| name == "ECS_IMAGE_PULL_BEHAVIOR"), [("ECS_ENABLE_GPU_SUPPORT", "true")]);
+    fn defaults_give_way_to_what_is_set() {
+        let names = |needs_gpus, set: &[&str]| -> Vec<&str> {
+            defaults(needs_gpus, |name| set.contains(&name)).into_iter().map(|(name, _)| name).collect()
+        };
+        let (pull, gpus, port) =
+            ("ECS_IMAGE_PULL_BEHAVIOR", "ECS_ENABLE_GPU_SUPPORT", "ECS_INTROSPECTION_LOOPBACK_ONLY");
+        assert_eq!(names(false, &[]), [pull, port]);
+        assert_eq!(names(true, &[pull]), [gpus, port]);
+        assert_eq!(names(false, &[port]), [pull]);
+        assert_eq!(names(false, &["ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS"]), [pull]);
+        assert!(is_set(&[("A_B".to_owned(), String::new())], "A_B") && !is_set(&[], "A_B"));
     }
 
     #[test]

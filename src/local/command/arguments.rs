@@ -209,12 +209,7 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
             "--agent" if !serve => up.agent = Some(PathBuf::from(value()?)),
             "--agent-log" if !serve => up.agent_log = true,
             "--remove-volumes" if !serve => up.remove_volumes = true,
-            "--" if !serve => {
-                for pair in arguments.by_ref() {
-                    let (name, value) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not NAME=VALUE"))?;
-                    up.environment.push((name.to_owned(), value.to_owned()));
-                }
-            }
+            "--" if !serve => up.environment = variables(arguments.by_ref())?,
             "-" if !serve && up.task.as_os_str().is_empty() => up.task = PathBuf::from("/dev/stdin"),
             other if !serve && !other.starts_with('-') && up.task.as_os_str().is_empty() => {
                 up.task = PathBuf::from(other)
@@ -237,6 +232,15 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
         return Err("up needs a task definition: ecs-local up TASK.json".to_owned());
     }
     Ok(Command::Up(up))
+}
+
+/// The variables for the agent, which are all that is left of the arguments.
+fn variables(pairs: impl Iterator<Item = String>) -> Result<Vec<(String, String)>, String> {
+    let split = |pair: String| match pair.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{pair}` is not NAME=VALUE: settings of the agent follow `--`")),
+    };
+    pairs.map(split).collect()
 }
 
 fn listen_at(given: &str) -> Result<SocketAddr, String> {

@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(mistakes(json!({"containerDefinitions": [{"command": exact}]})).len(), 20);
         let long = mistakes(json!({"x".repeat(100_000): 1}));
         assert!(long.len() == 1 && long[0].len() <= MAX_TEXT, "{}", long[0].len());
-        assert_eq!(mistakes(json!([1])).len(), 1);
+        assert!(!mistakes(json!([1])).is_empty());
         assert_eq!(mistakes(json!("hunter2")), ["it must be an object: { ... }, not a string."]);
     }
 

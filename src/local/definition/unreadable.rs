@@ -120,7 +120,10 @@ mod tests {
             (json!({"cpu": 256}), "cpu: it must be a string, not a number. Write it in quotes."),
             (container(json!({"command": "sleep 1"})), "command: it must be an array: [ ... ], not a string."),
             (container(json!({"command": ["sleep", 1]})), "command[1]: it must be a string, not a number."),
-            (container(json!({"environment": {"A": "b"}})), "environment: it must be an array: [ ... ], not an object."),
+            (
+                container(json!({"environment": {"A": "b"}})),
+                "environment: it must be an array: [ ... ], not an object.",
+            ),
             (container(json!({"logConfiguration": "awslogs"})), "logConfiguration: it must be an object: { ... }, not"),
             (
                 container(json!({"portMappings": [{"containerPort": 70000}]})),

@@ -4,6 +4,7 @@
 //! the process to its end, so that `-healthcheck` can tell a waiting agent from a missing one.
 
 use super::health::Health;
+use crate::config::Config;
 use crate::http::introspection;
 use crate::http::{self, Address, Audience};
 use crate::runtime::clock::Clock;
@@ -53,11 +54,11 @@ impl Early {
     }
 
     /// Opens the introspection port; the start is complete. The port is bound when this returns, or a first attempt has
-    /// failed: a client that learns afterwards that the agent is up can connect at once. With `offhost`, clients on other
-    /// hosts are served, too.
+    /// failed: a client that learns afterwards that the agent is up can connect at once. The configuration says where it listens,
+    /// and whether clients on other hosts are served.
     pub(crate) fn open_port(
         &mut self,
-        offhost: bool,
+        config: &Config,
         identity: &Identity,
         view: watch::Receiver<Arc<View>>,
         pulls: Pulls,
@@ -71,8 +72,9 @@ impl Early {
         let progress: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
         let now: introspection::Clock = Arc::new(move || clock.now());
         let routes = introspection::router(self.health_lookup(), shown, view, progress, now);
-        let audience = Audience::new(offhost, self.bridge.subscribe());
-        self.serve("introspection", Address::Port(introspection::PORT), audience, routes);
+        let audience = Audience::new(config.offhost_introspection, self.bridge.subscribe());
+        let port = if config.introspection_on_loopback { Address::Loopback } else { Address::Port };
+        self.serve("introspection", port(introspection::PORT), audience, routes);
         self.health.running();
     }
 

@@ -5,7 +5,7 @@
 
 use super::labels::Labels;
 use ecs_core::model::image::ImageWork;
-use ecs_core::model::{Failure, FailureKind, OpError, OpId, RunState, Timestamp};
+use ecs_core::model::{Failure, FailureKind, OpError, OpId, RunState, TaskStatus, Timestamp};
 use ecs_core::state::{OperationOwner, Retry};
 use ecs_core::{Event, Operation, Output, State};
 use std::collections::BTreeMap;
@@ -74,6 +74,8 @@ static REPORT: Texts =
 const CACHED: &str = "The image is on this host";
 /// ECS refused the report for good.
 const REFUSED_REPORT: &str = "Unretriable error sending state change to ECS";
+/// ECS does not know yet that a task has stopped, which would be cleaned up otherwise.
+const BLOCKED_CLEANUP: &str = "Blocking cleanup until the task has been reported stopped";
 
 impl Operations {
     /// Notes and logs an operation that begins. `state` is the one after the step that requested it. Returns the names of what it
@@ -286,6 +288,19 @@ impl Subject {
             retry_in_s,
             "{text}"
         );
+        if is_report && !is_final && self.blocks_cleanup(state, now) {
+            tracing::warn!(task, attempt, retry_in_s, "{BLOCKED_CLEANUP}");
+        }
+    }
+
+    /// The task of this report has stopped, and would be cleaned up by now if ECS knew that.
+    fn blocks_cleanup(&self, state: &State, now: Timestamp) -> bool {
+        let Some(OperationOwner::Report(arn)) = &self.owner else { return false };
+        state.tasks.get(arn).is_some_and(|task| {
+            task.known == TaskStatus::Stopped
+                && task.sent != TaskStatus::Stopped
+                && now >= task.known_at + state.policy.cleanup_wait
+        })
     }
 }
 

@@ -55,9 +55,9 @@ pub(crate) fn validate(definition: &TaskDefinition) -> Result<(), String> {
 }
 
 fn family(found: &mut Findings, family: &str) {
-    if found.require(!family.is_empty(), || {
-        "Family should not be empty. Give the task definition a `family`.".to_owned()
-    }) {
+    if found
+        .require(!family.is_empty(), || "Family should not be empty. Give the task definition a `family`.".to_owned())
+    {
         found.require(is_name(family), || {
             format!("Family `{family}` is invalid: up to 255 letters, numbers, underscores and hyphens are allowed.")
         });
@@ -320,7 +320,8 @@ mod tests {
 
     #[test]
     fn the_problems_that_are_told_are_bounded() {
-        let many: Vec<Value> = (0..500).map(|number| json!({"name": format!("a={number}{}", "x".repeat(5000))})).collect();
+        let many: Vec<Value> =
+            (0..500).map(|number| json!({"name": format!("a={number}{}", "x".repeat(5000))})).collect();
         let text = with_first(json!({"environment": many}));
         assert_eq!(text.lines().filter(|line| line.contains("`a=")).count(), 20);
         assert!(text.ends_with("\n  There may be more: these are the first.") && text.len() < 20_000, "{}", text.len());

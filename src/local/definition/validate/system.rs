@@ -148,10 +148,13 @@ fn restart(found: &mut Findings, c: &ContainerDefinition) {
     found.require(policy.restart_attempt_period.is_none_or(|period| (60..=1800).contains(&period)), || {
         "`restartAttemptPeriod` must be 60 to 1800 seconds.".to_owned()
     });
-    found.require(policy.enabled || (policy.ignored_exit_codes.is_empty() && policy.restart_attempt_period.is_none()), || {
-        "A restart policy that is not enabled can have neither `ignoredExitCodes` nor `restartAttemptPeriod`."
-            .to_owned()
-    });
+    found.require(
+        policy.enabled || (policy.ignored_exit_codes.is_empty() && policy.restart_attempt_period.is_none()),
+        || {
+            "A restart policy that is not enabled can have neither `ignoredExitCodes` nor `restartAttemptPeriod`."
+                .to_owned()
+        },
+    );
 }
 
 fn linux(found: &mut Findings, parameters: &LinuxParameters) {

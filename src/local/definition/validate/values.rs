@@ -93,7 +93,8 @@ fn log_configuration(found: &mut Findings, log: &LogConfiguration) {
     });
     if driver == "awslogs" {
         for option in ["awslogs-group", "awslogs-region"] {
-            found.require(log.options.contains_key(option), || format!("Log driver awslogs requires option: {option}."));
+            found
+                .require(log.options.contains_key(option), || format!("Log driver awslogs requires option: {option}."));
         }
         found.require(!log.options.contains_key("awslogs-stream"), || {
             "Log driver awslogs disallows options: awslogs-stream. Use awslogs-stream-prefix.".to_owned()

@@ -62,7 +62,8 @@ impl Principals {
                 value => std::slice::from_ref(value),
             };
             for value in values {
-                let text = value.as_str().ok_or_else(|| format!("Principal.{kind}: a string, or an array of strings"))?;
+                let text =
+                    value.as_str().ok_or_else(|| format!("Principal.{kind}: a string, or an array of strings"))?;
                 let entry = if kind == "AWS" { aws(text) } else { service(text) };
                 entries
                     .push(entry.map_err(|problem| format!("Principal.{kind}: `{}`: {problem}", shortened(text, 200)))?);
