@@ -113,11 +113,25 @@ impl ArgsError {
         };
         let first = match (meant, self) {
             (Some(meant), _) => format!("Did you mean {meant}? "),
-            (None, Self::UnknownCommand(_)) => "Without a command, the agent runs. ".to_owned(),
+            (None, Self::UnknownCommand(word)) => {
+                habit(word).unwrap_or("Without a command, the agent runs. ").to_owned()
+            }
             (None, _) => String::new(),
         };
         format!("{first}`ecs-agent help` lists all commands and flags.")
     }
+}
+
+/// What to do instead of a command that other programs have; `None`: it is none of them.
+fn habit(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "status" => "`systemctl status ecs` shows the unit, `ecs-agent healthcheck` what is wrong. ",
+        "stop" | "restart" | "reload" | "enable" | "disable" => "`systemctl` does that with the unit `ecs`. ",
+        "log" | "logs" => "`journalctl -u ecs` shows the log. ",
+        "validate" | "verify" | "lint" | "test" => "Did you mean check-config? ",
+        "tasks" | "ps" | "ls" | "list" | "metadata" => "`curl -s localhost:51678/v1/tasks` asks the running agent. ",
+        _ => return None,
+    })
 }
 
 /// The place of a problem with the command line.

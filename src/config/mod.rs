@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Reading order: [`keys`] (the table), [`kind`] with `parsed`, `lists`, `names` and `duration` (forms of values), [`source`]
-//! with `continued` and [`document`] (sources of values), `defaults` with `realm` (defaults of a host's service), `resolve` with `repeated`
+//! with `line_names` and `continued`, and [`document`] (sources of values), `defaults` with `realm` (defaults of a host's service), `resolve` with `repeated`
 //! (precedence), `rules` (variables that depend on each other), [`settings`] with [`log`] and
 //! [`log_settings`] (the result). What is wrong: [`problem`] (with the rule how much it matters), `unknown` (names), `doubts`
 //! (settings that contradict each other), `shown` with `wrong_member` (what a message shows of a value), `meant` with `suggest`
@@ -35,6 +35,7 @@ pub(crate) mod fuzz;
 pub mod help;
 pub mod keys;
 pub mod kind;
+mod line_names;
 mod lists;
 pub mod log;
 pub mod log_settings;

@@ -5,6 +5,7 @@
 //! removed, nothing is trimmed or expanded), so JSON survives; a bad line does not affect the others.
 
 use super::continued::{Continued, further_lines};
+use super::line_names::{names_variables, variable_in, variable_of};
 use super::meant::meant_line;
 use super::problem::{NO_START, Problem, Severity};
 use super::shown::hidden;
@@ -293,11 +294,11 @@ impl EnvFile {
             let further = further_lines(&lines[number - 1..]);
             if further > 0 {
                 after_json = number + further;
-                let (place, variable) = (format!("{path}:{number}"), variable_of(line));
+                let (place, variable) = (format!("{path}:{number}"), variable_in(line));
                 file.continued.push(Continued { place, variable, last: after_json });
             }
             if let Err(BadLine { shape, expected, instead, severity }) = file.take_line(line, number, environment) {
-                let variable = variable_of(line).to_owned();
+                let variable = variable_in(line).to_owned();
                 let place = format!("{path}:{number}");
                 problems.push(Problem { variable, place, shape, expected, instead: instead.to_owned(), severity });
             }
@@ -326,6 +327,10 @@ impl EnvFile {
         if key.starts_with("export ") {
             let expected = format!("NAME=value without export, since this is not a shell script{}", meant());
             return Err(BadLine::ignored("a line that begins with export", expected));
+        }
+        if names_variables(key) && !variable_in(line.as_bytes()).is_empty() {
+            let expected = format!("NAME=value without {key}= before it{}", meant());
+            return Err(BadLine::ignored("a setting as a unit of systemd or a command has it", expected));
         }
         let after_name = line.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
         if !line.contains('=') && after_name.starts_with([' ', '\t', ':']) && !variable_of(line.as_bytes()).is_empty() {
@@ -398,13 +403,4 @@ fn lines(bytes: &[u8]) -> Result<&[u8], (String, &'static str)> {
         return Err(("a JSON document".to_owned(), expected));
     }
     Ok(bytes)
-}
-
-/// The variable of this agent that a line names in any notation, such as `export NAME=value` or `- NAME: value`; empty if there is
-/// none. Only the part before the value is read: at most up to the first `=`.
-fn variable_of(line: &[u8]) -> &'static str {
-    let line = String::from_utf8_lossy(line);
-    let names = line.split('=').next().unwrap_or_default();
-    let mut words = names.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    words.find_map(super::keys::find).map_or("", |key| key.name)
 }

@@ -85,6 +85,9 @@ fn a_mistake_is_two_lines_and_no_daemon() {
     for (arguments, code, first, second) in [
         (&["chekc-config"][..], 2, "unknown command: chekc-config", "Did you mean check-config?"),
         (&["start"], 2, "unknown command: start", "Without a command, the agent runs."),
+        (&["status"], 2, "unknown command: status", "`systemctl status ecs` shows the unit"),
+        (&["logs"], 2, "unknown command: logs", "`journalctl -u ecs` shows the log."),
+        (&["validate"], 2, "unknown command: validate", "Did you mean check-config?"),
         (&["-k", "run"], 2, "unknown command: run", "Without a command"),
         (&["SECRET=hunter2"], 2, "unknown command: SECRET", "Without a command"),
         (&["version", "x"], 2, "unexpected argument: x", "`ecs-agent help`"),

@@ -23,6 +23,10 @@ const SEVERITIES: &[Case] = &[
     ("ECS_CONTAINER_INSTANCE_TAGS={\"a\":\"1\",\"a\":\"2\"}", "`a` twice in one object; expected each name once; the last one counts", CHANGES),
     // A line, a name or a part is ignored.
     ("export ECS_LOGLEVEL=info", "ECS_LOGLEVEL (F:1): a line that begins with export", CHANGES),
+    ("Environment=ECS_LOGLEVEL=info", "ECS_LOGLEVEL (F:1): a setting as a unit of systemd or a command has it; expected NAME=value without Environment= before it; did you mean ECS_LOGLEVEL=info?; the line is ignored", CHANGES),
+    ("Environment=\"ECS_CLUSTER=prod\"", "did you mean ECS_CLUSTER=prod?; the line is ignored, and the agent joins the cluster `default`", CHANGES),
+    ("--env=ECS_LOGLEVEL=info", "expected NAME=value without --env= before it", CHANGES),
+    ("Environment=production", "would start.", None),
     ("some words", "(F:1): a text of 10 characters with white space in the name", CHANGES),
     ("ECS_LOGLEVEL", "ECS_LOGLEVEL (F:1): a name without =, and the environment has no variable of this name; expected NAME=value", CHANGES),
     ("ECS_LOGLEVAL=info", "did you mean ECS_LOGLEVEL?; it is ignored", CHANGES),

@@ -71,16 +71,20 @@ impl Agent {
         Ok(Self { child, directory: directory.clone() })
     }
 
-    /// Waits until the agent has ended by itself, and says so, with the last lines of its log.
+    /// Waits until the agent has ended by itself, and says so, with the reason that the agent gives. Without one, the last lines of
+    /// its log may explain it.
     pub(super) async fn ended(&mut self) -> String {
         let ended = self.child.wait().await;
-        format!("{}{}", describe(ended), self.log_tail())
+        let text = std::fs::read_to_string(self.directory.join("out.log")).unwrap_or_default();
+        match last_reason(&text, "exit_code") {
+            Some(reason) => format!("{}: {reason}", describe(ended)),
+            None => format!("{}{}", describe(ended), self.log_tail()),
+        }
     }
 
-    /// The last warning or error of the agent, in words; `None`: there is none.
-    pub(super) fn last_warning(&self) -> Option<String> {
-        let text = std::fs::read_to_string(self.directory.join("out.log")).ok()?;
-        text.lines().rev().find_map(warning)
+    /// What the agent waits for before it tries something again, in words; `None`: it waits for nothing that it has said.
+    pub(super) fn last_failure(&self) -> Option<String> {
+        last_reason(&std::fs::read_to_string(self.directory.join("out.log")).ok()?, "retry_in_s")
     }
 
     /// The agent's warnings about its settings.
@@ -148,6 +152,11 @@ fn describe(ended: std::io::Result<ExitStatus>) -> String {
     ended.map_or_else(|error| format!("the agent is lost: {error}"), |status| format!("the agent ended: {status}"))
 }
 
+/// The last warning or error in a log that has this field, in words; `None`: there is none. Other warnings explain nothing.
+fn last_reason(log: &str, name: &str) -> Option<String> {
+    log.lines().rev().filter(|line| field(line, name).is_some()).find_map(warning)
+}
+
 /// The message and the error of a warning in the agent's log; `None`: it is another line.
 fn warning(line: &str) -> Option<String> {
     if !line.starts_with("level=warn ") && !line.starts_with("level=error ") {
@@ -203,6 +212,15 @@ mod tests {
         assert_eq!(warning(line).as_deref(), Some("Could not connect: no \"socket\""));
         assert_eq!(warning("level=error time=t msg=gone module=a").as_deref(), Some("gone"));
         assert_eq!(warning("level=info time=t msg=fine module=a"), None);
+    }
+
+    #[test]
+    fn only_a_line_about_the_cause_is_a_reason() {
+        let log = "level=warn msg=\"no answer\" error=closed attempt=1 retry_in_s=0.5 module=a\n\
+                   level=warn msg=\"log routers get nothing\" module=b\nlevel=error msg=\"another agent works\" exit_code=1 module=c\n";
+        assert_eq!(last_reason(log, "retry_in_s").as_deref(), Some("no answer: closed"));
+        assert_eq!(last_reason(log, "exit_code").as_deref(), Some("another agent works"));
+        assert_eq!(last_reason("level=warn msg=\"log routers get nothing\" module=b", "retry_in_s"), None);
     }
 
     #[test]

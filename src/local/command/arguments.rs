@@ -3,6 +3,7 @@
 
 use super::files::{Directories, buckets, read_text, texts_below};
 use super::guard::GUARD;
+use super::habits;
 use super::registry::Embedded;
 use super::token::Token;
 use crate::suggestion::did_you_mean;
@@ -10,61 +11,6 @@ use crate::{Options, Registry};
 use ecs_core::model::Secret;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-
-/// The text of `--help`.
-pub(crate) const HELP: &str = "\
-ecs-local: the part of Amazon ECS that a laptop or a test needs, in one process on loopback.
-It imitates the instance metadata service, the ECS API, ACS, TCS, ECR with its registry, and (for tasks) Secrets Manager, SSM and S3.
-State is in memory only, except for the registry with --registry-dir.
-
-Usage:
-  ecs-local serve [options]                 serve until Ctrl-C, or until the terminal closes
-  ecs-local up TASK.json [options] [-- NAME=VALUE ...]
-                                            serve, start the agent, run this task, show what it waits for, its states and its
-                                            output, stop it with Ctrl-C or when the terminal closes, clean up, end with the exit
-                                            code of the container that ended the task
-  ecs-local clean [--all]                   remove the containers, agents and directories of sessions that do not run any more;
-                                            with --all also the containers of sessions whose directory is not here
-
-TASK.json is the input of `aws ecs register-task-definition --cli-input-json`, the output of `aws ecs describe-task-definition`, or
-the console's JSON tab. NAME=VALUE are variables for the agent. An image that is on this machine is used without asking a registry,
-unless ECS_IMAGE_PULL_BEHAVIOR says otherwise.
-
-Exit code of up: that of the container, also after one Ctrl-C; 1 if no container is the reason, before the agent is ready, or after a
-second Ctrl-C; 2 if an argument or a setting after -- is wrong.
-
-Options:
-  --listen ADDRESS:PORT           where to listen            [serve: 127.0.0.1:14566, up: 127.0.0.1 and a free port]
-  --cluster NAME                  name of the cluster        [serve: default, up: one of its own]
-  --region NAME                   AWS region to imitate      [us-west-2]
-  --registry HOST:PORT            a Docker registry behind ECR in place of the embedded one: images named HOST:PORT/... get its token
-  --registry-user NAME            its user                   [AWS]
-  --registry-password-file FILE   file with its password
-  --registry-dir DIRECTORY        keep the embedded registry in this directory, which is created if it is missing   [in memory]
-  --registry-memory SIZE          room for layers in memory, as in 512M or 4G               [2G]
-  --account ID[,ID...]            further AWS accounts, each with a registry on the next loopback address
-  --instance-policy FILE          the policy of the instance's role; without it, the role may do everything
-  --secrets DIRECTORY             secrets of Secrets Manager: each file is one, named by its path below the directory
-  --parameters DIRECTORY          parameters of SSM, likewise: DIRECTORY/team/key is the parameter /team/key
-  --buckets DIRECTORY             objects in S3, likewise: DIRECTORY/config/app.env is arn:aws:s3:::config/app.env; texts only
-  --token VALUE                   the secret access key, e.g. in CI; other users see it in the list of processes
-  --token-file FILE               the same, from a file that only you can read; if it is missing, it is created with a random token
-  --quiet                         serve: print only the URL, and the token if it is random; up: no state changes
-  --agent FILE                    up: the agent's binary     [ecs-agent beside ecs-local]
-  --agent-log                     up: show the agent's log
-  --remove-volumes                up: remove the volumes of scope shared that this run made; without it they stay for later tasks
-  -h, --help                      this text
-  -V, --version                   the version
-
-Without --token and --token-file the token is random and is printed. Every call, websocket and object needs a signature (version 4)
-with the token as secret access key and any access key id, /_local/ the token itself. The instance metadata gives role credentials and
-user data to processes of your user and of root only, on this machine; an agent anywhere else needs the token in AWS_SECRET_ACCESS_KEY.
-
-Then:
-  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=TOKEN AWS_DEFAULT_REGION=us-west-2
-  aws ecs --endpoint-url http://127.0.0.1:14566 list-container-instances
-  curl --user local:TOKEN http://127.0.0.1:14566/_local/       inspect the state, inject faults
-";
 
 /// All options, for suggestions.
 const OPTIONS: [&str; 21] = [
@@ -89,6 +35,26 @@ const OPTIONS: [&str; 21] = [
     "--remove-volumes",
     "--help",
     "--version",
+];
+
+/// The options with a value.
+const TAKE_VALUES: [&str; 16] = [
+    "--listen",
+    "--cluster",
+    "--region",
+    "--registry",
+    "--registry-user",
+    "--registry-password-file",
+    "--registry-dir",
+    "--registry-memory",
+    "--account",
+    "--instance-policy",
+    "--secrets",
+    "--parameters",
+    "--buckets",
+    "--token",
+    "--token-file",
+    "--agent",
 ];
 
 /// The options that `serve` does not have.
@@ -159,13 +125,15 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         GUARD => Ok(Command::Guard),
         other => {
             let suggestion = did_you_mean(other, ["serve", "up", "clean", "help", "version"]);
-            Err(format!("unknown command `{other}`.{suggestion}"))
+            let habit = habits::command(other).map(|text| format!(" {text}"));
+            Err(format!("unknown command `{other}`.{}", habit.unwrap_or(suggestion)))
         }
     }
 }
 
 /// Parses the options of `serve` or `up`.
-fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
+fn options(serve: bool, arguments: impl Iterator<Item = String>) -> Result<Command, String> {
+    let mut arguments = split(arguments);
     let mut up = Up {
         task: PathBuf::new(),
         options: Options::default(),
@@ -215,8 +183,7 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
                 up.task = PathBuf::from(other)
             }
             other => {
-                let options = OPTIONS.iter().copied().filter(|name| !serve || !ONLY_UP.contains(name));
-                return Err(format!("unknown argument `{other}`.{}", did_you_mean(other, options)));
+                return Err(unknown(other, serve));
             }
         }
     }
@@ -232,6 +199,30 @@ fn options(serve: bool, mut arguments: impl Iterator<Item = String>) -> Result<C
         return Err("up needs a task definition: ecs-local up TASK.json".to_owned());
     }
     Ok(Command::Up(up))
+}
+
+/// Says that an argument does not exist, and what was probably meant.
+fn unknown(argument: &str, serve: bool) -> String {
+    let options = OPTIONS.iter().copied().filter(|name| !serve || !ONLY_UP.contains(name));
+    let hint = match habits::argument(argument, serve) {
+        Some(text) => format!(" {text}"),
+        None => did_you_mean(argument, options),
+    };
+    format!("unknown argument `{argument}`.{hint}")
+}
+
+/// The arguments with `--option=value` as two. What follows `--` stays as it is.
+fn split(arguments: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    let mut is_after_dashes = false;
+    arguments.flat_map(move |argument| {
+        is_after_dashes |= argument == "--";
+        match argument.split_once('=') {
+            Some((name, value)) if !is_after_dashes && TAKE_VALUES.contains(&name) => {
+                vec![name.to_owned(), value.to_owned()]
+            }
+            _ => vec![argument],
+        }
+    })
 }
 
 /// The variables for the agent, which are all that is left of the arguments.
@@ -266,6 +257,7 @@ fn registry_of(
 
 #[cfg(test)]
 mod tests {
+    use super::super::help::HELP;
     use super::*;
 
     fn parsed(line: &str) -> Result<Command, String> {
@@ -302,6 +294,42 @@ mod tests {
         }
         for name in OPTIONS {
             assert!(HELP.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_option_may_hold_its_value() {
+        let Ok(Command::Up(up)) = parsed("up --cluster=a=b t.json --listen=localhost:7 -- --cluster=c A=b") else {
+            panic!("not understood");
+        };
+        assert_eq!((up.cluster.as_deref(), up.options.listen.port()), (Some("a=b"), 7));
+        assert_eq!(up.environment[0], ("--cluster".to_owned(), "c".to_owned()), "it is the agent's");
+        for name in TAKE_VALUES {
+            assert!(
+                OPTIONS.contains(&name) && parsed(&format!("up t.json {name}")).unwrap_err().contains("needs a value")
+            );
+        }
+    }
+
+    #[test]
+    fn habits_of_other_programs_are_answered() {
+        for (line, wanted) in [
+            ("run t.json", "ecs-local up TASK.json"),
+            ("down", "Ctrl-C"),
+            ("logs", "docker logs"),
+            ("-v", "Did you mean `-V`?"),
+            ("up -f t.json", "ecs-local up TASK.json"),
+            ("up t.json u.json", "one task definition"),
+            ("up t.json ECS_LOGLEVEL=debug", "-- ECS_LOGLEVEL=..."),
+            ("up -d t.json", "in the foreground"),
+            ("serve --port 80", "--listen 127.0.0.1:PORT"),
+            ("serve -- A=b", "its settings in its environment"),
+            ("serve t.json", "runs no task"),
+            ("serve --agent x", "only `up` has it"),
+            ("up t.json -- ECS_LOGLEVEL", "is not NAME=VALUE"),
+        ] {
+            let text = parsed(line).unwrap_err();
+            assert!(text.contains(wanted), "{line}: {text}");
         }
     }
 

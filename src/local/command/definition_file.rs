@@ -3,6 +3,7 @@
 //! of the file.
 
 use super::files::read_text;
+use super::habits;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -27,11 +28,17 @@ pub(super) fn read(path: &Path) -> Result<Value, String> {
     if text.trim().is_empty() {
         return Err(format!("{shown} is empty"));
     }
-    let value = serde_json::from_str(text).map_err(|error| format!("{shown} is not JSON: {}", no_json(&error)))?;
+    let value = serde_json::from_str(text).map_err(|error| {
+        let why = habits::yaml(text).unwrap_or_else(|| no_json(&error));
+        format!("{shown} is not JSON: {why}")
+    })?;
     definition(value).map_err(|problem| format!("{shown}: {problem}"))
 }
 
 fn definition(mut value: Value) -> Result<Value, String> {
+    if let Some(problem) = habits::foreign(&value) {
+        return Err(problem);
+    }
     if value.get("taskDefinition").is_some_and(Value::is_null) && value.get("containerDefinitions").is_none() {
         return Err("its taskDefinition is null: there is no such task definition".to_owned());
     }
@@ -41,6 +48,10 @@ fn definition(mut value: Value) -> Result<Value, String> {
         if value.get("tags").is_none() && tags.is_array() {
             value["tags"] = tags;
         }
+    }
+    // What was wrapped may be foreign, too.
+    if let Some(problem) = habits::foreign(&value) {
+        return Err(problem);
     }
     let Value::Object(members) = &mut value else {
         return Err("a task definition is an object: { \"family\": ..., \"containerDefinitions\": [ ... ] }".to_owned());
@@ -65,10 +76,7 @@ fn no_json(error: &serde_json::Error) -> String {
         ("expected `,` or `]`", "a comma or ] is missing"),
         ("expected `:`", "a colon is missing"),
         ("key must be a string", "the name of a member must be in double quotes; JSON has no comments"),
-        (
-            "expected value",
-            "there is no value; a string must be in double quotes, and JSON has no comments (YAML is not read)",
-        ),
+        ("expected value", "there is no value; a string must be in double quotes, and JSON has no comments"),
         ("expected ident", "there is no value; a string must be in double quotes"),
         ("EOF", "the file ends before everything is closed: a bracket or a quote is missing"),
         ("control character", "a line break or tab in a string must be written as \\n or \\t"),

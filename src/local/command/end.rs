@@ -23,6 +23,9 @@ pub(super) fn remedy(reason: &str, definition: &Value, directories: &Directories
             Some(directory) => missing(&store.files(definition), directory),
         };
     }
+    if reason.contains("invalid reference format") {
+        return Some("`image` is no name of an image: HOST/NAME:TAG, and NAME has no capital letters".to_owned());
+    }
     match reason.contains("CannotPull") || reason.contains(".dkr.ecr.") {
         true if reason.contains(".dkr.ecr.") => Some(format!("without an AWS account: {PULL}")),
         true => Some(PULL.to_owned()),
@@ -135,6 +138,8 @@ mod tests {
         ] {
             assert!(remedy(reason, &definition(), &none).unwrap().starts_with(part), "{reason}");
         }
+        let name = remedy("CannotInspectImageError: invalid reference format", &definition(), &none).unwrap();
+        assert!(name.ends_with("NAME has no capital letters"), "{name}");
         assert_eq!(remedy("OutOfMemoryError: container killed", &definition(), &none), None);
     }
 

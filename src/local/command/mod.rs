@@ -1,7 +1,7 @@
 //! `ecs-local` on the command line. This module owns the arguments, the output, and the sessions on this machine; the control plane
 //! is the rest of the crate. Invariant: every process that it started ends with it, also when it is killed.
 //!
-//! In reading order: `registry`, `files` and `arguments`, `token`, `output`, `signals`, `start_problem` and `limits`; `session`
+//! In reading order: `registry`, `files` and `arguments` with `habits` and `help`, `token`, `output`, `signals`, `start_problem` and `limits`; `session`
 //! (directory and lock), `child` and `guard` (what happens after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`,
 //! `refused`, `settings`, `agent`, `states`, `containers`, `health`, `waits`, `exit_code`, `end` and `shared_volumes`.
 
@@ -14,7 +14,9 @@ mod end;
 mod exit_code;
 mod files;
 mod guard;
+mod habits;
 mod health;
+mod help;
 mod leftovers;
 mod limits;
 mod output;
@@ -32,7 +34,8 @@ mod waits;
 mod welcome;
 
 use crate::{Options, Server, TaskStatus};
-use arguments::{Command, HELP};
+use arguments::Command;
+use help::HELP;
 use leftovers::Cleaned;
 use output::{print_error, print_line, warn_beyond_loopback};
 use session::{Kind, Session};

@@ -149,7 +149,7 @@ impl Run<'_> {
         let connected = loop {
             tokio::select! {
                 () = self.interrupts.next() => {
-                    let why = agent.last_warning().map(|line| format!(": {line}")).unwrap_or_default();
+                    let why = agent.last_failure().map(|line| format!(": {line}")).unwrap_or_default();
                     return Err(format!("interrupted before the agent was ready{why}"));
                 }
                 problem = agent.ended() => return Err(problem),
@@ -157,7 +157,7 @@ impl Run<'_> {
                 () = &mut silence, if !is_announced => {
                     is_announced = true;
                     print_line("waiting for the agent to register and connect");
-                    if let Some(line) = agent.last_warning() {
+                    if let Some(line) = agent.last_failure() {
                         print_error(&format!("the agent says: {line}"));
                     }
                 }

@@ -139,11 +139,9 @@ fn references(found: &mut Findings, definition: &TaskDefinition, c: &ContainerDe
     for mount in &c.mount_points {
         found.require(definition.volumes.iter().any(|volume| volume.name == mount.source_volume), || {
             let names = definition.volumes.iter().map(|volume| volume.name.as_str());
-            format!(
-                "Unknown volume '{0}' in mountPoints.{1}",
-                mount.source_volume,
-                did_you_mean(&mount.source_volume, names)
-            )
+            let meant = did_you_mean(&mount.source_volume, names);
+            let remedy = if meant.is_empty() { " Name it in `volumes` of the task definition." } else { &meant };
+            format!("Unknown volume '{}' in mountPoints.{remedy}", mount.source_volume)
         });
         found.require(mount.container_path.starts_with('/'), || {
             format!("`containerPath` `{}` must be an absolute path.", mount.container_path)
@@ -374,7 +372,10 @@ mod tests {
                 json!({"dependsOn": [{"containerName": "b", "condition": "COMPLETED"}]}),
                 "HEALTHY. Did you mean `COMPLETE`?",
             ),
-            (json!({"mountPoints": [{"sourceVolume": "none", "containerPath": "/x"}]}), "Unknown volume 'none'"),
+            (
+                json!({"mountPoints": [{"sourceVolume": "none", "containerPath": "/x"}]}),
+                "Unknown volume 'none' in mountPoints. Name it in `volumes`",
+            ),
             (json!({"mountPoints": [{"sourceVolume": "data", "containerPath": "x"}]}), "absolute path"),
             (json!({"links": ["none:alias"]}), "Unknown container 'none' in links"),
             (
