@@ -8,12 +8,12 @@
 //! ```
 //!
 //! Reading order: [`keys`] (the table), [`kind`] with `parsed`, `lists`, `names` and `duration` (forms of values), [`source`]
-//! with `line_names` and `continued`, and [`document`] (sources of values), `defaults` with `realm` (defaults of a host's service), `resolve` with `repeated`
-//! (precedence), `rules` (variables that depend on each other), [`settings`] with [`log`] and
-//! [`log_settings`] (the result). What is wrong: [`problem`] (with the rule how much it matters), `unknown` (names), `doubts`
-//! (settings that contradict each other), `shown` with `wrong_member` (what a message shows of a value), `meant` with `suggest`
-//! and `quoting` (what was meant), [`report`]. The command line: `flags` (the table), [`args`], and the table for people:
-//! [`help`], [`manual`], [`completion`].
+//! with `line_names` and `continued`, and [`document`] (sources of values), `defaults` with `realm` (defaults of a host's
+//! service), `resolve` with `repeated` (precedence), `rules` (variables that depend on each other), [`settings`] with [`log`] and
+//! [`log_settings`] (the result). What is wrong: [`problem`] (with the rule how much it matters), `unknown` (names), `laid_out`
+//! (JSON over several lines), `doubts` (settings that contradict each other), `shown` with `wrong_member` (what a message shows
+//! of a value), `meant` with `suggest` and `quoting` (what was meant), [`report`]. The command line: `flags` (the table),
+//! [`args`], and the table for people: [`help`], [`manual`], [`completion`].
 //! [`Sources::open`] reads every source on this machine. User data comes in as text, because only an edge may use the metadata
 //! service, and the runtime fills in the region of the instance. Invariant: no other module reads the environment, and no
 //! [`Problem`] holds a secret.
@@ -35,6 +35,7 @@ pub(crate) mod fuzz;
 pub mod help;
 pub mod keys;
 pub mod kind;
+mod laid_out;
 mod line_names;
 mod lists;
 pub mod log;
@@ -289,7 +290,7 @@ fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Proble
     unknown::names(sources, rules::joined_cluster(&values), &mut problems);
     rules::cluster(&values, sources, &mut problems);
     let settled: Vec<&str> = unused.iter().map(|unused| unused.place.as_str()).collect();
-    continued::report(sources, &settled, &mut problems);
+    laid_out::report(sources, &settled, &mut problems);
     let mut effective: Vec<Effective> = KEYS.iter().filter_map(|key| effective(key, values.get(key.name)?)).collect();
     // The most important setting is shown in any case.
     if !values.contains_key(resolve::CLUSTER) {

@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// A task of one container.
-fn one(script: &str) -> Value {
+fn single(script: &str) -> Value {
     json!({"family": "f", "containerDefinitions": [container("main", true, script, &[])]})
 }
 
@@ -37,7 +37,7 @@ fn connects(address: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_settings_after_the_dashes_end_with_code_2() {
     let Some(desk) = Desk::new("wrong settings").await else { return };
-    let definition = desk.definition(one("true"));
+    let definition = desk.definition(single("true"));
     let wrong = ["ECS_LOGLEVL=debug", "ECS_IMAGE_PULL_BEHAVIOR=sometimes"];
     let (code, text) = finished(desk.command(&definition).arg("--").args(wrong).spawn().unwrap()).await;
     assert_eq!(code, Some(2), "{text}");
@@ -54,7 +54,7 @@ async fn wrong_settings_after_the_dashes_end_with_code_2() {
 async fn a_pipe_to_head_ends_within_seconds() {
     let Some(desk) = Desk::new("head").await else { return };
     // It does not end with SIGTERM: without a limit of its own, the end would take the 30 seconds of the container.
-    let definition = desk.definition(one("trap '' TERM; while :; do echo more; sleep 0.2; done"));
+    let definition = desk.definition(single("trap '' TERM; while :; do echo more; sleep 0.2; done"));
     let read = desk.directory.path().join("read");
     let script = format!(
         "'{PROGRAM}' up '{definition}' --agent '{}' | {{ grep -m 3 'main | more'; touch '{}'; }}",
@@ -74,7 +74,7 @@ async fn a_pipe_to_head_ends_within_seconds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unhealthy_container_is_shown_with_its_check() {
     let Some(desk) = Desk::new("unhealthy").await else { return };
-    let mut definition = one("trap 'exit 0' TERM; sleep 600 & wait");
+    let mut definition = single("trap 'exit 0' TERM; sleep 600 & wait");
     definition["containerDefinitions"][0]["healthCheck"] =
         json!({"command": ["CMD-SHELL", "echo no heart; exit 3"], "interval": 5, "timeout": 2, "retries": 1});
     let mut up = desk.up(&desk.definition(definition));
@@ -89,7 +89,7 @@ async fn an_unhealthy_container_is_shown_with_its_check() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_agent_of_up_listens_on_loopback_only() {
     let Some(desk) = Desk::new("loopback").await else { return };
-    let definition = desk.definition(one("trap 'exit 0' TERM; sleep 600 & wait"));
+    let definition = desk.definition(single("trap 'exit 0' TERM; sleep 600 & wait"));
     for (settings, is_open) in [(&[][..], false), (&["--", "ECS_INTROSPECTION_LOOPBACK_ONLY=false"], true)] {
         let mut up = desk.command(&definition).args(settings).spawn().unwrap();
         let _lines = line_with(&mut up, "task: RUNNING").await;
@@ -110,7 +110,7 @@ async fn shared_volumes_are_named_or_removed_on_request() {
     let volume =
         |name: &str| json!({"name": name, "dockerVolumeConfiguration": {"scope": "shared", "autoprovision": true}});
     let mount = |name: &str| json!({"sourceVolume": name, "containerPath": format!("/{name}")});
-    let mut definition = one("exit 0");
+    let mut definition = single("exit 0");
     definition["volumes"] = json!([volume(&made), volume(&mine)]);
     definition["containerDefinitions"][0]["mountPoints"] = json!([mount(&made), mount(&mine)]);
     let volumes = || docker(&["volume", "ls", "--quiet", "--filter", "name=ecs-test-m"]);

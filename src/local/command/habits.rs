@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn yaml_is_told_from_broken_json() {
+    fn yaml_is_no_broken_json() {
         assert!(yaml("# mine\nversion: '3'\nservices:\n  web:\n").unwrap().contains("a Compose file"));
         for text in ["family: web\n", "---\nfamily: web", "- name: a\n"] {
             assert!(yaml(text).unwrap().starts_with("it is YAML: "), "{text}");

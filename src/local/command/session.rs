@@ -198,7 +198,14 @@ fn start_time(pid: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
     use std::time::SystemTime;
+
+    /// Lets one test at a time have sessions: a look for ended ones holds their locks.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     #[test]
     fn the_task_ids_of_a_session_are_recognised() {
@@ -213,6 +220,7 @@ mod tests {
 
     #[test]
     fn a_session_that_runs_is_not_taken_over() {
+        let _alone = alone();
         let session = Session::begin(Kind::Up).unwrap();
         let (id, directory) = (session.id.clone(), session.directory.clone());
         assert!(is_running(&id));
@@ -237,6 +245,7 @@ mod tests {
 
     #[test]
     fn a_directory_from_before_the_session_began_is_removed_later() {
+        let _alone = alone();
         let session = Session::begin(Kind::Serve).unwrap();
         let directory = session.directory.with_file_name(format!("{PREFIX}{MARK}11111"));
         DirBuilder::new().mode(0o700).create(&directory).unwrap();
@@ -251,6 +260,7 @@ mod tests {
 
     #[test]
     fn a_link_is_no_session() {
+        let _alone = alone();
         let session = Session::begin(Kind::Serve).unwrap();
         let link = session.directory.with_file_name(format!("{PREFIX}{MARK}00000"));
         std::os::unix::fs::symlink(&session.directory, &link).unwrap();

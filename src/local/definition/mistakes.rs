@@ -75,7 +75,7 @@ pub(super) fn listed(problems: &[String], has_more: bool) -> Option<String> {
     let more = if has_more { "\n  There may be more: these are the first." } else { "" };
     match problems {
         [] => None,
-        [one] => Some(format!("{one}{more}")),
+        [single] => Some(format!("{single}{more}")),
         all => Some(all.iter().map(|line| format!("\n  {line}")).collect::<String>() + more),
     }
 }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_told_at_once_in_their_order() {
+    fn all_mistakes_are_reported_in_their_order() {
         let found = mistakes(json!({"family": 5, "cpu": 256, "famly": "f", "containerDefinitions": [
             {"name": "a", "memroy": 1, "essential": "yes", "secrets": [{"name": "A"}, {"nam": "B"}, "C"], "healthCheck": {}},
             "web",
@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn one_mistake_is_one_line_and_many_are_bounded() {
-        let one = decode::<ContainerDefinition>("It", json!({"cpu": "1"})).unwrap_err();
-        assert!(one.starts_with("It cannot be read: cpu: it must be") && !one.contains('\n'), "{one}");
+        let single = decode::<ContainerDefinition>("It", json!({"cpu": "1"})).unwrap_err();
+        assert!(single.starts_with("It cannot be read: cpu: it must be") && !single.contains('\n'), "{single}");
         let numbers: Vec<u32> = (0..500).collect();
         let many = mistakes(json!({"containerDefinitions": [{"command": numbers}]}));
         assert_eq!((many.len(), many[20].as_str()), (21, "There may be more: these are the first."), "{many:#?}");

@@ -2,12 +2,14 @@
 //! checks them, `requires` lists the attributes that an instance needs, `mistakes` finds all that cannot be read, and `unreadable` has
 //! the words for it. Invariant: an unknown member is an error, unless it is `null`; a member that is `null` counts as not set.
 
+mod checked;
 mod mistakes;
 mod requires;
 mod shapes;
 mod unreadable;
 mod validate;
 
+pub(super) use checked::checked;
 pub(super) use mistakes::decode;
 pub(super) use requires::required_attributes;
 pub(super) use shapes::*;
@@ -25,16 +27,6 @@ use std::collections::BTreeMap;
 /// All mistakes, in words.
 pub(super) fn read<T: DeserializeOwned>(what: &str, given: &Value) -> Result<T, String> {
     decode(what, without_nulls(given.clone()))
-}
-
-/// Reads and checks a task definition.
-///
-/// # Errors
-/// All mistakes, in words: those of its form, or else those of its contents.
-pub(super) fn checked(given: &Value) -> Result<TaskDefinition, String> {
-    let definition = read("The task definition", given)?;
-    validate(&definition)?;
-    Ok(definition)
 }
 
 /// A task definition. Members are named as in the ECS API (models/ecs-smithy.json, RegisterTaskDefinitionRequest).

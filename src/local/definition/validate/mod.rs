@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_told_at_once() {
+    fn all_problems_are_reported_at_once() {
         let text = verdict(|definition| {
             *definition = json!({"family": "a b", "networkMode": "brigde", "cpu": "lots", "containerDefinitions": [
                 {"name": "web", "image": "", "links": ["none"], "environment": [{"name": ""}, {"name": "A=B"}],
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_problems_that_are_told_are_bounded() {
+    fn the_reported_problems_are_bounded() {
         let many: Vec<Value> =
             (0..500).map(|number| json!({"name": format!("a={number}{}", "x".repeat(5000))})).collect();
         let text = with_first(json!({"environment": many}));

@@ -1,11 +1,7 @@
 //! What is wrong with a definition, and helpers for rules.
 
-use ecs_core::model::text::{cleaned, cut};
-
-/// Maximum number of problems that are told at once.
-const MAX_PROBLEMS: usize = 20;
-/// Maximum length of the text of one problem in bytes. It may show a name of any length.
-const MAX_TEXT: usize = 500;
+use super::super::mistakes::{MAX_MISTAKES, MAX_TEXT, listed};
+use ecs_core::model::text::cut;
 
 /// The problems of a definition, for its author, in the order of the rules.
 #[derive(Debug, Default)]
@@ -28,11 +24,11 @@ impl Findings {
 
     /// Adds a problem.
     pub(super) fn add(&mut self, message: &str) {
-        let text = cut(&cleaned(&format!("{}{message}", self.place)), MAX_TEXT).to_owned();
+        let text = cut(&format!("{}{message}", self.place), MAX_TEXT);
         if self.list.contains(&text) {
             return;
         }
-        if self.list.len() < MAX_PROBLEMS {
+        if self.list.len() < MAX_MISTAKES {
             self.list.push(text);
         } else {
             self.has_more = true;
@@ -48,7 +44,7 @@ impl Findings {
 
     /// All problems as one text; `Ok` if there are none.
     pub(super) fn verdict(self) -> Result<(), String> {
-        super::super::mistakes::listed(&self.list, self.has_more).map_or(Ok(()), Err)
+        listed(&self.list, self.has_more).map_or(Ok(()), Err)
     }
 }
 
