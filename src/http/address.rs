@@ -107,3 +107,18 @@ fn bind_socket(name: &str) -> io::Result<UnixListener> {
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn loopback_is_a_single_address() {
+        let Listener::Tcp(listener) = bind(Address::Loopback(0)).unwrap() else { panic!("a TCP port") };
+        let port = listener.local_addr().unwrap().port();
+        let connects = async |address: [u8; 4]| TcpStream::connect((Ipv4Addr::from(address), port)).await.is_ok();
+        assert!(connects([127, 0, 0, 1]).await && !connects([127, 0, 0, 2]).await);
+        assert_eq!(bind(Address::Port(port)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(Address::Loopback(7).to_string(), "port 7 of 127.0.0.1");
+    }
+}

@@ -8,7 +8,7 @@ use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
 use ecs_agent::config::{Environment, Role, Sources};
 use ecs_agent::runtime::{self, Early, Fatal, Metadata, Options};
 use ecs_core::model::Span;
-use ecs_local::TaskStatus;
+use ecs_local::{Fault, TaskStatus};
 use ecs_testing::dockerd::Dockerd;
 use ecs_testing::registry::Registry;
 use ecs_testing::wait::until;
@@ -116,4 +116,24 @@ async fn unused_images_are_removed_on_the_hosts_network() {
     left(&kept).await;
     let containers = listed(&dockerd, &["ps", "-aq", "--no-trunc"]);
     assert!(!containers.contains(&over) && containers.contains(&stays), "{containers:?}");
+}
+
+/// The lines that operators of the Go agent search for: a task whose end ECS does not know is not cleaned up, and no metrics are sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_up_that_waits_for_ecs_is_logged() {
+    let environment = [("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s"), ("ECS_DISABLE_METRICS", "true")];
+    let plan = Plan { environment: &environment, ..Plan::default() };
+    let Some(rig) = Rig::start("blocked clean-up", plan).await else { return };
+    let arn = rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap();
+    rig.task(&arn, TaskStatus::Running).await;
+    assert!(rig.log().contains("msg=\"Metrics disabled on the instance.\""), "{}", rig.log());
+    rig.server.fail_next("SubmitTaskStateChange", 1000, &Fault::ServerError);
+    rig.server.stop_task(&arn, "enough").unwrap();
+    let line = "msg=\"Blocking cleanup until the task has been reported stopped\"";
+    until("the line", LIMIT, async || rig.log().contains(line).then_some(())).await;
+    assert!(!rig.containers().is_empty(), "the container is kept");
+    let id = arn.rsplit('/').next().unwrap();
+    assert!(rig.log().lines().any(|text| text.contains(line) && text.contains(&format!("task={id}"))), "{}", rig.log());
+    rig.server.clear_faults();
+    until("the clean-up", LIMIT, async || rig.containers().is_empty().then_some(())).await;
 }
