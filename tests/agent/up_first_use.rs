@@ -57,7 +57,10 @@ async fn a_pipe_to_head_ends_within_seconds() {
     let definition = desk.definition(single("trap '' TERM; while :; do echo more; sleep 0.2; done"));
     let read = desk.directory.path().join("read");
     let script = format!(
-        "'{PROGRAM}' up '{definition}' --agent '{}' | {{ grep -m 3 'main | more'; touch '{}'; }}",
+        "'{PROGRAM}' up '{definition}' --agent '{}' | {{
+            while read -r line; do case $line in 'main | more') break ;; esac; done
+            touch '{}'
+        }}",
         env!("CARGO_BIN_EXE_ecs-agent"),
         read.display()
     );
@@ -164,11 +167,11 @@ async fn clean_removes_the_tasks_that_serve_left() {
     let task = json!({"family": "left", "version": "1", "desiredStatus": "RUNNING", "containers": [
         {"name": "main", "image": image, "essential": true, "cpu": 0, "memory": 16, "command": ["sleep", "600"]},
     ]});
-    let client = reqwest::Client::new();
+    let (task, path) = (task.to_string(), format!("{url}/_local/tasks"));
     let run = async || {
-        let post = client.post(format!("{url}/_local/tasks")).basic_auth("local", Some("t0ken"));
-        let answer = post.header("content-type", "application/json").body(task.to_string()).send().await.unwrap();
-        answer.status().is_success().then_some(())
+        let mut post = Command::new("curl");
+        post.args(["-sf", "--user", "local:t0ken", "-H", "Content-Type: application/json", "-d", &task, &path]);
+        post.output().await.unwrap().status.success().then_some(())
     };
     until("the agent to register", LIMIT, run).await;
     until("the container", LIMIT, async || (!desk.containers().is_empty()).then_some(())).await;
