@@ -30,7 +30,7 @@ pub(super) fn describe(kind: Kind, raw: &str) -> Option<String> {
     }
 }
 
-/// A member of an object of texts that is no text.
+/// A member of an object of strings that is not a string.
 fn in_map(raw: &str) -> Option<String> {
     let members = Members::parse(raw).ok()?;
     let (name, raw) = members.iter().find(|(_, raw)| !raw.get().starts_with('"') && raw.get() != "null")?;
