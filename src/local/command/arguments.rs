@@ -125,8 +125,9 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         GUARD => Ok(Command::Guard),
         other => {
             let suggestion = did_you_mean(other, ["serve", "up", "clean", "help", "version"]);
-            let habit = habits::command(other).map(|text| format!(" {text}"));
-            Err(format!("unknown command `{other}`.{}", habit.unwrap_or(suggestion)))
+            let what = format!("unknown command `{other}`");
+            Err(habits::command(other)
+                .map_or_else(|| format!("{what}.{suggestion}"), |hint| habits::hinted(&what, hint)))
         }
     }
 }
@@ -204,11 +205,11 @@ fn options(serve: bool, arguments: impl Iterator<Item = String>) -> Result<Comma
 /// Says that an argument does not exist, and what was probably meant.
 fn unknown(argument: &str, serve: bool) -> String {
     let options = OPTIONS.iter().copied().filter(|name| !serve || !ONLY_UP.contains(name));
-    let hint = match habits::argument(argument, serve) {
-        Some(text) => format!(" {text}"),
-        None => did_you_mean(argument, options),
-    };
-    format!("unknown argument `{argument}`.{hint}")
+    let what = format!("unknown argument `{argument}`");
+    match habits::argument(argument, serve) {
+        Some(hint) => habits::hinted(&what, &hint),
+        None => format!("{what}.{}", did_you_mean(argument, options)),
+    }
 }
 
 /// The arguments with `--option=value` as two. What follows `--` stays as it is.
@@ -314,11 +315,11 @@ mod tests {
     #[test]
     fn habits_of_other_programs_are_answered() {
         for (line, wanted) in [
-            ("run t.json", "ecs-local up TASK.json"),
+            ("run t.json", "unknown command `run`: a task is run by `ecs-local up TASK.json`"),
             ("down", "Ctrl-C"),
             ("logs", "docker logs"),
-            ("-v", "Did you mean `-V`?"),
-            ("up -f t.json", "ecs-local up TASK.json"),
+            ("-v", "unknown command `-v`. Did you mean `-V`?"),
+            ("up -f t.json", "unknown argument `-f`: the file has no option: ecs-local up TASK.json"),
             ("up t.json u.json", "one task definition"),
             ("up t.json ECS_LOGLEVEL=debug", "-- ECS_LOGLEVEL=..."),
             ("up -d t.json", "in the foreground"),

@@ -3,10 +3,17 @@
 
 use serde_json::Value;
 
+/// The text about something that does not exist, with what to do instead.
+pub(super) fn hinted(what: &str, hint: &str) -> String {
+    let continues = hint.starts_with(|first: char| first.is_lowercase() || first == '`');
+    let between = if continues { ": " } else { ". " };
+    format!("{what}{between}{hint}")
+}
+
 /// What to do instead of a command that does not exist; `None`: it is no habit that is known.
 pub(super) fn command(word: &str) -> Option<&'static str> {
     Some(match word {
-        "run" | "start" | "create" | "deploy" => "To run a task: ecs-local up TASK.json",
+        "run" | "start" | "create" | "deploy" => "a task is run by `ecs-local up TASK.json`",
         "down" | "stop" | "kill" | "rm" => {
             "`up` stops its task with Ctrl-C. `ecs-local clean` removes what earlier sessions left"
         }
@@ -45,7 +52,7 @@ pub(super) fn argument(argument: &str, is_serve: bool) -> Option<String> {
             "only `up` has it: the agent of `serve` is your own"
         }
         "--" if is_serve => "the agent of `serve` is your own: it has its settings in its environment",
-        _ if is_variable && !is_serve => return Some(format!("Settings of the agent follow `--`: -- {name}=...")),
+        _ if is_variable && !is_serve => return Some(format!("settings of the agent follow `--`: -- {name}=...")),
         _ if !argument.starts_with('-') && is_serve => "`serve` runs no task: ecs-local up TASK.json",
         _ if !argument.starts_with('-') => "`up` takes one task definition",
         _ => return None,
@@ -86,12 +93,12 @@ pub(super) fn foreign(value: &Value) -> Option<String> {
         );
     }
     let has = |name: &str| value.get(name).is_some();
-    if ["containerDefinitions", "container_definitions"].iter().any(|name| is_packed(&value[*name])) {
-        return Some(
-            "its containerDefinitions are a string that holds JSON, as Terraform has them. Unpack them: \
-             jq '.containerDefinitions |= fromjson' FILE | ecs-local up -"
-                .to_owned(),
-        );
+    if let Some(name) = ["containerDefinitions", "container_definitions"].iter().find(|name| is_packed(&value[**name]))
+    {
+        return Some(format!(
+            "its {name} are a string that holds JSON, as Terraform has them. Unpack them: \
+             jq '.containerDefinitions = (.{name} | fromjson) | del(.container_definitions)' FILE | ecs-local up -"
+        ));
     }
     if has("containerDefinitions") {
         return None;
@@ -120,7 +127,11 @@ mod tests {
     fn files_of_other_programs_are_recognised() {
         for (value, wanted) in [
             (json!([{"name": "a", "image": "i"}]), "containerDefinitions: .}'"),
-            (json!({"family": "f", "containerDefinitions": "[{\"image\": \"i\"}]"}), "|= fromjson"),
+            (
+                json!({"family": "f", "containerDefinitions": "[{\"image\": \"i\"}]"}),
+                "(.containerDefinitions | fromjson)",
+            ),
+            (json!({"container_definitions": "[]"}), "(.container_definitions | fromjson)"),
             (json!({"services": {"web": {}}}), "a Compose file"),
             (json!({"Type": "AWS::ECS::TaskDefinition", "Properties": {}}), "a CloudFormation template"),
             (json!({"Resources": {}}), "a CloudFormation template"),
