@@ -378,9 +378,9 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (line, expected) in [
-            ("run", "unknown command `run`."),
+            ("frobnicate", "unknown command `frobnicate`."),
             ("server", "unknown command `server`. Did you mean `serve`?"),
-            ("serve --agent x", "unknown argument `--agent`."),
+            ("serve --agent x", "unknown argument `--agent`: only `up` has it"),
             ("serve --regoin x", "unknown argument `--regoin`. Did you mean `--region`?"),
             ("up t.json --agentlog", "Did you mean `--agent-log`?"),
             ("clean everything", "clean takes only --all"),
