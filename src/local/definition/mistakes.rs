@@ -64,10 +64,22 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, value: Value) -> Result<T,
             Err(next) => error = next,
         }
     }
-    let texts: Vec<String> = mistakes.into_iter().map(|(_, text)| text).collect();
-    let list = listed(&texts, has_more && texts.len() == MAX_MISTAKES).unwrap_or_default();
+    let texts: Vec<String> = mistakes
+        .iter()
+        .filter(|(place, text)| !is_misspelt(&mistakes, place, text))
+        .map(|(_, text)| text.clone())
+        .collect();
+    let list = listed(&texts, has_more && mistakes.len() == MAX_MISTAKES).unwrap_or_default();
     let space = if list.starts_with('\n') { "" } else { " " };
     Err(format!("{what} cannot be read:{space}{list}"))
+}
+
+/// The mistake is a missing member that is there under a misspelt name, which is a mistake of its own.
+fn is_misspelt(mistakes: &BTreeSet<(Place, String)>, place: &[Step], text: &str) -> bool {
+    let name = text.strip_suffix(" is missing.").and_then(|text| text.rsplit(' ').next());
+    let Some(hint) = name.map(|name| format!(" Did you mean {name}?")) else { return false };
+    let is_beside = |other: &[Step]| other.len() == place.len() + 1 && other.starts_with(place);
+    mistakes.iter().any(|(other, text)| is_beside(other) && text.ends_with(&hint))
 }
 
 /// A list of problems as one text: one problem is a part of its line, each of several has a line of its own. `None`: there is none.
@@ -148,7 +160,6 @@ mod tests {
             "containerDefinitions[0].healthCheck: `command` is missing.",
             "containerDefinitions[0].memroy: there is no member `memroy`. Did you mean `memory`?",
             "containerDefinitions[0].secrets[0]: `valueFrom` is missing.",
-            "containerDefinitions[0].secrets[1]: `name` is missing.",
             "containerDefinitions[0].secrets[1]: `valueFrom` is missing.",
             "containerDefinitions[0].secrets[1].nam: there is no member `nam`. Did you mean `name`?",
             "containerDefinitions[0].secrets[2]: it must be an object: { ... }, not a string.",

@@ -37,7 +37,7 @@ async fn errors_name_the_member_and_its_form() {
         ("get-authorization-token --registry-ids 999999999999", "there is no account 999999999999 here"),
         (
             "set-repository-policy --repository-name app --policy-text {}",
-            "'Invalid repository policy provided: Statement: a statement, or a list of statements'",
+            "'Invalid repository policy provided: Statement: a statement, or an array of statements'",
         ),
         ("get-repository-policy --repository-name app", "(RepositoryPolicyNotFoundException)"),
         ("get-lifecycle-policy-preview --repository-name app", "(LifecyclePolicyPreviewNotFoundException)"),
