@@ -86,10 +86,10 @@ mod tests {
         let shared = slow();
         let (begin, own) = (Instant::now(), Arc::clone(&shared));
         let run = std::thread::spawn(move || expire(&own));
-        let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+        let (mut max_wait, mut last) = (Duration::ZERO, Instant::now());
         while !run.is_finished() {
             shared.read(|state| assert_eq!(state.ecr.repository(OWN, "app").unwrap().images().len(), 200));
-            longest = longest.max(last.elapsed());
+            max_wait = max_wait.max(last.elapsed());
             last = Instant::now();
             std::thread::yield_now();
         }
@@ -97,6 +97,6 @@ mod tests {
         let whole = begin.elapsed();
         let policy = shared.read(|state| state.ecr.repository(OWN, "app").unwrap().lifecycle.clone().unwrap());
         assert!(policy.evaluated_at.is_some());
-        assert!(longest < whole / 2, "waited {longest:?} of {whole:?}");
+        assert!(max_wait < whole / 2, "waited {max_wait:?} of {whole:?}");
     }
 }

@@ -107,9 +107,9 @@ mod tests {
         let scratch = Scratch::new("manifests");
         let (directory, _) = Directory::open(&scratch.registry()).unwrap();
         assert!(directory.has_no_manifests());
-        let (one, both) = (manifests(&["a"]), manifests(&["a", "b"]));
+        let (first, both) = (manifests(&["a"]), manifests(&["a", "b"]));
         let (a, b) = (Digest::compute(b"a"), Digest::compute(b"b"));
-        assert_eq!(directory.write_manifests(&one).unwrap(), [a]);
+        assert_eq!(directory.write_manifests(&first).unwrap(), [a]);
         assert_eq!(directory.write_manifests(&both).unwrap(), [b], "the other one is there");
         assert_eq!(scratch.names("uploads"), [""; 0]);
         drop(directory);

@@ -234,12 +234,12 @@ async fn what_is_in_memory_is_read_without_a_thread() {
         return;
     }
     let mut stream = Box::pin(reading.stream(5..1_000_000));
-    let (mut read, mut most) = (Vec::new(), 0);
+    let (mut read, mut max_bytes) = (Vec::new(), 0);
     while let Some(piece) = stream.next().now_or_never().expect("nobody waits") {
         let piece = piece.unwrap();
-        (most, read) = (most.max(piece.len()), [read, piece.to_vec()].concat());
+        (max_bytes, read) = (max_bytes.max(piece.len()), [read, piece.to_vec()].concat());
     }
-    assert!(read == content[5..] && most <= buffers::LENGTH);
+    assert!(read == content[5..] && max_bytes <= buffers::LENGTH);
     drop(stream);
     assert_eq!(blobs.0.buffers.count(), 1, "all pieces had the same buffer");
 }
