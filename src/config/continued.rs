@@ -9,7 +9,7 @@ const MAX_LINES: usize = 10_000;
 /// A setting whose JSON goes on in later lines.
 #[derive(Clone, Debug)]
 pub struct Continued {
-    /// Its place, as in [`Problem::place`].
+    /// Its place, as in [`Problem::place`](super::Problem::place).
     pub(super) place: String,
     /// The variable of this agent that the line names; empty: none.
     pub(super) variable: &'static str,
