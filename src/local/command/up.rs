@@ -93,7 +93,7 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     result
 }
 
-/// Checks that the definition has nothing that `up` cannot run, and no mistake. All that is found is told at once.
+/// Checks that the definition has nothing that `up` cannot run, and no mistake. All findings are reported together.
 fn can_run(request: &Up, definition: &Value) -> Result<(), String> {
     let given = request.environment.iter().rev().find(|(name, _)| name == refused::DRIVERS);
     let drivers = given.map(|(_, value)| value.clone()).or_else(|| std::env::var(refused::DRIVERS).ok());

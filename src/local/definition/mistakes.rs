@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use serde_path_to_error::{Path, Segment};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Maximum number of mistakes that are told at once.
+/// Maximum number of mistakes that are reported together.
 pub(super) const MAX_MISTAKES: usize = 20;
 /// Maximum length of the text of one mistake in bytes. It may show a name of any length.
 pub(super) const MAX_TEXT: usize = 1000;

@@ -9,7 +9,7 @@ pub(super) struct Findings {
     list: Vec<String>,
     /// The beginning of each text: the object that is being checked.
     place: String,
-    /// There are more problems than are told.
+    /// There are more problems than the list has room for.
     has_more: bool,
 }
 
