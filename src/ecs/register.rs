@@ -307,6 +307,11 @@ fn is_invalid(error: &CallError) -> bool {
     error.code() == Some("InvalidParameterException") && !is_cluster_missing(error)
 }
 
+/// Whether the container instance was deregistered. ECS has no code of its own for it.
+fn is_deregistered(error: &CallError) -> bool {
+    error.code() == Some("ClientException") && error.message().is_some_and(|message| message.contains(" is inactive"))
+}
+
 /// Sorts the error of a call for this cluster.
 fn classify(error: &CallError, cluster: &str, renewal: bool) -> RegisterError {
     let type_changed = || {
@@ -317,6 +322,10 @@ fn classify(error: &CallError, cluster: &str, renewal: bool) -> RegisterError {
     match error.code() {
         _ if is_cluster_missing(error) => RegisterError::Restart(format!(
             "{text} Create it (aws ecs create-cluster --cluster-name NAME), or set ECS_CLUSTER to an existing one of this region"
+        )),
+        _ if renewal && is_deregistered(error) => RegisterError::Terminal(format!(
+            "{text} A deregistered container instance cannot be registered again. To register as a new one, stop the agent, move \
+             the directory ECS_DATADIR away, and start it again"
         )),
         Some("InvalidParameterException" | "ClientException") => RegisterError::Terminal(text),
         _ if type_changed() => RegisterError::Terminal(text),

@@ -15,6 +15,7 @@ use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationI
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::ConfigBag;
+use ecs_core::model::text::cleaned;
 use ecs_core::model::{ContainerChange, Failure, OpError, PortBinding, Protocol, RangeBinding, StateChange, Timestamp};
 
 /// Maximum length of the reason of a task or container, in bytes.
@@ -78,10 +79,12 @@ pub async fn submit(
         .customize()
         .interceptor(NotEmpty);
     let Err(error) = call.send().await else { return Ok(()) };
-    let text = text_of(&error);
     match error.code() {
-        Some("InvalidParameterException") => Err(SubmitError::Rejected(text)),
-        Some(_) | None => Err(SubmitError::Retryable(text)),
+        // The failure that is made of it names the code.
+        Some("InvalidParameterException") => {
+            Err(SubmitError::Rejected(cleaned(error.message().unwrap_or("the message is missing"))))
+        }
+        Some(_) | None => Err(SubmitError::Retryable(text_of(&error))),
     }
 }
 

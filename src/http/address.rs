@@ -37,6 +37,19 @@ impl fmt::Display for Address {
     }
 }
 
+impl Address {
+    /// Who has this address if it is taken, in words to add to the error; empty if the error is another one.
+    pub(super) fn holder(self, error: &io::Error) -> &'static str {
+        match self {
+            _ if error.kind() != io::ErrorKind::AddrInUse => "",
+            Self::Socket(_) => ": another agent of this host has it",
+            Self::Port(_) | Self::Loopback(_) => {
+                ": another agent or an outgoing connection has it"
+            }
+        }
+    }
+}
+
 /// A bound [`Address`].
 #[derive(Debug)]
 pub enum Listener {
@@ -118,7 +131,11 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let connects = async |address: [u8; 4]| TcpStream::connect((Ipv4Addr::from(address), port)).await.is_ok();
         assert!(connects([127, 0, 0, 1]).await && !connects([127, 0, 0, 2]).await);
-        assert_eq!(bind(Address::Port(port)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let taken = bind(Address::Port(port)).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        assert!(Address::Port(port).holder(&taken).contains("another agent"));
+        assert!(Address::Socket("x").holder(&taken).contains("another agent"));
+        assert_eq!(Address::Port(port).holder(&io::ErrorKind::PermissionDenied.into()), "");
         assert_eq!(Address::Loopback(7).to_string(), "port 7 of 127.0.0.1");
     }
 }

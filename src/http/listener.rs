@@ -49,7 +49,12 @@ pub async fn run(
             let pause = backoff.pause();
             let Settings { name, address, .. } = settings;
             let (attempt, retry_in_s) = (backoff.attempt(), crate::backoff::seconds(pause));
-            tracing::error!(attempt, retry_in_s, "Error running {name} endpoint: {address}: {error}; trying again");
+            let holder = address.holder(&error);
+            tracing::error!(
+                attempt,
+                retry_in_s,
+                "Error running {name} endpoint: {address}: {error}{holder}; trying again"
+            );
             tokio::time::sleep(pause).await;
             bound = bind(address);
         }

@@ -247,6 +247,8 @@ async fn a_session_of_ecs_local_beside_an_agent_ends_with_1() {
     let task = rig.directory.path().join("task.json");
     std::fs::write(&task, one_container("busybox", "exit 0").to_string()).unwrap();
     let mut session = Command::new(env!("CARGO_BIN_EXE_ecs-local"));
+    // Sessions of this machine that have nothing to do with this test are not its business.
+    session.env("TMPDIR", rig.directory.path());
     let session = session.arg("up").arg(&task).args(["--agent", AGENT]).stdin(Stdio::null()).output().unwrap();
     let printed = String::from_utf8_lossy(&session.stdout).into_owned() + &String::from_utf8_lossy(&session.stderr);
     assert_eq!(session.status.code(), Some(1), "{printed}");

@@ -169,6 +169,23 @@ async fn own_attributes_are_left_out_if_ecs_refuses_them() {
 }
 
 #[tokio::test]
+async fn an_inactive_instance_has_its_remedy_named() {
+    let mut registration = small();
+    registration.container_instance = Some(ARN.to_owned());
+    // (code, message, exit code, whether the data directory is the remedy)
+    for (code, message, exit_code, is_remedy) in [
+        ("ClientException", "Container instance 0123456789abcdef is inactive.", 5, true),
+        ("ClientException", "x", 5, false),
+        ("ServerException", "Container instance 0123456789abcdef is inactive.", 1, false),
+    ] {
+        let fake = Fake::start(move |_| Answer::error(400, code, message)).await;
+        let error = try_with(&fake, &registration).await.unwrap_err();
+        assert_eq!((error.exit_code(), error.to_string().contains("ECS_DATADIR")), (exit_code, is_remedy), "{error}");
+        assert!(error.to_string().contains(message), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn the_default_cluster_is_created_and_a_configured_one_is_not() {
     let script = |request: &Request| match (request.operation(), request.number) {
         ("CreateCluster", _) => Answer::json(200, &json!({"cluster": {"clusterName": "default"}})),

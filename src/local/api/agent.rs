@@ -38,7 +38,8 @@ pub(super) fn register(state: &mut State, body: &Value) -> Answer {
     }
     let instance = state.instance_mut(&arn).ok_or_else(|| ApiError::client("Container instance not found."))?;
     if instance.status == InstanceStatus::Inactive {
-        return Err(ApiError::client("The container instance was deregistered."));
+        let id = arn.rsplit('/').next().unwrap_or(&arn);
+        return Err(ApiError::client(format!("Container instance {id} is inactive.")));
     }
     instance.ec2_instance_id = document["instanceId"].as_str().unwrap_or_default().to_owned();
     // The agent sends custom attributes only with the first registration, so they stay.
