@@ -43,9 +43,7 @@ impl Address {
         match self {
             _ if error.kind() != io::ErrorKind::AddrInUse => "",
             Self::Socket(_) => ": another agent of this host has it",
-            Self::Port(_) | Self::Loopback(_) => {
-                ": another agent or an outgoing connection has it"
-            }
+            Self::Port(_) | Self::Loopback(_) => ": another agent or an outgoing connection has it",
         }
     }
 }

@@ -21,22 +21,21 @@ const ALWAYS: (&str, &str) = ("ECS_IMAGE_PULL_BEHAVIOR", "always");
 #[tokio::test(flavor = "multi_thread")]
 async fn on_the_hosts_network_each_role_needs_three_actions() {
     let Some(mut way) = RegistryRig::start("same account", &[ALWAYS]).await else { return };
-    let image = way.push(OWN, "team/app", 2);
     let all = [&[TOKEN], &PULL[..]].concat();
-    let wanted = [
-        format!("{} {} allowed", PULL[0], arn(OWN, "team/app")),
-        format!("{TOKEN} * allowed"),
-        format!("{} {} allowed", PULL[1], arn(OWN, "team/app")),
-    ];
-    for (role, execution) in [(INSTANCE, None), ("execRole", Some("execRole"))] {
+    // An image each: with the containerd image store, Docker keeps the layers of an image that a container uses.
+    for (role, execution, repository) in [(INSTANCE, None, "team/app"), ("execRole", Some("execRole"), "team/other")] {
+        let image = way.push(OWN, repository, 2);
+        let arn = arn(OWN, repository);
+        way.allow(role, &all, OWN, repository);
         Image::remove_locally(&image);
-        way.allow(role, &all, OWN, "team/app");
         way.ran(&way.run(&image, execution, "exit 0")).await;
+        Image::remove_locally(&image);
         let actions: Vec<String> = way.actions(role).into_iter().map(|(what, _)| what).collect();
+        let wanted =
+            [format!("{} {arn} allowed", PULL[0]), format!("{TOKEN} * allowed"), format!("{} {arn} allowed", PULL[1])];
         assert_eq!(actions, wanted, "{role}");
     }
     assert_eq!(way.count(INSTANCE, TOKEN), 1, "the execution role has fetched its own token");
-    Image::remove_locally(&image);
 }
 
 /// Each reason names the role, what it lacks and where: by the repository's ARN, also the account of the registry.
