@@ -148,8 +148,8 @@ fn task(arn: &str, desired: TaskStatus, known: TaskStatus, containers: Vec<Conta
         version: "7".to_owned(),
         desired,
         known,
-        waits: Vec::new(),
         containers,
+        ..TaskView::default()
     }
 }
 
@@ -181,7 +181,7 @@ fn container(name: &str, id: &str, runtime_name: &str) -> ContainerView {
         ],
         health: Health::Unknown,
         exit_code: None,
-        changed_at: Timestamp::default(),
+        ..ContainerView::default()
     }
 }
 
@@ -366,7 +366,7 @@ async fn the_licence_does_not_depend_on_a_directory() {
 async fn a_panic_is_an_empty_500_and_the_server_goes_on() {
     let broken = any(async || -> Response { panic!("planted") });
     let catches_panics =
-        axum::middleware::from_fn(async |request, next: axum::middleware::Next| catch_panic(next.run(request)).await);
+        axum::middleware::from_fn(async |request, next: axum::middleware::Next| catch_panic("a test", next.run(request)).await);
     let router = Router::new().route("/broken", broken).fallback(async || "fine").layer(catches_panics);
     let (sender, _) = watch::channel(Arc::new(View::default()));
     let server = Server::with(router, sender).await;
