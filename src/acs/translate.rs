@@ -237,7 +237,8 @@ fn container(
         secrets: secrets::uses(wire.secrets)?,
         credential_spec,
         log_routing: None,
-        logs_with_execution_role: false,
+        // Compat: any other value means nothing.
+        logs_with_execution_role: wire.logs_auth_strategy == "ExecutionRole",
         restart: restart_policy(wire.restart_policy),
         depends_on,
         start_timeout: (wire.start_timeout > 0).then(|| Span::secs(wire.start_timeout)),

@@ -106,6 +106,12 @@ pub struct Capabilities {
     /// Version of this program, sent in addition to the version of the Go agent that it replaces; empty: the attribute is left
     /// out.
     pub agent_version: String,
+    /// True: tasks may have a task role, except in network mode host (`ECS_ENABLE_TASK_IAM_ROLE`).
+    pub task_roles: bool,
+    /// True: tasks in network mode host may have a task role (`ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST`).
+    pub task_roles_in_host_network: bool,
+    /// True: the awslogs driver may use the task execution role (`ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE`).
+    pub awslogs_with_execution_role: bool,
     /// True: credential specs work on this host, and it is joined to a domain.
     pub gmsa: bool,
     /// True: domainless credential specs work on this host.
@@ -154,6 +160,12 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if capabilities.apparmor {
         names.push("com.amazonaws.ecs.capability.apparmor".to_owned());
     }
+    if supports("1.19") && capabilities.task_roles {
+        names.push("com.amazonaws.ecs.capability.task-iam-role".to_owned());
+    }
+    if supports("1.19") && capabilities.task_roles_in_host_network {
+        names.push("com.amazonaws.ecs.capability.task-iam-role-network-host".to_owned());
+    }
     if capabilities.task_limits {
         names.push("ecs.capability.task-cpu-mem-limit".to_owned());
         names.push("ecs.capability.increased-task-cpu-limit".to_owned());
@@ -164,6 +176,9 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     }
     if supports("1.24") && !capabilities.health_check_disabled {
         names.push("ecs.capability.container-health-check".to_owned());
+    }
+    if capabilities.awslogs_with_execution_role {
+        names.push("ecs.capability.execution-role-awslogs".to_owned());
     }
     names.extend(volume_drivers(capabilities));
     let driver = &capabilities.gpu_driver;
@@ -232,6 +247,8 @@ mod tests {
             docker_api_versions: minor.map(|minor| format!("1.{minor}")).collect(),
             log_drivers: ["json-file", "awslogs", "none"].map(str::to_owned).to_vec(),
             task_limits: true,
+            task_roles: true,
+            task_roles_in_host_network: true,
             os_family_detailed: "LINUX".to_owned(),
             ..Capabilities::default()
         }
@@ -239,12 +256,10 @@ mod tests {
 
     /// Attributes that the recorded Go agent advertised and this version does not, with the reason.
     const NOT_YET: &[(&str, &str)] = &[
-        ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
-        ("com.amazonaws.ecs.capability.task-iam-role-network-host", "no credentials endpoint"),
         ("ecs.capability.aws-appmesh", "proxy configurations are refused"),
         ("ecs.capability.task-eia", "associations are refused"),
         ("ecs.capability.task-eia.optimized-cpu", "associations are refused"),
-        ("ecs.capability.storage.s3-files", "it is mounted as the task role, and task roles are refused"),
+        ("ecs.capability.storage.s3-files", "such volumes are refused"),
     ];
     const NOT_YET_EITHER: &[(&str, &str)] = &[
         ("ecs.capability.storage.ebsta-non-root-user", "EBS volumes are refused"),
@@ -302,6 +317,25 @@ mod tests {
         let list = attributes(&host);
         let at = |name: &str| list.iter().position(|attribute| attribute.name == format!("ecs.capability.{name}"));
         assert!(wanted.map(at).iter().all(Option::is_some) && wanted.map(at).is_sorted(), "{list:?}");
+    }
+
+    #[test]
+    fn roles_are_offered_as_the_operator_says() {
+        let offered = |host: Capabilities| -> Vec<String> {
+            let names = attributes(&host).into_iter().map(|attribute| attribute.name);
+            names.filter(|name| name.contains("iam-role") || name.contains("awslogs")).collect()
+        };
+        let none = Capabilities { task_roles: false, task_roles_in_host_network: false, ..recorded_host() };
+        let driver = "com.amazonaws.ecs.capability.logging-driver.awslogs";
+        assert_eq!(offered(none.clone()), [driver]);
+        let role = "com.amazonaws.ecs.capability.task-iam-role";
+        assert_eq!(offered(Capabilities { task_roles: true, ..none.clone() }), [driver, role]);
+        let on_host = Capabilities { task_roles_in_host_network: true, ..none.clone() };
+        assert_eq!(offered(on_host), [driver, "com.amazonaws.ecs.capability.task-iam-role-network-host"]);
+        let logs = Capabilities { awslogs_with_execution_role: true, ..none };
+        assert_eq!(offered(logs.clone()), [driver, "ecs.capability.execution-role-awslogs"]);
+        let old = Capabilities { docker_api_versions: vec!["1.18".to_owned()], ..logs };
+        assert_eq!(offered(Capabilities { task_roles: true, task_roles_in_host_network: true, ..old }).len(), 1);
     }
 
     #[test]

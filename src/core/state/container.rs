@@ -8,7 +8,8 @@ use super::restarts::{NoRestart, Restarts};
 use super::retry::Retry;
 use crate::model::observation::Mount;
 use crate::model::{
-    ContainerStatus, Failure, Health, Observation, PortBinding, RunState, RuntimeId, Timestamp, is_default,
+    ContainerStatus, CredentialsId, Failure, Health, Observation, PortBinding, RunState, RuntimeId, Timestamp,
+    is_default,
 };
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,14 @@ pub struct ContainerState {
     /// The container's last address in Docker's default network; `None` if it never had one.
     #[serde(default, skip_serializing_if = "is_default")]
     pub address: Option<String>,
+    /// The id of the task role's credentials that the container was created with; `None`: [`TaskInfo::role_id`].
+    ///
+    /// [`TaskInfo::role_id`]: crate::model::TaskInfo::role_id
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub role_id: Option<CredentialsId>,
+    /// The same for the task execution role.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub execution_role_id: Option<CredentialsId>,
     /// The part of the state that is kept in memory only.
     #[serde(skip)]
     pub live: LiveContainer,

@@ -1,11 +1,12 @@
-//! The parts that run from the start of the process, and the introspection port, which opens after the registration.
+//! The parts that run from the start of the process, and the ports of introspection and task metadata, which open after the
+//! registration.
 //!
-//! Before the registration the port is closed, like the Go agent's. `/health` is also served on a socket, from the start of
+//! Before the registration the ports are closed, like the Go agent's. `/health` is also served on a socket, from the start of
 //! the process to its end, so that `-healthcheck` can tell a waiting agent from a missing one.
 
 use super::health::Health;
 use crate::config::Config;
-use crate::http::introspection;
+use crate::http::{introspection, task_metadata};
 use crate::http::{self, Address, Audience};
 use crate::runtime::clock::Clock;
 use crate::runtime::execute::pulls::Pulls;
@@ -40,7 +41,7 @@ impl Early {
         };
         let routes = introspection::health_router(early.health_lookup());
         let socket = Address::Socket(introspection::HEALTH_SOCKET);
-        early.serve("health", socket, Audience::host_only(), routes);
+        early.serve(http::Settings::new("health", socket), Audience::host_only(), routes);
         early
     }
 
@@ -74,8 +75,16 @@ impl Early {
         let routes = introspection::router(self.health_lookup(), shown, view, progress, now);
         let audience = Audience::new(config.offhost_introspection, self.bridge.subscribe());
         let port = if config.introspection_on_loopback { Address::Loopback } else { Address::Port };
-        self.serve("introspection", port(introspection::PORT), audience, routes);
+        let settings = http::Settings::new("introspection", port(introspection::PORT));
+        self.serve(settings, audience, routes);
         self.health.running();
+    }
+
+    /// Opens the port of the task metadata server, for this host and the containers on Docker's bridges.
+    pub(crate) fn open_task_metadata(&mut self, sources: task_metadata::Sources) {
+        let settings = task_metadata::settings(Address::Loopback(task_metadata::PORT));
+        let audience = Audience::containers(self.bridge.subscribe());
+        self.serve(settings, audience, task_metadata::router(sources));
     }
 
     fn health_lookup(&self) -> introspection::HealthLookup {
@@ -83,8 +92,8 @@ impl Early {
         Arc::new(move || health.judge())
     }
 
-    fn serve(&mut self, name: &'static str, address: Address, audience: Audience, routes: Router) {
-        let settings = http::Settings::new(name, address);
+    fn serve(&mut self, settings: http::Settings, audience: Audience, routes: Router) {
+        let http::Settings { name, address, .. } = settings;
         let (stop, mut first) = (self.stop.clone(), Some(http::bind(address)));
         self.supervisor.add(name, Policy::Restart, move || {
             let bound = first.take().unwrap_or_else(|| http::bind(address));
@@ -113,7 +122,8 @@ mod tests {
             bridge: watch::channel(None).0,
         };
         let routes = Router::new().fallback(async move || text);
-        early.serve("test", Address::Socket(name), Audience::host_only(), routes);
+        let settings = http::Settings::new("test", Address::Socket(name));
+        early.serve(settings, Audience::host_only(), routes);
         // The test has not awaited anything, so no part has run yet.
         let address = SocketAddr::from_abstract_name(&*name).unwrap();
         let _connected = UnixStream::connect_addr(&address).unwrap();

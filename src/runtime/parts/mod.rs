@@ -1,7 +1,7 @@
 //! The parts that run beside the core loop until the agent stops. The supervisor owns them, and restarts each one that ends.
 //!
-//! Reading order: `early` (what runs before the registration; the port), `control_plane`, `docker_events`, `health`, `spot`,
-//! `diagnostics`.
+//! Reading order: `early` (what runs before the registration; the ports), `task_metadata`, `control_plane`, `docker_events`,
+//! `health`, `spot`, `diagnostics`.
 
 pub(super) mod control_plane;
 pub(super) mod diagnostics;
@@ -9,6 +9,7 @@ pub(super) mod docker_events;
 pub(super) mod early;
 pub(super) mod health;
 pub(super) mod spot;
+pub(super) mod task_metadata;
 
 use super::core_loop::CoreLoop;
 use super::execute::edges::Edges;
