@@ -17,7 +17,7 @@ pub(super) mod ticket;
 use super::api::error::config_error;
 use super::outline;
 use bollard::models::{ContainerConfig, ContainerCreateBody, HealthConfig, HostConfig, PortBinding};
-use ecs_core::model::task::{Mount, PortRange};
+use ecs_core::model::task::{METADATA_FILE, Mount, PortRange};
 use ecs_core::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, OwnerMark, Protocol, SecretValues};
 use merge::overlay;
 use serde_json::{Map, Value};
@@ -60,6 +60,8 @@ pub(super) struct CreateContext<'a> {
     pub(super) nvidia_runtime: &'a str,
     /// Containers request GPUs from the engine as devices.
     pub(super) requests_gpus: bool,
+    /// The engine labels files for SELinux.
+    pub(super) selinux: bool,
     /// The instance has no IPv4 address.
     pub(super) ipv6_only: bool,
     /// How the engine sends logs to log routers.
@@ -82,6 +84,7 @@ pub(super) fn body(
     }
     namespaces::apply(&mut host, request);
     ticket::apply(&mut host, request)?;
+    mount_metadata(&mut host, request, context.selinux);
     log::route(&mut host, request, context.log_driver);
     log_endpoint::apply(&mut host, context.region.unwrap_or_default(), context.ipv6_only, context.log_driver.server);
     bound_log_buffer(&mut host);
@@ -144,6 +147,17 @@ fn bind(spec: &ContainerSpec, mount: &Mount) -> Result<String, Failure> {
         )));
     }
     Ok(with_mode(&format!("{source}:{target}"), mount.read_only))
+}
+
+/// Mounts the directory of the container's metadata file after all other mounts. Read-only, unlike that of the Go agent: no
+/// container has a reason to change what the agent says about it.
+fn mount_metadata(host: &mut Map<String, Value>, request: &CreateRequest, selinux: bool) {
+    let Some(mount) = &request.spec.metadata_file else { return };
+    let bind = format!("{}:{}:ro{}", mount.source, mount.target, if selinux { ",Z" } else { "" });
+    match host.entry("Binds").or_insert_with(|| Value::Array(Vec::new())) {
+        Value::Array(binds) => binds.push(Value::from(bind)),
+        none => *none = Value::from(vec![bind]),
+    }
 }
 
 fn with_mode(what: &str, read_only: bool) -> String {
@@ -220,6 +234,9 @@ fn environment(
     env.insert("ECS_CONTAINER_METADATA_URI", format!("{METADATA_HOST}/v3/{id}"));
     env.insert("ECS_CONTAINER_METADATA_URI_V4", format!("{METADATA_HOST}/v4/{id}"));
     env.insert("ECS_AGENT_URI", format!("{METADATA_HOST}/api/{id}"));
+    if let Some(mount) = &spec.metadata_file {
+        env.insert("ECS_CONTAINER_METADATA_FILE", format!("{}/{METADATA_FILE}", mount.target));
+    }
     Ok(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
 

@@ -65,6 +65,9 @@ const NOT_EXTERNAL: [&str; 12] = [
     "fault-injection",
 ];
 
+/// Features of a processor that the attribute `task-eia.optimized-cpu` stands for, by the kernel's names.
+pub const OPTIMIZED_CPU: [&str; 4] = ["avx", "avx2", "sse4_1", "sse4_2"];
+
 /// Prefix of this program's own attributes. They inform people; they affect placement only if an operator writes a constraint.
 pub(super) const OWN: &str = "ecs-agent.";
 /// Name of the attribute that distinguishes this program from the Go agent, which has no such attribute.
@@ -89,6 +92,8 @@ pub struct Capabilities {
     pub apparmor: bool,
     /// True: the CPU and memory of a whole task can be limited.
     pub task_limits: bool,
+    /// True: the processors have the features [`OPTIMIZED_CPU`].
+    pub optimized_cpu: bool,
     /// Names of the volume drivers besides `local`.
     pub volume_drivers: Vec<String>,
     /// The capabilities of the volume plugin (`ECS_VOLUME_PLUGIN_CAPABILITIES`), e.g. `efsAuth`.
@@ -174,6 +179,11 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if capabilities.pause_image {
         names.push("ecs.capability.pid-ipc-namespace-sharing".to_owned());
     }
+    // Elastic Inference has ended; a task that still names such a device only needs to start.
+    names.push("ecs.capability.task-eia".to_owned());
+    if capabilities.optimized_cpu {
+        names.push("ecs.capability.task-eia.optimized-cpu".to_owned());
+    }
     names.extend(LOG_ROUTER_AND_EFS.map(str::to_owned));
     let gmsa = [("gmsa", capabilities.gmsa), ("gmsa-domainless", capabilities.gmsa_domainless)];
     names.extend(
@@ -232,6 +242,7 @@ mod tests {
             docker_api_versions: minor.map(|minor| format!("1.{minor}")).collect(),
             log_drivers: ["json-file", "awslogs", "none"].map(str::to_owned).to_vec(),
             task_limits: true,
+            optimized_cpu: true,
             os_family_detailed: "LINUX".to_owned(),
             ..Capabilities::default()
         }
@@ -242,8 +253,6 @@ mod tests {
         ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
         ("com.amazonaws.ecs.capability.task-iam-role-network-host", "no credentials endpoint"),
         ("ecs.capability.aws-appmesh", "proxy configurations are refused"),
-        ("ecs.capability.task-eia", "associations are refused"),
-        ("ecs.capability.task-eia.optimized-cpu", "associations are refused"),
         ("ecs.capability.storage.s3-files", "it is mounted as the task role, and task roles are refused"),
     ];
     const NOT_YET_EITHER: &[(&str, &str)] = &[

@@ -247,9 +247,8 @@ mod tests {
             family: "f".to_owned(),
             version: "1".to_owned(),
             desired: TaskStatus::Running,
-            known: TaskStatus::None,
             waits: waits(),
-            containers: Vec::new(),
+            ..TaskView::default()
         };
         let view = super::super::tests::view_of(vec![task]);
         let shown = serde_json::to_value(Tasks::new(&view, &pulls(), Timestamp(100_000))).unwrap();

@@ -148,8 +148,8 @@ fn task(arn: &str, desired: TaskStatus, known: TaskStatus, containers: Vec<Conta
         version: "7".to_owned(),
         desired,
         known,
-        waits: Vec::new(),
         containers,
+        ..TaskView::default()
     }
 }
 
@@ -164,24 +164,17 @@ fn container(name: &str, id: &str, runtime_name: &str) -> ContainerView {
         destination: destination.to_owned(),
     };
     ContainerView {
-        kind: ContainerKind::Normal,
         name: name.into(),
         runtime_id: Some(id.into()),
         runtime_name: runtime_name.to_owned(),
         image: "busybox".to_owned(),
-        image_id: String::new(),
         known: ContainerStatus::Running,
-        created_at: None,
-        started_at: None,
-        ports: Vec::new(),
         mounts: vec![
             mount(volume("scratch-c2fe96a1c68dd6aeba01"), "/scratch"),
             mount(String::new(), "/host"),
             mount(volume("anon-e0a2f18481e799b2bf01"), "/anon"),
         ],
-        health: Health::Unknown,
-        exit_code: None,
-        changed_at: Timestamp::default(),
+        ..ContainerView::default()
     }
 }
 
