@@ -2,7 +2,7 @@
 
 use super::container::{self, Next, Wait};
 use super::state::{ContainerState, Key, OperationKind, PendingOperation, State, TaskState};
-use super::{admission, dependency};
+use super::{admission, credentials, dependency};
 use crate::model::view::{ContainerView, TaskView, View};
 use crate::model::waiting::{Blocker, Waiting};
 use crate::model::{ContainerSpec, ContainerStatus, PortBinding, TaskArn, TaskStatus, Timestamp};
@@ -49,6 +49,7 @@ fn task_view(task: &TaskState, waits: Vec<Waiting>) -> TaskView {
         cpu_micros: task.spec.cpu_micros,
         memory: task.spec.memory,
         associations: task.spec.associations.clone(),
+        roles: credentials::served(task).collect(),
         desired: task.desired,
         known: task.known,
         pull_started_at: task.pull_started_at,
@@ -72,6 +73,7 @@ fn container_view(task: &TaskState, spec: &ContainerSpec, container: &ContainerS
         kind: spec.kind,
         name: spec.name.clone(),
         arn: spec.arn.clone(),
+        endpoint_id: Some(&spec.endpoint_id).filter(|id| !id.as_str().is_empty()).cloned(),
         runtime_id: container.runtime_id.clone(),
         runtime_name: task.spec.runtime_name(&spec.name),
         image: spec.image.clone(),

@@ -3,7 +3,7 @@
 //! Most tasks use few of the fields, so fields with their default value are not written to disk.
 
 use super::resource::{LogRouting, ResourceSpec, SecretUse};
-use super::{ContainerName, CredentialsId, Span, TaskArn, TextMap, is_default};
+use super::{ContainerName, CredentialsId, EndpointId, Span, TaskArn, TextMap, is_default};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -43,14 +43,17 @@ pub struct TaskSpec {
     /// Id of the credentials of the task execution role; `None` if the task has no such role.
     #[serde(default, skip_serializing_if = "is_default")]
     pub execution_credentials: Option<CredentialsId>,
+    /// Id of the credentials of the task role, which the containers get in their environment; `None` if the task has no such
+    /// role.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub role_credentials: Option<CredentialsId>,
     /// Ids of the leases of the task's Kerberos tickets, which must be released ([`Tickets::leases`](super::Tickets::leases)).
     /// Filled only in an outline ([`TaskSpec::outline`]); otherwise the core's state holds them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub leases: Vec<String>,
 }
 
-/// The part of a task's specification that concerns the task as a whole: everything but its containers, resources and
-/// credentials.
+/// The part of a task's specification that concerns the task as a whole: everything but its containers and resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskInfo {
     /// ARN of the task.
@@ -74,6 +77,13 @@ pub struct TaskInfo {
     /// Devices and other things that containers of the task may look up.
     #[serde(default, skip_serializing_if = "is_default")]
     pub associations: Vec<Association>,
+    /// The id by which the task's containers request the credentials of the task role; `None` if it has none. It is in their
+    /// environment, so it stays the same even if later credentials have another id.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub role_id: Option<CredentialsId>,
+    /// The same for the task execution role. Only log drivers know this id.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub execution_role_id: Option<CredentialsId>,
 }
 
 /// A device or another thing that ECS associates with containers of a task.
@@ -198,7 +208,7 @@ pub struct ContainerSpec {
     pub engine_settings: EngineSettings,
     /// Random id in the URLs of the container's task metadata endpoint, drawn when the payload arrived and kept across restarts
     /// of the agent.
-    pub endpoint_id: String,
+    pub endpoint_id: EndpointId,
 }
 
 /// The owner of a container.
@@ -438,6 +448,7 @@ impl TaskSpec {
             resources: resources.collect(),
             execution_credentials: None,
             associations: Vec::new(),
+            role_credentials: None,
             ..self.clone()
         }
     }
@@ -458,6 +469,8 @@ impl TaskSpec {
             cpu_micros: self.cpu_micros,
             memory: self.memory,
             associations: self.associations.clone(),
+            role_id: self.role_credentials.clone(),
+            execution_role_id: self.execution_credentials.clone(),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The view: a snapshot of the state for readers such as HTTP endpoints, without environment variables, settings or credentials.
+//! It has the random ids under which containers ask the task metadata endpoint. No answer may contain the ids of another task.
 
 use super::observation::{LastCheck, Mount, Network};
 use super::port::PortBinding;
 use super::task::{Association, LogSettings};
 use super::waiting::Waiting;
 use super::{
-    ContainerKind, ContainerName, ContainerStatus, Health, RuntimeId, TaskArn, TaskStatus, TextMap, Timestamp,
+    ContainerKind, ContainerName, ContainerStatus, CredentialsId, EndpointId, Health, RoleKind, RuntimeId, TaskArn,
+    TaskStatus, TextMap, Timestamp,
 };
 use std::sync::Arc;
 
@@ -46,6 +48,8 @@ pub struct TaskView {
     pub memory: u64,
     /// Devices and other things that containers of the task may look up.
     pub associations: Vec<Association>,
+    /// The roles whose credentials the task may request now.
+    pub roles: Vec<RoleView>,
     /// The status that the task should reach.
     pub desired: TaskStatus,
     /// The status that the task has reached.
@@ -62,6 +66,18 @@ pub struct TaskView {
     pub containers: Vec<ContainerView>,
 }
 
+/// A role of a task, with the ids of its credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleView {
+    /// The kind of the role.
+    pub kind: RoleKind,
+    /// The id of the latest credentials. They are not in memory between a restart of the agent and the moment at which ECS sends
+    /// them again.
+    pub current: CredentialsId,
+    /// The id that the containers or their log drivers were created with. Whoever asks for it gets the latest credentials.
+    pub given: CredentialsId,
+}
+
 /// The view of one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerView {
@@ -71,6 +87,8 @@ pub struct ContainerView {
     pub name: ContainerName,
     /// ARN of the container; empty if ECS named none.
     pub arn: String,
+    /// The container's id in the URLs of the task metadata endpoint; `None`: it has none.
+    pub endpoint_id: Option<EndpointId>,
     /// Docker's id of the container; `None` before the create.
     pub runtime_id: Option<RuntimeId>,
     /// The name under which the container is or will be created in Docker.
