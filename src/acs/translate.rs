@@ -23,8 +23,8 @@ use super::wire;
 use crate::input::json::{self, Raw};
 use docker_config::{json_object, memory_reservation};
 use ecs_core::model::task::{
-    Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, Namespace, RegistryAuth, RestartPolicy,
-    Runtime, SecretAuth, VolumesFrom,
+    Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, Namespace, NetworkMode, RegistryAuth,
+    RestartPolicy, Runtime, SecretAuth, VolumesFrom,
 };
 use ecs_core::model::text::cleaned;
 use ecs_core::model::{
@@ -172,6 +172,8 @@ fn spec(
         family: task.family,
         version: task.version,
         service_name: task.service_name,
+        network: network(&task.network_mode),
+        fault_injection: task.enable_fault_injection,
         cpu_micros: limits.cpu_micros,
         memory: limits.memory,
         containers,
@@ -179,6 +181,15 @@ fn spec(
         execution_credentials,
         leases: Vec::new(),
     })
+}
+
+/// The network mode; `unsupported` has refused those that are not listed here.
+fn network(mode: &str) -> NetworkMode {
+    match mode {
+        "host" => NetworkMode::Host,
+        "none" => NetworkMode::None,
+        _ => NetworkMode::Bridge,
+    }
 }
 
 fn container(

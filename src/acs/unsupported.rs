@@ -23,7 +23,6 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
         (has_attachment(task, "s3files"), "a volume of S3 Files, which needs a task role,"),
         (task.associations.iter().any(|association| association.kind != "gpu"), "an association that is not a GPU"),
         (!host.gpus && !task.associations.is_empty(), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
-        (task.enable_fault_injection, "fault injection"),
     ];
     if let Some((_, what)) = checks.iter().find(|(found, _)| *found) {
         return Some(format!("{what} is not supported by this version of the agent"));

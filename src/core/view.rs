@@ -44,6 +44,8 @@ fn task_view(task: &TaskState, waits: Vec<Waiting>) -> TaskView {
         arn: task.spec.arn.clone(),
         family: task.spec.family.clone(),
         version: task.spec.version.clone(),
+        network: task.spec.network,
+        fault_injection: task.spec.fault_injection,
         desired: task.desired,
         known: task.known,
         waits,

@@ -23,6 +23,12 @@ pub struct TaskSpec {
     /// Name of the service that owns the task; empty for a standalone task.
     #[serde(default, skip_serializing_if = "is_default")]
     pub service_name: String,
+    /// The network mode of the task, as ECS named it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub network: NetworkMode,
+    /// True: programs in the task may start network faults (`enableFaultInjection`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fault_injection: bool,
     /// CPU for the task as a whole in millionths of a vCPU; 0: the sum over its containers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cpu_micros: u64,
@@ -56,6 +62,12 @@ pub struct TaskInfo {
     /// Name of the service that owns the task; empty for a standalone task.
     #[serde(default, skip_serializing_if = "is_default")]
     pub service_name: String,
+    /// The network mode of the task, as ECS named it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub network: NetworkMode,
+    /// True: programs in the task may start network faults (`enableFaultInjection`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fault_injection: bool,
     /// CPU for the task as a whole in millionths of a vCPU; 0: the sum over its containers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cpu_micros: u64,
@@ -157,6 +169,18 @@ pub struct ContainerSpec {
     /// Random id in the URLs of the container's task metadata endpoint, drawn when the payload arrived and kept across restarts
     /// of the agent.
     pub endpoint_id: String,
+}
+
+/// The network that the containers of a task are in (`networkMode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkMode {
+    /// Docker's default: each container has a network namespace of its own, on a bridge.
+    #[default]
+    Bridge,
+    /// The network namespace of the host.
+    Host,
+    /// Network namespaces without an outside.
+    None,
 }
 
 /// The owner of a container.
@@ -388,6 +412,8 @@ impl TaskSpec {
             family: self.family.clone(),
             version: self.version.clone(),
             service_name: self.service_name.clone(),
+            network: self.network,
+            fault_injection: self.fault_injection,
             cpu_micros: self.cpu_micros,
             memory: self.memory,
         }
@@ -433,6 +459,8 @@ impl TaskInfo {
             family: self.family.clone(),
             version: self.version.clone(),
             service_name: self.service_name.clone(),
+            network: self.network,
+            fault_injection: self.fault_injection,
             cpu_micros: self.cpu_micros,
             memory: self.memory,
             containers,

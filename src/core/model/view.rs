@@ -2,6 +2,7 @@
 
 use super::observation::Mount;
 use super::port::PortBinding;
+use super::task::NetworkMode;
 use super::waiting::Waiting;
 use super::{ContainerKind, ContainerName, ContainerStatus, Health, RuntimeId, TaskArn, TaskStatus, Timestamp};
 use std::sync::Arc;
@@ -33,6 +34,10 @@ pub struct TaskView {
     pub family: String,
     /// Task definition revision.
     pub version: String,
+    /// The network mode of the task.
+    pub network: NetworkMode,
+    /// True: programs in the task may start network faults.
+    pub fault_injection: bool,
     /// The status that the task should reach.
     pub desired: TaskStatus,
     /// The status that the task has reached.

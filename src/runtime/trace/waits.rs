@@ -64,6 +64,8 @@ mod tests {
             arn: "arn:task/1".into(),
             family: String::new(),
             version: String::new(),
+            network: ecs_core::model::task::NetworkMode::default(),
+            fault_injection: false,
             desired: ecs_core::model::TaskStatus::Running,
             known: ecs_core::model::TaskStatus::None,
             waits: waits.iter().map(wait).collect(),
