@@ -1,6 +1,7 @@
 //! Network faults that a task starts in its own network (spec `task-metadata.md` §9).
 
 use super::{Protocol, TaskArn};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What is to be done with a fault.
@@ -44,7 +45,7 @@ pub enum Fault {
 
 /// What distinguishes a fault from the others in the same network. At most one fault exists for each id; latency and loss also
 /// exclude each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FaultId {
     /// A blackhole for a port.
     Blackhole(BlackholePort),
@@ -55,7 +56,7 @@ pub enum FaultId {
 }
 
 /// The packets that a blackhole drops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BlackholePort {
     /// The direction, as the task sees it.
     pub direction: Direction,
@@ -66,7 +67,7 @@ pub struct BlackholePort {
 }
 
 /// A direction, as the task sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Direction {
     /// Packets that arrive.
     Ingress,
@@ -97,6 +98,8 @@ pub struct Destination {
 pub struct FaultNetwork {
     /// The task that asks. The fault ends with it.
     pub task: TaskArn,
+    /// The file of the network namespace; `None`: the namespace of the agent, which is the host's.
+    pub namespace: Option<String>,
     /// The interfaces whose outgoing packets latency and loss affect.
     pub interfaces: Interfaces,
 }

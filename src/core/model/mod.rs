@@ -6,8 +6,9 @@
 //! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`], [`image`], [`registry`] and [`secret`]
 //! (what ECS asks for), [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`owner`] (which agent created a
 //! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`view`] (what readers may
-//! see), [`waiting`] (why a task or container waits), [`protection`] and [`fault`] (what containers ask for themselves), [`agent_health`] (the health of the agent itself). [`text`] bounds and
-//! cleans texts from outside, and [`address`] hides passwords in addresses.
+//! see), [`waiting`] (why a task or container waits), [`protection`] and [`fault`] (what programs in a task may ask for),
+//! [`agent_health`] (the health of the agent itself). [`text`] bounds and cleans texts from outside, and [`address`] hides
+//! passwords in addresses.
 
 pub mod address;
 pub mod agent_health;
