@@ -45,6 +45,7 @@ fn task(number: usize) -> TaskView {
         health: Health::Unknown,
         exit_code: None,
         changed_at: Timestamp::default(),
+        ..ContainerView::default()
     };
     TaskView {
         arn: format!("arn:aws:ecs:eu-west-1:123456789012:task/cluster/{number:032x}").into(),
@@ -54,8 +55,8 @@ fn task(number: usize) -> TaskView {
         fault_injection: false,
         desired: TaskStatus::Running,
         known: TaskStatus::Running,
-        waits: Vec::new(),
         containers: vec![container],
+        ..TaskView::default()
     }
 }
 

@@ -28,7 +28,8 @@ use ecs_core::model::task::{
 };
 use ecs_core::model::text::cleaned;
 use ecs_core::model::{
-    ContainerKind, ContainerName, ContainerSpec, CredentialsId, ResourceKind, Span, TaskArn, TaskSpec, TaskStatus,
+    ContainerKind, ContainerName, ContainerSpec, CredentialsId, EndpointId, ResourceKind, Span, TaskArn, TaskSpec,
+    TaskStatus,
 };
 use limits::Limits;
 use reason::TaskError;
@@ -140,18 +141,11 @@ fn spec(
     if names.is_empty() {
         return Err("the task has no containers".into());
     }
-    if task
-        .execution_role_credentials
-        .as_ref()
-        .is_some_and(|role| role.credentials_id.is_empty() || role.role_arn.is_empty())
-    {
-        return Err(TaskError::Malformed("executionRoleCredentials without id or role".to_owned()));
-    }
-    let execution_credentials =
-        task.execution_role_credentials.as_ref().map(|role| CredentialsId::from(role.credentials_id.as_str()));
+    let role_credentials = credentials_id(task.role_credentials.as_ref(), "roleCredentials")?;
+    let execution_credentials = credentials_id(task.execution_role_credentials.as_ref(), "executionRoleCredentials")?;
     let env_files = env_files::resources(&mut task.containers)?;
     let router = log_router::requested(&mut task.containers, &task.arn)?;
-    let containers = task.containers.into_iter().map(|wire| container(wire, &names, &volumes, new_id()));
+    let containers = task.containers.into_iter().map(|wire| container(wire, &names, &volumes, new_id().into()));
     let (mut containers, arn) = (containers.collect::<Result<Vec<_>, _>>()?, TaskArn::from(task.arn));
     gpu::assign(&mut containers, &task.associations, host).map_err(TaskError::Resource)?;
     let mut resources: Vec<_> = limits.resource.into_iter().chain(volumes.resources).chain(env_files).collect();
@@ -179,6 +173,7 @@ fn spec(
         containers,
         resources,
         execution_credentials,
+        role_credentials,
         leases: Vec::new(),
     })
 }
@@ -192,11 +187,20 @@ fn network(mode: &str) -> NetworkMode {
     }
 }
 
+/// The id of a role's credentials; `None`: the task has no such role. `member` is the name of the role in the payload.
+fn credentials_id(role: Option<&wire::RoleCredentials>, member: &str) -> Result<Option<CredentialsId>, TaskError> {
+    let Some(role) = role else { return Ok(None) };
+    if role.credentials_id.is_empty() || role.role_arn.is_empty() {
+        return Err(TaskError::Malformed(format!("{member} without id or role")));
+    }
+    Ok(Some(role.credentials_id.as_str().into()))
+}
+
 fn container(
     wire: wire::Container,
     names: &BTreeSet<String>,
     volumes: &Volumes,
-    endpoint_id: String,
+    endpoint_id: EndpointId,
 ) -> Result<ContainerSpec, TaskError> {
     json_object(&wire.docker_config.config, "config")?;
     let host_config = json_object(&wire.docker_config.host_config, "hostConfig")?;

@@ -16,7 +16,6 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
         (!matches!(task.network_mode.as_str(), "" | "bridge" | "host" | "none"), network_mode.as_str()),
         (!task.elastic_network_interfaces.is_empty(), "an elastic network interface"),
         (task.proxy_configuration.is_some(), "a proxy configuration"),
-        (task.role_credentials.is_some(), "a task role"),
         (has_attachment(task, "serviceconnectdetail"), "an attachment of Service Connect"),
         (has_attachment(task, "amazonebs"), "a volume of EBS"),
         // S3 Files is always mounted with the task role.

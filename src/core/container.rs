@@ -230,6 +230,8 @@ fn create_request(task: &TaskState, index: usize) -> CreateRequest {
         version: task.spec.version.clone(),
         runtime_name: task.spec.runtime_name(&spec.name),
         outline: task.outline(),
+        role_id: task.spec.role_id.clone(),
+        log_role_id: task.spec.execution_role_id.clone().filter(|_| spec.logs_with_execution_role),
         ticket,
         resources: needed.map(|resource| resource.name.clone()).collect(),
         spec,

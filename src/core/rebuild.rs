@@ -117,7 +117,11 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
         return;
     }
     task.reduced = false;
+    let given = (task.spec.role_id.take(), task.spec.execution_role_id.take());
     task.spec = spec.info();
+    // The running containers were created with these ids.
+    task.spec.role_id = given.0.or(task.spec.role_id.take());
+    task.spec.execution_role_id = given.1.or(task.spec.execution_role_id.take());
     let earlier = std::mem::take(&mut task.resources).into_iter();
     let mut earlier: BTreeMap<String, Resource> =
         earlier.map(|resource| (resource.spec.name.clone(), resource)).collect();

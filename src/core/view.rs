@@ -2,7 +2,7 @@
 
 use super::container::{self, Next, Wait};
 use super::state::{ContainerState, Key, OperationKind, PendingOperation, State, TaskState};
-use super::{admission, dependency};
+use super::{admission, credentials, dependency};
 use crate::model::view::{ContainerView, TaskView, View};
 use crate::model::waiting::{Blocker, Waiting};
 use crate::model::{ContainerSpec, PortBinding, TaskArn, Timestamp};
@@ -46,6 +46,7 @@ fn task_view(task: &TaskState, waits: Vec<Waiting>) -> TaskView {
         version: task.spec.version.clone(),
         network: task.spec.network,
         fault_injection: task.spec.fault_injection,
+        roles: credentials::served(task).collect(),
         desired: task.desired,
         known: task.known,
         waits,
@@ -65,6 +66,7 @@ fn container_view(task: &TaskState, spec: &ContainerSpec, container: &ContainerS
     ContainerView {
         kind: spec.kind,
         name: spec.name.clone(),
+        endpoint_id: Some(&spec.endpoint_id).filter(|id| !id.as_str().is_empty()).cloned(),
         runtime_id: container.runtime_id.clone(),
         runtime_name: task.spec.runtime_name(&spec.name),
         image: spec.image.clone(),

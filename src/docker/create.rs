@@ -216,7 +216,7 @@ fn environment(
     if let Some(region) = context.region.filter(|_| !region_names.into_iter().any(taken)) {
         env.extend(region_names.map(|name| (name, region.to_owned())));
     }
-    let id = &spec.endpoint_id;
+    let id = spec.endpoint_id.as_str();
     env.insert("ECS_CONTAINER_METADATA_URI", format!("{METADATA_HOST}/v3/{id}"));
     env.insert("ECS_CONTAINER_METADATA_URI_V4", format!("{METADATA_HOST}/v4/{id}"));
     env.insert("ECS_AGENT_URI", format!("{METADATA_HOST}/api/{id}"));

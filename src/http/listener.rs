@@ -97,6 +97,10 @@ pub async fn serve(
     let _late_answers_are_cut_off = timeout(settings.stop_grace, all).await;
 }
 
+/// The address of the peer, which each request to a port carries as an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteAddress(pub SocketAddr);
+
 /// The data about an open connection that its slot holds.
 #[derive(Debug)]
 struct OpenConnection {
@@ -214,8 +218,11 @@ async fn exchange<S>(
     let routes = TowerToHyperService::new(router);
     let stream = Watched { stream, activity: Arc::clone(&activity) };
     let noted = Arc::clone(&activity);
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         noted.asked();
+        if let Peer::Address(address) = from {
+            request.extensions_mut().insert(RemoteAddress(address));
+        }
         tracing::debug!(method = %request.method(), %from, "Handling http request");
         let (answer, activity) = (routes.call(request), Arc::clone(&noted));
         async move { answer.await.map(|answer| answer.map(|body| Answer { body, activity })) }

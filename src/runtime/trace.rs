@@ -82,7 +82,7 @@ impl Trace {
                 tracing::info!(messageID = message_id, tasks = tasks.len(), "ECS confirms that these tasks must stop");
             }
             Event::CredentialsArrived { task, .. } => {
-                tracing::debug!(task = task.as_ref().map(TaskArn::task_id), "Credentials have arrived");
+                tracing::debug!(task = task.as_ref().map(|(arn, _)| arn.task_id()), "Credentials have arrived");
             }
             Event::Observed(seen) => tracing::debug!(
                 task = seen.task.task_id(),

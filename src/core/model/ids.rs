@@ -99,24 +99,49 @@ text_id!(
     CredentialsId
 );
 text_id!(
+    /// The random id of one container in the URLs of the task metadata endpoint. It is shown shortened, because a program that
+    /// knows it may read the container's metadata and change its task.
+    EndpointId
+);
+text_id!(
     /// The identity of one agent, drawn at random once and kept in its data directory. Every container that the agent creates
     /// has it as a label.
     OwnerId
 );
 show_in_full!(TaskArn ContainerName RuntimeId OwnerId);
 
-/// Shortened, as in the log of the Go agent (spec `security.md` §3).
-impl fmt::Display for CredentialsId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let start: String = self.0.chars().take(8).collect();
-        write!(f, "{start}-REDACTED")
-    }
-}
+/// `Display` and `Debug` that show only the beginning, as in the log of the Go agent (spec `security.md` §3).
+macro_rules! show_shortened {
+    ($($name:ident)*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let start: String = self.0.chars().take(8).collect();
+                write!(f, "{start}-REDACTED")
+            }
+        }
 
-impl fmt::Debug for CredentialsId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CredentialsId({self})")
-    }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl $name {
+            /// Whether `text` is this id. Takes the same time for every text of the same length, so that nobody can guess the id
+            /// bit by bit.
+            pub fn is(&self, text: &str) -> bool {
+                is_same_secret(self.0.as_bytes(), text.as_bytes())
+            }
+        }
+    )*};
+}
+show_shortened!(CredentialsId EndpointId);
+
+/// Compares all bytes, wherever the first difference is.
+fn is_same_secret(left: &[u8], right: &[u8]) -> bool {
+    let differences = left.iter().zip(right).fold(0, |all, (left, right)| all | (left ^ right));
+    // Otherwise the compiler could leave the loop at the first difference.
+    left.len() == right.len() && std::hint::black_box(differences) == 0
 }
 
 impl TaskArn {
@@ -194,6 +219,17 @@ mod tests {
             ("66666666-REDACTED", "CredentialsId(66666666-REDACTED)")
         );
         assert_eq!(format!("{:?}", TaskArn::from("arn")), "TaskArn(\"arn\")");
+        let endpoint = EndpointId::from("d9c8a5df-4e7b-4ed7-8770-7a2d2a53f0ac");
+        assert_eq!(format!("{endpoint} {endpoint:?}"), "d9c8a5df-REDACTED EndpointId(d9c8a5df-REDACTED)");
+    }
+
+    #[test]
+    fn only_the_same_text_is_the_id() {
+        let id = EndpointId::from("d9c8a5df");
+        assert!(id.is("d9c8a5df"));
+        for other in ["", "d", "d9c8a5d", "d9c8a5dg", "e9c8a5df", "D9C8A5DF", "d9c8a5dff", "d9c8a5df "] {
+            assert!(!id.is(other), "{other}");
+        }
     }
 
     #[test]

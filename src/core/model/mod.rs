@@ -4,7 +4,7 @@
 //! format: the edges translate between these types and ACS, Docker and the ECS API.
 //!
 //! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`], [`image`], [`registry`] and [`secret`]
-//! (what ECS asks for), [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`owner`] (which agent created a
+//! (what ECS asks for), [`role`], [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`owner`] (which agent created a
 //! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`view`] (what readers may
 //! see), [`waiting`] (why a task or container waits), [`protection`] and [`fault`] (what programs in a task may ask for),
 //! [`agent_health`] (the health of the agent itself). [`text`] bounds and cleans texts from outside, and [`address`] hides
@@ -25,6 +25,7 @@ pub mod protection;
 pub mod registry;
 pub mod report;
 pub mod resource;
+pub mod role;
 pub mod secret;
 pub mod status;
 pub mod task;
@@ -36,13 +37,14 @@ pub mod waiting;
 pub use cgroup::CgroupDriver;
 pub use create::{CreateRequest, SecretValues};
 pub use failure::{Failure, FailureKind, OpError, with_causes};
-pub use ids::{ContainerName, CredentialsId, OpId, OwnerId, RuntimeId, TaskArn};
+pub use ids::{ContainerName, CredentialsId, EndpointId, OpId, OwnerId, RuntimeId, TaskArn};
 pub use observation::{Health, Observation, RunState};
 pub use owner::{OwnerMark, Owners};
 pub use port::{PortBinding, Protocol, RangeBinding};
 pub use registry::RegistryCredentials;
 pub use report::{Ack, ContainerChange, CredentialsAck, StateChange};
 pub use resource::{ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus, Tickets};
+pub use role::RoleKind;
 pub use secret::Secret;
 pub use status::{ContainerStatus, TaskStatus};
 pub use task::{ContainerKind, ContainerSpec, TaskInfo, TaskSpec};

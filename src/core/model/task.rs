@@ -3,7 +3,7 @@
 //! Most tasks use few of the fields, so fields with their default value are not written to disk.
 
 use super::resource::{LogRouting, ResourceSpec, SecretUse};
-use super::{ContainerName, CredentialsId, Span, TaskArn, is_default};
+use super::{ContainerName, CredentialsId, EndpointId, Span, TaskArn, is_default};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -43,14 +43,17 @@ pub struct TaskSpec {
     /// Id of the credentials of the task execution role; `None` if the task has no such role.
     #[serde(default, skip_serializing_if = "is_default")]
     pub execution_credentials: Option<CredentialsId>,
+    /// Id of the credentials of the task role, which the containers get in their environment; `None` if the task has no such
+    /// role.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub role_credentials: Option<CredentialsId>,
     /// Ids of the leases of the task's Kerberos tickets, which must be released ([`Tickets::leases`](super::Tickets::leases)).
     /// Filled only in an outline ([`TaskSpec::outline`]); otherwise the core's state holds them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub leases: Vec<String>,
 }
 
-/// The part of a task's specification that concerns the task as a whole: everything but its containers, resources and
-/// credentials.
+/// The part of a task's specification that concerns the task as a whole: everything but its containers and resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskInfo {
     /// ARN of the task.
@@ -74,6 +77,13 @@ pub struct TaskInfo {
     /// Memory for the task as a whole in MiB; 0: the sum over its containers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub memory: u64,
+    /// The id by which the task's containers request the credentials of the task role; `None` if it has none. It is in their
+    /// environment, so it stays the same even if later credentials have another id.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub role_id: Option<CredentialsId>,
+    /// The same for the task execution role. Only log drivers know this id.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub execution_role_id: Option<CredentialsId>,
 }
 
 /// The specification of one container of a task.
@@ -168,7 +178,7 @@ pub struct ContainerSpec {
     pub engine_settings: EngineSettings,
     /// Random id in the URLs of the container's task metadata endpoint, drawn when the payload arrived and kept across restarts
     /// of the agent.
-    pub endpoint_id: String,
+    pub endpoint_id: EndpointId,
 }
 
 /// The network that the containers of a task are in (`networkMode`).
@@ -396,6 +406,7 @@ impl TaskSpec {
             containers: self.containers.iter().map(ContainerSpec::outline).collect(),
             resources: resources.collect(),
             execution_credentials: None,
+            role_credentials: None,
             ..self.clone()
         }
     }
@@ -416,6 +427,8 @@ impl TaskSpec {
             fault_injection: self.fault_injection,
             cpu_micros: self.cpu_micros,
             memory: self.memory,
+            role_id: self.role_credentials.clone(),
+            execution_role_id: self.execution_credentials.clone(),
         }
     }
 }

@@ -1,10 +1,14 @@
 //! The view: a snapshot of the state for readers such as HTTP endpoints, without environment variables, settings or credentials.
+//! It has the random ids under which containers ask the task metadata endpoint. No answer may contain the ids of another task.
 
 use super::observation::Mount;
 use super::port::PortBinding;
 use super::task::NetworkMode;
 use super::waiting::Waiting;
-use super::{ContainerKind, ContainerName, ContainerStatus, Health, RuntimeId, TaskArn, TaskStatus, Timestamp};
+use super::{
+    ContainerKind, ContainerName, ContainerStatus, CredentialsId, EndpointId, Health, RoleKind, RuntimeId, TaskArn,
+    TaskStatus, Timestamp,
+};
 use std::sync::Arc;
 
 /// Everything that readers may see, at one moment.
@@ -26,7 +30,7 @@ impl View {
 }
 
 /// The view of one task.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskView {
     /// ARN of the task.
     pub arn: TaskArn,
@@ -38,6 +42,8 @@ pub struct TaskView {
     pub network: NetworkMode,
     /// True: programs in the task may start network faults.
     pub fault_injection: bool,
+    /// The roles whose credentials the task may request now.
+    pub roles: Vec<RoleView>,
     /// The status that the task should reach.
     pub desired: TaskStatus,
     /// The status that the task has reached.
@@ -48,13 +54,27 @@ pub struct TaskView {
     pub containers: Vec<ContainerView>,
 }
 
-/// The view of one container.
+/// A role of a task, with the ids of its credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleView {
+    /// The kind of the role.
+    pub kind: RoleKind,
+    /// The id of the latest credentials. They are not in memory between a restart of the agent and the moment at which ECS sends
+    /// them again.
+    pub current: CredentialsId,
+    /// The id that the containers or their log drivers were created with. Whoever asks for it gets the latest credentials.
+    pub given: CredentialsId,
+}
+
+/// The view of one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerView {
     /// Whether the container is the customer's or the agent's.
     pub kind: ContainerKind,
     /// The container's name in the task definition.
     pub name: ContainerName,
+    /// The container's id in the URLs of the task metadata endpoint; `None`: it has none.
+    pub endpoint_id: Option<EndpointId>,
     /// Docker's id of the container; `None` before the create.
     pub runtime_id: Option<RuntimeId>,
     /// The name under which the container is or will be created in Docker.

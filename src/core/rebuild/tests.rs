@@ -14,7 +14,7 @@ fn two(first_is_essential: bool) -> TaskSpec {
     let mut init = container("init", &[]);
     init.essential = first_is_essential;
     init.command = Some(vec!["only the payload knows".to_owned()]);
-    init.endpoint_id = "endpoint".to_owned();
+    init.endpoint_id = "endpoint".into();
     spec("task", vec![init, container("main", &[("init", Condition::Start)])])
 }
 
@@ -284,7 +284,7 @@ fn a_repeated_payload_completes_the_specification() {
     let (mut state, _) = after(vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Running)]);
     assert_eq!(whole(&state.tasks[&spec.arn]), spec.outline());
     let mut again = spec.clone();
-    again.containers[0].endpoint_id = "another".to_owned();
+    again.containers[0].endpoint_id = "another".into();
     let event = Event::Payload { tasks: vec![PayloadTask::Run(Box::new(again))], seq: 9, ack: None };
     let out = step(&mut state, NOW, event);
     assert!(!touched(&out), "{out:?}");

@@ -251,7 +251,7 @@ mod tests {
             desired: TaskStatus::Running,
             known: TaskStatus::None,
             waits: waits(),
-            containers: Vec::new(),
+            ..TaskView::default()
         };
         let view = super::super::tests::view_of(vec![task]);
         let shown = serde_json::to_value(Tasks::new(&view, &pulls(), Timestamp(100_000))).unwrap();

@@ -62,14 +62,9 @@ mod tests {
         };
         let task = TaskView {
             arn: "arn:task/1".into(),
-            family: String::new(),
-            version: String::new(),
-            network: ecs_core::model::task::NetworkMode::default(),
-            fault_injection: false,
             desired: ecs_core::model::TaskStatus::Running,
-            known: ecs_core::model::TaskStatus::None,
             waits: waits.iter().map(wait).collect(),
-            containers: Vec::new(),
+            ..TaskView::default()
         };
         View { at: Timestamp(0), tasks: vec![Arc::new(task)] }
     }

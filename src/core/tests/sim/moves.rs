@@ -4,7 +4,7 @@ use crate::control::Message;
 use crate::docker::Container;
 use crate::schedule::{Delivery, Move};
 use crate::world::World;
-use ecs_core::model::{CredentialsAck, OpId, RunState, Span, TaskStatus};
+use ecs_core::model::{CredentialsAck, OpId, RoleKind, RunState, Span, TaskStatus};
 use ecs_core::{Event, Output, TaskState};
 
 impl World {
@@ -170,7 +170,7 @@ impl World {
         let (arn, id) = (arn.clone(), id.clone());
         self.credentials.insert(id.clone());
         let ack = CredentialsAck { message_id: String::new(), id: id.clone(), expiration: String::new() };
-        self.feed(Event::CredentialsArrived { task: Some(arn), ids: vec![id], ack: Some(ack) });
+        self.feed(Event::CredentialsArrived { task: Some((arn, RoleKind::Execution)), ids: vec![id], ack: Some(ack) });
     }
 
     pub(crate) fn fact(&mut self, pick: usize, delivery: Delivery) {

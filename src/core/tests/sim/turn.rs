@@ -7,6 +7,7 @@ use crate::laws;
 use crate::life::stored;
 use crate::schedule::Point;
 use crate::world::{Pending, Turn, World};
+use ecs_core::model::RoleKind;
 use ecs_core::{Effect, Event, Key, Message, Operation, Outcome, Output};
 
 impl World {
@@ -23,7 +24,7 @@ impl World {
             });
             self.turn.stops.extend(stops);
         }
-        if let Event::CredentialsArrived { task: Some(arn), .. } = &event
+        if let Event::CredentialsArrived { task: Some((arn, RoleKind::Execution)), .. } = &event
             && let Some(task) = self.state.tasks.get(arn)
         {
             self.fetcher.credentials_arrived(task);
