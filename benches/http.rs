@@ -9,6 +9,7 @@
 use ecs_agent::http::introspection::{self, Identity};
 use ecs_agent::http::{self, Address, Audience, Listener};
 use ecs_core::model::agent_health::AgentHealth;
+use ecs_core::model::task::NetworkMode;
 use ecs_core::model::view::{ContainerView, TaskView, View};
 use ecs_core::model::{ContainerKind, ContainerStatus, Health, TaskStatus, Timestamp};
 use std::io::{Read, Write};
@@ -44,6 +45,8 @@ fn task(number: usize) -> TaskView {
         arn: format!("arn:aws:ecs:eu-west-1:123456789012:task/cluster/{number:032x}").into(),
         family: "family".to_owned(),
         version: "7".to_owned(),
+        network: NetworkMode::default(),
+        fault_injection: false,
         desired: TaskStatus::Running,
         known: TaskStatus::Running,
         containers: vec![container],

@@ -24,8 +24,8 @@ use super::wire;
 use crate::input::json::{self, Raw};
 use docker_config::{json_object, log_settings, memory_reservation};
 use ecs_core::model::task::{
-    Association, Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, Namespace, RegistryAuth,
-    RestartPolicy, Runtime, SecretAuth, VolumesFrom,
+    Association, Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, Namespace, NetworkMode,
+    RegistryAuth, RestartPolicy, Runtime, SecretAuth, VolumesFrom,
 };
 use ecs_core::model::text::cleaned;
 use ecs_core::model::{
@@ -170,6 +170,8 @@ fn spec(
         version: task.version,
         service_name: task.service_name,
         launch_type: task.launch_type,
+        network: network(&task.network_mode),
+        fault_injection: task.enable_fault_injection,
         cpu_micros: limits.cpu_micros,
         memory: limits.memory,
         associations,
@@ -179,6 +181,15 @@ fn spec(
         role_credentials,
         leases: Vec::new(),
     })
+}
+
+/// The network mode; `unsupported` has refused those that are not listed here.
+fn network(mode: &str) -> NetworkMode {
+    match mode {
+        "host" => NetworkMode::Host,
+        "none" => NetworkMode::None,
+        _ => NetworkMode::Bridge,
+    }
 }
 
 /// The id of a role's credentials; `None`: the task has no such role. `member` is the name of the role in the payload.

@@ -21,7 +21,6 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
         // S3 Files is always mounted with the task role.
         (has_attachment(task, "s3files"), "a volume of S3 Files, which needs a task role,"),
         (!host.gpus && has_gpu(task), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
-        (task.enable_fault_injection, "fault injection"),
     ];
     if let Some((_, what)) = checks.iter().find(|(found, _)| *found) {
         return Some(format!("{what} is not supported by this version of the agent"));

@@ -49,6 +49,8 @@ fn task_view(task: &TaskState, waits: Vec<Waiting>) -> TaskView {
         cpu_micros: task.spec.cpu_micros,
         memory: task.spec.memory,
         associations: task.spec.associations.clone(),
+        network: task.spec.network,
+        fault_injection: task.spec.fault_injection,
         roles: credentials::served(task).collect(),
         desired: task.desired,
         known: task.known,

@@ -5,21 +5,24 @@
 //!
 //! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`], [`image`], [`registry`] and [`secret`]
 //! (what ECS asks for), [`role`], [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`owner`] (which agent created a
-//! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`metadata_file`], [`view`] (what readers may
-//! see), [`waiting`] (why a task or container waits), [`agent_health`] (the health of the agent itself). [`text`] bounds and
-//! cleans texts from outside, [`text_map`] shares maps of them, and [`address`] hides passwords in addresses.
+//! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`metadata_file`], [`view`] (what
+//! readers may see), [`waiting`] (why a task or container waits), [`protection`] and [`fault`] (what programs in a task may ask
+//! for), [`agent_health`] (the health of the agent itself). [`text`] bounds and cleans texts from outside, [`text_map`] shares maps
+//! of them, and [`address`] hides passwords in addresses.
 
 pub mod address;
 pub mod agent_health;
 pub mod cgroup;
 pub mod create;
 pub mod failure;
+pub mod fault;
 pub mod ids;
 pub mod image;
 pub mod metadata_file;
 pub mod observation;
 pub mod owner;
 pub mod port;
+pub mod protection;
 pub mod registry;
 pub mod report;
 pub mod resource;

@@ -26,6 +26,12 @@ pub struct TaskSpec {
     /// Launch type, such as `EC2` or `EXTERNAL`; empty if ECS named none.
     #[serde(default, skip_serializing_if = "is_default")]
     pub launch_type: String,
+    /// The network mode of the task, as ECS named it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub network: NetworkMode,
+    /// True: programs in the task may start network faults (`enableFaultInjection`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fault_injection: bool,
     /// CPU for the task as a whole in millionths of a vCPU; 0: the sum over its containers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cpu_micros: u64,
@@ -68,6 +74,12 @@ pub struct TaskInfo {
     /// Launch type, such as `EC2` or `EXTERNAL`; empty if ECS named none.
     #[serde(default, skip_serializing_if = "is_default")]
     pub launch_type: String,
+    /// The network mode of the task, as ECS named it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub network: NetworkMode,
+    /// True: programs in the task may start network faults (`enableFaultInjection`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fault_injection: bool,
     /// CPU for the task as a whole in millionths of a vCPU; 0: the sum over its containers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cpu_micros: u64,
@@ -209,6 +221,18 @@ pub struct ContainerSpec {
     /// Random id in the URLs of the container's task metadata endpoint, drawn when the payload arrived and kept across restarts
     /// of the agent.
     pub endpoint_id: EndpointId,
+}
+
+/// The network that the containers of a task are in (`networkMode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkMode {
+    /// Docker's default: each container has a network namespace of its own, on a bridge.
+    #[default]
+    Bridge,
+    /// The network namespace of the host.
+    Host,
+    /// Network namespaces without an outside.
+    None,
 }
 
 /// The owner of a container.
@@ -466,6 +490,8 @@ impl TaskSpec {
             version: self.version.clone(),
             service_name: self.service_name.clone(),
             launch_type: self.launch_type.clone(),
+            network: self.network,
+            fault_injection: self.fault_injection,
             cpu_micros: self.cpu_micros,
             memory: self.memory,
             associations: self.associations.clone(),
@@ -516,6 +542,8 @@ impl TaskInfo {
             version: self.version.clone(),
             service_name: self.service_name.clone(),
             launch_type: self.launch_type.clone(),
+            network: self.network,
+            fault_injection: self.fault_injection,
             cpu_micros: self.cpu_micros,
             memory: self.memory,
             associations: self.associations.clone(),

@@ -3,6 +3,7 @@
 
 use super::observation::{LastCheck, Mount, Network};
 use super::port::PortBinding;
+use super::task::NetworkMode;
 use super::task::{Association, LogSettings};
 use super::waiting::Waiting;
 use super::{
@@ -48,6 +49,10 @@ pub struct TaskView {
     pub memory: u64,
     /// Devices and other things that containers of the task may look up.
     pub associations: Vec<Association>,
+    /// The network mode of the task.
+    pub network: NetworkMode,
+    /// True: programs in the task may start network faults.
+    pub fault_injection: bool,
     /// The roles whose credentials the task may request now.
     pub roles: Vec<RoleView>,
     /// The status that the task should reach.

@@ -7,6 +7,7 @@ use super::*;
 use crate::http::{self, Audience};
 use ecs_core::model::agent_health::{AgentHealth, Check, Subject};
 use ecs_core::model::observation::Mount;
+use ecs_core::model::task::NetworkMode;
 use ecs_core::model::view::{ContainerView, TaskView};
 use ecs_core::model::waiting::{Blocker, Waiting};
 use ecs_core::model::{ContainerKind, ContainerStatus, Health, PortBinding, Protocol, TaskStatus, Timestamp};
@@ -146,6 +147,8 @@ fn task(arn: &str, desired: TaskStatus, known: TaskStatus, containers: Vec<Conta
         arn: arn.into(),
         family: "judge-family".to_owned(),
         version: "7".to_owned(),
+        network: NetworkMode::default(),
+        fault_injection: false,
         desired,
         known,
         containers,
