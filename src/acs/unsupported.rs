@@ -20,9 +20,7 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
         (has_attachment(task, "amazonebs"), "a volume of EBS"),
         // S3 Files is always mounted with the task role.
         (has_attachment(task, "s3files"), "a volume of S3 Files, which needs a task role,"),
-        (task.associations.iter().any(|association| association.kind != "gpu"), "an association that is not a GPU"),
-        (!host.gpus && !task.associations.is_empty(), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
-        (task.enable_fault_injection, "fault injection"),
+        (!host.gpus && has_gpu(task), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
     ];
     if let Some((_, what)) = checks.iter().find(|(found, _)| *found) {
         return Some(format!("{what} is not supported by this version of the agent"));
@@ -36,6 +34,10 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
 /// Whether the task has an attachment of this type. The Go agent ignores all other types.
 fn has_attachment(task: &wire::Task, kind: &str) -> bool {
     task.attachments.iter().any(|attachment| attachment.attachment_type == kind)
+}
+
+fn has_gpu(task: &wire::Task) -> bool {
+    task.associations.iter().any(|association| association.kind == "gpu")
 }
 
 /// The first unsupported feature in the container; `None` if all are supported.

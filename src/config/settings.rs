@@ -121,6 +121,12 @@ pub struct Config {
     /// The data directory's parent as the Docker daemon sees it.
     #[serde(rename = "ecs_host_data_dir")]
     pub host_data_dir: PathBuf,
+    /// Containers get a metadata file.
+    #[serde(rename = "ecs_enable_container_metadata")]
+    pub container_metadata: bool,
+    /// Task metadata names no availability zone.
+    #[serde(rename = "ecs_disable_task_metadata_az")]
+    pub task_metadata_without_zone: bool,
     /// Host that `-healthcheck` asks.
     #[serde(rename = "ecs_agent_healthcheck_host")]
     pub healthcheck_host: String,

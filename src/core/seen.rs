@@ -28,7 +28,7 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     container.removed = false;
     container.pull_failure = None;
     container.observed = Some(seen.state);
-    container.remember(seen);
+    container.remember(seen, now);
     credentials::found(task, index, &seen.ids);
     // The exit code of an earlier run says nothing about how the last one ended.
     let is_known_end = restart::repeats_known_end(task, index, seen);

@@ -18,8 +18,10 @@ use super::api::error::config_error;
 use super::outline;
 use bollard::models::{ContainerConfig, ContainerCreateBody, HealthConfig, HostConfig, PortBinding};
 use ecs_core::model::observation::GivenIds;
-use ecs_core::model::task::{Mount, PortRange};
-use ecs_core::model::{ContainerKind, ContainerSpec, CreateRequest, CredentialsId, Failure, OwnerMark, Protocol, SecretValues};
+use ecs_core::model::task::{METADATA_FILE, Mount, PortRange};
+use ecs_core::model::{
+    ContainerKind, ContainerSpec, CreateRequest, CredentialsId, Failure, OwnerMark, Protocol, SecretValues,
+};
 use merge::overlay;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -69,6 +71,8 @@ pub(super) struct CreateContext<'a> {
     pub(super) nvidia_runtime: &'a str,
     /// Containers request GPUs from the engine as devices.
     pub(super) requests_gpus: bool,
+    /// The engine labels files for SELinux.
+    pub(super) selinux: bool,
     /// The instance has no IPv4 address.
     pub(super) ipv6_only: bool,
     /// How the engine sends logs to log routers.
@@ -91,6 +95,7 @@ pub(super) fn body(
     }
     namespaces::apply(&mut host, request);
     ticket::apply(&mut host, request)?;
+    mount_metadata(&mut host, request, context.selinux);
     log::use_execution_role(&mut host, request)?;
     log::route(&mut host, request, context.log_driver);
     log_endpoint::apply(&mut host, context.region.unwrap_or_default(), context.ipv6_only, context.log_driver.server);
@@ -154,6 +159,17 @@ fn bind(spec: &ContainerSpec, mount: &Mount) -> Result<String, Failure> {
         )));
     }
     Ok(with_mode(&format!("{source}:{target}"), mount.read_only))
+}
+
+/// Mounts the directory of the container's metadata file after all other mounts. Read-only, unlike that of the Go agent: no
+/// container has a reason to change what the agent says about it.
+fn mount_metadata(host: &mut Map<String, Value>, request: &CreateRequest, selinux: bool) {
+    let Some(mount) = &request.spec.metadata_file else { return };
+    let bind = format!("{}:{}:ro{}", mount.source, mount.target, if selinux { ",Z" } else { "" });
+    match host.entry("Binds").or_insert_with(|| Value::Array(Vec::new())) {
+        Value::Array(binds) => binds.push(Value::from(bind)),
+        none => *none = Value::from(vec![bind]),
+    }
 }
 
 fn with_mode(what: &str, read_only: bool) -> String {
@@ -233,6 +249,9 @@ fn environment(
     if let Some(id) = &request.role_id {
         env.insert(ROLE_VARIABLE, credentials_path(id));
     }
+    if let Some(mount) = &spec.metadata_file {
+        env.insert("ECS_CONTAINER_METADATA_FILE", format!("{}/{METADATA_FILE}", mount.target));
+    }
     Ok(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
 
@@ -246,7 +265,8 @@ pub(super) fn given_ids(inspected: &Value) -> GivenIds {
     let env = inspected.pointer("/Config/Env").and_then(Value::as_array);
     let variables = || env.into_iter().flatten().filter_map(Value::as_str);
     let id = |text: &'_ str| Some(text).filter(|id| (1..=MAX_ID).contains(&id.len())).map(str::to_owned);
-    let role = || variables().find_map(|text| text.strip_prefix(ROLE_VARIABLE)?.strip_prefix('=')?.strip_prefix(CREDENTIALS));
+    let role =
+        || variables().find_map(|text| text.strip_prefix(ROLE_VARIABLE)?.strip_prefix('=')?.strip_prefix(CREDENTIALS));
     let log = inspected.pointer("/HostConfig/LogConfig/Config").and_then(|options| options.get(log::ROLE_OPTION));
     GivenIds {
         endpoint: variables().find_map(|text| text.strip_prefix(ENDPOINT)).and_then(id).map(Into::into),

@@ -185,7 +185,8 @@ impl Server {
             }
         }
         let activity = Activity::new();
-        let work = exchange(stream, (peer, location), self.router.clone(), self.settings, activity.clone(), self.stop.clone());
+        let work =
+            exchange(stream, (peer, location), self.router.clone(), self.settings, activity.clone(), self.stop.clone());
         let task = self.connections.spawn(work);
         self.slots.enter(peer, location, OpenConnection { task, activity });
     }

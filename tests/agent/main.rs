@@ -45,6 +45,7 @@ mod registration;
 mod registries;
 mod registry;
 mod restart_policy;
+mod roles;
 mod secrets;
 mod soak;
 mod start_stop;

@@ -7,9 +7,10 @@ use super::*;
 use crate::http::{self, Audience};
 use ecs_core::model::agent_health::{AgentHealth, Check, Subject};
 use ecs_core::model::observation::Mount;
+use ecs_core::model::task::NetworkMode;
 use ecs_core::model::view::{ContainerView, TaskView};
 use ecs_core::model::waiting::{Blocker, Waiting};
-use ecs_core::model::{ContainerKind, ContainerStatus, Health, PortBinding, Protocol, TaskStatus, Timestamp};
+use ecs_core::model::{ContainerKind, ContainerStatus, PortBinding, Protocol, TaskStatus, Timestamp};
 use serde_json::Value;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -146,6 +147,8 @@ fn task(arn: &str, desired: TaskStatus, known: TaskStatus, containers: Vec<Conta
         arn: arn.into(),
         family: "judge-family".to_owned(),
         version: "7".to_owned(),
+        network: NetworkMode::default(),
+        fault_injection: false,
         desired,
         known,
         containers,
@@ -164,23 +167,16 @@ fn container(name: &str, id: &str, runtime_name: &str) -> ContainerView {
         destination: destination.to_owned(),
     };
     ContainerView {
-        kind: ContainerKind::Normal,
         name: name.into(),
         runtime_id: Some(id.into()),
         runtime_name: runtime_name.to_owned(),
         image: "busybox".to_owned(),
-        image_id: String::new(),
         known: ContainerStatus::Running,
-        created_at: None,
-        started_at: None,
-        ports: Vec::new(),
         mounts: vec![
             mount(volume("scratch-c2fe96a1c68dd6aeba01"), "/scratch"),
             mount(String::new(), "/host"),
             mount(volume("anon-e0a2f18481e799b2bf01"), "/anon"),
         ],
-        health: Health::Unknown,
-        exit_code: None,
         ..ContainerView::default()
     }
 }

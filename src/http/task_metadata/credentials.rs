@@ -190,7 +190,11 @@ impl Sources {
             Ok(body) => {
                 if let Some(role) = &role {
                     let (credential_type, task_arn) = (role.kind.as_str(), role.task.arn.as_str());
-                    tracing::info!(credentialType = credential_type, taskARN = task_arn, "Processing credential request");
+                    tracing::info!(
+                        credentialType = credential_type,
+                        taskARN = task_arn,
+                        "Processing credential request"
+                    );
                 }
                 json_body(status, body)
             }

@@ -64,12 +64,12 @@ async fn passed(routes: Router, sources: &Sources, mut request: Request) -> Resp
     }
     let peer = request.extensions().get::<RemoteAddress>().map(|remote| remote.address);
     let headers = limit_headers(sources, request.headers(), peer);
-    let mut answer = match sources.admit(&request, &decoded, peer) {
-        Ok(()) => match TowerToHyperService::new(routes).call(request).await {
+    let mut answer = match sources.refused(&request, &decoded, peer) {
+        Some(refused) => refused,
+        None => match TowerToHyperService::new(routes).call(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
         },
-        Err(refused) => refused,
     };
     for (name, value) in headers {
         answer.headers_mut().insert(name, value);
@@ -78,14 +78,14 @@ async fn passed(routes: Router, sources: &Sources, mut request: Request) -> Resp
 }
 
 impl Sources {
-    /// Counts the request. The error is the answer to a request that came too early.
-    fn admit(&self, request: &Request, path: &str, peer: Option<SocketAddr>) -> Result<(), Response> {
+    /// Counts the request. Returns the answer if it came too early.
+    fn refused(&self, request: &Request, path: &str, peer: Option<SocketAddr>) -> Option<Response> {
         let (address, now) = (peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip()), Instant::now());
         let subject = Subject::of_path(path, request.uri().query(), &self.tasks);
-        let is_guess = matches!(subject, Subject::UnknownId) && !self.tasks.view().is_incomplete;
+        let is_guess = matches!(subject, Subject::Unknown) && !self.tasks.view().is_incomplete;
         let taken = self.limiter.take(address, subject.key(), now);
         let taken = if is_guess { taken.and_then(|()| self.guesses.take(address, None::<()>, now)) } else { taken };
-        taken.map_err(|too_many| self.refuse(too_many, request, path, peer))
+        taken.err().map(|too_many| self.refuse(too_many, request, path, peer))
     }
 
     fn refuse(&self, too_many: TooMany, request: &Request, path: &str, peer: Option<SocketAddr>) -> Response {

@@ -118,7 +118,11 @@ fn as_number(rate: u64) -> f64 {
     rate as f64
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most one second, since a rate is at least 1")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "at most one second, since a rate is at least 1"
+)]
 fn whole_seconds(seconds: f64) -> u64 {
     seconds.ceil().max(1.0) as u64
 }
@@ -169,7 +173,7 @@ mod tests {
         let (limiter, now) = (Limiter::new(Rates { steady: 1, burst: 2 }), Instant::now());
         let address = |nth: usize| IpAddr::V4(Ipv4Addr::from(u32::try_from(nth).unwrap()));
         for nth in 0..3 * MAX_BUCKETS {
-            let _ = limiter.take(address(nth), None, now);
+            let _ = limiter.take(address(nth), None::<()>, now);
         }
         assert!(limiter.buckets.lock().unwrap().len() <= MAX_BUCKETS + 1);
         assert_eq!(taken(&limiter, address(1), None, 9, now), 1, "its bucket is still there");

@@ -66,7 +66,8 @@ impl PeerCheck {
             return Verdict::Own;
         }
         let is_own = |view: &View| find(view, task).is_some_and(|task| has_address(task, peer));
-        let is_starting = |view: &View| find(view, task).is_some_and(|task| task.containers.iter().any(may_get_address));
+        let is_starting =
+            |view: &View| find(view, task).is_some_and(|task| task.containers.iter().any(may_get_address));
         let view = tasks.view();
         if is_own(&view) {
             return Verdict::Own;

@@ -9,11 +9,11 @@ use super::{Tasks, credentials};
 pub(super) enum Subject<'a> {
     /// An id that the agent knows: the first segment, the id, and which of its paths is requested. Paths of any text, such as the
     /// names of associations, count as one.
-    KnownId(&'a str, String, &'a str),
+    Known(&'a str, String, &'a str),
     /// An id that the agent does not know.
-    UnknownId,
+    Unknown,
     /// A path without an id.
-    NoId,
+    Without,
 }
 
 /// The paths below an id, each with a limit of its own.
@@ -31,7 +31,7 @@ impl<'a> Subject<'a> {
             "v3" | "v4" | "api" if !rest.is_empty() => {
                 let (id, below) = rest.split_once('/').unwrap_or((rest, ""));
                 if tasks.container(id).is_none() {
-                    return Self::UnknownId;
+                    return Self::Unknown;
                 }
                 let folder = below.split('/').next().unwrap_or_default();
                 let shared = FOLDERS.into_iter().find(|name| *name == folder);
@@ -40,9 +40,9 @@ impl<'a> Subject<'a> {
                     "api" if below.len() < 64 && shared.is_some() => below,
                     _ => BELOW_ID.into_iter().find(|name| *name == below).or(shared).unwrap_or("other"),
                 };
-                Self::KnownId(first, id.to_owned(), below)
+                Self::Known(first, id.to_owned(), below)
             }
-            _ => Self::NoId,
+            _ => Self::Without,
         }
     }
 
@@ -50,20 +50,20 @@ impl<'a> Subject<'a> {
         let id = match (first, rest) {
             ("v1", "credentials") => credentials::id_in(query),
             ("v2", _) => rest.strip_prefix("credentials/").unwrap_or_default().to_owned(),
-            _ => return Self::NoId,
+            _ => return Self::Without,
         };
         match tasks.role(&id) {
-            _ if id.is_empty() => Self::NoId,
-            Some(_) => Self::KnownId(first, id, "credentials"),
-            None => Self::UnknownId,
+            _ if id.is_empty() => Self::Without,
+            Some(_) => Self::Known(first, id, "credentials"),
+            None => Self::Unknown,
         }
     }
 
     /// What has a limit of its own; `None`: it shares the limit of its address.
     pub(super) fn key(&self) -> Option<(&str, &str, &str)> {
         match self {
-            Self::KnownId(first, id, below) => Some((first, id, below)),
-            Self::UnknownId | Self::NoId => None,
+            Self::Known(first, id, below) => Some((first, id, below)),
+            Self::Unknown | Self::Without => None,
         }
     }
 }
@@ -91,25 +91,29 @@ mod tests {
     #[test]
     fn known_ids_have_limits_of_their_own_and_the_rest_shares_one() {
         let tasks = tasks();
-        let known = |first: &'static str, id: &str, below: &'static str| Subject::KnownId(first, id.to_owned(), below);
+        let known = |first: &'static str, id: &str, below: &'static str| Subject::Known(first, id.to_owned(), below);
         for (path, query, expected) in [
             ("/v4/id-web", None, known("v4", "id-web", "")),
             ("/v4/id-web/task", Some("x"), known("v4", "id-web", "task")),
             ("/v3/id-web/associations/a/b", None, known("v3", "id-web", "associations")),
             ("/v3/id-web/anything/else", None, known("v3", "id-web", "other")),
-            ("/api/id-web/fault/v1/network-latency/start", None, known("api", "id-web", "fault/v1/network-latency/start")),
+            (
+                "/api/id-web/fault/v1/network-latency/start",
+                None,
+                known("api", "id-web", "fault/v1/network-latency/start"),
+            ),
             ("/api/id-web/x", None, known("api", "id-web", "other")),
             ("/v2/credentials/role-web", None, known("v2", "role-web", "credentials")),
             ("/v1/credentials", Some("a=b&id=role-web"), known("v1", "role-web", "credentials")),
-            ("/v4/nobody", None, Subject::UnknownId),
-            ("/v2/credentials/nobody", None, Subject::UnknownId),
-            ("/v1/credentials", Some("id=nobody"), Subject::UnknownId),
-            ("/v2/credentials/", None, Subject::NoId),
-            ("/v1/credentials", None, Subject::NoId),
-            ("/v2/metadata", None, Subject::NoId),
-            ("/", None, Subject::NoId),
-            ("/v4/", None, Subject::NoId),
-            ("/credentials/role-web", None, Subject::NoId),
+            ("/v4/nobody", None, Subject::Unknown),
+            ("/v2/credentials/nobody", None, Subject::Unknown),
+            ("/v1/credentials", Some("id=nobody"), Subject::Unknown),
+            ("/v2/credentials/", None, Subject::Without),
+            ("/v1/credentials", None, Subject::Without),
+            ("/v2/metadata", None, Subject::Without),
+            ("/", None, Subject::Without),
+            ("/v4/", None, Subject::Without),
+            ("/credentials/role-web", None, Subject::Without),
         ] {
             assert_eq!(Subject::of_path(path, query, &tasks), expected, "{path}");
         }

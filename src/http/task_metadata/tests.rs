@@ -89,8 +89,7 @@ impl Server {
                 expiration: "2026-11-22T05:36:38Z".to_owned(),
             })
         };
-        let sources =
-            Sources::new(Tasks::new(receiver), Arc::new(credentials), audit, rates, PeerCheckMode::Enforce);
+        let sources = Sources::new(Tasks::new(receiver), Arc::new(credentials), audit, rates, PeerCheckMode::Enforce);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let settings = settings(Address::Loopback(0));
@@ -119,8 +118,10 @@ impl Server {
     }
 
     async fn get(&self, path: &str) -> Answer {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: 169.254.170.2\r\nUser-Agent: sdk\r\nConnection: close\r\n\r\n"))
-            .await
+        self.send(&format!(
+            "GET {path} HTTP/1.1\r\nHost: 169.254.170.2\r\nUser-Agent: sdk\r\nConnection: close\r\n\r\n"
+        ))
+        .await
     }
 
     async fn compare(&self, path: &str, golden: &str) {
@@ -178,7 +179,8 @@ async fn the_members_of_an_answer_keep_their_order() {
 #[tokio::test]
 async fn each_request_for_credentials_is_audited_without_its_id() {
     let server = Server::start().await;
-    for path in [&format!("/v2/credentials/{ROLE}"), "/v1/credentials?id=execution-web", "/v2/credentials/guess", "/x"] {
+    for path in [&format!("/v2/credentials/{ROLE}"), "/v1/credentials?id=execution-web", "/v2/credentials/guess", "/x"]
+    {
         server.get(path).await;
     }
     let tail = "2 judge arn:instance";
@@ -209,7 +211,9 @@ async fn paths_are_cleaned_before_a_route_is_chosen() {
     for path in ["/v2%2Fcredentials%2Frole-web", "/v2/credentials/role%2Dweb"] {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
-    for path in ["/v2/credentials/role-web/", "/v2/credentials/x/role-web", "/v2/credentials/role-we", "/v2/credentials/%zz"] {
+    for path in
+        ["/v2/credentials/role-web/", "/v2/credentials/x/role-web", "/v2/credentials/role-we", "/v2/credentials/%zz"]
+    {
         assert_eq!(server.get(path).await.status, 400, "{path}");
     }
 }
@@ -218,9 +222,11 @@ async fn paths_are_cleaned_before_a_route_is_chosen() {
 async fn every_answer_names_the_limit_and_the_peer() {
     let server = Server::start().await;
     for path in ["/x", "/v2/credentials/role-web"] {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\nConnection: close\r\n\r\n");
         let headers = server.send(&request).await.headers;
-        let limits = ["limit", "duration", "request-forwarded-for"].map(|name| headers[&format!("x-rate-limit-{name}")].clone());
+        let limits =
+            ["limit", "duration", "request-forwarded-for"].map(|name| headers[&format!("x-rate-limit-{name}")].clone());
         assert_eq!(limits, ["40.00", "1", "1.2.3.4"]);
         assert!(headers["x-rate-limit-request-remote-addr"].starts_with("127.0.0.1:"));
     }

@@ -54,7 +54,10 @@ impl AuditFile {
         state.lost += 1;
         if state.lost.is_power_of_two() {
             let lost = state.lost;
-            tracing::warn!(lost, "lines are missing in the audit log (ECS_AUDIT_LOGFILE): its file cannot be written fast enough");
+            tracing::warn!(
+                lost,
+                "lines are missing in the audit log (ECS_AUDIT_LOGFILE): its file cannot be written fast enough"
+            );
         }
     }
 }

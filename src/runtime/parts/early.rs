@@ -6,8 +6,8 @@
 
 use super::health::Health;
 use crate::config::Config;
-use crate::http::{introspection, task_metadata};
 use crate::http::{self, Address, Audience};
+use crate::http::{introspection, task_metadata};
 use crate::runtime::clock::Clock;
 use crate::runtime::execute::pulls::Pulls;
 use crate::runtime::startup::ownership::Ownership;

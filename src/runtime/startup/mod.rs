@@ -79,7 +79,7 @@ pub(super) async fn build(
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
         docker,
-        resources: Resources::new(sdk.clone(), settings::resources(config, &identity.cluster, &instance.id)),
+        resources: Resources::new(sdk.clone(), settings::resources(config, &identity, &instance)),
         registries: registries(config, sdk, credentials.clone()),
         roles: RoleStore::default(),
         ecs: ecs.clone(),

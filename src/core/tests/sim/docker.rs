@@ -3,10 +3,10 @@
 //! Invariant: `truth` only grows. The laws judge the agent by it, even if the agent got the events late or never.
 
 use ecs_core::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage};
-use ecs_core::model::observation::GivenIds;
+use ecs_core::model::observation::{GivenIds, LastCheck};
 use ecs_core::model::{
     ContainerName, ContainerSpec, CreateRequest, Failure, FailureKind, Health, Observation, OpError, OwnerId,
-    OwnerMark, RunState, RuntimeId, Span, TaskArn, TaskSpec, task::Condition,
+    OwnerMark, RunState, RuntimeId, Span, TaskArn, TaskSpec, TextMap, task::Condition,
 };
 use ecs_core::{Effect, Event, Message, Operation, Outcome, Output};
 use std::collections::{BTreeMap, BTreeSet};
@@ -216,11 +216,15 @@ impl Docker {
             exit_code: container.exit_code,
             error: container.error.clone(),
             health: container.health,
+            last_check: LastCheck::default(),
             created_at: None,
+            finished_at: None,
             started_at: container.started.then(|| format!("{:09}", container.run)),
             bindings: Vec::new(),
             mounts: Vec::new(),
             address: None,
+            labels: TextMap::default(),
+            networks: Vec::new(),
             image_id: container.image.clone(),
             image_digest: None,
             health_output: String::new(),
@@ -499,7 +503,8 @@ impl Docker {
             | Effect::Send(Message::Ack(_))
             | Effect::Send(Message::AckCredentials(_))
             | Effect::Send(Message::VerifyStop { .. })
-            | Effect::ForgetCredentials(_) => unreachable!("not for the container engine"),
+            | Effect::ForgetCredentials(_)
+            | Effect::WriteMetadata(_) => unreachable!("not for the container engine"),
         }
     }
 }
