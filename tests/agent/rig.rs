@@ -83,6 +83,8 @@ impl Rig {
         environment.push(("ECS_DATADIR".into(), directory.path().join("data").to_string_lossy().into_owned()));
         environment.push(("ECS_CONFIG_FILE".into(), Self::empty_config(&directory)));
         environment.push(("ECS_AGENT_CONFIG_FILE_PATH".into(), "/dev/null".into()));
+        // An agent on the host's network must not change the rules of this machine.
+        environment.push(("ECS_MANAGE_FIREWALL".into(), "false".into()));
         if logs_to_keep().is_some() {
             environment.push(("ECS_LOGLEVEL".into(), "debug".into()));
         }

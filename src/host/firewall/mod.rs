@@ -14,7 +14,7 @@ mod tests;
 pub use rules::{METADATA_ADDRESS, METADATA_PORT, Settings};
 
 use super::program::{Call, Outcome, ProgramError, Programs};
-use rules::{Family, Hook, Name, ROUTE_LOCALNET, Table};
+use rules::{Family, Hook, Name, ROUTE_LOCALNET, ROUTE_LOCALNET_DEFAULT, Table};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::collections::BTreeMap;
 use std::io;
@@ -29,8 +29,6 @@ const LOCK_WAIT_S: &str = "5";
 const MAX_COPIES: usize = 16;
 /// The settings of the kernel.
 const PROC_SYS: &str = "/proc/sys";
-/// The value that `route_localnet` gets back, as ecs-init does it.
-const ROUTE_LOCALNET_DEFAULT: &str = "net.ipv4.conf.default.route_localnet";
 
 /// Why the rules could not be made, checked or removed.
 #[derive(Debug, thiserror::Error)]
@@ -217,8 +215,7 @@ impl Firewall {
     pub async fn undo(&mut self) -> Result<(), FirewallError> {
         check_right()?;
         self.made.clear();
-        let everything = Settings { localhost_filter: true, offhost_introspection: false, bridge: None };
-        let [guard, nat, ipv6] = rules::tables(&everything);
+        let [guard, nat, ipv6] = rules::all_tables();
         set_route_localnet(&route_localnet(ROUTE_LOCALNET_DEFAULT)?)?;
         for table in [Some(nat), has_ipv6().then_some(ipv6), Some(guard)].into_iter().flatten() {
             for hook in &table.hooks {
@@ -232,6 +229,11 @@ impl Firewall {
 /// The rules as commands for a shell, for people.
 pub fn commands(settings: &Settings) -> Vec<String> {
     rules::commands(settings)
+}
+
+/// The commands that remove the rules, for people.
+pub fn undo_commands() -> Vec<String> {
+    rules::undo_commands()
 }
 
 /// Whether this process may change the firewall.

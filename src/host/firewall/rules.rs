@@ -14,6 +14,8 @@ const INTROSPECTION_PORT: u16 = 51678;
 pub const METADATA_ADDRESS: &str = "169.254.170.2";
 /// The setting of the kernel that lets packets from other interfaces reach 127.0.0.0/8.
 pub(super) const ROUTE_LOCALNET: &str = "net.ipv4.conf.all.route_localnet";
+/// The value that [`ROUTE_LOCALNET`] gets back, as ecs-init does it.
+pub(super) const ROUTE_LOCALNET_DEFAULT: &str = "net.ipv4.conf.default.route_localnet";
 /// Interfaces on which only containers are: the bridges of Docker's networks (`docker0`, `docker_gwbridge`, `br-…`), and that of
 /// tasks in network mode `awsvpc`. A `+` at the end stands for any characters.
 const CONTAINER_INTERFACES: [&str; 3] = ["docker+", "br-+", "ecs-bridge"];
@@ -118,6 +120,24 @@ pub(super) fn tables(settings: &Settings) -> [Table; 3] {
         Table { family: Family::V4, name: "nat", hooks: vec![prerouting(settings), output()] },
         Table { family: Family::V6, name: "filter", hooks: vec![input(Family::V6, settings)] },
     ]
+}
+
+/// The tables with every chain that the agent may have made.
+pub(super) fn all_tables() -> [Table; 3] {
+    tables(&Settings { localhost_filter: true, offhost_introspection: false, bridge: None })
+}
+
+/// The commands that remove everything, for people.
+pub(super) fn undo_commands() -> Vec<String> {
+    let [guard, nat, ipv6] = all_tables();
+    let lines = [nat, ipv6, guard].into_iter().flat_map(|table| {
+        let lines = table.hooks.iter().flat_map(|hook| {
+            [format!("-D {} {}", hook.builtin, hook.jump()), format!("-F {}", hook.chain), format!("-X {}", hook.chain)]
+        });
+        lines.map(|line| format!("{} -w -t {} {line}", table.family.program(), table.name)).collect::<Vec<_>>()
+    });
+    let setting = format!("sysctl -w {ROUTE_LOCALNET}=$(sysctl -n {ROUTE_LOCALNET_DEFAULT})");
+    std::iter::once(setting).chain(lines).collect()
 }
 
 /// The same as commands for a shell, for people.
