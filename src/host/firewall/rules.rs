@@ -271,6 +271,14 @@ mod tests {
     }
 
     #[test]
+    fn the_page_shows_the_rules_of_the_code() {
+        let page = include_str!("../../../systemd/README.md");
+        let (_, rest) = page.split_once("<!-- firewall rules: begin -->\n```bash\n").expect("the beginning");
+        let (shown, _) = rest.split_once("\n```\n<!-- firewall rules: end -->").expect("the end");
+        assert_eq!(shown, commands(&settings(true, false, Some("docker0"))).join("\n"));
+    }
+
+    #[test]
     fn a_restore_replaces_our_chains_and_nothing_else() {
         let [_, nat, _] = tables(&settings(true, false, None));
         let text = nat.restore_text(&[&nat.hooks[1]]);
