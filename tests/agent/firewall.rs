@@ -4,6 +4,7 @@
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
 use ecs_local::TaskStatus;
+use ecs_testing::docker::{Image, docker, unique};
 use ecs_testing::dockerd::Dockerd;
 use ecs_testing::wait::until;
 use serde_json::json;
@@ -88,11 +89,12 @@ async fn a_container_reaches_169_254_170_2_while_the_agent_runs() {
         return;
     };
     serve();
-    let (image, archive) = (rig.image(), rig.directory.path().join("image.tar"));
-    let archive = archive.to_str().unwrap();
-    ecs_testing::docker::docker(&["save", "-o", archive, &image]);
-    dockerd.docker(&["load", "-i", archive]).expect("the image is loaded");
-    let definition = json!({"family": "asks", "containerDefinitions": [shell("main", &image, FOREVER)]});
+    // The second dockerd cannot reach the registry of the rig, which is in the other network namespace.
+    let image = Image::make(&unique("ecs-test-firewall"), &[]);
+    let archive = rig.directory.path().join("image.tar").to_string_lossy().into_owned();
+    docker(&["save", "-o", &archive, &image.reference]);
+    dockerd.docker(&["load", "-i", &archive]).expect("the image is loaded");
+    let definition = json!({"family": "asks", "containerDefinitions": [shell("main", &image.reference, FOREVER)]});
     let arn = rig.server.run_task(&definition).unwrap();
     let id = rig.task(&arn, TaskStatus::Running).await.container("main").unwrap().runtime_id.clone().unwrap();
     until("the rules", LIMIT, async || has_rules().then_some(())).await;
