@@ -307,6 +307,8 @@ pub const KEYS: &[Key] = &[
     key("ECS_CNI_PLUGINS_PATH", Path, "/amazon-ecs-cni-plugins", Network, "Directory of the CNI plugins.").json("CNIPluginsPath").later("no task in network mode awsvpc runs here, so it is not needed").harmless(),
     key("ECS_AWSVPC_BLOCK_IMDS", Switch, "false", Network, "No instance metadata for awsvpc tasks.").json("AWSVPCBlockInstanceMetdata").later("no task in network mode awsvpc runs here, so it is not needed").harmless(),
     key("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", Cidrs, "[]", Network, "Ranges that awsvpc tasks reach over the instance.").json("AWSVPCAdditionalLocalRoutes").later("no task in network mode awsvpc runs here, so it is not needed").harmless().fatal(),
+    key("ECS_MANAGE_FIREWALL", Switch, "true", Network, "Make the firewall rules that lead containers to the agent at 169.254.170.2 and guard it, as ecs-init does; false: others make them. `ecs-agent host-setup -print` shows them."),
+    key("ECS_SKIP_LOCALHOST_TRAFFIC_FILTER", Switch, "false", Network, "No firewall rule that keeps other hosts from programs on 127.0.0.1, except from the agent's port 51679."),
     key("ECS_PAUSE_LABELS", Map, "", Network, "Labels of pause containers (pidMode and ipcMode task)."),
 
     key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", Duration(DefaultBelow(SECOND)), "3h", Timeouts, "Time before a stopped task's containers are removed.").json("TaskCleanupWaitDuration"),
@@ -360,7 +362,6 @@ pub const KEYS: &[Key] = &[
     key("ECS_AGENT_RUN_PRIVILEGED", Text, "", Init, "Privileged agent container.").foreign("ecs-init sets it for its agent's container").harmless(),
     key("ECS_AGENT_APPARMOR_PROFILE", Text, "", Init, "AppArmor profile of the agent's container.").foreign("ecs-init sets it for its agent's container").harmless(),
     key("ECS_AGENT_PID_NAMESPACE_HOST", Text, "", Init, "Agent container in the host's pid namespace.").foreign("ecs-init sets it for its agent's container").harmless(),
-    key("ECS_SKIP_LOCALHOST_TRAFFIC_FILTER", Text, "", Init, "No iptables rule for localhost.").foreign("this agent adds no iptables rule").harmless(),
     key("ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME", Text, "", Init, "ecs-init closed port 51678 on this interface by a firewall rule; not needed here. To open the port, see ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS.").foreign("this agent checks each client itself; to open the port, see ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS").harmless(),
     key("CREDENTIALS_FETCHER_HOST", Text, "", Init, "Socket of the credentials fetcher.").foreign("the socket of the credentials fetcher is that of CREDENTIALS_FETCHER_HOST_DIR"),
 ];

@@ -133,6 +133,12 @@ pub struct Config {
     /// Port 51678 serves everybody, not only this host and containers on Docker's default bridge.
     #[serde(rename = "ecs_allow_offhost_introspection_access")]
     pub offhost_introspection: bool,
+    /// The agent makes the firewall rules for 169.254.170.2; false: others make them.
+    #[serde(rename = "ecs_manage_firewall")]
+    pub manage_firewall: bool,
+    /// Other hosts are not kept from programs on 127.0.0.1.
+    #[serde(rename = "ecs_skip_localhost_traffic_filter")]
+    pub skip_localhost_filter: bool,
     /// Port 51678 listens on 127.0.0.1 only.
     #[serde(rename = "ecs_introspection_loopback_only")]
     pub introspection_on_loopback: bool,

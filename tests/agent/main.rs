@@ -24,6 +24,7 @@ mod disk_room;
 mod docker_attack;
 mod docker_restart;
 mod ecr;
+mod firewall;
 mod footprint;
 mod foreign_text;
 mod gmsa;

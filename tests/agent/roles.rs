@@ -69,9 +69,6 @@ impl Scene {
             "ip link set docker0 up",
             // The host itself needs a route to the address, as a host has it by its default route.
             "ip route add 169.254.170.2/32 dev lo scope link",
-            "sysctl -qw net.ipv4.conf.all.route_localnet=1",
-            "iptables -w -t nat -A PREROUTING -i docker0 -p tcp -d 169.254.170.2 --dport 80 -j DNAT --to 127.0.0.1:51679",
-            "iptables -w -t nat -A OUTPUT -p tcp -d 169.254.170.2 --dport 80 -j REDIRECT --to-ports 51679",
         ] {
             run(command);
         }
@@ -79,6 +76,7 @@ impl Scene {
         let endpoint = dockerd.endpoint();
         let environment = [
             ("DOCKER_HOST", endpoint.as_str()),
+            ("ECS_MANAGE_FIREWALL", "true"),
             ("ECS_ENABLE_TASK_IAM_ROLE", "true"),
             ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true"),
             ("ECS_CREDENTIALS_PEER_CHECK", peer_check),
@@ -201,7 +199,7 @@ async fn credentials_outlast_restarts_and_the_loss_of_the_state() {
     for loses_state in [false, true] {
         scene.rig.kill();
         if loses_state {
-            std::fs::remove_file(scene.rig.directory.path().join("data/agent.redb")).unwrap();
+            std::fs::remove_file(scene.rig.directory.path().join("data/ecs-agent.redb")).unwrap();
         }
         scene.rig.server.fail_next("acs", 1_000, &Fault::ServerError);
         scene.rig.start_agent();

@@ -4,6 +4,7 @@
 //! Before the registration the ports are closed, like the Go agent's. `/health` is also served on a socket, from the start of
 //! the process to its end, so that `-healthcheck` can tell a waiting agent from a missing one.
 
+use super::firewall::{self, Rules};
 use super::health::Health;
 use crate::config::Config;
 use crate::http::{self, Address, Audience};
@@ -27,6 +28,8 @@ pub struct Early {
     pub(crate) health: Health,
     /// Name of the network interface of Docker's default bridge; `None` if there is no such bridge, or it is not known yet.
     pub(crate) bridge: watch::Sender<Option<String>>,
+    /// The firewall's rules.
+    pub(crate) rules: Arc<Rules>,
 }
 
 impl Early {
@@ -38,6 +41,7 @@ impl Early {
             stop: CancellationToken::new(),
             health: Health::started(),
             bridge,
+            rules: Arc::default(),
         };
         let routes = introspection::health_router(early.health_lookup());
         let socket = Address::Socket(introspection::HEALTH_SOCKET);
@@ -51,6 +55,19 @@ impl Early {
         self.supervisor.add("docker lock", Policy::Restart, move || {
             let (ownership, stop) = (ownership.clone(), stop.clone());
             async move { ownership.keep(stop).await }
+        });
+    }
+
+    /// Makes the firewall's rules, and keeps them. After the lock: an agent that must not work with the engine changes nothing.
+    pub(crate) fn keep_firewall(&mut self, config: &Config) {
+        if !config.manage_firewall {
+            return;
+        }
+        let settings = firewall::settings(config);
+        let (rules, bridge, stop) = (self.rules.clone(), self.bridge.subscribe(), self.stop.clone());
+        self.supervisor.add("firewall", Policy::Restart, move || {
+            let (rules, settings, bridge, stop) = (rules.clone(), settings.clone(), bridge.clone(), stop.clone());
+            async move { rules.keep(settings, bridge, stop).await }
         });
     }
 
@@ -120,6 +137,7 @@ mod tests {
             stop: CancellationToken::new(),
             health: Health::started(),
             bridge: watch::channel(None).0,
+            rules: Arc::default(),
         };
         let routes = Router::new().fallback(async move || text);
         let settings = http::Settings::new("test", Address::Socket(name));
