@@ -170,7 +170,7 @@ fn a_task_that_is_not_to_run_yet_is_left_to_ecs() {
 #[test]
 fn a_task_has_its_network_mode_and_may_start_faults() {
     let read = |network: Value, faults: Value| {
-        let mut task = reduced();
+        let mut task = recorded();
         (task["networkMode"], task["enableFaultInjection"]) = (network, faults);
         let spec = spec_of(&task);
         assert_eq!((spec.info().network, spec.outline().fault_injection), (spec.network, spec.fault_injection));
@@ -193,7 +193,6 @@ fn every_unsupported_feature_of_a_task_is_refused() {
         ("attachments", json!([{"attachmentType": "s3files"}]), "a volume of S3 Files, which needs a task role,"),
         ("attachments", json!([{"attachmentType": "serviceconnectdetail"}]), "an attachment of Service Connect"),
         ("associations", json!([{"type": "gpu"}]), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
-        ("associations", json!([{"type": "elastic-inference"}]), "an association that is not a GPU"),
     ];
     for (name, value, what) in table {
         let mut task = recorded();

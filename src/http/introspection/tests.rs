@@ -10,7 +10,7 @@ use ecs_core::model::observation::Mount;
 use ecs_core::model::task::NetworkMode;
 use ecs_core::model::view::{ContainerView, TaskView};
 use ecs_core::model::waiting::{Blocker, Waiting};
-use ecs_core::model::{ContainerKind, ContainerStatus, Health, PortBinding, Protocol, TaskStatus, Timestamp};
+use ecs_core::model::{ContainerKind, ContainerStatus, PortBinding, Protocol, TaskStatus, Timestamp};
 use serde_json::Value;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -8,11 +8,24 @@
 //! could mistake for a part of an id.
 //!
 //! Reading order: this file (sources, routes), `front` (what every request passes), `tasks` (lookups), then one file for each
-//! group of paths.
+//! group of paths: `v2` and `by_id` (versions 3 and 4), with their shapes in `task`, `container` and `associations`, `documents`
+//! (encoded tasks), `tags` (what ECS is asked for), `place` (facts about the instance).
 
+mod associations;
+mod by_id;
+mod container;
+mod documents;
 mod front;
+mod log;
+mod place;
+mod tags;
+mod task;
 mod tasks;
+mod v2;
 
+pub use documents::Documents;
+pub use place::{Place, Wall};
+pub use tags::{TagLookup, TagQuestion, TagsProblem, TagsResult};
 pub use tasks::{FoundContainer, FoundRole, Tasks};
 
 use crate::http::answer::plain_text;
@@ -25,15 +38,37 @@ use std::sync::Arc;
 pub const PORT: u16 = 51679;
 
 /// Where the answers come from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Sources {
     /// The tasks that the agent knows.
     pub tasks: Tasks,
+    /// The facts about this instance.
+    pub place: Arc<Place>,
+    /// The encoded documents of tasks; none at first.
+    pub documents: Arc<Documents>,
+    /// Converts the moments in views.
+    pub wall: Wall,
+    /// Asks ECS for tags.
+    pub tag_lookup: TagLookup,
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+/// The versions whose callers are known by an id in the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    V3,
+    V4,
 }
 
 /// The routes of the port.
 pub fn router(sources: Sources) -> Router {
-    let routes = Router::new().fallback(not_found);
+    let documents = v2::routes::<Arc<Sources>>().merge(by_id::routes(Version::V3)).merge(by_id::routes(Version::V4));
+    let routes = documents.fallback(not_found);
     front::guarded(routes.with_state(Arc::new(sources)))
 }
 
