@@ -254,9 +254,10 @@ fn container(
         secrets: secrets::uses(wire.secrets)?,
         credential_spec,
         log_routing: None,
+        // Compat: any other value means nothing.
+        logs_with_execution_role: wire.logs_auth_strategy == "ExecutionRole",
         log: log_settings(&host_config),
         metadata_file: None,
-        logs_with_execution_role: false,
         restart: restart_policy(wire.restart_policy),
         depends_on,
         start_timeout: (wire.start_timeout > 0).then(|| Span::secs(wire.start_timeout)),

@@ -46,7 +46,6 @@ fn in_container(container: &wire::Container, host: &HostFacts) -> Option<String>
     let checks = [
         (!container.managed_agents.is_empty(), "ECS Exec (a managed agent)"),
         (!host.credential_specs && has_credential_spec(), "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),
-        (!container.logs_auth_strategy.is_empty(), "a log driver with the execution role"),
     ];
     checks.iter().find(|(found, _)| *found).map(|(_, what)| (*what).to_owned())
 }

@@ -68,6 +68,7 @@ pub(super) fn seen(task: &str, container: &str, id: &str, run_state: RunState) -
         image_id: String::new(),
         image_digest: None,
         health_output: String::new(),
+        ids: crate::model::observation::GivenIds::default(),
         outline: None,
     }
 }

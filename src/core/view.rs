@@ -32,7 +32,7 @@ pub fn view_after(previous: &View, state: &State, changed: &BTreeSet<Key>, now: 
             None => Arc::new(task_view(task, waits)),
         }
     });
-    View { at: now, tasks: tasks.collect() }
+    View { is_incomplete: state.host.lost, at: now, tasks: tasks.collect() }
 }
 
 fn is_changed(changed: &BTreeSet<Key>, task: &TaskArn) -> bool {

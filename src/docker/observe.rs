@@ -7,9 +7,9 @@
 
 mod details;
 
-use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
+use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK, given_ids};
 use super::outline;
-use ecs_core::model::observation::{LastCheck, Mount};
+use ecs_core::model::observation::{GivenIds, LastCheck, Mount};
 use ecs_core::model::text::{cleaned, cut};
 use ecs_core::model::{Failure, Health, Observation, OwnerId, OwnerMark, PortBinding, Protocol, RunState, TaskSpec};
 use serde_json::Value;
@@ -83,6 +83,7 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
         networks: details::networks(answer),
         image_id: text(answer, "Image").to_owned(),
         image_digest: None,
+        ids: given_ids(answer),
         outline: None, // only an inventory needs it, and parsing it takes longer than all the rest
     }))
 }
@@ -171,6 +172,7 @@ fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Ob
         image_id: text(entry, "ImageID").to_owned(),
         image_digest: None,
         health_output: String::new(), // the list does not have it
+        ids: GivenIds::default(),
         outline: None,
     })
 }

@@ -111,7 +111,10 @@ mod tests {
     async fn an_error_has_code_message_and_status() {
         let fake = Fake::start(|_| Answer::error(400, "AccessDeniedException", "not authorized")).await;
         let error = tags(&client(&fake.url()), "arn", None).await.unwrap_err();
-        assert_eq!((error.code.as_str(), error.message.as_str(), error.status), ("AccessDeniedException", "not authorized", Some(400)));
+        assert_eq!(
+            (error.code.as_str(), error.message.as_str(), error.status),
+            ("AccessDeniedException", "not authorized", Some(400))
+        );
         let nobody = tags(&client("http://127.0.0.1:1"), "arn", None).await.unwrap_err();
         assert!(nobody.code.is_empty() && nobody.status.is_none() && !nobody.message.is_empty(), "{nobody:?}");
     }

@@ -1,7 +1,7 @@
 //! Observations of containers. Docker's event names and JSON do not appear here: `docker::observe` translates them.
 
 use super::port::PortBinding;
-use super::{ContainerName, OwnerId, RuntimeId, TaskArn, TextMap};
+use super::{ContainerName, CredentialsId, EndpointId, OwnerId, RuntimeId, TaskArn, TextMap};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -60,9 +60,23 @@ pub struct Observation {
     /// when the container is created.
     #[serde(default)]
     pub image_digest: Option<String>,
+    /// The ids by which the container asks the task metadata endpoint.
+    #[serde(default)]
+    pub ids: GivenIds,
     /// The outline of the container's task ([`TaskSpec::outline`](super::TaskSpec::outline)), from the label of a container that
     /// this agent created. `None` outside an inventory.
     pub outline: Option<Box<super::TaskSpec>>,
+}
+
+/// The ids of the task metadata endpoint that a container was created with, from its environment and its log options.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenIds {
+    /// The container's own id; `None`: it has none.
+    pub endpoint: Option<EndpointId>,
+    /// The id of the task role's credentials; `None`: the task has no such role.
+    pub role: Option<CredentialsId>,
+    /// The id of the task execution role's credentials; `None`: the container's log driver does not use that role.
+    pub execution_role: Option<CredentialsId>,
 }
 
 /// The three states of a container that matter to the core.

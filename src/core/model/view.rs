@@ -15,6 +15,8 @@ use std::sync::Arc;
 /// Everything that readers may see, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
+    /// Tasks may be missing: the agent has lost its state, and Docker has not listed their containers yet.
+    pub is_incomplete: bool,
     /// When this view was made. It has been true since; a view that would show nothing new is not made.
     pub at: Timestamp,
     /// All tasks that the agent knows, in the order of their ARNs. The view of a task that has not changed is shared with earlier
@@ -26,7 +28,9 @@ impl View {
     /// Whether both views share all tasks, so that one shows nothing that the other does not.
     pub fn shows_the_same(&self, other: &Self) -> bool {
         let mut pairs = self.tasks.iter().zip(&other.tasks);
-        self.tasks.len() == other.tasks.len() && pairs.all(|(task, other)| Arc::ptr_eq(task, other))
+        self.is_incomplete == other.is_incomplete
+            && self.tasks.len() == other.tasks.len()
+            && pairs.all(|(task, other)| Arc::ptr_eq(task, other))
     }
 }
 
@@ -79,8 +83,9 @@ pub struct RoleView {
     /// The id of the latest credentials. They are not in memory between a restart of the agent and the moment at which ECS sends
     /// them again.
     pub current: CredentialsId,
-    /// The id that the containers or their log drivers were created with. Whoever asks for it gets the latest credentials.
-    pub given: CredentialsId,
+    /// The ids that the task's containers, or their log drivers, were created with, each once. Whoever asks for one of them gets
+    /// the latest credentials.
+    pub given: Vec<CredentialsId>,
 }
 
 /// The view of one container.

@@ -8,7 +8,8 @@ use super::restarts::{NoRestart, Restarts};
 use super::retry::Retry;
 use crate::model::observation::{LastCheck, Mount, Network};
 use crate::model::{
-    ContainerStatus, Failure, Health, Observation, PortBinding, RunState, RuntimeId, TextMap, Timestamp, is_default,
+    ContainerStatus, CredentialsId, Failure, Health, Observation, PortBinding, RunState, RuntimeId, TextMap, Timestamp,
+    is_default,
 };
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +104,14 @@ pub struct ContainerState {
     /// The networks that the container was last connected to; empty if they are not known.
     #[serde(default, skip_serializing_if = "is_default")]
     pub networks: Vec<Network>,
+    /// The id of the task role's credentials that the container was created with; `None`: [`TaskInfo::role_id`].
+    ///
+    /// [`TaskInfo::role_id`]: crate::model::TaskInfo::role_id
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub role_id: Option<CredentialsId>,
+    /// The same for the task execution role.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub execution_role_id: Option<CredentialsId>,
     /// The part of the state that is kept in memory only.
     #[serde(skip)]
     pub live: LiveContainer,

@@ -145,7 +145,7 @@ fn container(sources: &Sources, version: Version, id: &str) -> Response {
         let text = format!("{unable} to generate network response for container '{docker_id}'");
         return refused(StatusCode::INTERNAL_SERVER_ERROR, &text, CONTAINER, "");
     }
-    json_answer(StatusCode::OK, &Container::new(view, version, &sources.wall), CONTAINER)
+    json_answer(StatusCode::OK, &Container::new(view, version, &sources.metadata.wall), CONTAINER)
 }
 
 /// The task of the container. A container whose networks are not known is shown without them. (The Go agent then refuses the
@@ -156,8 +156,10 @@ fn task(sources: &Sources, version: Version, id: &str) -> Response {
         Ok(found) => found,
         Err(answer) => return answer,
     };
-    let encoded =
-        || json::encode(&Task::new(&found.task, version, &sources.place, &sources.wall, None)).map(Bytes::from);
+    let encoded = || {
+        json::encode(&Task::new(&found.task, version, &sources.metadata.place, &sources.metadata.wall, None))
+            .map(Bytes::from)
+    };
     match sources.documents.get(&found.task, version, encoded) {
         Ok(body) => json_body(StatusCode::OK, body),
         Err(_) => refused(StatusCode::INTERNAL_SERVER_ERROR, "failed to get task metadata", TASK, ""),
@@ -172,8 +174,9 @@ async fn tagged(sources: &Sources, version: Version, id: &str) -> Response {
     };
     let container = found.container().name.as_str();
     let container = (version == Version::V4).then_some(container);
-    let tags = tags::asked(&sources.tag_lookup, &sources.place.container_instance, &found.task, container).await;
-    let task = Task::new(&found.task, version, &sources.place, &sources.wall, Some(&tags));
+    let tags =
+        tags::asked(&sources.metadata.tags, &sources.metadata.place.container_instance, &found.task, container).await;
+    let task = Task::new(&found.task, version, &sources.metadata.place, &sources.metadata.wall, Some(&tags));
     json_answer(StatusCode::OK, &task, TASK)
 }
 

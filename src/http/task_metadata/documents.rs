@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// The encoded documents of tasks.
 #[derive(Debug, Default)]
-pub struct Documents(Mutex<BTreeMap<TaskArn, Encoded>>);
+pub(super) struct Documents(Mutex<BTreeMap<TaskArn, Encoded>>);
 
 /// The documents of one task, each encoded when it was first asked for.
 #[derive(Debug)]

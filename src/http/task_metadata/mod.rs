@@ -7,54 +7,93 @@
 //! cleaned once, in `front`, before a route is chosen: a route never sees `..`, an empty segment, or an encoded slash that it
 //! could mistake for a part of an id.
 //!
-//! Reading order: this file (sources, routes), `front` (what every request passes), `tasks` (lookups), then one file for each
-//! group of paths: `v2` and `by_id` (versions 3 and 4), with their shapes in `task`, `container` and `associations`, `documents`
-//! (encoded tasks), `tags` (what ECS is asked for), `place` (facts about the instance).
+//! Reading order: this file (sources, routes), `front` (what every request passes), `subject` (what a path is about), `limiter`,
+//! `tasks` (lookups), `audit`, then one file for each group of paths: `credentials` with `peer_check`, `v2`, and `by_id` (versions
+//! 3 and 4). The shapes of these are in `task`, `container` and `associations`; `documents` keeps encoded tasks, `tags` is what
+//! ECS is asked for, `place` has facts about the instance, and `log` writes errors.
 
 mod associations;
+mod audit;
 mod by_id;
 mod container;
+mod credentials;
 mod documents;
 mod front;
+mod limiter;
 mod log;
+mod peer_check;
 mod place;
+mod subject;
 mod tags;
 mod task;
 mod tasks;
 mod v2;
 
-pub use documents::Documents;
-pub use place::{Place, Wall};
+pub use audit::{Audit, AuditSink};
+pub use credentials::{Credentials, CredentialsLookup};
+pub use limiter::Rates;
+pub use peer_check::PeerCheckMode;
+pub use place::{Metadata, Place, Wall};
 pub use tags::{TagLookup, TagQuestion, TagsProblem, TagsResult};
 pub use tasks::{FoundContainer, FoundRole, Tasks};
 
 use crate::http::answer::plain_text;
+use crate::http::{Address, Limits, Settings};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Response;
+use documents::Documents;
+use limiter::Limiter;
+use peer_check::PeerCheck;
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The port. It is not configurable, since the rules of the host's firewall lead to it.
 pub const PORT: u16 = 51679;
 
+/// How often one address may ask for ids that the agent does not know.
+const GUESSES: Rates = Rates { steady: 1, burst: 20 };
+
 /// Where the answers come from.
-#[derive(Clone)]
 pub struct Sources {
     /// The tasks that the agent knows.
     pub tasks: Tasks,
-    /// The facts about this instance.
-    pub place: Arc<Place>,
-    /// The encoded documents of tasks; none at first.
-    pub documents: Arc<Documents>,
-    /// Converts the moments in views.
-    pub wall: Wall,
-    /// Asks ECS for tags.
-    pub tag_lookup: TagLookup,
+    metadata: Metadata,
+    documents: Documents,
+    credentials: CredentialsLookup,
+    audit: Audit,
+    limiter: Limiter,
+    guesses: Limiter,
+    peer_check: PeerCheck,
 }
 
-impl std::fmt::Debug for Sources {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sources").field("place", &self.place).finish_non_exhaustive()
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("peer_check", &self.peer_check).finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    /// Sources of the answers about these tasks. `rates` limits how often one address may request one path.
+    pub fn new(
+        tasks: Tasks,
+        metadata: Metadata,
+        credentials: CredentialsLookup,
+        audit: Audit,
+        rates: Rates,
+        peer_check: PeerCheckMode,
+    ) -> Self {
+        Self {
+            tasks,
+            metadata,
+            documents: Documents::default(),
+            credentials,
+            audit,
+            limiter: Limiter::new(rates),
+            guesses: Limiter::new(GUESSES),
+            peer_check: PeerCheck::new(peer_check),
+        }
     }
 }
 
@@ -65,14 +104,29 @@ enum Version {
     V4,
 }
 
+/// The settings of the server at this address.
+pub fn settings(address: Address) -> Settings {
+    Settings {
+        // Each task may keep some connections open, and tasks in network mode host share one address.
+        limits: Limits { total: 1024, reserved_for_host: 256, per_peer: 64 },
+        // The Go agent ends an answer after 5 s. The longest calls to AWS and to programs of the host take that long.
+        answer_timeout: Duration::from_secs(7),
+        ..Settings::new("task metadata", address)
+    }
+}
+
 /// The routes of the port.
 pub fn router(sources: Sources) -> Router {
-    let documents = v2::routes::<Arc<Sources>>().merge(by_id::routes(Version::V3)).merge(by_id::routes(Version::V4));
-    let routes = documents.fallback(not_found);
-    front::guarded(routes.with_state(Arc::new(sources)))
+    let sources = Arc::new(sources);
+    let documents = v2::routes().merge(by_id::routes(Version::V3)).merge(by_id::routes(Version::V4));
+    let routes = credentials::routes().merge(documents).fallback(not_found);
+    front::guarded(routes.with_state(Arc::clone(&sources)), sources)
 }
 
 /// The answer to an unknown path.
 async fn not_found() -> Response {
     plain_text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The facts about this instance that task metadata shows, and times in its form.
 
+use super::tags::TagLookup;
 use ecs_core::model::Timestamp;
 use std::sync::Arc;
 
@@ -16,6 +17,17 @@ pub struct Place {
     pub availability_zone_id: String,
     /// Id of the VPC.
     pub vpc_id: String,
+}
+
+/// What the documents about tasks need besides the tasks.
+#[derive(Clone)]
+pub struct Metadata {
+    /// The facts about this instance.
+    pub place: Place,
+    /// Converts the moments in views.
+    pub wall: Wall,
+    /// Asks ECS for tags.
+    pub tags: TagLookup,
 }
 
 /// Converts a moment of the agent's clock to wall time.

@@ -30,7 +30,7 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 }
 
 fn unknown(address: Option<Extension<RemoteAddress>>, kind: &str) -> Response {
-    let address = address.map(|Extension(RemoteAddress(address))| address.ip().to_canonical().to_string());
+    let address = address.map(|Extension(remote)| remote.address.ip().to_canonical().to_string());
     let address = address.unwrap_or_default();
     let text = format!("Unable to get task arn from request: unable to associate '{address}' with task");
     refused(StatusCode::BAD_REQUEST, &text, kind, "")
@@ -53,7 +53,10 @@ mod tests {
             ["/v2/metadata", "/v2/metadata/", "/v2/metadata/abc", "/v2/metadataWithTags/", "/v2/stats/a/b", "/v2/stats"]
         {
             let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
-            request.extensions_mut().insert(RemoteAddress("127.0.0.1:4711".parse().unwrap()));
+            request.extensions_mut().insert(RemoteAddress {
+                address: "127.0.0.1:4711".parse().unwrap(),
+                location: crate::http::PeerLocation::Host,
+            });
             let Ok(answer) = TowerToHyperService::new(routes::<()>()).call(request).await;
             let (status, kind) =
                 (answer.status().as_u16(), answer.headers()["content-type"].to_str().unwrap().to_owned());

@@ -81,6 +81,9 @@ pub(crate) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
         os_family_detailed: config.detailed_os_family.clone(),
         agent_version: version::OWN.to_owned(),
         external: config.external,
+        task_roles: config.task_roles,
+        task_roles_in_host_network: config.task_roles_in_host_network,
+        awslogs_with_execution_role: config.awslogs_with_execution_role,
         gmsa: config.gmsa_in_domain(),
         gmsa_domainless: config.gmsa && offers.credentials_fetcher,
     }

@@ -1,4 +1,5 @@
-use super::super::{Documents, Place, TagLookup, TagsProblem, Tasks, router};
+use super::super::tests::metadata;
+use super::super::{Audit, Metadata, PeerCheckMode, Place, Rates, TagLookup, TagsProblem, Tasks, router};
 use super::*;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -150,7 +151,7 @@ fn place() -> Place {
 }
 
 fn no_tags() -> TagLookup {
-    Arc::new(|_| async { Ok(BTreeMap::new()) }.boxed())
+    metadata().tags
 }
 
 struct Server {
@@ -159,16 +160,13 @@ struct Server {
 }
 
 impl Server {
-    fn new(task: TaskView, place: Place, tag_lookup: TagLookup) -> Self {
+    fn new(task: TaskView, place: Place, tags: TagLookup) -> Self {
         let view = Arc::new(View { tasks: vec![Arc::new(task)], ..View::default() });
         let (view, readers) = watch::channel(view);
-        let sources = Sources {
-            tasks: Tasks::new(readers),
-            place: Arc::new(place),
-            documents: Arc::new(Documents::default()),
-            wall: Arc::new(|at| at),
-            tag_lookup,
-        };
+        let metadata = Metadata { place, tags, ..metadata() };
+        let audit = Audit { cluster: String::new(), container_instance: String::new(), sink: None };
+        let rates = Rates { steady: 1000, burst: 1000 };
+        let sources = Sources::new(Tasks::new(readers), metadata, Arc::new(|_| None), audit, rates, PeerCheckMode::Off);
         Self { routes: router(sources), view }
     }
 
