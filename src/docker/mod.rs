@@ -232,7 +232,6 @@ pub(crate) fn create_body(
         requests_gpus: true,
         selinux: false,
         ipv6_only: false,
-        selinux: false,
         log_driver: create::log::Driver { is_async: true, server: "20.10.24" },
     };
     create::body(request, &ecs_core::model::SecretValues::default(), &context)

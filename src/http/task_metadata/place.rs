@@ -30,6 +30,12 @@ pub struct Metadata {
     pub tags: TagLookup,
 }
 
+impl std::fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Metadata").field(&self.place).finish()
+    }
+}
+
 /// Converts a moment of the agent's clock to wall time.
 pub type Wall = Arc<dyn Fn(Timestamp) -> Timestamp + Send + Sync>;
 
