@@ -39,10 +39,10 @@ fn is_apart(test: &str) -> bool {
 }
 
 /// An agent, and a dockerd with a bridge in this network namespace, whose rules lead from 169.254.170.2 to the agent.
-struct Scene {
-    rig: Rig,
+pub(super) struct Scene {
+    pub(super) rig: Rig,
     dockerd: Dockerd,
-    image: Image,
+    pub(super) image: Image,
 }
 
 /// One HTTP answer.
@@ -69,7 +69,8 @@ fn ask_on_host(path: &str) -> Answer {
 
 /// The access key that botocore finds with the path; `None`: botocore is not installed.
 fn key_by_botocore(path: &str) -> Option<String> {
-    let program = "import botocore.session as s; print(s.get_session().get_credentials().get_frozen_credentials().access_key)";
+    let program =
+        "import botocore.session as s; print(s.get_session().get_credentials().get_frozen_credentials().access_key)";
     let python = |program: &str| {
         let mut command = Command::new("python3");
         command.args(["-c", program]).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -85,7 +86,7 @@ fn key_by_botocore(path: &str) -> Option<String> {
 }
 
 impl Scene {
-    async fn start(test: &str, peer_check: &str) -> Option<Self> {
+    pub(super) async fn start(test: &str, peer_check: &str) -> Option<Self> {
         if std::env::var("ECS_TEST_DOCKER_NETWORK").map_or(true, |namespace| namespace.is_empty()) {
             eprintln!(
                 "SKIPPED {test}: it changes firewall rules, and needs a network namespace of its own (./tests/run)"
@@ -138,7 +139,7 @@ impl Scene {
         (arn, id)
     }
 
-    fn exec(&self, id: &str, command: &str) -> String {
+    pub(super) fn exec(&self, id: &str, command: &str) -> String {
         let shown = self.dockerd.docker(&["exec", id, "sh", "-c", command]);
         shown.unwrap_or_else(|| panic!("{command}"))
     }
@@ -275,10 +276,12 @@ async fn cloudwatch_logs() -> (String, Arc<Mutex<Vec<String>>>) {
                     if body.len() < header("Content-Length:").and_then(|length| length.parse().ok()).unwrap_or(0) {
                         continue;
                     }
-                    let key = header("Authorization:").and_then(|text| text.split_once("Credential=")?.1.split_once('/'));
+                    let key =
+                        header("Authorization:").and_then(|text| text.split_once("Credential=")?.1.split_once('/'));
                     seen.lock().unwrap().extend(key.map(|(key, _)| key.to_owned()));
                     text.clear();
-                    let answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: 2\r\n\r\n{}";
+                    let answer =
+                        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: 2\r\n\r\n{}";
                     let _ = stream.write_all(answer).await;
                 }
             });

@@ -11,6 +11,7 @@ use crate::http::{self, Address, Audience};
 use crate::http::{introspection, task_metadata};
 use crate::runtime::execute::edges::Edges;
 use crate::runtime::execute::pulls::Pulls;
+use crate::runtime::startup::instance::Instance;
 use crate::runtime::startup::ownership::Ownership;
 use crate::runtime::supervisor::{Policy, Supervisor};
 use crate::store::Identity;
@@ -77,7 +78,7 @@ impl Early {
     pub(crate) fn open_ports(
         &mut self,
         config: &Config,
-        identity: &Identity,
+        (identity, instance): (&Identity, &Instance),
         view: watch::Receiver<Arc<View>>,
         pulls: Pulls,
         edges: &Arc<Edges>,
@@ -90,7 +91,7 @@ impl Early {
         let progress: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
         let clock = edges.clock.clone();
         let now: introspection::Clock = Arc::new(move || clock.now());
-        let sources = super::task_metadata::sources(config, identity, view.clone(), edges);
+        let sources = super::task_metadata::sources(config, identity, instance, view.clone(), edges);
         let routes = introspection::router(self.health_lookup(), shown, view, progress, now);
         let audience = Audience::new(config.offhost_introspection, self.bridge.subscribe());
         let port = if config.introspection_on_loopback { Address::Loopback } else { Address::Port };
