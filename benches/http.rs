@@ -9,8 +9,9 @@
 use ecs_agent::http::introspection::{self, Identity};
 use ecs_agent::http::{self, Address, Audience, Listener};
 use ecs_core::model::agent_health::AgentHealth;
+use ecs_core::model::task::NetworkMode;
 use ecs_core::model::view::{ContainerView, TaskView, View};
-use ecs_core::model::{ContainerKind, ContainerStatus, Health, TaskStatus, Timestamp};
+use ecs_core::model::{ContainerStatus, TaskStatus, Timestamp};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -30,7 +31,6 @@ const TASKS: usize = 50;
 fn task(number: usize) -> TaskView {
     let name = format!("ecs-family-7-web-{number:018x}");
     let container = ContainerView {
-        kind: ContainerKind::Normal,
         name: "web".into(),
         runtime_id: Some(format!("{number:064x}").into()),
         runtime_name: name,
@@ -39,20 +39,18 @@ fn task(number: usize) -> TaskView {
         known: ContainerStatus::Running,
         created_at: Some("2026-11-29T10:00:00.123456789Z".to_owned()),
         started_at: Some("2026-11-29T10:00:01.123456789Z".to_owned()),
-        ports: Vec::new(),
-        mounts: Vec::new(),
-        health: Health::Unknown,
-        exit_code: None,
-        changed_at: Timestamp::default(),
+        ..ContainerView::default()
     };
     TaskView {
         arn: format!("arn:aws:ecs:eu-west-1:123456789012:task/cluster/{number:032x}").into(),
         family: "family".to_owned(),
         version: "7".to_owned(),
+        network: NetworkMode::default(),
+        fault_injection: false,
         desired: TaskStatus::Running,
         known: TaskStatus::Running,
-        waits: Vec::new(),
         containers: vec![container],
+        ..TaskView::default()
     }
 }
 

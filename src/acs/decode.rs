@@ -6,11 +6,11 @@
 use super::limits::{MAX_CONTAINERS_OF_PAYLOAD, MAX_ID, MAX_LISTED, MAX_TASKS};
 use super::translate::{self, ReceivedTask, Refusal};
 use super::{HostFacts, Incoming, Outgoing, attachment, wire};
-use crate::aws::identity::roles::{RoleCredentials, RoleKind};
+use crate::aws::identity::roles::RoleCredentials;
 use crate::input::json::{DecodeError, Raw};
 use crate::websocket::Read;
 use ecs_core::model::text::{cleaned, cut};
-use ecs_core::model::{Ack, CredentialsId, Secret, TaskArn};
+use ecs_core::model::{Ack, CredentialsId, RoleKind, Secret, TaskArn};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 

@@ -11,7 +11,9 @@ use super::state::{
 };
 use super::step::Step;
 use super::{credentials, dependency, image, inventory, rebuild, report, resource, restart, seen};
-use crate::model::{Ack, ContainerStatus, FailureKind, Observation, OpError, RunState, TaskArn, TaskStatus, Timestamp};
+use crate::model::{
+    Ack, ContainerStatus, FailureKind, Observation, OpError, RoleKind, RunState, TaskArn, TaskStatus, Timestamp,
+};
 use std::collections::BTreeSet;
 
 /// Writes one event into the state and returns the tasks to plan again.
@@ -98,7 +100,8 @@ fn payload(
             // If ECS sends a known task again, the task is not changed; only the credentials that came with it replace the
             // earlier ones.
             (Some(known), PayloadTask::Run(spec)) => {
-                spec.execution_credentials.iter().for_each(|id| credentials::replace(known, id));
+                spec.execution_credentials.iter().for_each(|id| credentials::replace(known, RoleKind::Execution, id));
+                spec.role_credentials.iter().for_each(|id| credentials::replace(known, RoleKind::Task, id));
                 rebuild::complete(known, *spec);
             }
             (Some(_), PayloadTask::Refused { .. }) => {}
@@ -119,9 +122,9 @@ fn new_task(task: PayloadTask, arrival: u64, now: Timestamp) -> TaskState {
         PayloadTask::Run(spec) if dependency::is_solvable(&spec) => TaskState::new(*spec, arrival, now),
         PayloadTask::Run(spec) => {
             let reason = format!("Task dependencies cannot be resolved, taskArn: {}", spec.arn);
-            let credentials = spec.execution_credentials.clone();
             let stopped = TaskState::stopped(spec.arn, Some(reason), arrival, now);
-            TaskState { execution_credentials: credentials, ..stopped } // so that they are dropped with the task
+            let (execution_credentials, role_credentials) = (spec.execution_credentials, spec.role_credentials);
+            TaskState { execution_credentials, role_credentials, ..stopped } // so that they are dropped with the task
         }
         PayloadTask::Refused { arn, reason } => TaskState::stopped(arn, Some(reason), arrival, now),
         // The task is unknown, or has been removed from the state. It does not run, so it and all of its containers are reported

@@ -2,8 +2,8 @@
 
 use crate::model::image::ImageListing;
 use crate::model::{
-    Ack, ContainerName, CredentialsAck, CredentialsId, Observation, OpError, OpId, RuntimeId, TaskArn, TaskSpec,
-    Tickets,
+    Ack, ContainerName, CredentialsAck, CredentialsId, Observation, OpError, OpId, RoleKind, RuntimeId, TaskArn,
+    TaskSpec, Tickets,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -39,9 +39,8 @@ pub enum Event {
     },
     /// Credentials have arrived and are in memory now.
     CredentialsArrived {
-        /// The task that the credentials are for; `None` if they came with a payload. If there is a task, the first id is that of
-        /// its execution role.
-        task: Option<TaskArn>,
+        /// The task and the role that the credentials are for; `None` if they came with a payload, whose tasks name their ids.
+        task: Option<(TaskArn, RoleKind)>,
         /// The ids of the credentials.
         ids: Vec<CredentialsId>,
         /// The acknowledgement to send if the task is known; `None`: nothing is sent.

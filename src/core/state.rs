@@ -118,6 +118,9 @@ pub struct TaskState {
     pub execution_stopped_at: Option<Timestamp>,
     /// Id of the credentials of the task execution role; `None` if the task has no such role. A renewal may change the id.
     pub execution_credentials: Option<CredentialsId>,
+    /// Id of the latest credentials of the task role; `None` if the task has no such role, or has stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_credentials: Option<CredentialsId>,
     /// The containers, in the order of the task definition; those that the agent adds come last.
     pub containers: Vec<Container>,
     /// Names of the containers of a task that ECS asked to stop and that was unknown here. Nothing else is known of them, except
@@ -287,6 +290,7 @@ impl TaskState {
         let resource = |spec| Resource { spec, state: ResourceState::default() };
         Self {
             execution_credentials: spec.execution_credentials,
+            role_credentials: spec.role_credentials,
             containers: spec.containers.into_iter().map(container).collect(),
             resources: spec.resources.into_iter().map(resource).collect(),
             spec: info,
@@ -356,7 +360,7 @@ impl TaskState {
         let containers = self.specs().map(ContainerSpec::outline).collect();
         let resources = self.resources.iter().filter_map(|resource| resource.spec.outline()).collect();
         let leases = self.tickets().flat_map(|tickets| tickets.leases.clone()).collect();
-        TaskSpec { leases, ..self.spec.with(containers, resources) }
+        TaskSpec { leases, associations: Vec::new(), ..self.spec.with(containers, resources) }
     }
 
     /// The pause container, whose namespaces the others share; `None` if the task has none.

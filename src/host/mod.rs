@@ -1,12 +1,16 @@
 //! Probes and changes this machine: GPUs, processors, memory, ports, the data directory, the lock on the container engine.
 //!
 //! An edge: it decides nothing, and knows neither the configuration nor tasks. Reading order: [`kernel`] (what the kernel
-//! tells without waiting), [`gpu`], [`data_dir`], [`docker_lock`], [`memory`] (of this process), [`lanes`] (threads for the
-//! start's work that may block). Control groups are in [`cgroup`](crate::cgroup).
+//! tells without waiting), [`gpu`], [`data_dir`], [`docker_lock`], [`fault`], [`memory`] (of this process), [`program`] (runs
+//! programs such as `iptables`), [`firewall`], [`lanes`] (threads for the start's work that may block). Control groups are in
+//! [`cgroup`](crate::cgroup).
 
 pub mod data_dir;
 pub mod docker_lock;
+pub mod fault;
+pub mod firewall;
 pub mod gpu;
 pub mod kernel;
 pub mod lanes;
 pub mod memory;
+pub mod program;

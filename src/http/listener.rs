@@ -102,6 +102,15 @@ pub async fn serve(
     let _late_answers_are_cut_off = timeout(settings.stop_grace, all).await;
 }
 
+/// The peer of a connection to a port. Each request carries it as an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteAddress {
+    /// The address of the peer.
+    pub address: SocketAddr,
+    /// The location of the peer when it connected.
+    pub location: PeerLocation,
+}
+
 /// The data about an open connection that its slot holds.
 #[derive(Debug)]
 struct OpenConnection {
@@ -181,7 +190,8 @@ impl Server {
             }
         }
         let activity = Activity::new();
-        let work = exchange(stream, peer, self.router.clone(), self.settings, activity.clone(), self.stop.clone());
+        let work =
+            exchange(stream, (peer, location), self.router.clone(), self.settings, activity.clone(), self.stop.clone());
         let task = self.connections.spawn(work);
         self.slots.enter(peer, location, OpenConnection { task, activity });
     }
@@ -208,7 +218,7 @@ fn reset(stream: TcpStream) {
 /// Answers requests until the client closes the connection, sends none for too long, or does not take an answer.
 async fn exchange<S>(
     stream: S,
-    from: Peer,
+    (from, location): (Peer, PeerLocation),
     router: Router,
     settings: Settings,
     activity: Arc<Activity>,
@@ -219,8 +229,11 @@ async fn exchange<S>(
     let routes = TowerToHyperService::new(router);
     let stream = Watched { stream, activity: Arc::clone(&activity) };
     let noted = Arc::clone(&activity);
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         noted.asked();
+        if let Peer::Address(address) = from {
+            request.extensions_mut().insert(RemoteAddress { address, location });
+        }
         tracing::debug!(method = %request.method(), %from, "Handling http request");
         let (answer, activity) = (routes.call(request), Arc::clone(&noted));
         async move { answer.await.map(|answer| answer.map(|body| Answer { body, activity })) }

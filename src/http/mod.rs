@@ -9,10 +9,11 @@
 //! Reading order: this file (settings), `address` (where a server listens), `listener` (accepting, ending), `activity` (what a
 //! connection is doing), `peer` (the audience), `route` (the kernel's route to a peer), `slots` (which connection is closed
 //! for a new one), [`host_header`] (DNS rebinding), `tally` (limits log lines about refused connections), `path` (cleaning of
-//! paths), `json` (encoding of answers), [`introspection`] (port 51678).
+//! paths), `json` and `answer` (encoding of answers), [`introspection`] (port 51678), [`task_metadata`] (port 51679).
 
 mod activity;
 mod address;
+mod answer;
 pub mod host_header;
 mod listener;
 mod peer;
@@ -21,7 +22,7 @@ mod slots;
 mod tally;
 
 pub use address::{Address, Listener, bind};
-pub use listener::{run, serve};
+pub use listener::{RemoteAddress, run, serve};
 pub use peer::{Audience, PeerLocation};
 pub use slots::Limits;
 
@@ -69,5 +70,6 @@ impl Settings {
 pub mod introspection;
 pub(super) mod json;
 pub(super) mod path;
+pub mod task_metadata;
 #[cfg(test)]
 mod tests;

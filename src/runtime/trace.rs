@@ -56,7 +56,7 @@ impl Trace {
         match effect {
             Effect::Do(op, operation) => return self.operations.begin(state, *op, operation),
             Effect::Cancel(op) => self.operations.cancel(*op),
-            Effect::Send(_) | Effect::ForgetCredentials(_) => {}
+            Effect::Send(_) | Effect::ForgetCredentials(_) | Effect::WriteMetadata(_) => {}
         }
         Labels::default()
     }
@@ -82,7 +82,7 @@ impl Trace {
                 tracing::info!(messageID = message_id, tasks = tasks.len(), "ECS confirms that these tasks must stop");
             }
             Event::CredentialsArrived { task, .. } => {
-                tracing::debug!(task = task.as_ref().map(TaskArn::task_id), "Credentials have arrived");
+                tracing::debug!(task = task.as_ref().map(|(arn, _)| arn.task_id()), "Credentials have arrived");
             }
             Event::Observed(seen) => tracing::debug!(
                 task = seen.task.task_id(),

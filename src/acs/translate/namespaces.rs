@@ -44,7 +44,7 @@ pub(super) fn share(
             image: PAUSE_IMAGE.to_owned(),
             essential: true,
             ipc: if ipc == Namespace::Pause { Namespace::Shareable } else { Namespace::Own },
-            endpoint_id: new_id(),
+            endpoint_id: new_id().into(),
             ..ContainerSpec::default()
         });
     }

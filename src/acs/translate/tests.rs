@@ -11,13 +11,6 @@ fn recorded() -> Value {
     golden["message"]["tasks"][0].clone()
 }
 
-/// The recorded task without its task role, which this version does not support.
-fn reduced() -> Value {
-    let mut task = recorded();
-    task.as_object_mut().unwrap().remove("roleCredentials");
-    task
-}
-
 fn translate(value: &Value) -> ReceivedTask {
     let mut count = 0;
     task(Raw::new(&value.to_string()), &HostFacts::default(), &mut || {
@@ -41,15 +34,20 @@ fn spec_of(value: &Value) -> TaskSpec {
 }
 
 #[test]
-fn the_recorded_task_is_refused_for_an_unsupported_feature() {
-    let expected = "UnsupportedTaskError: a task role is not supported by this version of the agent";
-    assert_eq!(reason(&recorded()), expected);
+fn a_role_without_id_or_name_is_malformed() {
+    for member in ["roleCredentials", "executionRoleCredentials"] {
+        for role in [json!({}), json!({"credentialsId": "x"}), json!({"roleArn": "x"})] {
+            let mut task = recorded();
+            task[member] = role;
+            assert!(reason(&task).ends_with(&format!("{member} without id or role")), "{}", reason(&task));
+        }
+    }
 }
 
 #[test]
 fn a_restart_policy_defaults_to_a_period_of_300_s() {
     let policy = |value: Value| {
-        let mut task = reduced();
+        let mut task = recorded();
         task["containers"][0]["restartPolicy"] = value;
         spec_of(&task).containers[0].restart.clone()
     };
@@ -64,12 +62,13 @@ fn a_restart_policy_defaults_to_a_period_of_300_s() {
 }
 
 #[test]
-fn the_reduced_task_is_translated_whole() {
-    let mut task = reduced();
+fn the_recorded_task_is_translated_whole() {
+    let mut task = recorded();
     task["serviceName"] = json!("service");
     let spec = spec_of(&task);
     assert_eq!((spec.service_name.as_str(), spec.arn.as_str()), ("service", task["arn"].as_str().unwrap()));
     assert_eq!((spec.family.as_str(), spec.version.as_str()), ("judge-family", "7"));
+    assert_eq!(spec.role_credentials, Some("11111111-2222-3333-4444-555555555555".into()));
     assert_eq!(spec.execution_credentials, Some("66666666-7777-8888-9999-000000000000".into()));
     let [web, side] = spec.containers.as_slice() else { panic!("{} containers", spec.containers.len()) };
     assert_eq!((web.endpoint_id.as_str(), side.endpoint_id.as_str()), ("id-1", "id-2"));
@@ -107,7 +106,7 @@ fn the_reduced_task_is_translated_whole() {
 #[test]
 fn a_registry_secret_is_named_by_arn_and_region() {
     let auth = |value: Value| {
-        let mut task = reduced();
+        let mut task = recorded();
         task["containers"][0]["registryAuthentication"] = value;
         spec_of(&task).containers[0].registry_auth.clone()
     };
@@ -123,7 +122,7 @@ fn each_condition_of_a_dependency_is_understood() {
     let words =
         [("CREATE", Create), ("START", Start), ("COMPLETE", Complete), ("SUCCESS", Success), ("HEALTHY", Healthy)];
     for (word, condition) in words {
-        let mut task = reduced();
+        let mut task = recorded();
         task["containers"][0]["dependsOn"] = json!([{"containerName": "other", "condition": word}]);
         let wanted = Dependency { container: "other".into(), condition };
         assert_eq!(spec_of(&task).containers[0].depends_on[0], wanted, "{word}");
@@ -151,7 +150,7 @@ fn a_task_to_stop_is_never_refused() {
 #[test]
 fn a_task_that_is_not_to_run_yet_is_left_to_ecs() {
     for status in [json!("NONE"), json!("UNKNOWN"), json!("CREATED"), json!("MANIFEST_PULLED"), Value::Null] {
-        let mut task = reduced();
+        let mut task = recorded();
         task["desiredStatus"] = status;
         if task["desiredStatus"].is_null() {
             task.as_object_mut().unwrap().remove("desiredStatus"); // as `wire::envelope` yields it
@@ -159,13 +158,50 @@ fn a_task_that_is_not_to_run_yet_is_left_to_ecs() {
         assert_eq!(translate(&task), ReceivedTask::Later(task["arn"].as_str().unwrap().into()));
     }
     for status in [json!("running"), json!("PAUSED"), json!("")] {
-        let mut task = reduced();
+        let mut task = recorded();
         task["desiredStatus"] = status;
         assert!(reason(&task).ends_with("unrecognized desiredStatus"));
     }
-    let mut task = reduced();
+    let mut task = recorded();
     task["desiredStatus"] = json!(1);
     assert!(reason(&task).ends_with("desiredStatus is not a string"));
+}
+
+#[test]
+fn what_task_metadata_shows_is_kept() {
+    let mut task = recorded();
+    (task["launchType"], task["serviceName"]) = (json!("EXTERNAL"), json!("shop"));
+    task["containers"][0]["containerArn"] = json!("arn:container");
+    task["associations"] = json!([{
+        "name": "dev", "type": "elastic-inference", "containers": ["web"],
+        "content": {"encoding": "identity", "value": "{\"token\": 1}"},
+    }]);
+    let spec = spec_of(&task);
+    assert_eq!((spec.launch_type.as_str(), spec.service_name.as_str()), ("EXTERNAL", "shop"));
+    assert_eq!(spec.containers[0].arn, "arn:container");
+    let log = &spec.containers[0].log;
+    assert_eq!((log.driver.as_str(), log.options.get()["max-size"].as_str()), ("json-file", "1m"));
+    let association = &spec.associations[0];
+    assert_eq!((association.kind.as_str(), association.content.as_str()), ("elastic-inference", "{\"token\": 1}"));
+    assert!(!format!("{association:?}").contains("token"));
+    let outline = spec.outline();
+    assert!(outline.associations.is_empty() && outline.containers[0].log.options.is_empty());
+    assert_eq!(spec.info().associations, spec.associations);
+}
+
+#[test]
+fn a_task_has_its_network_mode_and_may_start_faults() {
+    let read = |network: Value, faults: Value| {
+        let mut task = recorded();
+        (task["networkMode"], task["enableFaultInjection"]) = (network, faults);
+        let spec = spec_of(&task);
+        assert_eq!((spec.info().network, spec.outline().fault_injection), (spec.network, spec.fault_injection));
+        (spec.network, spec.fault_injection)
+    };
+    assert_eq!(read(json!("host"), json!(true)), (NetworkMode::Host, true));
+    assert_eq!(read(json!("none"), json!(false)), (NetworkMode::None, false));
+    assert_eq!(read(json!("bridge"), json!(null)), (NetworkMode::Bridge, false));
+    assert_eq!(read(json!(null), json!(true)), (NetworkMode::Bridge, true));
 }
 
 #[test]
@@ -175,16 +211,13 @@ fn every_unsupported_feature_of_a_task_is_refused() {
         ("networkMode", json!("n\nat"), "the network mode n at"),
         ("elasticNetworkInterfaces", json!([{}]), "an elastic network interface"),
         ("proxyConfiguration", json!({"type": "APPMESH"}), "a proxy configuration"),
-        ("roleCredentials", json!({"credentialsId": "x"}), "a task role"),
         ("attachments", json!([{"attachmentType": "amazonebs"}]), "a volume of EBS"),
         ("attachments", json!([{"attachmentType": "s3files"}]), "a volume of S3 Files, which needs a task role,"),
         ("attachments", json!([{"attachmentType": "serviceconnectdetail"}]), "an attachment of Service Connect"),
         ("associations", json!([{"type": "gpu"}]), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
-        ("associations", json!([{"type": "elastic-inference"}]), "an association that is not a GPU"),
-        ("enableFaultInjection", json!(true), "fault injection"),
     ];
     for (name, value, what) in table {
-        let mut task = reduced();
+        let mut task = recorded();
         task[name] = value;
         let expected = format!("UnsupportedTaskError: {what} is not supported by this version of the agent");
         assert_eq!(reason(&task), expected);
@@ -198,10 +231,9 @@ fn every_unsupported_feature_of_a_container_is_refused() {
         ("managedAgents", json!([{}]), "ECS Exec (a managed agent)"),
         ("credentialSpecs", json!(["x"]), "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),
         ("dockerConfig", gmsa, "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),
-        ("logsAuthStrategy", json!("ExecutionRole"), "a log driver with the execution role"),
     ];
     for (name, value, what) in table {
-        let mut task = reduced();
+        let mut task = recorded();
         task["containers"][0][name] = value;
         let tail = "is not supported by this version of the agent (container web)";
         assert_eq!(reason(&task), format!("UnsupportedTaskError: {what} {tail}"));
@@ -228,18 +260,18 @@ fn invalid_tasks_have_the_go_agents_reason() {
         ("name", json!(""), "a container has no name"),
     ];
     for (name, value, cause) in table {
-        let mut task = reduced();
+        let mut task = recorded();
         task["containers"][0][name] = value;
         assert_eq!(reason(&task), format!("UnrecogniedTaskError: Error loading task - {cause}"));
     }
-    let mut task = reduced();
+    let mut task = recorded();
     task["containers"][0]["environment"] = json!("expected hunter2");
     assert_eq!(
         reason(&task),
         "UnrecogniedTaskError: Error loading task - json: cannot unmarshal string into containers[0].environment, \
          an object is expected"
     );
-    task = reduced();
+    task = recorded();
     task["executionRoleCredentials"]["credentialsId"] = json!("");
     assert!(reason(&task).ends_with("executionRoleCredentials without id or role"));
     assert_eq!(
@@ -263,11 +295,11 @@ fn null_counts_as_a_missing_member_everywhere() {
         }
     }
     let mut all = Vec::new();
-    each(&reduced(), "", &mut all);
+    each(&recorded(), "", &mut all);
     assert!(all.len() > 60, "{}", all.len());
     for member in all {
         let (parent, name) = member.rsplit_once('/').unwrap();
-        let (mut null, mut absent) = (reduced(), reduced());
+        let (mut null, mut absent) = (recorded(), recorded());
         *null.pointer_mut(&member).unwrap() = Value::Null;
         if ["/environment", "/labels", "/driverOpts"].iter().any(|map| parent.ends_with(map)) {
             *absent.pointer_mut(&member).unwrap() = json!(""); // Go decodes it as an empty text
@@ -281,7 +313,7 @@ fn null_counts_as_a_missing_member_everywhere() {
 #[test]
 fn null_in_overrides_and_lists_is_not_set_or_empty() {
     let command = |overrides: Value| {
-        let mut task = reduced();
+        let mut task = recorded();
         task["containers"][0]["command"] = json!(["own", null]);
         task["containers"][0]["overrides"] = overrides;
         spec_of(&task).containers[0].command.clone().unwrap()
@@ -295,7 +327,7 @@ fn null_in_overrides_and_lists_is_not_set_or_empty() {
 
 #[test]
 fn integers_may_be_written_as_floats() {
-    let text = reduced().to_string();
+    let text = recorded().to_string();
     assert!(text.contains(r#""memory":64,"#) && text.contains(r#""hostPort":28480"#), "{text}");
     let odd =
         text.replace(r#""memory":64,"#, r#""memory":6.4e1,"#).replace(r#""hostPort":28480"#, r#""hostPort":28480.0"#);
@@ -306,7 +338,7 @@ fn integers_may_be_written_as_floats() {
 #[test]
 fn empty_engine_settings_are_accepted() {
     for nothing in ["", " ", "null"] {
-        let mut task = reduced();
+        let mut task = recorded();
         task["containers"][0]["dockerConfig"] = json!({"config": nothing, "hostConfig": nothing});
         assert!(matches!(translate(&task), ReceivedTask::Run(_)), "{nothing:?}");
     }
@@ -324,7 +356,7 @@ fn only_malformed_tasks_keep_a_payload_unacknowledged() {
         ("links", json!(["nobody"]), false),
     ];
     for (name, value, is_malformed) in table {
-        let mut task = reduced();
+        let mut task = recorded();
         task["containers"][0][name] = value;
         let ReceivedTask::Refused(refusal) = translate(&task) else { panic!("{name}") };
         assert_eq!(refusal.is_malformed, is_malformed, "{name}: {}", refusal.reason);
@@ -346,7 +378,7 @@ fn a_task_that_contradicts_itself_has_the_go_agents_reason() {
         ("associations", gpu(json!(["web", "side"])), "could not associate multiple containers to GPU GPU-1"),
     ];
     for (name, value, cause) in table {
-        let mut task = reduced();
+        let mut task = recorded();
         let place = if name == "associations" { &mut task } else { &mut task["containers"][0] };
         place[name] = value;
         let arn = task["arn"].as_str().unwrap().to_owned();
@@ -361,7 +393,7 @@ fn a_task_that_contradicts_itself_has_the_go_agents_reason() {
 
 #[test]
 fn a_shared_namespace_adds_a_container_of_the_agent() {
-    let mut task = reduced();
+    let mut task = recorded();
     task["pidMode"] = json!("task");
     let spec = spec_of(&task);
     assert_eq!(spec.containers.len(), 3);
@@ -377,7 +409,7 @@ fn a_shared_namespace_adds_a_container_of_the_agent() {
 
 #[test]
 fn members_that_few_tasks_have_are_translated() {
-    let mut task = reduced();
+    let mut task = recorded();
     task["containers"][0]["overrides"] = json!("{\"command\": [\"other\"]}");
     task["containers"][0]["dockerConfig"]["hostConfig"] = json!("{\"memoryReservation\": 33554432}");
     task["containers"][0]["dependsOn"] = json!([{"containerName": "ghost", "condition": "START"}]);

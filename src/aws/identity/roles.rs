@@ -4,18 +4,10 @@
 //! It does not decide when a task has ended; the caller that removes a task also removes its ids here, so the number of tasks
 //! bounds the store.
 
+pub use ecs_core::model::RoleKind;
 use ecs_core::model::{CredentialsId, Secret};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
-
-/// The purpose of the credentials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RoleKind {
-    /// `TaskApplication`: for the containers.
-    Task,
-    /// `TaskExecution`: used by the agent on behalf of the task (pulls, secrets, logs).
-    Execution,
-}
 
 /// One set of role credentials as ACS sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::effect::Effect;
-use crate::model::{ContainerStatus, Failure, OpError, OpId, RuntimeId, Span, TaskStatus};
+use crate::model::{ContainerStatus, Failure, OpError, OpId, RoleKind, RuntimeId, Span, TaskStatus};
 use crate::policy::Policy;
 use crate::sample::{NOW, container, done, run, seen, spec, state, task};
 use crate::state::TaskState;
@@ -310,7 +310,7 @@ fn credentials_change_the_task_they_are_for() {
         task.execution_credentials = Some("old".into());
     }
     let arrived = |task: Option<&str>| Event::CredentialsArrived {
-        task: task.map(TaskArn::from),
+        task: task.map(|task| (task.into(), RoleKind::Execution)),
         ids: vec!["new".into()],
         ack: None,
     };

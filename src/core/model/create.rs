@@ -1,6 +1,6 @@
 //! Everything that Docker needs to create one container.
 
-use super::{ContainerSpec, Failure, OpError, Secret, TaskArn, TaskSpec, text};
+use super::{ContainerSpec, CredentialsId, Failure, OpError, Secret, TaskArn, TaskSpec, text};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
@@ -27,6 +27,10 @@ pub struct CreateRequest {
     pub in_task_cgroup: bool,
     /// Address of the task's log router; `None` if the container uses none, or its address is not known.
     pub router_address: Option<String>,
+    /// The id by which the container requests the credentials of the task role; `None`: the task has none.
+    pub role_id: Option<CredentialsId>,
+    /// The id by which Docker requests the credentials of the task execution role for the container's log; `None`: it does not.
+    pub log_role_id: Option<CredentialsId>,
     /// Path on the host of the container's Kerberos ticket; `None` if it has no credential spec.
     pub ticket: Option<String>,
     /// Names of the task's resources that the container needs. All of them exist already.

@@ -99,24 +99,49 @@ text_id!(
     CredentialsId
 );
 text_id!(
+    /// The random id of one container in the URLs of the task metadata endpoint. It is shown shortened, because a program that
+    /// knows it may read the container's metadata and change its task.
+    EndpointId
+);
+text_id!(
     /// The identity of one agent, drawn at random once and kept in its data directory. Every container that the agent creates
     /// has it as a label.
     OwnerId
 );
 show_in_full!(TaskArn ContainerName RuntimeId OwnerId);
 
-/// Shortened, as in the log of the Go agent (spec `security.md` §3).
-impl fmt::Display for CredentialsId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let start: String = self.0.chars().take(8).collect();
-        write!(f, "{start}-REDACTED")
-    }
-}
+/// `Display` and `Debug` that show only the beginning, as in the log of the Go agent (spec `security.md` §3).
+macro_rules! show_shortened {
+    ($($name:ident)*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let start: String = self.0.chars().take(8).collect();
+                write!(f, "{start}-REDACTED")
+            }
+        }
 
-impl fmt::Debug for CredentialsId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CredentialsId({self})")
-    }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl $name {
+            /// Whether `text` is this id. Takes the same time for every text of the same length, so that nobody can guess the id
+            /// bit by bit.
+            pub fn is(&self, text: &str) -> bool {
+                is_same_secret(self.0.as_bytes(), text.as_bytes())
+            }
+        }
+    )*};
+}
+show_shortened!(CredentialsId EndpointId);
+
+/// Compares all bytes, wherever the first difference is.
+fn is_same_secret(left: &[u8], right: &[u8]) -> bool {
+    let differences = left.iter().zip(right).fold(0, |all, (left, right)| all | (left ^ right));
+    // Otherwise the compiler could leave the loop at the first difference.
+    left.len() == right.len() && std::hint::black_box(differences) == 0
 }
 
 impl TaskArn {
@@ -124,6 +149,18 @@ impl TaskArn {
     pub fn task_id(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
+
+    /// The task id, with the cluster before it if the ARN has one: `judge/abc`. As a relative path, it leads to the directory of
+    /// the task's metadata files. `None` if a part of it is no plain name, so that no path leads elsewhere.
+    pub fn path(&self) -> Option<&str> {
+        let (_, path) = self.0.splitn(6, ':').nth(5)?.split_once('/')?;
+        path.split('/').all(is_plain_name).then_some(path)
+    }
+}
+
+/// The text is a plain name: letters, digits, `-` and `_`. It may be a part of a path.
+pub fn is_plain_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// The id of one operation; its outcome carries the same id.
@@ -187,6 +224,19 @@ mod tests {
     }
 
     #[test]
+    fn the_path_of_a_task_leads_nowhere_else() {
+        let path = |arn: &str| TaskArn::from(arn).path().map(str::to_owned);
+        assert_eq!(path("arn:aws:ecs:us-west-2:1:task/judge/abc").as_deref(), Some("judge/abc"));
+        assert_eq!(path("arn:aws:ecs:us-west-2:1:task/abc").as_deref(), Some("abc"));
+        for odd in ["", "task/abc", "arn:aws:ecs:r:1:task", "arn:aws:ecs:r:1:task/", "arn:aws:ecs:r:1:task/a//b"] {
+            assert_eq!(path(odd), None, "{odd}");
+        }
+        for way_out in ["../abc", "judge/..", "judge/.", "judge/a:b", "/etc", "judge/a\0"] {
+            assert_eq!(path(&format!("arn:aws:ecs:r:1:task/{way_out}")), None, "{way_out}");
+        }
+    }
+
+    #[test]
     fn the_id_of_credentials_is_shortened_wherever_it_is_shown() {
         let id = CredentialsId::from("66666666-7777-8888-9999-000000000000");
         assert_eq!(
@@ -194,6 +244,17 @@ mod tests {
             ("66666666-REDACTED", "CredentialsId(66666666-REDACTED)")
         );
         assert_eq!(format!("{:?}", TaskArn::from("arn")), "TaskArn(\"arn\")");
+        let endpoint = EndpointId::from("d9c8a5df-4e7b-4ed7-8770-7a2d2a53f0ac");
+        assert_eq!(format!("{endpoint} {endpoint:?}"), "d9c8a5df-REDACTED EndpointId(d9c8a5df-REDACTED)");
+    }
+
+    #[test]
+    fn only_the_same_text_is_the_id() {
+        let id = EndpointId::from("d9c8a5df");
+        assert!(id.is("d9c8a5df"));
+        for other in ["", "d", "d9c8a5d", "d9c8a5dg", "e9c8a5df", "D9C8A5DF", "d9c8a5dff", "d9c8a5df "] {
+            assert!(!id.is(other), "{other}");
+        }
     }
 
     #[test]

@@ -4,28 +4,34 @@
 //! format: the edges translate between these types and ACS, Docker and the ECS API.
 //!
 //! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`], [`image`], [`registry`] and [`secret`]
-//! (what ECS asks for), [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`owner`] (which agent created a
-//! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`view`] (what readers may
-//! see), [`waiting`] (why a task or container waits), [`agent_health`] (the health of the agent itself). [`text`] bounds and
-//! cleans texts from outside, and [`address`] hides passwords in addresses.
+//! (what ECS asks for), [`role`], [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`owner`] (which agent created a
+//! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`metadata_file`], [`view`] (what
+//! readers may see), [`waiting`] (why a task or container waits), [`protection`] and [`fault`] (what programs in a task may ask
+//! for), [`agent_health`] (the health of the agent itself). [`text`] bounds and cleans texts from outside, [`text_map`] shares maps
+//! of them, and [`address`] hides passwords in addresses.
 
 pub mod address;
 pub mod agent_health;
 pub mod cgroup;
 pub mod create;
 pub mod failure;
+pub mod fault;
 pub mod ids;
 pub mod image;
+pub mod metadata_file;
 pub mod observation;
 pub mod owner;
 pub mod port;
+pub mod protection;
 pub mod registry;
 pub mod report;
 pub mod resource;
+pub mod role;
 pub mod secret;
 pub mod status;
 pub mod task;
 pub mod text;
+pub mod text_map;
 pub mod time;
 pub mod view;
 pub mod waiting;
@@ -33,16 +39,18 @@ pub mod waiting;
 pub use cgroup::CgroupDriver;
 pub use create::{CreateRequest, SecretValues};
 pub use failure::{Failure, FailureKind, OpError, with_causes};
-pub use ids::{ContainerName, CredentialsId, OpId, OwnerId, RuntimeId, TaskArn};
+pub use ids::{ContainerName, CredentialsId, EndpointId, OpId, OwnerId, RuntimeId, TaskArn};
 pub use observation::{Health, Observation, RunState};
 pub use owner::{OwnerMark, Owners};
 pub use port::{PortBinding, Protocol, RangeBinding};
 pub use registry::RegistryCredentials;
 pub use report::{Ack, ContainerChange, CredentialsAck, StateChange};
 pub use resource::{ResourceKind, ResourceRequest, ResourceSpec, ResourceStatus, Tickets};
+pub use role::RoleKind;
 pub use secret::Secret;
 pub use status::{ContainerStatus, TaskStatus};
 pub use task::{ContainerKind, ContainerSpec, TaskInfo, TaskSpec};
+pub use text_map::TextMap;
 pub use time::{Span, Timestamp};
 
 /// True for a default value. Stored documents leave out fields with their default value.

@@ -1,8 +1,9 @@
 use crate::model::resource::CgroupSpec;
 use crate::model::task::Condition;
+use crate::model::view::RoleView;
 use crate::model::{
-    Ack, ContainerStatus, Failure, Observation, OpError, OpId, ResourceKind, ResourceSpec, ResourceStatus, RunState,
-    TaskArn, TaskSpec, TaskStatus,
+    Ack, ContainerStatus, CredentialsAck, CredentialsId, Failure, Observation, OpError, OpId, ResourceKind,
+    ResourceSpec, ResourceStatus, RoleKind, RunState, TaskArn, TaskSpec, TaskStatus,
 };
 use crate::policy::{Capacity, Policy};
 use crate::sample::{NOW, container, done, seen, spec};
@@ -14,7 +15,7 @@ fn two(first_is_essential: bool) -> TaskSpec {
     let mut init = container("init", &[]);
     init.essential = first_is_essential;
     init.command = Some(vec!["only the payload knows".to_owned()]);
-    init.endpoint_id = "endpoint".to_owned();
+    init.endpoint_id = "endpoint".into();
     spec("task", vec![init, container("main", &[("init", Condition::Start)])])
 }
 
@@ -253,6 +254,25 @@ fn messages_of_ecs_wait_until_the_containers_are_known() {
     }
 }
 
+/// The id in a container's environment leads to the credentials that ECS has sent meanwhile under another one.
+#[test]
+fn credentials_wait_until_the_containers_are_known() {
+    let spec = two(true);
+    let (mut state, op) = lost();
+    let ack = CredentialsAck { message_id: "m".to_owned(), id: "new".into(), expiration: String::new() };
+    let task = Some((spec.arn.clone(), RoleKind::Task));
+    let arrived = Event::CredentialsArrived { task, ids: vec!["new".into()], ack: Some(ack.clone()) };
+    assert_eq!(step(&mut state, NOW, arrived), Step::default());
+    let mut main = found(&spec, "main", RunState::Running);
+    main.ids.role = Some("old".into());
+    let all = vec![found(&spec, "init", RunState::Running), main];
+    let out = step(&mut state, NOW, done(op, Output::Inventory(all)));
+    assert!(out.effects.contains(&Effect::Send(Message::AckCredentials(ack))), "{out:?}");
+    let expected = RoleView { kind: RoleKind::Task, current: "new".into(), given: vec!["old".into()] };
+    assert_eq!(crate::view(&state, NOW).tasks[0].roles, [expected]);
+    assert_eq!(state.credentials, [CredentialsId::from("new")].into());
+}
+
 #[test]
 fn the_messages_held_back_are_bounded() {
     let (mut state, _) = lost();
@@ -284,7 +304,7 @@ fn a_repeated_payload_completes_the_specification() {
     let (mut state, _) = after(vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Running)]);
     assert_eq!(whole(&state.tasks[&spec.arn]), spec.outline());
     let mut again = spec.clone();
-    again.containers[0].endpoint_id = "another".to_owned();
+    again.containers[0].endpoint_id = "another".into();
     let event = Event::Payload { tasks: vec![PayloadTask::Run(Box::new(again))], seq: 9, ack: None };
     let out = step(&mut state, NOW, event);
     assert!(!touched(&out), "{out:?}");

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::TaskSpec;
 use crate::model::resource::{CgroupSpec, VolumeScope, VolumeSpec};
 use crate::model::task::RestartPolicy;
-use crate::model::{CreateRequest, CredentialsId, Failure, OpError, OpId, RunState, Span};
+use crate::model::{CreateRequest, CredentialsId, Failure, OpError, OpId, RoleKind, RunState, Span};
 use crate::policy::Policy;
 use crate::sample::{NOW, container, done, run, spec, state};
 use crate::state::State;
@@ -273,7 +273,8 @@ fn renewing(effects: &[Effect]) -> Option<(OpId, &ResourceRequest)> {
 }
 
 fn new_credentials(state: &mut State, now: Timestamp, id: &str) -> Vec<Effect> {
-    let event = Event::CredentialsArrived { task: Some("gmsa".into()), ids: vec![id.into()], ack: None };
+    let event =
+        Event::CredentialsArrived { task: Some(("gmsa".into(), RoleKind::Execution)), ids: vec![id.into()], ack: None };
     step(state, now, event).effects
 }
 

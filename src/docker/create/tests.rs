@@ -46,6 +46,7 @@ fn context<'a>(host_ports: &'a [u16], image_env: &'a [String]) -> CreateContext<
         pause_labels: &NO_LABELS,
         nvidia_runtime: "nvidia",
         requests_gpus: false,
+        selinux: false,
         ipv6_only: false,
         log_driver: log::Driver { is_async: true, server: "20.10.24" },
     }
@@ -65,6 +66,43 @@ fn values() -> SecretValues {
 
 fn created(request: &CreateRequest) -> Value {
     serde_json::to_value(body(request, &values(), &context(&[28480, 32768], &[])).unwrap()).unwrap()
+}
+
+#[test]
+fn the_metadata_file_is_where_the_go_agent_has_it() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/container_metadata_file_mount.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let recorded = golden["Binds"][0].as_str().unwrap();
+    let (source, target) = recorded.split_once(':').unwrap();
+    let mut request = web();
+    let (source, target) = (source.to_owned(), target.to_owned());
+    request.spec.metadata_file = Some(ecs_core::model::task::MetadataMount { source, target });
+    let created = created(&request);
+    // The Go agent mounts it so that the container may write.
+    assert_eq!(created["HostConfig"]["Binds"].as_array().unwrap().last().unwrap(), &json!(format!("{recorded}:ro")));
+    let variable = format!("ECS_CONTAINER_METADATA_FILE={}", golden["ECS_CONTAINER_METADATA_FILE"].as_str().unwrap());
+    assert!(created["Env"].as_array().unwrap().contains(&json!(variable)));
+}
+
+#[test]
+fn the_metadata_file_is_mounted_last_and_read_only() {
+    let mut request = web();
+    request.spec.engine_settings.host_config = r#"{"Binds": ["/own:/own"]}"#.to_owned();
+    request.spec.environment.0.insert("ECS_CONTAINER_METADATA_FILE".to_owned(), "forged".to_owned());
+    request.spec.metadata_file = Some(ecs_core::model::task::MetadataMount {
+        source: "/var/lib/ecs/data/metadata/judge/abc/web".to_owned(),
+        target: "/opt/ecs/metadata/19914ea9".to_owned(),
+    });
+    let mount = "/var/lib/ecs/data/metadata/judge/abc/web:/opt/ecs/metadata/19914ea9:ro";
+    for (selinux, end) in [(false, ""), (true, ",Z")] {
+        let context = CreateContext { selinux, ..context(&[28480, 32768], &[]) };
+        let created = serde_json::to_value(body(&request, &values(), &context).unwrap()).unwrap();
+        let binds = created["HostConfig"]["Binds"].as_array().unwrap();
+        assert_eq!(binds.last().unwrap(), &json!(format!("{mount}{end}")), "{binds:?}");
+        assert!(binds.contains(&json!("/own:/own")), "{binds:?}");
+        let variable = json!("ECS_CONTAINER_METADATA_FILE=/opt/ecs/metadata/19914ea9/ecs-container-metadata.json");
+        assert!(created["Env"].as_array().unwrap().contains(&variable));
+    }
 }
 
 #[test]
@@ -92,6 +130,47 @@ fn the_body_equals_that_of_the_go_agent() {
     env.retain(|line| !not_yet.contains(&line.split('=').next().unwrap()));
     env.sort_unstable();
     assert_eq!(created["Env"], json!(env));
+}
+
+/// The variable equals the recorded one, whatever the task definition says.
+#[test]
+fn a_task_role_leads_to_its_credentials() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/credentials_uri.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let uri = golden[ROLE_VARIABLE].as_str().unwrap();
+    let mut request = CreateRequest { role_id: Some("11111111-2222-3333-4444-555555555555".into()), ..web() };
+    request.spec.environment.0.insert(ROLE_VARIABLE.to_owned(), "/v2/credentials/forged".to_owned());
+    let body = created(&request);
+    let variables: Vec<&str> = body["Env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(variables.contains(&format!("{ROLE_VARIABLE}={uri}").as_str()), "{variables:?}");
+    let inspected = json!({"Config": {"Env": body["Env"]}, "HostConfig": body["HostConfig"]});
+    let ids = given_ids(&inspected);
+    assert_eq!((ids.role, ids.endpoint, ids.execution_role), (request.role_id, Some(request.spec.endpoint_id), None));
+    assert_eq!(given_ids(&json!({"Config": {"Env": null}})), GivenIds::default());
+    let huge = format!("{ROLE_VARIABLE}=/v2/credentials/{}", "x".repeat(MAX_ID + 1));
+    assert_eq!(given_ids(&json!({"Config": {"Env": [huge, "A=b", 7]}})), GivenIds::default());
+}
+
+#[test]
+fn the_awslogs_driver_gets_the_execution_role() {
+    let with = |log: &str, id: Option<&str>| {
+        let mut request = CreateRequest { log_role_id: id.map(Into::into), ..web() };
+        request.spec.logs_with_execution_role = true;
+        request.spec.engine_settings.host_config = format!(r#"{{"LogConfig": {log}}}"#);
+        request
+    };
+    for log in [
+        r#"{"Type": "awslogs"}"#,
+        r#"{"Type": "awslogs", "Config": null}"#,
+        r#"{"Type": "awslogs", "Config": {"awslogs-group": "g"}}"#,
+    ] {
+        let body = created(&with(log, Some("id")));
+        assert_eq!(body["HostConfig"]["LogConfig"]["Config"]["awslogs-credentials-endpoint"], "/v2/credentials/id");
+        let ids = given_ids(&json!({"Config": {}, "HostConfig": body["HostConfig"]}));
+        assert_eq!(ids.execution_role, Some("id".into()));
+    }
+    let failure = body(&with(r#"{"Type": "awslogs"}"#, None), &values(), &context(&[28480, 32768], &[])).unwrap_err();
+    assert_eq!(failure.to_string(), "HostConfigError: No execution credentials set for the task");
 }
 
 #[test]

@@ -187,7 +187,7 @@ fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ecs_core::model::task::Condition;
+    use ecs_core::model::task::{Condition, NetworkMode};
     use ecs_core::model::view::TaskView;
     use ecs_core::model::waiting::{Awaited, PullPhase, Requirement};
     use ecs_core::model::{ContainerStatus, Health, TaskStatus};
@@ -246,10 +246,11 @@ mod tests {
             arn: "arn".into(),
             family: "f".to_owned(),
             version: "1".to_owned(),
+            network: NetworkMode::default(),
+            fault_injection: false,
             desired: TaskStatus::Running,
-            known: TaskStatus::None,
             waits: waits(),
-            containers: Vec::new(),
+            ..TaskView::default()
         };
         let view = super::super::tests::view_of(vec![task]);
         let shown = serde_json::to_value(Tasks::new(&view, &pulls(), Timestamp(100_000))).unwrap();

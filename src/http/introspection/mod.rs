@@ -10,8 +10,8 @@
 //! [`HEALTH_SOCKET`], which serves only `/health`, from the start of the process to its end.
 //!
 //! Reading order: this file (routes), `task` (JSON shapes), `health` and `debug` (paths of this agent only), `lookup` (the
-//! query of `/v1/tasks`). [`http`](crate::http) has the encoding (`json`), the cleaning of paths (`path`) and the limits, and
-//! decides which peers are served. Source: spec `introspection.md` §1 to §6.
+//! query of `/v1/tasks`). [`http`](crate::http) has the encoding (`answer`, `json`), the cleaning of paths (`path`) and the limits,
+//! and decides which peers are served. Source: spec `introspection.md` §1 to §6.
 
 mod debug;
 mod health;
@@ -21,7 +21,8 @@ mod task;
 pub use debug::PullLookup;
 pub use health::{HealthAnswer, HealthLookup};
 
-use crate::http::{host_header, json, path};
+use crate::http::answer::{catch_panic, encoded, json_answer, json_body};
+use crate::http::{host_header, path};
 use axum::Router;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
@@ -30,9 +31,7 @@ use axum::routing::any;
 use bytes::Bytes;
 use ecs_core::model::Timestamp;
 use ecs_core::model::view::View;
-use futures_util::FutureExt;
 use serde::Serialize;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
@@ -141,7 +140,11 @@ pub fn router(
 /// Refuses requests for another host. A panic while answering a request ends only its connection.
 fn guarded(routes: Router) -> Router {
     routes.layer(axum::middleware::from_fn(async |request: Request, next: axum::middleware::Next| {
-        if host_header::is_accepted(&request) { catch_panic(next.run(request)).await } else { refused_host() }
+        if host_header::is_accepted(&request) {
+            catch_panic("introspection", next.run(request)).await
+        } else {
+            refused_host()
+        }
     }))
 }
 
@@ -185,48 +188,6 @@ async fn anything_else(uri: Uri) -> Response {
         Some(clean) => path::moved_to(&clean, uri.query()),
         // Compat: the Go agent lets its HTTP library guess the content type of this JSON.
         None => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], COMMANDS).into_response(),
-    }
-}
-
-/// One JSON answer.
-fn json_answer(status: StatusCode, value: &impl Serialize, kind: &'static str) -> Response {
-    let (status, body) = encoded(status, value, kind);
-    json_body(status, body)
-}
-
-/// The body of a JSON answer, and its status. Errors are logged with their body, which holds no secret: it is the empty value of
-/// the success type. The Go agent logs them all as errors; here a client's mistake is logged at debug level only, so that it
-/// cannot fill the agent's log.
-fn encoded(status: StatusCode, value: &impl Serialize, kind: &'static str) -> (StatusCode, Bytes) {
-    let (status, body) = match json::encode(value) {
-        Ok(body) => (status, body),
-        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "{}".to_owned()),
-    };
-    let code = status.as_u16();
-    if status.is_server_error() {
-        tracing::error!(
-            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {body}"
-        );
-    } else if status.is_client_error() {
-        tracing::debug!(
-            "HTTP response status code is '{code}', request type is: {kind}, and response in JSON is {body}"
-        );
-    }
-    (status, body.into())
-}
-
-fn json_body(status: StatusCode, body: Bytes) -> Response {
-    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
-}
-
-/// Turns a panic while answering into an empty 500 that ends the connection. The server keeps running.
-async fn catch_panic(answer: impl Future<Output = Response>) -> Response {
-    match AssertUnwindSafe(answer).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => {
-            tracing::error!("panic while answering an introspection request");
-            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONNECTION, "close")]).into_response()
-        }
     }
 }
 

@@ -7,9 +7,10 @@ use super::*;
 use crate::http::{self, Audience};
 use ecs_core::model::agent_health::{AgentHealth, Check, Subject};
 use ecs_core::model::observation::Mount;
+use ecs_core::model::task::NetworkMode;
 use ecs_core::model::view::{ContainerView, TaskView};
 use ecs_core::model::waiting::{Blocker, Waiting};
-use ecs_core::model::{ContainerKind, ContainerStatus, Health, PortBinding, Protocol, TaskStatus, Timestamp};
+use ecs_core::model::{ContainerKind, ContainerStatus, PortBinding, Protocol, TaskStatus, Timestamp};
 use serde_json::Value;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -146,10 +147,12 @@ fn task(arn: &str, desired: TaskStatus, known: TaskStatus, containers: Vec<Conta
         arn: arn.into(),
         family: "judge-family".to_owned(),
         version: "7".to_owned(),
+        network: NetworkMode::default(),
+        fault_injection: false,
         desired,
         known,
-        waits: Vec::new(),
         containers,
+        ..TaskView::default()
     }
 }
 
@@ -164,24 +167,17 @@ fn container(name: &str, id: &str, runtime_name: &str) -> ContainerView {
         destination: destination.to_owned(),
     };
     ContainerView {
-        kind: ContainerKind::Normal,
         name: name.into(),
         runtime_id: Some(id.into()),
         runtime_name: runtime_name.to_owned(),
         image: "busybox".to_owned(),
-        image_id: String::new(),
         known: ContainerStatus::Running,
-        created_at: None,
-        started_at: None,
-        ports: Vec::new(),
         mounts: vec![
             mount(volume("scratch-c2fe96a1c68dd6aeba01"), "/scratch"),
             mount(String::new(), "/host"),
             mount(volume("anon-e0a2f18481e799b2bf01"), "/anon"),
         ],
-        health: Health::Unknown,
-        exit_code: None,
-        changed_at: Timestamp::default(),
+        ..ContainerView::default()
     }
 }
 
@@ -365,8 +361,9 @@ async fn the_licence_does_not_depend_on_a_directory() {
 #[tokio::test]
 async fn a_panic_is_an_empty_500_and_the_server_goes_on() {
     let broken = any(async || -> Response { panic!("planted") });
-    let catches_panics =
-        axum::middleware::from_fn(async |request, next: axum::middleware::Next| catch_panic(next.run(request)).await);
+    let catches_panics = axum::middleware::from_fn(async |request, next: axum::middleware::Next| {
+        catch_panic("a test", next.run(request)).await
+    });
     let router = Router::new().route("/broken", broken).fallback(async || "fine").layer(catches_panics);
     let (sender, _) = watch::channel(Arc::new(View::default()));
     let server = Server::with(router, sender).await;

@@ -4,7 +4,6 @@
 
 use crate::acs::session;
 use crate::acs::{self, Incoming, Outgoing};
-use crate::aws::identity::roles::RoleKind;
 use crate::ecs::endpoint::{DiscoverError, PollEndpointCache};
 use crate::runtime::execute::edges::Edges;
 use crate::runtime::startup::instance::Instance;
@@ -109,14 +108,9 @@ impl ControlPlane {
                 tracing::info!(task = task.task_id(), "Received new credentials from ACS");
                 let (id, expiration) = (credentials.id.clone(), credentials.expiration.clone());
                 let ack = Some(CredentialsAck { message_id, id: id.clone(), expiration });
-                // Nothing uses a task role yet, so its keys are not kept.
-                let ids = if credentials.kind == RoleKind::Execution {
-                    self.edges.roles.insert(*credentials);
-                    vec![id]
-                } else {
-                    Vec::new()
-                };
-                vec![Event::CredentialsArrived { task: Some(task), ids, ack }]
+                let kind = credentials.kind;
+                self.edges.roles.insert(*credentials);
+                vec![Event::CredentialsArrived { task: Some((task, kind)), ids: vec![id], ack }]
             }
             Incoming::Manifest { timeline, running, ack } => vec![Event::Manifest { timeline, running, ack }],
             Incoming::StopVerificationAck { message_id, tasks } => {

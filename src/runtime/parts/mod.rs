@@ -1,14 +1,16 @@
 //! The parts that run beside the core loop until the agent stops. The supervisor owns them, and restarts each one that ends.
 //!
-//! Reading order: `early` (what runs before the registration; the port), `control_plane`, `docker_events`, `health`, `spot`,
-//! `diagnostics`.
+//! Reading order: `early` (what runs before the registration; the ports), `firewall`, `task_metadata`, `control_plane`,
+//! `docker_events`, `health`, `spot`, `diagnostics`.
 
 pub(super) mod control_plane;
 pub(super) mod diagnostics;
 pub(super) mod docker_events;
 pub(super) mod early;
+pub(super) mod firewall;
 pub(super) mod health;
 pub(super) mod spot;
+pub(super) mod task_metadata;
 
 use super::core_loop::CoreLoop;
 use super::execute::edges::Edges;
@@ -35,7 +37,7 @@ pub(super) fn supervise(
     readers: watch::Receiver<Arc<View>>,
     pulls: Pulls,
 ) -> Supervisor {
-    let Early { mut supervisor, stop, health, bridge } = early;
+    let Early { mut supervisor, stop, health, bridge, rules } = early;
     // The core loop owns the state and cannot be restarted in this process; the next process starts it again.
     let (mut core, stop_core) = (Some(core), stop.clone());
     supervisor.add("core", Policy::Fatal, move || {
@@ -53,7 +55,7 @@ pub(super) fn supervise(
     let reopened = Arc::new(Notify::new());
     let (watched, reopens, stop_events) = (edges.clone(), reopened.clone(), stop.clone());
     supervisor.add("docker events", Policy::Restart, move || {
-        docker_events::watch(watched.clone(), inbox.clone(), reopens.clone(), stop_events.clone())
+        docker_events::watch(watched.clone(), inbox.clone(), reopens.clone(), rules.clone(), stop_events.clone())
     });
     let (bridge, stop_health) = (Arc::new(bridge), stop.clone());
     supervisor.add("docker health", Policy::Restart, move || {

@@ -62,14 +62,11 @@ mod tests {
         };
         let task = TaskView {
             arn: "arn:task/1".into(),
-            family: String::new(),
-            version: String::new(),
             desired: ecs_core::model::TaskStatus::Running,
-            known: ecs_core::model::TaskStatus::None,
             waits: waits.iter().map(wait).collect(),
-            containers: Vec::new(),
+            ..TaskView::default()
         };
-        View { at: Timestamp(0), tasks: vec![Arc::new(task)] }
+        View { tasks: vec![Arc::new(task)], ..View::default() }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::laws;
 use crate::life::stored;
 use crate::schedule::Point;
 use crate::world::{Pending, Turn, World};
+use ecs_core::model::RoleKind;
 use ecs_core::{Effect, Event, Key, Message, Operation, Outcome, Output};
 
 impl World {
@@ -23,7 +24,7 @@ impl World {
             });
             self.turn.stops.extend(stops);
         }
-        if let Event::CredentialsArrived { task: Some(arn), .. } = &event
+        if let Event::CredentialsArrived { task: Some((arn, RoleKind::Execution)), .. } = &event
             && let Some(task) = self.state.tasks.get(arn)
         {
             self.fetcher.credentials_arrived(task);
@@ -171,6 +172,7 @@ impl World {
             }
             // ECS renews credentials in time, acknowledged or not.
             Effect::Send(Message::AckCredentials(_)) => {}
+            Effect::WriteMetadata(_) => {}
             Effect::Send(Message::VerifyStop { message_id, tasks, .. }) => self.ecs.asked_to_stop(&message_id, &tasks),
             Effect::ForgetCredentials(id) => {
                 // The credentials may have arrived again in the same burst.

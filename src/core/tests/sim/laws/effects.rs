@@ -11,8 +11,8 @@ use ecs_core::model::image::ImageWork;
 use ecs_core::model::resource::Lifetime;
 use ecs_core::model::task::{PAUSE_IMAGE, PAUSE_NAME};
 use ecs_core::model::{
-    Ack, ContainerName, ContainerSpec, ContainerStatus, ResourceRequest, ResourceSpec, RunState, Span, StateChange,
-    TaskArn, TaskStatus,
+    Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, ResourceRequest, ResourceSpec, RunState, Span,
+    StateChange, TaskArn, TaskStatus,
 };
 use ecs_core::state::{OperationOwner, TaskState};
 use ecs_core::{Effect, Event, Message, Operation, Step};
@@ -60,9 +60,9 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
             let odd = tasks.iter().find(|arn| !world.burst && is_odd(arn));
             odd.map(|arn| ("ECS is asked only about tasks that are not stopped", arn.to_string()))
         }
+        Effect::WriteMetadata(_) => None, // no container of this world has such a file
         Effect::ForgetCredentials(id) => {
-            let user =
-                world.state.tasks.values().find(|it| !world.burst && it.execution_credentials.as_ref() == Some(id));
+            let user = world.state.tasks.values().find(|it| !world.burst && uses(it, id));
             user.map(|task| ("credentials in use are kept", task.spec.arn.to_string()))
         }
         Effect::Cancel(op) => {
@@ -76,9 +76,13 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
     }
 }
 
+fn uses(task: &TaskState, id: &CredentialsId) -> bool {
+    task.execution_credentials.as_ref() == Some(id) || task.role_credentials.as_ref() == Some(id)
+}
+
 /// Credentials are acknowledged if and only if their task is known before the step, even if the step forgets the task.
 pub(crate) fn credentials_are_acknowledged(world: &mut World, before: &Before, event: &Event, step: &Step) {
-    let Event::CredentialsArrived { task: Some(arn), ack: Some(ack), .. } = event else { return };
+    let Event::CredentialsArrived { task: Some((arn, _)), ack: Some(ack), .. } = event else { return };
     let is_acknowledged = step.effects.contains(&Effect::Send(Message::AckCredentials(ack.clone())));
     if is_acknowledged != before.knows(arn) {
         world.breaks("credentials are acknowledged if their task is known", || arn.to_string());

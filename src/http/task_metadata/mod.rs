@@ -1,0 +1,83 @@
+//! The task metadata server on port 51679: what containers ask at `169.254.170.2` (spec `task-metadata.md`).
+//!
+//! Owns the routes and the answers. Decides nothing about tasks: every answer is made from the newest published
+//! [`View`](ecs_core::model::view::View), or by a function that the runtime passes in [`Sources`].
+//!
+//! Who asks is identified by the id in the URL alone, as with the Go agent; [`Tasks`] finds its task. Paths are decoded and
+//! cleaned once, in `front`, before a route is chosen: a route never sees `..`, an empty segment, or an encoded slash that it
+//! could mistake for a part of an id.
+//!
+//! Reading order: this file (routes), `sources`, `front` (what every request passes), `subject` (what a path is about), `limiter`,
+//! `tasks` (lookups), `audit`, then one file for each group of paths: `credentials` with `peer_check`, `v2`, and `by_id` (versions
+//! 3 and 4). The shapes of these are in `task`, `container` and `associations`; `documents` keeps encoded tasks, `tags` is what
+//! ECS is asked for, `place` has facts about the instance, and `log` writes errors.
+
+mod associations;
+mod audit;
+mod by_id;
+mod container;
+mod credentials;
+mod documents;
+mod front;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz_path;
+mod limiter;
+mod log;
+mod peer_check;
+mod place;
+mod sources;
+mod subject;
+mod tags;
+mod task;
+mod tasks;
+mod v2;
+mod version;
+
+pub use audit::{Audit, AuditSink};
+pub use limiter::Rates;
+pub use peer_check::PeerCheckMode;
+pub use place::{Metadata, Place, Wall};
+pub use sources::{Credentials, CredentialsLookup, Sources};
+pub use tags::{TagLookup, TagQuestion, TagsProblem, TagsResult};
+pub use tasks::{FoundContainer, FoundRole, Tasks};
+
+use crate::http::answer::plain_text;
+use crate::http::{Address, Limits, Settings};
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+use std::time::Duration;
+use version::Version;
+
+/// The port. It is not configurable, since the rules of the host's firewall lead to it.
+pub const PORT: u16 = 51679;
+
+/// The settings of the server at this address.
+pub fn settings(address: Address) -> Settings {
+    Settings {
+        // Each task may keep some connections open, and tasks in network mode host share one address. A process may have 1024 open
+        // files if nobody says otherwise, and the agent needs the rest.
+        limits: Limits { total: 512, reserved_for_host: 128, per_peer: 32 },
+        // The Go agent ends an answer after 5 s. The longest calls to AWS and to programs of the host take that long.
+        answer_timeout: Duration::from_secs(7),
+        ..Settings::new("task metadata", address)
+    }
+}
+
+/// The routes of the port.
+pub fn router(sources: Sources) -> Router {
+    let sources = Arc::new(sources);
+    let documents = v2::routes().merge(by_id::routes(Version::V3)).merge(by_id::routes(Version::V4));
+    let routes = credentials::routes().merge(documents).fallback(not_found);
+    front::guarded(routes.with_state(Arc::clone(&sources)), sources)
+}
+
+/// The answer to an unknown path.
+async fn not_found() -> Response {
+    let no_sniff = [(header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (no_sniff, plain_text(StatusCode::NOT_FOUND, "404 page not found\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests;
