@@ -7,6 +7,7 @@
 pub use crate::acs::fuzz::acs_frame;
 pub use crate::config::fuzz::ecs_config;
 pub use crate::docker::fuzz::{auth_data, docker_error, helper_answer, image_reference};
+pub use crate::http::task_metadata::fuzz_path::task_metadata_path;
 pub use crate::resources::fuzz::env_file;
 pub use crate::websocket::websocket_stream;
 
@@ -61,7 +62,7 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 9] = [
+    const TARGETS: [(&str, Target); 10] = [
         ("acs_frame", acs_frame),
         ("auth_data", auth_data),
         ("docker_error", docker_error),
@@ -70,6 +71,7 @@ mod tests {
         ("helper_answer", helper_answer),
         ("image_reference", image_reference),
         ("log_line", log_line),
+        ("task_metadata_path", task_metadata_path),
         ("websocket_stream", websocket_stream),
     ];
 

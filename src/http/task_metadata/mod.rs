@@ -19,6 +19,8 @@ mod container;
 mod credentials;
 mod documents;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz_path;
 mod limiter;
 mod log;
 mod peer_check;
@@ -42,8 +44,8 @@ pub use tasks::{FoundContainer, FoundRole, Tasks};
 use crate::http::answer::plain_text;
 use crate::http::{Address, Limits, Settings};
 use axum::Router;
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 use std::time::Duration;
 use version::Version;
@@ -54,8 +56,9 @@ pub const PORT: u16 = 51679;
 /// The settings of the server at this address.
 pub fn settings(address: Address) -> Settings {
     Settings {
-        // Each task may keep some connections open, and tasks in network mode host share one address.
-        limits: Limits { total: 1024, reserved_for_host: 256, per_peer: 64 },
+        // Each task may keep some connections open, and tasks in network mode host share one address. A process may have 1024 open
+        // files if nobody says otherwise, and the agent needs the rest.
+        limits: Limits { total: 512, reserved_for_host: 128, per_peer: 32 },
         // The Go agent ends an answer after 5 s. The longest calls to AWS and to programs of the host take that long.
         answer_timeout: Duration::from_secs(7),
         ..Settings::new("task metadata", address)
@@ -72,7 +75,8 @@ pub fn router(sources: Sources) -> Router {
 
 /// The answer to an unknown path.
 async fn not_found() -> Response {
-    plain_text(StatusCode::NOT_FOUND, "404 page not found\n")
+    let no_sniff = [(header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (no_sniff, plain_text(StatusCode::NOT_FOUND, "404 page not found\n")).into_response()
 }
 
 #[cfg(test)]

@@ -116,8 +116,7 @@ pub(super) async fn build(
         edges: edges.clone(),
         inbox: inbox.clone(),
     };
-    early.open_task_metadata(parts::task_metadata::sources(config, &identity, &instance, readers.clone(), &edges));
-    early.open_port(config, &identity, readers.clone(), pulls.clone(), edges.clock.clone());
+    early.open_ports(config, (&identity, &instance), readers.clone(), pulls.clone(), &edges);
     let spot = config.spot_draining.then(|| parts::spot::Watch::new(imds, ecs, &identity));
     let mut supervisor = parts::supervise(early, core, control, from_core, edges, inbox, readers, pulls);
     if let Some(spot) = spot {
