@@ -1,4 +1,4 @@
-//! Versions 3 and 4: a caller is known by the endpoint id in the path (spec `task-metadata.md` §5, §6).
+//! Versions 3 and 4: a caller is known by the endpoint id in the path (spec `task-metadata.md` §2, §5, §6).
 //!
 //! Owns the routes, and the texts and statuses of errors, which differ between the versions. The files beside it have the shapes.
 //! Until this agent has metrics, the paths of statistics answer like the Go agent with `ECS_DISABLE_METRICS`.
