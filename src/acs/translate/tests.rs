@@ -170,7 +170,7 @@ fn a_task_that_is_not_to_run_yet_is_left_to_ecs() {
 #[test]
 fn a_task_has_its_network_mode_and_may_start_faults() {
     let read = |network: Value, faults: Value| {
-        let mut task = reduced();
+        let mut task = recorded();
         (task["networkMode"], task["enableFaultInjection"]) = (network, faults);
         let spec = spec_of(&task);
         assert_eq!((spec.info().network, spec.outline().fault_injection), (spec.network, spec.fault_injection));

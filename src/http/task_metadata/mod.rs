@@ -10,9 +10,15 @@
 //! Reading order: this file (sources, routes), `front` (what every request passes), `tasks` (lookups), then one file for each
 //! group of paths.
 
+#[cfg(test)]
+mod fakes;
+mod fault;
 mod front;
+mod protection;
+mod requests;
 mod tasks;
 
+pub use requests::{FaultInjector, TaskProtection};
 pub use tasks::{FoundContainer, FoundRole, Tasks};
 
 use crate::http::answer::plain_text;
@@ -29,11 +35,15 @@ pub const PORT: u16 = 51679;
 pub struct Sources {
     /// The tasks that the agent knows.
     pub tasks: Tasks,
+    /// Calls ECS about the protection of tasks.
+    pub protection: Arc<dyn TaskProtection>,
+    /// Starts and stops network faults.
+    pub faults: Arc<dyn FaultInjector>,
 }
 
 /// The routes of the port.
 pub fn router(sources: Sources) -> Router {
-    let routes = Router::new().fallback(not_found);
+    let routes = Router::new().merge(protection::routes()).merge(fault::routes()).fallback(not_found);
     front::guarded(routes.with_state(Arc::new(sources)))
 }
 

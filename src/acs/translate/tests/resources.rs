@@ -1,6 +1,6 @@
 //! Tests for secrets, environment files, credential specs and log routers.
 
-use super::{HostFacts, ReceivedTask, reason, reduced, spec_of, task};
+use super::{HostFacts, ReceivedTask, reason, recorded, spec_of, task};
 use crate::input::json::Raw;
 use ecs_core::model::resource::{
     EnvironmentFile, ExternalConfig, LogRouterKind, LogRouterSpec, SecretKey, SecretProvider, SecretTarget,
@@ -22,7 +22,7 @@ fn key(provider: SecretProvider, value_from: &str) -> SecretKey {
 
 #[test]
 fn the_recorded_task_needs_its_secrets_and_its_file() {
-    let spec = spec_of(&reduced());
+    let spec = spec_of(&recorded());
     let names: Vec<&str> = spec.resources.iter().map(|resource| resource.name.as_str()).collect();
     assert_eq!(names, ["cgroup", "volume_scratch", "volume_anon", "envfile_web", "ssmsecret", "asmsecret"]);
     let ssm = key(SecretProvider::Ssm, "/judge/ssm");
@@ -41,7 +41,7 @@ fn the_recorded_task_needs_its_secrets_and_its_file() {
 fn credential_specs_share_a_resource_and_prefer_the_member() {
     let host = HostFacts { credential_specs: true, ..HostFacts::default() };
     let translated = |specs: [Value; 2], option: &str| {
-        let mut payload = reduced();
+        let mut payload = recorded();
         for (container, specs) in payload["containers"].as_array_mut().unwrap().iter_mut().zip(specs) {
             container["credentialSpecs"] = specs;
         }
@@ -86,7 +86,7 @@ fn credential_specs_share_a_resource_and_prefer_the_member() {
 
 #[test]
 fn a_secret_of_two_containers_is_requested_once() {
-    let mut task = reduced();
+    let mut task = recorded();
     task["containers"][1]["secrets"] = task["containers"][0]["secrets"].clone();
     task["containers"][1]["secrets"][0]["name"] = json!("splunk-token");
     task["containers"][1]["secrets"][0]["target"] = json!("LOG_DRIVER");
@@ -126,7 +126,7 @@ fn an_invalid_secret_or_file_is_refused_with_its_reason() {
         ),
     ];
     for (name, value, cause) in table {
-        let mut task = reduced();
+        let mut task = recorded();
         task["containers"][0][name] = value;
         let reason = reason(&task);
         assert!(reason.starts_with(&format!("UnrecogniedTaskError: Error loading task - {cause}")), "{reason}");
