@@ -31,6 +31,7 @@ const REGISTRATION: &[Allowed] = &[
     ("totalResources/0/integerValue", Any, "CPUs of this host (checked separately)"),
     ("totalResources/1/integerValue", Any, "memory of this host (checked separately)"),
     ("attributes/ecs.capability.pid-ipc-namespace-sharing", Extra, "the recorded agent had no pause image"),
+    ("attributes/ecs.capability.fault-injection", MayBeExtra, "the recorded host had no module sch_netem"),
     ("attributes/ecs-agent.implementation", Extra, "it distinguishes this agent's instances from the Go agent's"),
     (
         "attributes/ecs-agent.version",

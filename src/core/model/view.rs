@@ -29,6 +29,13 @@ impl View {
     }
 }
 
+impl View {
+    /// Whether programs of this task may still run.
+    pub fn may_run(&self, task: &TaskArn) -> bool {
+        self.tasks.iter().any(|shown| shown.arn == *task && shown.known < TaskStatus::Stopped)
+    }
+}
+
 /// The view of one task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskView {

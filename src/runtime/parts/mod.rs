@@ -1,13 +1,15 @@
 //! The parts that run beside the core loop until the agent stops. The supervisor owns them, and restarts each one that ends.
 //!
 //! Reading order: `early` (what runs before the registration; the port), `control_plane`, `docker_events`, `health`, `spot`,
-//! `diagnostics`.
+//! `faults` and `protection` (work for containers), `diagnostics`.
 
 pub(super) mod control_plane;
 pub(super) mod diagnostics;
 pub(super) mod docker_events;
 pub(super) mod early;
+pub(super) mod faults;
 pub(super) mod health;
+pub(super) mod protection;
 pub(super) mod spot;
 
 use super::core_loop::CoreLoop;

@@ -81,6 +81,7 @@ pub(crate) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
         external: config.external,
         gmsa: config.gmsa_in_domain(),
         gmsa_domainless: config.gmsa && offers.credentials_fetcher,
+        fault_injection: offers.fault_injection,
     }
 }
 
