@@ -1,6 +1,6 @@
 //! For tests: sources of answers whose work is scripted, and requests to them.
 
-use super::{FaultInjector, Sources, TaskProtection, Tasks, router};
+use super::{FaultInjector, Sources, TaskProtection, Tasks, Work, router};
 use crate::http::RemoteAddress;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -28,6 +28,18 @@ pub(super) struct Script {
     pub(super) interfaces: Option<Interfaces>,
     pub(super) protection_calls: Vec<(TaskArn, CredentialsId, ProtectionCall)>,
     pub(super) fault_calls: Vec<(FaultNetwork, FaultOperation)>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            protection: Ok(ProtectionAnswer::default()),
+            fault: Ok(FaultStatus::Running),
+            interfaces: None,
+            protection_calls: Vec::new(),
+            fault_calls: Vec::new(),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -64,6 +76,12 @@ impl FaultInjector for Fake {
     }
 }
 
+/// Work by this script.
+pub(super) fn work(script: &Arc<Mutex<Script>>) -> Work {
+    let fake = Arc::new(Fake(script.clone()));
+    Work { protection: fake.clone(), faults: fake }
+}
+
 /// The server with these tasks, whose containers have the ids `id-0`, `id-1` …
 pub(super) struct Server {
     routes: axum::Router,
@@ -85,13 +103,7 @@ pub(super) fn task() -> TaskView {
 impl Server {
     pub(super) fn with(tasks: Vec<TaskView>) -> Self {
         let interfaces = Some(Interfaces { names: vec!["eth0".to_owned()], ipv6_only: false });
-        let script = Arc::new(Mutex::new(Script {
-            protection: Ok(ProtectionAnswer::default()),
-            fault: Ok(FaultStatus::Running),
-            interfaces,
-            protection_calls: Vec::new(),
-            fault_calls: Vec::new(),
-        }));
+        let script = Arc::new(Mutex::new(Script { interfaces, ..Script::default() }));
         let with_container = |(number, mut task): (usize, TaskView)| {
             let (endpoint_id, runtime_id) = (Some(format!("id-{number}").as_str().into()), Some("docker".into()));
             task.containers = vec![ContainerView { endpoint_id, runtime_id, ..ContainerView::default() }];
@@ -99,8 +111,7 @@ impl Server {
         };
         let tasks = tasks.into_iter().enumerate().map(with_container).collect();
         let view = watch::channel(Arc::new(View { tasks, ..View::default() })).1;
-        let fake = Arc::new(Fake(script.clone()));
-        let sources = Sources { tasks: Tasks::new(view), protection: fake.clone(), faults: fake };
+        let sources = Sources { tasks: Tasks::new(view), work: work(&script) };
         Self { routes: router(sources), script }
     }
 

@@ -14,11 +14,13 @@
 mod fakes;
 mod fault;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod protection;
 mod requests;
 mod tasks;
 
-pub use requests::{FaultInjector, TaskProtection};
+pub use requests::{FaultInjector, TaskProtection, Work};
 pub use tasks::{FoundContainer, FoundRole, Tasks};
 
 use crate::http::answer::plain_text;
@@ -35,10 +37,8 @@ pub const PORT: u16 = 51679;
 pub struct Sources {
     /// The tasks that the agent knows.
     pub tasks: Tasks,
-    /// Calls ECS about the protection of tasks.
-    pub protection: Arc<dyn TaskProtection>,
-    /// Starts and stops network faults.
-    pub faults: Arc<dyn FaultInjector>,
+    /// The work that the runtime carries out.
+    pub work: Work,
 }
 
 /// The routes of the port.

@@ -102,7 +102,7 @@ async fn answer(State(sources): State<Arc<Sources>>, Path(id): Path<String>, req
     tracing::info!(task = task.arn.task_id(), requestType = kind, "Task protection endpoint was called");
     let role = task.roles.iter().find(|role| role.kind == RoleKind::Task);
     let outcome = match role {
-        Some(role) => sources.protection.call(task.arn.clone(), role.current.clone(), call).await,
+        Some(role) => sources.work.protection.call(task.arn.clone(), role.current.clone(), call).await,
         None => Err(ProtectionError::NoCredentials),
     };
     let (status, body) = body(task.arn.as_str(), outcome);

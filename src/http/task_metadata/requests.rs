@@ -15,6 +15,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use std::fmt::Debug;
 use std::io;
+use std::sync::Arc;
 
 /// Upper limit of a body in bytes: room for some thousand addresses.
 const MAX_BODY: usize = 64 * 1024;
@@ -46,6 +47,15 @@ pub trait FaultInjector: Debug + Send + Sync {
         network: FaultNetwork,
         operation: FaultOperation,
     ) -> BoxFuture<'static, Result<FaultStatus, FaultError>>;
+}
+
+/// The work that the runtime carries out for containers.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Calls ECS about the protection of tasks.
+    pub protection: Arc<dyn TaskProtection>,
+    /// Starts and stops network faults.
+    pub faults: Arc<dyn FaultInjector>,
 }
 
 /// The body of a request; `None` if it is too long, or did not arrive.

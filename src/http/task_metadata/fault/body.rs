@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 /// The type of a fault in a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::http::task_metadata) enum Kind {
     Blackhole,
     Latency,
     Loss,
@@ -17,7 +17,7 @@ pub(super) enum Kind {
 
 /// What a path asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verb {
+pub(in crate::http::task_metadata) enum Verb {
     Start,
     Stop,
     Status,
@@ -29,7 +29,7 @@ const MAX_SHOWN: usize = 256;
 const ALL_FLOWS: u8 = 100;
 
 /// The operation in a request. The error is the text of the answer.
-pub(super) fn operation(kind: Kind, verb: Verb, body: &str) -> Result<FaultOperation, String> {
+pub(in crate::http::task_metadata) fn operation(kind: Kind, verb: Verb, body: &str) -> Result<FaultOperation, String> {
     let id = match (kind, verb) {
         // Compat: only a blackhole needs its parameters to be stopped and shown.
         (Kind::Latency, Verb::Stop | Verb::Status) => FaultId::Latency,

@@ -85,14 +85,18 @@ async fn limited(limit: &Limit, sources: &Sources, asked: Asked, id: &str, reque
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
     let began = Instant::now();
-    let peer = request.extensions().get::<RemoteAddress>().map(|address| address.0);
+    let peer = request.extensions().get::<RemoteAddress>().map(|remote| remote.0);
     let headers = rate_headers(request.headers(), peer);
     let request_type = asked.request_type();
     let mut response = match limit.accept(peer.map(|peer| peer.ip().to_canonical()), request.uri().path()) {
         Ok(()) => {
             tracing::info!("Received new request for request type: {request_type}");
-            answer(sources, asked, id, request).await
+            let response = answer(sources, asked, id, request).await;
+            let (status, duration_ms) = (response.status().as_u16(), began.elapsed().as_millis());
+            tracing::info!(StatusCode = status, DurationInMs = %duration_ms, Request = request_type, "The telemetry middleware is complete");
+            response
         }
+        // Not logged, so that a program that asks in a loop does not fill the log.
         Err(rest) => {
             let too_many = StatusCode::TOO_MANY_REQUESTS;
             // Compat: without a full stop, unlike the limit of all requests.
@@ -105,8 +109,6 @@ async fn limited(limit: &Limit, sources: &Sources, asked: Asked, id: &str, reque
     for (name, value) in headers {
         response.headers_mut().append(name, value);
     }
-    let (status, duration_ms) = (response.status().as_u16(), began.elapsed().as_millis());
-    tracing::info!(StatusCode = status, DurationInMs = %duration_ms, Request = request_type, "The telemetry middleware is complete");
     response
 }
 
@@ -165,7 +167,8 @@ async fn outcome(
     let FoundContainer { task, .. } = found;
     let by_task = |(status, error)| Refused { status, error, task: Some(Arc::clone(&task)) };
     let network = network(sources, &task, id).map_err(by_task)?;
-    let status = sources.faults.carry_out(network, operation).await.map_err(|error| by_task(failed(error, asked)))?;
+    let status =
+        sources.work.faults.carry_out(network, operation).await.map_err(|error| by_task(failed(error, asked)))?;
     let status = match status {
         FaultStatus::Running => "running",
         FaultStatus::Stopped => "stopped",
@@ -179,7 +182,7 @@ fn network(sources: &Sources, task: &TaskView, id: &str) -> Result<FaultNetwork,
     let internal = StatusCode::INTERNAL_SERVER_ERROR;
     let mut interfaces = None;
     if task.network == NetworkMode::Host {
-        interfaces = Some(sources.faults.host_interfaces().map_err(|error| {
+        interfaces = Some(sources.work.faults.host_interfaces().map_err(|error| {
             tracing::error!(task = task.arn.task_id(), %error, "Unable to obtain default network interfaces on host");
             (internal, "failed to resolve default host network interface".to_owned())
         })?);
