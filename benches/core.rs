@@ -49,6 +49,7 @@ fn seen(task: &TaskArn, container: &ContainerName, runtime_name: &str, state: Ru
         image_id: String::new(),
         image_digest: None,
         health_output: String::new(),
+        ids: ecs_core::model::observation::GivenIds::default(),
         outline: None,
     }
 }

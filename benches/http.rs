@@ -31,7 +31,6 @@ const TASKS: usize = 50;
 fn task(number: usize) -> TaskView {
     let name = format!("ecs-family-7-web-{number:018x}");
     let container = ContainerView {
-        kind: ContainerKind::Normal,
         name: "web".into(),
         runtime_id: Some(format!("{number:064x}").into()),
         runtime_name: name,
@@ -40,11 +39,6 @@ fn task(number: usize) -> TaskView {
         known: ContainerStatus::Running,
         created_at: Some("2026-11-29T10:00:00.123456789Z".to_owned()),
         started_at: Some("2026-11-29T10:00:01.123456789Z".to_owned()),
-        ports: Vec::new(),
-        mounts: Vec::new(),
-        health: Health::Unknown,
-        exit_code: None,
-        changed_at: Timestamp::default(),
         ..ContainerView::default()
     };
     TaskView {

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Action::ConfigReference => print(&help::reference()),
         Action::Completion => print(&completion::script(args.shell)),
         Action::Man => print(&manual::page()),
+        Action::HostSetup => commands::host_setup::run(&args),
         Action::CheckConfig => commands::check_config::run(&args),
         Action::Healthcheck | Action::HealthcheckHttp => commands::healthcheck::run(&args),
         Action::EcsAttributes => commands::attributes::run(&args),

@@ -9,6 +9,8 @@ pub struct HostFacts {
     pub region: String,
     /// `/var/lib/ecs` as Docker sees it (`ECS_HOST_DATA_DIR`).
     pub host_data_dir: String,
+    /// True: containers get a metadata file (`ECS_ENABLE_CONTAINER_METADATA`).
+    pub metadata_files: bool,
     /// True: CPU and memory limits of tasks are enforced (`ECS_ENABLE_TASK_CPU_MEM_LIMIT`).
     pub task_limits: bool,
     /// True: a container without a memory limit gets the limit of its task (`ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2`, on a host
@@ -32,6 +34,7 @@ impl Default for HostFacts {
         Self {
             region: String::new(),
             host_data_dir: "/var/lib/ecs".to_owned(),
+            metadata_files: false,
             task_limits: true,
             memory_for_containers: false,
             volume_plugin: BTreeSet::new(),

@@ -10,6 +10,7 @@ mod env_files;
 mod gpu;
 mod limits;
 mod log_router;
+mod metadata_file;
 mod namespaces;
 mod ports;
 mod reason;
@@ -21,10 +22,10 @@ use super::limits::MAX_CONTAINERS;
 use super::unsupported;
 use super::wire;
 use crate::input::json::{self, Raw};
-use docker_config::{json_object, memory_reservation};
+use docker_config::{json_object, log_settings, memory_reservation};
 use ecs_core::model::task::{
-    Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, Namespace, NetworkMode, RegistryAuth,
-    RestartPolicy, Runtime, SecretAuth, VolumesFrom,
+    Association, Condition, Dependency, EcrAuth, EngineSettings, Environment, Link, Mount, Namespace, NetworkMode,
+    RegistryAuth, RestartPolicy, Runtime, SecretAuth, VolumesFrom,
 };
 use ecs_core::model::text::cleaned;
 use ecs_core::model::{
@@ -147,6 +148,7 @@ fn spec(
     let router = log_router::requested(&mut task.containers, &task.arn)?;
     let containers = task.containers.into_iter().map(|wire| container(wire, &names, &volumes, new_id().into()));
     let (mut containers, arn) = (containers.collect::<Result<Vec<_>, _>>()?, TaskArn::from(task.arn));
+    let associations = task.associations.iter().map(association).collect();
     gpu::assign(&mut containers, &task.associations, host).map_err(TaskError::Resource)?;
     let mut resources: Vec<_> = limits.resource.into_iter().chain(volumes.resources).chain(env_files).collect();
     resources.extend(log_router::set_up(router, &arn, host, &mut containers)?);
@@ -155,6 +157,7 @@ fn spec(
         container.memory = limits.for_containers;
     }
     resources.extend(secrets::resources(&containers));
+    resources.extend(metadata_file::add(&mut containers, &arn, host, new_id));
     resources.extend(credential_specs::resource(&containers));
     namespaces::share(&mut containers, &task.pid_mode, &task.ipc_mode, new_id)?;
     // Here, so that the pause container is included.
@@ -166,10 +169,12 @@ fn spec(
         family: task.family,
         version: task.version,
         service_name: task.service_name,
+        launch_type: task.launch_type,
         network: network(&task.network_mode),
         fault_injection: task.enable_fault_injection,
         cpu_micros: limits.cpu_micros,
         memory: limits.memory,
+        associations,
         containers,
         resources,
         execution_credentials,
@@ -236,6 +241,7 @@ fn container(
         mounts: wire.mount_points.iter().map(|point| mount(point, volumes)).collect::<Result<_, _>>()?,
         registry_auth: registry_auth(wire.registry_authentication).map_err(TaskError::Malformed)?,
         name: ContainerName::from(wire.name),
+        arn: wire.container_arn,
         image: wire.image,
         essential: wire.essential,
         entry_point: wire.entry_point,
@@ -248,7 +254,10 @@ fn container(
         secrets: secrets::uses(wire.secrets)?,
         credential_spec,
         log_routing: None,
-        logs_with_execution_role: false,
+        // Compat: any other value means nothing.
+        logs_with_execution_role: wire.logs_auth_strategy == "ExecutionRole",
+        log: log_settings(&host_config),
+        metadata_file: None,
         restart: restart_policy(wire.restart_policy),
         depends_on,
         start_timeout: (wire.start_timeout > 0).then(|| Span::secs(wire.start_timeout)),
@@ -261,6 +270,15 @@ fn container(
         },
         endpoint_id,
     })
+}
+
+fn association(wire: &wire::Association) -> Association {
+    Association {
+        kind: wire.kind.clone(),
+        name: wire.name.clone(),
+        containers: wire.containers.iter().map(|name| name.as_str().into()).collect(),
+        content: wire.content.value.clone(),
+    }
 }
 
 fn link(text: &str, names: &BTreeSet<String>) -> Result<Link, String> {

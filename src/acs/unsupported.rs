@@ -20,8 +20,7 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
         (has_attachment(task, "amazonebs"), "a volume of EBS"),
         // S3 Files is always mounted with the task role.
         (has_attachment(task, "s3files"), "a volume of S3 Files, which needs a task role,"),
-        (task.associations.iter().any(|association| association.kind != "gpu"), "an association that is not a GPU"),
-        (!host.gpus && !task.associations.is_empty(), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
+        (!host.gpus && has_gpu(task), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
     ];
     if let Some((_, what)) = checks.iter().find(|(found, _)| *found) {
         return Some(format!("{what} is not supported by this version of the agent"));
@@ -37,13 +36,16 @@ fn has_attachment(task: &wire::Task, kind: &str) -> bool {
     task.attachments.iter().any(|attachment| attachment.attachment_type == kind)
 }
 
+fn has_gpu(task: &wire::Task) -> bool {
+    task.associations.iter().any(|association| association.kind == "gpu")
+}
+
 /// The first unsupported feature in the container; `None` if all are supported.
 fn in_container(container: &wire::Container, host: &HostFacts) -> Option<String> {
     let has_credential_spec = || !matches!(credential_specs::in_container(container), Ok(None));
     let checks = [
         (!container.managed_agents.is_empty(), "ECS Exec (a managed agent)"),
         (!host.credential_specs && has_credential_spec(), "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),
-        (!container.logs_auth_strategy.is_empty(), "a log driver with the execution role"),
     ];
     checks.iter().find(|(found, _)| *found).map(|(_, what)| (*what).to_owned())
 }

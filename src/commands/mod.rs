@@ -7,6 +7,7 @@
 pub mod attributes;
 pub mod check_config;
 pub mod healthcheck;
+pub mod host_setup;
 mod process;
 pub mod run;
 pub mod version;

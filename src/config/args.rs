@@ -40,6 +40,10 @@ pub struct Args {
     pub strict: bool,
     /// `check-config` prints JSON.
     pub json: bool,
+    /// `host-setup` only prints what it would do.
+    pub print: bool,
+    /// `host-setup` removes what it has made.
+    pub undo: bool,
     /// The shell of `completion`.
     pub shell: Shell,
     /// The command that `help` is about; `None`: all of them.
@@ -69,9 +73,9 @@ pub enum ArgsError {
     /// An argument is not UTF-8.
     #[error("an argument is not UTF-8")]
     NotText,
-    /// The flag has no meaning without `check-config`.
-    #[error("-{0} is a flag of check-config, which is missing")]
-    OnlyForCheck(&'static str),
+    /// The flag, the first of the two, has no meaning without the command.
+    #[error("-{0} is a flag of {1}, which is missing")]
+    OnlyFor(&'static str, &'static str),
     /// There is no such command.
     #[error("unknown command: {0}")]
     UnknownCommand(String),
@@ -97,7 +101,7 @@ impl ArgsError {
             | Self::NotBoolean(_)
             | Self::NotHealthcheck
             | Self::NotText
-            | Self::OnlyForCheck(_) => 5,
+            | Self::OnlyFor(..) => 5,
         }
     }
 
@@ -108,7 +112,7 @@ impl ArgsError {
             Self::UnknownCommand(word) | Self::Unexpected(word) => {
                 completed(word, &names(Flag::is_command)).map(str::to_owned)
             }
-            Self::OnlyForCheck(name) => Some(format!("check-config -{name}")),
+            Self::OnlyFor(name, command) => Some(format!("{command} -{name}")),
             _ => None,
         };
         let first = match (meant, self) {
@@ -285,6 +289,8 @@ impl Parser {
             Meaning::Blackhole => self.args.blackhole_ec2_metadata = on,
             Meaning::Strict => self.args.strict = on,
             Meaning::Json => self.args.json = on,
+            Meaning::Print => self.args.print = on,
+            Meaning::Undo => self.args.undo = on,
             Meaning::Level | Meaning::OutputLevel | Meaning::FileLevel | Meaning::Nothing => self.without_effect(flag),
         }
         Ok(())
@@ -337,9 +343,15 @@ impl Parser {
             args.topic = asked.find(|flag| flag.meaning != Meaning::Do(Action::Help)).map(|flag| flag.name);
             return Ok(args);
         }
-        for (name, is_set) in [("strict", args.strict), ("json", args.json)] {
-            if is_set && args.action != Action::CheckConfig {
-                return Err(ArgsError::OnlyForCheck(name));
+        let (check, setup) = ((Action::CheckConfig, "check-config"), (Action::HostSetup, "host-setup"));
+        for (name, is_set, (action, command)) in [
+            ("strict", args.strict, check),
+            ("json", args.json, check),
+            ("print", args.print, setup),
+            ("undo", args.undo, setup),
+        ] {
+            if is_set && args.action != action {
+                return Err(ArgsError::OnlyFor(name, command));
             }
         }
         if args.action == Action::Completion && !has_shell { Err(ArgsError::NoShell) } else { Ok(args) }

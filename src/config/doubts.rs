@@ -16,6 +16,7 @@ pub(super) fn find(values: &Values, sources: &[&dyn Source], problems: &mut Vec<
     problems.extend(disk_limits(values));
     problems.extend(plugin_capability(values));
     problems.extend(closed_port(values));
+    problems.extend(no_firewall(values));
     problems.extend(two_spellings(sources));
 }
 
@@ -82,6 +83,15 @@ fn closed_port(values: &Values) -> Option<Problem> {
     let open = set(values, "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS").filter(is_on)?;
     let instead = "no other host can connect".to_owned();
     Some(doubt(open, format!("true with {LOOPBACK}"), "one of the two".to_owned(), instead))
+}
+
+/// A setting for firewall rules that are not made.
+fn no_firewall(values: &Values) -> Option<Problem> {
+    const MANAGE: &str = "ECS_MANAGE_FIREWALL";
+    set(values, MANAGE).filter(|value| value.canonical == "false")?;
+    let skip = set(values, "ECS_SKIP_LOCALHOST_TRAFFIC_FILTER").filter(|value| value.canonical == "true")?;
+    let instead = "the agent makes no rules in any case".to_owned();
+    Some(doubt(skip, format!("true, and {MANAGE} is false"), "one of the two".to_owned(), instead))
 }
 
 /// A capability that no task can ask for.

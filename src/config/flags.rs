@@ -23,6 +23,8 @@ pub enum Action {
     EcsAttributes,
     /// Load the configuration and print a report about it.
     CheckConfig,
+    /// Make the firewall rules, remove them, or print them.
+    HostSetup,
     /// Print [`super::help::reference`].
     ConfigReference,
     /// Print the completions for `Args::shell`.
@@ -77,6 +79,8 @@ pub(super) enum Meaning {
     Service,
     Strict,
     Json,
+    Print,
+    Undo,
     Nothing,
 }
 
@@ -144,6 +148,14 @@ pub(super) const FLAGS: &[Flag] = &[
             ("ecs-agent check-config -service new.config", "a file, before it is installed"),
             ("ecs-agent check-config -json a.config b.config", "several files, for a program"),
         ]),
+    flag("host-setup", Meaning::Do(Action::HostSetup), "Make the firewall rules that lead containers to the agent at 169.254.170.2 and guard it, as root. A running agent makes them itself where it may; this command is for one that may not, such as an agent in a container.")
+        .flags(&["service", "print", "undo"])
+        .exits(&[(0, "made, or in place already; removed; printed"), (1, "failed; the text says why")])
+        .examples(&[
+            ("ecs-agent host-setup -print", "the rules, as commands"),
+            ("sudo ecs-agent host-setup", "make them for an agent in a container"),
+            ("sudo ecs-agent host-setup -undo", "remove them"),
+        ]),
     flag("config-reference", Meaning::Do(Action::ConfigReference), "Print every variable as a commented ecs.config."),
     with_value("completion", "SHELL", Meaning::Do(Action::Completion), "Print the completions for bash, zsh or fish.")
         .exits(&[(0, "printed"), (2, "no such shell")])
@@ -152,6 +164,8 @@ pub(super) const FLAGS: &[Flag] = &[
         .examples(&[("ecs-agent man | man -l -", "read it")]),
     flag("strict", Meaning::Strict, "With check-config: exit 2 on a note, too."),
     flag("json", Meaning::Json, "With check-config: print one JSON document."),
+    flag("print", Meaning::Print, "With host-setup: change nothing, and print the commands."),
+    flag("undo", Meaning::Undo, "With host-setup: remove the rules."),
     with_value("loglevel", "LEVEL", Meaning::Level, "Log level: debug, info, warn, error, crit or none. Takes precedence over ECS_LOGLEVEL and ECS_LOGLEVEL_ON_INSTANCE."),
     with_value("loglevel-driver", "LEVEL", Meaning::OutputLevel, "Log level on standard output only. Takes precedence over -loglevel."),
     with_value("loglevel-on-instance", "LEVEL", Meaning::FileLevel, "Log level in the log file only. Takes precedence over -loglevel."),

@@ -6,7 +6,7 @@
 use super::args::Args;
 use super::log::{LogFormat, LogLevel, Rollover};
 use super::settings::Config;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The levels of both outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +57,30 @@ impl LogSettings {
             output: args.log_level_output.or(args.log_level).unwrap_or(config.log_level),
             file: args.log_level_file.or(args.log_level).or(config.log_level_on_instance).unwrap_or(inherited),
         };
-        let file = config.log_file.as_ref().map(|path| LogFile {
-            path: path.clone(),
-            rollover: config.log_rollover,
-            max_bytes: max_bytes(config.log_max_file_size_mb),
-            keep: usize::try_from(config.log_max_roll_count).ok().filter(|keep| *keep > 0),
-        });
+        let file = config.log_file.as_ref().map(|path| file(config, path, config.log_rollover));
         Self { format: config.log_format, levels, file, journal }
+    }
+}
+
+/// A log file at this path, with the size and the number of the configuration.
+fn file(config: &Config, path: &Path, rollover: Rollover) -> LogFile {
+    LogFile {
+        path: path.to_owned(),
+        rollover,
+        max_bytes: max_bytes(config.log_max_file_size_mb),
+        keep: usize::try_from(config.log_max_roll_count).ok().filter(|keep| *keep > 0),
+    }
+}
+
+impl Config {
+    /// The log of requests for credentials; `None`: there is none.
+    pub fn audit_log(&self) -> Option<LogFile> {
+        // Compat: `none` means hourly for the Go agent's audit log.
+        let rollover = match self.log_rollover {
+            Rollover::None => Rollover::Hourly,
+            other => other,
+        };
+        (!self.audit_disabled).then(|| file(self, &self.audit_file, rollover))
     }
 }
 
@@ -122,5 +139,25 @@ mod tests {
         assert_eq!(settings(&variables, "").file, file(500_000, Rollover::Hourly, None));
         let variables = [set, ("ECS_LOG_MAX_FILE_SIZE_MB", "0.0000001"), ("ECS_LOG_ROLLOVER_TYPE", "none")];
         assert_eq!(settings(&variables, "").file, file(1, Rollover::None, Some(24)));
+    }
+
+    #[test]
+    fn the_audit_log_is_replaced_like_the_log_file() {
+        let audit = |variables: &[(&str, &str)]| {
+            let mut all = vec![("ECS_CONFIG_FILE", "/dev/null"), ("ECS_AGENT_CONFIG_FILE_PATH", "/dev/null")];
+            all.extend(variables);
+            Sources::open(Environment::new(all), Role::Agent).load(None).config.unwrap().audit_log()
+        };
+        let file = |path: &str, rollover, max_bytes| {
+            Some(LogFile { path: PathBuf::from(path), rollover, max_bytes, keep: Some(24) })
+        };
+        assert_eq!(audit(&[]), file("/log/audit.log", Rollover::Size, 5_000_000));
+        let variables = [
+            ("ECS_AUDIT_LOGFILE", "/x/audit.log"),
+            ("ECS_LOG_ROLLOVER_TYPE", "none"),
+            ("ECS_LOG_MAX_FILE_SIZE_MB", "1"),
+        ];
+        assert_eq!(audit(&variables), file("/x/audit.log", Rollover::Hourly, 1_000_000));
+        assert_eq!(audit(&[("ECS_AUDIT_LOGFILE_DISABLED", "true")]), None);
     }
 }

@@ -64,7 +64,7 @@ pub use log::{LogFormat, LogLevel, Rollover};
 pub use log_settings::{LogFile, LogLevels, LogSettings};
 pub use problem::{Problem, Severity};
 pub use rules::region_missing;
-pub use settings::{Config, ImagePullBehavior, PortRange, ProxySettings, RetryMode, TagSource};
+pub use settings::{Config, ImagePullBehavior, PeerCheck, PortRange, ProxySettings, Rates, RetryMode, TagSource};
 pub use source::{EnvFile, Environment, Source};
 
 use defaults::ServiceDefaults;

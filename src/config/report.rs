@@ -25,6 +25,14 @@ pub fn text(loaded: &Loaded) -> String {
     if let Some(file) = &loaded.missing_file {
         let _ = writeln!(text, "{} is not there: the environment and the defaults are used.", cleaned(file));
     }
+    if let Some(config) = &loaded.config {
+        text.push_str(match config.manage_firewall {
+            true => {
+                "firewall: the agent makes rules for 169.254.170.2 and port 51678 (`ecs-agent host-setup -print`)\n"
+            }
+            false => "firewall: left to others; containers reach the agent at 169.254.170.2 only by their rules\n",
+        });
+    }
     let unused = loaded.unused.iter().map(|Unused { key, place }| {
         let (why, severity) = (reason(key), key.severity);
         let line = format!("{} ({place}): {why}; {}", key.name, key.consequence);

@@ -121,12 +121,24 @@ pub struct Config {
     /// The data directory's parent as the Docker daemon sees it.
     #[serde(rename = "ecs_host_data_dir")]
     pub host_data_dir: PathBuf,
+    /// Containers get a metadata file.
+    #[serde(rename = "ecs_enable_container_metadata")]
+    pub container_metadata: bool,
+    /// Task metadata names no availability zone.
+    #[serde(rename = "ecs_disable_task_metadata_az")]
+    pub task_metadata_without_zone: bool,
     /// Host that `-healthcheck` asks.
     #[serde(rename = "ecs_agent_healthcheck_host")]
     pub healthcheck_host: String,
     /// Port 51678 serves everybody, not only this host and containers on Docker's default bridge.
     #[serde(rename = "ecs_allow_offhost_introspection_access")]
     pub offhost_introspection: bool,
+    /// The agent makes the firewall rules for 169.254.170.2; false: others make them.
+    #[serde(rename = "ecs_manage_firewall")]
+    pub manage_firewall: bool,
+    /// Other hosts are not kept from programs on 127.0.0.1.
+    #[serde(rename = "ecs_skip_localhost_traffic_filter")]
+    pub skip_localhost_filter: bool,
     /// Port 51678 listens on 127.0.0.1 only.
     #[serde(rename = "ecs_introspection_loopback_only")]
     pub introspection_on_loopback: bool,
@@ -154,6 +166,12 @@ pub struct Config {
     /// Number of earlier log files that are kept; below 1: all.
     #[serde(rename = "ecs_log_max_roll_count")]
     pub(super) log_max_roll_count: i64,
+    /// The log of requests for credentials.
+    #[serde(rename = "ecs_audit_logfile")]
+    pub(super) audit_file: PathBuf,
+    /// There is no log of requests for credentials.
+    #[serde(rename = "ecs_audit_logfile_disabled")]
+    pub(super) audit_disabled: bool,
 
     /// TCP ports that tasks must not use.
     #[serde(rename = "ecs_reserved_ports")]
@@ -204,6 +222,21 @@ pub struct Config {
     /// Maximum number of processes in a task; `None`: no limit.
     #[serde(rename = "ecs_task_pids_limit")]
     pub task_pids_limit: Option<u32>,
+    /// ECS may place tasks with a task role here, except in network mode host.
+    #[serde(rename = "ecs_enable_task_iam_role")]
+    pub task_roles: bool,
+    /// ECS may place tasks with a task role in network mode host here.
+    #[serde(rename = "ecs_enable_task_iam_role_network_host")]
+    pub task_roles_in_host_network: bool,
+    /// ECS may place tasks here whose awslogs driver uses the task execution role.
+    #[serde(rename = "ecs_enable_awslogs_executionrole_override")]
+    pub awslogs_with_execution_role: bool,
+    /// What is done about a request for credentials from an address that is not the task's.
+    #[serde(rename = "ecs_credentials_peer_check")]
+    pub credentials_peer_check: PeerCheck,
+    /// How often one address may request one path of the task metadata endpoint.
+    #[serde(rename = "ecs_task_metadata_rps_limit")]
+    pub task_metadata_rates: Rates,
     /// The mount point of the cgroup file system.
     #[serde(rename = "ecs_cgroup_path")]
     pub cgroup_path: PathBuf,
@@ -371,6 +404,39 @@ pub enum ImagePullBehavior {
     Once,
     /// Pull only images that are not on this host.
     PreferCached,
+}
+
+/// What is done about a request for credentials of a role from an address that is neither the task's nor this host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerCheck {
+    /// Nothing.
+    Off,
+    /// It is logged.
+    Log,
+    /// It is refused.
+    Enforce,
+}
+
+/// How many requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<u64>")]
+pub struct Rates {
+    /// Requests a second on average; above 0.
+    pub steady: u64,
+    /// Requests at once after a pause; above 0.
+    pub burst: u64,
+}
+
+impl TryFrom<Vec<u64>> for Rates {
+    type Error = &'static str;
+
+    fn try_from(rates: Vec<u64>) -> Result<Self, Self::Error> {
+        match rates[..] {
+            [steady, burst] if steady > 0 && burst > 0 => Ok(Self { steady, burst }),
+            _ => Err("two rates above 0"),
+        }
+    }
 }
 
 /// A range of ports, both ends included.

@@ -126,12 +126,12 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
     }
 }
 
-/// The container's wait that concerns its image, before this operation; `None`: there is none.
+/// The container's wait that concerns its image or its credentials, before this operation; `None`: there is none.
 fn image_wait(state: &State, task: &TaskState, index: usize, wanted: OperationKind, now: Timestamp) -> Option<Wait> {
     if wanted != OperationKind::Start && image::is_being_removed(state, &task.containers[index].spec.image) {
         return Some(Wait::ImageRemoval);
     }
-    if wanted.is_image_work() && credentials_missing(task, index, state) {
+    if credentials_missing(task, index, wanted, state) {
         return Some(Wait::Credentials);
     }
     (wanted == OperationKind::Pull && image::lacks_room(state, now)).then_some(Wait::DiskSpace)
@@ -243,14 +243,19 @@ fn create_request(task: &TaskState, index: usize) -> CreateRequest {
     }
 }
 
-/// The credentials of the execution role are not in memory: after a restart they are missing until ECS sends them again.
-fn credentials_missing(task: &TaskState, index: usize, state: &State) -> bool {
-    let wanted = match &task.containers[index].spec.registry_auth {
+/// The operation needs the credentials of the execution role, and they are not in memory: after a restart they are missing until
+/// ECS sends them again. A start needs them for the log driver, without which Docker starts no container. (The Go agent starts it,
+/// and the start fails.)
+fn credentials_missing(task: &TaskState, index: usize, operation: OperationKind, state: &State) -> bool {
+    let spec = &task.containers[index].spec;
+    let by_registry = match &spec.registry_auth {
         RegistryAuth::Ecr(auth) => auth.use_execution_role,
         RegistryAuth::Secret(_) => true,
         RegistryAuth::Engine => false,
     };
-    wanted && task.execution_credentials.as_ref().is_some_and(|id| !state.credentials.contains(id))
+    let is_needed = (operation.is_image_work() && by_registry)
+        || (operation == OperationKind::Start && spec.logs_with_execution_role);
+    is_needed && task.execution_credentials.as_ref().is_some_and(|id| !state.credentials.contains(id))
 }
 
 fn image_request(task: &TaskState, index: usize, planning: &Planning<'_>) -> ImageRequest {

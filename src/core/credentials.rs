@@ -8,8 +8,9 @@
 use super::effect::{Effect, Message};
 use super::planning::Planning;
 use super::resource;
-use super::state::{Key, State, TaskState};
+use super::state::{Container, Key, State, TaskState};
 use super::step::Step;
+use crate::model::observation::GivenIds;
 use crate::model::view::RoleView;
 use crate::model::{CredentialsAck, CredentialsId, RoleKind, TaskArn, TaskStatus};
 use std::collections::BTreeSet;
@@ -58,15 +59,48 @@ pub(super) fn replace(task: &mut TaskState, kind: RoleKind, id: &CredentialsId) 
     }
 }
 
+/// Records the ids that a container was created with. They differ from the task's if the container is older than the agent's
+/// state.
+pub(super) fn found(task: &mut TaskState, index: usize, ids: &GivenIds) {
+    let Container { spec, state } = &mut task.containers[index];
+    if let Some(id) = &ids.endpoint {
+        spec.endpoint_id.clone_from(id);
+    }
+    let roles = [
+        (&ids.role, &mut task.spec.role_id, &mut task.role_credentials, &mut state.role_id),
+        (
+            &ids.execution_role,
+            &mut task.spec.execution_role_id,
+            &mut task.execution_credentials,
+            &mut state.execution_role_id,
+        ),
+    ];
+    for (id, of_task, current, of_container) in roles {
+        match (id, &of_task) {
+            (Some(id), Some(known)) if id != known => *of_container = Some(id.clone()),
+            // Without a specification, only the containers show which roles the task has.
+            (Some(id), None) if task.reduced => {
+                *of_task = Some(id.clone());
+                current.get_or_insert_with(|| id.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
 /// The roles whose credentials may be requested with an id of this task.
 pub(super) fn served(task: &TaskState) -> impl Iterator<Item = RoleView> {
     let roles = [
         (RoleKind::Task, &task.role_credentials, &task.spec.role_id),
         (RoleKind::Execution, &task.execution_credentials, &task.spec.execution_role_id),
     ];
-    roles.into_iter().filter_map(|(kind, current, given)| {
-        let current = current.clone()?;
-        Some(RoleView { kind, given: given.clone().unwrap_or_else(|| current.clone()), current })
+    roles.into_iter().filter_map(|(kind, current, of_task)| {
+        let of_containers = task.states().filter_map(move |container| match kind {
+            RoleKind::Task => container.role_id.as_ref(),
+            RoleKind::Execution => container.execution_role_id.as_ref(),
+        });
+        let given: BTreeSet<_> = of_task.iter().chain(of_containers).cloned().collect();
+        Some(RoleView { kind, current: current.clone()?, given: given.into_iter().collect() })
     })
 }
 
@@ -113,10 +147,14 @@ fn drop_unused(state: &mut State, id: CredentialsId, effects: &mut Vec<Effect>) 
 
 #[cfg(test)]
 mod tests {
+    use crate::model::observation::GivenIds;
     use crate::model::task::{EcrAuth, RegistryAuth};
-    use crate::model::{ContainerStatus, CredentialsAck, CredentialsId, OpId, RoleKind, TaskSpec, TaskStatus};
+    use crate::model::view::RoleView;
+    use crate::model::{
+        ContainerStatus, CredentialsAck, CredentialsId, Observation, OpId, RoleKind, RunState, TaskSpec, TaskStatus,
+    };
     use crate::policy::Policy;
-    use crate::sample::{NOW, container, done, run, spec, state};
+    use crate::sample::{NOW, container, done, run, seen, spec, state};
     use crate::state::{OperationKind, State};
     use crate::{Effect, Event, Message, Operation, Output, step};
 
@@ -219,7 +257,8 @@ mod tests {
         step(&mut state, NOW, done(inventory, Output::Inventory(Vec::new())));
         arrive(&mut state, None, "first");
         let spec = TaskSpec { role_credentials: Some("first".into()), ..spec("task", vec![container("a", &[])]) };
-        let effects = step(&mut state, NOW, run(spec)).effects;
+        let (op, _) = pull(&step(&mut state, NOW, run(spec)).effects).unwrap();
+        let effects = step(&mut state, NOW, done(op, Output::Pulled)).effects;
         let creates = effects.iter().find_map(|effect| match effect {
             Effect::Do(_, Operation::Create(request)) => request.role_id.clone(),
             _ => None,
@@ -230,7 +269,8 @@ mod tests {
 
     fn served(state: &State) -> Vec<(RoleKind, String, String)> {
         let roles = super::served(&state.tasks[&"task".into()]);
-        roles.map(|role| (role.kind, role.given.as_str().to_owned(), role.current.as_str().to_owned())).collect()
+        let given = |role: &RoleView| role.given.iter().map(CredentialsId::as_str).collect::<Vec<_>>().join(",");
+        roles.map(|role| (role.kind, given(&role), role.current.as_str().to_owned())).collect()
     }
 
     #[test]
@@ -256,10 +296,29 @@ mod tests {
         let again = TaskSpec { role_credentials: Some("later".into()), ..spec("task", vec![container_spec()]) };
         let stopped = step(&mut state, NOW, run(again));
         assert_eq!(forgotten(&stopped.effects), ["later", "first"]);
-        assert_eq!(served(&state), [(RoleKind::Execution, "execution".to_owned(), "execution".to_owned())]);
+        assert_eq!(served(&state), [(RoleKind::Execution, String::new(), "execution".to_owned())]);
         let late = step(&mut state, NOW, renewed("task", RoleKind::Task, "late"));
         assert_eq!(forgotten(&late.effects), ["late"], "a late renewal");
         assert_eq!(state.credentials, [CredentialsId::from("execution")].into());
+    }
+
+    /// The first agent created the container `a`; the second one, which has lost its state, got the task with other ids.
+    #[test]
+    fn the_ids_of_an_older_container_are_served() {
+        let mut state = with_role();
+        let ids = |endpoint: &str, role: &str| GivenIds {
+            endpoint: Some(endpoint.into()),
+            role: Some(role.into()),
+            execution_role: Some("execution".into()),
+        };
+        let observed =
+            |id: &str, ids| Event::Observed(Box::new(Observation { ids, ..seen("task", "a", id, RunState::Running) }));
+        step(&mut state, NOW, observed("a", ids("endpoint", "older")));
+        let task = &state.tasks[&"task".into()];
+        assert_eq!(task.containers[0].spec.endpoint_id, "endpoint".into());
+        assert_eq!(served(&state), [(RoleKind::Task, "first,older".to_owned(), "first".to_owned())]);
+        step(&mut state, NOW, observed("a", GivenIds::default()));
+        assert_eq!(state.tasks[&"task".into()].containers[0].spec.endpoint_id, "endpoint".into());
     }
 
     fn container_spec() -> crate::model::ContainerSpec {

@@ -6,6 +6,7 @@
 
 use super::state::OperationKind;
 use crate::model::image::ImageWork;
+use crate::model::metadata_file::MetadataFile;
 use crate::model::task::RegistryAuth;
 use crate::model::{
     Ack, CreateRequest, CredentialsAck, CredentialsId, OpId, ResourceRequest, Span, StateChange, TaskArn,
@@ -25,6 +26,9 @@ pub enum Effect {
     /// have their effects started together, and if the credentials arrived again in a later one of these steps,
     /// [`State::credentials`](super::State::credentials) holds their id. Then they are kept.
     ForgetCredentials(CredentialsId),
+    /// Complete the metadata file of a running container. A file that is complete stays as it is. There is no outcome: if this
+    /// fails, the container keeps the first form of the file.
+    WriteMetadata(Box<MetadataFile>),
 }
 
 /// An operation. The *target* of an operation on a container is Docker's id of the container, or its name in Docker while the

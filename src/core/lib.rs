@@ -19,7 +19,7 @@
 //!
 //! Reading order: [`event`] and [`effect`] (input and output), [`state`], `apply` and `seen` (facts), `recover` and `rebuild`
 //! (the state at a start), `plan` (the order of planning), then one file for each subject: `admission`, `container`,
-//! `dependency`, `restart`, `resource`, `credentials`, `ports`, `desired`, `report`, `cleanup`, `inventory`, `image`. Helpers:
+//! `dependency`, `restart`, `resource`, `metadata_file`, `credentials`, `ports`, `desired`, `report`, `cleanup`, `inventory`, `image`. Helpers:
 //! `policy` (settings), `planning` (the context of planning), `backoff`, `urgency` (which commits may wait), `view` (for
 //! readers), [`agent_health`], `check` (invariants), `step` (the result).
 //!
@@ -42,6 +42,7 @@ pub mod effect;
 pub mod event;
 pub mod image;
 mod inventory;
+mod metadata_file;
 pub mod model;
 mod plan;
 mod planning;

@@ -4,7 +4,7 @@
 use super::planning::Planning;
 use super::state::{State, TaskState};
 use super::step::Step;
-use super::{admission, cleanup, container, credentials, desired, image, inventory, report, resource};
+use super::{admission, cleanup, container, credentials, desired, image, inventory, metadata_file, report, resource};
 use crate::model::text::cleaned;
 use crate::model::{TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
@@ -70,6 +70,7 @@ fn plan_task(task: &mut TaskState, planning: &mut Planning<'_>) {
         }
         planning.changed(task);
     }
+    metadata_file::plan(task, planning);
     credentials::retire(task, planning);
     report::plan(task, planning);
     cleanup::plan(task, planning);

@@ -137,6 +137,7 @@ pub(super) fn complete(task: &mut TaskState, spec: TaskSpec) {
     for (known, new) in task.containers.iter_mut().zip(spec.containers) {
         let old = std::mem::replace(&mut known.spec, new);
         known.spec.endpoint_id = old.endpoint_id; // it is in the running container's environment
+        known.spec.metadata_file = old.metadata_file; // likewise
         known.spec.essential &= old.essential;
     }
 }

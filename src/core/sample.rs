@@ -3,9 +3,10 @@
 use super::policy::Policy;
 use super::state::{State, TaskState};
 use super::{Effect, Event, Output, PayloadTask, Step, recover, state, step};
+use crate::model::observation::LastCheck;
 use crate::model::task::{Condition, Dependency};
 use crate::model::{
-    ContainerName, ContainerSpec, Health, Observation, OpId, RunState, RuntimeId, TaskArn, TaskSpec, Timestamp,
+    ContainerName, ContainerSpec, Health, Observation, OpId, RunState, RuntimeId, TaskArn, TaskSpec, TextMap, Timestamp,
 };
 
 pub(super) const NOW: Timestamp = Timestamp(1_000_000);
@@ -55,14 +56,19 @@ pub(super) fn seen(task: &str, container: &str, id: &str, run_state: RunState) -
         exit_code: (run_state == RunState::Exited).then_some(0),
         error: None,
         health: Health::Unknown,
+        last_check: LastCheck::default(),
         created_at: None,
+        finished_at: None,
         started_at: (run_state != RunState::Created).then(String::new),
         bindings: Vec::new(),
         mounts: Vec::new(),
         address: None,
+        labels: TextMap::default(),
+        networks: Vec::new(),
         image_id: String::new(),
         image_digest: None,
         health_output: String::new(),
+        ids: crate::model::observation::GivenIds::default(),
         outline: None,
     }
 }

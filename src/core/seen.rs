@@ -1,7 +1,7 @@
 //! Writes observations of a container into the state, and settles operations with an unknown outcome.
 
 use super::state::{OperationKind, TaskState};
-use super::{desired, restart};
+use super::{credentials, desired, restart};
 use crate::model::{ContainerStatus, Failure, Observation, RunState, Timestamp};
 
 /// The container is given up after this many consecutive creates or starts that had an unknown outcome and turned out not to have
@@ -28,7 +28,8 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
     container.removed = false;
     container.pull_failure = None;
     container.observed = Some(seen.state);
-    container.remember(seen);
+    container.remember(seen, now);
+    credentials::found(task, index, &seen.ids);
     // The exit code of an earlier run says nothing about how the last one ended.
     let is_known_end = restart::repeats_known_end(task, index, seen);
     let exit_code = seen.exit_code.filter(|_| !restart::is_earlier_run(task, index, seen));

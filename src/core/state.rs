@@ -360,7 +360,7 @@ impl TaskState {
         let containers = self.specs().map(ContainerSpec::outline).collect();
         let resources = self.resources.iter().filter_map(|resource| resource.spec.outline()).collect();
         let leases = self.tickets().flat_map(|tickets| tickets.leases.clone()).collect();
-        TaskSpec { leases, ..self.spec.with(containers, resources) }
+        TaskSpec { leases, associations: Vec::new(), ..self.spec.with(containers, resources) }
     }
 
     /// The pause container, whose namespaces the others share; `None` if the task has none.

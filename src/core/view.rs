@@ -5,7 +5,7 @@ use super::state::{ContainerState, Key, OperationKind, PendingOperation, State, 
 use super::{admission, credentials, dependency};
 use crate::model::view::{ContainerView, TaskView, View};
 use crate::model::waiting::{Blocker, Waiting};
-use crate::model::{ContainerSpec, PortBinding, TaskArn, Timestamp};
+use crate::model::{ContainerSpec, ContainerStatus, PortBinding, TaskArn, TaskStatus, Timestamp};
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub fn view_after(previous: &View, state: &State, changed: &BTreeSet<Key>, now: 
             None => Arc::new(task_view(task, waits)),
         }
     });
-    View { at: now, tasks: tasks.collect() }
+    View { is_incomplete: state.host.lost, at: now, tasks: tasks.collect() }
 }
 
 fn is_changed(changed: &BTreeSet<Key>, task: &TaskArn) -> bool {
@@ -44,11 +44,19 @@ fn task_view(task: &TaskState, waits: Vec<Waiting>) -> TaskView {
         arn: task.spec.arn.clone(),
         family: task.spec.family.clone(),
         version: task.spec.version.clone(),
+        service_name: task.spec.service_name.clone(),
+        launch_type: task.spec.launch_type.clone(),
+        cpu_micros: task.spec.cpu_micros,
+        memory: task.spec.memory,
+        associations: task.spec.associations.clone(),
         network: task.spec.network,
         fault_injection: task.spec.fault_injection,
         roles: credentials::served(task).collect(),
         desired: task.desired,
         known: task.known,
+        pull_started_at: task.pull_started_at,
+        pull_stopped_at: task.pull_stopped_at,
+        execution_stopped_at: task.execution_stopped_at,
         waits,
         containers: task.pairs().map(|(spec, container)| container_view(task, spec, container)).collect(),
     }
@@ -66,19 +74,40 @@ fn container_view(task: &TaskState, spec: &ContainerSpec, container: &ContainerS
     ContainerView {
         kind: spec.kind,
         name: spec.name.clone(),
+        arn: spec.arn.clone(),
         endpoint_id: Some(&spec.endpoint_id).filter(|id| !id.as_str().is_empty()).cloned(),
         runtime_id: container.runtime_id.clone(),
         runtime_name: task.spec.runtime_name(&spec.name),
         image: spec.image.clone(),
         image_id: container.image_id.clone(),
+        desired: desired(task, container),
         known: container.known,
         created_at: container.created_at.clone(),
         started_at: container.started_at.clone(),
+        finished_at: container.finished_at.clone(),
+        cpu: spec.cpu,
+        memory: spec.memory,
+        ports_are_bound: !container.bindings.is_empty(),
         ports: if container.bindings.is_empty() { from_definition().collect() } else { container.bindings.clone() },
         mounts: container.mounts.clone(),
+        networks: container.networks.clone(),
+        labels: container.labels.clone(),
+        log: spec.log.clone(),
+        restarts: spec.restart.as_ref().map(|_| container.restarts.count),
+        has_health_check: spec.health_check,
         health: container.health,
+        health_since: container.health_since,
+        health_check: container.health_check.clone(),
         exit_code: container.exit_code,
         changed_at: container.changed_at,
+    }
+}
+
+/// The status that the container should reach. A container that ended by itself keeps `Running` until its task is to stop.
+fn desired(task: &TaskState, container: &ContainerState) -> ContainerStatus {
+    match task.desired == TaskStatus::Stopped || container.failure.is_some() {
+        true => ContainerStatus::Stopped,
+        false => ContainerStatus::Running,
     }
 }
 

@@ -60,6 +60,7 @@ impl Docker {
         // created: a health check that it brings may harm the engine.
         let image = self.image_present(&request.spec.image).await?.unwrap_or_default();
         let cgroup_parent = self.cgroup_parent(request).await?;
+        let selinux = self.labels_files(request).await?;
         let (host_ports, range_starts) = self.host_ports(&request.spec)?;
         let context = CreateContext {
             cluster: &self.settings.cluster,
@@ -73,6 +74,7 @@ impl Docker {
             pause_labels: &self.settings.pause_labels,
             nvidia_runtime: &self.settings.nvidia_runtime,
             requests_gpus: self.settings.requests_gpus,
+            selinux,
             ipv6_only: self.settings.ipv6_only,
             log_driver: log::Driver { is_async: self.settings.log_router_async, server: &self.server_version() },
         };

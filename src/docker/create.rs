@@ -17,8 +17,11 @@ pub(super) mod ticket;
 use super::api::error::config_error;
 use super::outline;
 use bollard::models::{ContainerConfig, ContainerCreateBody, HealthConfig, HostConfig, PortBinding};
-use ecs_core::model::task::{Mount, PortRange};
-use ecs_core::model::{ContainerKind, ContainerSpec, CreateRequest, Failure, OwnerMark, Protocol, SecretValues};
+use ecs_core::model::observation::GivenIds;
+use ecs_core::model::task::{METADATA_FILE, Mount, PortRange};
+use ecs_core::model::{
+    ContainerKind, ContainerSpec, CreateRequest, CredentialsId, Failure, OwnerMark, Protocol, SecretValues,
+};
 use merge::overlay;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -34,6 +37,14 @@ const MIN_MEMORY_BYTES: i64 = 4 * 1024 * 1024;
 /// The kernel accepts at least 2, and Docker would turn 0 into 1024.
 const CPU_SHARES: std::ops::RangeInclusive<u32> = 2..=262_144;
 const METADATA_HOST: &str = "http://169.254.170.2";
+/// The variable by which a program in the container finds the credentials of the task role.
+const ROLE_VARIABLE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+/// Where the credentials of roles are, followed by their id.
+const CREDENTIALS: &str = "/v2/credentials/";
+/// The variable with the container's own id at its end, and the rest of its value.
+const ENDPOINT: &str = "ECS_CONTAINER_METADATA_URI_V4=http://169.254.170.2/v4/";
+/// Maximum length of an id that is read from a container, in bytes.
+const MAX_ID: usize = 1024;
 
 /// Everything that the body depends on besides the request.
 #[derive(Debug)]
@@ -60,6 +71,8 @@ pub(super) struct CreateContext<'a> {
     pub(super) nvidia_runtime: &'a str,
     /// Containers request GPUs from the engine as devices.
     pub(super) requests_gpus: bool,
+    /// The engine labels files for SELinux.
+    pub(super) selinux: bool,
     /// The instance has no IPv4 address.
     pub(super) ipv6_only: bool,
     /// How the engine sends logs to log routers.
@@ -82,6 +95,8 @@ pub(super) fn body(
     }
     namespaces::apply(&mut host, request);
     ticket::apply(&mut host, request)?;
+    mount_metadata(&mut host, request, context.selinux);
+    log::use_execution_role(&mut host, request)?;
     log::route(&mut host, request, context.log_driver);
     log_endpoint::apply(&mut host, context.region.unwrap_or_default(), context.ipv6_only, context.log_driver.server);
     bound_log_buffer(&mut host);
@@ -144,6 +159,17 @@ fn bind(spec: &ContainerSpec, mount: &Mount) -> Result<String, Failure> {
         )));
     }
     Ok(with_mode(&format!("{source}:{target}"), mount.read_only))
+}
+
+/// Mounts the directory of the container's metadata file after all other mounts. Read-only, unlike that of the Go agent: no
+/// container has a reason to change what the agent says about it.
+fn mount_metadata(host: &mut Map<String, Value>, request: &CreateRequest, selinux: bool) {
+    let Some(mount) = &request.spec.metadata_file else { return };
+    let bind = format!("{}:{}:ro{}", mount.source, mount.target, if selinux { ",Z" } else { "" });
+    match host.entry("Binds").or_insert_with(|| Value::Array(Vec::new())) {
+        Value::Array(binds) => binds.push(Value::from(bind)),
+        none => *none = Value::from(vec![bind]),
+    }
 }
 
 fn with_mode(what: &str, read_only: bool) -> String {
@@ -220,7 +246,33 @@ fn environment(
     env.insert("ECS_CONTAINER_METADATA_URI", format!("{METADATA_HOST}/v3/{id}"));
     env.insert("ECS_CONTAINER_METADATA_URI_V4", format!("{METADATA_HOST}/v4/{id}"));
     env.insert("ECS_AGENT_URI", format!("{METADATA_HOST}/api/{id}"));
+    if let Some(id) = &request.role_id {
+        env.insert(ROLE_VARIABLE, credentials_path(id));
+    }
+    if let Some(mount) = &spec.metadata_file {
+        env.insert("ECS_CONTAINER_METADATA_FILE", format!("{}/{METADATA_FILE}", mount.target));
+    }
     Ok(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
+}
+
+/// The path of the credentials with this id.
+fn credentials_path(id: &CredentialsId) -> String {
+    format!("{CREDENTIALS}{}", id.as_str())
+}
+
+/// The ids that a container was created with, from its inspection.
+pub(super) fn given_ids(inspected: &Value) -> GivenIds {
+    let env = inspected.pointer("/Config/Env").and_then(Value::as_array);
+    let variables = || env.into_iter().flatten().filter_map(Value::as_str);
+    let id = |text: &'_ str| Some(text).filter(|id| (1..=MAX_ID).contains(&id.len())).map(str::to_owned);
+    let role =
+        || variables().find_map(|text| text.strip_prefix(ROLE_VARIABLE)?.strip_prefix('=')?.strip_prefix(CREDENTIALS));
+    let log = inspected.pointer("/HostConfig/LogConfig/Config").and_then(|options| options.get(log::ROLE_OPTION));
+    GivenIds {
+        endpoint: variables().find_map(|text| text.strip_prefix(ENDPOINT)).and_then(id).map(Into::into),
+        role: role().and_then(id).map(Into::into),
+        execution_role: log.and_then(|path| path.as_str()?.strip_prefix(CREDENTIALS)).and_then(id).map(Into::into),
+    }
 }
 
 /// Sets a buffer size for a non-blocking log. Docker's own default is so small that lines are soon dropped.

@@ -47,6 +47,11 @@ impl Docker {
         self.info.get_or_try_init(ask).await
     }
 
+    /// The engine labels the files of containers for SELinux, which matters if the container has a mount of the agent's files.
+    pub(super) async fn labels_files(&self, request: &CreateRequest) -> Result<bool, OpError> {
+        Ok(request.spec.metadata_file.is_some() && self.info().await?.selinux)
+    }
+
     /// The parent control group of a container; `None` = the engine's default.
     pub(super) async fn cgroup_parent(&self, request: &CreateRequest) -> Result<Option<String>, OpError> {
         match request.in_task_cgroup {

@@ -231,6 +231,7 @@ pub(crate) fn create_body(
         nvidia_runtime: "nvidia",
         requests_gpus: true,
         ipv6_only: false,
+        selinux: false,
         log_driver: create::log::Driver { is_async: true, server: "20.10.24" },
     };
     create::body(request, &ecs_core::model::SecretValues::default(), &context)

@@ -3,11 +3,13 @@
 //! Owns the translation of spec `task-engine.md` §10. It reads members one by one and uses those it understands: an unknown
 //! status, protocol or member must never hide a container. But an answer that does not say whether the container runs is
 //! rejected ([`Unreadable`]). Invariant: a container without the agent's labels, or with another cluster's label, yields
-//! `None`.
+//! `None`. `details` has what only the task's metadata shows.
 
-use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
+mod details;
+
+use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK, given_ids};
 use super::outline;
-use ecs_core::model::observation::Mount;
+use ecs_core::model::observation::{GivenIds, LastCheck, Mount};
 use ecs_core::model::text::{cleaned, cut};
 use ecs_core::model::{Failure, Health, Observation, OwnerId, OwnerMark, PortBinding, Protocol, RunState, TaskSpec};
 use serde_json::Value;
@@ -70,13 +72,18 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
             _ => Health::Unknown,
         },
         health_output: health_output(state),
+        last_check: details::last_check(state),
         created_at: real_time(text(answer, "Created")).map(|time| cut(time, MAX_TIME_BYTES)),
         started_at: time("StartedAt").map(|time| cut(time, MAX_TIME_BYTES)),
+        finished_at: time("FinishedAt").map(|time| cut(time, MAX_TIME_BYTES)),
         bindings: bindings(answer.pointer("/NetworkSettings/Ports")),
         mounts: mounts(answer.get("Mounts")),
         address: address(answer.get("NetworkSettings")),
+        labels: details::labels(labels),
+        networks: details::networks(answer),
         image_id: text(answer, "Image").to_owned(),
         image_digest: None,
+        ids: given_ids(answer),
         outline: None, // only an inventory needs it, and parsing it takes longer than all the rest
     }))
 }
@@ -153,14 +160,19 @@ fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Ob
             _ if status.contains("(unhealthy)") => Health::Unhealthy,
             _ => Health::Unknown,
         },
+        last_check: LastCheck::default(),
         created_at: None,
         started_at: None,
+        finished_at: None,
         bindings: Vec::new(),
         mounts: mounts(entry.get("Mounts")),
         address: address(entry.get("NetworkSettings")),
+        labels: entry.get("Labels").and_then(Value::as_object).map(details::labels).unwrap_or_default(),
+        networks: details::networks(entry),
         image_id: text(entry, "ImageID").to_owned(),
         image_digest: None,
         health_output: String::new(), // the list does not have it
+        ids: GivenIds::default(),
         outline: None,
     })
 }

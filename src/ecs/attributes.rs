@@ -65,6 +65,9 @@ const NOT_EXTERNAL: [&str; 12] = [
     "fault-injection",
 ];
 
+/// Features of a processor that the attribute `task-eia.optimized-cpu` stands for, by the kernel's names.
+pub const OPTIMIZED_CPU: [&str; 4] = ["avx", "avx2", "sse4_1", "sse4_2"];
+
 /// Prefix of this program's own attributes. They inform people; they affect placement only if an operator writes a constraint.
 pub(super) const OWN: &str = "ecs-agent.";
 /// Name of the attribute that distinguishes this program from the Go agent, which has no such attribute.
@@ -89,6 +92,8 @@ pub struct Capabilities {
     pub apparmor: bool,
     /// True: the CPU and memory of a whole task can be limited.
     pub task_limits: bool,
+    /// True: the processors have the features [`OPTIMIZED_CPU`].
+    pub optimized_cpu: bool,
     /// Names of the volume drivers besides `local`.
     pub volume_drivers: Vec<String>,
     /// The capabilities of the volume plugin (`ECS_VOLUME_PLUGIN_CAPABILITIES`), e.g. `efsAuth`.
@@ -106,6 +111,12 @@ pub struct Capabilities {
     /// Version of this program, sent in addition to the version of the Go agent that it replaces; empty: the attribute is left
     /// out.
     pub agent_version: String,
+    /// True: tasks may have a task role, except in network mode host (`ECS_ENABLE_TASK_IAM_ROLE`).
+    pub task_roles: bool,
+    /// True: tasks in network mode host may have a task role (`ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST`).
+    pub task_roles_in_host_network: bool,
+    /// True: the awslogs driver may use the task execution role (`ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE`).
+    pub awslogs_with_execution_role: bool,
     /// True: credential specs work on this host, and it is joined to a domain.
     pub gmsa: bool,
     /// True: domainless credential specs work on this host.
@@ -142,20 +153,17 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if !capabilities.privileged_disabled {
         names.push("com.amazonaws.ecs.capability.privileged-container".to_owned());
     }
-    for version in ADVERTISED_API_VERSIONS.into_iter().filter(|version| supports(version)) {
-        names.push(format!("com.amazonaws.ecs.capability.docker-remote-api.{version}"));
-    }
+    let versions = ADVERTISED_API_VERSIONS.into_iter().filter(|version| supports(version));
+    names.extend(versions.map(|version| format!("com.amazonaws.ecs.capability.docker-remote-api.{version}")));
     for driver in &capabilities.log_drivers {
         if LOG_DRIVERS.iter().any(|(known, needs)| known == driver && supports(needs)) {
             names.push(format!("com.amazonaws.ecs.capability.logging-driver.{driver}"));
         }
     }
-    if capabilities.selinux {
-        names.push("com.amazonaws.ecs.capability.selinux".to_owned());
-    }
-    if capabilities.apparmor {
-        names.push("com.amazonaws.ecs.capability.apparmor".to_owned());
-    }
+    let labels = [("selinux", capabilities.selinux), ("apparmor", capabilities.apparmor)];
+    let labels = labels.into_iter().filter(|(_, is_capable)| *is_capable);
+    names.extend(labels.map(|(name, _)| format!("com.amazonaws.ecs.capability.{name}")));
+    names.extend(task_roles(capabilities).filter(|_| supports("1.19")));
     if capabilities.task_limits {
         names.push("ecs.capability.task-cpu-mem-limit".to_owned());
         names.push("ecs.capability.increased-task-cpu-limit".to_owned());
@@ -167,6 +175,9 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if supports("1.24") && !capabilities.health_check_disabled {
         names.push("ecs.capability.container-health-check".to_owned());
     }
+    if capabilities.awslogs_with_execution_role {
+        names.push("ecs.capability.execution-role-awslogs".to_owned());
+    }
     names.extend(volume_drivers(capabilities));
     let driver = &capabilities.gpu_driver;
     let driver_version = format!("ecs.capability.nvidia-driver-version.{driver}");
@@ -176,11 +187,15 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if capabilities.pause_image {
         names.push("ecs.capability.pid-ipc-namespace-sharing".to_owned());
     }
+    // Elastic Inference has ended; a task that still names such a device only needs to start.
+    names.push("ecs.capability.task-eia".to_owned());
+    if capabilities.optimized_cpu {
+        names.push("ecs.capability.task-eia.optimized-cpu".to_owned());
+    }
     names.extend(LOG_ROUTER_AND_EFS.map(str::to_owned));
     let gmsa = [("gmsa", capabilities.gmsa), ("gmsa-domainless", capabilities.gmsa_domainless)];
-    names.extend(
-        gmsa.into_iter().filter(|(_, is_offered)| *is_offered).map(|(name, _)| format!("ecs.capability.{name}")),
-    );
+    let gmsa = gmsa.into_iter().filter(|(_, is_offered)| *is_offered);
+    names.extend(gmsa.map(|(name, _)| format!("ecs.capability.{name}")));
     // `efsAuth` also advertises access to EFS by task role, which this agent refuses. Only tasks with a task role can request it.
     names.extend(capabilities.volume_plugin.iter().map(|name| format!("ecs.capability.{name}")));
     if capabilities.external {
@@ -219,6 +234,16 @@ fn cpu_architecture() -> &'static str {
     }
 }
 
+/// The attributes of task roles.
+fn task_roles(capabilities: &Capabilities) -> impl Iterator<Item = String> {
+    let roles = [
+        ("task-iam-role", capabilities.task_roles),
+        ("task-iam-role-network-host", capabilities.task_roles_in_host_network),
+    ];
+    let offered = roles.into_iter().filter(|(_, is_offered)| *is_offered);
+    offered.map(|(name, _)| format!("com.amazonaws.ecs.capability.{name}"))
+}
+
 /// The volume drivers: `local` and those of Docker's plugins.
 fn volume_drivers(capabilities: &Capabilities) -> impl Iterator<Item = String> {
     let plugins = capabilities.volume_drivers.iter().map(|driver| driver.replace(':', "."));
@@ -236,6 +261,9 @@ mod tests {
             docker_api_versions: minor.map(|minor| format!("1.{minor}")).collect(),
             log_drivers: ["json-file", "awslogs", "none"].map(str::to_owned).to_vec(),
             task_limits: true,
+            task_roles: true,
+            task_roles_in_host_network: true,
+            optimized_cpu: true,
             os_family_detailed: "LINUX".to_owned(),
             ..Capabilities::default()
         }
@@ -243,12 +271,8 @@ mod tests {
 
     /// Attributes that the recorded Go agent advertised and this version does not, with the reason.
     const NOT_YET: &[(&str, &str)] = &[
-        ("com.amazonaws.ecs.capability.task-iam-role", "no credentials endpoint"),
-        ("com.amazonaws.ecs.capability.task-iam-role-network-host", "no credentials endpoint"),
         ("ecs.capability.aws-appmesh", "proxy configurations are refused"),
-        ("ecs.capability.task-eia", "associations are refused"),
-        ("ecs.capability.task-eia.optimized-cpu", "associations are refused"),
-        ("ecs.capability.storage.s3-files", "it is mounted as the task role, and task roles are refused"),
+        ("ecs.capability.storage.s3-files", "such volumes are refused"),
     ];
     const NOT_YET_EITHER: &[(&str, &str)] = &[
         ("ecs.capability.storage.ebsta-non-root-user", "EBS volumes are refused"),
@@ -306,6 +330,25 @@ mod tests {
         let list = attributes(&host);
         let at = |name: &str| list.iter().position(|attribute| attribute.name == format!("ecs.capability.{name}"));
         assert!(wanted.map(at).iter().all(Option::is_some) && wanted.map(at).is_sorted(), "{list:?}");
+    }
+
+    #[test]
+    fn roles_are_offered_as_the_operator_says() {
+        let offered = |host: Capabilities| -> Vec<String> {
+            let names = attributes(&host).into_iter().map(|attribute| attribute.name);
+            names.filter(|name| name.contains("iam-role") || name.contains("awslogs")).collect()
+        };
+        let none = Capabilities { task_roles: false, task_roles_in_host_network: false, ..recorded_host() };
+        let driver = "com.amazonaws.ecs.capability.logging-driver.awslogs";
+        assert_eq!(offered(none.clone()), [driver]);
+        let role = "com.amazonaws.ecs.capability.task-iam-role";
+        assert_eq!(offered(Capabilities { task_roles: true, ..none.clone() }), [driver, role]);
+        let on_host = Capabilities { task_roles_in_host_network: true, ..none.clone() };
+        assert_eq!(offered(on_host), [driver, "com.amazonaws.ecs.capability.task-iam-role-network-host"]);
+        let logs = Capabilities { awslogs_with_execution_role: true, ..none };
+        assert_eq!(offered(logs.clone()), [driver, "ecs.capability.execution-role-awslogs"]);
+        let old = Capabilities { docker_api_versions: vec!["1.18".to_owned()], ..logs };
+        assert_eq!(offered(Capabilities { task_roles: true, task_roles_in_host_network: true, ..old }).len(), 1);
     }
 
     #[test]

@@ -31,6 +31,17 @@ pub fn ephemeral_ports() -> Option<RangeInclusive<u16>> {
     Some(ends.next()?.ok()?..=ends.next()?.ok()?)
 }
 
+/// Whether every processor has these features, by the kernel's names in `/proc/cpuinfo`; false if it cannot be read.
+pub fn has_cpu_features(wanted: &[&str]) -> bool {
+    has_features(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default(), wanted)
+}
+
+fn has_features(cpuinfo: &str, wanted: &[&str]) -> bool {
+    let lines = cpuinfo.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| name.trim() == "flags");
+    let mut lists = lines.map(|(_, flags)| flags.split_whitespace().collect::<Vec<_>>()).peekable();
+    lists.peek().is_some() && lists.all(|flags| wanted.iter().all(|name| flags.contains(name)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +55,14 @@ mod tests {
         }
         std::fs::remove_file(&file).unwrap();
         assert!(!is_in_fips_mode(&file), "a missing file");
+    }
+
+    #[test]
+    fn a_feature_counts_if_every_processor_has_it() {
+        let two = "processor\t: 0\nflags\t\t: fpu avx avx2\n\nprocessor\t: 1\nflags\t\t: fpu avx\n";
+        assert!(has_features(two, &["fpu", "avx"]));
+        assert!(!has_features(two, &["avx2"]));
+        assert!(!has_features("processor\t: 0\nFeatures\t: fp asimd\n", &[]), "a processor of another kind");
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //!
 //! An edge: it decides nothing, and knows neither the configuration nor tasks. Reading order: [`kernel`] (what the kernel
 //! tells without waiting), [`gpu`], [`data_dir`], [`docker_lock`], [`fault`], [`memory`] (of this process), [`program`] (runs
-//! programs such as `iptables`), [`lanes`] (threads for the start's work that may block). Control groups are in
+//! programs such as `iptables`), [`firewall`], [`lanes`] (threads for the start's work that may block). Control groups are in
 //! [`cgroup`](crate::cgroup).
 
 pub mod data_dir;
 pub mod docker_lock;
 pub mod fault;
+pub mod firewall;
 pub mod gpu;
 pub mod kernel;
 pub mod lanes;

@@ -97,9 +97,14 @@ pub async fn serve(
     let _late_answers_are_cut_off = timeout(settings.stop_grace, all).await;
 }
 
-/// The address of the peer, which each request to a port carries as an extension.
+/// The peer of a connection to a port. Each request carries it as an extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RemoteAddress(pub SocketAddr);
+pub struct RemoteAddress {
+    /// The address of the peer.
+    pub address: SocketAddr,
+    /// The location of the peer when it connected.
+    pub location: PeerLocation,
+}
 
 /// The data about an open connection that its slot holds.
 #[derive(Debug)]
@@ -180,7 +185,8 @@ impl Server {
             }
         }
         let activity = Activity::new();
-        let work = exchange(stream, peer, self.router.clone(), self.settings, activity.clone(), self.stop.clone());
+        let work =
+            exchange(stream, (peer, location), self.router.clone(), self.settings, activity.clone(), self.stop.clone());
         let task = self.connections.spawn(work);
         self.slots.enter(peer, location, OpenConnection { task, activity });
     }
@@ -207,7 +213,7 @@ fn reset(stream: TcpStream) {
 /// Answers requests until the client closes the connection, sends none for too long, or does not take an answer.
 async fn exchange<S>(
     stream: S,
-    from: Peer,
+    (from, location): (Peer, PeerLocation),
     router: Router,
     settings: Settings,
     activity: Arc<Activity>,
@@ -221,7 +227,7 @@ async fn exchange<S>(
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         noted.asked();
         if let Peer::Address(address) = from {
-            request.extensions_mut().insert(RemoteAddress(address));
+            request.extensions_mut().insert(RemoteAddress { address, location });
         }
         tracing::debug!(method = %request.method(), %from, "Handling http request");
         let (answer, activity) = (routes.call(request), Arc::clone(&noted));

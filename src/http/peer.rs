@@ -21,7 +21,7 @@ use tokio::sync::watch;
 pub enum PeerLocation {
     /// On this host: loopback, or one of the host's own addresses (which containers on the host's network have).
     Host,
-    /// A container on Docker's default bridge.
+    /// A container on a bridge of Docker.
     Bridge,
     /// Any other peer, on a server that serves every peer.
     Other,
@@ -51,6 +51,8 @@ impl fmt::Display for Peer {
 pub struct Audience {
     /// Every peer is served, wherever it is.
     everybody: bool,
+    /// Containers on the bridges of Docker's other networks are served.
+    networks: bool,
     /// The interface name of Docker's default bridge; `None`: there is none, or its name is not known yet.
     bridge: watch::Receiver<Option<String>>,
 }
@@ -59,7 +61,7 @@ pub struct Audience {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
     /// The peer is neither on this host nor on the bridge.
-    #[error("it is neither on this host nor on Docker's default bridge")]
+    #[error("it is neither on this host nor on a bridge of Docker that is served")]
     Foreign,
     /// The kernel could not be asked, or has no route to the peer.
     #[error("the kernel does not say where it is: {0}")]
@@ -67,10 +69,16 @@ pub(super) enum Refused {
 }
 
 impl Audience {
+    /// This host and the containers on Docker's bridges: the default one, and those that Docker makes for other networks. `bridge`
+    /// holds the interface name of the default one.
+    pub fn containers(bridge: watch::Receiver<Option<String>>) -> Self {
+        Self { everybody: false, networks: true, bridge }
+    }
+
     /// This host and the containers on Docker's default bridge; with `everybody` true, every peer. `bridge` holds the interface
     /// name of the bridge (`None`: Docker has no such bridge, or its name is not known yet).
     pub fn new(everybody: bool, bridge: watch::Receiver<Option<String>>) -> Self {
-        Self { everybody, bridge }
+        Self { everybody, networks: false, bridge }
     }
 
     /// This host alone. This also fits a socket, since only processes on this host can connect to it.
@@ -100,11 +108,32 @@ impl Audience {
     /// Looks the interface up by name each time, since Docker may recreate it under the same name.
     fn is_bridge(&self, index: u32) -> bool {
         self.bridge.borrow().as_deref().and_then(route::interface) == Some(index)
+            || (self.networks && route::interface_name(index).is_some_and(|name| is_docker_network(&name)))
     }
+}
+
+/// Whether Docker gives this name to the bridge of a network: `br-` and the beginning of the network's id.
+fn is_docker_network(name: &str) -> bool {
+    name.strip_prefix("br-").is_some_and(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn bridges_of_networks_are_known_by_their_names() {
+        for (name, expected) in [
+            ("br-0123456789ab", true),
+            ("br-0123456789AB", true),
+            ("br-0123456789abc", false),
+            ("br-0123456789a", false),
+            ("br-lan", false),
+            ("br0", false),
+            ("docker0", false),
+        ] {
+            assert_eq!(is_docker_network(name), expected, "{name}");
+        }
+    }
+
     use super::*;
 
     fn checked(audience: &Audience, local: &str, peer: &str) -> Option<PeerLocation> {

@@ -56,6 +56,12 @@ pub(super) fn interface(name: &str) -> Option<u32> {
     netdevice::name_to_index(&socket, name).ok()
 }
 
+/// The name of the network interface with this index; `None` if there is no such interface.
+pub(super) fn interface_name(index: u32) -> Option<String> {
+    let socket = open(AddressFamily::INET, SocketType::DGRAM).ok()?;
+    netdevice::index_to_name(&socket, index).ok()
+}
+
 fn open(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
     Ok(socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
 }

@@ -4,6 +4,7 @@
 //! of the socket. `router_config` generates the text of the configuration. Invariants: a file is complete or does not exist;
 //! nothing outside this directory is changed, whatever the task's id is.
 
+use super::own_files::{self, make_directory};
 use super::router_config::{self, Facts};
 use super::settings::Settings;
 use crate::aws::client::sdk::Sdk;
@@ -13,14 +14,13 @@ use crate::lane::Lane;
 use ecs_core::model::resource::{ExternalConfig, LogRouterSpec};
 use ecs_core::model::{Failure, ResourceRequest, TaskArn, with_causes};
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, lchown};
+use std::io;
+use std::os::unix::fs::lchown;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// The beginning of a file's name while it is written.
 const TEMPORARY: &str = "temp_config_file";
-const FILE_MODE: u32 = 0o644;
 /// The mode of the directory that contains the directories of all tasks. Docker mounts those; other users of the host need no
 /// access.
 const TOP_MODE: u32 = 0o700;
@@ -134,26 +134,16 @@ fn write_all(directory: &Path, user: &str, text: &str, external: Option<&[u8]>) 
         .map_err(|error| Failure::ends_task(format!("unable to generate firelens config file: {error}")))
 }
 
-/// Creates the directory `name` in the directory of a task, and its parents. Invariant: no link below the data directory is
-/// followed. Otherwise a user who can create a link there could make the agent write files, and change the owner of directories,
-/// elsewhere.
+/// Creates the directory `name` in the directory of a task, and its parents. No link below the data directory is followed.
 fn make_directories(directory: &Path, name: &str) -> io::Result<()> {
     if let Some(data) = directory.parent().and_then(Path::parent) {
         fs::create_dir_all(data)?;
     }
     let modes = [(directory.parent(), TOP_MODE), (Some(directory), 0o755), (Some(&directory.join(name)), 0o755)];
-    for (path, mode) in modes.into_iter().filter_map(|(path, mode)| Some((path?, mode))) {
-        match fs::DirBuilder::new().mode(mode).create(path) {
-            Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode))?,
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            Err(_) if path.symlink_metadata()?.is_dir() => {}
-            Err(_) => {
-                let text = format!("{} is in the way: it is no directory (a link is not followed)", path.display());
-                return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
-            }
-        }
-    }
-    Ok(())
+    modes
+        .into_iter()
+        .filter_map(|(path, mode)| Some((path?, mode)))
+        .try_for_each(|(path, mode)| make_directory(path, mode))
 }
 
 /// Gives a directory to the user (`uid[:gid]`) as whom the router creates its socket there.
@@ -170,20 +160,9 @@ fn give_to(directory: &Path, user: &str) -> Result<(), String> {
     lchown(directory, Some(uid), gid).map_err(|error| error.to_string())
 }
 
-/// Writes a file under a temporary name and renames it, so that the router never sees an incomplete file.
+/// Writes a file of the router. The router never sees an incomplete file.
 fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let temporary = directory.join(format!("{TEMPORARY}_{name}"));
-    // Removes an incomplete file that was left behind, or anything else of this name.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&temporary)?;
-    file.set_permissions(fs::Permissions::from_mode(FILE_MODE))?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, directory.join("config").join(name))?;
-    fs::File::open(directory.join("config"))?.sync_all()
+    own_files::write(&directory.join(format!("{TEMPORARY}_{name}")), &directory.join("config").join(name), bytes)
 }
 
 #[cfg(test)]

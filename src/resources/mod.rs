@@ -1,12 +1,12 @@
 //! The resources of a task that the container engine does not provide: secrets, environment files, the configuration of a log
-//! router, Kerberos tickets. Control groups are in [`cgroup`](crate::cgroup).
+//! router, Kerberos tickets, metadata files. Control groups are in [`cgroup`](crate::cgroup).
 //!
 //! Owns their creation and removal, and the values that exist in memory only. The core decides when they are created and
 //! removed. Invariants: the value of a secret or of an environment file is never on disk; creation and removal may be
 //! repeated.
 //!
 //! Reading order: `settings`, [`vault`] (the values in memory), [`env_file`], [`log_router`] with `router_config` (the text of
-//! its file), `credential_specs` with `credentials_fetcher`.
+//! its file), [`metadata_file`], `own_files` (how files are written), `credential_specs` with `credentials_fetcher`.
 
 mod credential_specs;
 mod credentials_fetcher;
@@ -14,6 +14,8 @@ pub mod env_file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod log_router;
+pub mod metadata_file;
+mod own_files;
 mod router_config;
 mod settings;
 pub mod vault;
@@ -23,6 +25,7 @@ use crate::aws::identity::roles::RoleCredentials;
 use crate::aws::services::{secrets_manager, ssm};
 use crate::lane::{Lane, Settings as LaneSettings};
 use credentials_fetcher::CredentialsFetcher;
+use ecs_core::model::metadata_file::MetadataFile;
 use ecs_core::model::resource::{SecretKey, SecretProvider, SecretTarget};
 use ecs_core::model::{CreateRequest, Failure, ResourceKind, ResourceRequest, SecretValues, Tickets};
 use std::time::Duration;
@@ -70,12 +73,12 @@ impl Resources {
             creating: Semaphore::new(AT_ONCE),
             fetching: Semaphore::new(TICKETS_AT_ONCE),
             named_files: Lane::new("files of task definitions", NAMED_FILES),
-            own_files: Lane::new("files of log routers", OWN_FILES),
+            own_files: Lane::new("files for containers", OWN_FILES),
         }
     }
 
     /// Creates a resource: loads secrets or environment files into memory, with the task's execution role, or writes the files
-    /// of a log router. Other kinds are created by other edges and need nothing here.
+    /// of a log router or the metadata files. Other kinds are created by other edges and need nothing here.
     ///
     /// # Errors
     /// The reason with which the task ends, or a retryable failure.
@@ -90,6 +93,11 @@ impl Resources {
                 let external = log_router::external(&self.sdk, router, role).await?;
                 drop(turn); // no secret waits for a disk
                 return log_router::create(&self.settings, &self.own_files, request, router, external).await;
+            }
+            ResourceKind::MetadataFiles => {
+                drop(turn); // no secret waits for a disk
+                metadata_file::create(&self.settings, &self.own_files, request).await;
+                return Ok(());
             }
             ResourceKind::Cgroup(_) | ResourceKind::Volume(_) | ResourceKind::CredentialSpecs(_) => return Ok(()),
         };
@@ -136,6 +144,7 @@ impl Resources {
     pub async fn remove(&self, request: &ResourceRequest) -> Result<(), Failure> {
         match &request.spec.kind {
             ResourceKind::LogRouter(_) => log_router::remove(&self.settings, &self.own_files, &request.task).await,
+            ResourceKind::MetadataFiles => metadata_file::remove(&self.settings, &self.own_files, &request.task).await,
             ResourceKind::Secrets(_) | ResourceKind::EnvironmentFiles(_) => {
                 self.vault.remove(&request.task, &request.spec.name);
                 Ok(())
@@ -147,6 +156,23 @@ impl Resources {
             }
             ResourceKind::Cgroup(_) | ResourceKind::Volume(_) => Ok(()),
         }
+    }
+
+    /// Completes the metadata file of a running container. A failure is logged.
+    pub async fn complete_metadata_file(&self, file: MetadataFile) {
+        metadata_file::complete(&self.settings, &self.own_files, file).await;
+    }
+
+    /// The request without the mount of the metadata file, if the file could not be written: Docker would mount an empty
+    /// directory.
+    pub async fn without_missing_file(&self, mut request: CreateRequest) -> CreateRequest {
+        let (task, spec) = (&request.task, &mut request.spec);
+        if spec.metadata_file.is_some()
+            && !metadata_file::exists(&self.settings, &self.own_files, task, &spec.name).await
+        {
+            spec.metadata_file = None;
+        }
+        request
     }
 
     /// The values with which a container is created.

@@ -1,5 +1,6 @@
 //! The settings of the edge that creates resources.
 
+use super::metadata_file::InstanceFacts;
 use std::path::PathBuf;
 
 /// The settings of this edge.
@@ -13,4 +14,6 @@ pub struct Settings {
     pub instance_id: String,
     /// The socket of the credentials fetcher (`CREDENTIALS_FETCHER_HOST_DIR`).
     pub credentials_fetcher: PathBuf,
+    /// What metadata files say about this instance.
+    pub instance: InstanceFacts,
 }

@@ -20,6 +20,11 @@ impl Fatal {
         Self::restartable("the configuration cannot be used".to_owned())
     }
 
+    /// A restart cannot help.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.code == 5
+    }
+
     pub(crate) fn terminal(message: String) -> Self {
         Self { code: 5, message }
     }

@@ -1,9 +1,10 @@
 //! The log: one event per line, whatever its fields hold, on standard output and in the file of `ECS_LOGFILE`.
 //!
 //! [`mod@line`] formats an event as one line of limited length, `repeats` limits repeated lines, [`queue`] passes the lines to
-//! the one thread that writes them to an output, `file` is the output that is a file. Invariant: only these threads ever wait
+//! the one thread that writes them to an output, `file` is the output that is a file. [`audit`] writes the audit log. Invariant: only these threads ever wait
 //! for a reader of the log or for a disk.
 
+pub mod audit;
 mod file;
 pub mod line;
 pub mod queue;
@@ -173,7 +174,7 @@ pub fn start(settings: LogSettings, stream: Stream) -> Log {
     let mut writers: Vec<io::Result<Box<dyn Write + Send>>> = vec![out.map(|out| Box::new(out) as _)];
     if let Some(file) = settings.file {
         outputs.push(Output::new(Queue::new(form, false), true, settings.levels));
-        writers.push(Ok(Box::new(RollingFile::new(file, SystemTime::now))));
+        writers.push(Ok(Box::new(RollingFile::new("the log file (ECS_LOGFILE)", file, SystemTime::now))));
     }
     let outputs: Arc<[Output]> = outputs.into();
     let (filter, handle) = reload::Layer::new(filter_for(&outputs));

@@ -28,7 +28,7 @@ pub use parts::early::Early;
 pub use shutdown::catch_harmless_signals;
 pub use start_over::start_over;
 pub use startup::metadata::Metadata;
-pub use startup::{attributes_text, registry_problems};
+pub use startup::{attributes_text, firewall_settings, registry_problems};
 
 use crate::aws;
 use crate::config::Config;
@@ -40,6 +40,14 @@ use tokio::task::JoinSet;
 /// [`Fatal`]: why the agent ended, with the exit code.
 pub async fn run(config: Config, options: Options, metadata: Metadata, early: Early) -> Result<(), Fatal> {
     aws::install_tls();
+    let rules = early.rules.clone();
+    let result = until_the_end(config, options, metadata, early).await;
+    rules.end(&result).await;
+    result
+}
+
+/// Runs the agent until it ends. Its parts have then ended, too.
+async fn until_the_end(config: Config, options: Options, metadata: Metadata, early: Early) -> Result<(), Fatal> {
     let stop = early.stop.clone();
     let signals = shutdown::on_signals(stop.clone());
     tokio::pin!(signals);

@@ -41,8 +41,6 @@ const REGISTRATION: &[Allowed] = &[
     ("attributes/com.amazonaws.ecs.capability.task-iam-role", Missing, "task roles are refused in this version"),
     ("attributes/com.amazonaws.ecs.capability.task-iam-role-network-host", Missing, "task roles are refused"),
     ("attributes/ecs.capability.aws-appmesh", Missing, "proxy configurations are refused in this version"),
-    ("attributes/ecs.capability.task-eia", Missing, "associations are refused in this version"),
-    ("attributes/ecs.capability.task-eia.optimized-cpu", Missing, "associations are refused in this version"),
     ("attributes/ecs.capability.storage.s3-files", Missing, "it needs task roles, which are refused in this version"),
     ("attributes/ecs.capability.storage.ebsta-non-root-user", Missing, "attachments are refused in this version"),
     ("attributes/ecs.capability.ipv6-only", Missing, "instances with only IPv6 are not supported in this version"),
@@ -307,9 +305,7 @@ fn our_order<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<String> {
 }
 
 /// Requests of the Go agent during the start that this version does not make.
-const NOT_ASKED: [(&str, &str); 7] = [
-    ("imds get meta-data/mac", "awsvpc is not built"),
-    ("imds get meta-data/network/interfaces/macs/0a:1b:2c:3d:4e:5f/vpc-id", "awsvpc is not built"),
+const NOT_ASKED: [(&str, &str); 5] = [
     ("imds get meta-data/network/interfaces/macs/0a:1b:2c:3d:4e:5f/subnet-id", "awsvpc is not built"),
     ("imds get meta-data/outpost-arn", "the outpost attribute is not built"),
     ("acs_connect_attempt connect", "the embedded control plane logs accepted handshakes only"),

@@ -83,6 +83,10 @@ impl Rig {
         environment.push(("ECS_DATADIR".into(), directory.path().join("data").to_string_lossy().into_owned()));
         environment.push(("ECS_CONFIG_FILE".into(), Self::empty_config(&directory)));
         environment.push(("ECS_AGENT_CONFIG_FILE_PATH".into(), "/dev/null".into()));
+        environment
+            .push(("ECS_AUDIT_LOGFILE".into(), directory.path().join("audit.log").to_string_lossy().into_owned()));
+        // An agent on the host's network must not change the rules of this machine.
+        environment.push(("ECS_MANAGE_FIREWALL".into(), "false".into()));
         if logs_to_keep().is_some() {
             environment.push(("ECS_LOGLEVEL".into(), "debug".into()));
         }

@@ -50,7 +50,7 @@ mod tests {
 
     fn association(name: &str, containers: &[&str]) -> wire::Association {
         let containers = containers.iter().map(|name| (*name).to_owned()).collect();
-        wire::Association { name: name.to_owned(), kind: "gpu".to_owned(), containers }
+        wire::Association { name: name.to_owned(), kind: "gpu".to_owned(), containers, ..Default::default() }
     }
 
     fn assigned(

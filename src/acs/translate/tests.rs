@@ -210,7 +210,6 @@ fn every_unsupported_feature_of_a_container_is_refused() {
         ("managedAgents", json!([{}]), "ECS Exec (a managed agent)"),
         ("credentialSpecs", json!(["x"]), "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),
         ("dockerConfig", gmsa, "a credential spec, where gMSA (ECS_GMSA_SUPPORTED) is off,"),
-        ("logsAuthStrategy", json!("ExecutionRole"), "a log driver with the execution role"),
     ];
     for (name, value, what) in table {
         let mut task = recorded();

@@ -16,6 +16,7 @@ pub(in crate::acs) struct Task {
     pub(in crate::acs) family: String,
     pub(in crate::acs) version: String,
     pub(in crate::acs) service_name: String,
+    pub(in crate::acs) launch_type: String,
     pub(in crate::acs) containers: Vec<Container>,
     pub(in crate::acs) volumes: Vec<Volume>,
     pub(in crate::acs) cpu: f64,
@@ -37,6 +38,7 @@ pub(in crate::acs) struct Task {
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::acs) struct Container {
     pub(in crate::acs) name: String,
+    pub(in crate::acs) container_arn: String,
     pub(in crate::acs) image: String,
     pub(in crate::acs) command: Option<Vec<String>>,
     pub(in crate::acs) entry_point: Option<Vec<String>>,
@@ -117,7 +119,7 @@ pub(in crate::acs) struct VolumesFrom {
     pub(in crate::acs) read_only: bool,
 }
 
-/// A device of the host and the containers that use it. Its `content` member is not read.
+/// A device or another thing, and the containers that use it.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::acs) struct Association {
@@ -125,6 +127,14 @@ pub(in crate::acs) struct Association {
     #[serde(rename = "type")]
     pub(in crate::acs) kind: String,
     pub(in crate::acs) containers: Vec<String>,
+    pub(in crate::acs) content: Content,
+}
+
+/// What a container learns about an association. The encoding is not read: ECS sends only `identity`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(in crate::acs) struct Content {
+    pub(in crate::acs) value: String,
 }
 
 #[derive(Default, Deserialize)]

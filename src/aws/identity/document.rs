@@ -1,12 +1,13 @@
 //! The identity of this instance, according to IMDS (spec `registration.md` §4, §7).
 //!
-//! Owns the meaning of the paths: instance id, zone id, the signed identity document. It caches nothing and decides nothing: a
+//! Owns the meaning of the paths: instance id, zone id, VPC, addresses, the signed identity document. It caches nothing and decides nothing: a
 //! missing part is `None`, and the caller decides whether that is an error. The invariant: document and signature are returned
 //! together or not at all, since ECS refuses one without the other.
 
 use super::imds::{Imds, ImdsError, may_pass};
 use crate::backoff::{Backoff, Shape};
 use serde::Deserialize;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -52,6 +53,27 @@ pub async fn instance_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
 /// Fails if IMDS gives no answer, an error status other than 404, or a text that is not an id.
 pub async fn zone_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
     id(imds.get("meta-data/placement/availability-zone-id").await)
+}
+
+/// The id of the VPC of the instance's first network interface; `None` if the instance is in none.
+///
+/// # Errors
+/// Fails if IMDS gives no answer, an error status other than 404, or a text that is not an id.
+pub async fn vpc_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
+    let Some(mac) = present(imds.get("meta-data/mac").await)? else { return Ok(None) };
+    if !mac.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':') {
+        return Err(ImdsError::Nonsense); // it becomes a part of a path
+    }
+    id(imds.get(&format!("meta-data/network/interfaces/macs/{mac}/vpc-id")).await)
+}
+
+/// An IPv4 address of the instance: the private one (`local-ipv4`) or the public one (`public-ipv4`); `None` if it has none.
+///
+/// # Errors
+/// Fails if IMDS gives no answer, an error status other than 404, or a text that is not an address.
+pub async fn ipv4(imds: &Imds, name: &str) -> Result<Option<Ipv4Addr>, ImdsError> {
+    let text = present(imds.get(&format!("meta-data/{name}")).await)?;
+    text.map(|text| text.parse().map_err(|_| ImdsError::Nonsense)).transpose()
 }
 
 /// The region, for a host on which the identity document must not be used; `None` if IMDS has none.
@@ -151,6 +173,31 @@ mod tests {
         })
         .await;
         assert_eq!(document(&client).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn the_vpc_is_that_of_the_first_interface() {
+        let (fake, client) = imds(|request| match request.path.as_str() {
+            "/latest/api/token" => Answer::text(200, "t"),
+            "/latest/meta-data/mac" => Answer::text(200, "0a:1b:2c:3d:4e:5f"),
+            "/latest/meta-data/network/interfaces/macs/0a:1b:2c:3d:4e:5f/vpc-id" => Answer::text(200, "vpc-1"),
+            "/latest/meta-data/local-ipv4" => Answer::text(200, "10.0.1.23"),
+            _ => Answer::text(404, ""),
+        })
+        .await;
+        assert_eq!(vpc_id(&client).await.unwrap().as_deref(), Some("vpc-1"));
+        assert_eq!(ipv4(&client, "local-ipv4").await.unwrap(), Some(Ipv4Addr::new(10, 0, 1, 23)));
+        assert_eq!(ipv4(&client, "public-ipv4").await.unwrap(), None);
+        assert_eq!(fake.requests().len(), 5);
+        for odd in ["<html>", "../../x"] {
+            let (_fake, client) = imds(move |request| match request.path.rsplit('/').next().unwrap() {
+                "token" => Answer::text(200, "t"),
+                _ => Answer::text(200, odd),
+            })
+            .await;
+            assert!(matches!(vpc_id(&client).await, Err(ImdsError::Nonsense)), "{odd}");
+            assert!(matches!(ipv4(&client, "local-ipv4").await, Err(ImdsError::Nonsense)), "{odd}");
+        }
     }
 
     #[tokio::test]

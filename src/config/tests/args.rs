@@ -129,8 +129,10 @@ fn flags_that_go_refuses_end_with_code_5() {
         ("-version=http", ArgsError::NotBoolean("version")),
         ("-healthcheck=https", ArgsError::NotHealthcheck),
         ("-healthcheck=", ArgsError::NotHealthcheck),
-        ("-strict", ArgsError::OnlyForCheck("strict")),
-        ("version -json", ArgsError::OnlyForCheck("json")),
+        ("-strict", ArgsError::OnlyFor("strict", "check-config")),
+        ("version -json", ArgsError::OnlyFor("json", "check-config")),
+        ("-undo", ArgsError::OnlyFor("undo", "host-setup")),
+        ("check-config -print", ArgsError::OnlyFor("print", "host-setup")),
     ] {
         assert_eq!(parse(line), Err(error.clone()), "{line:?}");
         assert_eq!(error.exit_code(), 5, "{line:?}");
@@ -179,6 +181,7 @@ fn every_error_is_two_lines_with_a_suggestion() {
         ("version verbose", None),
         ("start", Some("Without a command, the agent runs. ")),
         ("-strict", Some("Did you mean check-config -strict? ")),
+        ("-undo", Some("Did you mean host-setup -undo? ")),
         ("-nonsense", None),
         ("-loglevel", None),
         ("-k=2", None),

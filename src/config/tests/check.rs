@@ -39,10 +39,10 @@ const SEVERITIES: &[Case] = &[
     ("ECS_ENGINE_AUTH_TYPE=docker", "images are pulled without these credentials", CHANGES),
     ("ECS_INSTANCE_ATTRIBUTES={\"a b\":\"\"}", "the name `a b`; expected at most 10 attributes", CHANGES),
     ("ECS_CONTAINER_INSTANCE_TAGS={\"aws:a\":\"\"}", "the key `aws:a`; expected at most 50 tags", CHANGES),
-    ("ECS_ENABLE_TASK_IAM_ROLE=true", "without effect, warning: ECS_ENABLE_TASK_IAM_ROLE (F:1): not supported yet; tasks with a task role will not be placed here", CHANGES),
+    ("ECS_ENABLE_TASK_ENI=true", "without effect, warning: ECS_ENABLE_TASK_ENI (F:1): not supported yet; tasks in network mode awsvpc will not be placed here", CHANGES),
     ("CREDENTIALS_FETCHER_HOST=unix:///x", "without effect, warning: CREDENTIALS_FETCHER_HOST (F:1): without a meaning for this agent; the socket", CHANGES),
     // The same at once, whatever the value.
-    ("ECS_ENABLE_TASK_IAM_ROLE=\"true\"", "without effect, warning: ECS_ENABLE_TASK_IAM_ROLE (F:1): not supported yet", CHANGES),
+    ("ECS_ENABLE_TASK_ENI=\"true\"", "without effect, warning: ECS_ENABLE_TASK_ENI (F:1): not supported yet", CHANGES),
     ("ECS_EBSTA_SUPPORTED=true", "without effect, warning: ECS_EBSTA_SUPPORTED (F:1): not supported yet; tasks with EBS volumes will not", CHANGES),
     ("ECS_ENABLE_HIGH_DENSITY_ENI=true", "without effect, warning: ECS_ENABLE_HIGH_DENSITY_ENI (F:1)", CHANGES),
     // What was meant is clear, but it is not what is used.
@@ -63,6 +63,8 @@ const SEVERITIES: &[Case] = &[
     ("ECS_LOG_DRIVER=awslogs\nECS_LOGLEVEL_ON_INSTANCE=info", "would start.", None),
     ("ECS_INTROSPECTION_LOOPBACK_ONLY=true\nECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS=true", "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS (F:2): true with ECS_INTROSPECTION_LOOPBACK_ONLY; expected one of the two; no other host can connect", CHANGES),
     ("ECS_INTROSPECTION_LOOPBACK_ONLY=true\nECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS=false", "would start.", None),
+    ("ECS_MANAGE_FIREWALL=false\nECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true", "ECS_SKIP_LOCALHOST_TRAFFIC_FILTER (F:2): true, and ECS_MANAGE_FIREWALL is false; expected one of the two; the agent makes no rules in any case", CHANGES),
+    ("ECS_MANAGE_FIREWALL=false\nECS_SKIP_LOCALHOST_TRAFFIC_FILTER=false", "would start.", None),
     ("ECS_IMAGE_DISK_LOW_PERCENT=50", "ECS_IMAGE_DISK_LOW_PERCENT (F:1): set without a usable ECS_IMAGE_DISK_HIGH_PERCENT", CHANGES),
     ("ECS_IMAGE_DISK_LOW_PERCENT=90\nECS_IMAGE_DISK_HIGH_PERCENT=80", "`90` is above ECS_IMAGE_DISK_HIGH_PERCENT, which is 80; expected at most 80; 80 is used for both", CHANGES),
     ("ECS_IMAGE_DISK_LOW_PERCENT=80\nECS_IMAGE_DISK_HIGH_PERCENT=80", "would start.", None),
@@ -72,7 +74,7 @@ const SEVERITIES: &[Case] = &[
     ("HTTP_PROXY=http://a:1\nhttp_proxy=http://b:1", "http_proxy (F:2): another value than that of HTTP_PROXY beside it; expected one of the two; HTTP_PROXY is used", CHANGES),
     ("HTTP_PROXY=http://a:1\nhttp_proxy=http://a:1", "would start.", None),
     // The operator gets what is written.
-    ("ECS_ENABLE_TASK_IAM_ROLE=false", "the same without these lines, since their features are not supported yet:\n  ECS_ENABLE_TASK_IAM_ROLE=false  (F:1)", None),
+    ("ECS_ENABLE_TASK_ENI=false", "the same without these lines, since their features are not supported yet:\n  ECS_ENABLE_TASK_ENI=false  (F:1)", None),
     ("ECS_EBSTA_SUPPORTED=false", "not supported yet:\n  ECS_EBSTA_SUPPORTED=false  (F:1)", None),
     ("ECS_CLUSTER= prod", "note: ECS_CLUSTER (F:1): white space around `prod`; expected none; it is removed", NOTICE),
     ("ECS_LOGLEVEL= debug", "  ECS_LOGLEVEL=debug  (F:1)", NOTICE),
@@ -202,7 +204,7 @@ fn settings_without_effect_are_not_listed_as_in_effect() {
         }
         assert!(in_effect.contains(&format!("ECS_RESERVED_MEMORY=64  ({place}:3)")), "{text}");
         // Nor are defaults of the service for features that do not exist yet.
-        for name in ["ECS_ENABLE_TASK_ENI", "ECS_AGENT_LABELS", "ECS_ENABLE_TASK_IAM_ROLE", "ECS_AUDIT_LOGFILE"] {
+        for name in ["ECS_ENABLE_TASK_ENI", "ECS_AGENT_LABELS", "RuntimeStatsLogFile"] {
             assert!(!in_effect.contains(name), "{name}\n{text}");
         }
         assert_eq!(loaded.without_effect().len(), 2, "the log names them, too");

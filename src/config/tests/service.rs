@@ -30,8 +30,8 @@ fn operators_settings_take_precedence_over_these() {
     assert_eq!((config.logging_drivers, config.checkpoint), (vec!["none".to_owned()], false));
     // A plain bool that the environment turns off stays off: a default of the service does not turn it on again.
     let loaded = service(&[("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "false")], "");
-    let value = loaded.idle.iter().find(|value| value.name == "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST").unwrap();
-    assert_eq!(value.value, "false");
+    let config = loaded.config.unwrap();
+    assert!(config.task_roles && !config.task_roles_in_host_network && config.awslogs_with_execution_role);
 }
 
 #[test]

@@ -149,6 +149,18 @@ impl TaskArn {
     pub fn task_id(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
+
+    /// The task id, with the cluster before it if the ARN has one: `judge/abc`. As a relative path, it leads to the directory of
+    /// the task's metadata files. `None` if a part of it is no plain name, so that no path leads elsewhere.
+    pub fn path(&self) -> Option<&str> {
+        let (_, path) = self.0.splitn(6, ':').nth(5)?.split_once('/')?;
+        path.split('/').all(is_plain_name).then_some(path)
+    }
+}
+
+/// The text is a plain name: letters, digits, `-` and `_`. It may be a part of a path.
+pub fn is_plain_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// The id of one operation; its outcome carries the same id.
@@ -209,6 +221,19 @@ mod tests {
     fn task_id_is_the_last_segment_of_old_and_new_arns() {
         assert_eq!(TaskArn::from("arn:aws:ecs:us-west-2:1:task/judge/abc").task_id(), "abc");
         assert_eq!(TaskArn::from("arn:aws:ecs:us-west-2:1:task/abc").task_id(), "abc");
+    }
+
+    #[test]
+    fn the_path_of_a_task_leads_nowhere_else() {
+        let path = |arn: &str| TaskArn::from(arn).path().map(str::to_owned);
+        assert_eq!(path("arn:aws:ecs:us-west-2:1:task/judge/abc").as_deref(), Some("judge/abc"));
+        assert_eq!(path("arn:aws:ecs:us-west-2:1:task/abc").as_deref(), Some("abc"));
+        for odd in ["", "task/abc", "arn:aws:ecs:r:1:task", "arn:aws:ecs:r:1:task/", "arn:aws:ecs:r:1:task/a//b"] {
+            assert_eq!(path(odd), None, "{odd}");
+        }
+        for way_out in ["../abc", "judge/..", "judge/.", "judge/a:b", "/etc", "judge/a\0"] {
+            assert_eq!(path(&format!("arn:aws:ecs:r:1:task/{way_out}")), None, "{way_out}");
+        }
     }
 
     #[test]

@@ -5,10 +5,10 @@
 //!
 //! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`], [`image`], [`registry`] and [`secret`]
 //! (what ECS asks for), [`role`], [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`owner`] (which agent created a
-//! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`view`] (what readers may
-//! see), [`waiting`] (why a task or container waits), [`protection`] and [`fault`] (what programs in a task may ask for),
-//! [`agent_health`] (the health of the agent itself). [`text`] bounds and cleans texts from outside, and [`address`] hides
-//! passwords in addresses.
+//! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`metadata_file`], [`view`] (what
+//! readers may see), [`waiting`] (why a task or container waits), [`protection`] and [`fault`] (what programs in a task may ask
+//! for), [`agent_health`] (the health of the agent itself). [`text`] bounds and cleans texts from outside, [`text_map`] shares maps
+//! of them, and [`address`] hides passwords in addresses.
 
 pub mod address;
 pub mod agent_health;
@@ -18,6 +18,7 @@ pub mod failure;
 pub mod fault;
 pub mod ids;
 pub mod image;
+pub mod metadata_file;
 pub mod observation;
 pub mod owner;
 pub mod port;
@@ -30,6 +31,7 @@ pub mod secret;
 pub mod status;
 pub mod task;
 pub mod text;
+pub mod text_map;
 pub mod time;
 pub mod view;
 pub mod waiting;
@@ -48,6 +50,7 @@ pub use role::RoleKind;
 pub use secret::Secret;
 pub use status::{ContainerStatus, TaskStatus};
 pub use task::{ContainerKind, ContainerSpec, TaskInfo, TaskSpec};
+pub use text_map::TextMap;
 pub use time::{Span, Timestamp};
 
 /// True for a default value. Stored documents leave out fields with their default value.

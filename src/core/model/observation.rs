@@ -1,7 +1,7 @@
 //! Observations of containers. Docker's event names and JSON do not appear here: `docker::observe` translates them.
 
 use super::port::PortBinding;
-use super::{ContainerName, OwnerId, RuntimeId, TaskArn};
+use super::{ContainerName, CredentialsId, EndpointId, OwnerId, RuntimeId, TaskArn, TextMap};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -31,10 +31,16 @@ pub struct Observation {
     /// printed nothing.
     #[serde(default)]
     pub health_output: String,
+    /// The last health check; the default unless the container is healthy or unhealthy.
+    #[serde(default)]
+    pub last_check: LastCheck,
     /// RFC 3339 time of the creation, as Docker prints it; `None` if it is not known.
     pub created_at: Option<String>,
     /// RFC 3339 time of the last start, as Docker prints it; `None` if the container never started, or the time is not known.
     pub started_at: Option<String>,
+    /// RFC 3339 time of the last end, as Docker prints it; `None` if the container never ended, or the time is not known.
+    #[serde(default)]
+    pub finished_at: Option<String>,
     /// Published ports.
     pub bindings: Vec<PortBinding>,
     /// Mounts, for the introspection endpoint.
@@ -42,15 +48,35 @@ pub struct Observation {
     /// The container's address in Docker's default network; `None` unless it runs there.
     #[serde(default)]
     pub address: Option<String>,
+    /// Labels, without those that this agent uses for itself; empty if they are not known.
+    #[serde(default)]
+    pub labels: TextMap,
+    /// The networks that the container is connected to, by name; empty if they are not known.
+    #[serde(default)]
+    pub networks: Vec<Network>,
     /// Id of the container's image (`sha256:…`).
     pub image_id: String,
     /// Digest of that image in the registry that its name refers to; `None` if this host does not know it. It is looked up only
     /// when the container is created.
     #[serde(default)]
     pub image_digest: Option<String>,
+    /// The ids by which the container asks the task metadata endpoint.
+    #[serde(default)]
+    pub ids: GivenIds,
     /// The outline of the container's task ([`TaskSpec::outline`](super::TaskSpec::outline)), from the label of a container that
     /// this agent created. `None` outside an inventory.
     pub outline: Option<Box<super::TaskSpec>>,
+}
+
+/// The ids of the task metadata endpoint that a container was created with, from its environment and its log options.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenIds {
+    /// The container's own id; `None`: it has none.
+    pub endpoint: Option<EndpointId>,
+    /// The id of the task role's credentials; `None`: the task has no such role.
+    pub role: Option<CredentialsId>,
+    /// The id of the task execution role's credentials; `None`: the container's log driver does not use that role.
+    pub execution_role: Option<CredentialsId>,
 }
 
 /// The three states of a container that matter to the core.
@@ -95,6 +121,27 @@ impl fmt::Display for Health {
             Self::Unhealthy => "UNHEALTHY",
         })
     }
+}
+
+/// The last run of a container's health check.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastCheck {
+    /// Exit code of an unhealthy container's check; 0 for a healthy container.
+    pub exit_code: i32,
+    /// The beginning of what the check printed, as the container printed it. It is for the container's own task, not for logs.
+    pub output: String,
+}
+
+/// A container's connection to a Docker network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Network {
+    /// Name of the network, such as `bridge` or `host`. For a container that shares another one's network: `container:<id>`.
+    pub name: String,
+    /// IPv4 address; empty if the container has none of its own there.
+    pub ipv4: String,
+    /// Global IPv6 address; empty if there is none.
+    #[serde(default)]
+    pub ipv6: String,
 }
 
 /// One mount of a container, as the introspection endpoint shows it.

@@ -3,7 +3,7 @@
 //! Most tasks use few of the fields, so fields with their default value are not written to disk.
 
 use super::resource::{LogRouting, ResourceSpec, SecretUse};
-use super::{ContainerName, CredentialsId, EndpointId, Span, TaskArn, is_default};
+use super::{ContainerName, CredentialsId, EndpointId, Span, TaskArn, TextMap, is_default};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -23,6 +23,9 @@ pub struct TaskSpec {
     /// Name of the service that owns the task; empty for a standalone task.
     #[serde(default, skip_serializing_if = "is_default")]
     pub service_name: String,
+    /// Launch type, such as `EC2` or `EXTERNAL`; empty if ECS named none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub launch_type: String,
     /// The network mode of the task, as ECS named it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub network: NetworkMode,
@@ -35,6 +38,9 @@ pub struct TaskSpec {
     /// Memory for the task as a whole in MiB; 0: the sum over its containers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub memory: u64,
+    /// Devices and other things that containers of the task may look up. None in an outline.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub associations: Vec<Association>,
     /// The containers, in the order of the task definition; those that the agent adds come last.
     pub containers: Vec<ContainerSpec>,
     /// What the task needs besides containers.
@@ -65,6 +71,9 @@ pub struct TaskInfo {
     /// Name of the service that owns the task; empty for a standalone task.
     #[serde(default, skip_serializing_if = "is_default")]
     pub service_name: String,
+    /// Launch type, such as `EC2` or `EXTERNAL`; empty if ECS named none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub launch_type: String,
     /// The network mode of the task, as ECS named it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub network: NetworkMode,
@@ -77,6 +86,9 @@ pub struct TaskInfo {
     /// Memory for the task as a whole in MiB; 0: the sum over its containers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub memory: u64,
+    /// Devices and other things that containers of the task may look up.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub associations: Vec<Association>,
     /// The id by which the task's containers request the credentials of the task role; `None` if it has none. It is in their
     /// environment, so it stays the same even if later credentials have another id.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -86,11 +98,35 @@ pub struct TaskInfo {
     pub execution_role_id: Option<CredentialsId>,
 }
 
+/// A device or another thing that ECS associates with containers of a task.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Association {
+    /// Type, such as `gpu` or `elastic-inference`.
+    pub kind: String,
+    /// Name, unique in the task among those of the same type.
+    pub name: String,
+    /// The containers that may use it.
+    pub containers: Vec<ContainerName>,
+    /// What a container learns about it: a text of ECS, which should be JSON.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub content: String,
+}
+
+/// `Debug` leaves out the content.
+impl fmt::Debug for Association {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Association({} {:?} {:?})", self.kind, self.name, self.containers)
+    }
+}
+
 /// The specification of one container of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     /// Name of the container, unique in the task.
     pub name: ContainerName,
+    /// ARN of the container; empty if ECS named none, and for a container of the agent.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub arn: String,
     /// Whether the container is the customer's or the agent's.
     #[serde(default, skip_serializing_if = "is_default")]
     pub kind: ContainerKind,
@@ -152,9 +188,15 @@ pub struct ContainerSpec {
     /// How the container sends its log to the task's log router; `None` if it does not.
     #[serde(default, skip_serializing_if = "is_default")]
     pub log_routing: Option<LogRouting>,
+    /// The log driver as the task definition names it, for the task's metadata. The Docker edge reads `engine_settings`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub log: LogSettings,
     /// The log driver uses the task execution role (`logsAuthStrategy`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub logs_with_execution_role: bool,
+    /// Where the container finds its metadata file; `None` if it has none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub metadata_file: Option<MetadataMount>,
     /// Containers that this one waits for. They include links, as `Start`, and `volumes_from`, as `Create`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub depends_on: Vec<Dependency>,
@@ -202,6 +244,29 @@ pub enum ContainerKind {
     /// A container of the agent that does nothing: the others share its namespaces. Its image is never pulled, and it is never
     /// reported.
     Pause,
+}
+
+/// A log driver and its options, without secret ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSettings {
+    /// Name of the driver; empty: Docker's default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub driver: String,
+    /// Options of the driver.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub options: TextMap,
+}
+
+/// Name of a container's metadata file in its directory.
+pub const METADATA_FILE: &str = "ecs-container-metadata.json";
+
+/// The directory of a container's metadata file (spec `container-metadata-file.md`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataMount {
+    /// Absolute path on the host.
+    pub source: String,
+    /// Absolute path in the container.
+    pub target: String,
 }
 
 /// The process or IPC namespace that a container lives in (spec `docker-mapping.md` §4).
@@ -406,6 +471,7 @@ impl TaskSpec {
             containers: self.containers.iter().map(ContainerSpec::outline).collect(),
             resources: resources.collect(),
             execution_credentials: None,
+            associations: Vec::new(),
             role_credentials: None,
             ..self.clone()
         }
@@ -423,10 +489,12 @@ impl TaskSpec {
             family: self.family.clone(),
             version: self.version.clone(),
             service_name: self.service_name.clone(),
+            launch_type: self.launch_type.clone(),
             network: self.network,
             fault_injection: self.fault_injection,
             cpu_micros: self.cpu_micros,
             memory: self.memory,
+            associations: self.associations.clone(),
             role_id: self.role_credentials.clone(),
             execution_role_id: self.execution_credentials.clone(),
         }
@@ -449,6 +517,7 @@ impl ContainerSpec {
             secrets: Vec::new(),
             credential_spec: None,
             log_routing: None,
+            log: LogSettings::default(),
             registry_auth: RegistryAuth::default(),
             engine_settings: EngineSettings::default(),
             ..self.clone()
@@ -472,10 +541,12 @@ impl TaskInfo {
             family: self.family.clone(),
             version: self.version.clone(),
             service_name: self.service_name.clone(),
+            launch_type: self.launch_type.clone(),
             network: self.network,
             fault_injection: self.fault_injection,
             cpu_micros: self.cpu_micros,
             memory: self.memory,
+            associations: self.associations.clone(),
             containers,
             resources,
             ..TaskSpec::default()

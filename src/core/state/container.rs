@@ -6,9 +6,10 @@
 use super::operation::{OperationKind, PendingOperation};
 use super::restarts::{NoRestart, Restarts};
 use super::retry::Retry;
-use crate::model::observation::Mount;
+use crate::model::observation::{LastCheck, Mount, Network};
 use crate::model::{
-    ContainerStatus, Failure, Health, Observation, PortBinding, RunState, RuntimeId, Timestamp, is_default,
+    ContainerStatus, CredentialsId, Failure, Health, Observation, PortBinding, RunState, RuntimeId, TextMap, Timestamp,
+    is_default,
 };
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,12 @@ pub struct ContainerState {
     /// The last result of the health check.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health: Health,
+    /// When `health` last changed; `None` if it never has, or if an earlier version of the agent saw it change.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health_since: Option<Timestamp>,
+    /// The health check after which `health` last changed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health_check: LastCheck,
     /// When the container was first seen running, by the agent's clock; `None` before.
     #[serde(default, skip_serializing_if = "is_default")]
     pub running_since: Option<Timestamp>,
@@ -76,6 +83,9 @@ pub struct ContainerState {
     /// Time of the start as Docker writes it; `None` if it is not known.
     #[serde(default, skip_serializing_if = "is_default")]
     pub started_at: Option<String>,
+    /// Time of the last end as Docker writes it; `None` if it is not known.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub finished_at: Option<String>,
     /// When `known` last changed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub changed_at: Timestamp,
@@ -88,6 +98,20 @@ pub struct ContainerState {
     /// The container's last address in Docker's default network; `None` if it never had one.
     #[serde(default, skip_serializing_if = "is_default")]
     pub address: Option<String>,
+    /// The container's first known labels, without those that this agent uses for itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub labels: TextMap,
+    /// The networks that the container was last connected to; empty if they are not known.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub networks: Vec<Network>,
+    /// The id of the task role's credentials that the container was created with; `None`: [`TaskInfo::role_id`].
+    ///
+    /// [`TaskInfo::role_id`]: crate::model::TaskInfo::role_id
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub role_id: Option<CredentialsId>,
+    /// The same for the task execution role.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub execution_role_id: Option<CredentialsId>,
     /// The part of the state that is kept in memory only.
     #[serde(skip)]
     pub live: LiveContainer,
@@ -119,6 +143,8 @@ pub struct LiveContainer {
     /// What the last failed health check printed; empty if the container is not unhealthy, or has not been inspected since the
     /// agent started.
     pub health_output: String,
+    /// The metadata file of the running container has been requested in this process, so it needs no further request.
+    pub metadata_written: bool,
 }
 
 impl ContainerState {
@@ -146,7 +172,7 @@ impl ContainerState {
     }
 
     /// Copies the stored details of an observation, except the run state, the exit code and the error.
-    pub fn remember(&mut self, seen: &Observation) {
+    pub fn remember(&mut self, seen: &Observation, now: Timestamp) {
         self.runtime_id = Some(seen.runtime_id.clone());
         self.image_id.clone_from(&seen.image_id);
         self.live.health_output.clone_from(&seen.health_output);
@@ -160,6 +186,15 @@ impl ContainerState {
         if seen.started_at.is_some() && (self.restarts.count == 0 || self.started_at.is_none()) {
             self.started_at.clone_from(&seen.started_at);
         }
+        if seen.finished_at.is_some() {
+            self.finished_at.clone_from(&seen.finished_at);
+        }
+        if self.labels.is_empty() {
+            self.labels.clone_from(&seen.labels);
+        }
+        if !seen.networks.is_empty() {
+            self.networks.clone_from(&seen.networks);
+        }
         self.mounts.clone_from(&seen.mounts);
         if !seen.bindings.is_empty() {
             self.bindings.clone_from(&seen.bindings);
@@ -167,8 +202,11 @@ impl ContainerState {
         if seen.address.is_some() {
             self.address.clone_from(&seen.address);
         }
-        if seen.health != Health::Unknown {
+        // Compat: what a check printed is kept from the change of the status on, not from each check.
+        if seen.health != Health::Unknown && seen.health != self.health {
             self.health = seen.health;
+            self.health_since = Some(now);
+            self.health_check.clone_from(&seen.last_check);
         }
     }
 }
@@ -204,14 +242,14 @@ mod tests {
         }];
         (full.created_at, full.started_at) = (Some("then".to_owned()), Some("later".to_owned()));
         full.address = Some("172.17.0.2".to_owned());
-        container.remember(&full);
+        container.remember(&full, NOW);
         assert_eq!(container.runtime_id, Some(RuntimeId::from("id")));
-        container.remember(&Observation { started_at: None, ..seen("task", "a", "id", RunState::Exited) });
+        container.remember(&Observation { started_at: None, ..seen("task", "a", "id", RunState::Exited) }, NOW);
         assert_eq!((container.health, &container.bindings), (Health::Healthy, &full.bindings));
         assert_eq!((&container.created_at, &container.address), (&full.created_at, &full.address));
         assert_eq!(container.started_at, full.started_at);
         full.health = Health::Unhealthy;
-        container.remember(&full);
+        container.remember(&full, NOW);
         assert_eq!(container.health, Health::Unhealthy);
     }
 
@@ -221,7 +259,7 @@ mod tests {
             let mut container = ContainerState { started_at: before.map(str::to_owned), ..ContainerState::default() };
             container.restarts.count = restarts;
             let now = Some("now".to_owned());
-            container.remember(&Observation { started_at: now, ..seen("task", "a", "id", RunState::Running) });
+            container.remember(&Observation { started_at: now, ..seen("task", "a", "id", RunState::Running) }, NOW);
             container.started_at.unwrap()
         };
         assert_eq!(started(1, Some("then")), "then");

@@ -15,6 +15,8 @@ pub(crate) struct Info {
     pub(crate) id: String,
     /// The images are in containerd's store, the default of new installations from Docker 29 on.
     pub(crate) has_containerd_store: bool,
+    /// The engine labels the files of containers for SELinux.
+    pub(crate) selinux: bool,
 }
 
 /// Parses the answer to `GET /info`.
@@ -24,7 +26,7 @@ pub(crate) fn parse(answer: &Value) -> Info {
         _ => CgroupDriver::Cgroupfs,
     };
     let id = text::cleaned(answer.get("ID").and_then(Value::as_str).unwrap_or_default());
-    Info { driver, id, has_containerd_store: has_containerd_store(answer) }
+    Info { driver, id, has_containerd_store: has_containerd_store(answer), selinux: has_selinux(answer) }
 }
 
 /// Whether the images are in containerd's store, from the answer to `GET /info`.
@@ -33,6 +35,15 @@ pub(crate) fn has_containerd_store(answer: &Value) -> bool {
         let [name, value] = [0, 1].map(|at| pair[at].as_str().unwrap_or_default());
         name == "driver-type" && value.starts_with("io.containerd.snapshotter.")
     })
+}
+
+/// Whether the engine uses SELinux. Older engines write `selinux`, newer ones `name=selinux`, perhaps with options. (The Go agent
+/// knows only the older form.)
+fn has_selinux(answer: &Value) -> bool {
+    let options = answer["SecurityOptions"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    options
+        .map(|option| option.split(',').next().unwrap_or_default())
+        .any(|name| matches!(name, "selinux" | "name=selinux"))
 }
 
 #[cfg(test)]
@@ -49,11 +60,20 @@ mod tests {
             (json!({}), CgroupDriver::Cgroupfs, ""),
             (json!(null), CgroupDriver::Cgroupfs, ""),
         ] {
-            assert_eq!(parse(&answer), Info { driver, id: id.to_owned(), has_containerd_store: false }, "{answer}");
+            let id = id.to_owned();
+            assert_eq!(parse(&answer), Info { driver, id, has_containerd_store: false, selinux: false }, "{answer}");
         }
         assert!(
             parse(&json!({"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]})).has_containerd_store
         );
+        for (options, wanted) in [
+            (json!(["name=seccomp,profile=default", "name=selinux"]), true),
+            (json!(["selinux"]), true),
+            (json!(["name=seccomp,profile=selinux"]), false),
+            (json!(null), false),
+        ] {
+            assert_eq!(parse(&json!({"SecurityOptions": options})).selinux, wanted, "{options}");
+        }
         assert!(!parse(&json!({"DriverStatus": [["Backing Filesystem", "extfs"]]})).has_containerd_store);
     }
 }

@@ -39,6 +39,31 @@ pub(crate) fn route(host: &mut Map<String, Value>, request: &CreateRequest, driv
     host.insert("LogConfig".to_owned(), json!({"Type": "fluentd", "Config": options}));
 }
 
+/// The option of the awslogs driver with the path of credentials. The engine asks for them at the task metadata endpoint.
+pub(crate) const ROLE_OPTION: &str = "awslogs-credentials-endpoint";
+
+/// Has the engine send the container's log with the credentials of the task execution role.
+pub(crate) fn use_execution_role(host: &mut Map<String, Value>, request: &CreateRequest) -> Result<(), Failure> {
+    if !request.spec.logs_with_execution_role {
+        return Ok(());
+    }
+    let Some(id) = &request.log_role_id else {
+        return Err(Failure::permanent("HostConfigError", "No execution credentials set for the task"));
+    };
+    let log = host.entry("LogConfig").or_insert_with(|| json!({})).as_object_mut();
+    let options = log.and_then(|log| {
+        let options = log.entry("Config").or_insert_with(|| json!({}));
+        if options.is_null() {
+            *options = json!({});
+        }
+        options.as_object_mut()
+    });
+    if let Some(options) = options {
+        options.insert(ROLE_OPTION.to_owned(), Value::from(super::credentials_path(id)));
+    }
+    Ok(())
+}
+
 /// The awslogs driver of this engine has an option for the endpoint.
 pub(crate) fn supports_endpoint(server: &str) -> bool {
     is_at_least(ENDPOINT_SINCE, server)

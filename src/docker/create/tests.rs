@@ -46,6 +46,7 @@ fn context<'a>(host_ports: &'a [u16], image_env: &'a [String]) -> CreateContext<
         pause_labels: &NO_LABELS,
         nvidia_runtime: "nvidia",
         requests_gpus: false,
+        selinux: false,
         ipv6_only: false,
         log_driver: log::Driver { is_async: true, server: "20.10.24" },
     }
@@ -65,6 +66,27 @@ fn values() -> SecretValues {
 
 fn created(request: &CreateRequest) -> Value {
     serde_json::to_value(body(request, &values(), &context(&[28480, 32768], &[])).unwrap()).unwrap()
+}
+
+#[test]
+fn the_metadata_file_is_mounted_after_everything_else_and_read_only() {
+    let mut request = web();
+    request.spec.engine_settings.host_config = r#"{"Binds": ["/own:/own"]}"#.to_owned();
+    request.spec.environment.0.insert("ECS_CONTAINER_METADATA_FILE".to_owned(), "forged".to_owned());
+    request.spec.metadata_file = Some(ecs_core::model::task::MetadataMount {
+        source: "/var/lib/ecs/data/metadata/judge/abc/web".to_owned(),
+        target: "/opt/ecs/metadata/19914ea9".to_owned(),
+    });
+    let mount = "/var/lib/ecs/data/metadata/judge/abc/web:/opt/ecs/metadata/19914ea9:ro";
+    for (selinux, end) in [(false, ""), (true, ",Z")] {
+        let context = CreateContext { selinux, ..context(&[28480, 32768], &[]) };
+        let created = serde_json::to_value(body(&request, &values(), &context).unwrap()).unwrap();
+        let binds = created["HostConfig"]["Binds"].as_array().unwrap();
+        assert_eq!(binds.last().unwrap(), &json!(format!("{mount}{end}")), "{binds:?}");
+        assert!(binds.contains(&json!("/own:/own")), "{binds:?}");
+        let variable = json!("ECS_CONTAINER_METADATA_FILE=/opt/ecs/metadata/19914ea9/ecs-container-metadata.json");
+        assert!(created["Env"].as_array().unwrap().contains(&variable));
+    }
 }
 
 #[test]

@@ -249,7 +249,6 @@ mod tests {
             network: NetworkMode::default(),
             fault_injection: false,
             desired: TaskStatus::Running,
-            known: TaskStatus::None,
             waits: waits(),
             ..TaskView::default()
         };

@@ -10,7 +10,7 @@ use ecs_core::model::observation::Mount;
 use ecs_core::model::task::NetworkMode;
 use ecs_core::model::view::{ContainerView, TaskView};
 use ecs_core::model::waiting::{Blocker, Waiting};
-use ecs_core::model::{ContainerKind, ContainerStatus, Health, PortBinding, Protocol, TaskStatus, Timestamp};
+use ecs_core::model::{ContainerKind, ContainerStatus, PortBinding, Protocol, TaskStatus, Timestamp};
 use serde_json::Value;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -167,23 +167,16 @@ fn container(name: &str, id: &str, runtime_name: &str) -> ContainerView {
         destination: destination.to_owned(),
     };
     ContainerView {
-        kind: ContainerKind::Normal,
         name: name.into(),
         runtime_id: Some(id.into()),
         runtime_name: runtime_name.to_owned(),
         image: "busybox".to_owned(),
-        image_id: String::new(),
         known: ContainerStatus::Running,
-        created_at: None,
-        started_at: None,
-        ports: Vec::new(),
         mounts: vec![
             mount(volume("scratch-c2fe96a1c68dd6aeba01"), "/scratch"),
             mount(String::new(), "/host"),
             mount(volume("anon-e0a2f18481e799b2bf01"), "/anon"),
         ],
-        health: Health::Unknown,
-        exit_code: None,
         ..ContainerView::default()
     }
 }

@@ -1,7 +1,7 @@
 //! For tests: sources of answers whose work is scripted, and requests to them.
 
-use super::{FaultInjector, Sources, TaskProtection, Tasks, Work, router};
-use crate::http::RemoteAddress;
+use super::{Audit, FaultInjector, PeerCheckMode, Rates, Sources, TaskProtection, Tasks, Work, router};
+use crate::http::{PeerLocation, RemoteAddress};
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
@@ -90,7 +90,7 @@ pub(super) struct Server {
 
 /// A task with a role, whose programs may start faults in the host's network.
 pub(super) fn task() -> TaskView {
-    let role = RoleView { kind: RoleKind::Task, current: "newest".into(), given: "first".into() };
+    let role = RoleView { kind: RoleKind::Task, current: "newest".into(), given: vec!["first".into()] };
     TaskView {
         arn: ARN.into(),
         roles: vec![role],
@@ -111,7 +111,14 @@ impl Server {
         };
         let tasks = tasks.into_iter().enumerate().map(with_container).collect();
         let view = watch::channel(Arc::new(View { tasks, ..View::default() })).1;
-        let sources = Sources { tasks: Tasks::new(view), work: work(&script) };
+        let sources = Sources::new(
+            Tasks::new(view),
+            Arc::new(|_| None),
+            work(&script),
+            Audit { cluster: String::new(), container_instance: String::new(), sink: None },
+            Rates { steady: 10_000, burst: 10_000 },
+            PeerCheckMode::Off,
+        );
         Self { routes: router(sources), script }
     }
 
@@ -124,7 +131,7 @@ impl Server {
         body: &str,
     ) -> (StatusCode, HeaderMap, String) {
         let mut request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
-        request.extensions_mut().insert(RemoteAddress(peer.parse().unwrap()));
+        request.extensions_mut().insert(RemoteAddress { address: peer.parse().unwrap(), location: PeerLocation::Host });
         let answer = TowerToHyperService::new(self.routes.clone()).call(request).await.unwrap();
         let (head, body) = answer.into_parts();
         let body = to_bytes(body, 1 << 20).await.unwrap();

@@ -1,18 +1,25 @@
-//! What every request passes before its route is chosen: the cleaning of its path.
+//! What every request passes before its route is chosen: the cleaning of its path, and the limits of its address.
 //!
 //! Owns the decoding of paths. As with the Go agent, the path is decoded first and cleaned afterwards, so `/v3/x%2Ftask` is the
 //! path `/v3/x/task`. The routes get the decoded path, with those characters encoded that a URI cannot contain.
 
+use super::Sources;
+use super::audit::{Event, Request as Audited};
+use super::limiter::TooMany;
+use super::subject::Subject;
 use crate::http::answer::{catch_panic, plain_text};
-use crate::http::path;
+use crate::http::{RemoteAddress, path};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use tokio::time::Instant;
 
 /// The characters of a decoded path that are encoded again.
 const ENCODED: &AsciiSet = &CONTROLS
@@ -30,16 +37,21 @@ const ENCODED: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
+const LIMIT: HeaderName = HeaderName::from_static("x-rate-limit-limit");
+const DURATION: HeaderName = HeaderName::from_static("x-rate-limit-duration");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-rate-limit-request-forwarded-for");
+const REMOTE_ADDRESS: HeaderName = HeaderName::from_static("x-rate-limit-request-remote-addr");
+
 /// The routes, behind everything that each request passes.
-pub(super) fn guarded(routes: Router) -> Router {
+pub(super) fn guarded(routes: Router, sources: Arc<Sources>) -> Router {
     Router::new().fallback(async move |request: Request| {
-        let answer = passed(routes.clone(), request);
+        let answer = passed(routes.clone(), &sources, request);
         catch_panic("the task metadata endpoint", answer).await
     })
 }
 
 /// Passes a request on to the routes, or answers it.
-async fn passed(routes: Router, mut request: Request) -> Response {
+async fn passed(routes: Router, sources: &Sources, mut request: Request) -> Response {
     let Some(decoded) = decoded(request.uri().path()) else {
         return plain_text(StatusCode::BAD_REQUEST, "400 Bad Request");
     };
@@ -50,10 +62,65 @@ async fn passed(routes: Router, mut request: Request) -> Response {
         Some(uri) => *request.uri_mut() = uri,
         None => return plain_text(StatusCode::BAD_REQUEST, "400 Bad Request"),
     }
-    match TowerToHyperService::new(routes).call(request).await {
-        Ok(answer) => answer,
-        Err(never) => match never {},
+    let peer = request.extensions().get::<RemoteAddress>().map(|remote| remote.address);
+    let headers = limit_headers(sources, request.headers(), peer);
+    let mut answer = match sources.refused(&request, &decoded, peer) {
+        Some(refused) => refused,
+        None => match TowerToHyperService::new(routes).call(request).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        },
+    };
+    for (name, value) in headers {
+        // A route with a limit of its own has these headers too. They come second.
+        let own: Vec<HeaderValue> = answer.headers().get_all(&name).into_iter().cloned().collect();
+        answer.headers_mut().insert(&name, value);
+        for value in own {
+            answer.headers_mut().append(&name, value);
+        }
     }
+    answer
+}
+
+impl Sources {
+    /// Counts the request. Returns the answer if it came too early.
+    fn refused(&self, request: &Request, path: &str, peer: Option<SocketAddr>) -> Option<Response> {
+        let (address, now) = (peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip()), Instant::now());
+        let subject = Subject::of_path(path, request.uri().query(), &self.tasks);
+        let is_guess = matches!(subject, Subject::Unknown) && !self.tasks.view().is_incomplete;
+        let taken = self.limiter.take(address, subject.key(), now);
+        let taken = if is_guess { taken.and_then(|()| self.guesses.take(address, None::<()>, now)) } else { taken };
+        taken.err().map(|too_many| self.refuse(too_many, request, path, peer))
+    }
+
+    fn refuse(&self, too_many: TooMany, request: &Request, path: &str, peer: Option<SocketAddr>) -> Response {
+        if too_many.is_logged {
+            let user_agent = request.headers().get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+            self.audit.write(&Audited {
+                status: StatusCode::TOO_MANY_REQUESTS.as_u16(),
+                peer,
+                path: &super::subject::shown(path),
+                user_agent: &String::from_utf8_lossy(user_agent),
+                task: None,
+                event: Event::TooMany,
+            });
+        }
+        let retry_after = [(header::RETRY_AFTER, HeaderValue::from(too_many.retry_after))];
+        let text = plain_text(StatusCode::TOO_MANY_REQUESTS, "You have reached maximum request limit.");
+        (retry_after, text).into_response()
+    }
+}
+
+/// The headers about the limits, which every answer of a route has.
+fn limit_headers(sources: &Sources, asked: &HeaderMap, peer: Option<SocketAddr>) -> [(HeaderName, HeaderValue); 4] {
+    let text = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+    let forwarded = asked.get("x-forwarded-for").cloned().unwrap_or(HeaderValue::from_static(""));
+    [
+        (LIMIT, text(format!("{}.00", sources.limiter.steady()))),
+        (DURATION, HeaderValue::from_static("1")),
+        (FORWARDED_FOR, forwarded),
+        (REMOTE_ADDRESS, text(peer.map(|peer| peer.to_string()).unwrap_or_default())),
+    ]
 }
 
 /// The path without its escapes; `None` if one of them is invalid. Bytes that are not UTF-8 become U+FFFD.
@@ -72,7 +139,10 @@ fn with_path(uri: &Uri, decoded: &str) -> Option<Uri> {
 
 fn encoded(path: &str, query: Option<&str>) -> String {
     let path = utf8_percent_encode(path, ENCODED).to_string();
-    query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"))
+    match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    }
 }
 
 /// A permanent redirect that keeps the query.
@@ -80,5 +150,28 @@ fn moved(path: &str, query: Option<&str>) -> Response {
     match HeaderValue::from_str(&encoded(path, query)) {
         Ok(location) => (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response(),
         Err(_) => plain_text(StatusCode::BAD_REQUEST, "400 Bad Request"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_decoded_once_and_written_back() {
+        for (raw, expected, written) in [
+            ("/v3/x%2Ftask", Some("/v3/x/task"), "/v3/x/task"),
+            ("/v3/%2e%2e/v4", Some("/v3/../v4"), "/v3/../v4"),
+            ("/v3/%252e", Some("/v3/%2e"), "/v3/%252e"),
+            ("/v3/a%20b%3Fc%23", Some("/v3/a b?c#"), "/v3/a%20b%3Fc%23"),
+            ("/v3/%ff", Some("/v3/\u{fffd}"), "/v3/%EF%BF%BD"),
+            ("/v3/%0d%0a", Some("/v3/\r\n"), "/v3/%0D%0A"),
+            ("/v3/%zz", None, ""),
+            ("/v3/%4", None, ""),
+        ] {
+            assert_eq!(decoded(raw).as_deref(), expected, "{raw}");
+            let uri = expected.and_then(|path| with_path(&"/old?a=%20".parse().unwrap(), path));
+            assert_eq!(uri.map(|uri| uri.to_string()), expected.map(|_| format!("{written}?a=%20")), "{raw}");
+        }
     }
 }

@@ -7,47 +7,110 @@
 //! cleaned once, in `front`, before a route is chosen: a route never sees `..`, an empty segment, or an encoded slash that it
 //! could mistake for a part of an id.
 //!
-//! Reading order: this file (sources, routes), `front` (what every request passes), `tasks` (lookups), then one file for each
-//! group of paths.
+//! Reading order: this file (sources, routes), `front` (what every request passes), `subject` (what a path is about), `limiter`,
+//! `tasks` (lookups), `audit`, then one file for each group of paths; `peer_check` belongs to `credentials`.
 
+mod audit;
+mod credentials;
 #[cfg(test)]
 mod fakes;
 mod fault;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod limiter;
+mod peer_check;
 mod protection;
 mod requests;
+mod subject;
 mod tasks;
 
+pub use audit::{Audit, AuditSink};
+pub use credentials::{Credentials, CredentialsLookup};
+pub use limiter::Rates;
+pub use peer_check::PeerCheckMode;
 pub use requests::{FaultInjector, TaskProtection, Work};
 pub use tasks::{FoundContainer, FoundRole, Tasks};
 
 use crate::http::answer::plain_text;
+use crate::http::{Address, Limits, Settings};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Response;
+use limiter::Limiter;
+use peer_check::PeerCheck;
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The port. It is not configurable, since the rules of the host's firewall lead to it.
 pub const PORT: u16 = 51679;
 
+/// How often one address may ask for ids that the agent does not know.
+const GUESSES: Rates = Rates { steady: 1, burst: 20 };
+
 /// Where the answers come from.
-#[derive(Clone, Debug)]
 pub struct Sources {
     /// The tasks that the agent knows.
     pub tasks: Tasks,
-    /// The work that the runtime carries out.
-    pub work: Work,
+    credentials: CredentialsLookup,
+    work: Work,
+    audit: Audit,
+    limiter: Limiter,
+    guesses: Limiter,
+    peer_check: PeerCheck,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("peer_check", &self.peer_check).finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    /// Sources of the answers about these tasks. `rates` limits how often one address may request one path.
+    pub fn new(
+        tasks: Tasks,
+        credentials: CredentialsLookup,
+        work: Work,
+        audit: Audit,
+        rates: Rates,
+        peer_check: PeerCheckMode,
+    ) -> Self {
+        Self {
+            tasks,
+            credentials,
+            work,
+            audit,
+            limiter: Limiter::new(rates),
+            guesses: Limiter::new(GUESSES),
+            peer_check: PeerCheck::new(peer_check),
+        }
+    }
+}
+
+/// The settings of the server at this address.
+pub fn settings(address: Address) -> Settings {
+    Settings {
+        // Each task may keep some connections open, and tasks in network mode host share one address.
+        limits: Limits { total: 1024, reserved_for_host: 256, per_peer: 64 },
+        // The Go agent ends an answer after 5 s. The longest calls to AWS and to programs of the host take that long.
+        answer_timeout: Duration::from_secs(7),
+        ..Settings::new("task metadata", address)
+    }
 }
 
 /// The routes of the port.
 pub fn router(sources: Sources) -> Router {
-    let routes = Router::new().merge(protection::routes()).merge(fault::routes()).fallback(not_found);
-    front::guarded(routes.with_state(Arc::new(sources)))
+    let sources = Arc::new(sources);
+    let routes = credentials::routes().merge(protection::routes()).merge(fault::routes()).fallback(not_found);
+    front::guarded(routes.with_state(Arc::clone(&sources)), sources)
 }
 
 /// The answer to an unknown path.
 async fn not_found() -> Response {
     plain_text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
+
+#[cfg(test)]
+mod tests;

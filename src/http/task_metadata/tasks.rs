@@ -7,6 +7,7 @@ use ecs_core::model::CredentialsId;
 use ecs_core::model::RoleKind;
 use ecs_core::model::view::{ContainerView, TaskView, View};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The tasks that the agent knows, as of the newest [`View`].
@@ -46,6 +47,13 @@ impl Tasks {
         Self(view)
     }
 
+    /// Waits until a view fulfils the condition, for at most `limit`. Returns false if none does.
+    pub(super) async fn wait_for(&self, limit: Duration, mut is_fulfilled: impl FnMut(&View) -> bool) -> bool {
+        let mut views = self.0.clone();
+        let found = tokio::time::timeout(limit, views.wait_for(|view| is_fulfilled(view))).await;
+        matches!(found, Ok(Ok(_)))
+    }
+
     /// The newest view.
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.0.borrow())
@@ -70,8 +78,10 @@ impl Tasks {
         let (view, mut found) = (self.view(), None);
         for task in &view.tasks {
             for role in &task.roles {
-                if role.current.is(id) | role.given.is(id) {
-                    found = Some((task, role));
+                for known in role.given.iter().chain([&role.current]) {
+                    if known.is(id) {
+                        found = Some((task, role));
+                    }
                 }
             }
         }
@@ -98,7 +108,7 @@ mod tests {
                 .iter()
                 .map(|(kind, given, current)| RoleView {
                     kind: *kind,
-                    given: (*given).into(),
+                    given: vec![(*given).into()],
                     current: (*current).into(),
                 })
                 .collect(),

@@ -43,7 +43,8 @@ pub(crate) struct Executor {
     edges: Arc<Edges>,
     inbox: mpsc::Sender<Event>,
     acs: mpsc::Sender<acs::Outgoing>,
-    calls: JoinSet<OpId>,
+    /// Each call returns its operation; `None` if it has none, since nothing waits for its outcome.
+    calls: JoinSet<Option<OpId>>,
     /// The calls that can still be cancelled, by their operation.
     running: BTreeMap<OpId, AbortHandle>,
     pulls: Pulls,
@@ -84,7 +85,7 @@ impl Executor {
     pub(crate) fn reap(&mut self) {
         while let Some(ended) = self.calls.try_join_next() {
             // An error means that the call was aborted: `start` has removed it from the map already.
-            if let Ok(op) = ended {
+            if let Ok(Some(op)) = ended {
                 self.running.remove(&op);
             }
         }
@@ -108,6 +109,13 @@ impl Executor {
                 self.edges.roles.remove(&id);
                 self.edges.registries.forget(&id);
             }
+            Effect::WriteMetadata(file) => {
+                let edges = self.edges.clone();
+                self.calls.spawn(async move {
+                    edges.resources.complete_metadata_file(*file).await;
+                    None
+                });
+            }
         }
     }
 
@@ -126,7 +134,7 @@ impl Executor {
             }
             Operation::Create(request) => self.run(op, None, "create", async move {
                 with_permit_for(PERMIT_TIME, &calls, async {
-                    resources::create_container(&edges, &request).await.map(seen)
+                    resources::create_container(&edges, *request).await.map(seen)
                 })
                 .await
             }),
@@ -197,7 +205,7 @@ impl Executor {
             });
             // The send fails only when the core loop has ended, and then the outcome is not needed.
             let _ = inbox.send(Event::Completed { op, outcome }).await;
-            op
+            Some(op)
         };
         // The span of the caller names the task.
         self.running.insert(op, self.calls.spawn(call.in_current_span()));

@@ -15,7 +15,10 @@ pub(crate) async fn create(edges: &Edges, request: &ResourceRequest) -> Result<O
             let made = edges.docker.create_volume(&request.task, spec, edges.match_shared_volumes).await;
             made.map(|()| Output::Nothing)
         }
-        ResourceKind::Secrets(_) | ResourceKind::EnvironmentFiles(_) | ResourceKind::LogRouter(_) => {
+        ResourceKind::Secrets(_)
+        | ResourceKind::EnvironmentFiles(_)
+        | ResourceKind::LogRouter(_)
+        | ResourceKind::MetadataFiles => {
             let role = request.execution_credentials.as_ref().and_then(|id| edges.roles.get(id));
             edges.resources.create(request, role.as_deref()).await?;
             Ok(Output::Nothing)
@@ -37,7 +40,8 @@ pub(crate) async fn remove(edges: &Edges, request: &ResourceRequest) -> Result<O
         ResourceKind::Secrets(_)
         | ResourceKind::EnvironmentFiles(_)
         | ResourceKind::LogRouter(_)
-        | ResourceKind::CredentialSpecs(_) => {
+        | ResourceKind::CredentialSpecs(_)
+        | ResourceKind::MetadataFiles => {
             edges.resources.remove(request).await?;
             Ok(Output::Nothing)
         }
@@ -55,7 +59,8 @@ pub(crate) async fn renew(edges: &Edges, request: &ResourceRequest) -> Result<Ou
 }
 
 /// Creates a container with the values that are never saved in the state, such as secrets.
-pub(crate) async fn create_container(edges: &Edges, request: &CreateRequest) -> Result<Observation, OpError> {
-    let values = edges.resources.values(request)?;
-    edges.docker.create(request, &values).await.map_err(|error| values.hide(error))
+pub(crate) async fn create_container(edges: &Edges, request: CreateRequest) -> Result<Observation, OpError> {
+    let values = edges.resources.values(&request)?;
+    let request = edges.resources.without_missing_file(request).await;
+    edges.docker.create(&request, &values).await.map_err(|error| values.hide(error))
 }

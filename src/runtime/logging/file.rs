@@ -1,7 +1,7 @@
 //! The log file: opened, written, and replaced by a new one (spec `logging.md` §2).
 //!
-//! Owns the files at the path of `ECS_LOGFILE` and beside it. Used by the writing thread of [`super::queue`] only, so a disk that
-//! does not answer delays nothing else. Invariant: a file that cannot be written costs lines, which are counted, and one line on
+//! Owns the files at the path of `ECS_LOGFILE` or `ECS_AUDIT_LOGFILE` and beside it. Used only by a thread that does nothing but
+//! write, so a disk that does not answer delays nothing else. Invariant: a file that cannot be written costs lines, which are counted, and one line on
 //! standard output; it is tried again with every batch of lines. A file that cannot be replaced grows on.
 
 use crate::config::{LogFile, Rollover};
@@ -20,6 +20,8 @@ const DIRECTORY_MODE: u32 = 0o755;
 /// The current file, which is replaced as the settings say.
 #[derive(Debug)]
 pub(super) struct RollingFile {
+    /// The file as error texts name it, with its variable.
+    name: &'static str,
     settings: LogFile,
     current: Option<Current>,
     /// The last attempt failed, and that was logged.
@@ -45,8 +47,8 @@ struct Current {
 
 impl RollingFile {
     /// Opens no file yet.
-    pub(super) fn new(settings: LogFile, clock: fn() -> SystemTime) -> Self {
-        Self { settings, current: None, is_failing: false, clock }
+    pub(super) fn new(name: &'static str, settings: LogFile, clock: fn() -> SystemTime) -> Self {
+        Self { name, settings, current: None, is_failing: false, clock }
     }
 
     /// The file for the next lines: opened, and replaced if it is due.
@@ -78,7 +80,7 @@ impl RollingFile {
                     // It is tried again when as much has been written once more, or in the next hour.
                     current.next_size = current.bytes.saturating_add(self.settings.max_bytes);
                     let path = path.display();
-                    tracing::warn!(%error, %path, "the log file (ECS_LOGFILE) cannot be replaced by a new one; it grows on");
+                    tracing::warn!(%error, %path, "{} cannot be replaced by a new one; it grows on", self.name);
                 }
             }
         }
@@ -106,7 +108,7 @@ impl Write for RollingFile {
                 if !self.is_failing {
                     self.is_failing = true;
                     let path = self.settings.path.display();
-                    tracing::error!(%error, %path, "the log file (ECS_LOGFILE) cannot be written; lines are missing there");
+                    tracing::error!(%error, %path, "{} cannot be written; lines are missing there", self.name);
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use super::super::execute::edges::Edges;
 use super::super::supervisor::PartResult;
+use super::firewall::Rules;
 use crate::docker;
 use ecs_core::Event;
 use std::sync::Arc;
@@ -11,11 +12,13 @@ use tokio_util::sync::CancellationToken;
 /// Capacity of the queue of Docker's notices that are not yet passed on to the core loop.
 const NOTICES: usize = 256;
 
-/// Runs until `stop` is cancelled. `reopened` is notified when events may have been missed, because the stream was opened again.
+/// Runs until `stop` is cancelled. `reopened` and the firewall's rules are notified when events may have been missed, because the
+/// stream was opened again.
 pub(crate) async fn watch(
     edges: Arc<Edges>,
     inbox: mpsc::Sender<Event>,
     reopened: Arc<Notify>,
+    rules: Arc<Rules>,
     stop: CancellationToken,
 ) -> PartResult {
     let (sender, mut notices) = mpsc::channel(NOTICES);
@@ -28,6 +31,7 @@ pub(crate) async fn watch(
                 }
                 docker::Notice::EventsMissed => {
                     reopened.notify_one();
+                    rules.docker_restarted();
                     Event::EventsMissed
                 }
             };

@@ -1,12 +1,15 @@
-//! The parts that run from the start of the process, and the introspection port, which opens after the registration.
+//! The parts that run from the start of the process, and the ports of introspection and task metadata, which open after the
+//! registration.
 //!
-//! Before the registration the port is closed, like the Go agent's. `/health` is also served on a socket, from the start of
+//! Before the registration the ports are closed, like the Go agent's. `/health` is also served on a socket, from the start of
 //! the process to its end, so that `-healthcheck` can tell a waiting agent from a missing one.
 
+use super::faults::Keeper;
+use super::firewall::{self, Rules};
 use super::health::Health;
 use crate::config::Config;
-use crate::http::introspection;
 use crate::http::{self, Address, Audience};
+use crate::http::{introspection, task_metadata};
 use crate::runtime::clock::Clock;
 use crate::runtime::execute::pulls::Pulls;
 use crate::runtime::startup::ownership::Ownership;
@@ -26,6 +29,8 @@ pub struct Early {
     pub(crate) health: Health,
     /// Name of the network interface of Docker's default bridge; `None` if there is no such bridge, or it is not known yet.
     pub(crate) bridge: watch::Sender<Option<String>>,
+    /// The firewall's rules.
+    pub(crate) rules: Arc<Rules>,
 }
 
 impl Early {
@@ -37,10 +42,11 @@ impl Early {
             stop: CancellationToken::new(),
             health: Health::started(),
             bridge,
+            rules: Arc::default(),
         };
         let routes = introspection::health_router(early.health_lookup());
         let socket = Address::Socket(introspection::HEALTH_SOCKET);
-        early.serve("health", socket, Audience::host_only(), routes);
+        early.serve(http::Settings::new("health", socket), Audience::host_only(), routes);
         early
     }
 
@@ -50,6 +56,19 @@ impl Early {
         self.supervisor.add("docker lock", Policy::Restart, move || {
             let (ownership, stop) = (ownership.clone(), stop.clone());
             async move { ownership.keep(stop).await }
+        });
+    }
+
+    /// Makes the firewall's rules, and keeps them. After the lock: an agent that must not work with the engine changes nothing.
+    pub(crate) fn keep_firewall(&mut self, config: &Config) {
+        if !config.manage_firewall {
+            return;
+        }
+        let settings = firewall::settings(config);
+        let (rules, bridge, stop) = (self.rules.clone(), self.bridge.subscribe(), self.stop.clone());
+        self.supervisor.add("firewall", Policy::Restart, move || {
+            let (rules, settings, bridge, stop) = (rules.clone(), settings.clone(), bridge.clone(), stop.clone());
+            async move { rules.keep(settings, bridge, stop).await }
         });
     }
 
@@ -74,8 +93,22 @@ impl Early {
         let routes = introspection::router(self.health_lookup(), shown, view, progress, now);
         let audience = Audience::new(config.offhost_introspection, self.bridge.subscribe());
         let port = if config.introspection_on_loopback { Address::Loopback } else { Address::Port };
-        self.serve("introspection", port(introspection::PORT), audience, routes);
+        let settings = http::Settings::new("introspection", port(introspection::PORT));
+        self.serve(settings, audience, routes);
         self.health.running();
+    }
+
+    /// Opens the port of the task metadata server, for this host and the containers on Docker's bridges.
+    pub(crate) fn open_task_metadata(&mut self, sources: task_metadata::Sources) {
+        let settings = task_metadata::settings(Address::Loopback(task_metadata::PORT));
+        let audience = Audience::containers(self.bridge.subscribe());
+        self.serve(settings, audience, task_metadata::router(sources));
+    }
+
+    /// Carries out operations on network faults, and removes those of ended tasks.
+    pub(crate) fn keep_faults(&mut self, keeper: Keeper) {
+        let stop = self.stop.clone();
+        self.supervisor.add("network faults", Policy::Restart, move || keeper.clone().run(stop.clone()));
     }
 
     fn health_lookup(&self) -> introspection::HealthLookup {
@@ -83,8 +116,8 @@ impl Early {
         Arc::new(move || health.judge())
     }
 
-    fn serve(&mut self, name: &'static str, address: Address, audience: Audience, routes: Router) {
-        let settings = http::Settings::new(name, address);
+    fn serve(&mut self, settings: http::Settings, audience: Audience, routes: Router) {
+        let http::Settings { name, address, .. } = settings;
         let (stop, mut first) = (self.stop.clone(), Some(http::bind(address)));
         self.supervisor.add(name, Policy::Restart, move || {
             let bound = first.take().unwrap_or_else(|| http::bind(address));
@@ -111,9 +144,11 @@ mod tests {
             stop: CancellationToken::new(),
             health: Health::started(),
             bridge: watch::channel(None).0,
+            rules: Arc::default(),
         };
         let routes = Router::new().fallback(async move || text);
-        early.serve("test", Address::Socket(name), Audience::host_only(), routes);
+        let settings = http::Settings::new("test", Address::Socket(name));
+        early.serve(settings, Audience::host_only(), routes);
         // The test has not awaited anything, so no part has run yet.
         let address = SocketAddr::from_abstract_name(&*name).unwrap();
         let _connected = UnixStream::connect_addr(&address).unwrap();

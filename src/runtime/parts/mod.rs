@@ -1,22 +1,30 @@
 //! The parts that run beside the core loop until the agent stops. The supervisor owns them, and restarts each one that ends.
 //!
-//! Reading order: `early` (what runs before the registration; the port), `control_plane`, `docker_events`, `health`, `spot`,
-//! `faults` and `protection` (work for containers), `diagnostics`.
+//! Reading order: `early` (what runs before the registration; the ports), `firewall`, `task_metadata`, `faults` and `protection`
+//! (work for containers), `control_plane`, `docker_events`, `health`, `spot`, `diagnostics`.
 
 pub(super) mod control_plane;
 pub(super) mod diagnostics;
 pub(super) mod docker_events;
 pub(super) mod early;
 pub(super) mod faults;
+pub(super) mod firewall;
 pub(super) mod health;
 pub(super) mod protection;
 pub(super) mod spot;
+pub(super) mod task_metadata;
 
 use super::core_loop::CoreLoop;
 use super::execute::edges::Edges;
 use super::execute::pulls::Pulls;
 use super::supervisor::{Policy, Supervisor};
 use crate::acs;
+use crate::aws::client::sdk::Sdk;
+use crate::config::Config;
+use crate::host::fault::Faults;
+use crate::host::program::Programs;
+use crate::http::task_metadata::Work;
+use crate::store::Identity;
 use control_plane::ControlPlane;
 pub(super) use early::Early;
 use ecs_core::Event;
@@ -37,7 +45,7 @@ pub(super) fn supervise(
     readers: watch::Receiver<Arc<View>>,
     pulls: Pulls,
 ) -> Supervisor {
-    let Early { mut supervisor, stop, health, bridge } = early;
+    let Early { mut supervisor, stop, health, bridge, rules } = early;
     // The core loop owns the state and cannot be restarted in this process; the next process starts it again.
     let (mut core, stop_core) = (Some(core), stop.clone());
     supervisor.add("core", Policy::Fatal, move || {
@@ -55,7 +63,7 @@ pub(super) fn supervise(
     let reopened = Arc::new(Notify::new());
     let (watched, reopens, stop_events) = (edges.clone(), reopened.clone(), stop.clone());
     supervisor.add("docker events", Policy::Restart, move || {
-        docker_events::watch(watched.clone(), inbox.clone(), reopens.clone(), stop_events.clone())
+        docker_events::watch(watched.clone(), inbox.clone(), reopens.clone(), rules.clone(), stop_events.clone())
     });
     let (bridge, stop_health) = (Arc::new(bridge), stop.clone());
     supervisor.add("docker health", Policy::Restart, move || {
@@ -67,6 +75,20 @@ pub(super) fn supervise(
         diagnostics::on_signal(readers.clone(), pulls.clone(), stop.clone())
     });
     supervisor
+}
+
+/// The work for containers, and the part that does the work with faults.
+pub(super) async fn work(
+    config: &Config,
+    sdk: Sdk,
+    identity: &Identity,
+    edges: &Arc<Edges>,
+    view: &watch::Receiver<Arc<View>>,
+) -> (Work, faults::Keeper) {
+    let directory = config.checkpoint.then_some(config.data_dir.as_path());
+    let (operations, keeper) = faults::keeper(Faults::restored(Programs::default(), directory).await, view.clone());
+    let protection = protection::Protection::new(sdk, identity.cluster.clone(), edges.clone());
+    (Work { protection: Arc::new(protection), faults: Arc::new(operations) }, keeper)
 }
 
 /// The function that notifies systemd: its first call says that the agent is up, each later one that the core loop is alive.

@@ -16,6 +16,10 @@ pub(crate) struct Instance {
     pub(crate) region: String,
     /// Id of the availability zone, such as `usw2-az1`; empty if unknown.
     pub(crate) zone_id: String,
+    /// Id of the VPC; empty if unknown.
+    pub(crate) vpc_id: String,
+    /// Private and public IPv4 address, for metadata files; empty if unknown, and unless containers get such files.
+    pub(crate) ipv4: [String; 2],
     /// Signed identity document; `None` for an external instance, if the operator wants none, or if it cannot be read.
     pub(crate) document: Option<SignedDocument>,
 }
@@ -27,7 +31,9 @@ pub(crate) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
         return Ok(Instance { region, ..Instance::default() });
     }
     let id = answer_or_warning(document::instance_id(imds).await, "the EC2 instance id is unknown");
+    let vpc_id = answer_or_warning(document::vpc_id(imds).await, "the VPC of this instance is unknown");
     let zone_id = document::zone_id(imds).await.ok().flatten();
+    let ipv4 = [address(config, imds, "local-ipv4").await, address(config, imds, "public-ipv4").await];
     let document = match config.no_identity_document {
         true => None,
         false => answer_or_warning(document::document(imds).await, "the instance identity document is unknown"),
@@ -39,7 +45,17 @@ pub(crate) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
         }
         None => document.as_ref().and_then(SignedDocument::region).ok_or_else(region_missing)?,
     };
-    Ok(Instance { id: id.unwrap_or_default(), region, zone_id: zone_id.unwrap_or_default(), document })
+    let [id, vpc_id, zone_id] = [id, vpc_id, zone_id].map(Option::unwrap_or_default);
+    Ok(Instance { id, region, zone_id, vpc_id, ipv4, document })
+}
+
+/// An address of this instance, if containers get metadata files; empty if it has none, or if it is unknown.
+async fn address(config: &Config, imds: &Imds, name: &str) -> String {
+    if !config.container_metadata {
+        return String::new();
+    }
+    let found = answer_or_warning(document::ipv4(imds, name).await, "an address of this instance is unknown");
+    found.map(|address| address.to_string()).unwrap_or_default()
 }
 
 /// The answer of the metadata service. An error is logged as `warning`, unless the operator has disabled the service.

@@ -29,7 +29,7 @@ use crate::aws::services::ecr::EcrTokens;
 use crate::aws::services::registry_secret::RegistrySecrets;
 use crate::config::{Config, Problem, Severity};
 use crate::docker::{AuthMap, Docker};
-use crate::host::data_dir;
+use crate::host::{data_dir, firewall};
 use crate::resources::Resources;
 use crate::{acs, docker};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -63,6 +63,7 @@ pub(super) async fn build(
     health.step(Step::State);
     let ownership = Arc::new(Ownership::take(config, options, &docker).await?);
     early.keep_lock(ownership.clone());
+    early.keep_firewall(config);
     let (store, loaded) = steps::state(config, &instance).await?;
     let (docker, mut store, owners) = ownership.identify(config, docker, store, &loaded).await?;
     data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
@@ -79,8 +80,8 @@ pub(super) async fn build(
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
         docker,
-        resources: Resources::new(sdk.clone(), settings::resources(config, &identity.cluster, &instance.id)),
-        registries: registries(config, sdk, credentials.clone()),
+        resources: Resources::new(sdk.clone(), settings::resources(config, &identity, &instance)),
+        registries: registries(config, sdk.clone(), credentials.clone()),
         roles: RoleStore::default(),
         ecs: ecs.clone(),
         report: settings::report(config, &identity),
@@ -115,6 +116,9 @@ pub(super) async fn build(
         edges: edges.clone(),
         inbox: inbox.clone(),
     };
+    let (work, faults) = parts::work(config, sdk, &identity, &edges, &readers).await;
+    early.keep_faults(faults);
+    early.open_task_metadata(parts::task_metadata::sources(config, &identity, readers.clone(), &edges, work));
     early.open_port(config, &identity, readers.clone(), pulls.clone(), edges.clock.clone());
     let spot = config.spot_draining.then(|| parts::spot::Watch::new(imds, ecs, &identity));
     let mut supervisor = parts::supervise(early, core, control, from_core, edges, inbox, readers, pulls);
@@ -181,6 +185,17 @@ pub fn registry_problems(config: &Config) -> Vec<Problem> {
         problem(shape, "no new line (printf adds none, echo does)", "it is sent as it is", Severity::Notice)
     });
     unusable.chain(with_newline).collect()
+}
+
+/// What the firewall's rules depend on, for a command of a person: also if the configuration leaves the rules to others. Docker is
+/// asked for its default bridge once; if it does not answer, the bridge has the usual name.
+pub async fn firewall_settings(config: &Config) -> firewall::Settings {
+    let bridge = async {
+        let docker =
+            Docker::connect(settings::docker(config, config.region.as_deref().unwrap_or_default())).await.ok()?;
+        docker.default_bridge().await.ok()?
+    };
+    firewall::Settings { bridge: bridge.await, ..parts::firewall::settings(config) }
 }
 
 /// The attributes that a registration would send, one per line: the name, and the value if there is one.

@@ -7,10 +7,11 @@ pub(crate) mod acs;
 pub(crate) mod aws;
 pub(crate) mod cgroups;
 
+use super::instance::Instance;
 use super::offers::Offers;
 use crate::config::{Config, ImagePullBehavior};
 use crate::docker;
-use crate::ecs::attributes::Capabilities;
+use crate::ecs::attributes::{Capabilities, OPTIMIZED_CPU};
 use crate::ecs::register::{self, HostResources};
 use crate::ecs::report;
 use crate::host::gpu::Gpus;
@@ -73,12 +74,16 @@ pub(crate) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
         selinux: config.selinux_capable,
         apparmor: config.apparmor_capable,
         task_limits: offers.task_limits,
+        optimized_cpu: kernel::has_cpu_features(&OPTIMIZED_CPU),
         volume_drivers: offers.volume_drivers.clone(),
         volume_plugin: config.volume_plugin_capabilities.clone(),
         health_check_disabled: config.docker_health_check_disabled,
         os_family_detailed: config.detailed_os_family.clone(),
         agent_version: version::OWN.to_owned(),
         external: config.external,
+        task_roles: config.task_roles,
+        task_roles_in_host_network: config.task_roles_in_host_network,
+        awslogs_with_execution_role: config.awslogs_with_execution_role,
         gmsa: config.gmsa_in_domain(),
         gmsa_domainless: config.gmsa && offers.credentials_fetcher,
         fault_injection: offers.fault_injection,
@@ -108,13 +113,22 @@ pub(crate) fn report(config: &Config, identity: &Identity) -> report::Settings {
     }
 }
 
-/// Settings of the edge for secrets, environment files, log routers and Kerberos tickets.
-pub(crate) fn resources(config: &Config, cluster: &str, instance_id: &str) -> resources::Settings {
+/// Settings of the edge for secrets, environment files, log routers, Kerberos tickets and metadata files.
+pub(crate) fn resources(config: &Config, identity: &Identity, instance: &Instance) -> resources::Settings {
+    let [private_ipv4, public_ipv4] = instance.ipv4.clone();
     resources::Settings {
         data_dir: config.data_dir.clone(),
-        cluster: cluster.to_owned(),
-        instance_id: instance_id.to_owned(),
+        cluster: identity.cluster.clone(),
+        instance_id: instance.id.clone(),
         credentials_fetcher: config.credentials_fetcher.clone(),
+        instance: resources::metadata_file::InstanceFacts {
+            // Compat: the operator's cluster, not that of the registration.
+            cluster: config.cluster.clone().unwrap_or_default(),
+            container_instance: identity.container_instance_arn.clone(),
+            availability_zone: identity.availability_zone.clone(),
+            private_ipv4,
+            public_ipv4,
+        },
     }
 }
 

@@ -66,7 +66,7 @@ mod tests {
             waits: waits.iter().map(wait).collect(),
             ..TaskView::default()
         };
-        View { at: Timestamp(0), tasks: vec![Arc::new(task)] }
+        View { tasks: vec![Arc::new(task)], ..View::default() }
     }
 
     #[test]

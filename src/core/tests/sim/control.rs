@@ -47,6 +47,8 @@ pub(crate) struct EcsTask {
     /// The agent has committed a message that requests the stop of the task.
     pub(crate) stop_arrived: bool,
     pub(crate) credentials: Option<CredentialsId>,
+    /// The id of the latest credentials of the task role; `None` if the task has no such role.
+    pub(crate) role: Option<CredentialsId>,
     /// The state of the agent was lost after the task was sent, so the agent may not know the task.
     pub(crate) lost: bool,
 }
@@ -106,6 +108,7 @@ impl Ecs {
                 let spec = spec(&mut rng, arn.clone());
                 let task = self.tasks.get_mut(&arn).expect("just made");
                 task.credentials.clone_from(&spec.execution_credentials);
+                task.role.clone_from(&spec.role_credentials);
                 task.containers = customer_containers(&spec);
                 tasks.push(PayloadTask::Run(Box::new(spec)));
             }
@@ -132,6 +135,7 @@ impl Ecs {
             confirmed: Reported::default(),
             stop_arrived: false,
             credentials: None,
+            role: None,
             lost: false,
         };
         self.tasks.insert(arn.clone(), task);
@@ -209,6 +213,7 @@ impl Ecs {
         for task in &mut message.tasks {
             if let PayloadTask::Run(spec) = task {
                 spec.execution_credentials.clone_from(&self.tasks[&spec.arn].credentials);
+                spec.role_credentials.clone_from(&self.tasks[&spec.arn].role);
             }
         }
         Some(message)
@@ -261,6 +266,10 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
     let needs_role = containers.iter().any(|container| container.registry_auth != RegistryAuth::Engine)
         || resources.iter().any(|resource| resource.kind.needs_execution_role());
     let id = CredentialsId::from(format!("credentials-of-{arn}"));
+    // Every other task has a task role, and sends its logs with the execution role, if it has one.
+    let has_task_role = arn.as_str().ends_with(['0', '2', '4', '6', '8']);
+    let role = CredentialsId::from(format!("role-of-{arn}"));
+    containers.iter_mut().for_each(|container| container.logs_with_execution_role = has_task_role && needs_role);
     TaskSpec {
         arn,
         family: "family".to_owned(),
@@ -268,6 +277,7 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
         containers,
         resources,
         execution_credentials: needs_role.then_some(id),
+        role_credentials: has_task_role.then_some(role),
         cpu_micros: if rng.percent(10) { 300_000 + 500_000 * rng.below(2) } else { 0 },
         memory: if rng.percent(10) { 100 + 400 * rng.below(2) } else { 0 },
         ..TaskSpec::default()

@@ -3,9 +3,10 @@
 //! Invariant: `truth` only grows. The laws judge the agent by it, even if the agent got the events late or never.
 
 use ecs_core::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage};
+use ecs_core::model::observation::{GivenIds, LastCheck};
 use ecs_core::model::{
     ContainerName, ContainerSpec, CreateRequest, Failure, FailureKind, Health, Observation, OpError, OwnerId,
-    OwnerMark, RunState, RuntimeId, Span, TaskArn, TaskSpec, task::Condition,
+    OwnerMark, RunState, RuntimeId, Span, TaskArn, TaskSpec, TextMap, task::Condition,
 };
 use ecs_core::{Effect, Event, Message, Operation, Outcome, Output};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +46,8 @@ pub(crate) struct Container {
     pub(crate) owner: Option<OwnerId>,
     /// The label with the outline of the container's task; `None` if there is none.
     pub(crate) outline: Option<Box<TaskSpec>>,
+    /// The ids of the task metadata endpoint in the container's environment.
+    pub(crate) ids: GivenIds,
 }
 
 /// Everything that has happened to a container of a task, over all its incarnations.
@@ -157,6 +160,7 @@ impl Docker {
             foreign: false,
             owner: self.owner.clone(),
             outline: None,
+            ids: GivenIds::default(),
         });
     }
 
@@ -212,14 +216,19 @@ impl Docker {
             exit_code: container.exit_code,
             error: container.error.clone(),
             health: container.health,
+            last_check: LastCheck::default(),
             created_at: None,
+            finished_at: None,
             started_at: container.started.then(|| format!("{:09}", container.run)),
             bindings: Vec::new(),
             mounts: Vec::new(),
             address: None,
+            labels: TextMap::default(),
+            networks: Vec::new(),
             image_id: container.image.clone(),
             image_digest: None,
             health_output: String::new(),
+            ids: container.ids.clone(),
             outline: None,
         }
     }
@@ -358,6 +367,11 @@ impl Docker {
                 self.containers[index].image = format!("id-of-{}", request.spec.image);
                 self.containers[index].restarts = request.spec.restart.is_some();
                 self.containers[index].outline = Some(Box::new(request.outline.clone()));
+                self.containers[index].ids = GivenIds {
+                    endpoint: Some(request.spec.endpoint_id.clone()),
+                    role: request.role_id.clone(),
+                    execution_role: request.log_role_id.clone(),
+                };
                 self.truth_mut(index).created = true;
                 self.send_event(index);
                 index
@@ -489,7 +503,8 @@ impl Docker {
             | Effect::Send(Message::Ack(_))
             | Effect::Send(Message::AckCredentials(_))
             | Effect::Send(Message::VerifyStop { .. })
-            | Effect::ForgetCredentials(_) => unreachable!("not for the container engine"),
+            | Effect::ForgetCredentials(_)
+            | Effect::WriteMetadata(_) => unreachable!("not for the container engine"),
         }
     }
 }

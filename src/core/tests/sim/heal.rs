@@ -86,9 +86,11 @@ impl World {
             }
         }
         let missing = self.ecs.tasks.iter().position(|(arn, task)| {
-            self.state.tasks.contains_key(arn) // the agent takes no credentials for an unknown task
-                && task.accepted.status != TaskStatus::Stopped
-                && task.credentials.as_ref().is_some_and(|id| !self.credentials.contains(id))
+            // The agent takes no credentials for an unknown task, and keeps none of the task role of a stopped one.
+            let Some(state) = self.state.tasks.get(arn) else { return false };
+            let role = task.role.as_ref().filter(|_| state.known != TaskStatus::Stopped);
+            task.accepted.status != TaskStatus::Stopped
+                && task.credentials.iter().chain(role).any(|id| !self.credentials.contains(id))
         });
         if let Some(at) = missing {
             self.send_credentials(at, false);

@@ -145,13 +145,19 @@ impl World {
     }
 
     pub(crate) fn deliver(&mut self, message: Option<Message>) {
-        let Some(Message { seq, ack, tasks }) = message else { return };
-        for task in &tasks {
-            if let ecs_core::PayloadTask::Run(spec) = task
-                && let Some(id) = self.ecs.tasks[&spec.arn].credentials.clone()
-            {
-                self.credentials.insert(id.clone());
-                self.feed(Event::CredentialsArrived { task: None, ids: vec![id], ack: None });
+        let Some(Message { seq, ack, mut tasks }) = message else { return };
+        for task in &mut tasks {
+            let ecs_core::PayloadTask::Run(spec) = task else { continue };
+            // The edge draws the ids whenever a payload arrives.
+            for container in &mut spec.containers {
+                self.drawn_ids += 1;
+                container.endpoint_id = format!("endpoint-{}", self.drawn_ids).into();
+            }
+            let sent = &self.ecs.tasks[&spec.arn];
+            let ids: Vec<_> = [&sent.credentials, &sent.role].into_iter().flatten().cloned().collect();
+            if !ids.is_empty() {
+                self.credentials.extend(ids.iter().cloned());
+                self.feed(Event::CredentialsArrived { task: None, ids, ack: None });
             }
         }
         self.feed(Event::Payload { tasks, seq, ack: Some(ack) });
@@ -163,14 +169,21 @@ impl World {
         if !self.disk.tasks.contains_key(arn) && task.accepted.status != TaskStatus::Stopped {
             return; // ECS renews only credentials that it has sent; the first ones come with the task
         }
-        let Some(id) = &mut task.credentials else { return };
-        if renew {
-            *id = format!("{}+", id.as_str()).into();
+        let arn = arn.clone();
+        let roles = [(RoleKind::Execution, &mut task.credentials), (RoleKind::Task, &mut task.role)];
+        let mut sent = Vec::new();
+        for (kind, id) in roles {
+            let Some(id) = id else { continue };
+            if renew {
+                *id = format!("{}+", id.as_str()).into();
+            }
+            sent.push((kind, id.clone()));
         }
-        let (arn, id) = (arn.clone(), id.clone());
-        self.credentials.insert(id.clone());
-        let ack = CredentialsAck { message_id: String::new(), id: id.clone(), expiration: String::new() };
-        self.feed(Event::CredentialsArrived { task: Some((arn, RoleKind::Execution)), ids: vec![id], ack: Some(ack) });
+        for (kind, id) in sent {
+            self.credentials.insert(id.clone());
+            let ack = CredentialsAck { message_id: String::new(), id: id.clone(), expiration: String::new() };
+            self.feed(Event::CredentialsArrived { task: Some((arn.clone(), kind)), ids: vec![id], ack: Some(ack) });
+        }
     }
 
     pub(crate) fn fact(&mut self, pick: usize, delivery: Delivery) {

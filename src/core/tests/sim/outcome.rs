@@ -173,7 +173,8 @@ impl World {
             | Effect::Send(Message::Ack(_))
             | Effect::Send(Message::AckCredentials(_))
             | Effect::Send(Message::VerifyStop { .. })
-            | Effect::ForgetCredentials(_) => unreachable!("done at once"),
+            | Effect::ForgetCredentials(_)
+            | Effect::WriteMetadata(_) => unreachable!("done at once"),
         }
     }
 

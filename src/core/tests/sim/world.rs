@@ -70,6 +70,8 @@ pub(crate) struct World {
     pub(crate) late: Vec<Effect>,
     /// Credentials in the agent's memory.
     pub(crate) credentials: BTreeSet<CredentialsId>,
+    /// Number of endpoint ids that were drawn for containers.
+    pub(crate) drawn_ids: u64,
     /// Resources in the agent's memory.
     pub(crate) memory: BTreeSet<(TaskArn, String)>,
     /// Number of consecutive failed removals of each resource.
@@ -162,6 +164,7 @@ impl World {
             pending: Vec::new(),
             late: Vec::new(),
             credentials: BTreeSet::new(),
+            drawn_ids: 0,
             memory: BTreeSet::new(),
             failed_removals: BTreeMap::new(),
             skips_laws: false,

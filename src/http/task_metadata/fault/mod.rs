@@ -85,7 +85,7 @@ async fn limited(limit: &Limit, sources: &Sources, asked: Asked, id: &str, reque
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
     let began = Instant::now();
-    let peer = request.extensions().get::<RemoteAddress>().map(|remote| remote.0);
+    let peer = request.extensions().get::<RemoteAddress>().map(|remote| remote.address);
     let headers = rate_headers(request.headers(), peer);
     let request_type = asked.request_type();
     let mut response = match limit.accept(peer.map(|peer| peer.ip().to_canonical()), request.uri().path()) {

@@ -19,7 +19,7 @@ fn clock() -> SystemTime {
 
 fn rolling(directory: &TempDir, rollover: Rollover, max_bytes: u64, keep: Option<usize>) -> RollingFile {
     let path = directory.path().join("log/ecs-agent.log");
-    RollingFile::new(LogFile { path, rollover, max_bytes, keep }, clock)
+    RollingFile::new("the log file (ECS_LOGFILE)", LogFile { path, rollover, max_bytes, keep }, clock)
 }
 
 /// The names of all files beside the log file, with their contents.
@@ -143,7 +143,7 @@ fn an_hour_that_is_there_already_is_not_replaced() {
 #[test]
 fn a_device_is_never_replaced() {
     let settings = LogFile { path: "/dev/null".into(), rollover: Rollover::Size, max_bytes: 1, keep: Some(1) };
-    let mut log = RollingFile::new(settings, clock);
+    let mut log = RollingFile::new("the log file (ECS_LOGFILE)", settings, clock);
     (0..3).for_each(|_| log.write_all(b"line\n").unwrap());
     assert!(!std::fs::metadata("/dev/null").unwrap().is_file() && !Path::new("/dev/null.1").exists());
 }

@@ -57,6 +57,7 @@ pub(crate) fn host_facts(config: &Config, region: &str, host: &Host) -> HostFact
     HostFacts {
         region: region.to_owned(),
         host_data_dir: config.host_data_dir.to_string_lossy().into_owned(),
+        metadata_files: config.container_metadata,
         task_limits: host.offers.task_limits,
         memory_for_containers: config.propagate_task_memory_limit && host.cgroups.is_unified(),
         volume_plugin: config.volume_plugin_capabilities.iter().cloned().collect(),

@@ -7,6 +7,7 @@
 mod effects;
 mod effort;
 mod end;
+mod ids;
 mod images;
 mod queue;
 mod restart;
@@ -98,6 +99,7 @@ pub(crate) fn the_view_is_current(world: &mut World, changed: &BTreeSet<Key>) {
     }
     waiting_containers_show_what_for(world, &renewed);
     world.view = renewed;
+    ids::ids_lead_to_their_tasks(world);
 }
 
 /// A container that has not reached its target and has no pending operation shows what it waits for: operators and scripts read

@@ -1,0 +1,278 @@
+//! The rules of this host's firewall that lead containers to the agent at 169.254.170.2, and guard it.
+//!
+//! Owns the chains named `ECS-AGENT-…` in the tables of `iptables` and `ip6tables`, the rules that enter them, and the kernel's
+//! setting `route_localnet`. ecs-init makes such rules before it starts the Go agent (spec `ecs-init.md` §4). The programs named
+//! `iptables` and `ip6tables` make them here, so they are of the kind that this host uses, legacy or nft.
+//!
+//! Invariants: no other rule is changed. `route_localnet` is set after the rule that guards it, and taken back before that rule is
+//! removed. A change of a table happens at once. No interface gets the address 169.254.170.2.
+
+mod rules;
+#[cfg(test)]
+mod tests;
+
+pub use rules::{METADATA_ADDRESS, METADATA_PORT, Settings};
+
+use super::program::{Call, Outcome, ProgramError, Programs};
+use rules::{Family, Hook, Name, ROUTE_LOCALNET, ROUTE_LOCALNET_DEFAULT, Table};
+use rustix::thread::{CapabilitySet, capabilities};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The time limit of one call. It includes the wait for the lock of `iptables`.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How long a call waits for the lock of `iptables`, in seconds.
+const LOCK_WAIT_S: &str = "5";
+/// How often the same rule is removed, at most.
+const MAX_COPIES: usize = 16;
+/// The settings of the kernel.
+const PROC_SYS: &str = "/proc/sys";
+
+/// Why the rules could not be made, checked or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum FirewallError {
+    /// This process may not change the firewall.
+    #[error("this process may not change the firewall: it lacks the capability CAP_NET_ADMIN")]
+    NoRight,
+    /// A program gave no outcome.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// A program failed.
+    #[error("{call} failed: {failure}")]
+    Failed {
+        /// The command line, shortened.
+        call: String,
+        /// How it ended, and what it wrote.
+        failure: String,
+    },
+    /// The rules are not in the table after they were made.
+    #[error("{program} does not show what {restore} has made: are the two of the same kind, legacy or nft?")]
+    Absent {
+        /// The program that lists rules.
+        program: &'static str,
+        /// The program that makes them.
+        restore: &'static str,
+    },
+    /// A setting of the kernel cannot be read or written.
+    #[error("{name} cannot be changed: {error}")]
+    Setting {
+        /// The name, as for `sysctl`.
+        name: &'static str,
+        /// The system's answer.
+        error: io::Error,
+    },
+}
+
+/// A part of the rules, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its name: table and built-in chain, or the name of a setting.
+    pub name: String,
+    /// What it is for, for people.
+    pub purpose: &'static str,
+    /// It was missing, or not as it must be, and has been put right.
+    pub was_missing: bool,
+}
+
+/// What was made in a table.
+#[derive(Debug)]
+struct Made {
+    /// The rules as they were asked for.
+    table: Table,
+    /// Each of our chains as the program lists it.
+    listed: Vec<Option<String>>,
+}
+
+/// The rules, and what is known about them since they were made.
+#[derive(Debug, Default)]
+pub struct Firewall {
+    programs: Programs,
+    made: BTreeMap<(Family, &'static str), Made>,
+}
+
+impl Firewall {
+    /// Makes nothing yet. `programs` finds `iptables`.
+    pub fn new(programs: Programs) -> Self {
+        Self { programs, made: BTreeMap::new() }
+    }
+
+    /// Makes what is missing, and returns all parts. A part that is whole is not touched.
+    ///
+    /// # Errors
+    /// [`FirewallError`], for the first part that could not be checked or made. Earlier parts stand.
+    pub async fn ensure(&mut self, settings: &Settings) -> Result<Vec<Part>, FirewallError> {
+        check_right()?;
+        let [guard, nat, ipv6] = rules::tables(settings);
+        let mut parts = self.ensure_table(guard).await?;
+        parts.push(ensure_route_localnet()?);
+        parts.extend(self.ensure_table(nat).await?);
+        if has_ipv6() {
+            parts.extend(self.ensure_table(ipv6).await?);
+        }
+        Ok(parts)
+    }
+
+    async fn ensure_table(&mut self, table: Table) -> Result<Vec<Part>, FirewallError> {
+        let key = (table.family, table.name);
+        let known = self.made.get(&key).filter(|made| made.table == table);
+        let (mut before, mut unentered) = (Vec::new(), Vec::new());
+        for hook in &table.hooks {
+            before.push(self.listing(&table, hook).await?);
+            if !hook.rules.is_empty() && !self.is_entered(&table, hook).await? {
+                unentered.push(hook);
+            }
+        }
+        let is_whole = unentered.is_empty() && known.is_some_and(|made| made.listed == before);
+        let listed = if is_whole { before.clone() } else { self.make(&table, &unentered).await? };
+        let parts = table.hooks.iter().zip(before.iter().zip(&listed)).filter(|(hook, _)| !hook.rules.is_empty());
+        let parts = parts.map(|(hook, (before, after))| Part {
+            name: Name(&table, hook).to_string(),
+            purpose: hook.purpose,
+            was_missing: before != after || unentered.contains(&hook),
+        });
+        let parts = parts.collect();
+        self.made.insert(key, Made { table, listed });
+        Ok(parts)
+    }
+
+    /// Makes our chains of a table, or removes them if they have no rules. Returns them as they are listed.
+    async fn make(&self, table: &Table, unentered: &[&Hook]) -> Result<Vec<Option<String>>, FirewallError> {
+        let is_needed = table.hooks.iter().any(|hook| !hook.rules.is_empty());
+        if is_needed {
+            self.restore(table, unentered).await?;
+        } else {
+            for hook in &table.hooks {
+                self.remove(table, hook).await?;
+            }
+        }
+        let mut listed = Vec::new();
+        for hook in &table.hooks {
+            let listing = self.listing(table, hook).await?;
+            // The chain itself is a line, too.
+            let lines = listing.as_ref().map_or(0, |text| text.lines().count());
+            if is_needed && lines != hook.rules.len() + 1 {
+                let (program, restore) = (table.family.program(), table.family.restore_program());
+                return Err(FirewallError::Absent { program, restore });
+            }
+            listed.push(listing);
+        }
+        Ok(listed)
+    }
+
+    async fn restore(&self, table: &Table, unentered: &[&Hook]) -> Result<(), FirewallError> {
+        let input = table.restore_text(unentered);
+        let arguments = ["-w", LOCK_WAIT_S, "--noflush"];
+        let call = Call { program: table.family.restore_program(), arguments: &arguments, input: &input, limit: LIMIT };
+        let outcome = self.programs.run(&call).await?;
+        if outcome.is_success() { Ok(()) } else { Err(failed(&call, &outcome)) }
+    }
+
+    /// The chain as the program lists it; `None`: there is none.
+    async fn listing(&self, table: &Table, hook: &Hook) -> Result<Option<String>, FirewallError> {
+        let outcome = self.call(table, &["-S", hook.chain]).await?;
+        Ok(outcome.map(|outcome| outcome.output))
+    }
+
+    async fn is_entered(&self, table: &Table, hook: &Hook) -> Result<bool, FirewallError> {
+        let jump = hook.jump();
+        let words: Vec<&str> = ["-C", hook.builtin].into_iter().chain(jump.split(' ')).collect();
+        Ok(self.call(table, &words).await?.is_some())
+    }
+
+    /// Removes the chain and every rule that enters it.
+    async fn remove(&self, table: &Table, hook: &Hook) -> Result<(), FirewallError> {
+        let jump = hook.jump();
+        let words: Vec<&str> = ["-D", hook.builtin].into_iter().chain(jump.split(' ')).collect();
+        for _ in 0..MAX_COPIES {
+            if self.call(table, &words).await?.is_none() {
+                break;
+            }
+        }
+        self.call(table, &["-F", hook.chain]).await?;
+        self.call(table, &["-X", hook.chain]).await?;
+        Ok(())
+    }
+
+    /// Runs the program of the table. `None`: there is no such rule or chain.
+    async fn call(&self, table: &Table, words: &[&str]) -> Result<Option<Outcome>, FirewallError> {
+        let arguments = [&["-w", LOCK_WAIT_S, "-t", table.name], words].concat();
+        let call = Call { program: table.family.program(), arguments: &arguments, input: "", limit: LIMIT };
+        let outcome = self.programs.run(&call).await?;
+        match outcome.code {
+            Some(0) => Ok(Some(outcome)),
+            // 1: no such rule; 2: no such chain. All else (3, 4) means that the table could not be read.
+            Some(1 | 2) => Ok(None),
+            _ => Err(failed(&call, &outcome)),
+        }
+    }
+
+    /// Removes the rules, and gives `route_localnet` the value of new interfaces, as ecs-init does. What is missing is no error.
+    ///
+    /// # Errors
+    /// [`FirewallError`], for the first part that could not be removed. The guard stands as long as `route_localnet` does.
+    pub async fn undo(&mut self) -> Result<(), FirewallError> {
+        check_right()?;
+        self.made.clear();
+        let [guard, nat, ipv6] = rules::all_tables();
+        set_route_localnet(&route_localnet(ROUTE_LOCALNET_DEFAULT)?)?;
+        for table in [Some(nat), has_ipv6().then_some(ipv6), Some(guard)].into_iter().flatten() {
+            for hook in &table.hooks {
+                self.remove(&table, hook).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rules as commands for a shell, for people.
+pub fn commands(settings: &Settings) -> Vec<String> {
+    rules::commands(settings)
+}
+
+/// The commands that remove the rules, for people.
+pub fn undo_commands() -> Vec<String> {
+    rules::undo_commands()
+}
+
+/// Whether this process may change the firewall.
+///
+/// # Errors
+/// [`FirewallError::NoRight`].
+pub fn check_right() -> Result<(), FirewallError> {
+    let has_right = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
+    if has_right { Ok(()) } else { Err(FirewallError::NoRight) }
+}
+
+fn failed(call: &Call<'_>, outcome: &Outcome) -> FirewallError {
+    FirewallError::Failed { call: call.to_string(), failure: outcome.failure() }
+}
+
+fn has_ipv6() -> bool {
+    Path::new(PROC_SYS).join("net/ipv6").exists()
+}
+
+fn setting_file(name: &str) -> PathBuf {
+    Path::new(PROC_SYS).join(name.replace('.', "/"))
+}
+
+fn route_localnet(name: &'static str) -> Result<String, FirewallError> {
+    let text = std::fs::read_to_string(setting_file(name));
+    Ok(text.map_err(|error| FirewallError::Setting { name, error })?.trim().to_owned())
+}
+
+fn set_route_localnet(value: &str) -> Result<(), FirewallError> {
+    if route_localnet(ROUTE_LOCALNET)? == value {
+        return Ok(()); // it may be read-only
+    }
+    let written = std::fs::write(setting_file(ROUTE_LOCALNET), value);
+    written.map_err(|error| FirewallError::Setting { name: ROUTE_LOCALNET, error })
+}
+
+fn ensure_route_localnet() -> Result<Part, FirewallError> {
+    let was_missing = route_localnet(ROUTE_LOCALNET)? != "1";
+    set_route_localnet("1")?;
+    let purpose = "packets from containers may reach 127.0.0.1";
+    Ok(Part { name: ROUTE_LOCALNET.to_owned(), purpose, was_missing })
+}

@@ -1,0 +1,377 @@
+//! Real packets, in network namespaces: a host, a container on a bridge of it, and a neighbour on another interface of it.
+//!
+//! As root only. The machine's own rules and networks stay as they are.
+
+use super::super::program::Programs;
+use super::*;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space, set_capabilities};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+
+/// Enough for a connection inside this machine; what is dropped costs this long.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// A network namespace, and the process that keeps it.
+struct Namespace(Child);
+
+impl Namespace {
+    /// `None` if this process may not make namespaces.
+    fn new() -> Option<Self> {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", "echo ready; exec sleep 600"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut keeper = command.spawn().ok()?;
+        let mut ready = String::new();
+        let mut output = keeper.stdout.take()?.take(6);
+        output.read_to_string(&mut ready).ok()?;
+        let namespace = Self(keeper);
+        (ready == "ready\n").then_some(namespace)
+    }
+
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Moves this thread into the namespace.
+    fn enter(id: u32) {
+        let file = File::open(format!("/proc/{id}/ns/net")).unwrap();
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+    }
+
+    /// Runs a command in the namespace.
+    fn run(&self, command: &str) {
+        let mut words = vec![format!("--net=/proc/{}/ns/net", self.id())];
+        words.extend(command.split(' ').map(str::to_owned));
+        let output = Command::new("nsenter").args(words).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Whether a client in the namespace gets the server's answer.
+    fn reaches(&self, address: &str) -> bool {
+        self.client(address).join().unwrap()
+    }
+
+    fn client(&self, address: &str) -> std::thread::JoinHandle<bool> {
+        let (id, address) = (self.id(), address.parse::<SocketAddr>().unwrap());
+        let client = move || {
+            Self::enter(id);
+            let mut answer = String::new();
+            let connected = TcpStream::connect_timeout(&address, PATIENCE);
+            let read = connected.and_then(|mut stream| {
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.read_to_string(&mut answer)
+            });
+            read.is_ok() && answer == "agent"
+        };
+        std::thread::spawn(client)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A kind of `iptables`: legacy or nft. A directory in which the usual names lead to it.
+struct Kind(PathBuf);
+
+impl Kind {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("ecs-firewall-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir(&directory).unwrap();
+        for program in ["iptables", "iptables-restore", "ip6tables", "ip6tables-restore"] {
+            let multi = format!("/usr/sbin/xtables-{name}-multi");
+            std::os::unix::fs::symlink(multi, directory.join(program)).unwrap();
+        }
+        Self(directory)
+    }
+
+    fn firewall(&self) -> Firewall {
+        Firewall::new(Programs::in_directories(self.0.to_str().unwrap()))
+    }
+}
+
+impl Drop for Kind {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The three namespaces. The thread of the test is in that of the host.
+struct Site {
+    host: Namespace,
+    container: Namespace,
+    neighbour: Namespace,
+    kind: Kind,
+}
+
+/// One line for each step of the network: where it is made, and the command.
+const NETWORK: &str = "
+host ip link set lo up
+host ip link add docker0 type bridge
+host ip link add eth0 type veth peer name eth1
+host ip link add veth0 type veth peer name eth2
+host ip link set veth0 master docker0
+host ip link set eth2 netns CONTAINER
+host ip link set eth1 netns NEIGHBOUR
+host ip link set docker0 up
+host ip link set veth0 up
+host ip link set eth0 up
+host ip addr add 172.29.0.1/24 dev docker0
+host ip addr add fd00:29::1/64 dev docker0 nodad
+host ip addr add 10.77.0.1/24 dev eth0
+host ip addr add fd00:77::1/64 dev eth0 nodad
+host ip route add default via 10.77.0.2
+container ip link set lo up
+container ip link set eth2 up
+container ip addr add 172.29.0.2/24 dev eth2
+container ip addr add fd00:29::2/64 dev eth2 nodad
+container ip route add default via 172.29.0.1
+neighbour ip link set lo up
+neighbour ip link set eth1 up
+neighbour ip addr add 10.77.0.2/24 dev eth1
+neighbour ip addr add fd00:77::2/64 dev eth1 nodad
+neighbour ip route add 169.254.170.2/32 via 10.77.0.1
+neighbour ip addr del 127.0.0.1/8 dev lo
+neighbour ip route add 127.0.0.0/8 via 10.77.0.1
+neighbour sysctl -qw net.ipv4.conf.all.route_localnet=1";
+
+impl Site {
+    /// Servers answer on 127.0.0.1:51679, 127.0.0.1:8080, and on port 51678 of all addresses. `None`, with a message, if this
+    /// process may not do that.
+    fn new(test: &str, kind: &str) -> Option<Self> {
+        let namespaces = (Namespace::new(), Namespace::new(), Namespace::new());
+        let (Some(host), Some(container), Some(neighbour)) = namespaces else {
+            eprintln!("SKIPPED {test}: this process may not make network namespaces");
+            return None;
+        };
+        let site = Self { host, container, neighbour, kind: Kind::new(kind) };
+        let ids = [("CONTAINER", site.container.id()), ("NEIGHBOUR", site.neighbour.id())];
+        for line in NETWORK.trim().lines() {
+            let line = ids.iter().fold(line.to_owned(), |line, (name, id)| line.replace(name, &id.to_string()));
+            let (place, command) = line.split_once(' ').unwrap();
+            match place {
+                "host" => site.host.run(command),
+                "container" => site.container.run(command),
+                _ => site.neighbour.run(command),
+            }
+        }
+        Namespace::enter(site.host.id());
+        for address in ["127.0.0.1:51679", "127.0.0.1:8080", "[::]:51678"] {
+            let listener = TcpListener::bind(address).unwrap();
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let _ = stream.and_then(|mut stream| stream.write_all(b"agent"));
+                }
+            });
+        }
+        Some(site)
+    }
+
+    /// Runs a command of `iptables` on the host.
+    fn rule(&self, command: &str) {
+        let (program, words) = command.split_once(' ').unwrap();
+        self.host.run(&format!("{} -w {words}", self.kind.0.join(program).display()));
+    }
+
+    /// All rules of the host, without our empty tables.
+    fn rules(&self) -> Vec<String> {
+        let list = |program: &str, table: &str| {
+            let output = Command::new(self.kind.0.join(program)).args(["-w", "-t", table, "-S"]).output().unwrap();
+            assert!(output.status.success());
+            String::from_utf8(output.stdout).unwrap().lines().map(|line| format!("{program} {table} {line}")).collect()
+        };
+        let lists: [Vec<String>; 3] =
+            [list("iptables", "filter"), list("iptables", "nat"), list("ip6tables", "filter")];
+        lists.concat()
+    }
+}
+
+fn settings() -> Settings {
+    Settings { localhost_filter: true, offhost_introspection: false, bridge: Some("docker0".to_owned()) }
+}
+
+fn missing(parts: &[Part]) -> Vec<&str> {
+    parts.iter().filter(|part| part.was_missing).map(|part| part.name.as_str()).collect()
+}
+
+fn route_localnet_now() -> String {
+    route_localnet(ROUTE_LOCALNET).unwrap()
+}
+
+const ALL: [&str; 5] = ["filter INPUT", ROUTE_LOCALNET, "nat PREROUTING", "nat OUTPUT", "filter INPUT (IPv6)"];
+
+/// Containers and the host reach the server; the neighbour reaches neither it nor the introspection port.
+fn assert_guarded(site: &Site, when: &str) {
+    let table = [
+        (&site.container, "169.254.170.2:80", true),
+        (&site.host, "169.254.170.2:80", true),
+        (&site.neighbour, "169.254.170.2:80", false),
+        (&site.neighbour, "127.0.0.1:51679", false),
+        (&site.neighbour, "127.0.0.1:8080", false),
+        (&site.container, "172.29.0.1:51678", true),
+        (&site.container, "[fd00:29::1]:51678", true),
+        (&site.host, "127.0.0.1:51678", true),
+        (&site.host, "[::1]:51678", true),
+        (&site.neighbour, "10.77.0.1:51678", false),
+        (&site.neighbour, "[fd00:77::1]:51678", false),
+    ];
+    // At the same time, because each client that is refused waits.
+    let clients = table.map(|(place, address, _)| place.client(address));
+    for (client, (place, address, wanted)) in clients.into_iter().zip(table) {
+        let name = if place.id() == site.container.id() { "container" } else { "host or neighbour" };
+        assert_eq!(client.join().unwrap(), wanted, "{when}: {name} to {address}");
+    }
+}
+
+async fn packets_of_each_kind(kind: &str) {
+    let Some(site) = Site::new("packets", kind) else { return };
+    // Rules of others, which must stay.
+    site.rule("iptables -A INPUT -p udp --dport 7 -j DROP");
+    site.rule("iptables -t nat -A PREROUTING -p tcp --dport 7 -j REDIRECT --to-ports 8");
+    let before = site.rules();
+    assert!(!site.container.reaches("169.254.170.2:80") && !site.host.reaches("169.254.170.2:80"), "without rules");
+    assert!(site.neighbour.reaches("10.77.0.1:51678"), "without rules");
+
+    let mut firewall = site.kind.firewall();
+    assert_eq!(missing(&firewall.ensure(&settings()).await.unwrap()), ALL);
+    assert_guarded(&site, "made");
+    let made = site.rules();
+    assert_eq!(missing(&firewall.ensure(&settings()).await.unwrap()), [""; 0]);
+    assert_eq!(missing(&site.kind.firewall().ensure(&settings()).await.unwrap()), [""; 0], "by the next process");
+    assert_eq!(site.rules(), made, "nothing twice");
+
+    for (flush, wanted) in [
+        (&["iptables -F", "iptables -X"][..], &ALL[..1]),
+        (&["iptables -t nat -F", "iptables -t nat -X"], &ALL[2..4]),
+        (&["ip6tables -F"], &ALL[4..]),
+        (&["iptables -D ECS-AGENT-INPUT 1"], &ALL[..1]),
+        (&["iptables -D INPUT -j ECS-AGENT-INPUT"], &ALL[..1]),
+        (&["iptables -t nat -I ECS-AGENT-PREROUTING -j RETURN"], &ALL[2..3]),
+    ] {
+        flush.iter().for_each(|command| site.rule(command));
+        let parts = firewall.ensure(&settings()).await.unwrap();
+        assert_eq!(missing(&parts), wanted, "{flush:?}");
+        assert_eq!(firewall.ensure(&settings()).await.unwrap().iter().filter(|part| part.was_missing).count(), 0);
+    }
+    site.host.run("sysctl -qw net.ipv4.conf.all.route_localnet=0");
+    assert!(!site.container.reaches("169.254.170.2:80"), "route_localnet is needed");
+    assert_eq!(missing(&firewall.ensure(&settings()).await.unwrap()), [ROUTE_LOCALNET]);
+    assert_guarded(&site, "put back");
+
+    // The flushes above removed the rules of others, too.
+    site.rule("iptables -A INPUT -p udp --dport 7 -j DROP");
+    site.rule("iptables -t nat -A PREROUTING -p tcp --dport 7 -j REDIRECT --to-ports 8");
+    firewall.undo().await.unwrap();
+    assert_eq!(site.rules(), before);
+    assert_eq!(route_localnet_now(), "0");
+    firewall.undo().await.unwrap();
+}
+
+#[tokio::test]
+async fn containers_and_the_host_reach_the_agent_by_nft() {
+    packets_of_each_kind("nft").await;
+}
+
+#[tokio::test]
+async fn containers_and_the_host_reach_the_agent_by_legacy() {
+    packets_of_each_kind("legacy").await;
+}
+
+/// With the rules of ecs-init alone the neighbour gets in; with ours before them it does not.
+#[tokio::test]
+async fn a_rule_of_ecs_init_lets_no_neighbour_in() {
+    let Some(site) = Site::new("ecs-init", "nft") else { return };
+    let theirs = [
+        "iptables -t nat -A PREROUTING -p tcp -d 169.254.170.2 --dport 80 -j DNAT --to-destination 127.0.0.1:51679",
+        "iptables -I INPUT --dst 127.0.0.0/8 ! --src 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",
+        "iptables -t nat -A OUTPUT -p tcp -d 169.254.170.2 --dport 80 -j REDIRECT --to-ports 51679",
+    ];
+    theirs.iter().for_each(|rule| site.rule(rule));
+    site.host.run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
+    let before = site.rules();
+    assert!(site.neighbour.reaches("169.254.170.2:80") && site.container.reaches("169.254.170.2:80"));
+    let mut firewall = site.kind.firewall();
+    firewall.ensure(&settings()).await.unwrap();
+    assert_guarded(&site, "beside ecs-init");
+    firewall.undo().await.unwrap();
+    assert_eq!(site.rules(), before, "the rules of ecs-init stay");
+}
+
+#[tokio::test]
+async fn without_the_filter_the_port_of_credentials_is_guarded() {
+    let Some(site) = Site::new("no filter", "nft") else { return };
+    let mut firewall = site.kind.firewall();
+    firewall.ensure(&settings()).await.unwrap();
+    // Changed settings replace the rules.
+    let open = Settings { localhost_filter: false, offhost_introspection: true, ..settings() };
+    firewall.ensure(&open).await.unwrap();
+    assert!(site.neighbour.reaches("127.0.0.1:8080"), "as the operator wishes");
+    assert!(!site.neighbour.reaches("127.0.0.1:51679"));
+    assert!(site.neighbour.reaches("10.77.0.1:51678") && site.neighbour.reaches("[fd00:77::1]:51678"));
+    assert!(!site.rules().iter().any(|rule| rule.starts_with("ip6tables") && rule.contains("ECS-AGENT")));
+    firewall.ensure(&settings()).await.unwrap();
+    assert_guarded(&site, "closed again");
+}
+
+/// The commands for people make the same rules.
+#[tokio::test]
+async fn the_commands_for_people_make_the_same_rules() {
+    let Some(site) = Site::new("commands", "nft") else { return };
+    site.kind.firewall().ensure(&settings()).await.unwrap();
+    let ours = site.rules();
+    site.kind.firewall().undo().await.unwrap();
+    for command in commands(&settings()) {
+        match command.strip_prefix("sysctl ") {
+            Some(words) => site.host.run(&format!("sysctl -q {words}")),
+            None => site.rule(&command),
+        }
+    }
+    let sorted = |mut rules: Vec<String>| {
+        rules.sort();
+        rules
+    };
+    assert_eq!(sorted(site.rules()), sorted(ours));
+    assert_eq!(missing(&site.kind.firewall().ensure(&settings()).await.unwrap()), [""; 0]);
+}
+
+#[tokio::test]
+async fn without_the_right_nothing_is_called() {
+    // In a thread of its own, which loses the capability.
+    let thread = std::thread::spawn(|| {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(CapabilitySet::NET_ADMIN);
+        set_capabilities(None, sets).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut firewall = Firewall::new(Programs::in_directories("/nowhere"));
+        let error = runtime.block_on(firewall.ensure(&settings())).unwrap_err();
+        assert!(matches!(error, FirewallError::NoRight), "{error}");
+        let error = runtime.block_on(firewall.undo()).unwrap_err();
+        assert!(matches!(error, FirewallError::NoRight), "{error}");
+    });
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn what_fails_is_named() {
+    let Some(site) = Site::new("failures", "nft") else { return };
+    // `iptables-restore` of the other kind: the rules are made where `iptables` does not look.
+    for name in ["iptables-restore", "iptables"] {
+        std::fs::remove_file(site.kind.0.join(name)).unwrap();
+        if name == "iptables-restore" {
+            std::os::unix::fs::symlink("/usr/sbin/xtables-legacy-multi", site.kind.0.join(name)).unwrap();
+        }
+        let error = site.kind.firewall().ensure(&settings()).await.unwrap_err().to_string();
+        let wanted = match name {
+            "iptables" => format!("iptables is not installed (searched in {})", site.kind.0.display()),
+            _ => "iptables does not show what iptables-restore has made: are the two of the same kind, legacy or nft?"
+                .to_owned(),
+        };
+        assert_eq!(error, wanted);
+        assert_eq!(route_localnet_now(), "0", "not without its guard");
+    }
+}

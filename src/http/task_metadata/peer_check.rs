@@ -1,0 +1,112 @@
+//! Compares the address of a request for credentials with the addresses of the task (`ECS_CREDENTIALS_PEER_CHECK`).
+//!
+//! The Go agent has no such check. Owns the verdict, and the warning about wrong addresses. Requests from this host always pass:
+//! tasks in network mode host, and Docker, which sends logs. A container may ask before Docker's answer to its start, with its
+//! address, has reached the agent. So before a request is judged, the next views are awaited for a moment.
+
+use super::{FoundRole, Tasks};
+use crate::http::tally::Tally;
+use crate::http::{PeerLocation, RemoteAddress};
+use ecs_core::model::view::{ContainerView, TaskView, View};
+use ecs_core::model::{ContainerStatus, TaskArn};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a request waits for the address of its container. The SDKs wait for an answer for one second or more.
+const WAIT: Duration = Duration::from_millis(800);
+
+/// What is done about a request from a wrong address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerCheckMode {
+    /// Nothing.
+    Off,
+    /// It is logged.
+    Log,
+    /// It is refused.
+    Enforce,
+}
+
+/// The origin of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The task itself, or this host; or nobody checks.
+    Own,
+    /// An address that is not the task's.
+    Foreign,
+    /// An address that may be the task's: one of its containers is starting.
+    Unknown,
+}
+
+/// The check of one server.
+#[derive(Debug)]
+pub(super) struct PeerCheck {
+    mode: PeerCheckMode,
+    foreign: Mutex<Tally>,
+}
+
+impl PeerCheck {
+    pub(super) fn new(mode: PeerCheckMode) -> Self {
+        Self { mode, foreign: Mutex::default() }
+    }
+
+    /// Requests from wrong addresses are refused.
+    pub(super) fn is_enforced(&self) -> bool {
+        self.mode == PeerCheckMode::Enforce
+    }
+
+    /// Judges a request for the credentials of this task.
+    pub(super) async fn judge(&self, tasks: &Tasks, task: &TaskArn, peer: Option<RemoteAddress>) -> Verdict {
+        let Some(RemoteAddress { address, location }) = peer.filter(|_| self.mode != PeerCheckMode::Off) else {
+            return Verdict::Own;
+        };
+        let peer = address.ip().to_canonical();
+        if location == PeerLocation::Host {
+            return Verdict::Own;
+        }
+        let is_own = |view: &View| find(view, task).is_some_and(|task| has_address(task, peer));
+        let is_starting =
+            |view: &View| find(view, task).is_some_and(|task| task.containers.iter().any(may_get_address));
+        let view = tasks.view();
+        if is_own(&view) {
+            return Verdict::Own;
+        }
+        // A person may have restarted a container, which then has another address: only a refusal is worth the wait for that.
+        if (self.is_enforced() || is_starting(&view)) && tasks.wait_for(WAIT, |view| is_own(view)).await {
+            return Verdict::Own;
+        }
+        if is_starting(&tasks.view()) { Verdict::Unknown } else { Verdict::Foreign }
+    }
+
+    /// Logs a request from a wrong address, at most once a minute, with the number of such requests so far.
+    pub(super) fn report(&self, role: Option<&FoundRole>, peer: Option<SocketAddr>) {
+        let due = self.foreign.lock().unwrap_or_else(PoisonError::into_inner).add(Instant::now());
+        let (Some(so_far), Some(role), Some(peer)) = (due, role, peer) else { return };
+        let (task, done) = (role.task.arn.task_id(), if self.is_enforced() { "refused" } else { "answered" });
+        tracing::warn!(
+            task,
+            %peer,
+            so_far,
+            "a request for the task's credentials came from an address that is not the task's, and was {done} \
+             (ECS_CREDENTIALS_PEER_CHECK)"
+        );
+    }
+}
+
+fn find<'a>(view: &'a View, task: &TaskArn) -> Option<&'a TaskView> {
+    view.tasks.iter().find(|known| known.arn == *task).map(|task| &**task)
+}
+
+fn has_address(task: &TaskView, peer: IpAddr) -> bool {
+    let networks = task.containers.iter().flat_map(|container| &container.networks);
+    let mut addresses = networks.flat_map(|network| [&network.ipv4, &network.ipv6]);
+    addresses.any(|address| address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical() == peer))
+}
+
+/// The container exists, and the address that it has or will have when it runs is not known yet.
+fn may_get_address(container: &ContainerView) -> bool {
+    let exists = container.runtime_id.is_some() && container.known < ContainerStatus::Stopped;
+    let has_address = container.networks.iter().any(|network| !network.ipv4.is_empty() || !network.ipv6.is_empty());
+    exists && (container.known < ContainerStatus::Running || !has_address)
+}

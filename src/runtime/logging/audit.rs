@@ -1,0 +1,102 @@
+//! Writes the audit log: the requests for credentials of tasks' roles.
+//!
+//! Owns the thread that writes the file. Lines are passed to it through a queue of limited length, so a disk that does not answer
+//! delays no request; lines that find the queue full are counted and lost. The thread starts with the first line.
+
+use super::file::RollingFile;
+use crate::config::LogFile;
+use std::io::Write;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// Upper limit of the number of waiting lines.
+const MAX_LINES: usize = 1024;
+/// Stack of the writing thread, in bytes.
+const STACK: usize = 128 * 1024;
+
+/// The audit log of this process.
+#[derive(Clone, Debug)]
+pub struct AuditFile(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    settings: LogFile,
+    /// The queue; `None` before the first line.
+    queue: Option<SyncSender<String>>,
+    /// Number of lines that were lost.
+    lost: u64,
+}
+
+impl AuditFile {
+    /// An audit log at this place. Opens no file yet.
+    pub fn new(settings: LogFile) -> Self {
+        Self(Arc::new(Mutex::new(State { settings, queue: None, lost: 0 })))
+    }
+
+    /// Writes a line. Never waits for the disk.
+    pub fn write(&self, line: String) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.queue.is_none() {
+            state.queue = started(state.settings.clone());
+        }
+        let full = match &state.queue {
+            Some(queue) => match queue.try_send(line + "\n") {
+                Ok(()) => return,
+                Err(TrySendError::Full(_)) => true,
+                Err(TrySendError::Disconnected(_)) => false,
+            },
+            None => false,
+        };
+        if !full {
+            state.queue = None; // started again with the next line
+        }
+        state.lost += 1;
+        if state.lost.is_power_of_two() {
+            let lost = state.lost;
+            tracing::warn!(
+                lost,
+                "lines are missing in the audit log (ECS_AUDIT_LOGFILE): its file cannot be written fast enough"
+            );
+        }
+    }
+}
+
+/// Starts the writing thread; `None` if the system cannot start one.
+fn started(settings: LogFile) -> Option<SyncSender<String>> {
+    let (queue, lines) = sync_channel::<String>(MAX_LINES);
+    let mut file = RollingFile::new("the audit log (ECS_AUDIT_LOGFILE)", settings, SystemTime::now);
+    let write = move || {
+        for line in lines {
+            // A failure was logged, and the next line tries again.
+            let _ = file.write_all(line.as_bytes());
+        }
+    };
+    let thread = std::thread::Builder::new().name("audit".to_owned()).stack_size(STACK).spawn(write);
+    thread.inspect_err(|error| tracing::error!(%error, "the audit log (ECS_AUDIT_LOGFILE) cannot be written")).ok()?;
+    Some(queue)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Rollover;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn lines_reach_the_file_and_its_directory_is_made() {
+        let top = std::env::temp_dir().join(format!("audit-{}", uuid::Uuid::new_v4().simple()));
+        let path = top.join("log/audit.log");
+        let settings = LogFile { path: path.clone(), rollover: Rollover::Size, max_bytes: 1_000_000, keep: None };
+        let audit = AuditFile::new(settings);
+        assert!(!path.exists());
+        (1..=3).for_each(|number| audit.write(format!("line {number}")));
+        let expected = "line 1\nline 2\nline 3\n";
+        let until = Instant::now() + Duration::from_secs(10);
+        while std::fs::read_to_string(&path).ok().as_deref() != Some(expected) {
+            assert!(Instant::now() < until, "{:?}", std::fs::read_to_string(&path));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::fs::remove_dir_all(top).unwrap();
+    }
+}

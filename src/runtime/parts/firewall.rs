@@ -1,0 +1,231 @@
+//! Keeps the firewall's rules for 169.254.170.2: made once the agent has its engine for itself, checked again every minute, when
+//! Docker was restarted, and when its default bridge has another name.
+//!
+//! An agent that stops as asked removes the rules, and so does one that a restart cannot help. After a crash they stay: the agent is
+//! started again within seconds, its tasks go on asking for credentials, and a guard that comes and goes guards nothing. A process
+//! that may not change the firewall reports that once, and works with rules that others have made.
+
+use crate::backoff::{Backoff, Shape, seconds};
+use crate::config::Config;
+use crate::host::firewall::{Firewall, FirewallError, METADATA_ADDRESS, METADATA_PORT, Part, Settings};
+use crate::host::program::Programs;
+use crate::runtime::Fatal;
+use crate::runtime::supervisor::PartResult;
+use ecs_core::model::with_causes;
+use std::time::Duration;
+use tokio::sync::{Mutex, Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+/// The pause between two checks.
+const INTERVAL: Shape =
+    Shape { initial: Duration::from_secs(60), max: Duration::from_secs(60), factor: 1.0, jitter: 0.2 };
+/// The pauses after failed attempts.
+const RETRY: Shape = Shape { initial: Duration::from_secs(5), max: Duration::from_secs(60), factor: 2.0, jitter: 0.2 };
+/// The time limit for the removal. A call that hangs must not hold up the end of the agent.
+const REMOVAL: Duration = Duration::from_secs(5);
+
+/// The rules of this agent.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    state: Mutex<State>,
+    /// Wakes the check, because Docker was restarted.
+    docker_restarted: Notify,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// The rules are not begun, or left to others.
+    #[default]
+    Untouched,
+    Kept(Firewall),
+    /// The agent ends; nothing is made any more.
+    Ended,
+}
+
+impl Rules {
+    /// Docker was restarted, so the rules are checked at once.
+    pub(crate) fn docker_restarted(&self) {
+        self.docker_restarted.notify_one();
+    }
+
+    /// Makes and checks the rules until `stop` is cancelled. `bridge` holds the interface of Docker's default bridge.
+    pub(crate) async fn keep(
+        &self,
+        settings: Settings,
+        mut bridge: watch::Receiver<Option<String>>,
+        stop: CancellationToken,
+    ) -> PartResult {
+        let mut state = self.state.lock().await;
+        if matches!(*state, State::Untouched) {
+            *state = State::Kept(Firewall::new(Programs::default()));
+        }
+        drop(state);
+        let mut history = History::default();
+        let checking = async {
+            loop {
+                let settings = Settings { bridge: bridge.borrow_and_update().clone(), ..settings.clone() };
+                let checked = match &mut *self.state.lock().await {
+                    State::Kept(firewall) => firewall.ensure(&settings).await,
+                    State::Untouched | State::Ended => return,
+                };
+                if matches!(checked, Err(FirewallError::NoRight)) {
+                    report_no_right();
+                    return;
+                }
+                let pause = history.note(settings, checked);
+                let renamed = async {
+                    if bridge.changed().await.is_err() {
+                        std::future::pending::<()>().await; // nobody knows the bridge any more
+                    }
+                };
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = renamed => {}
+                    () = self.docker_restarted.notified() => {}
+                }
+            }
+        };
+        stop.run_until_cancelled(checking).await;
+        stop.cancelled().await; // what cannot be done now cannot be done by a new start of this part either
+        Ok(())
+    }
+
+    /// Removes the rules if the agent has ended for good.
+    pub(crate) async fn end(&self, result: &Result<(), Fatal>) {
+        let is_for_good = result.as_ref().map_or_else(Fatal::is_terminal, |()| true);
+        let removal = async {
+            match std::mem::replace(&mut *self.state.lock().await, State::Ended) {
+                State::Kept(mut firewall) if is_for_good => Some(firewall.undo().await),
+                _ => None,
+            }
+        };
+        let removed = tokio::time::timeout(REMOVAL, removal).await;
+        match removed.map(|removed| removed.unwrap_or(Err(FirewallError::NoRight))) {
+            Ok(Ok(())) => tracing::info!("The firewall rules for {METADATA_ADDRESS} are removed"),
+            Ok(Err(FirewallError::NoRight)) => {} // nothing was made
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    error = with_causes(&error),
+                    "the firewall rules for {METADATA_ADDRESS} cannot be removed"
+                );
+            }
+            Err(_late) => {
+                tracing::warn!("the firewall rules for {METADATA_ADDRESS} are not all removed: it took too long")
+            }
+        }
+    }
+}
+
+/// What the configuration says about the rules.
+pub(crate) fn settings(config: &Config) -> Settings {
+    Settings {
+        localhost_filter: !config.skip_localhost_filter,
+        offhost_introspection: config.offhost_introspection,
+        bridge: None,
+    }
+}
+
+/// What a person can do where the rules cannot be made.
+const REMEDY: &str = "install iptables; as root on the host, `ecs-agent host-setup` makes the rules without the agent";
+
+fn report_no_right() {
+    tracing::warn!(
+        remedy = "as a service: the unit of this version; in a container: --cap-add=NET_ADMIN and an image with iptables; or, as root \
+                  on the host: `ecs-agent host-setup`. ECS_MANAGE_FIREWALL=false if others make the rules",
+        "this process may not change the firewall (it lacks CAP_NET_ADMIN): it neither makes nor checks the rules that lead containers \
+         from {METADATA_ADDRESS} to port {METADATA_PORT}, and works with those of others"
+    );
+}
+
+/// What was logged about the rules, so that the same is not logged every minute.
+#[derive(Debug, Default)]
+struct History {
+    /// The settings of the last check that succeeded.
+    made: Option<Settings>,
+    /// The last failure; `None`: the last check succeeded.
+    failure: Option<String>,
+    retry: Option<Backoff>,
+    /// How often rules were missing.
+    times_missing: u32,
+}
+
+impl History {
+    /// Logs the result of a check, and returns the pause before the next one.
+    fn note(&mut self, settings: Settings, checked: Result<Vec<Part>, FirewallError>) -> Duration {
+        let parts = match checked {
+            Ok(parts) => parts,
+            Err(error) => return self.failed(&error),
+        };
+        let missing: Vec<String> = parts.into_iter().filter(|part| part.was_missing).map(|part| part.name).collect();
+        let missing = missing.join(", ");
+        self.retry = None;
+        if self.failure.take().is_some() || self.made.is_none() {
+            let made = Some(missing).filter(|names| !names.is_empty());
+            tracing::info!(
+                made,
+                "Firewall rules are in place: containers and this host reach the agent at {METADATA_ADDRESS}"
+            );
+        } else if self.made.as_ref() != Some(&settings) {
+            tracing::debug!(bridge = settings.bridge, "Firewall rules were adapted");
+        } else if !missing.is_empty() {
+            self.times_missing = self.times_missing.saturating_add(1);
+            tracing::warn!(missing, times = self.times_missing, "Firewall rules were missing and have been put back");
+        }
+        self.made = Some(settings);
+        INTERVAL.delay(0)
+    }
+
+    fn failed(&mut self, error: &FirewallError) -> Duration {
+        let pause = self.retry.get_or_insert_with(|| Backoff::new(RETRY)).pause();
+        let (error, retry_in_s) = (with_causes(error), seconds(pause));
+        if self.failure.as_ref() == Some(&error) {
+            tracing::debug!(error, retry_in_s, "firewall rules still cannot be made or checked");
+        } else {
+            tracing::warn!(
+                error,
+                remedy = REMEDY,
+                retry_in_s,
+                "firewall rules cannot be made or checked; without them containers do not reach the agent at {METADATA_ADDRESS}"
+            );
+        }
+        self.failure = Some(error);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_failure_is_logged_once_and_tried_again_slower() {
+        let mut history = History::default();
+        let failure = || Err(FirewallError::Absent { program: "iptables", restore: "iptables-restore" });
+        let settings = || Settings { localhost_filter: true, offhost_introspection: false, bridge: None };
+        let pauses: Vec<Duration> = (0..6).map(|_| history.note(settings(), failure())).collect();
+        assert!(pauses[0] < Duration::from_secs(7) && pauses[5] >= Duration::from_secs(60), "{pauses:?}");
+        assert!(history.failure.is_some() && history.times_missing == 0);
+        let part = |was_missing| Part { name: "nat OUTPUT".to_owned(), purpose: "", was_missing };
+        let pause = history.note(settings(), Ok(vec![part(true)]));
+        assert!(pause >= Duration::from_secs(60) && pause <= Duration::from_secs(72), "{pause:?}");
+        assert_eq!((history.times_missing, history.failure.is_none()), (0, true), "made for the first time");
+        history.note(settings(), Ok(vec![part(false)]));
+        history.note(settings(), Ok(vec![part(true)]));
+        assert_eq!(history.times_missing, 1);
+        history.note(Settings { bridge: Some("br0".to_owned()), ..settings() }, Ok(vec![part(true)]));
+        assert_eq!(history.times_missing, 1, "the settings have changed, so nothing was missing");
+    }
+
+    #[tokio::test]
+    async fn rules_that_were_never_begun_are_not_removed() {
+        let rules = Rules::default();
+        rules.end(&Ok(())).await;
+        assert!(matches!(*rules.state.lock().await, State::Ended));
+        // Nor are they made by a part that is still about to begin.
+        let settings = Settings { localhost_filter: true, offhost_introspection: false, bridge: None };
+        let stop = CancellationToken::new();
+        stop.cancel();
+        rules.keep(settings, watch::channel(None).1, stop).await.unwrap();
+        assert!(matches!(*rules.state.lock().await, State::Ended));
+    }
+}

@@ -1,0 +1,220 @@
+//! Credentials of task roles at 169.254.170.2, asked for by real containers of a dockerd in the test's own network namespace.
+//!
+//! The tests change firewall rules, so they run only where `./tests/run` runs the tests of agents: in a network namespace apart.
+
+use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
+use ecs_local::{Fault, TaskStatus};
+use ecs_testing::docker::{Image, docker, unique};
+use ecs_testing::dockerd::Dockerd;
+use ecs_testing::wait::until;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+const ROLE: &str = "arn:aws:iam::123456789012:role/taskRole";
+const OTHER: &str = "arn:aws:iam::123456789012:role/otherRole";
+/// The variable with the path of the credentials.
+const URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+/// Asks for the credentials at once. A bare request, since busybox's wget hides the answer of an error.
+const ASK: &str =
+    "printf \"GET $AWS_CONTAINER_CREDENTIALS_RELATIVE_URI HTTP/1.0\\r\\n\\r\\n\" | nc -w 9 169.254.170.2 80";
+
+fn run(command: &str) {
+    let words: Vec<&str> = command.split(' ').collect();
+    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// An agent, and a dockerd with a bridge in this network namespace, whose rules lead from 169.254.170.2 to the agent.
+struct Scene {
+    rig: Rig,
+    dockerd: Dockerd,
+    image: Image,
+}
+
+/// One HTTP answer.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    body: Value,
+}
+
+fn answer(text: &str) -> Answer {
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+    Answer { status, body: serde_json::from_str(body).unwrap_or_default() }
+}
+
+/// Asks as a process of this host.
+fn ask_on_host(path: &str) -> Answer {
+    let mut stream = TcpStream::connect("169.254.170.2:80").unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    answer(&text)
+}
+
+impl Scene {
+    async fn start(test: &str, peer_check: &str) -> Option<Self> {
+        if std::env::var("ECS_TEST_DOCKER_NETWORK").map_or(true, |namespace| namespace.is_empty()) {
+            eprintln!(
+                "SKIPPED {test}: it changes firewall rules, and needs a network namespace of its own (./tests/run)"
+            );
+            return None;
+        }
+        for command in [
+            "ip link add docker0 type bridge",
+            "ip addr add 172.31.77.1/24 dev docker0",
+            "ip link set docker0 up",
+            // The host itself needs a route to the address, as a host has it by its default route.
+            "ip route add 169.254.170.2/32 dev lo scope link",
+        ] {
+            run(command);
+        }
+        let dockerd = Dockerd::start(true).await?;
+        let endpoint = dockerd.endpoint();
+        let environment = [
+            ("DOCKER_HOST", endpoint.as_str()),
+            ("ECS_MANAGE_FIREWALL", "true"),
+            ("ECS_ENABLE_TASK_IAM_ROLE", "true"),
+            ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true"),
+            ("ECS_CREDENTIALS_PEER_CHECK", peer_check),
+            ("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached"),
+            ("ECS_TASK_METADATA_RPS_LIMIT", "1000,1000"),
+        ];
+        let rig = Rig::start(test, Plan { environment: &environment, ..Plan::default() }).await?;
+        // The second dockerd cannot reach the registry of the rig, which is in the other network namespace.
+        let image = Image::make(&unique("ecs-test-roles"), &[]);
+        let archive = rig.directory.path().join("image.tar").to_string_lossy().into_owned();
+        docker(&["save", "-o", &archive, &image.reference]);
+        dockerd.docker(&["load", "-i", &archive]).expect("the image is loaded");
+        Some(Self { rig, dockerd, image })
+    }
+
+    /// Starts a task whose container asks for its credentials in its first moment, and keeps the answer in `/answer`. Returns the
+    /// task and Docker's id of the container.
+    async fn run(&self, network: &str, role: Option<&str>) -> (String, String) {
+        let command = format!("{ASK} >/answer; {FOREVER}");
+        let definition = json!({
+            "family": "asks", "networkMode": network, "taskRoleArn": role,
+            "containerDefinitions": [shell("main", &self.image.reference, &command)],
+        });
+        let arn = self.rig.server.run_task(&definition).unwrap();
+        let task = self.rig.task(&arn, TaskStatus::Running).await;
+        let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+        (arn, id)
+    }
+
+    fn exec(&self, id: &str, command: &str) -> String {
+        let shown = self.dockerd.docker(&["exec", id, "sh", "-c", command]);
+        shown.unwrap_or_else(|| panic!("{command}"))
+    }
+
+    /// The answer that the container got in its first moment.
+    async fn first_answer(&self, id: &str) -> Answer {
+        let text = until("the first answer", LIMIT, async || {
+            Some(self.exec(id, "cat /answer")).filter(|text| text.contains("HTTP/1"))
+        });
+        answer(&text.await)
+    }
+
+    /// Asks from the container.
+    fn ask(&self, id: &str, path: &str) -> Answer {
+        answer(&self.exec(id, &format!("{URI}={path}; {ASK}")))
+    }
+
+    fn path(&self, id: &str) -> String {
+        self.exec(id, &format!("echo ${URI}"))
+    }
+
+    fn audited(&self) -> String {
+        std::fs::read_to_string(self.rig.directory.path().join("audit.log")).unwrap_or_default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_get_the_credentials_of_their_own_role() {
+    let Some(scene) = Scene::start("roles", "enforce").await else { return };
+    let (first, web) = scene.run("bridge", Some(ROLE)).await;
+    let (_, other) = scene.run("bridge", Some(OTHER)).await;
+    let (_, on_host) = scene.run("host", Some(OTHER)).await;
+    let (_, roleless) = scene.run("bridge", None).await;
+    for (id, role) in [(&web, ROLE), (&other, OTHER), (&on_host, OTHER)] {
+        let answer = scene.first_answer(id).await;
+        assert_eq!((answer.status, answer.body["RoleArn"].as_str()), (200, Some(role)), "{answer:?}");
+        let members: Vec<&str> = ["AccessKeyId", "SecretAccessKey", "Token", "Expiration"]
+            .into_iter()
+            .filter(|member| answer.body[member].as_str().is_some_and(|text| !text.is_empty()))
+            .collect();
+        assert_eq!(members.len(), 4, "{answer:?}");
+    }
+    assert_eq!(scene.path(&roleless), "");
+    // Another task that knows the id is refused, and a process of this host is not.
+    let path = scene.path(&web);
+    assert!(path.starts_with("/v2/credentials/"), "{path}");
+    let stolen = scene.ask(&roleless, &path);
+    assert_eq!((stolen.status, stolen.body["code"].as_str()), (403, Some("AccessDenied")), "{stolen:?}");
+    assert_eq!(scene.ask(&on_host, &path).status, 200);
+    let v1 = path.replace("/v2/credentials/", "/v1/credentials?id=");
+    assert_eq!(scene.ask(&web, &v1).body, ask_on_host(&path).body);
+
+    // New credentials have the same path.
+    let before = ask_on_host(&path).body["AccessKeyId"].clone();
+    assert_eq!(scene.rig.server.refresh_credentials(&first).unwrap(), 1);
+    let renewed = async || Some(ask_on_host(&path).body).filter(|body| body["AccessKeyId"] != before);
+    let renewed = until("new credentials", LIMIT, renewed).await;
+    assert_eq!(renewed["RoleArn"], ROLE);
+
+    // The credentials go with the task.
+    scene.rig.server.stop_task(&first, "end").unwrap();
+    scene.rig.task(&first, TaskStatus::Stopped).await;
+    let gone = until("the end of the credentials", LIMIT, async || {
+        Some(ask_on_host(&path)).filter(|answer| answer.status != 200)
+    });
+    assert_eq!(gone.await.body["code"], "InvalidIdInRequest");
+
+    let audited = until("the audit log", LIMIT, async || {
+        Some(scene.audited()).filter(|text| text.contains(" GetCredentialsWrongAddress "))
+    });
+    let audited = audited.await;
+    assert!(audited.lines().all(|line| line.split(' ').count() == 10), "{audited}");
+    assert!(
+        audited.contains(&format!("200 172.31.77."))
+            && audited.contains(&format!(" \"/v2/credentials\" \"\" {first} GetCredentials 2 ")),
+        "{audited}"
+    );
+    let id = path.rsplit('/').next().unwrap();
+    assert!(!audited.contains(id) && !scene.rig.log().contains(id));
+    assert!(scene.rig.log().contains("came from an address that is not the task's"), "{}", scene.rig.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_outlast_restarts_and_the_loss_of_the_state() {
+    let Some(mut scene) = Scene::start("roles again", "log").await else { return };
+    let (arn, web) = scene.run("bridge", Some(ROLE)).await;
+    let path = scene.path(&web);
+    assert_eq!(scene.first_answer(&web).await.status, 200);
+    let endpoint = scene.exec(&web, "echo $ECS_CONTAINER_METADATA_URI_V4");
+    for loses_state in [false, true] {
+        scene.rig.kill();
+        if loses_state {
+            std::fs::remove_file(scene.rig.directory.path().join("data/ecs-agent.redb")).unwrap();
+        }
+        scene.rig.server.fail_next("acs", 1_000, &Fault::ServerError);
+        scene.rig.start_agent();
+        let early = until("an answer of the next agent", LIMIT, async || {
+            TcpStream::connect("127.0.0.1:51679").ok()?;
+            Some(ask_on_host(&path))
+        });
+        let early = early.await;
+        assert_eq!((early.status, early.body["code"].as_str()), (503, Some("CredentialsUninitialized")), "{early:?}");
+        scene.rig.server.clear_faults();
+        until("the credentials", LIMIT, async || (scene.ask(&web, &path).status == 200).then_some(())).await;
+        let known = async || scene.rig.ask("/v1/tasks").await["Tasks"].as_array().is_some_and(|tasks| tasks.len() == 1);
+        assert!(known().await);
+    }
+    assert_eq!(scene.exec(&web, "echo $ECS_CONTAINER_METADATA_URI_V4"), endpoint);
+    scene.rig.server.stop_task(&arn, "end").unwrap();
+    scene.rig.task(&arn, TaskStatus::Stopped).await;
+}
