@@ -208,8 +208,13 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if let Some(at) = list.iter().position(|attribute| attribute.name == driver_version) {
         list.insert(at + 1, Attribute::with_value("ecs.capability.gpu-driver-version", driver));
     }
-    list.push(Attribute::with_value("ecs.os-type", "linux"));
-    list.push(Attribute::with_value("ecs.os-family", "LINUX"));
+    list.extend(not_capabilities(capabilities));
+    list
+}
+
+/// The attributes of the operating system and of this program.
+fn not_capabilities(capabilities: &Capabilities) -> Vec<Attribute> {
+    let mut list = vec![Attribute::with_value("ecs.os-type", "linux"), Attribute::with_value("ecs.os-family", "LINUX")];
     if !capabilities.os_family_detailed.is_empty() {
         list.push(Attribute::with_value("ecs.os-type-detailed", &capabilities.os_family_detailed));
     }

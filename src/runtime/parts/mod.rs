@@ -77,18 +77,21 @@ pub(super) fn supervise(
     supervisor
 }
 
-/// The work for containers, and the part that does the work with faults.
-pub(super) async fn work(
+/// Opens the port for containers, and starts the part that works for them.
+pub(super) async fn serve_containers(
+    early: &mut Early,
     config: &Config,
     sdk: Sdk,
     identity: &Identity,
     edges: &Arc<Edges>,
     view: &watch::Receiver<Arc<View>>,
-) -> (Work, faults::Keeper) {
+) {
     let directory = config.checkpoint.then_some(config.data_dir.as_path());
     let (operations, keeper) = faults::keeper(Faults::restored(Programs::default(), directory).await, view.clone());
     let protection = protection::Protection::new(sdk, identity.cluster.clone(), edges.clone());
-    (Work { protection: Arc::new(protection), faults: Arc::new(operations) }, keeper)
+    let work = Work { protection: Arc::new(protection), faults: Arc::new(operations) };
+    early.keep_faults(keeper);
+    early.open_task_metadata(task_metadata::sources(config, identity, view.clone(), edges, work));
 }
 
 /// The function that notifies systemd: its first call says that the agent is up, each later one that the core loop is alive.

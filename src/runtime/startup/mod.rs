@@ -116,9 +116,7 @@ pub(super) async fn build(
         edges: edges.clone(),
         inbox: inbox.clone(),
     };
-    let (work, faults) = parts::work(config, sdk, &identity, &edges, &readers).await;
-    early.keep_faults(faults);
-    early.open_task_metadata(parts::task_metadata::sources(config, &identity, readers.clone(), &edges, work));
+    parts::serve_containers(&mut early, config, sdk, &identity, &edges, &readers).await;
     early.open_port(config, &identity, readers.clone(), pulls.clone(), edges.clock.clone());
     let spot = config.spot_draining.then(|| parts::spot::Watch::new(imds, ecs, &identity));
     let mut supervisor = parts::supervise(early, core, control, from_core, edges, inbox, readers, pulls);
