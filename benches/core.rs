@@ -5,9 +5,10 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints its numbers")]
 
+use ecs_core::model::observation::LastCheck;
 use ecs_core::model::{
     ContainerName, ContainerSpec, CreateRequest, Health, Observation, OpId, RunState, RuntimeId, Span, TaskArn,
-    TaskSpec, Timestamp,
+    TaskSpec, TextMap, Timestamp,
 };
 use ecs_core::{Effect, Event, Message, Operation, Output, PayloadTask, Policy, State};
 use std::time::{Duration, Instant};
@@ -41,11 +42,15 @@ fn seen(task: &TaskArn, container: &ContainerName, runtime_name: &str, state: Ru
         exit_code: (state == RunState::Exited).then_some(0),
         error: None,
         health: Health::Unknown,
+        last_check: LastCheck::default(),
         created_at: None,
+        finished_at: None,
         started_at: (state != RunState::Created).then(String::new),
         bindings: Vec::new(),
         mounts: Vec::new(),
         address: None,
+        labels: TextMap::default(),
+        networks: Vec::new(),
         image_id: String::new(),
         image_digest: None,
         health_output: String::new(),
@@ -110,7 +115,8 @@ impl World {
             | Effect::Send(Message::Ack(_))
             | Effect::Send(Message::AckCredentials(_))
             | Effect::Send(Message::VerifyStop { .. })
-            | Effect::ForgetCredentials(_) => return None,
+            | Effect::ForgetCredentials(_)
+            | Effect::WriteMetadata(_) => return None,
         })
     }
 }

@@ -11,7 +11,7 @@ use ecs_agent::http::{self, Address, Audience, Listener};
 use ecs_core::model::agent_health::AgentHealth;
 use ecs_core::model::task::NetworkMode;
 use ecs_core::model::view::{ContainerView, TaskView, View};
-use ecs_core::model::{ContainerKind, ContainerStatus, Health, TaskStatus, Timestamp};
+use ecs_core::model::{ContainerStatus, TaskStatus, Timestamp};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;

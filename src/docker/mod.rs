@@ -230,8 +230,8 @@ pub(crate) fn create_body(
         pause_labels: &BTreeMap::from([("mine".to_owned(), "label".to_owned())]),
         nvidia_runtime: "nvidia",
         requests_gpus: true,
-        ipv6_only: false,
         selinux: false,
+        ipv6_only: false,
         log_driver: create::log::Driver { is_async: true, server: "20.10.24" },
     };
     create::body(request, &ecs_core::model::SecretValues::default(), &context)

@@ -1,9 +1,9 @@
 //! Checks that the agent's data directory is the one from which Docker mounts.
 //!
-//! The files of log routers are written below `ECS_DATADIR` and mounted into containers from `ECS_HOST_DATA_DIR`/`data`. Both
-//! must be the same directory, under the agent's and the engine's name. If they are not, Docker mounts empty directories, and
-//! nothing else explains why a router has no configuration and its tasks have no logs. Invariant: there is no warning unless the
-//! directories certainly differ.
+//! The files of log routers, and the metadata files of containers, are written below `ECS_DATADIR` and mounted from
+//! `ECS_HOST_DATA_DIR`/`data`. Both must be the same directory, under the agent's and the engine's name. If they are not, Docker
+//! mounts empty directories, and nothing else explains why a router has no configuration and its tasks have no logs. Invariant:
+//! there is no warning unless the directories certainly differ.
 
 use super::lanes::files;
 use std::fs;
@@ -40,7 +40,7 @@ pub async fn check(endpoint: &str, data_dir: &Path, host_data_dir: &Path) {
     if let Ok(Some(cause)) = files().run(&shown, compare).await {
         tracing::warn!(
             ECS_DATADIR = %data_dir.display(), ECS_HOST_DATA_DIR = %host_data_dir.display(),
-            "log routers (FireLens) get no configuration and their tasks no logs: {cause}"
+            "log routers (FireLens) get no configuration, their tasks no logs, and containers no metadata files: {cause}"
         );
     }
 }

@@ -27,10 +27,10 @@ fn run(command: &str) {
 }
 
 /// An agent, and a dockerd with a bridge in this network namespace, whose rules lead from 169.254.170.2 to the agent.
-struct Scene {
-    rig: Rig,
+pub(super) struct Scene {
+    pub(super) rig: Rig,
     dockerd: Dockerd,
-    image: Image,
+    pub(super) image: Image,
 }
 
 /// One HTTP answer.
@@ -56,7 +56,7 @@ fn ask_on_host(path: &str) -> Answer {
 }
 
 impl Scene {
-    async fn start(test: &str, peer_check: &str) -> Option<Self> {
+    pub(super) async fn start(test: &str, peer_check: &str) -> Option<Self> {
         if std::env::var("ECS_TEST_DOCKER_NETWORK").map_or(true, |namespace| namespace.is_empty()) {
             eprintln!(
                 "SKIPPED {test}: it changes firewall rules, and needs a network namespace of its own (./tests/run)"
@@ -106,7 +106,7 @@ impl Scene {
         (arn, id)
     }
 
-    fn exec(&self, id: &str, command: &str) -> String {
+    pub(super) fn exec(&self, id: &str, command: &str) -> String {
         let shown = self.dockerd.docker(&["exec", id, "sh", "-c", command]);
         shown.unwrap_or_else(|| panic!("{command}"))
     }

@@ -168,6 +168,28 @@ fn a_task_that_is_not_to_run_yet_is_left_to_ecs() {
 }
 
 #[test]
+fn what_task_metadata_shows_is_kept() {
+    let mut task = recorded();
+    (task["launchType"], task["serviceName"]) = (json!("EXTERNAL"), json!("shop"));
+    task["containers"][0]["containerArn"] = json!("arn:container");
+    task["associations"] = json!([{
+        "name": "dev", "type": "elastic-inference", "containers": ["web"],
+        "content": {"encoding": "identity", "value": "{\"token\": 1}"},
+    }]);
+    let spec = spec_of(&task);
+    assert_eq!((spec.launch_type.as_str(), spec.service_name.as_str()), ("EXTERNAL", "shop"));
+    assert_eq!(spec.containers[0].arn, "arn:container");
+    let log = &spec.containers[0].log;
+    assert_eq!((log.driver.as_str(), log.options.get()["max-size"].as_str()), ("json-file", "1m"));
+    let association = &spec.associations[0];
+    assert_eq!((association.kind.as_str(), association.content.as_str()), ("elastic-inference", "{\"token\": 1}"));
+    assert!(!format!("{association:?}").contains("token"));
+    let outline = spec.outline();
+    assert!(outline.associations.is_empty() && outline.containers[0].log.options.is_empty());
+    assert_eq!(spec.info().associations, spec.associations);
+}
+
+#[test]
 fn a_task_has_its_network_mode_and_may_start_faults() {
     let read = |network: Value, faults: Value| {
         let mut task = recorded();
@@ -193,7 +215,6 @@ fn every_unsupported_feature_of_a_task_is_refused() {
         ("attachments", json!([{"attachmentType": "s3files"}]), "a volume of S3 Files, which needs a task role,"),
         ("attachments", json!([{"attachmentType": "serviceconnectdetail"}]), "an attachment of Service Connect"),
         ("associations", json!([{"type": "gpu"}]), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
-        ("associations", json!([{"type": "elastic-inference"}]), "an association that is not a GPU"),
     ];
     for (name, value, what) in table {
         let mut task = recorded();

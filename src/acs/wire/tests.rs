@@ -46,6 +46,7 @@ fn the_corpus_has_a_wrong_kind_of_every_member_of_a_task() {
         ("roleCredentials.", members::<RoleCredentials>()),
         ("executionRoleCredentials.", members::<RoleCredentials>()),
         ("associations[0].", members::<Association>()),
+        ("associations[0].content.", members::<task::Content>()),
         ("attachments[0].", members::<Attachment>()),
         ("attachments[0].attachmentProperties[0].", members::<Property>()),
         ("volumes[0].", members::<Volume>()),

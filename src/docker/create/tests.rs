@@ -69,6 +69,22 @@ fn created(request: &CreateRequest) -> Value {
 }
 
 #[test]
+fn the_metadata_file_is_where_the_go_agent_has_it() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/container_metadata_file_mount.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let recorded = golden["Binds"][0].as_str().unwrap();
+    let (source, target) = recorded.split_once(':').unwrap();
+    let mut request = web();
+    let (source, target) = (source.to_owned(), target.to_owned());
+    request.spec.metadata_file = Some(ecs_core::model::task::MetadataMount { source, target });
+    let created = created(&request);
+    // The Go agent mounts it so that the container may write.
+    assert_eq!(created["HostConfig"]["Binds"].as_array().unwrap().last().unwrap(), &json!(format!("{recorded}:ro")));
+    let variable = format!("ECS_CONTAINER_METADATA_FILE={}", golden["ECS_CONTAINER_METADATA_FILE"].as_str().unwrap());
+    assert!(created["Env"].as_array().unwrap().contains(&json!(variable)));
+}
+
+#[test]
 fn the_metadata_file_is_mounted_after_everything_else_and_read_only() {
     let mut request = web();
     request.spec.engine_settings.host_config = r#"{"Binds": ["/own:/own"]}"#.to_owned();

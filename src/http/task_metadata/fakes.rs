@@ -113,6 +113,7 @@ impl Server {
         let view = watch::channel(Arc::new(View { tasks, ..View::default() })).1;
         let sources = Sources::new(
             Tasks::new(view),
+            super::tests::metadata(),
             Arc::new(|_| None),
             work(&script),
             Audit { cluster: String::new(), container_instance: String::new(), sink: None },

@@ -8,10 +8,17 @@
 //! could mistake for a part of an id.
 //!
 //! Reading order: this file (sources, routes), `front` (what every request passes), `subject` (what a path is about), `limiter`,
-//! `tasks` (lookups), `audit`, then one file for each group of paths; `peer_check` belongs to `credentials`.
+//! `tasks` (lookups), `audit`, then one file for each group of paths: `credentials` with `peer_check`, `v2`, and `by_id` (versions
+//! 3 and 4). The shapes of these are in `task`, `container` and `associations`; `documents` keeps encoded tasks, `tags` is what
+//! ECS is asked for, `place` has facts about the instance, and `log` writes errors. `protection` and `fault` have work done for
+//! containers (`requests`).
 
+mod associations;
 mod audit;
+mod by_id;
+mod container;
 mod credentials;
+mod documents;
 #[cfg(test)]
 mod fakes;
 mod fault;
@@ -19,17 +26,24 @@ mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod limiter;
+mod log;
 mod peer_check;
+mod place;
 mod protection;
 mod requests;
 mod subject;
+mod tags;
+mod task;
 mod tasks;
+mod v2;
 
 pub use audit::{Audit, AuditSink};
 pub use credentials::{Credentials, CredentialsLookup};
 pub use limiter::Rates;
 pub use peer_check::PeerCheckMode;
+pub use place::{Metadata, Place, Wall};
 pub use requests::{FaultInjector, TaskProtection, Work};
+pub use tags::{TagLookup, TagQuestion, TagsProblem, TagsResult};
 pub use tasks::{FoundContainer, FoundRole, Tasks};
 
 use crate::http::answer::plain_text;
@@ -37,6 +51,7 @@ use crate::http::{Address, Limits, Settings};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Response;
+use documents::Documents;
 use limiter::Limiter;
 use peer_check::PeerCheck;
 use std::fmt;
@@ -53,6 +68,8 @@ const GUESSES: Rates = Rates { steady: 1, burst: 20 };
 pub struct Sources {
     /// The tasks that the agent knows.
     pub tasks: Tasks,
+    metadata: Metadata,
+    documents: Documents,
     credentials: CredentialsLookup,
     work: Work,
     audit: Audit,
@@ -71,6 +88,7 @@ impl Sources {
     /// Sources of the answers about these tasks. `rates` limits how often one address may request one path.
     pub fn new(
         tasks: Tasks,
+        metadata: Metadata,
         credentials: CredentialsLookup,
         work: Work,
         audit: Audit,
@@ -79,6 +97,8 @@ impl Sources {
     ) -> Self {
         Self {
             tasks,
+            metadata,
+            documents: Documents::default(),
             credentials,
             work,
             audit,
@@ -87,6 +107,13 @@ impl Sources {
             peer_check: PeerCheck::new(peer_check),
         }
     }
+}
+
+/// The versions whose callers are known by an id in the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    V3,
+    V4,
 }
 
 /// The settings of the server at this address.
@@ -103,7 +130,9 @@ pub fn settings(address: Address) -> Settings {
 /// The routes of the port.
 pub fn router(sources: Sources) -> Router {
     let sources = Arc::new(sources);
-    let routes = credentials::routes().merge(protection::routes()).merge(fault::routes()).fallback(not_found);
+    let documents = v2::routes().merge(by_id::routes(Version::V3)).merge(by_id::routes(Version::V4));
+    let work = protection::routes().merge(fault::routes());
+    let routes = credentials::routes().merge(documents).merge(work).fallback(not_found);
     front::guarded(routes.with_state(Arc::clone(&sources)), sources)
 }
 

@@ -41,6 +41,12 @@ pub(super) fn view() -> View {
     View { tasks: vec![Arc::new(task)], ..View::default() }
 }
 
+/// Facts about an instance of which nothing is known and that has no tags.
+pub(super) fn metadata() -> Metadata {
+    let tags: TagLookup = Arc::new(|_| Box::pin(async { Ok(BTreeMap::new()) }));
+    Metadata { place: Place::default(), wall: Arc::new(|at| at), tags }
+}
+
 pub(super) fn tasks() -> Tasks {
     Tasks::new(watch::channel(Arc::new(view())).1)
 }
@@ -89,8 +95,9 @@ impl Server {
                 expiration: "2026-11-22T05:36:38Z".to_owned(),
             })
         };
+        let (tasks, metadata) = (Tasks::new(receiver), metadata());
         let (credentials, work) = (Arc::new(credentials), fakes::work(&Arc::default()));
-        let sources = Sources::new(Tasks::new(receiver), credentials, work, audit, rates, PeerCheckMode::Enforce);
+        let sources = Sources::new(tasks, metadata, credentials, work, audit, rates, PeerCheckMode::Enforce);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let settings = settings(Address::Loopback(0));

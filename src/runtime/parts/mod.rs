@@ -17,6 +17,7 @@ pub(super) mod task_metadata;
 use super::core_loop::CoreLoop;
 use super::execute::edges::Edges;
 use super::execute::pulls::Pulls;
+use super::startup::instance::Instance;
 use super::supervisor::{Policy, Supervisor};
 use crate::acs;
 use crate::aws::client::sdk::Sdk;
@@ -83,6 +84,7 @@ pub(super) async fn serve_containers(
     config: &Config,
     sdk: Sdk,
     identity: &Identity,
+    instance: &Instance,
     edges: &Arc<Edges>,
     view: &watch::Receiver<Arc<View>>,
 ) {
@@ -91,7 +93,7 @@ pub(super) async fn serve_containers(
     let protection = protection::Protection::new(sdk, identity.cluster.clone(), edges.clone());
     let work = Work { protection: Arc::new(protection), faults: Arc::new(operations) };
     early.keep_faults(keeper);
-    early.open_task_metadata(task_metadata::sources(config, identity, view.clone(), edges, work));
+    early.open_task_metadata(task_metadata::sources(config, identity, instance, view.clone(), edges, work));
 }
 
 /// The function that notifies systemd: its first call says that the agent is up, each later one that the core loop is alive.

@@ -6,11 +6,14 @@
 
 use crate::aws::identity::roles::RoleCredentials;
 use crate::config::{Config, PeerCheck};
+use crate::ecs::tags::{self, TagsError};
 use crate::http::task_metadata::{
-    Audit, AuditSink, Credentials, CredentialsLookup, PeerCheckMode, Rates, Sources, Tasks, Work,
+    Audit, AuditSink, Credentials, CredentialsLookup, Metadata, PeerCheckMode, Place, Rates, Sources, TagLookup,
+    TagsProblem, Tasks, Work,
 };
 use crate::runtime::execute::edges::Edges;
 use crate::runtime::logging::audit::AuditFile;
+use crate::runtime::startup::instance::Instance;
 use crate::store::Identity;
 use ecs_core::model::view::View;
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use tokio::sync::watch;
 pub(crate) fn sources(
     config: &Config,
     identity: &Identity,
+    instance: &Instance,
     view: watch::Receiver<Arc<View>>,
     edges: &Arc<Edges>,
     work: Work,
@@ -38,7 +42,42 @@ pub(crate) fn sources(
         PeerCheck::Log => PeerCheckMode::Log,
         PeerCheck::Enforce => PeerCheckMode::Enforce,
     };
-    Sources::new(Tasks::new(view), lookup(edges.clone()), work, audit, rates, peer_check)
+    let clock = edges.clock.clone();
+    let metadata = Metadata {
+        place: place(config, identity, instance),
+        wall: Arc::new(move |at| clock.wall(at)),
+        tags: tags(edges.ecs.clone()),
+    };
+    Sources::new(Tasks::new(view), metadata, lookup(edges.clone()), work, audit, rates, peer_check)
+}
+
+/// The facts about this instance. An operator may want no availability zone to be shown.
+fn place(config: &Config, identity: &Identity, instance: &Instance) -> Place {
+    let zone = |zone: &str| if config.task_metadata_without_zone { String::new() } else { zone.to_owned() };
+    Place {
+        cluster: identity.cluster.clone(),
+        container_instance: identity.container_instance_arn.clone(),
+        availability_zone: zone(&identity.availability_zone),
+        availability_zone_id: zone(&instance.zone_id),
+        vpc_id: instance.vpc_id.clone(),
+    }
+}
+
+/// Asks ECS for tags, with the credentials of the instance.
+fn tags(ecs: aws_sdk_ecs::Client) -> TagLookup {
+    Arc::new(move |question| {
+        let ecs = ecs.clone();
+        Box::pin(async move {
+            let answer = tags::tags(&ecs, &question.resource, question.container.as_deref()).await;
+            answer.map_err(|TagsError { code, message, status, request_id }| {
+                let message = match code.as_str() {
+                    "" => format!("GetResourceTags failed for {}: {message}", question.resource),
+                    _ => message,
+                };
+                TagsProblem { code, message, status, request_id }
+            })
+        })
+    })
 }
 
 fn lookup(edges: Arc<Edges>) -> CredentialsLookup {

@@ -116,7 +116,7 @@ pub(super) async fn build(
         edges: edges.clone(),
         inbox: inbox.clone(),
     };
-    parts::serve_containers(&mut early, config, sdk, &identity, &edges, &readers).await;
+    parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
     early.open_port(config, &identity, readers.clone(), pulls.clone(), edges.clock.clone());
     let spot = config.spot_draining.then(|| parts::spot::Watch::new(imds, ecs, &identity));
     let mut supervisor = parts::supervise(early, core, control, from_core, edges, inbox, readers, pulls);
