@@ -1,4 +1,5 @@
-//! When the metadata file of a container is completed: once the container has been seen running.
+//! When the metadata file of a container is completed: once the container has been seen running (spec
+//! `container-metadata-file.md` §3).
 //!
 //! A resource of the task writes the first form of its files, before any container is created, and removes them with the task.
 //! Nothing waits for the complete form, and its outcome is not recorded: after a restart of the agent it is requested again for

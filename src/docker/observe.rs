@@ -6,12 +6,14 @@
 //! `None`. `details` has what only the task's metadata shows.
 
 mod details;
+mod members;
 
 use super::create::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK, given_ids};
 use super::outline;
 use ecs_core::model::observation::{GivenIds, LastCheck, Mount};
 use ecs_core::model::text::{cleaned, cut};
 use ecs_core::model::{Failure, Health, Observation, OwnerId, OwnerMark, PortBinding, Protocol, RunState, TaskSpec};
+use members::{exit_code, non_empty, text};
 use serde_json::Value;
 
 /// The answer does not describe the requested container. It does not prove that the container is missing.
@@ -177,14 +179,6 @@ fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Ob
     })
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn non_empty(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
-}
-
 /// How much of a health check's output is kept, in bytes: enough to recognise the error.
 const MAX_HEALTH_OUTPUT: usize = 200;
 /// The longest time that is kept, in bytes. RFC 3339 with nanoseconds has 35.
@@ -193,10 +187,6 @@ const MAX_TIME_BYTES: usize = 64;
 /// A time, unless it is in the year 1, with which Docker means "never".
 fn real_time(text: &str) -> Option<&str> {
     non_empty(text).filter(|text| !text.starts_with("0001-01-01"))
-}
-
-fn exit_code(value: &Value) -> Option<i32> {
-    i32::try_from(value.as_i64()?).ok()
 }
 
 /// The port bindings, sorted, so that two observations of an unchanged container are equal. Protocols that ECS does not know are

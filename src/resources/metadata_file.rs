@@ -5,7 +5,7 @@
 //! the container.
 
 use super::own_files::{self, make_directory};
-use super::settings::Settings;
+use super::settings::{InstanceFacts, Settings};
 use crate::lane::Lane;
 use ecs_core::model::ids::is_plain_name;
 use ecs_core::model::metadata_file::{MetadataFile, RunningContainer};
@@ -28,21 +28,6 @@ const MODE: u32 = 0o755;
 const MAX_FILE: u64 = 1024 * 1024;
 /// How a complete file names its status.
 const READY: &str = "READY";
-
-/// The facts about this instance that every file contains. Empty: not known, and then left out.
-#[derive(Clone, Debug, Default)]
-pub struct InstanceFacts {
-    /// The cluster as the operator named it; empty if the operator named none.
-    pub cluster: String,
-    /// ARN of the container instance.
-    pub container_instance: String,
-    /// Availability zone of the registration, such as `us-west-2b`.
-    pub availability_zone: String,
-    /// Private IPv4 address of the instance.
-    pub private_ipv4: String,
-    /// Public IPv4 address of the instance.
-    pub public_ipv4: String,
-}
 
 /// The text of a file. Every key is left out when it is empty. Compat: the first form has no status at all, although the
 /// documentation of AWS calls it `INITIAL`.
@@ -125,18 +110,18 @@ fn addresses(network: &Network) -> Addresses<'_> {
 /// The text of a file, indented with tabs, without a new line at its end.
 fn text(file: &MetadataFile, facts: &InstanceFacts) -> serde_json::Result<Vec<u8>> {
     let running = file.running.as_ref();
-    let of_container = |part: fn(&RunningContainer) -> &str| running.map(part).unwrap_or_default();
+    let known = |part: fn(&RunningContainer) -> &str| running.map(part).unwrap_or_default();
     let text = Text {
         cluster: &facts.cluster,
         container_instance: &facts.container_instance,
         task: file.task.as_str(),
         task_definition_family: &file.family,
         task_definition_revision: &file.version,
-        container_id: of_container(|running| running.runtime_id.as_str()),
+        container_id: known(|running| running.runtime_id.as_str()),
         container_name: file.container.as_str(),
         docker_container_name: running.map(|running| format!("/{}", running.runtime_name)).unwrap_or_default(),
-        image_id: of_container(|running| &running.image_id),
-        image_name: of_container(|running| &running.image),
+        image_id: known(|running| &running.image_id),
+        image_name: known(|running| &running.image),
         port_mappings: running.map(|running| running.bindings.iter().map(port).collect()).unwrap_or_default(),
         networks: running.map(|running| running.networks.iter().map(addresses).collect()).unwrap_or_default(),
         metadata_file_status: if running.is_some() { READY } else { "" },

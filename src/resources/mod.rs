@@ -32,7 +32,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use vault::{Content, Vault};
 
-pub use settings::Settings;
+pub use settings::{InstanceFacts, Settings};
 
 /// How many resources are created at the same time. Each needs several calls to AWS, and a burst of tasks should not be
 /// throttled.

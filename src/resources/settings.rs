@@ -1,6 +1,5 @@
 //! The settings of the edge that creates resources.
 
-use super::metadata_file::InstanceFacts;
 use std::path::PathBuf;
 
 /// The settings of this edge.
@@ -16,4 +15,19 @@ pub struct Settings {
     pub credentials_fetcher: PathBuf,
     /// What metadata files say about this instance.
     pub instance: InstanceFacts,
+}
+
+/// The facts about this instance that every file contains. Empty: not known, and then left out.
+#[derive(Clone, Debug, Default)]
+pub struct InstanceFacts {
+    /// The cluster as the operator named it; empty if the operator named none.
+    pub cluster: String,
+    /// ARN of the container instance.
+    pub container_instance: String,
+    /// Availability zone of the registration, such as `us-west-2b`.
+    pub availability_zone: String,
+    /// Private IPv4 address of the instance.
+    pub private_ipv4: String,
+    /// Public IPv4 address of the instance.
+    pub public_ipv4: String,
 }

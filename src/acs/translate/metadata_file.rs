@@ -1,4 +1,4 @@
-//! The metadata files of containers (spec `container-metadata-file.md` §2).
+//! The metadata files of containers (spec `container-metadata-file.md` §1, §2).
 //!
 //! Pure. Owns the mounts that lead containers to their files, and the resource that writes them. Two differences to the Go agent:
 //! the mount is read-only, since no container has a reason to change what the agent says about it; and on the host the files are
@@ -71,8 +71,9 @@ mod tests {
         assert_eq!(resource.needed_by, ["web".into(), "side".into()]);
     }
 
+    /// Also the name of the task must be plain.
     #[test]
-    fn there_is_no_file_unless_the_operator_wants_it_and_the_task_has_a_plain_name() {
+    fn there_is_no_file_unless_the_operator_wants_it() {
         for (task, wanted) in [("arn:aws:ecs:r:1:task/judge/abc", false), ("arn:aws:ecs:r:1:task/..", true)] {
             let (containers, resource) = added(task, &["web"], wanted);
             assert!(resource.is_none() && containers[0].metadata_file.is_none(), "{task}");

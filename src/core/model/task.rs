@@ -115,7 +115,8 @@ pub struct Association {
 /// `Debug` leaves out the content.
 impl fmt::Debug for Association {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Association({} {:?} {:?})", self.kind, self.name, self.containers)
+        let Self { kind, name, containers, content: _ } = self;
+        f.debug_struct("Association").field("kind", kind).field("name", name).field("containers", containers).finish()
     }
 }
 

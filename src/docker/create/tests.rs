@@ -85,7 +85,7 @@ fn the_metadata_file_is_where_the_go_agent_has_it() {
 }
 
 #[test]
-fn the_metadata_file_is_mounted_after_everything_else_and_read_only() {
+fn the_metadata_file_is_mounted_last_and_read_only() {
     let mut request = web();
     request.spec.engine_settings.host_config = r#"{"Binds": ["/own:/own"]}"#.to_owned();
     request.spec.environment.0.insert("ECS_CONTAINER_METADATA_FILE".to_owned(), "forged".to_owned());

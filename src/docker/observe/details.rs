@@ -3,7 +3,7 @@
 //!
 //! Owns their bounds. Invariant: what a container or an image can make long is cut here.
 
-use super::{non_empty, text};
+use super::members::{exit_code, non_empty, text};
 use crate::docker::outline;
 use ecs_core::model::TextMap;
 use ecs_core::model::observation::{LastCheck, Network};
@@ -66,7 +66,7 @@ pub(super) fn last_check(state: &Value) -> LastCheck {
     let status = text(health, "Status");
     let last = health.get("Log").and_then(Value::as_array).and_then(|log| log.last());
     let Some(last) = last.filter(|_| matches!(status, "healthy" | "unhealthy")) else { return LastCheck::default() };
-    let exit_code = last.get("ExitCode").and_then(super::exit_code).filter(|_| status == "unhealthy");
+    let exit_code = last.get("ExitCode").and_then(exit_code).filter(|_| status == "unhealthy");
     LastCheck { exit_code: exit_code.unwrap_or_default(), output: beginning(text(last, "Output"), MAX_OUTPUT) }
 }
 

@@ -14,9 +14,9 @@ pub(super) struct Associations<'a> {
 impl<'a> Associations<'a> {
     /// The names of the container's associations of this type.
     pub(super) fn new(task: &'a TaskView, container: &ContainerView, kind: &str) -> Self {
-        let of_container =
+        let is_used =
             |association: &&Association| association.kind == kind && association.containers.contains(&container.name);
-        let names: Vec<_> = task.associations.iter().filter(of_container).map(|found| found.name.as_str()).collect();
+        let names: Vec<_> = task.associations.iter().filter(is_used).map(|found| found.name.as_str()).collect();
         Self { associations: (!names.is_empty()).then_some(names) }
     }
 }

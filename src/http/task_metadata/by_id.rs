@@ -6,8 +6,11 @@
 use super::associations::{Associations, content};
 use super::container::Container;
 use super::log::refused;
+use super::sources::Sources;
+use super::tags;
 use super::task::Task;
-use super::{FoundContainer, Sources, Version, tags};
+use super::tasks::FoundContainer;
+use super::version::Version;
 use crate::http::answer::{json_answer, json_body};
 use crate::http::json;
 use axum::Router;
@@ -26,48 +29,6 @@ const CONTAINER_STATS: &str = "container stats";
 const TASK_STATS: &str = "task stats";
 const ASSOCIATIONS: &str = "container associations";
 const ASSOCIATION: &str = "container association";
-
-impl Version {
-    /// The first segment of the paths.
-    fn segment(self) -> &'static str {
-        match self {
-            Self::V3 => "v3",
-            Self::V4 => "v4",
-        }
-    }
-
-    /// How error texts name the version.
-    fn shown(self) -> &'static str {
-        match self {
-            Self::V3 => "V3",
-            Self::V4 => "V4",
-        }
-    }
-
-    /// The status for an unknown id of a container.
-    fn unknown(self) -> StatusCode {
-        match self {
-            Self::V3 => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::V4 => StatusCode::NOT_FOUND,
-        }
-    }
-
-    /// The same for statistics.
-    fn unknown_for_stats(self) -> StatusCode {
-        match self {
-            Self::V3 => StatusCode::BAD_REQUEST,
-            Self::V4 => StatusCode::NOT_FOUND,
-        }
-    }
-
-    /// The status where there are no statistics.
-    fn without_stats(self) -> StatusCode {
-        match self {
-            Self::V3 => StatusCode::BAD_REQUEST,
-            Self::V4 => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-}
 
 /// The routes of a version. An id may be empty, and then nothing is found; the wildcards of the router never match an empty text,
 /// so these paths are routes of their own.
@@ -90,7 +51,7 @@ pub(super) fn routes(version: Version) -> Router<Arc<Sources>> {
     let no_name = move |State(sources): Shared, Path((id, _)): Path<(String, String)>| async move {
         association(&sources, version, &id, None)
     };
-    let one = move |State(sources): Shared, Path((id, kind, name)): Path<(String, String, String)>| async move {
+    let by_name = move |State(sources): Shared, Path((id, kind, name)): Path<(String, String, String)>| async move {
         association(&sources, version, &id, Some((&kind, &name)))
     };
     let no_id = move |State(sources): Shared| async move { self::container(&sources, version, "") };
@@ -104,7 +65,7 @@ pub(super) fn routes(version: Version) -> Router<Arc<Sources>> {
         .route(&path("/associations/"), any(no_kind))
         .route(&path("/associations/{kind}"), any(all))
         .route(&path("/associations/{kind}/"), any(no_name))
-        .route(&path("/associations/{kind}/{*name}"), any(one))
+        .route(&path("/associations/{kind}/{*name}"), any(by_name))
 }
 
 /// The container with this id, or the answer that there is none. `missing` begins its text; the id follows.

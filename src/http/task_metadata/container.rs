@@ -3,8 +3,8 @@
 //! Owns the names of the members, their order, and which are left out when empty. Invariant: a value that the engine has not given
 //! yet is left out or empty, never invented.
 
-use super::Version;
 use super::place::{Wall, wall_text};
+use super::version::Version;
 use ecs_core::model::observation::{Mount, Network};
 use ecs_core::model::view::ContainerView;
 use ecs_core::model::{ContainerKind, ContainerStatus, Health, PortBinding};

@@ -5,7 +5,8 @@
 
 use super::audit::{Event, Request as Audited};
 use super::peer_check::Verdict;
-use super::{FoundRole, Sources};
+use super::sources::{Credentials, Sources};
+use super::tasks::FoundRole;
 use crate::http::answer::{json_answer, json_body};
 use crate::http::{RemoteAddress, json};
 use axum::Router;
@@ -13,7 +14,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::routing::any;
-use ecs_core::model::{CredentialsId, RoleKind, Secret};
+use ecs_core::model::RoleKind;
 use serde::Serialize;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -24,24 +25,6 @@ const KIND: &str = "credentials";
 pub(super) const V1: &str = "/v1/credentials";
 /// The path that the id follows.
 pub(super) const V2: &str = "/v2/credentials";
-
-/// The credentials of a role.
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    /// The ARN of the role.
-    pub role_arn: String,
-    /// The access key id.
-    pub access_key_id: Secret,
-    /// The secret access key.
-    pub secret_access_key: Secret,
-    /// The session token.
-    pub session_token: Secret,
-    /// The expiration, exactly as ECS sent it.
-    pub expiration: String,
-}
-
-/// Looks up the credentials with this id; `None`: they are not in memory.
-pub type CredentialsLookup = Arc<dyn Fn(&CredentialsId) -> Option<Credentials> + Send + Sync>;
 
 /// The body of a success.
 #[derive(Serialize)]

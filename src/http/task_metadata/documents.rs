@@ -3,7 +3,7 @@
 //! Owns the documents. They are found by the view of the task, which is shared while the task does not change. Invariant: a
 //! document is kept only while its view is the newest one of its task, so at most two are kept for each task.
 
-use super::Version;
+use super::version::Version;
 use bytes::Bytes;
 use ecs_core::model::TaskArn;
 use ecs_core::model::view::TaskView;

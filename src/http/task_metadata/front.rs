@@ -3,9 +3,9 @@
 //! Owns the decoding of paths. As with the Go agent, the path is decoded first and cleaned afterwards, so `/v3/x%2Ftask` is the
 //! path `/v3/x/task`. The routes get the decoded path, with those characters encoded that a URI cannot contain.
 
-use super::Sources;
 use super::audit::{Event, Request as Audited};
 use super::limiter::TooMany;
+use super::sources::Sources;
 use super::subject::Subject;
 use crate::http::answer::{catch_panic, plain_text};
 use crate::http::{RemoteAddress, path};

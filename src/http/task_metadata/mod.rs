@@ -7,7 +7,7 @@
 //! cleaned once, in `front`, before a route is chosen: a route never sees `..`, an empty segment, or an encoded slash that it
 //! could mistake for a part of an id.
 //!
-//! Reading order: this file (sources, routes), `front` (what every request passes), `subject` (what a path is about), `limiter`,
+//! Reading order: this file (routes), `sources`, `front` (what every request passes), `subject` (what a path is about), `limiter`,
 //! `tasks` (lookups), `audit`, then one file for each group of paths: `credentials` with `peer_check`, `v2`, and `by_id` (versions
 //! 3 and 4). The shapes of these are in `task`, `container` and `associations`; `documents` keeps encoded tasks, `tags` is what
 //! ECS is asked for, `place` has facts about the instance, and `log` writes errors. `protection` and `fault` have work done for
@@ -31,18 +31,20 @@ mod peer_check;
 mod place;
 mod protection;
 mod requests;
+mod sources;
 mod subject;
 mod tags;
 mod task;
 mod tasks;
 mod v2;
+mod version;
 
 pub use audit::{Audit, AuditSink};
-pub use credentials::{Credentials, CredentialsLookup};
 pub use limiter::Rates;
 pub use peer_check::PeerCheckMode;
 pub use place::{Metadata, Place, Wall};
 pub use requests::{FaultInjector, TaskProtection, Work};
+pub use sources::{Credentials, CredentialsLookup, Sources};
 pub use tags::{TagLookup, TagQuestion, TagsProblem, TagsResult};
 pub use tasks::{FoundContainer, FoundRole, Tasks};
 
@@ -51,70 +53,12 @@ use crate::http::{Address, Limits, Settings};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Response;
-use documents::Documents;
-use limiter::Limiter;
-use peer_check::PeerCheck;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use version::Version;
 
 /// The port. It is not configurable, since the rules of the host's firewall lead to it.
 pub const PORT: u16 = 51679;
-
-/// How often one address may ask for ids that the agent does not know.
-const GUESSES: Rates = Rates { steady: 1, burst: 20 };
-
-/// Where the answers come from.
-pub struct Sources {
-    /// The tasks that the agent knows.
-    pub tasks: Tasks,
-    metadata: Metadata,
-    documents: Documents,
-    credentials: CredentialsLookup,
-    work: Work,
-    audit: Audit,
-    limiter: Limiter,
-    guesses: Limiter,
-    peer_check: PeerCheck,
-}
-
-impl fmt::Debug for Sources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources").field("peer_check", &self.peer_check).finish_non_exhaustive()
-    }
-}
-
-impl Sources {
-    /// Sources of the answers about these tasks. `rates` limits how often one address may request one path.
-    pub fn new(
-        tasks: Tasks,
-        metadata: Metadata,
-        credentials: CredentialsLookup,
-        work: Work,
-        audit: Audit,
-        rates: Rates,
-        peer_check: PeerCheckMode,
-    ) -> Self {
-        Self {
-            tasks,
-            metadata,
-            documents: Documents::default(),
-            credentials,
-            work,
-            audit,
-            limiter: Limiter::new(rates),
-            guesses: Limiter::new(GUESSES),
-            peer_check: PeerCheck::new(peer_check),
-        }
-    }
-}
-
-/// The versions whose callers are known by an id in the path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    V3,
-    V4,
-}
 
 /// The settings of the server at this address.
 pub fn settings(address: Address) -> Settings {

@@ -4,7 +4,7 @@
 //! tasks in network mode host, and Docker, which sends logs. A container may ask before Docker's answer to its start, with its
 //! address, has reached the agent. So before a request is judged, the next views are awaited for a moment.
 
-use super::{FoundRole, Tasks};
+use super::tasks::{FoundRole, Tasks};
 use crate::http::tally::Tally;
 use crate::http::{PeerLocation, RemoteAddress};
 use ecs_core::model::view::{ContainerView, TaskView, View};

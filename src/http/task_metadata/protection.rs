@@ -3,8 +3,8 @@
 //!
 //! Owns the checks of a request and the form of the answers. The call itself is the runtime's.
 
-use super::Sources;
 use super::requests::{self, Fields};
+use super::sources::Sources;
 use crate::http::answer::json_answer;
 use axum::Router;
 use axum::extract::{Path, Request, State};

@@ -2,7 +2,8 @@
 //!
 //! Owns the division of paths into those of known ids, which have limits of their own, and all others.
 
-use super::{Tasks, credentials};
+use super::credentials;
+use super::tasks::Tasks;
 
 /// What a path is about.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 //!
 //! Owns the names of the members, their order, and which are left out when empty.
 
-use super::Version;
 use super::container::Container;
 use super::place::{Place, Wall, wall_text};
 use super::tags::{Tags, TagsProblem};
+use super::version::Version;
 use ecs_core::model::view::{ContainerView, TaskView};
 use ecs_core::model::{ContainerStatus, TaskStatus};
 use serde::Serialize;
@@ -39,13 +39,13 @@ pub(super) struct Task<'a> {
     #[serde(skip_serializing_if = "is_missing")]
     container_instance_tags: Option<&'a BTreeMap<String, String>>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    of_v4: Option<OfV4<'a>>,
+    v4_members: Option<V4Members<'a>>,
 }
 
 /// The members that only version 4 has.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct OfV4<'a> {
+struct V4Members<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     launch_type: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -131,7 +131,7 @@ impl<'a> Task<'a> {
             availability_zone: &place.availability_zone,
             task_tags: tags.and_then(|tags| tags.task.as_ref().ok()),
             container_instance_tags: tags.and_then(|tags| tags.instance.as_ref().ok()),
-            of_v4: None,
+            v4_members: None,
         };
         if !is_v4 {
             task.containers_of_v3 = created;
@@ -140,7 +140,7 @@ impl<'a> Task<'a> {
         let is_pulled = |container: &&'a ContainerView| {
             container.known == ContainerStatus::Pulled && container.runtime_id.is_none()
         };
-        task.of_v4 = Some(OfV4 {
+        task.v4_members = Some(V4Members {
             launch_type: &view.launch_type,
             errors: tags.map(|tags| problems(tags, view, place)).unwrap_or_default(),
             containers: created.into_iter().chain(view.containers.iter().filter(is_pulled).map(container)).collect(),

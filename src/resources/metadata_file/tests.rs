@@ -1,11 +1,15 @@
 use super::*;
-use crate::ecs::report::tests::golden;
 use ecs_core::model::resource::ResourceSpec;
 use ecs_core::model::{Protocol, ResourceKind};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 
 const TASK: &str = "arn:aws:ecs:us-west-2:123456789012:task/judge/f6ec705346cd43cca575d36142d315e9";
+
+fn golden(name: &str) -> Value {
+    let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
 
 /// A data directory that is removed at the end of the test.
 struct Data(Settings);

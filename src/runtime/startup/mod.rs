@@ -71,7 +71,7 @@ pub(super) async fn build(
     steps::warm_pool(config, &imds, &health).await?;
     health.step(Step::Registration);
     let (sdk, credentials) = steps::clients(config, options, &instance.region).await?;
-    let (ecs, signing) = (sdk.ecs(credentials.clone()), sdk.signing());
+    let (ecs, signing, contact) = (sdk.ecs(credentials.clone()), sdk.signing(), health.contact());
     let tags = steps::tags(config, &instance, &credentials, &sdk).await?;
     let offers = &host.offers;
     let identity = steps::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
@@ -108,7 +108,6 @@ pub(super) async fn build(
         unwritten: core_loop::Unwritten::default(),
         health: health.clone(),
     };
-    let contact = health.contact();
     let connection = settings::acs::connection(config, &instance.region, options, credentials, signing, contact);
     let control = ControlPlane {
         settings: settings::acs::session(config, &instance, &identity, &host, connection),

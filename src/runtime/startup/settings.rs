@@ -121,7 +121,7 @@ pub(crate) fn resources(config: &Config, identity: &Identity, instance: &Instanc
         cluster: identity.cluster.clone(),
         instance_id: instance.id.clone(),
         credentials_fetcher: config.credentials_fetcher.clone(),
-        instance: resources::metadata_file::InstanceFacts {
+        instance: resources::InstanceFacts {
             // Compat: the operator's cluster, not that of the registration.
             cluster: config.cluster.clone().unwrap_or_default(),
             container_instance: identity.container_instance_arn.clone(),

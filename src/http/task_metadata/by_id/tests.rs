@@ -375,8 +375,8 @@ async fn members_are_in_the_order_of_the_go_agent() {
     assert!(v4.contains(r#""TaskTags":{"team":"a\u003cb"}"#) && v4.contains(INSTANCE), "{v4}");
     let v3 = server.ask(&format!("/v3/{}/taskWithTags", IDS[0])).await.2;
     order(&v3, &["KnownStatus", "Containers", "PullStartedAt", "AvailabilityZone", "TaskTags"]);
-    for of_v4 in ["Errors", "VPCID", "LaunchType", "LogDriver", "RestartCount", "HostIp", "ContainerARN"] {
-        assert!(!v3.contains(&format!("\"{of_v4}\"")), "{of_v4} is a member of version 4: {v3}");
+    for member in ["Errors", "VPCID", "LaunchType", "LogDriver", "RestartCount", "HostIp", "ContainerARN"] {
+        assert!(!v3.contains(&format!("\"{member}\"")), "{member} is a member of version 4: {v3}");
     }
 }
 
@@ -482,7 +482,7 @@ async fn there_are_no_statistics_yet() {
 }
 
 #[tokio::test]
-async fn a_container_without_known_networks_is_an_error_only_by_itself() {
+async fn unknown_networks_are_an_error_only_of_the_container() {
     let container = ContainerView { networks: Vec::new(), ..web() };
     let server = Server::new(task_with(vec![container]), place(), no_tags());
     let text = |start: &str| format!("\"{start}nable to generate network response for container '{WEB}'\"");

@@ -8,8 +8,8 @@
 pub(super) mod body;
 mod limit;
 
-use super::Sources;
 use super::requests;
+use super::sources::Sources;
 use super::tasks::FoundContainer;
 use crate::http::RemoteAddress;
 use crate::http::answer::{json_answer, plain_text};
