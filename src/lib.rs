@@ -145,7 +145,7 @@
 //!    one of `OWN_PATHS`. A path that the Go agent includes in its list of commands is in `COMMANDS`.
 //! 3. If the view lacks the data: the field in `src/core/model/view.rs`, filled in `src/core/view.rs`. If it depends on more
 //!    than the task's own document, compare it in `view_after`, as `waits` is; otherwise an old view is kept. Data of an edge
-//!    is passed as a function instead (`PullLookup`, `HealthLookup`, `Clock`), made in `open_port` and `health_lookup` of
+//!    is passed as a function instead (`PullLookup`, `HealthLookup`, `Clock`), made in `open_ports` and `health_lookup` of
 //!    `src/runtime/parts/early.rs`.
 //! 4. Tests: `src/http/introspection/tests.rs`, with the recording in `tests/golden` if the Go agent has the path. Page:
 //!    `systemd/README.md`.

@@ -74,6 +74,8 @@ pub struct Options {
     pub redeliver: Duration,
     /// The validity of role credentials, as the metadata and payloads report it.
     pub credentials_ttl: Duration,
+    /// The profile in `~/.aws` whose keys task roles have; `None`: they have keys that only this server accepts.
+    pub task_role_profile: Option<String>,
     /// User data of the instance; `None`: it has none.
     pub user_data: Option<String>,
     /// The secret access key of the session's user, of visible ASCII; `None`: a random one, see
@@ -103,6 +105,7 @@ impl Default for Options {
             heartbeat: Duration::from_secs(30),
             redeliver: Duration::from_secs(10),
             credentials_ttl: Duration::from_secs(6 * 3600),
+            task_role_profile: None,
             user_data: None,
             token: None,
         }

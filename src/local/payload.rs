@@ -5,7 +5,7 @@
 use super::definition::{ContainerDefinition, ProxyConfiguration, TaskDefinition, Volume, without_nulls};
 use super::ids::new_id;
 use super::need::Need;
-use super::role_credentials::credentials;
+use super::role_credentials::{credentials, task_credentials};
 use super::site::Site;
 use super::tasks::{Task, TaskContainer, TaskStatus};
 use super::time::now;
@@ -89,7 +89,7 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
         "enableFaultInjection": definition.enable_fault_injection,
         "taskDefinitionAccountId": site.account,
         "volumes": definition.volumes.iter().map(volume).collect::<Vec<_>>(),
-        "roleCredentials": definition.task_role_arn.as_deref().map(|role| credentials(site, role, &id)),
+        "roleCredentials": definition.task_role_arn.as_deref().map(|role| task_credentials(site, role, &id)),
         "executionRoleCredentials": definition.execution_role_arn.as_deref().map(|role| credentials(site, role, &id)),
     }));
     Task {

@@ -1,8 +1,15 @@
 //! What a person can do when a task does not fit on an instance. This module owns the texts. Invariant: it changes no decision.
 
 /// The remedy for each required attribute. A `*` at the end stands for any rest, which replaces the `{}` of the text.
-const ATTRIBUTES: [(&str, &str); 26] = [
-    ("com.amazonaws.ecs.capability.task-iam-role*", "this agent gives tasks no role: remove `taskRoleArn`"),
+const ATTRIBUTES: [(&str, &str); 27] = [
+    (
+        "com.amazonaws.ecs.capability.task-iam-role-network-host",
+        "start the agent with ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=true, or remove `taskRoleArn`",
+    ),
+    (
+        "com.amazonaws.ecs.capability.task-iam-role",
+        "start the agent with ECS_ENABLE_TASK_IAM_ROLE=true, or remove `taskRoleArn`",
+    ),
     (
         "com.amazonaws.ecs.capability.logging-driver.awsfirelens",
         "a log router needs an agent that offers awsfirelens: use another `logDriver`",
@@ -39,7 +46,7 @@ const ATTRIBUTES: [(&str, &str); 26] = [
     ),
     (
         "ecs.capability.execution-role-awslogs",
-        "awslogs with the execution role's credentials is not supported: remove `executionRoleArn`, or use another `logDriver`",
+        "start the agent with ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE=true, or use another `logDriver`",
     ),
     ("ecs.capability.execution-role-ecr-pull", "the agent needs a newer Docker"),
     ("ecs.capability.secrets.*", "the agent is too old for `secrets`: use environment variables"),
@@ -102,7 +109,7 @@ mod tests {
         for (attribute, part) in [
             ("com.amazonaws.ecs.capability.logging-driver.splunk", "[\"json-file\",\"splunk\"]"),
             ("com.amazonaws.ecs.capability.logging-driver.awslogs", "it needs AWS credentials in dockerd"),
-            ("com.amazonaws.ecs.capability.task-iam-role-network-host", "remove `taskRoleArn`"),
+            ("com.amazonaws.ecs.capability.task-iam-role-network-host", "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=true"),
             ("ecs.capability.task-eni", "use bridge, host or none"),
             ("ecs.capability.docker-plugin.rexray", "install the volume plugin rexray"),
             ("ecs.capability.secrets.asm.environment-variables", "`secrets`"),

@@ -11,6 +11,7 @@ use super::http;
 use super::instances::Disconnect;
 use super::keys::Keys;
 use super::options::Options;
+use super::profile::{self, Profile};
 use super::records::Record;
 use super::registry::{self, SaveError, Storage, expire};
 use super::role_credentials::put_keys;
@@ -52,10 +53,15 @@ impl Server {
     /// Starts listening.
     ///
     /// # Errors
-    /// When an address cannot be listened on, the directory of the registry cannot be used, or there are too many parameters or
-    /// objects.
+    /// When an address cannot be listened on, the directory of the registry or the profile for task roles cannot be used, or there
+    /// are too many parameters or objects.
     pub async fn start(mut options: Options) -> Result<Self, StartError> {
         let (storage, ecr) = Storage::open(&options).await.map_err(|error| StartError::Registry(error.to_string()))?;
+        let name = options.task_role_profile.clone();
+        let profile = match &name {
+            Some(name) => Some(Profile::open(name).await.map_err(StartError::Profile)?),
+            None => None,
+        };
         let listeners = listen(&mut options).await?;
         // An unspecified address is reached through loopback.
         let mut reached = options.listen;
@@ -70,6 +76,7 @@ impl Server {
             credentials_ttl: options.credentials_ttl,
             session_id: options.session_id.clone().unwrap_or_default(),
             keys: Keys::new(options.token.take()),
+            profile: profile.clone(),
         };
         let mut state = State::new(site, &options.cluster);
         state.secrets = std::mem::take(&mut options.secrets);
@@ -88,6 +95,9 @@ impl Server {
         let (mut tasks, mut keeper, keeper_end) = (JoinSet::new(), JoinSet::new(), CancellationToken::new());
         for listener in listeners {
             tasks.spawn(http::accept(Arc::clone(&shared), listener));
+        }
+        if let (Some(name), Some(profile)) = (name, profile) {
+            tasks.spawn(profile::keep(Arc::clone(&shared), name, profile));
         }
         keeper.spawn(registry::keep(Arc::clone(&shared), keeper_end.clone()));
         Ok(Self { shared, tasks, keeper, keeper_end })

@@ -1,8 +1,9 @@
 //! The region, account and addresses that this control plane imitates. This module owns the form of ARNs. Invariant: nothing in
-//! it changes while the server runs.
+//! it changes while the server runs, except the keys of a profile.
 
 use super::ids::new_id;
 use super::keys::Keys;
+use super::profile::Profile;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub(super) struct Site {
     pub(super) session_id: String,
     /// Makes the keys of roles.
     pub(super) keys: Keys,
+    /// The keys of task roles; `None`: those of `keys`.
+    pub(super) profile: Option<Profile>,
 }
 
 impl Site {
@@ -82,6 +85,7 @@ impl Site {
             credentials_ttl: Duration::from_secs(21600),
             session_id: String::new(),
             keys: Keys::new(None),
+            profile: None,
         }
     }
 }

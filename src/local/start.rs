@@ -24,6 +24,9 @@ pub enum StartError {
     /// There are too many values, or one has no name.
     #[error("{0}")]
     Value(String),
+    /// The profile for task roles cannot be read.
+    #[error("{0}")]
+    Profile(String),
 }
 
 /// Listens on the address of the options, and on those of further accounts.

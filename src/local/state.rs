@@ -10,7 +10,7 @@ use super::ids::same_resource;
 use super::instances::{Disconnect, Instance, InstanceStatus};
 use super::need::Need;
 use super::records::{Record, Records, Source};
-use super::role_credentials::renew;
+use super::role_credentials::{put_profile, renew};
 use super::site::Site;
 use super::stored::StoredValues;
 use super::tasks::{Task, TaskStatus};
@@ -257,6 +257,12 @@ impl State {
         Ok(message_id)
     }
 
+    /// The tasks with a task role that have not stopped.
+    pub(super) fn tasks_with_role(&self) -> Vec<String> {
+        let living = self.tasks.iter().filter(|task| task.last_status != TaskStatus::Stopped);
+        living.filter(|task| task.payload["roleCredentials"].is_object()).map(|task| task.arn.clone()).collect()
+    }
+
     /// Queues new credentials for the roles of a task. Returns the number of roles.
     pub(super) fn queue_credentials(&mut self, task_arn: &str) -> Result<usize, String> {
         let site = self.site.clone();
@@ -267,6 +273,9 @@ impl State {
         for (member, kind) in [("roleCredentials", "TaskApplication"), ("executionRoleCredentials", "TaskExecution")] {
             if task.payload[member].is_object() {
                 renew(&site, &mut task.payload[member], session);
+                if member == "roleCredentials" {
+                    put_profile(&site, &mut task.payload[member]);
+                }
                 fresh.push((kind, task.payload[member].clone()));
             }
         }

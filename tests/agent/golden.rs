@@ -38,10 +38,8 @@ const REGISTRATION: &[Allowed] = &[
         Extra,
         "the version of this program, in addition to the version of the Go agent that it replaces",
     ),
-    ("attributes/com.amazonaws.ecs.capability.task-iam-role", Missing, "task roles are refused in this version"),
-    ("attributes/com.amazonaws.ecs.capability.task-iam-role-network-host", Missing, "task roles are refused"),
     ("attributes/ecs.capability.aws-appmesh", Missing, "proxy configurations are refused in this version"),
-    ("attributes/ecs.capability.storage.s3-files", Missing, "it needs task roles, which are refused in this version"),
+    ("attributes/ecs.capability.storage.s3-files", Missing, "such volumes are refused in this version"),
     ("attributes/ecs.capability.storage.ebsta-non-root-user", Missing, "attachments are refused in this version"),
     ("attributes/ecs.capability.ipv6-only", Missing, "instances with only IPv6 are not supported in this version"),
 ];
@@ -179,14 +177,7 @@ async fn the_payload_is_acknowledged_as_recorded() {
             (format!("{} {credentials}", answer["type"].as_str().unwrap()), answer["message"].clone())
         })
     };
-    const ACKS: &[Allowed] = &[
-        ("*/messageId", Other, "random, the payload's (checked separately)"),
-        (
-            "IAMRoleCredentialsAckRequest 11111111-2222-3333-4444-555555555555",
-            Missing,
-            "the task role is left out of the payload: refused in this version",
-        ),
-    ];
+    const ACKS: &[Allowed] = &[("*/messageId", Other, "random, the payload's (checked separately)")];
     assert_same("acknowledgements", &by_type(&golden("acs_payload_acks")), &by_type(&json!(answers.concat())), ACKS);
 }
 
@@ -366,8 +357,7 @@ async fn a_task_starts_and_stops_in_the_recorded_order() {
             _ => None,
         })
         .collect();
-    const NOT_SENT: [(&str, &str); 6] = [
-        ("acs_msg IAMRoleCredentialsAckRequest 11111111-2222-3333-4444-555555555555", "task roles are refused"),
+    const NOT_SENT: [(&str, &str); 5] = [
         (
             "api secretsmanager.GetSecretValue",
             "called at the same time as the pulls, in no fixed order: see golden_aws",
@@ -398,8 +388,6 @@ fn the_version_is_printed_as_recorded() {
 
 /// Recordings of features that this version does not have.
 const WAITING: &[(&str, &[&str])] = &[
-    ("task protection", &["api_", "task_protection_"]),
-    ("task roles", &["credentials_"]),
     ("telemetry", &["tcs_con", "tcs_publish_i", "tcs_publish_m"]),
     ("statistics of tasks", &["tmds_v3_stats", "tmds_v3_task_stats", "tmds_v4_stats", "tmds_v4_task_stats"]),
 ];

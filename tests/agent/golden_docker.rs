@@ -41,10 +41,9 @@ fn in_any_engines_words(mut host: Value) -> Value {
     host
 }
 
-const BOTH: [Allowed; 8] = [
+const BOTH: [Allowed; 7] = [
     ("Config/Hostname", Any, "Docker's: the start of the id"),
     ("Config/Env/PATH", Other, "the test's image"),
-    ("Config/Env/AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", Missing, "the task role is left out of the payload"),
     ("Config/Labels/mark", Extra, "the test's image"),
     ("Config/Labels/ecs-agent.task", Extra, "what Docker does not know of a task, in case the agent's state is lost"),
     ("Config/Labels/ecs-agent.owner", Extra, "the agent that made it, of several"),

@@ -33,8 +33,8 @@ pub(crate) fn status(before: &[&str], host: &str, more: &[&str]) -> String {
 }
 
 /// A neighbour of this host on an interface of its own, in a network namespace of its own.
-struct Neighbour {
-    name: String,
+pub(crate) struct Neighbour {
+    pub(crate) name: String,
 }
 
 const OURS: [&str; 3] = ["198.18.51.1/24", "fd51:678::1/64", "fe80::51/64"];
@@ -45,7 +45,7 @@ const ELSEWHERE: &str = "fe80::5151/64";
 impl Neighbour {
     /// `None` if this process may not make network namespaces.
     #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let neighbour = Self { name: unique("ecs").replace('-', "")[..12].to_owned() };
         let (name, ours, other) = (neighbour.name.as_str(), neighbour.ours(), neighbour.other());
         if !run(&["ip", "netns", "add", name]).0 {

@@ -123,7 +123,6 @@ async fn live() -> Option<Life> {
 /// The recorded task without features of later versions, with this run's images and cluster.
 fn reduced(rig: &Rig, web_image: &str, side_image: &str) -> Value {
     let mut task = golden("acs_payload_sent")["message"]["tasks"][0].take();
-    task.as_object_mut().unwrap().remove("roleCredentials").unwrap();
     task["containers"][1].as_object_mut().unwrap().remove("volumesFrom").unwrap();
     task["arn"] = json!(TASK.replace("/judge/", &format!("/{}/", rig.cluster.name)));
     task["containers"][0]["image"] = json!(web_image);

@@ -2,15 +2,18 @@
 //!
 //! The tests change firewall rules, so they run only where `./tests/run` runs the tests of agents: in a network namespace apart.
 
+use super::port::Neighbour;
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
 use ecs_local::{Fault, TaskStatus};
 use ecs_testing::docker::{Image, docker, unique};
 use ecs_testing::dockerd::Dockerd;
 use ecs_testing::wait::until;
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/taskRole";
 const OTHER: &str = "arn:aws:iam::123456789012:role/otherRole";
@@ -24,6 +27,15 @@ fn run(command: &str) {
     let words: Vec<&str> = command.split(' ').collect();
     let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Whether this process is in a network namespace of its own.
+fn is_apart(test: &str) -> bool {
+    let apart = std::env::var("ECS_TEST_DOCKER_NETWORK").is_ok_and(|namespace| !namespace.is_empty());
+    if !apart {
+        eprintln!("SKIPPED {test}: it changes firewall rules, and needs a network namespace of its own (./tests/run)");
+    }
+    apart
 }
 
 /// An agent, and a dockerd with a bridge in this network namespace, whose rules lead from 169.254.170.2 to the agent.
@@ -55,6 +67,24 @@ fn ask_on_host(path: &str) -> Answer {
     answer(&text)
 }
 
+/// The access key that botocore finds with the path; `None`: botocore is not installed.
+fn key_by_botocore(path: &str) -> Option<String> {
+    let program =
+        "import botocore.session as s; print(s.get_session().get_credentials().get_frozen_credentials().access_key)";
+    let python = |program: &str| {
+        let mut command = Command::new("python3");
+        command.args(["-c", program]).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("AWS_EC2_METADATA_DISABLED", "true").env(URI, path).output()
+    };
+    if !python("import botocore").is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED botocore as a client of the credentials endpoint: python3 has no botocore");
+        return None;
+    }
+    let output = python(program).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+}
+
 impl Scene {
     pub(super) async fn start(test: &str, peer_check: &str) -> Option<Self> {
         if std::env::var("ECS_TEST_DOCKER_NETWORK").map_or(true, |namespace| namespace.is_empty()) {
@@ -80,6 +110,8 @@ impl Scene {
             ("ECS_ENABLE_TASK_IAM_ROLE", "true"),
             ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true"),
             ("ECS_CREDENTIALS_PEER_CHECK", peer_check),
+            ("ECS_AVAILABLE_LOGGING_DRIVERS", r#"["json-file","awslogs","none"]"#),
+            ("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "true"),
             ("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached"),
             ("ECS_TASK_METADATA_RPS_LIMIT", "1000,1000"),
         ];
@@ -92,10 +124,11 @@ impl Scene {
         Some(Self { rig, dockerd, image })
     }
 
-    /// Starts a task whose container asks for its credentials in its first moment, and keeps the answer in `/answer`. Returns the
-    /// task and Docker's id of the container.
+    /// Starts a task whose container asks for its credentials from its first moment on, until it has them. The answers are in
+    /// `/answers`. Returns the task and Docker's id of the container.
     async fn run(&self, network: &str, role: Option<&str>) -> (String, String) {
-        let command = format!("{ASK} >/answer; {FOREVER}");
+        let asks = format!("until [ -z \"${URI}\" ] || {ASK} | tee -a /answers | grep -q ' 200 '; do sleep 0.1; done");
+        let command = format!("{asks}; {FOREVER}");
         let definition = json!({
             "family": "asks", "networkMode": network, "taskRoleArn": role,
             "containerDefinitions": [shell("main", &self.image.reference, &command)],
@@ -111,12 +144,16 @@ impl Scene {
         shown.unwrap_or_else(|| panic!("{command}"))
     }
 
-    /// The answer that the container got in its first moment.
+    /// The first success that the container got. Before it, the agent may not know the container's address yet; an SDK asks again
+    /// then, but not after a refusal.
     async fn first_answer(&self, id: &str) -> Answer {
-        let text = until("the first answer", LIMIT, async || {
-            Some(self.exec(id, "cat /answer")).filter(|text| text.contains("HTTP/1"))
+        let text = until("the first success", LIMIT, async || {
+            Some(self.exec(id, "cat /answers")).filter(|text| text.contains(" 200 "))
         });
-        answer(&text.await)
+        let text = text.await;
+        let (earlier, success) = text.rsplit_once("HTTP/1").unwrap_or_default();
+        assert!(!earlier.contains(" 40"), "{text}");
+        answer(&format!("HTTP/1{success}"))
     }
 
     /// Asks from the container.
@@ -165,6 +202,9 @@ async fn containers_get_the_credentials_of_their_own_role() {
     let renewed = async || Some(ask_on_host(&path).body).filter(|body| body["AccessKeyId"] != before);
     let renewed = until("new credentials", LIMIT, renewed).await;
     assert_eq!(renewed["RoleArn"], ROLE);
+    if let Some(key) = key_by_botocore(&path) {
+        assert_eq!(renewed["AccessKeyId"], key);
+    }
 
     // The credentials go with the task.
     scene.rig.server.stop_task(&first, "end").unwrap();
@@ -217,4 +257,84 @@ async fn credentials_outlast_restarts_and_the_loss_of_the_state() {
     assert_eq!(scene.exec(&web, "echo $ECS_CONTAINER_METADATA_URI_V4"), endpoint);
     scene.rig.server.stop_task(&arn, "end").unwrap();
     scene.rig.task(&arn, TaskStatus::Stopped).await;
+}
+
+/// Answers every call as CloudWatch Logs does on success. Returns the address, and the access key of each call.
+async fn cloudwatch_logs() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, keys) = (listener.local_addr().unwrap().to_string(), Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&keys);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let seen = Arc::clone(&seen);
+            tokio::spawn(async move {
+                let (mut text, mut buffer) = (String::new(), [0; 4096]);
+                while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                    text += &String::from_utf8_lossy(&buffer[..length]);
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+                    if body.len() < header("Content-Length:").and_then(|length| length.parse().ok()).unwrap_or(0) {
+                        continue;
+                    }
+                    let key =
+                        header("Authorization:").and_then(|text| text.split_once("Credential=")?.1.split_once('/'));
+                    seen.lock().unwrap().extend(key.map(|(key, _)| key.to_owned()));
+                    text.clear();
+                    let answer =
+                        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: 2\r\n\r\n{}";
+                    let _ = stream.write_all(answer).await;
+                }
+            });
+        }
+    });
+    (address, keys)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dockerd_gets_the_credentials_of_the_execution_role() {
+    let Some(scene) = Scene::start("awslogs", "enforce").await else { return };
+    let (endpoint, keys) = cloudwatch_logs().await;
+    let mut container = shell("main", &scene.image.reference, &format!("echo hello; {FOREVER}"));
+    container["logConfiguration"] = json!({"logDriver": "awslogs", "options": {
+        "awslogs-group": "g", "awslogs-region": "us-west-2", "awslogs-stream-prefix": "p",
+        "awslogs-endpoint": format!("http://{endpoint}"),
+    }});
+    let definition = json!({"family": "logs", "executionRoleArn": ROLE, "containerDefinitions": [container]});
+    let arn = scene.rig.server.run_task(&definition).unwrap();
+    let task = scene.rig.task(&arn, TaskStatus::Running).await;
+    assert_eq!(task.last_status, TaskStatus::Running, "{task:?}");
+    let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+    let options = scene.dockerd.docker(&["inspect", "-f", "{{json .HostConfig.LogConfig.Config}}", &id]).unwrap();
+    let options: Value = serde_json::from_str(&options).unwrap();
+    let path = options["awslogs-credentials-endpoint"].as_str().unwrap();
+    let answer = ask_on_host(path);
+    assert_eq!((answer.status, answer.body["RoleArn"].as_str()), (200, Some(ROLE)), "{answer:?}");
+    let key = answer.body["AccessKeyId"].as_str().unwrap().to_owned();
+    until("calls with the role's key", LIMIT, async || keys.lock().unwrap().contains(&key).then_some(())).await;
+    // They outlive the task, since the log may end after it.
+    scene.rig.server.stop_task(&arn, "end").unwrap();
+    scene.rig.task(&arn, TaskStatus::Stopped).await;
+    assert_eq!(ask_on_host(path).status, 200);
+    assert!(scene.audited().contains(" GetCredentialsExecutionRole 2 "), "{}", scene.audited());
+}
+
+/// The rule of ecs-init names no interface. So a neighbour that routes the address through this host reaches the port.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_neighbour_gets_no_answer_whatever_the_rules_say() {
+    if !is_apart("a neighbour") {
+        return;
+    }
+    let Some(rig) = Rig::start("neighbour", Plan::default()).await else { return };
+    let Some(neighbour) = Neighbour::new() else { return };
+    run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
+    run("iptables -w -t nat -A PREROUTING -p tcp -d 169.254.170.2 --dport 80 -j DNAT --to 127.0.0.1:51679");
+    run(&format!("ip -n {} route add 169.254.170.2/32 via 198.18.51.1", neighbour.name));
+    let ask = |before: &[&str], url: &str| {
+        let curl = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5", url];
+        super::port::run(&[before, &curl].concat()).1
+    };
+    assert_eq!(ask(&[], "http://127.0.0.1:51679/v2/credentials/x"), "400");
+    let inside = ["ip", "netns", "exec", neighbour.name.as_str()];
+    assert_eq!(ask(&inside, "http://169.254.170.2/v2/credentials/x"), "000");
+    assert!(rig.log().contains("task metadata: a peer is not served"), "it got as far as the port: {}", rig.log());
 }

@@ -132,6 +132,47 @@ fn the_body_equals_that_of_the_go_agent() {
     assert_eq!(created["Env"], json!(env));
 }
 
+/// The variable equals the recorded one, whatever the task definition says.
+#[test]
+fn a_task_role_leads_to_its_credentials() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/credentials_uri.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let uri = golden[ROLE_VARIABLE].as_str().unwrap();
+    let mut request = CreateRequest { role_id: Some("11111111-2222-3333-4444-555555555555".into()), ..web() };
+    request.spec.environment.0.insert(ROLE_VARIABLE.to_owned(), "/v2/credentials/forged".to_owned());
+    let body = created(&request);
+    let variables: Vec<&str> = body["Env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(variables.contains(&format!("{ROLE_VARIABLE}={uri}").as_str()), "{variables:?}");
+    let inspected = json!({"Config": {"Env": body["Env"]}, "HostConfig": body["HostConfig"]});
+    let ids = given_ids(&inspected);
+    assert_eq!((ids.role, ids.endpoint, ids.execution_role), (request.role_id, Some(request.spec.endpoint_id), None));
+    assert_eq!(given_ids(&json!({"Config": {"Env": null}})), GivenIds::default());
+    let huge = format!("{ROLE_VARIABLE}=/v2/credentials/{}", "x".repeat(MAX_ID + 1));
+    assert_eq!(given_ids(&json!({"Config": {"Env": [huge, "A=b", 7]}})), GivenIds::default());
+}
+
+#[test]
+fn the_awslogs_driver_gets_the_execution_role() {
+    let with = |log: &str, id: Option<&str>| {
+        let mut request = CreateRequest { log_role_id: id.map(Into::into), ..web() };
+        request.spec.logs_with_execution_role = true;
+        request.spec.engine_settings.host_config = format!(r#"{{"LogConfig": {log}}}"#);
+        request
+    };
+    for log in [
+        r#"{"Type": "awslogs"}"#,
+        r#"{"Type": "awslogs", "Config": null}"#,
+        r#"{"Type": "awslogs", "Config": {"awslogs-group": "g"}}"#,
+    ] {
+        let body = created(&with(log, Some("id")));
+        assert_eq!(body["HostConfig"]["LogConfig"]["Config"]["awslogs-credentials-endpoint"], "/v2/credentials/id");
+        let ids = given_ids(&json!({"Config": {}, "HostConfig": body["HostConfig"]}));
+        assert_eq!(ids.execution_role, Some("id".into()));
+    }
+    let failure = body(&with(r#"{"Type": "awslogs"}"#, None), &values(), &context(&[28480, 32768], &[])).unwrap_err();
+    assert_eq!(failure.to_string(), "HostConfigError: No execution credentials set for the task");
+}
+
 #[test]
 fn no_region_is_injected_if_the_task_or_image_sets_one() {
     let mut request = web();

@@ -269,6 +269,23 @@ async fn guesses_are_limited_and_known_ids_are_not() {
 }
 
 #[tokio::test]
+async fn idle_connections_shut_no_task_out() {
+    let server = Server::start().await;
+    let mut idle = Vec::new();
+    for n in 0..700 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((std::net::Ipv4Addr::new(127, 0, 2, n as u8 % 8 + 1), 0).into()).unwrap();
+        let mut stream = socket.connect(server.address).await.unwrap();
+        // Every other one has begun a request.
+        if n % 2 == 0 {
+            let _closed_already = stream.write_all(b"GET /v2/credentials/role-web HTTP/1.1\r\nHo").await;
+        }
+        idle.push(stream);
+    }
+    assert_eq!(server.get("/v2/credentials/role-web").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_huge_url_and_a_broken_request_are_refused() {
     let server = Server::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();

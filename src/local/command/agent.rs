@@ -58,7 +58,8 @@ impl Agent {
             .env("ECS_DATADIR", &data)
             .env("ECS_HOST_DATA_DIR", directory)
             .env_remove("AWS_PROFILE")
-            .envs(defaults(needs_gpus(definition), |name| is_set(&request.environment, name)))
+            .env("ECS_AUDIT_LOGFILE", directory.join("audit.log"))
+            .envs(defaults(definition, |name| is_set(&request.environment, name)))
             .envs(request.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out)
@@ -131,11 +132,14 @@ pub(super) fn program(request: &Up) -> Result<PathBuf, String> {
 }
 
 /// Settings that a developer's agent needs, unless they are set: an image that is on this machine is used without asking a
-/// registry, GPUs are offered if the task asks for them, and only this machine can ask the agent.
-fn defaults(needs_gpus: bool, is_set: impl Fn(&str) -> bool) -> Vec<(&'static str, &'static str)> {
+/// registry, GPUs and roles are offered if the task asks for them, and only this machine can ask the agent.
+fn defaults(definition: &Value, is_set: impl Fn(&str) -> bool) -> Vec<(&'static str, &'static str)> {
+    let has_role = !definition["taskRoleArn"].is_null();
     let all = [
         ("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached", true),
-        ("ECS_ENABLE_GPU_SUPPORT", "true", needs_gpus),
+        ("ECS_ENABLE_GPU_SUPPORT", "true", needs_gpus(definition)),
+        ("ECS_ENABLE_TASK_IAM_ROLE", "true", has_role),
+        ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true", has_role),
         // A laptop may be in any network.
         ("ECS_INTROSPECTION_LOOPBACK_ONLY", "true", !is_set("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS")),
     ];
@@ -191,15 +195,21 @@ fn log_tail(directory: &Path) -> String {
 mod tests {
     use super::*;
 
+    use serde_json::json;
+
     #[test]
     fn defaults_give_way_to_what_is_set() {
-        let names = |needs_gpus, set: &[&str]| -> Vec<&str> {
-            defaults(needs_gpus, |name| set.contains(&name)).into_iter().map(|(name, _)| name).collect()
+        let gpu = json!([{"type": "GPU", "value": "1"}]);
+        let all = json!({"taskRoleArn": "r", "containerDefinitions": [{"resourceRequirements": gpu}]});
+        let names = |has_all: bool, set: &[&str]| -> Vec<&str> {
+            let definition = if has_all { all.clone() } else { json!({}) };
+            defaults(&definition, |name| set.contains(&name)).into_iter().map(|(name, _)| name).collect()
         };
+        let roles = ["ECS_ENABLE_TASK_IAM_ROLE", "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST"];
         let (pull, gpus, port) =
             ("ECS_IMAGE_PULL_BEHAVIOR", "ECS_ENABLE_GPU_SUPPORT", "ECS_INTROSPECTION_LOOPBACK_ONLY");
         assert_eq!(names(false, &[]), [pull, port]);
-        assert_eq!(names(true, &[pull]), [gpus, port]);
+        assert_eq!(names(true, &[pull]), [gpus, roles[0], roles[1], port]);
         assert_eq!(names(false, &[port]), [pull]);
         assert_eq!(names(false, &["ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS"]), [pull]);
         assert!(is_set(&[("A_B".to_owned(), String::new())], "A_B") && !is_set(&[], "A_B"));

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The options with a value.
-const TAKE_VALUES: [&str; 16] = [
+const TAKE_VALUES: [&str; 17] = [
     "--listen",
     "--cluster",
     "--region",
@@ -24,6 +24,7 @@ const TAKE_VALUES: [&str; 16] = [
     "--registry-memory",
     "--account",
     "--instance-policy",
+    "--task-role-profile",
     "--secrets",
     "--parameters",
     "--buckets",
@@ -138,6 +139,7 @@ fn options(serve: bool, arguments: impl Iterator<Item = String>) -> Result<Comma
             "--listen" => up.options.listen = listen_at(&value()?)?,
             "--cluster" => up.cluster = Some(value()?),
             "--region" => up.options.region = value()?,
+            "--task-role-profile" => up.options.task_role_profile = Some(value()?),
             "--registry" => registry = Some(value()?),
             "--registry-user" => user = value()?,
             "--registry-password-file" => password_file = Some(PathBuf::from(value()?)),

@@ -33,6 +33,8 @@ Options:
   --registry-memory SIZE          room for layers in memory, as in 512M or 4G               [2G]
   --account ID[,ID...]            further AWS accounts, each with a registry on the next loopback address
   --instance-policy FILE          the policy of the instance's role; without it, the role may do everything
+  --task-role-profile NAME        give containers with a taskRoleArn the keys of this profile in ~/.aws, for calls to the real AWS;
+                                  without it, they get keys that only ecs-local accepts. Needs the aws CLI
   --secrets DIRECTORY             secrets of Secrets Manager: each file is one, named by its path below the directory
   --parameters DIRECTORY          parameters of SSM, likewise: DIRECTORY/team/key is the parameter /team/key
   --buckets DIRECTORY             objects in S3, likewise: DIRECTORY/config/app.env is arn:aws:s3:::config/app.env; texts only

@@ -30,10 +30,6 @@ pub(super) fn refused(definition: &Value, drivers: &str) -> Vec<Refused> {
         found.push(("networkMode", "networkMode awsvpc: use bridge, host or none"));
     }
     for (member, why) in [
-        (
-            "taskRoleArn",
-            "taskRoleArn: containers get no role: remove it, and give them what they need by `environment`",
-        ),
         ("proxyConfiguration", "proxyConfiguration: there is no App Mesh: remove it"),
         ("ephemeralStorage", "ephemeralStorage: it is for tasks on Fargate: remove it"),
     ] {
@@ -102,15 +98,10 @@ mod tests {
         let found = refused(definition, "");
         assert_eq!(refused(&without(definition, &found), ""), []);
         let names: Vec<&str> = found.iter().filter_map(|refused| refused.text.split([':', ' ']).next()).collect();
-        let wanted = [
-            "requiresCompatibilities",
-            "networkMode",
-            "taskRoleArn",
-            "ephemeralStorage",
-            "containerDefinitions[0].logConfiguration",
-        ];
+        let wanted =
+            ["requiresCompatibilities", "networkMode", "ephemeralStorage", "containerDefinitions[0].logConfiguration"];
         assert_eq!(names, wanted);
-        assert!(found[4].text.ends_with("remove `logConfiguration`: `up` shows the output itself"), "{found:?}");
+        assert!(found[3].text.ends_with("remove `logConfiguration`: `up` shows the output itself"), "{found:?}");
     }
 
     #[test]

@@ -37,6 +37,10 @@ const UNREAD_STOP_LIMIT: Duration = Duration::from_secs(5);
 /// The exit code if the settings after `--` are wrong, as for any other wrong argument.
 const WRONG_ARGUMENT: u8 = 2;
 
+/// Said once if the task has a role.
+const NO_RULES: &str = "containers ask for the credentials of their role at 169.254.170.2, and only root may make the firewall rules for \
+                        that: start ecs-local with sudo, or run `sudo ecs-agent host-setup` once";
+
 /// A run of `up`.
 struct Run<'a> {
     request: &'a Up,
@@ -126,6 +130,9 @@ async fn in_session(
     let server = Server::start(options).await.map_err(|error| start_problem(&error))?;
     let registered = server.call("RegisterTaskDefinition", definition);
     let registered = registered.map_err(|error| format!("{}: {}", request.task.display(), error.message))?;
+    if !definition["taskRoleArn"].is_null() && !rustix::process::geteuid().is_root() {
+        print_error(NO_RULES);
+    }
     let mut agent = Agent::start(request, &server, session, definition)?;
     let mut run =
         Run { request, server: &server, cluster: &cluster, interrupts, is_placed: false, is_impatient: false };

@@ -98,7 +98,8 @@ impl Early {
         self.health.running();
     }
 
-    /// Opens the port of the task metadata server, for this host and the containers on Docker's bridges.
+    /// Opens the port of the task metadata server, for this host and the containers on Docker's bridges. Like the introspection
+    /// port, it is bound when this returns.
     pub(crate) fn open_task_metadata(&mut self, sources: task_metadata::Sources) {
         let settings = task_metadata::settings(Address::Loopback(task_metadata::PORT));
         let audience = Audience::containers(self.bridge.subscribe());
