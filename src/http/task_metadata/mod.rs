@@ -3,9 +3,9 @@
 //! Owns the routes and the answers. Decides nothing about tasks: every answer is made from the newest published
 //! [`View`](ecs_core::model::view::View), or by a function that the runtime passes in [`Sources`].
 //!
-//! Who asks is identified by the id in the URL alone, as with the Go agent; [`Tasks`] finds its task. Paths are decoded and
-//! cleaned once, in `front`, before a route is chosen: a route never sees `..`, an empty segment, or an encoded slash that it
-//! could mistake for a part of an id.
+//! Who asks is identified by the id in the URL alone, as with the Go agent (spec `task-metadata.md` §2);
+//! [`Tasks`] finds its task. Paths are decoded and cleaned once, in `front`, before a route is chosen: a route never sees `..`,
+//! an empty segment, or an encoded slash that it could mistake for a part of an id.
 //!
 //! Reading order: this file (routes), `sources`, `front` (what every request passes), `subject` (what a path is about), `limiter`,
 //! `tasks` (lookups), `audit`, then one file for each group of paths: `credentials` with `peer_check`, `v2`, and `by_id` (versions

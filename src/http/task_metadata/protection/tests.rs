@@ -107,7 +107,7 @@ async fn what_ecs_answers_is_passed_on() {
         |code: &str, message: &str| format!(r#"{{"error":{{"Arn":"{ARN}","Code":"{code}","Message":"{message}"}}}}"#);
     let unexpected = error("ServerException", "Unexpected error occurred");
     let failure = |reason: &str| ProtectionFailure { reason: Some(reason.to_owned()), ..ProtectionFailure::default() };
-    let (one, two) = (vec![protected(true, None)], vec![protected(true, None); 2]);
+    let (single, double) = (vec![protected(true, None)], vec![protected(true, None); 2]);
     let refused = ProtectionError::Refused {
         status: 400,
         request_id: "r-1".to_owned(),
@@ -116,12 +116,12 @@ async fn what_ecs_answers_is_passed_on() {
     };
     for (outcome, status, wanted) in [
         (
-            Ok((one.clone(), vec![failure("TASK_NOT_VALID")])),
+            Ok((single.clone(), vec![failure("TASK_NOT_VALID")])),
             200,
             r#"{"failure":{"Arn":null,"Detail":null,"Reason":"TASK_NOT_VALID"}}"#.to_owned(),
         ),
-        (Ok((one, vec![failure("a"), failure("b")])), 500, unexpected.clone()),
-        (Ok((two, Vec::new())), 500, unexpected.clone()),
+        (Ok((single, vec![failure("a"), failure("b")])), 500, unexpected.clone()),
+        (Ok((double, Vec::new())), 500, unexpected.clone()),
         (Ok((Vec::new(), Vec::new())), 500, unexpected),
         (
             Err(refused),
