@@ -49,9 +49,16 @@ async fn text(args: &Args, config: &Config) -> Result<String, FirewallError> {
         return Ok(firewall::commands(&settings).into_iter().map(|line| line + "\n").collect());
     }
     let mut text = String::new();
-    for part in firewall.ensure(&settings).await? {
+    let checked = firewall.ensure(&settings).await?;
+    for part in checked.parts {
         let state = if part.was_missing { "made" } else { "in place" };
         let _ = writeln!(text, "{state:<9} {}: {}", part.name, part.purpose);
     }
-    Ok(text)
+    match checked.ipv6_failure {
+        None => Ok(text),
+        Some(error) => {
+            print(&text);
+            Err(error)
+        }
+    }
 }

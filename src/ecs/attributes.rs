@@ -121,6 +121,8 @@ pub struct Capabilities {
     pub gmsa: bool,
     /// True: domainless credential specs work on this host.
     pub gmsa_domainless: bool,
+    /// True: network faults work on this host.
+    pub fault_injection: bool,
 }
 
 /// One attribute of the container instance.
@@ -199,13 +201,20 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if capabilities.external {
         names.push("ecs.capability.external".to_owned());
         names.retain(|name| !NOT_EXTERNAL.contains(&name.strip_prefix("ecs.capability.").unwrap_or(name)));
+    } else if capabilities.fault_injection {
+        names.push("ecs.capability.fault-injection".to_owned());
     }
     let mut list: Vec<Attribute> = names.into_iter().map(|name| Attribute { name, value: None }).collect();
     if let Some(at) = list.iter().position(|attribute| attribute.name == driver_version) {
         list.insert(at + 1, Attribute::with_value("ecs.capability.gpu-driver-version", driver));
     }
-    list.push(Attribute::with_value("ecs.os-type", "linux"));
-    list.push(Attribute::with_value("ecs.os-family", "LINUX"));
+    list.extend(not_capabilities(capabilities));
+    list
+}
+
+/// The attributes of the operating system and of this program.
+fn not_capabilities(capabilities: &Capabilities) -> Vec<Attribute> {
+    let mut list = vec![Attribute::with_value("ecs.os-type", "linux"), Attribute::with_value("ecs.os-family", "LINUX")];
     if !capabilities.os_family_detailed.is_empty() {
         list.push(Attribute::with_value("ecs.os-type-detailed", &capabilities.os_family_detailed));
     }
@@ -359,6 +368,19 @@ mod tests {
         for name in NOT_EXTERNAL {
             assert!(!outside.contains(&format!("ecs.capability.{name}")), "{name}");
         }
+    }
+
+    #[test]
+    fn faults_are_offered_last_and_not_outside_of_ec2() {
+        let names = |external, fault_injection| {
+            let host = Capabilities { external, fault_injection, ..recorded_host() };
+            attributes(&host).into_iter().map(|attribute| attribute.name).collect::<Vec<_>>()
+        };
+        let with = names(false, true);
+        let at = with.iter().position(|name| name == "ecs.capability.fault-injection").unwrap();
+        assert_eq!(with[at + 1], "ecs.os-type");
+        assert_eq!(with.len(), names(false, false).len() + 1);
+        assert_eq!(names(true, true), names(true, false));
     }
 
     #[test]

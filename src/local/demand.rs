@@ -107,7 +107,9 @@ impl EcsCall<'_> {
             "UpdateContainerInstancesState" | "DescribeContainerInstances" => {
                 texts(self.body, "containerInstances").map(|name| inside(self.instance(name))).collect()
             }
-            "DescribeTasks" => texts(self.body, "tasks").map(|name| inside(self.task(name))).collect(),
+            "DescribeTasks" | "GetTaskProtection" | "UpdateTaskProtection" => {
+                texts(self.body, "tasks").map(|name| inside(self.task(name))).collect()
+            }
             "StopTask" => vec![inside(self.task(self.text("task")))],
             "DescribeClusters" => {
                 let names: Vec<&str> = texts(self.body, "clusters").collect();

@@ -113,6 +113,7 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
             gpus: launch.assigned_gpus().map(|(_, gpu)| gpu.to_owned()).collect(),
             ..Need::from_definition(definition)
         },
+        protected_until: None,
         version: 1,
         created_at: now(),
         started_at: None,
@@ -165,6 +166,7 @@ pub(super) fn scripted_task(site: &Site, cluster: &str, instance_arn: &str, mut 
         cpu: need.cpu.to_string(),
         memory: need.memory.to_string(),
         need,
+        protected_until: None,
         version: 1,
         created_at: at,
         started_at: None,

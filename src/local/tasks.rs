@@ -104,6 +104,8 @@ pub struct Task {
     pub(super) memory: String,
     /// The resources that the task takes from its instance.
     pub(super) need: Need,
+    /// Until when the task is protected, in seconds since the epoch; `None`: it is not.
+    pub(super) protected_until: Option<f64>,
     /// Increased by every SubmitTaskStateChange.
     pub(super) version: u64,
     /// When the task was created. This and the following times are in seconds since the epoch.

@@ -31,6 +31,7 @@ const REGISTRATION: &[Allowed] = &[
     ("totalResources/0/integerValue", Any, "CPUs of this host (checked separately)"),
     ("totalResources/1/integerValue", Any, "memory of this host (checked separately)"),
     ("attributes/ecs.capability.pid-ipc-namespace-sharing", Extra, "the recorded agent had no pause image"),
+    ("attributes/ecs.capability.fault-injection", MayBeExtra, "the recorded host had no module sch_netem"),
     ("attributes/ecs-agent.implementation", Extra, "it distinguishes this agent's instances from the Go agent's"),
     (
         "attributes/ecs-agent.version",
@@ -387,7 +388,6 @@ fn the_version_is_printed_as_recorded() {
 
 /// Recordings of features that this version does not have.
 const WAITING: &[(&str, &[&str])] = &[
-    ("task protection", &["api_", "task_protection_"]),
     ("telemetry", &["tcs_con", "tcs_publish_i", "tcs_publish_m"]),
     ("statistics of tasks", &["tmds_v3_stats", "tmds_v3_task_stats", "tmds_v4_stats", "tmds_v4_task_stats"]),
 ];

@@ -59,3 +59,4 @@ mod up;
 mod up_first_use;
 mod upgrade;
 mod volumes;
+mod work_for_tasks;

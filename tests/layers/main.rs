@@ -35,7 +35,7 @@ const LAYERS: &[Layer] = &[
     Layer { part: "grpc", may_import: &["grpc", "core::model"], reason: EDGE },
     Layer { part: "host", may_import: &["host", "core::model", "input", "lane"], reason: EDGE },
     Layer { part: "websocket", may_import: &["websocket", "backoff", "core::model", "aws"], reason: EDGE },
-    Layer { part: "http", may_import: &["http", "backoff", "core::model"], reason: EDGE },
+    Layer { part: "http", may_import: &["http", "backoff", "core::model", "input"], reason: EDGE },
     Layer { part: "config", may_import: &["config", "core::model", "input"], reason: EDGE },
     Layer {
         part: "store",

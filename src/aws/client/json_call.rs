@@ -85,7 +85,10 @@ impl Sdk {
         for (name, value) in headers.iter().map(|(name, value)| (*name, value.as_str())) {
             signed.insert(name, printable(value)?);
         }
-        signed.insert("user-agent", printable(&self.settings.agent.plain_user_agent())?);
+        let agent = &self.settings.agent;
+        // As the Go agent does, only calls to ECS name the operating system.
+        let name = if service == "ecs" { agent.user_agent() } else { agent.plain_user_agent() };
+        signed.insert("user-agent", printable(&name)?);
         send(client, url.clone(), signed, body).await
     }
 

@@ -107,8 +107,14 @@ impl AgentName {
 impl Settings {
     /// The address that replaces the ECS endpoint; `None` if none is set.
     pub fn ecs_endpoint(&self) -> Option<String> {
-        let candidates = [("ECS_BACKEND_HOST", &self.backend_host), ("AWS_ENDPOINT_URL_ECS", &self.endpoint_url_ecs)];
-        self.first_endpoint(candidates).map(|endpoint| endpoint.url)
+        self.ecs_override().map(|endpoint| endpoint.url)
+    }
+
+    fn ecs_override(&self) -> Option<Endpoint> {
+        self.first_endpoint([
+            ("ECS_BACKEND_HOST", &self.backend_host),
+            ("AWS_ENDPOINT_URL_ECS", &self.endpoint_url_ecs),
+        ])
     }
 
     /// The number of attempts that the operator requested.
@@ -220,6 +226,11 @@ impl Sdk {
     /// The address that replaces the S3 endpoint; `None` if none is set.
     pub(crate) fn s3_endpoint(&self) -> Option<Endpoint> {
         self.settings.first_endpoint([("AWS_ENDPOINT_URL_S3", &self.settings.endpoint_url_s3)])
+    }
+
+    /// The address that replaces the ECS endpoint for a call without the SDK's client; `None` if none is set.
+    pub(crate) fn ecs_endpoint(&self) -> Option<Endpoint> {
+        self.settings.ecs_override()
     }
 
     /// The address that replaces the EC2 endpoint; `None` if none is set.

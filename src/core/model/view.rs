@@ -34,6 +34,14 @@ impl View {
     }
 }
 
+impl View {
+    /// Whether programs of this task may still run. A task that is missing in an incomplete view may.
+    pub fn may_run(&self, task: &TaskArn) -> bool {
+        let shown = self.tasks.iter().find(|shown| shown.arn == *task);
+        shown.map_or(self.is_incomplete, |shown| shown.known < TaskStatus::Stopped)
+    }
+}
+
 /// The view of one task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskView {

@@ -17,6 +17,7 @@ line="$(basename "$0") $*"
 echo "$line" >>"$here/log"
 [ "$*" != "-batch -" ] || { while read -r word; do echo "tc $word" >>"$here/log"; done; }
 while IFS='|' read -r pattern code text; do
+    [ -n "$pattern" ] || continue
     case "$line" in *"$pattern"*) [ -z "$text" ] || echo "$text"; [ "$code" != hang ] || sleep 60; exit "$code" ;; esac
 done <"$here/answers"
 "#;

@@ -76,6 +76,15 @@ pub struct Part {
     pub was_missing: bool,
 }
 
+/// The result of a check.
+#[derive(Debug)]
+pub struct Checked {
+    /// All parts that stand now.
+    pub parts: Vec<Part>,
+    /// Why the part for IPv6, which only closes the introspection port, does not stand; `None`: it stands, or is not needed.
+    pub ipv6_failure: Option<FirewallError>,
+}
+
 /// What was made in a table.
 #[derive(Debug)]
 struct Made {
@@ -101,17 +110,16 @@ impl Firewall {
     /// Makes what is missing, and returns all parts. A part that is whole is not touched.
     ///
     /// # Errors
-    /// [`FirewallError`], for the first part that could not be checked or made. Earlier parts stand.
-    pub async fn ensure(&mut self, settings: &Settings) -> Result<Vec<Part>, FirewallError> {
+    /// [`FirewallError`], for the first part for IPv4 that could not be checked or made. Earlier parts stand.
+    pub async fn ensure(&mut self, settings: &Settings) -> Result<Checked, FirewallError> {
         check_right()?;
         let [guard, nat, ipv6] = rules::tables(settings);
         let mut parts = self.ensure_table(guard).await?;
         parts.push(ensure_route_localnet()?);
         parts.extend(self.ensure_table(nat).await?);
-        if has_ipv6() {
-            parts.extend(self.ensure_table(ipv6).await?);
-        }
-        Ok(parts)
+        let ipv6 = if has_ipv6() { self.ensure_table(ipv6).await } else { Ok(Vec::new()) };
+        let ipv6_failure = ipv6.map(|more| parts.extend(more)).err();
+        Ok(Checked { parts, ipv6_failure })
     }
 
     async fn ensure_table(&mut self, table: Table) -> Result<Vec<Part>, FirewallError> {

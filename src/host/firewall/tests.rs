@@ -144,6 +144,12 @@ impl Site {
     /// Servers answer on 127.0.0.1:51679, 127.0.0.1:8080, and on port 51678 of all addresses. `None`, with a message, if this
     /// process may not do that.
     fn new(test: &str, kind: &str) -> Option<Self> {
+        let multi = format!("/usr/sbin/xtables-{kind}-multi");
+        let starts = |program: &str| Command::new(program).arg("--version").output().is_ok();
+        if let Some(missing) = ["ip", "nsenter", "sysctl", &multi].into_iter().find(|program| !starts(program)) {
+            eprintln!("SKIPPED {test}: {missing} is not installed");
+            return None;
+        }
         let namespaces = (Namespace::new(), Namespace::new(), Namespace::new());
         let (Some(host), Some(container), Some(neighbour)) = namespaces else {
             eprintln!("SKIPPED {test}: this process may not make network namespaces");
@@ -195,8 +201,9 @@ fn settings() -> Settings {
     Settings { localhost_filter: true, offhost_introspection: false, bridge: Some("docker0".to_owned()) }
 }
 
-fn missing(parts: &[Part]) -> Vec<&str> {
-    parts.iter().filter(|part| part.was_missing).map(|part| part.name.as_str()).collect()
+fn missing(checked: &Checked) -> Vec<&str> {
+    assert!(checked.ipv6_failure.is_none(), "{checked:?}");
+    checked.parts.iter().filter(|part| part.was_missing).map(|part| part.name.as_str()).collect()
 }
 
 fn route_localnet_now() -> String {
@@ -254,9 +261,8 @@ async fn packets_of_each_kind(kind: &str) {
         (&["iptables -t nat -I ECS-AGENT-PREROUTING -j RETURN"], &ALL[2..3]),
     ] {
         flush.iter().for_each(|command| site.rule(command));
-        let parts = firewall.ensure(&settings()).await.unwrap();
-        assert_eq!(missing(&parts), wanted, "{flush:?}");
-        assert_eq!(firewall.ensure(&settings()).await.unwrap().iter().filter(|part| part.was_missing).count(), 0);
+        assert_eq!(missing(&firewall.ensure(&settings()).await.unwrap()), wanted, "{flush:?}");
+        assert_eq!(missing(&firewall.ensure(&settings()).await.unwrap()), [""; 0]);
     }
     site.host.run("sysctl -qw net.ipv4.conf.all.route_localnet=0");
     assert!(!site.container.reaches("169.254.170.2:80"), "route_localnet is needed");
@@ -354,6 +360,17 @@ async fn without_the_right_nothing_is_called() {
         assert!(matches!(error, FirewallError::NoRight), "{error}");
     });
     thread.join().unwrap();
+}
+
+/// The rules for IPv4 stand without `ip6tables`.
+#[tokio::test]
+async fn ipv6_is_not_needed() {
+    let Some(site) = Site::new("no ip6tables", "nft") else { return };
+    std::fs::remove_file(site.kind.0.join("ip6tables")).unwrap();
+    let checked = site.kind.firewall().ensure(&settings()).await.unwrap();
+    assert!(checked.ipv6_failure.unwrap().to_string().starts_with("ip6tables is not installed"));
+    assert_eq!(checked.parts.len(), 4);
+    assert!(site.container.reaches("169.254.170.2:80"));
 }
 
 #[tokio::test]

@@ -72,7 +72,12 @@ async fn passed(routes: Router, sources: &Sources, mut request: Request) -> Resp
         },
     };
     for (name, value) in headers {
-        answer.headers_mut().insert(name, value);
+        // A route with a limit of its own has these headers too. They come second.
+        let own: Vec<HeaderValue> = answer.headers().get_all(&name).into_iter().cloned().collect();
+        answer.headers_mut().insert(&name, value);
+        for value in own {
+            answer.headers_mut().append(&name, value);
+        }
     }
     answer
 }

@@ -3,14 +3,15 @@
 //! Owns the routes and the answers. Decides nothing about tasks: every answer is made from the newest published
 //! [`View`](ecs_core::model::view::View), or by a function that the runtime passes in [`Sources`].
 //!
-//! Who asks is identified by the id in the URL alone, as with the Go agent; [`Tasks`] finds its task. Paths are decoded and
-//! cleaned once, in `front`, before a route is chosen: a route never sees `..`, an empty segment, or an encoded slash that it
-//! could mistake for a part of an id.
+//! Who asks is identified by the id in the URL alone, as with the Go agent (spec `task-metadata.md` §2);
+//! [`Tasks`] finds its task. Paths are decoded and cleaned once, in `front`, before a route is chosen: a route never sees `..`,
+//! an empty segment, or an encoded slash that it could mistake for a part of an id.
 //!
 //! Reading order: this file (routes), `sources`, `front` (what every request passes), `subject` (what a path is about), `limiter`,
 //! `tasks` (lookups), `audit`, then one file for each group of paths: `credentials` with `peer_check`, `v2`, and `by_id` (versions
 //! 3 and 4). The shapes of these are in `task`, `container` and `associations`; `documents` keeps encoded tasks, `tags` is what
-//! ECS is asked for, `place` has facts about the instance, and `log` writes errors.
+//! ECS is asked for, `place` has facts about the instance, and `log` writes errors. `protection` and `fault` have work done for
+//! containers (`requests`).
 
 mod associations;
 mod audit;
@@ -18,13 +19,20 @@ mod by_id;
 mod container;
 mod credentials;
 mod documents;
+#[cfg(test)]
+mod fakes;
+mod fault;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz_path;
 mod limiter;
 mod log;
 mod peer_check;
 mod place;
+mod protection;
+mod requests;
 mod sources;
 mod subject;
 mod tags;
@@ -37,6 +45,7 @@ pub use audit::{Audit, AuditSink};
 pub use limiter::Rates;
 pub use peer_check::PeerCheckMode;
 pub use place::{Metadata, Place, Wall};
+pub use requests::{FaultInjector, TaskProtection, Work};
 pub use sources::{Credentials, CredentialsLookup, Sources};
 pub use tags::{TagLookup, TagQuestion, TagsProblem, TagsResult};
 pub use tasks::{FoundContainer, FoundRole, Tasks};
@@ -69,7 +78,8 @@ pub fn settings(address: Address) -> Settings {
 pub fn router(sources: Sources) -> Router {
     let sources = Arc::new(sources);
     let documents = v2::routes().merge(by_id::routes(Version::V3)).merge(by_id::routes(Version::V4));
-    let routes = credentials::routes().merge(documents).fallback(not_found);
+    let work = protection::routes().merge(fault::routes());
+    let routes = credentials::routes().merge(documents).merge(work).fallback(not_found);
     front::guarded(routes.with_state(Arc::clone(&sources)), sources)
 }
 

@@ -5,6 +5,7 @@ use super::documents::Documents;
 use super::limiter::{Limiter, Rates};
 use super::peer_check::{PeerCheck, PeerCheckMode};
 use super::place::Metadata;
+use super::requests::Work;
 use super::tasks::Tasks;
 use ecs_core::model::{CredentialsId, Secret};
 use std::fmt;
@@ -38,6 +39,7 @@ pub struct Sources {
     pub(super) metadata: Metadata,
     pub(super) documents: Documents,
     pub(super) credentials: CredentialsLookup,
+    pub(super) work: Work,
     pub(super) audit: Audit,
     pub(super) limiter: Limiter,
     pub(super) guesses: Limiter,
@@ -56,6 +58,7 @@ impl Sources {
         tasks: Tasks,
         metadata: Metadata,
         credentials: CredentialsLookup,
+        work: Work,
         audit: Audit,
         rates: Rates,
         peer_check: PeerCheckMode,
@@ -65,6 +68,7 @@ impl Sources {
             metadata,
             documents: Documents::default(),
             credentials,
+            work,
             audit,
             limiter: Limiter::new(rates),
             guesses: Limiter::new(GUESSES),

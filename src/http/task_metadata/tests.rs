@@ -96,7 +96,8 @@ impl Server {
             })
         };
         let (tasks, metadata) = (Tasks::new(receiver), metadata());
-        let sources = Sources::new(tasks, metadata, Arc::new(credentials), audit, rates, PeerCheckMode::Enforce);
+        let (credentials, work) = (Arc::new(credentials), fakes::work(&Arc::default()));
+        let sources = Sources::new(tasks, metadata, credentials, work, audit, rates, PeerCheckMode::Enforce);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let settings = settings(Address::Loopback(0));

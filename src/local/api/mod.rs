@@ -7,6 +7,7 @@ mod clusters;
 mod definitions;
 mod ecr;
 mod instances;
+mod protection;
 mod request;
 mod run;
 mod secrets;
@@ -24,7 +25,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 /// The operations of [`ecs`] that people use, for the answer to any other; those of agents come last.
-const OPERATIONS: [&str; 26] = [
+const OPERATIONS: [&str; 28] = [
     "CreateCluster",
     "DeleteCluster",
     "DeregisterContainerInstance",
@@ -33,6 +34,7 @@ const OPERATIONS: [&str; 26] = [
     "DescribeContainerInstances",
     "DescribeTaskDefinition",
     "DescribeTasks",
+    "GetTaskProtection",
     "ListClusters",
     "ListContainerInstances",
     "ListTagsForResource",
@@ -46,6 +48,7 @@ const OPERATIONS: [&str; 26] = [
     "TagResource",
     "UntagResource",
     "UpdateContainerInstancesState",
+    "UpdateTaskProtection",
     "DiscoverPollEndpoint",
     "RegisterContainerInstance",
     "SubmitAttachmentStateChanges",
@@ -79,6 +82,8 @@ pub(super) fn ecs(state: &mut State, operation: &str, body: &Value) -> Answer {
         "DescribeContainerInstances" => instances::describe(state, body),
         "DeregisterContainerInstance" => instances::deregister(state, body),
         "UpdateContainerInstancesState" => instances::update_state(state, body),
+        "GetTaskProtection" => protection::get(state, body),
+        "UpdateTaskProtection" => protection::update(state, body),
         "ListTagsForResource" => tags::list(state, body),
         "TagResource" => tags::tag(state, body),
         "UntagResource" => tags::untag(state, body),

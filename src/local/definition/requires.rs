@@ -31,6 +31,9 @@ pub(crate) fn required_attributes(definition: &TaskDefinition, ecr: impl Fn(&str
     if definition.pid_mode.is_some() || definition.ipc_mode.is_some() {
         need(E, "pid-ipc-namespace-sharing");
     }
+    if definition.enable_fault_injection == Some(true) {
+        need(E, "fault-injection");
+    }
     if definition.proxy_configuration.is_some() {
         need(E, "aws-appmesh");
     }
@@ -106,6 +109,7 @@ mod tests {
     #[test]
     fn settings_require_their_attributes() {
         let full = json!({
+            "enableFaultInjection": true,
             "family": "f", "executionRoleArn": "arn:aws:iam::1:role/x", "cpu": "256",
             "containerDefinitions": [{
                 "name": "a", "image": "ecr/app", "privileged": true,
@@ -123,6 +127,7 @@ mod tests {
                 "ecs.capability.container-health-check",
                 "ecs.capability.execution-role-awslogs",
                 "ecs.capability.execution-role-ecr-pull",
+                "ecs.capability.fault-injection",
                 "ecs.capability.secrets.ssm.environment-variables",
                 "ecs.capability.task-cpu-mem-limit",
             ]

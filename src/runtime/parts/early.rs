@@ -4,14 +4,14 @@
 //! Before the registration the ports are closed, like the Go agent's. `/health` is also served on a socket, from the start of
 //! the process to its end, so that `-healthcheck` can tell a waiting agent from a missing one.
 
+use super::faults::Keeper;
 use super::firewall::{self, Rules};
 use super::health::Health;
 use crate::config::Config;
 use crate::http::{self, Address, Audience};
 use crate::http::{introspection, task_metadata};
-use crate::runtime::execute::edges::Edges;
+use crate::runtime::clock::Clock;
 use crate::runtime::execute::pulls::Pulls;
-use crate::runtime::startup::instance::Instance;
 use crate::runtime::startup::ownership::Ownership;
 use crate::runtime::supervisor::{Policy, Supervisor};
 use crate::store::Identity;
@@ -72,16 +72,16 @@ impl Early {
         });
     }
 
-    /// Opens the ports of introspection and task metadata; the start is complete. Each is bound when this returns, or a first
-    /// attempt has failed: a client that learns afterwards that the agent is up can connect at once. The configuration says where
-    /// the introspection port listens, and whether clients on other hosts are served.
-    pub(crate) fn open_ports(
+    /// Opens the introspection port; the start is complete. The port is bound when this returns, or a first attempt has
+    /// failed: a client that learns afterwards that the agent is up can connect at once. The configuration says where it listens,
+    /// and whether clients on other hosts are served.
+    pub(crate) fn open_port(
         &mut self,
         config: &Config,
-        (identity, instance): (&Identity, &Instance),
+        identity: &Identity,
         view: watch::Receiver<Arc<View>>,
         pulls: Pulls,
-        edges: &Arc<Edges>,
+        clock: Arc<Clock>,
     ) {
         let shown = introspection::Identity {
             cluster: identity.cluster.clone(),
@@ -89,23 +89,27 @@ impl Early {
             version_text: crate::version::text(),
         };
         let progress: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
-        let clock = edges.clock.clone();
         let now: introspection::Clock = Arc::new(move || clock.now());
-        let sources = super::task_metadata::sources(config, identity, instance, view.clone(), edges);
         let routes = introspection::router(self.health_lookup(), shown, view, progress, now);
         let audience = Audience::new(config.offhost_introspection, self.bridge.subscribe());
         let port = if config.introspection_on_loopback { Address::Loopback } else { Address::Port };
         let settings = http::Settings::new("introspection", port(introspection::PORT));
         self.serve(settings, audience, routes);
-        self.open_task_metadata(sources);
         self.health.running();
     }
 
-    /// Opens the port of the task metadata server, for this host and the containers on Docker's bridges.
-    fn open_task_metadata(&mut self, sources: task_metadata::Sources) {
+    /// Opens the port of the task metadata server, for this host and the containers on Docker's bridges. Like the introspection
+    /// port, it is bound when this returns.
+    pub(crate) fn open_task_metadata(&mut self, sources: task_metadata::Sources) {
         let settings = task_metadata::settings(Address::Loopback(task_metadata::PORT));
         let audience = Audience::containers(self.bridge.subscribe());
         self.serve(settings, audience, task_metadata::router(sources));
+    }
+
+    /// Carries out operations on network faults, and removes those of ended tasks.
+    pub(crate) fn keep_faults(&mut self, keeper: Keeper) {
+        let stop = self.stop.clone();
+        self.supervisor.add("network faults", Policy::Restart, move || keeper.clone().run(stop.clone()));
     }
 
     fn health_lookup(&self) -> introspection::HealthLookup {

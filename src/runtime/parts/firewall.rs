@@ -7,7 +7,7 @@
 
 use crate::backoff::{Backoff, Shape, seconds};
 use crate::config::Config;
-use crate::host::firewall::{Firewall, FirewallError, METADATA_ADDRESS, METADATA_PORT, Part, Settings};
+use crate::host::firewall::{Checked, Firewall, FirewallError, METADATA_ADDRESS, METADATA_PORT, Settings};
 use crate::host::program::Programs;
 use crate::runtime::Fatal;
 use crate::runtime::supervisor::PartResult;
@@ -145,18 +145,22 @@ struct History {
     /// The last failure; `None`: the last check succeeded.
     failure: Option<String>,
     retry: Option<Backoff>,
+    /// The last failure for IPv6.
+    ipv6_failure: Option<String>,
     /// How often rules were missing.
     times_missing: u32,
 }
 
 impl History {
     /// Logs the result of a check, and returns the pause before the next one.
-    fn note(&mut self, settings: Settings, checked: Result<Vec<Part>, FirewallError>) -> Duration {
-        let parts = match checked {
-            Ok(parts) => parts,
+    fn note(&mut self, settings: Settings, checked: Result<Checked, FirewallError>) -> Duration {
+        let checked = match checked {
+            Ok(checked) => checked,
             Err(error) => return self.failed(&error),
         };
-        let missing: Vec<String> = parts.into_iter().filter(|part| part.was_missing).map(|part| part.name).collect();
+        self.note_ipv6(checked.ipv6_failure.as_ref());
+        let missing: Vec<String> =
+            checked.parts.into_iter().filter(|part| part.was_missing).map(|part| part.name).collect();
         let missing = missing.join(", ");
         self.retry = None;
         if self.failure.take().is_some() || self.made.is_none() {
@@ -173,6 +177,18 @@ impl History {
         }
         self.made = Some(settings);
         INTERVAL.delay(0)
+    }
+
+    /// Not a warning: the agent checks each client of that port itself.
+    fn note_ipv6(&mut self, failure: Option<&FirewallError>) {
+        let failure = failure.map(|error| with_causes(error));
+        if let Some(error) = failure.as_ref().filter(|_| failure != self.ipv6_failure) {
+            tracing::info!(
+                error,
+                "the firewall does not close port 51678 over IPv6; the agent still refuses other hosts"
+            );
+        }
+        self.ipv6_failure = failure;
     }
 
     fn failed(&mut self, error: &FirewallError) -> Duration {
@@ -196,6 +212,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::firewall::Part;
 
     #[test]
     fn the_same_failure_is_logged_once_and_tried_again_slower() {
@@ -205,14 +222,17 @@ mod tests {
         let pauses: Vec<Duration> = (0..6).map(|_| history.note(settings(), failure())).collect();
         assert!(pauses[0] < Duration::from_secs(7) && pauses[5] >= Duration::from_secs(60), "{pauses:?}");
         assert!(history.failure.is_some() && history.times_missing == 0);
-        let part = |was_missing| Part { name: "nat OUTPUT".to_owned(), purpose: "", was_missing };
-        let pause = history.note(settings(), Ok(vec![part(true)]));
+        let checked = |was_missing| {
+            let part = Part { name: "nat OUTPUT".to_owned(), purpose: "", was_missing };
+            Ok(Checked { parts: vec![part], ipv6_failure: None })
+        };
+        let pause = history.note(settings(), checked(true));
         assert!(pause >= Duration::from_secs(60) && pause <= Duration::from_secs(72), "{pause:?}");
         assert_eq!((history.times_missing, history.failure.is_none()), (0, true), "made for the first time");
-        history.note(settings(), Ok(vec![part(false)]));
-        history.note(settings(), Ok(vec![part(true)]));
+        history.note(settings(), checked(false));
+        history.note(settings(), checked(true));
         assert_eq!(history.times_missing, 1);
-        history.note(Settings { bridge: Some("br0".to_owned()), ..settings() }, Ok(vec![part(true)]));
+        history.note(Settings { bridge: Some("br0".to_owned()), ..settings() }, checked(true));
         assert_eq!(history.times_missing, 1, "the settings have changed, so nothing was missing");
     }
 

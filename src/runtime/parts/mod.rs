@@ -1,22 +1,31 @@
 //! The parts that run beside the core loop until the agent stops. The supervisor owns them, and restarts each one that ends.
 //!
-//! Reading order: `early` (what runs before the registration; the ports), `firewall`, `task_metadata`, `control_plane`,
-//! `docker_events`, `health`, `spot`, `diagnostics`.
+//! Reading order: `early` (what runs before the registration; the ports), `firewall`, `task_metadata`, `faults` and `protection`
+//! (work for containers), `control_plane`, `docker_events`, `health`, `spot`, `diagnostics`.
 
 pub(super) mod control_plane;
 pub(super) mod diagnostics;
 pub(super) mod docker_events;
 pub(super) mod early;
+pub(super) mod faults;
 pub(super) mod firewall;
 pub(super) mod health;
+pub(super) mod protection;
 pub(super) mod spot;
 pub(super) mod task_metadata;
 
 use super::core_loop::CoreLoop;
 use super::execute::edges::Edges;
 use super::execute::pulls::Pulls;
+use super::startup::instance::Instance;
 use super::supervisor::{Policy, Supervisor};
 use crate::acs;
+use crate::aws::client::sdk::Sdk;
+use crate::config::Config;
+use crate::host::fault::Faults;
+use crate::host::program::Programs;
+use crate::http::task_metadata::Work;
+use crate::store::Identity;
 use control_plane::ControlPlane;
 pub(super) use early::Early;
 use ecs_core::Event;
@@ -67,6 +76,24 @@ pub(super) fn supervise(
         diagnostics::on_signal(readers.clone(), pulls.clone(), stop.clone())
     });
     supervisor
+}
+
+/// Opens the port for containers, and starts the part that works for them.
+pub(super) async fn serve_containers(
+    early: &mut Early,
+    config: &Config,
+    sdk: Sdk,
+    identity: &Identity,
+    instance: &Instance,
+    edges: &Arc<Edges>,
+    view: &watch::Receiver<Arc<View>>,
+) {
+    let directory = config.checkpoint.then_some(config.data_dir.as_path());
+    let (operations, keeper) = faults::keeper(Faults::restored(Programs::default(), directory).await, view.clone());
+    let protection = protection::Protection::new(sdk, identity.cluster.clone(), edges.clone());
+    let work = Work { protection: Arc::new(protection), faults: Arc::new(operations) };
+    early.keep_faults(keeper);
+    early.open_task_metadata(task_metadata::sources(config, identity, instance, view.clone(), edges, work));
 }
 
 /// The function that notifies systemd: its first call says that the agent is up, each later one that the core loop is alive.

@@ -9,7 +9,7 @@ use crate::config::{Config, PeerCheck};
 use crate::ecs::tags::{self, TagsError};
 use crate::http::task_metadata::{
     Audit, AuditSink, Credentials, CredentialsLookup, Metadata, PeerCheckMode, Place, Rates, Sources, TagLookup,
-    TagsProblem, Tasks,
+    TagsProblem, Tasks, Work,
 };
 use crate::runtime::execute::edges::Edges;
 use crate::runtime::logging::audit::AuditFile;
@@ -26,6 +26,7 @@ pub(crate) fn sources(
     instance: &Instance,
     view: watch::Receiver<Arc<View>>,
     edges: &Arc<Edges>,
+    work: Work,
 ) -> Sources {
     let audit = Audit {
         cluster: identity.cluster.clone(),
@@ -47,7 +48,7 @@ pub(crate) fn sources(
         wall: Arc::new(move |at| clock.wall(at)),
         tags: tags(edges.ecs.clone()),
     };
-    Sources::new(Tasks::new(view), metadata, lookup(edges.clone()), audit, rates, peer_check)
+    Sources::new(Tasks::new(view), metadata, lookup(edges.clone()), work, audit, rates, peer_check)
 }
 
 /// The facts about this instance. An operator may want no availability zone to be shown.

@@ -71,7 +71,7 @@ pub(super) async fn build(
     steps::warm_pool(config, &imds, &health).await?;
     health.step(Step::Registration);
     let (sdk, credentials) = steps::clients(config, options, &instance.region).await?;
-    let (ecs, signing) = (sdk.ecs(credentials.clone()), sdk.signing());
+    let (ecs, signing, contact) = (sdk.ecs(credentials.clone()), sdk.signing(), health.contact());
     let tags = steps::tags(config, &instance, &credentials, &sdk).await?;
     let offers = &host.offers;
     let identity = steps::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
@@ -81,7 +81,7 @@ pub(super) async fn build(
     let edges = Arc::new(Edges {
         docker,
         resources: Resources::new(sdk.clone(), settings::resources(config, &identity, &instance)),
-        registries: registries(config, sdk, credentials.clone()),
+        registries: registries(config, sdk.clone(), credentials.clone()),
         roles: RoleStore::default(),
         ecs: ecs.clone(),
         report: settings::report(config, &identity),
@@ -108,7 +108,6 @@ pub(super) async fn build(
         unwritten: core_loop::Unwritten::default(),
         health: health.clone(),
     };
-    let contact = health.contact();
     let connection = settings::acs::connection(config, &instance.region, options, credentials, signing, contact);
     let control = ControlPlane {
         settings: settings::acs::session(config, &instance, &identity, &host, connection),
@@ -116,7 +115,8 @@ pub(super) async fn build(
         edges: edges.clone(),
         inbox: inbox.clone(),
     };
-    early.open_ports(config, (&identity, &instance), readers.clone(), pulls.clone(), &edges);
+    parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
+    early.open_port(config, &identity, readers.clone(), pulls.clone(), edges.clock.clone());
     let spot = config.spot_draining.then(|| parts::spot::Watch::new(imds, ecs, &identity));
     let mut supervisor = parts::supervise(early, core, control, from_core, edges, inbox, readers, pulls);
     if let Some(spot) = spot {

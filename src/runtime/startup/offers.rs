@@ -9,8 +9,10 @@ use crate::backoff::{Backoff, Shape};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::config::Config;
 use crate::docker::Docker;
+use crate::host::fault;
 use crate::host::gpu::{self, Gpus};
 use crate::host::lanes::files;
+use crate::host::program::Programs;
 use crate::runtime::Fatal;
 use ecs_core::model::{OpError, with_causes};
 use std::path::Path;
@@ -52,6 +54,8 @@ pub(crate) struct Offers {
     pub(crate) pause_archive: bool,
     /// gMSA is enabled, and the socket of a credentials fetcher exists.
     pub(crate) credentials_fetcher: bool,
+    /// Tasks may start network faults.
+    pub(crate) fault_injection: bool,
 }
 
 impl Host {
@@ -81,16 +85,31 @@ impl Offers {
     }
 
     async fn with(task_limits: bool, config: &Config, docker: &Docker) -> Result<Self, Fatal> {
+        // While Docker answers, the programs for faults do.
+        let (volume_drivers, fault_injection) = tokio::join!(volume_drivers(docker), can_inject_faults(config));
         Ok(Self {
             docker_api_versions: docker.api_versions(),
             task_limits,
-            volume_drivers: volume_drivers(docker).await,
+            volume_drivers,
+            fault_injection,
             gpus: gpus(config).await?,
             docker_version: docker.server_version(),
             pause_archive: exists(&config.pause_archive).await,
             credentials_fetcher: config.gmsa && exists(&config.credentials_fetcher).await,
         })
     }
+}
+
+/// Whether network faults work on this host. ECS offers them on EC2 instances only.
+async fn can_inject_faults(config: &Config) -> bool {
+    if config.external {
+        return false;
+    }
+    let obstacle = fault::probe::obstacle(&Programs::default()).await;
+    if let Some(reason) = &obstacle {
+        tracing::info!(reason, "Fault injection capability not enabled");
+    }
+    obstacle.is_none()
 }
 
 /// The host's GPUs; none if the operator has not enabled them for tasks.

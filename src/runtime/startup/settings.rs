@@ -86,6 +86,7 @@ pub(crate) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
         awslogs_with_execution_role: config.awslogs_with_execution_role,
         gmsa: config.gmsa_in_domain(),
         gmsa_domainless: config.gmsa && offers.credentials_fetcher,
+        fault_injection: offers.fault_injection,
     }
 }
 

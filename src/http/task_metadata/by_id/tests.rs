@@ -166,7 +166,9 @@ impl Server {
         let metadata = Metadata { place, tags, ..metadata() };
         let audit = Audit { cluster: String::new(), container_instance: String::new(), sink: None };
         let rates = Rates { steady: 1000, burst: 1000 };
-        let sources = Sources::new(Tasks::new(readers), metadata, Arc::new(|_| None), audit, rates, PeerCheckMode::Off);
+        let work = crate::http::task_metadata::fakes::work(&Arc::default());
+        let sources =
+            Sources::new(Tasks::new(readers), metadata, Arc::new(|_| None), work, audit, rates, PeerCheckMode::Off);
         Self { routes: router(sources), view }
     }
 

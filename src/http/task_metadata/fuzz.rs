@@ -1,0 +1,71 @@
+//! The fuzzer's entry points to the bodies that containers send.
+
+use super::fault::body::{Kind, Verb, operation};
+use super::protection;
+use ecs_core::model::fault::{Destination, Fault, FaultOperation};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Reads the body of a request about a fault. The first byte chooses the type of the fault and the operation.
+///
+/// # Panics
+/// An error is no clean text, or a value is accepted that no program of the host takes as one word.
+pub fn fault_body(data: &[u8]) {
+    let Some((choice, body)) = data.split_first() else { return };
+    let kind = [Kind::Blackhole, Kind::Latency, Kind::Loss][usize::from(choice % 3)];
+    let verb = [Verb::Start, Verb::Stop, Verb::Status][usize::from(choice / 3 % 3)];
+    let operation = match operation(kind, verb, &String::from_utf8_lossy(body)) {
+        Ok(operation) => operation,
+        Err(error) => return crate::fuzz::assert_clean(&error),
+    };
+    let FaultOperation::Start(fault) = operation else { return };
+    match fault {
+        Fault::Blackhole { spared, .. } => assert_words(&spared),
+        Fault::Latency { traffic, delay, jitter } => {
+            assert!(delay > 0 || jitter > 0, "no latency");
+            assert_traffic(&traffic);
+        }
+        Fault::Loss { traffic, percent } => {
+            assert!((1..=100).contains(&percent), "{percent} %");
+            assert_traffic(&traffic);
+        }
+    }
+}
+
+fn assert_traffic(traffic: &ecs_core::model::fault::Traffic) {
+    assert!((1..=100).contains(&traffic.flows_percent), "{} %", traffic.flows_percent);
+    assert!(!traffic.to.is_empty(), "no destination");
+    assert_words(&traffic.to);
+    assert_words(&traffic.spared);
+}
+
+fn assert_words(destinations: &[Destination]) {
+    for destination in destinations {
+        let text = destination.as_str();
+        let address = text.split('/').next().unwrap_or_default();
+        let address: std::net::IpAddr = address.parse().expect("an address");
+        assert_eq!(address.is_ipv6(), destination.is_ipv6(), "{text}");
+        assert!(!text.starts_with('-') && text.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
+    }
+}
+
+/// Reads the body of a change of the protection of a task.
+///
+/// # Panics
+/// A body is accepted that is no object, or has another member.
+pub fn protection_body(data: &[u8]) {
+    let body = String::from_utf8_lossy(data);
+    if protection::decoded(&body).is_none() {
+        return;
+    }
+    let first = Value::deserialize(&mut serde_json::Deserializer::from_str(&body));
+    // A number may be too large for this parser, but then it is not accepted as a number of minutes.
+    match first.expect("it is JSON") {
+        Value::Null => {}
+        Value::Object(members) => {
+            let known = ["protectionenabled", "expiresinminutes"];
+            assert!(members.keys().all(|name| known.contains(&name.to_lowercase().as_str())), "{body}");
+        }
+        other => panic!("{other}"),
+    }
+}
