@@ -36,6 +36,8 @@ pub struct Args {
     pub role: Role,
     /// The files that `check-config` checks; none: those of a start.
     pub files: Vec<String>,
+    /// `check-config` lists the defaults, too.
+    pub all: bool,
     /// `check-config` counts every warning.
     pub strict: bool,
     /// `check-config` prints JSON.
@@ -75,6 +77,9 @@ pub enum ArgsError {
     /// There is no such command.
     #[error("unknown command: {0}")]
     UnknownCommand(String),
+    /// `help` is asked about something that is no command.
+    #[error("no such command: {0}")]
+    UnknownTopic(String),
     /// A command has an argument that it does not take.
     #[error("unexpected argument: {0}")]
     Unexpected(String),
@@ -90,7 +95,11 @@ impl ArgsError {
     /// The exit code: 5 for what the Go agent refuses, too; 2 for a mistake in a command, which no service manager starts.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::UnknownCommand(_) | Self::Unexpected(_) | Self::SwitchedOff(_) | Self::NoShell => 2,
+            Self::UnknownCommand(_)
+            | Self::UnknownTopic(_)
+            | Self::Unexpected(_)
+            | Self::SwitchedOff(_)
+            | Self::NoShell => 2,
             Self::Unknown(_)
             | Self::Syntax(_)
             | Self::NoValue(_)
@@ -105,7 +114,7 @@ impl ArgsError {
     pub fn hint(&self) -> String {
         let meant = match self {
             Self::Unknown(name) => completed(name, &names(|_| true)).map(|name| format!("-{name}")),
-            Self::UnknownCommand(word) | Self::Unexpected(word) => {
+            Self::UnknownCommand(word) | Self::UnknownTopic(word) | Self::Unexpected(word) => {
                 completed(word, &names(Flag::is_command)).map(str::to_owned)
             }
             Self::OnlyForCheck(name) => Some(format!("check-config -{name}")),
@@ -249,6 +258,7 @@ impl Parser {
                 if is_on { Ok(Word::Taken) } else { Err(ArgsError::SwitchedOff(flag.name)) }
             }
             // What follows a `=` may be a secret.
+            (None, _) if self.actions == [Action::Help] => Err(ArgsError::UnknownTopic(shown(name))),
             (None, _) if is_command_known => Err(ArgsError::Unexpected(shown(name))),
             (None, Some(command)) => Err(ArgsError::SwitchedOff(command)),
             (None, None) => Err(ArgsError::UnknownCommand(shown(name))),
@@ -283,6 +293,7 @@ impl Parser {
             Meaning::Insecure => self.args.accept_insecure_cert = on,
             Meaning::Service => self.args.role = if on { Role::Service } else { Role::Agent },
             Meaning::Blackhole => self.args.blackhole_ec2_metadata = on,
+            Meaning::All => self.args.all = on,
             Meaning::Strict => self.args.strict = on,
             Meaning::Json => self.args.json = on,
             Meaning::Level | Meaning::OutputLevel | Meaning::FileLevel | Meaning::Nothing => self.without_effect(flag),
@@ -337,7 +348,7 @@ impl Parser {
             args.topic = asked.find(|flag| flag.meaning != Meaning::Do(Action::Help)).map(|flag| flag.name);
             return Ok(args);
         }
-        for (name, is_set) in [("strict", args.strict), ("json", args.json)] {
+        for (name, is_set) in [("all", args.all), ("strict", args.strict), ("json", args.json)] {
             if is_set && args.action != Action::CheckConfig {
                 return Err(ArgsError::OnlyForCheck(name));
             }
