@@ -65,7 +65,7 @@ pub use log_settings::{LogFile, LogLevels, LogSettings};
 pub use problem::{Problem, Severity};
 pub use rules::region_missing;
 pub use settings::{Config, ImagePullBehavior, PortRange, ProxySettings, RetryMode, TagSource};
-pub use source::{EnvFile, Environment, Source};
+pub use source::{EnvFile, Environment, STANDARD_INPUT, Source};
 
 use defaults::ServiceDefaults;
 use ecs_core::model::Secret;
@@ -135,6 +135,19 @@ impl Loaded {
         self.unused.iter().filter(move |unused| unused.key.stage == stage)
     }
 
+    /// Why the levels of the log cannot be read from these sources; `None`: they can. A level that was rejected counts, although a
+    /// start would use another one in its place; so does a level in a line that is ignored.
+    pub fn levels_unreadable(&self) -> Option<String> {
+        let place = |name: &str| self.effective.iter().find(|value| value.name == name)?.place.as_deref();
+        let is_about_level = |problem: &&Problem| {
+            let name = ["ECS_LOGLEVEL", "ECS_LOGLEVEL_ON_INSTANCE"].into_iter().find(|name| *name == problem.variable);
+            // A file that cannot be used has no variable.
+            let is_file = problem.variable.is_empty() && problem.is_fatal();
+            is_file || name.is_some_and(|name| place(name) != Some(problem.place.as_str()))
+        };
+        self.problems.iter().find(is_about_level).map(Problem::finding)
+    }
+
     /// The highest severity of a problem or of a variable without effect; `None`: nothing is wrong.
     pub fn severity(&self) -> Option<Severity> {
         let unused = self.unused.iter().map(|unused| unused.key.severity);
@@ -156,10 +169,12 @@ pub struct Unused {
 pub struct Effective {
     /// The variable's name.
     pub name: &'static str,
-    /// The value; for a secret, only that it is set.
-    pub value: String,
+    /// The value; for a secret, only that it is set. `None`: what is written cannot be used, so the agent does not start.
+    pub value: Option<String>,
     /// Where the value was set, as in [`Problem::place`]; `None`: the value is the default.
     pub place: Option<String>,
+    /// Nobody has set it, and no other setting changes it.
+    pub is_default: bool,
 }
 
 /// All sources on this machine, read once. They hold secrets, so drop this when loading is done.
@@ -197,8 +212,9 @@ impl Sources {
         };
         for (path, is_named) in [Some(first), vendor].into_iter().flatten() {
             let (file, more) = EnvFile::open(Path::new(path), is_named, &environment);
-            files.push(if is_service { file.trimmed() } else { file });
-            problems.extend(more);
+            let (file, notes) = if is_service { file.trimmed() } else { (file, Vec::new()) };
+            files.push(file);
+            problems.extend(more.into_iter().chain(notes));
         }
         // The settings of the shell that asks are not those of the agent that will read the file.
         let environment = if other.is_some() { environment.without_settings() } else { environment };
@@ -241,6 +257,11 @@ impl Sources {
     /// The value of `JOURNAL_STREAM`, which systemd sets for a service whose output goes to the journal.
     pub fn journal_stream(&self) -> Option<String> {
         self.environment.get("JOURNAL_STREAM")
+    }
+
+    /// The files of lines that were read.
+    pub fn files_read(&self) -> Vec<String> {
+        self.files.iter().filter(|file| file.state() == FileState::Read).map(|file| file.path().to_owned()).collect()
     }
 
     /// Loads the configuration, with the text of the user data if there is any.
@@ -291,11 +312,8 @@ fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Proble
     rules::cluster(&values, sources, &mut problems);
     let settled: Vec<&str> = unused.iter().map(|unused| unused.place.as_str()).collect();
     laid_out::report(sources, &settled, &mut problems);
-    let mut effective: Vec<Effective> = KEYS.iter().filter_map(|key| effective(key, values.get(key.name)?)).collect();
-    // The most important setting is shown in any case.
-    if !values.contains_key(resolve::CLUSTER) {
-        effective.insert(0, Effective { name: resolve::CLUSTER, value: DEFAULT_CLUSTER.to_owned(), place: None });
-    }
+    let effective: Vec<Effective> =
+        KEYS.iter().filter_map(|key| effective(key, values.get(key.name), &problems)).collect();
     let typed = typed(values, &mut problems);
     let is_fatal = problems.iter().any(Problem::is_fatal);
     let (config, unusable) = if is_fatal { (None, typed) } else { (typed, None) };
@@ -355,7 +373,22 @@ fn asks_for_something(key: &'static keys::Key, value: &resolve::Resolved) -> boo
     }
 }
 
-fn effective(key: &keys::Key, value: &resolve::Resolved) -> Option<Effective> {
+/// The row of a variable in the list of values in effect. A variable that keeps the agent from starting has no value; `default` of
+/// the table is not in effect for it.
+fn effective(key: &'static keys::Key, value: Option<&resolve::Resolved>, problems: &[Problem]) -> Option<Effective> {
+    let is_unusable = |problem: &&Problem| {
+        let name = &*problem.variable;
+        problem.is_fatal() && problem.place != rules::ALL_SOURCES && (key.is_called(name) || key.json == Some(name))
+    };
+    if let Some(problem) = problems.iter().find(is_unusable) {
+        return Some(Effective { name: key.name, value: None, place: Some(problem.place.clone()), is_default: false });
+    }
+    let Some(value) = value else {
+        // The most important setting is shown in any case.
+        let cluster =
+            Effective { name: key.name, value: Some(DEFAULT_CLUSTER.to_owned()), place: None, is_default: true };
+        return (key.name == resolve::CLUSTER).then_some(cluster);
+    };
     let is_listed = match key.stage {
         Stage::Now => true,
         Stage::Later | Stage::Foreign => false,
@@ -364,11 +397,15 @@ fn effective(key: &keys::Key, value: &resolve::Resolved) -> Option<Effective> {
     is_listed.then(|| shown_value(key, value))
 }
 
-fn shown_value(key: &keys::Key, value: &resolve::Resolved) -> Effective {
+fn shown_value(key: &'static keys::Key, value: &resolve::Resolved) -> Effective {
+    let default = resolve::default_of(key);
+    let is_of_service = value.place.as_deref() == Some(defaults::SERVICE);
+    let is_same = default.is_none_or(|default| default.canonical == value.canonical);
     Effective {
         name: key.name,
-        value: shown::in_effect(key.kind, &value.shown).into_owned(),
+        value: Some(shown::in_effect(key.kind, &value.shown).into_owned()),
         place: value.place.clone(),
+        is_default: value.class == Class::Defaults && (is_of_service || is_same),
     }
 }
 

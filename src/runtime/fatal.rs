@@ -15,11 +15,6 @@ impl Fatal {
         Self { code: 1, message }
     }
 
-    /// The configuration cannot be used. Its problems have been logged already.
-    pub fn unusable_configuration() -> Self {
-        Self::restartable("the configuration cannot be used".to_owned())
-    }
-
     pub(crate) fn terminal(message: String) -> Self {
         Self { code: 5, message }
     }
