@@ -12,8 +12,8 @@
 //! service), `resolve` with `repeated` (precedence), `rules` (variables that depend on each other), [`settings`] with [`log`] and
 //! [`log_settings`] (the result). What is wrong: [`problem`] (with the rule how much it matters), `unknown` (names), `laid_out`
 //! (JSON over several lines), `doubts` (settings that contradict each other), `shown` with `wrong_member` (what a message shows
-//! of a value), `meant` with `suggest` and `quoting` (what was meant), [`report`]. The command line: `flags` (the table),
-//! [`args`], and the table for people: [`help`], [`manual`], [`completion`].
+//! of a value), `effective` (the list of values), `meant` with `suggest` and `quoting` (what was meant), [`report`]. The command
+//! line: `flags` (the table), [`args`], and the table for people: [`help`], [`manual`], [`completion`].
 //! [`Sources::open`] reads every source on this machine. User data comes in as text, because only an edge may use the metadata
 //! service, and the runtime fills in the region of the instance. Invariant: no other module reads the environment, and no
 //! [`Problem`] holds a secret.
@@ -29,6 +29,7 @@ mod defaults;
 pub mod document;
 mod doubts;
 mod duration;
+mod effective;
 mod flags;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -60,6 +61,7 @@ mod wrong_member;
 
 pub use args::{Action, Args, ArgsError};
 pub use document::Document;
+pub use effective::Effective;
 pub use log::{LogFormat, LogLevel, Rollover};
 pub use log_settings::{LogFile, LogLevels, LogSettings};
 pub use problem::{Problem, Severity};
@@ -71,7 +73,6 @@ use defaults::ServiceDefaults;
 use ecs_core::model::Secret;
 use keys::{KEYS, Stage};
 use kind::Kind;
-use names::DEFAULT_CLUSTER;
 use source::{Class, FileState};
 use std::path::Path;
 
@@ -162,19 +163,6 @@ pub struct Unused {
     pub key: &'static keys::Key,
     /// Where it was set, as in [`Problem::place`].
     pub place: String,
-}
-
-/// A value in effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effective {
-    /// The variable's name.
-    pub name: &'static str,
-    /// The value; for a secret, only that it is set. `None`: what is written cannot be used, so the agent does not start.
-    pub value: Option<String>,
-    /// Where the value was set, as in [`Problem::place`]; `None`: the value is the default.
-    pub place: Option<String>,
-    /// Nobody has set it, and no other setting changes it.
-    pub is_default: bool,
 }
 
 /// All sources on this machine, read once. They hold secrets, so drop this when loading is done.
@@ -302,7 +290,7 @@ fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Proble
             && values.get(key.name).is_some_and(|value| value.class != Class::Defaults)
     };
     let idle = KEYS.iter().filter(asks_for_nothing);
-    let idle: Vec<Effective> = idle.filter_map(|key| Some(shown_value(key, values.get(key.name)?))).collect();
+    let idle: Vec<Effective> = idle.filter_map(|key| Some(effective::shown(key, values.get(key.name)?))).collect();
     rules::apply(&mut values, sources, is_service, &mut problems);
     let mut about_values = problems.split_off(from_reading);
     without_effect(&mut about_values, &mut unused);
@@ -313,7 +301,7 @@ fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Proble
     let settled: Vec<&str> = unused.iter().map(|unused| unused.place.as_str()).collect();
     laid_out::report(sources, &settled, &mut problems);
     let effective: Vec<Effective> =
-        KEYS.iter().filter_map(|key| effective(key, values.get(key.name), &problems)).collect();
+        KEYS.iter().filter_map(|key| effective::row(key, values.get(key.name), &problems)).collect();
     let typed = typed(values, &mut problems);
     let is_fatal = problems.iter().any(Problem::is_fatal);
     let (config, unusable) = if is_fatal { (None, typed) } else { (typed, None) };
@@ -370,42 +358,6 @@ fn asks_for_something(key: &'static keys::Key, value: &resolve::Resolved) -> boo
     match key.kind {
         Kind::Switch | Kind::Flag => value.canonical == "true",
         _ => resolve::default_of(key).is_none_or(|default| default.canonical != value.canonical),
-    }
-}
-
-/// The row of a variable in the list of values in effect. A variable that keeps the agent from starting has no value; `default` of
-/// the table is not in effect for it.
-fn effective(key: &'static keys::Key, value: Option<&resolve::Resolved>, problems: &[Problem]) -> Option<Effective> {
-    let is_unusable = |problem: &&Problem| {
-        let name = &*problem.variable;
-        problem.is_fatal() && problem.place != rules::ALL_SOURCES && (key.is_called(name) || key.json == Some(name))
-    };
-    if let Some(problem) = problems.iter().find(is_unusable) {
-        return Some(Effective { name: key.name, value: None, place: Some(problem.place.clone()), is_default: false });
-    }
-    let Some(value) = value else {
-        // The most important setting is shown in any case.
-        let cluster =
-            Effective { name: key.name, value: Some(DEFAULT_CLUSTER.to_owned()), place: None, is_default: true };
-        return (key.name == resolve::CLUSTER).then_some(cluster);
-    };
-    let is_listed = match key.stage {
-        Stage::Now => true,
-        Stage::Later | Stage::Foreign => false,
-        Stage::Process | Stage::NamesFile => value.place.is_some(),
-    };
-    is_listed.then(|| shown_value(key, value))
-}
-
-fn shown_value(key: &'static keys::Key, value: &resolve::Resolved) -> Effective {
-    let default = resolve::default_of(key);
-    let is_of_service = value.place.as_deref() == Some(defaults::SERVICE);
-    let is_same = default.is_none_or(|default| default.canonical == value.canonical);
-    Effective {
-        name: key.name,
-        value: Some(shown::in_effect(key.kind, &value.shown).into_owned()),
-        place: value.place.clone(),
-        is_default: value.class == Class::Defaults && (is_of_service || is_same),
     }
 }
 

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_type_is_told_from_the_others() {
+    fn every_type_is_recognized() {
         for (text, form) in [
             ("{}", Some(Form::Object)),
             (" [1]", Some(Form::Array)),

@@ -383,7 +383,7 @@ fn what_is_fatal_has_no_value_in_effect() {
 
 /// SIGHUP keeps the levels if those that are written cannot be read.
 #[test]
-fn levels_that_cannot_be_read_are_told_from_others() {
+fn levels_that_cannot_be_read_are_found() {
     for (lines, why) in [
         ("ECS_LOGLEVEL=debug", None),
         ("ECS_LOGLEVEL= debug", None),
