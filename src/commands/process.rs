@@ -1,11 +1,13 @@
 //! The process of a verb that logs: its configuration, its log, its threads, its exit code.
 
-use crate::config::{Args, Config, Environment, Loaded, LogLevel, LogSettings, Problem, Severity, Sources};
+use crate::config::{Args, Config, Environment, Loaded, LogLevel, LogSettings, Problem, Role, Severity, Sources};
 use crate::host::memory;
 use crate::runtime::logging::{self, Log, LogControl, Stream};
 use crate::runtime::{Fatal, Metadata, Options, start_over};
+use ecs_core::model::text::cleaned;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 /// Two threads: one may wait for the disk while the other runs the tasks.
 const WORKERS: usize = 2;
@@ -67,30 +69,38 @@ impl Process {
         self.sources.healthcheck_host()
     }
 
-    /// Reads the levels of the log again from the variables and files, and sets them.
-    pub(super) fn reads_levels(args: &Args, control: LogControl) -> impl Fn() + Send + Sync + 'static + use<> {
+    /// Reads the levels of the log again from the variables and files, and sets them. If they cannot be read, they stay as they are:
+    /// the operator's editor may be replacing the file at this moment.
+    pub(super) fn reads_levels(&self, args: &Args, control: LogControl) -> impl Fn() + Send + Sync + 'static + use<> {
         let args = args.clone();
+        let files = Mutex::new(self.sources.files_read());
         move || {
             let sources = Sources::open(Environment::from_process(), args.role);
             let loaded = sources.load(None);
-            let is_level =
-                |problem: &&Problem| ["ECS_LOGLEVEL", "ECS_LOGLEVEL_ON_INSTANCE", ""].contains(&&*problem.variable);
-            for problem in loaded.problems.iter().filter(is_level) {
-                tracing::warn!("SIGHUP: {problem}");
-            }
-            let Some(config) = loaded.config.as_ref().or(loaded.unusable.as_ref()) else {
-                tracing::warn!("SIGHUP: the levels of the log stay as they are: the configuration cannot be read");
-                return;
+            let mut before = files.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = sources.files_read();
+            let missing = before.iter().find(|path| !found.contains(path));
+            // A file that is there and cannot be read is a problem of its own.
+            let missing = missing.map(|path| format!("{} is not there", cleaned(path)));
+            let config = loaded.config.as_ref().or(loaded.unusable.as_ref());
+            let why = match (loaded.levels_unreadable().or(missing), config) {
+                (None, Some(config)) => {
+                    *before = found;
+                    let levels = LogSettings::new(Some(config), &args, None).levels;
+                    let (output, file) = (levels.output.name(), levels.file.name());
+                    control.change(levels, || {
+                        tracing::info!(
+                            output,
+                            file,
+                            "SIGHUP: the levels of the log were read again; other settings need a restart"
+                        );
+                    });
+                    return;
+                }
+                (Some(why), _) => why,
+                (None, None) => "the configuration cannot be read".to_owned(),
             };
-            let levels = LogSettings::new(Some(config), &args, None).levels;
-            let (output, file) = (levels.output.name(), levels.file.name());
-            control.change(levels, || {
-                tracing::info!(
-                    output,
-                    file,
-                    "SIGHUP: the levels of the log were read again; other settings need a restart"
-                );
-            });
+            tracing::warn!("SIGHUP: the levels of the log stay as they are: {why}");
         }
     }
 
@@ -103,7 +113,7 @@ impl Process {
             Some(without_user_data) => Metadata::new(without_user_data, self.options),
             None => {
                 show_problems(&self.loaded, self.stream);
-                Err(Fatal::unusable_configuration())
+                Err(unusable(&self.loaded, self.options.role))
             }
         }
     }
@@ -113,12 +123,30 @@ impl Process {
     /// # Errors
     /// The configuration cannot be used.
     pub(super) async fn config(self, metadata: &Metadata) -> Result<Config, Fatal> {
-        let Self { sources, loaded, stream, .. } = self;
+        let Self { options, sources, loaded, stream } = self;
         let user_data = metadata.user_data().await;
         let loaded = user_data.map_or(loaded, |text| sources.load(Some(&text)));
         show_problems(&loaded, stream);
-        loaded.config.ok_or_else(Fatal::unusable_configuration)
+        let end = unusable(&loaded, options.role);
+        loaded.config.ok_or(end)
     }
+}
+
+/// The end of a start with a configuration that cannot be used: the last line of the log, which must say what to do.
+///
+/// Compat: exit code 1, as from the Go agent, so the service manager starts the agent again. It then finds the corrected file.
+fn unusable(loaded: &Loaded, role: Role) -> Fatal {
+    let mut fatal = loaded.problems.iter().filter(|problem| problem.is_fatal());
+    let (first, others) = (fatal.next().map(Problem::finding).unwrap_or_default(), fatal.count());
+    let command = match role {
+        Role::Agent => "ecs-agent check-config",
+        Role::Service => "/usr/libexec/ecs-agent check-config -service",
+    };
+    let count = match others {
+        0 => "because of 1 problem: ".to_owned(),
+        _ => format!("because of {} problems, the first: ", others + 1),
+    };
+    Fatal::restartable(format!("the configuration cannot be used {count}{first}; see `{command}`"))
 }
 
 /// Logs a text. A person who waits for the answer of a verb gets it plain, and only if it matters.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 /// Runs the agent until a signal stops it, or until it fails.
 pub fn run(args: &Args) -> ExitCode {
     let (process, log) = Process::start(args, Stream::Output);
-    let reads_levels = Process::reads_levels(args, log.control());
+    let reads_levels = process.reads_levels(args, log.control());
     block_on(log, daemon(process, reads_levels))
 }
 

@@ -36,6 +36,8 @@ pub struct Args {
     pub role: Role,
     /// The files that `check-config` checks; none: those of a start.
     pub files: Vec<String>,
+    /// `check-config` lists the defaults, too.
+    pub all: bool,
     /// `check-config` counts every warning.
     pub strict: bool,
     /// `check-config` prints JSON.
@@ -79,6 +81,9 @@ pub enum ArgsError {
     /// There is no such command.
     #[error("unknown command: {0}")]
     UnknownCommand(String),
+    /// `help` is asked about something that is no command.
+    #[error("no such command: {0}")]
+    UnknownTopic(String),
     /// A command has an argument that it does not take.
     #[error("unexpected argument: {0}")]
     Unexpected(String),
@@ -94,7 +99,11 @@ impl ArgsError {
     /// The exit code: 5 for what the Go agent refuses, too; 2 for a mistake in a command, which no service manager starts.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::UnknownCommand(_) | Self::Unexpected(_) | Self::SwitchedOff(_) | Self::NoShell => 2,
+            Self::UnknownCommand(_)
+            | Self::UnknownTopic(_)
+            | Self::Unexpected(_)
+            | Self::SwitchedOff(_)
+            | Self::NoShell => 2,
             Self::Unknown(_)
             | Self::Syntax(_)
             | Self::NoValue(_)
@@ -109,7 +118,7 @@ impl ArgsError {
     pub fn hint(&self) -> String {
         let meant = match self {
             Self::Unknown(name) => completed(name, &names(|_| true)).map(|name| format!("-{name}")),
-            Self::UnknownCommand(word) | Self::Unexpected(word) => {
+            Self::UnknownCommand(word) | Self::UnknownTopic(word) | Self::Unexpected(word) => {
                 completed(word, &names(Flag::is_command)).map(str::to_owned)
             }
             Self::OnlyFor(name, command) => Some(format!("{command} -{name}")),
@@ -253,6 +262,7 @@ impl Parser {
                 if is_on { Ok(Word::Taken) } else { Err(ArgsError::SwitchedOff(flag.name)) }
             }
             // What follows a `=` may be a secret.
+            (None, _) if self.actions == [Action::Help] => Err(ArgsError::UnknownTopic(shown(name))),
             (None, _) if is_command_known => Err(ArgsError::Unexpected(shown(name))),
             (None, Some(command)) => Err(ArgsError::SwitchedOff(command)),
             (None, None) => Err(ArgsError::UnknownCommand(shown(name))),
@@ -287,6 +297,7 @@ impl Parser {
             Meaning::Insecure => self.args.accept_insecure_cert = on,
             Meaning::Service => self.args.role = if on { Role::Service } else { Role::Agent },
             Meaning::Blackhole => self.args.blackhole_ec2_metadata = on,
+            Meaning::All => self.args.all = on,
             Meaning::Strict => self.args.strict = on,
             Meaning::Json => self.args.json = on,
             Meaning::Print => self.args.print = on,
@@ -345,6 +356,7 @@ impl Parser {
         }
         let (check, setup) = ((Action::CheckConfig, "check-config"), (Action::HostSetup, "host-setup"));
         for (name, is_set, (action, command)) in [
+            ("all", args.all, check),
             ("strict", args.strict, check),
             ("json", args.json, check),
             ("print", args.print, setup),

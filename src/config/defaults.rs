@@ -72,6 +72,11 @@ impl ServiceDefaults {
     }
 }
 
+/// The default of the service for a variable; `None`: it is that of the table, or depends on the host.
+pub(super) fn service_default(name: &str) -> Option<&'static str> {
+    DEFAULTS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+}
+
 impl Source for ServiceDefaults {
     fn get(&self, key: &str) -> Option<String> {
         if key == "ECS_DETAILED_OS_FAMILY" {

@@ -9,9 +9,10 @@ use super::keys::{ENVIRONMENT_ONLY, KEYS, Key, Stage, find, find_json};
 use super::kind::Kind;
 use super::parsed::Parsed;
 use super::problem::{NO_START, Problem, Severity};
-use super::source::{Class, Source, Unread, read};
+use super::source::{Class, Source, Unread, read, why_unread};
 use super::suggest::{closest, did_you_mean};
 use crate::input::byte_order_mark::{BOM, without_bom};
+use crate::input::form::Form;
 use crate::input::members::Members;
 use serde::de::Deserialize;
 use serde_json::value::RawValue;
@@ -87,9 +88,11 @@ impl Document {
             Err(Unread::Absent) if !named => (Self::default(), Vec::new()),
             Err(Unread::Absent) => (Self::default(), vec![problem("not there", false)]),
             Err(Unread::NotOpened(kind)) => {
-                (Self::default(), vec![problem(&format!("cannot be opened: {kind}"), false)])
+                (Self::default(), vec![problem(&format!("cannot be opened: {}", why_unread(kind)), false)])
             }
-            Err(Unread::NotRead(kind)) => (Self::default(), vec![problem(&format!("cannot be read: {kind}"), true)]),
+            Err(Unread::NotRead(kind)) => {
+                (Self::default(), vec![problem(&format!("cannot be read: {}", why_unread(kind)), true)])
+            }
             Err(Unread::TooLong) => (Self::default(), vec![problem("more than 64 MiB", true)]),
         }
     }
@@ -101,7 +104,7 @@ impl Document {
         }
         match serde_json::from_str::<Option<Members<'_>>>(text) {
             Ok(members) => Reader::new(place, text, true).read(members.unwrap_or_default()),
-            Err(error) => (Self::default(), vec![parse_problem(place, &error, true)]),
+            Err(error) => (Self::default(), vec![parse_problem(place, text, &error, true)]),
         }
     }
 
@@ -127,7 +130,7 @@ impl Document {
         let members = match serde_json::from_str::<Members<'_>>(text) {
             Ok(members) => members,
             Err(error) if text.trim_start().starts_with('{') && text.contains(WRAPPER) => {
-                return unread(parse_problem(USER_DATA, &error, false));
+                return unread(parse_problem(USER_DATA, text, &error, false));
             }
             Err(_) => return (Self::default(), Vec::new()),
         };
@@ -138,7 +141,7 @@ impl Document {
         }
         match serde_json::from_str::<Option<Members<'_>>>(configuration.get()) {
             Ok(members) => reader.read(members.unwrap_or_default()),
-            Err(error) => unread(parse_problem(USER_DATA, &error, false)),
+            Err(error) => unread(parse_problem(USER_DATA, configuration.get(), &error, false)),
         }
     }
 }
@@ -150,10 +153,10 @@ fn was_utf16_configuration(text: &str) -> bool {
 }
 
 /// The problem of a text that is not valid. The message of serde_json may quote the text, so only the position is used.
-fn parse_problem(place: &str, error: &serde_json::Error, fatal: bool) -> Problem {
-    let shape = match error.classify() {
-        serde_json::error::Category::Data => "valid JSON of another form".to_owned(),
-        _ => format!("not valid JSON at line {} column {}", error.line(), error.column()),
+fn parse_problem(place: &str, text: &str, error: &serde_json::Error, fatal: bool) -> Problem {
+    let shape = match Form::from_json(text) {
+        Some(form) => format!("{}, where an object belongs", form.name()),
+        None => format!("not valid JSON at line {} column {}", error.line(), error.column()),
     };
     Problem {
         variable: String::new(),

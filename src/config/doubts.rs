@@ -4,7 +4,7 @@
 //! the agent from starting.
 
 use super::keys::KEYS;
-use super::names::{LOG_DRIVERS, PLUGIN_CAPABILITIES, unknown_word};
+use super::names::{LOG_DRIVERS, PLUGIN_CAPABILITIES, unknown_words};
 use super::problem::{Problem, Severity};
 use super::resolve::{Resolved, Values};
 use super::source::Source;
@@ -98,7 +98,7 @@ fn no_firewall(values: &Values) -> Option<Problem> {
 fn plugin_capability(values: &Values) -> Option<Problem> {
     let value = set(values, "ECS_VOLUME_PLUGIN_CAPABILITIES")?;
     let list: Vec<String> = serde_json::from_str(&value.canonical).unwrap_or_default();
-    let (shown, meant) = unknown_word(&list, &PLUGIN_CAPABILITIES)?;
+    let (shown, meant) = unknown_words(&list, &PLUGIN_CAPABILITIES).into_iter().next()?;
     let expected = format!("efsAuth{}", meant.map_or_else(String::new, did_you_mean));
     let instead = "it is offered to ECS, but no task asks for it".to_owned();
     Some(doubt(value, format!("{shown} is no capability of the volume plugin"), expected, instead))

@@ -81,6 +81,7 @@ pub(super) enum Meaning {
     Json,
     Print,
     Undo,
+    All,
     Nothing,
 }
 
@@ -93,6 +94,11 @@ impl Flag {
     /// The argument after the flag is its value, a log level.
     pub(super) fn takes_level(&self) -> bool {
         !self.is_command() && self.value.is_some()
+    }
+
+    /// The flag has no meaning without `check-config`.
+    pub(super) fn is_only_for_check(&self) -> bool {
+        matches!(self.meaning, Meaning::All | Meaning::Strict | Meaning::Json)
     }
 
     const fn choices(self, choices: &'static [&'static str]) -> Self {
@@ -141,7 +147,7 @@ pub(super) const FLAGS: &[Flag] = &[
         .exits(&[(0, "printed"), (1, "Docker does not answer, or the settings cannot be used"), (5, "an error that does not pass by itself")])
         .examples(&[("sudo ecs-agent ecs-attributes -service", "what an agent started by the unit would offer to ECS")]),
     with_value("check-config", "[FILE...]", Meaning::Do(Action::CheckConfig), "Check the configuration, or each FILE in place of /etc/ecs/ecs.config, and print it without its secrets. Exit 2 if the agent would not start, or not as the settings say.")
-        .flags(&["service", "strict", "json"])
+        .flags(&["service", "all", "strict", "json"])
         .exits(&[(0, "nothing is wrong, or only notes"), (2, "something is fatal, or there is a warning; with -strict also a note")])
         .examples(&[
             ("sudo ecs-agent check-config -service", "the settings of the unit"),
@@ -162,6 +168,7 @@ pub(super) const FLAGS: &[Flag] = &[
         .examples(&[("ecs-agent completion bash", "the script for bash")]),
     flag("man", Meaning::Do(Action::Man), "Print the manual page.")
         .examples(&[("ecs-agent man | man -l -", "read it")]),
+    flag("all", Meaning::All, "With check-config: list the defaults, too."),
     flag("strict", Meaning::Strict, "With check-config: exit 2 on a note, too."),
     flag("json", Meaning::Json, "With check-config: print one JSON document."),
     flag("print", Meaning::Print, "With host-setup: change nothing, and print the commands."),

@@ -25,5 +25,5 @@ pub fn ecs_config(data: &[u8]) {
     // The length of the input chooses one of the two roles.
     let loaded = super::load_from(&sources, data.len() % 2 == 1, problems);
     loaded.problems.iter().for_each(|problem| crate::fuzz::assert_clean(&problem.to_string()));
-    assert!(!super::report::text(&loaded).contains('\u{1b}'), "the report moves the cursor");
+    assert!(!super::report::text(&loaded, true).contains('\u{1b}'), "the report moves the cursor");
 }

@@ -130,7 +130,8 @@ impl Kind {
             Self::PortRange => port_range(raw),
             Self::Endpoint => http_url(raw.trim(), "https://", &["http", "https"]),
             Self::DockerHost => docker_host(raw),
-            Self::Proxy => http_url(raw.trim(), "http://", &["http", "https", "socks5", "socks5h"]),
+            // The HTTP clients of this agent are built without SOCKS.
+            Self::Proxy => http_url(raw.trim(), "http://", &["http", "https"]),
         }
     }
 
@@ -192,7 +193,7 @@ impl Kind {
             Self::PortRange => "a port range such as 32768-60999".to_owned(),
             Self::Endpoint => "an http or https URL, or a host".to_owned(),
             Self::DockerHost => "unix://PATH or tcp://HOST:PORT".to_owned(),
-            Self::Proxy => "a proxy URL such as http://proxy:3128".to_owned(),
+            Self::Proxy => "an http or https proxy URL such as http://proxy:3128".to_owned(),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::names::{LOG_DRIVERS, PLUGIN_CAPABILITIES, meant_word};
 use super::parsed::Parsed;
 use super::quoting::{bare, without_comment};
 use super::shown::{MAX_VALUE, value};
-use super::suggest::closest;
+use super::suggest::{begun_by, closest};
 
 /// The value that was probably meant; `None` if that is unclear.
 pub(super) fn meant(kind: Kind, raw: &str, default: &str) -> Option<String> {
@@ -57,7 +57,7 @@ fn switch(text: &str) -> Option<&'static str> {
 
 fn choice(text: &str, words: &[&'static str]) -> Option<&'static str> {
     let text = text.to_ascii_lowercase();
-    let beginning = words.iter().copied().find(|word| text.starts_with(word)); // `warning`, `critical`
+    let beginning = begun_by(&text, words); // `warning`, `critical`
     beginning.or_else(|| closest(&text, words.iter().copied()))
 }
 
@@ -170,6 +170,14 @@ mod tests {
             ("ECS_IMAGE_PULL_BEHAVIOR", "Always", Some("always")),
             ("ECS_IMAGE_PULL_BEHAVIOR", "prefer_cached", Some("prefer-cached")),
             ("ECS_LOGLEVEL", "wran", Some("warn")),
+            ("ECS_LOGLEVEL", "warning", Some("warn")),
+            ("ECS_ENGINE_AUTH_TYPE", "dockerconfig", Some("dockercfg")),
+            ("ECS_ENGINE_AUTH_TYPE", "docker-config", Some("dockercfg")),
+            ("ECS_ENGINE_AUTH_TYPE", "docker_cfg", Some("dockercfg")),
+            ("ECS_ENGINE_AUTH_TYPE", "DockerCfg", Some("dockercfg")),
+            ("ECS_ENGINE_AUTH_TYPE", "dockerhub", Some("docker")),
+            ("ECS_ENGINE_AUTH_TYPE", "Docker", Some("docker")),
+            ("ECS_ENGINE_AUTH_TYPE", "dokcer", Some("docker")),
             ("ECS_LOGLEVEL", "loud", None),
             ("ECS_CLUSTER", "\"prod\"", Some("prod")),
             ("ECS_CLUSTER", "prod # main", Some("prod")),

@@ -12,8 +12,8 @@
 //! service), `resolve` with `repeated` (precedence), `rules` (variables that depend on each other), [`settings`] with [`log`] and
 //! [`log_settings`] (the result). What is wrong: [`problem`] (with the rule how much it matters), `unknown` (names), `laid_out`
 //! (JSON over several lines), `doubts` (settings that contradict each other), `shown` with `wrong_member` (what a message shows
-//! of a value), `meant` with `suggest` and `quoting` (what was meant), [`report`]. The command line: `flags` (the table),
-//! [`args`], and the table for people: [`help`], [`manual`], [`completion`].
+//! of a value), `effective` (the list of values), `meant` with `suggest` and `quoting` (what was meant), [`report`]. The command
+//! line: `flags` (the table), [`args`], and the table for people: [`help`], [`manual`], [`completion`].
 //! [`Sources::open`] reads every source on this machine. User data comes in as text, because only an edge may use the metadata
 //! service, and the runtime fills in the region of the instance. Invariant: no other module reads the environment, and no
 //! [`Problem`] holds a secret.
@@ -29,6 +29,7 @@ mod defaults;
 pub mod document;
 mod doubts;
 mod duration;
+mod effective;
 mod flags;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -60,18 +61,18 @@ mod wrong_member;
 
 pub use args::{Action, Args, ArgsError};
 pub use document::Document;
+pub use effective::Effective;
 pub use log::{LogFormat, LogLevel, Rollover};
 pub use log_settings::{LogFile, LogLevels, LogSettings};
 pub use problem::{Problem, Severity};
 pub use rules::region_missing;
 pub use settings::{Config, ImagePullBehavior, PeerCheck, PortRange, ProxySettings, Rates, RetryMode, TagSource};
-pub use source::{EnvFile, Environment, Source};
+pub use source::{EnvFile, Environment, STANDARD_INPUT, Source};
 
 use defaults::ServiceDefaults;
 use ecs_core::model::Secret;
 use keys::{KEYS, Stage};
 use kind::Kind;
-use names::DEFAULT_CLUSTER;
 use source::{Class, FileState};
 use std::path::Path;
 
@@ -135,6 +136,19 @@ impl Loaded {
         self.unused.iter().filter(move |unused| unused.key.stage == stage)
     }
 
+    /// Why the levels of the log cannot be read from these sources; `None`: they can. A level that was rejected counts, although a
+    /// start would use another one in its place; so does a level in a line that is ignored.
+    pub fn levels_unreadable(&self) -> Option<String> {
+        let place = |name: &str| self.effective.iter().find(|value| value.name == name)?.place.as_deref();
+        let is_about_level = |problem: &&Problem| {
+            let name = ["ECS_LOGLEVEL", "ECS_LOGLEVEL_ON_INSTANCE"].into_iter().find(|name| *name == problem.variable);
+            // A file that cannot be used has no variable.
+            let is_file = problem.variable.is_empty() && problem.is_fatal();
+            is_file || name.is_some_and(|name| place(name) != Some(problem.place.as_str()))
+        };
+        self.problems.iter().find(is_about_level).map(Problem::finding)
+    }
+
     /// The highest severity of a problem or of a variable without effect; `None`: nothing is wrong.
     pub fn severity(&self) -> Option<Severity> {
         let unused = self.unused.iter().map(|unused| unused.key.severity);
@@ -149,17 +163,6 @@ pub struct Unused {
     pub key: &'static keys::Key,
     /// Where it was set, as in [`Problem::place`].
     pub place: String,
-}
-
-/// A value in effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effective {
-    /// The variable's name.
-    pub name: &'static str,
-    /// The value; for a secret, only that it is set.
-    pub value: String,
-    /// Where the value was set, as in [`Problem::place`]; `None`: the value is the default.
-    pub place: Option<String>,
 }
 
 /// All sources on this machine, read once. They hold secrets, so drop this when loading is done.
@@ -197,8 +200,9 @@ impl Sources {
         };
         for (path, is_named) in [Some(first), vendor].into_iter().flatten() {
             let (file, more) = EnvFile::open(Path::new(path), is_named, &environment);
-            files.push(if is_service { file.trimmed() } else { file });
-            problems.extend(more);
+            let (file, notes) = if is_service { file.trimmed() } else { (file, Vec::new()) };
+            files.push(file);
+            problems.extend(more.into_iter().chain(notes));
         }
         // The settings of the shell that asks are not those of the agent that will read the file.
         let environment = if other.is_some() { environment.without_settings() } else { environment };
@@ -243,6 +247,11 @@ impl Sources {
         self.environment.get("JOURNAL_STREAM")
     }
 
+    /// The files of lines that were read.
+    pub fn files_read(&self) -> Vec<String> {
+        self.files.iter().filter(|file| file.state() == FileState::Read).map(|file| file.path().to_owned()).collect()
+    }
+
     /// Loads the configuration, with the text of the user data if there is any.
     pub fn load(&self, user_data: Option<&str>) -> Loaded {
         let mut problems = self.problems.clone();
@@ -281,7 +290,7 @@ fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Proble
             && values.get(key.name).is_some_and(|value| value.class != Class::Defaults)
     };
     let idle = KEYS.iter().filter(asks_for_nothing);
-    let idle: Vec<Effective> = idle.filter_map(|key| Some(shown_value(key, values.get(key.name)?))).collect();
+    let idle: Vec<Effective> = idle.filter_map(|key| Some(effective::shown(key, values.get(key.name)?))).collect();
     rules::apply(&mut values, sources, is_service, &mut problems);
     let mut about_values = problems.split_off(from_reading);
     without_effect(&mut about_values, &mut unused);
@@ -291,11 +300,8 @@ fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Proble
     rules::cluster(&values, sources, &mut problems);
     let settled: Vec<&str> = unused.iter().map(|unused| unused.place.as_str()).collect();
     laid_out::report(sources, &settled, &mut problems);
-    let mut effective: Vec<Effective> = KEYS.iter().filter_map(|key| effective(key, values.get(key.name)?)).collect();
-    // The most important setting is shown in any case.
-    if !values.contains_key(resolve::CLUSTER) {
-        effective.insert(0, Effective { name: resolve::CLUSTER, value: DEFAULT_CLUSTER.to_owned(), place: None });
-    }
+    let effective: Vec<Effective> =
+        KEYS.iter().filter_map(|key| effective::row(key, values.get(key.name), &problems)).collect();
     let typed = typed(values, &mut problems);
     let is_fatal = problems.iter().any(Problem::is_fatal);
     let (config, unusable) = if is_fatal { (None, typed) } else { (typed, None) };
@@ -352,23 +358,6 @@ fn asks_for_something(key: &'static keys::Key, value: &resolve::Resolved) -> boo
     match key.kind {
         Kind::Switch | Kind::Flag => value.canonical == "true",
         _ => resolve::default_of(key).is_none_or(|default| default.canonical != value.canonical),
-    }
-}
-
-fn effective(key: &keys::Key, value: &resolve::Resolved) -> Option<Effective> {
-    let is_listed = match key.stage {
-        Stage::Now => true,
-        Stage::Later | Stage::Foreign => false,
-        Stage::Process | Stage::NamesFile => value.place.is_some(),
-    };
-    is_listed.then(|| shown_value(key, value))
-}
-
-fn shown_value(key: &keys::Key, value: &resolve::Resolved) -> Effective {
-    Effective {
-        name: key.name,
-        value: shown::in_effect(key.kind, &value.shown).into_owned(),
-        place: value.place.clone(),
     }
 }
 

@@ -79,14 +79,29 @@ pub(super) fn meant_word(word: &str, known: &[&'static str]) -> Option<&'static 
     same.or_else(|| closest(word, known.iter().copied()))
 }
 
-/// The first member of a list that is not a known word, with the word that was meant. A word that is close to none may be a secret
-/// in the wrong place, so only its number is shown.
-pub(super) fn unknown_word(list: &[String], known: &[&'static str]) -> Option<(String, Option<&'static str>)> {
+/// A word for a message, with the known word that was meant.
+type Unknown = (String, Option<&'static str>);
+
+/// The members of a list that are not known words. Of a text that is no word, such as a secret in the wrong place, only the number
+/// is shown. At most [`MAX_UNKNOWN`] of them.
+pub(super) fn unknown_words(list: &[String], known: &[&'static str]) -> Vec<Unknown> {
     let is_unknown = |(_, word): &(usize, &String)| !known.contains(&word.as_str());
-    let (number, word) = (1..).zip(list).find(is_unknown)?;
-    let meant = meant_word(word.trim(), known);
-    let shown = if meant.is_some() { format!("`{word}`") } else { format!("number {number} of the list") };
-    Some((shown, meant))
+    let described = |(number, word): (usize, &String)| {
+        let meant = meant_word(word.trim(), known);
+        let is_shown = meant.is_some() || is_word(word);
+        (if is_shown { format!("`{word}`") } else { format!("number {number} of the list") }, meant)
+    };
+    (1..).zip(list).filter(is_unknown).map(described).take(MAX_UNKNOWN).collect()
+}
+
+const MAX_UNKNOWN: usize = 5;
+
+/// The text looks like the name of a driver or a plugin, such as `local`: few small letters, and separators between them. Passwords
+/// and keys of AWS have capital letters or digits.
+fn is_word(text: &str) -> bool {
+    const MAX_LENGTH: usize = 40;
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    text.len() <= MAX_LENGTH && text.split(['-', '_', '.', '/', ':']).all(is_part)
 }
 
 /// Why a text is not accepted as a cluster, after its value; empty if the value says it.
@@ -199,15 +214,22 @@ mod tests {
     }
 
     #[test]
-    fn only_a_word_close_to_a_known_one_is_shown() {
+    fn only_what_looks_like_a_name_is_shown() {
         let unknown = |list: &[&str]| {
             let list: Vec<String> = list.iter().map(ToString::to_string).collect();
-            unknown_word(&list, &LOG_DRIVERS)
+            unknown_words(&list, &LOG_DRIVERS)
         };
-        assert_eq!(unknown(&["json-file", "awslogs"]), None);
-        assert_eq!(unknown(&["json-file", "awslog"]), Some(("`awslog`".to_owned(), Some("awslogs"))));
-        assert_eq!(unknown(&["AWSLOGS"]), Some(("`AWSLOGS`".to_owned(), Some("awslogs"))));
-        assert_eq!(unknown(&["none", "hunter2"]), Some(("number 2 of the list".to_owned(), None)));
+        let word = |shown: &str, meant| (shown.to_owned(), meant);
+        assert_eq!(unknown(&["json-file", "awslogs"]), []);
+        assert_eq!(unknown(&["json-file", "awslog"]), [word("`awslog`", Some("awslogs"))]);
+        assert_eq!(unknown(&["AWSLOGS"]), [word("`AWSLOGS`", Some("awslogs"))]);
+        assert_eq!(unknown(&["local", "none", "loki"]), [word("`local`", None), word("`loki`", None)]);
+        let plugin = "grafana/loki-docker-driver:latest";
+        assert_eq!(unknown(&[plugin]), [word(&format!("`{plugin}`"), None)]);
+        assert_eq!(unknown(&[&plugin.repeat(2)]), [word("number 1 of the list", None)], "it is too long");
+        assert_eq!(unknown(&["none", "hunter2"]), [word("number 2 of the list", None)]);
+        assert_eq!(unknown(&["", "Local", "a b", "local\n"]).len(), 4);
+        assert_eq!(unknown(&["x"; 100]).len(), MAX_UNKNOWN);
         assert_eq!(meant_word("efsauth", &PLUGIN_CAPABILITIES), Some("efsAuth"));
         assert_eq!(meant_word(&"efsAuth".repeat(1000), &PLUGIN_CAPABILITIES), None);
     }

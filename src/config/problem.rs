@@ -62,6 +62,14 @@ impl Problem {
         self.severity == Severity::Fatal
     }
 
+    /// What was found, and what was expected, without the consequence.
+    pub fn finding(&self) -> String {
+        let Self { variable, place, shape, expected, .. } = self;
+        let space = if variable.is_empty() { "" } else { " " };
+        // Names of variables and files come from outside, so the text is cleaned.
+        cleaned(&format!("{variable}{space}({place}): {shape}; expected {expected}"))
+    }
+
     /// Makes the problem fatal.
     pub(super) fn fatal(self) -> Self {
         Self { severity: Severity::Fatal, instead: NO_START.to_owned(), ..self }
@@ -70,10 +78,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { variable, place, shape, expected, instead, severity: _ } = self;
-        let space = if variable.is_empty() { "" } else { " " };
-        // Names of variables and files come from outside, so the text is cleaned.
-        f.write_str(&cleaned(&format!("{variable}{space}({place}): {shape}; expected {expected}; {instead}")))
+        f.write_str(&cleaned(&format!("{}; {}", self.finding(), self.instead)))
     }
 }
 

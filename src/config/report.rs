@@ -7,20 +7,21 @@ use super::args::COMMAND_LINE;
 use super::defaults::SERVICE;
 use super::document::USER_DATA;
 use super::keys::{Key, Stage};
+use super::resolve::CLUSTER;
 use super::source::ENVIRONMENT;
-use super::{Loaded, Problem, Severity, Unused};
+use super::{Effective, Loaded, Problem, Severity, Unused};
 use ecs_core::model::text::cleaned;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// The text: every value in effect, what is wrong, the worst last, and the verdict. The values come first, since they are long and a
-/// terminal shows the end.
-pub fn text(loaded: &Loaded) -> String {
+/// The text: the values in effect that are not defaults, with `lists_all` also those, what is wrong, the worst last, and the verdict.
+/// The values come first, since they are long and a terminal shows the end.
+pub fn text(loaded: &Loaded, lists_all: bool) -> String {
     let mut text = String::new();
     if loaded.has_unusable_file {
         text.push_str("A file cannot be used, so the values in effect are not shown.\n");
     } else {
-        values(loaded, &mut text);
+        values(loaded, lists_all, &mut text);
     }
     if let Some(file) = &loaded.missing_file {
         let _ = writeln!(text, "{} is not there: the environment and the defaults are used.", cleaned(file));
@@ -55,20 +56,31 @@ pub fn text(loaded: &Loaded) -> String {
     text
 }
 
-fn values(loaded: &Loaded, text: &mut String) {
+fn values(loaded: &Loaded, lists_all: bool, text: &mut String) {
     text.push_str(
         "in effect (only a starting agent reads EC2 user data, which has lower precedence than all files):\n",
     );
-    for value in &loaded.effective {
-        let place = value.place.as_deref().unwrap_or("default");
-        let _ = writeln!(text, "  {}={}  ({place})", value.name, value.value);
+    // The most important setting is shown in any case.
+    let is_own = |value: &&Effective| !value.is_default || value.name == CLUSTER;
+    let (own, defaults): (Vec<&Effective>, Vec<&Effective>) = loaded.effective.iter().partition(is_own);
+    text.extend(own.into_iter().map(line));
+    if lists_all {
+        text.extend(defaults.into_iter().map(line));
+    } else if !defaults.is_empty() {
+        let _ = writeln!(text, "  and {} defaults, which -all lists", defaults.len());
     }
     if !loaded.idle.is_empty() {
         text.push_str("the same without these lines, since their features are not supported yet:\n");
     }
-    for value in &loaded.idle {
-        let place = value.place.as_deref().unwrap_or_default();
-        let _ = writeln!(text, "  {}={}  ({place})", value.name, value.value);
+    text.extend(loaded.idle.iter().map(line));
+}
+
+/// One value in effect.
+fn line(Effective { name, value, place, .. }: &Effective) -> String {
+    let place = place.as_deref().unwrap_or("default");
+    match value {
+        Some(value) => format!("  {name}={value}  ({place})\n"),
+        None => format!("  {name}  (unusable, {place})\n"),
     }
 }
 

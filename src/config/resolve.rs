@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 pub(super) struct Resolved {
     /// The canonical value, the input of `envy`.
     pub(super) canonical: String,
-    /// The value as operators see it; empty for a secret.
+    /// The value as operators see it; empty for a secret, and of a proxy without its password.
     pub(super) shown: String,
     /// Where the value was set, as in [`Problem::place`]; `None`: the value is the default.
     pub(super) place: Option<String>,
@@ -111,6 +111,9 @@ fn finding(key: &'static Key, name: &'static str, source: &dyn Source, problems:
         Parsed::Rejected if key.fatal => return Finding::Rejected(problem(String::new()).fatal()),
         Parsed::Rejected => return Finding::Rejected(problem(String::new())),
         Parsed::Reset => return Finding::Default(problem(String::new())),
+        Parsed::Value(canonical) if key.kind == Kind::Proxy => {
+            (canonical, shown::in_effect(key.kind, raw.trim()).into_owned())
+        }
         Parsed::Value(canonical) if key.kind.is_secret() => (canonical, String::new()),
         Parsed::Value(canonical) if key.kind.trims() => (canonical, raw.trim().to_owned()),
         Parsed::Value(canonical) => (canonical, raw.to_string()),

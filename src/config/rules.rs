@@ -4,7 +4,7 @@
 //! values that follow from others; it parses no text of an operator.
 
 use super::keys::find;
-use super::names::{DEFAULT_CLUSTER, LOG_DRIVERS, unknown_word};
+use super::names::{DEFAULT_CLUSTER, LOG_DRIVERS, unknown_words};
 use super::problem::{NO_START, Problem, Severity};
 use super::resolve::{CLUSTER, CONFIG_FILE, Resolved, Values};
 use super::source::{Class, LINE_IGNORED, NOT_UTF8, Source};
@@ -22,7 +22,7 @@ pub(super) fn apply(values: &mut Values, sources: &[&dyn Source], is_service: bo
     }
     checkpoint(values);
     external(values, is_service, problems);
-    log_drivers(values, problems);
+    log_drivers(values, is_service, problems);
     registry_auth(values, problems);
     access_keys(values, problems);
     polling(values, problems);
@@ -34,11 +34,14 @@ pub(super) fn apply(values: &mut Values, sources: &[&dyn Source], is_service: bo
     attributes_and_tags(values, problems);
 }
 
+/// The place of what no source has.
+pub(super) const ALL_SOURCES: &str = "all sources";
+
 /// The fatal problem that neither the operator nor the metadata service gives a region.
 pub fn region_missing() -> Problem {
     Problem {
         variable: "AWS_DEFAULT_REGION".to_owned(),
-        place: "all sources".to_owned(),
+        place: ALL_SOURCES.to_owned(),
         shape: "not set, and the instance metadata service gave no region".to_owned(),
         expected: "a region such as eu-central-1".to_owned(),
         instead: NO_START.to_owned(),
@@ -192,20 +195,39 @@ fn gmsa(values: &mut Values, problems: &mut Vec<Problem>) {
     }
 }
 
-fn log_drivers(values: &Values, problems: &mut Vec<Problem>) {
-    let Some(Resolved { canonical, place: Some(place), name, .. }) = values.get("ECS_AVAILABLE_LOGGING_DRIVERS") else {
+/// Leaves out log drivers that ECS does not know, and says which. The Go agent does not start with such a driver, although tasks with
+/// the others could run.
+fn log_drivers(values: &mut Values, is_service: bool, problems: &mut Vec<Problem>) {
+    const DRIVERS: &str = "ECS_AVAILABLE_LOGGING_DRIVERS";
+    let Some(value) = values.get_mut(DRIVERS) else { return };
+    let Some(place) = value.place.clone() else { return };
+    let drivers: Vec<String> = serde_json::from_str(&value.canonical).unwrap_or_default();
+    let unknown = unknown_words(&drivers, &LOG_DRIVERS);
+    if unknown.is_empty() {
         return;
+    }
+    let known: Vec<&String> = drivers.iter().filter(|driver| LOG_DRIVERS.contains(&driver.as_str())).collect();
+    let instead = if known.is_empty() {
+        let service = super::defaults::service_default(DRIVERS).filter(|_| is_service);
+        let default = service.or_else(|| find(DRIVERS).map(|key| key.default)).unwrap_or_default();
+        default.clone_into(&mut value.canonical);
+        (value.place, value.class) = (service.map(|_| super::defaults::SERVICE.to_owned()), Class::Defaults);
+        format!("the default `{default}` is used")
+    } else {
+        value.canonical = serde_json::Value::from_iter(known.iter().map(|driver| driver.as_str())).to_string();
+        "only the others are offered to ECS".to_owned()
     };
-    let drivers: Vec<String> = serde_json::from_str(canonical).unwrap_or_default();
-    let Some((shown, meant)) = unknown_word(&drivers, &LOG_DRIVERS) else { return };
-    let meant = meant.map_or_else(String::new, did_you_mean);
+    value.shown.clone_from(&value.canonical);
+    let words: Vec<&str> = unknown.iter().map(|(shown, _)| shown.as_str()).collect();
+    let meant = unknown.iter().find_map(|(_, meant)| *meant).map_or_else(String::new, did_you_mean);
+    let verb = if words.len() > 1 { "are no log drivers" } else { "is no log driver" };
     problems.push(Problem {
-        variable: (*name).to_owned(),
-        place: place.clone(),
-        shape: format!("{shown} is no log driver"),
+        variable: value.name.to_owned(),
+        place,
+        shape: format!("{} {verb} that ECS knows", words.join(", ")),
         expected: format!("log drivers from {}{meant}", LOG_DRIVERS.join(", ")),
-        instead: NO_START.to_owned(),
-        severity: Severity::Fatal,
+        instead,
+        severity: Severity::Changes,
     });
 }
 
@@ -247,29 +269,32 @@ fn access_keys(values: &mut Values, problems: &mut Vec<Problem>) {
         (Some(_), None) => format!("{} is missing", names[1]),
         (Some(first), Some(second)) => format!("{} is from {first}, {} from {second}", names[0], names[1]),
     };
-    for (name, found) in names.into_iter().zip(&sources) {
-        if found.is_none() || (is_pair && *found == sources[0]) {
-            continue;
+    let is_unused = |found: &Option<String>| found.is_some() && !(is_pair && *found == sources[0]);
+    let unused = names.into_iter().zip(&sources).filter(|(_, found)| is_unused(found)).map(|(name, _)| name);
+    let unused: Vec<&str> = unused.collect();
+    let places: Vec<String> = unused.iter().filter_map(|name| values.remove(name)?.place).collect();
+    // One mistake is one problem, whatever else is lost by it.
+    let (Some(first), Some(place)) = (unused.first(), places.first()) else { return };
+    let (shape, instead) = match unused[..] {
+        [name] if name == names[2] && is_pair => {
+            (format!("from another place than {}", names[0]), "this token is not used".to_owned())
         }
-        let place = values.remove(name).and_then(|value| value.place).unwrap_or_default();
-        let (shape, instead) = if is_pair {
-            (format!("from another place than {}", names[0]), "this token is not used")
-        } else {
-            (missing.clone(), if name == names[2] { "this token is not used" } else { NO_KEY })
-        };
-        problems.push(Problem {
-            variable: name.to_owned(),
-            place,
-            shape,
-            expected: format!("{} and {} in one place", names[0], names[1]),
-            instead: instead.to_owned(),
-            severity: Severity::Changes,
-        });
-    }
+        [name] if name == names[2] => (missing, "this token is not used".to_owned()),
+        [_] => (missing, format!("this key is not used{OTHERS}")),
+        _ => (missing, format!("neither of them is used, nor a token beside them{OTHERS}")),
+    };
+    problems.push(Problem {
+        variable: (*first).to_owned(),
+        place: place.clone(),
+        shape,
+        expected: format!("{} and {} in one place", names[0], names[1]),
+        instead,
+        severity: Severity::Changes,
+    });
 }
 
 /// The consequence of half a pair of keys.
-const NO_KEY: &str = "this key is not used, and the AWS SDK looks for other credentials, such as the instance's role";
+const OTHERS: &str = ", and the AWS SDK looks for other credentials, such as the instance's role";
 
 /// The polling interval has limits only while polling is on.
 fn polling(values: &mut Values, problems: &mut Vec<Problem>) {

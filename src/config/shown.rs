@@ -5,6 +5,7 @@
 use super::kind::Kind;
 use super::quoting::{is_quoted, without_comment};
 use super::{names, wrong_member};
+use crate::input::form::Form;
 use ecs_core::model::address;
 use std::borrow::Cow;
 
@@ -24,9 +25,13 @@ pub(super) fn in_effect(kind: Kind, value: &str) -> Cow<'_, str> {
 pub(super) fn shape(kind: Kind, raw: &str) -> String {
     match kind {
         Kind::SecretJson | Kind::Names | Kind::Map | Kind::Mirrors | Kind::Cidrs => {
-            wrong_member::describe(kind, raw).unwrap_or_else(|| json_shape(raw))
+            let other_form = || wrong_form(kind, raw).unwrap_or_else(|| json_shape(raw));
+            wrong_member::describe(kind, raw).unwrap_or_else(other_form)
         }
-        Kind::Ports => format!("{}{}", value_or_length(kind, raw), json_error(raw)),
+        Kind::Ports => {
+            wrong_form(kind, raw).unwrap_or_else(|| format!("{}{}", value_or_length(kind, raw), json_error(raw)))
+        }
+        Kind::Proxy if is_socks(raw) => format!("{}, a SOCKS proxy, which this agent cannot use", hidden(raw)),
         Kind::Cluster => format!("{}{}", text_shape(value_or_length(kind, raw), raw), names::not_a_cluster(raw)),
         Kind::Duration(_) if !raw.is_empty() && raw.bytes().all(|byte| byte.is_ascii_digit()) => {
             format!("{}, and a number needs a unit, such as 10s, 10m or 10h", value_or_length(kind, raw))
@@ -36,6 +41,12 @@ pub(super) fn shape(kind: Kind, raw: &str) -> String {
         }
         _ => text_shape(value_or_length(kind, raw), raw),
     }
+}
+
+/// The address of a SOCKS proxy. The Go agent can use `socks5`.
+fn is_socks(raw: &str) -> bool {
+    let scheme = raw.trim_start_matches(['"', '\'', ' ']).split("://").next().unwrap_or_default();
+    raw.contains("://") && scheme.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("socks"))
 }
 
 /// White space around a value, which is removed.
@@ -107,11 +118,25 @@ fn text_shape(mut text: String, raw: &str) -> String {
     text
 }
 
+/// Describes JSON of another type than the kind's; `None`: it has that type, or is no JSON. Quotation marks around the whole value
+/// are described as such.
+fn wrong_form(kind: Kind, raw: &str) -> Option<String> {
+    let (wanted, name) = match kind {
+        Kind::Names | Kind::Cidrs | Kind::Ports => (Form::Array, "an array"),
+        Kind::Map | Kind::Mirrors | Kind::SecretJson => (Form::Object, "an object"),
+        _ => return None,
+    };
+    let form = Form::from_json(raw).filter(|form| *form != wanted)?;
+    let found = if form == Form::String { hidden(raw) } else { form.name().to_owned() };
+    Some(format!("{found}, where {name} belongs"))
+}
+
 /// Like [`hidden`], with the position of an error in the JSON. The message of serde_json may quote the value, so only the
 /// position is used.
 fn json_shape(raw: &str) -> String {
     match json_error(raw).as_str() {
-        "" => format!("{}, valid JSON of another form", hidden(raw)),
+        "" if raw.trim() == "[]" => "an empty array".to_owned(),
+        "" => format!("{}, with a member of another form", hidden(raw)),
         error => format!("{}{error}", hidden(raw)),
     }
 }
@@ -140,7 +165,39 @@ mod tests {
         assert_eq!(shape("\"5m\""), "a text of 4 characters in quotation marks (they are part of the value here)");
         assert_eq!(shape("5m "), "a text of 3 characters with white space around it");
         assert_eq!(json_shape("{\"a\":}"), "a text of 6 characters, not valid JSON at column 6");
-        assert_eq!(json_shape("[1]"), "a text of 3 characters, valid JSON of another form");
+    }
+
+    #[test]
+    fn json_of_another_type_is_named() {
+        let object = ", where an object belongs";
+        let array = ", where an array belongs";
+        for (kind, raw, found) in [
+            (Kind::Map, "[1]", format!("a JSON array{object}")),
+            (Kind::Map, " 5", format!("a JSON number{object}")),
+            (Kind::Map, "true", format!("a JSON boolean{object}")),
+            (Kind::Mirrors, "null", format!("null{object}")),
+            (Kind::Mirrors, "[\"hunter2\"]", format!("a JSON array{object}")),
+            (
+                Kind::Map,
+                "\"hunter2\"",
+                format!("a text of 9 characters in quotation marks (they are part of the value here){object}"),
+            ),
+            (Kind::Names, "{\"a\":\"hunter2\"}", format!("a JSON object{array}")),
+            (Kind::Names, "5", format!("a JSON number{array}")),
+            (Kind::Cidrs, "{}", format!("a JSON object{array}")),
+            (Kind::Ports, "{\"a\":1}", format!("a JSON object{array}")),
+            (Kind::Ports, "22", format!("a JSON number{array}")),
+            (Kind::Names, "[]", "an empty array".to_owned()),
+            (Kind::Mirrors, "{\"Hunter2\":\"x\"}", "a text of 15 characters, with a member of another form".to_owned()),
+            (
+                Kind::Names,
+                "{",
+                "a text of 1 character, not valid JSON at column 1, where it ends: the whole JSON must be on one line"
+                    .to_owned(),
+            ),
+        ] {
+            assert_eq!(shape(kind, raw), found, "{raw}");
+        }
     }
 
     #[test]
@@ -177,6 +234,7 @@ mod tests {
             (Kind::Unsigned16, &"9".repeat(65), "a text of 65 characters"),
             (Kind::Text, "hunter2", "a text of 7 characters"),
             (Kind::Proxy, "hunter2", "a text of 7 characters"),
+            (Kind::Proxy, "SOCKS5h://hunter2@h", "a text of 19 characters, a SOCKS proxy, which this agent cannot use"),
         ] {
             assert_eq!(shape(kind, raw), shown, "{raw}");
         }
@@ -193,7 +251,7 @@ mod tests {
         for (value, shown) in [
             ("http://proxy:3128", "http://proxy:3128"),
             ("http://me:hunter2@proxy:3128", "http://***@proxy:3128"),
-            ("socks5://me:hunt@er2@proxy:1080", "socks5://***@proxy:1080"),
+            ("https://me:hunt@er2@proxy:1080", "https://***@proxy:1080"),
         ] {
             assert_eq!(in_effect(Kind::Proxy, value), shown);
         }

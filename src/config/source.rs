@@ -5,10 +5,11 @@
 //! removed, nothing is trimmed or expanded), so JSON survives; a bad line does not affect the others.
 
 use super::continued::{Continued, further_lines};
+use super::keys::Stage;
 use super::line_names::{names_variables, variable_in, variable_of};
 use super::meant::meant_line;
 use super::problem::{NO_START, Problem, Severity};
-use super::shown::hidden;
+use super::shown::{hidden, white_space_around};
 use super::suggest::did_you_mean;
 use crate::input::byte_order_mark::without_bom;
 use std::collections::BTreeMap;
@@ -85,6 +86,9 @@ pub(super) enum FileState {
 /// The place of a variable of the process environment.
 pub(super) const ENVIRONMENT: &str = "environment";
 
+/// The path of standard input, and its name in messages.
+pub const STANDARD_INPUT: (&str, &str) = ("/dev/stdin", "standard input");
+
 /// Maximum size of a file in bytes; a larger file is not a configuration and is refused.
 const MAX_FILE: u64 = 64 << 20;
 
@@ -98,6 +102,16 @@ pub(super) enum Unread {
     NotRead(ErrorKind),
     /// The file is too long to be a configuration.
     TooLong,
+}
+
+/// Why a file cannot be read, in words.
+pub(super) fn why_unread(kind: ErrorKind) -> String {
+    match kind {
+        // What is not there at all is [`Unread::Absent`].
+        ErrorKind::NotFound => "it is a link to a file that is not there".to_owned(),
+        ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        kind => kind.to_string(),
+    }
 }
 
 /// Reads a file, which may hold secrets.
@@ -227,7 +241,8 @@ impl EnvFile {
     /// Reads a file. A missing file is a problem only if the operator `named` it. An existing file that cannot be read is always
     /// a problem: without its settings, the agent would join another cluster than the operator wants. `docker run` refuses both.
     pub fn open(path: &Path, named: bool, environment: &Environment) -> (Self, Vec<Problem>) {
-        let place = path.display().to_string();
+        let (input, name) = STANDARD_INPUT;
+        let place = if path == Path::new(input) { name.to_owned() } else { path.display().to_string() };
         let (shape, expected) = match read(path) {
             Ok(bytes) => return Self::parse(&place, &bytes, environment),
             Err(Unread::Absent) if !named => {
@@ -238,7 +253,7 @@ impl EnvFile {
             Err(Unread::NotOpened(kind) | Unread::NotRead(kind)) => {
                 let is_denied = kind == ErrorKind::PermissionDenied;
                 let readable = if is_denied { "a file that this user may read: run this as root" } else { READABLE };
-                (format!("cannot be read: {kind}"), readable)
+                (format!("cannot be read: {}", why_unread(kind)), readable)
             }
         };
         Self::unusable(place, shape, expected)
@@ -267,12 +282,28 @@ impl EnvFile {
         &self.path
     }
 
-    /// The file as ecs-init reads it: white space at the end of a line is not part of the value.
-    pub(super) fn trimmed(mut self) -> Self {
-        for (_, value) in self.values.values_mut() {
-            value.truncate(value.trim_end().len());
+    /// The file as ecs-init reads it: white space at the end of a line is not part of the value. Each value of this agent that had
+    /// some gets a note, except where white space is removed, and noted, in any case.
+    pub(super) fn trimmed(mut self) -> (Self, Vec<Problem>) {
+        let mut notes = Vec::new();
+        for (name, (line, value)) in &mut self.values {
+            let key = super::keys::find(name);
+            let length = value.trim_end().len();
+            if length == value.len() || key.is_some_and(|key| key.kind.trims()) {
+                continue;
+            }
+            value.truncate(length);
+            let is_used = |key: &&super::keys::Key| !matches!(key.stage, Stage::Later | Stage::Foreign);
+            notes.extend(key.filter(is_used).filter(|_| length > 0).map(|key| Problem {
+                variable: name.clone(),
+                place: format!("{}:{line}", self.path),
+                shape: white_space_around(key.kind, value),
+                expected: "none".to_owned(),
+                instead: "it is removed".to_owned(),
+                severity: Severity::Notice,
+            }));
         }
-        self
+        (self, notes)
     }
 
     /// Reads the text of a file; `path` is its name in messages.

@@ -30,6 +30,20 @@ pub(super) fn closest(name: &str, known: impl Iterator<Item = &'static str>) -> 
     nearest(name, known, 1 + name.len() / 8)
 }
 
+/// The known word with which a longer word begins, such as `warn` for `warning`. Another known word that has more letters in common
+/// with its beginning takes precedence: `dockerconfig` is `dockercfg` rather than `docker`.
+pub(super) fn begun_by(word: &str, known: &[&'static str]) -> Option<&'static str> {
+    let letters = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+    let word = letters(word);
+    let in_common = |known: &str| letters(known).bytes().zip(word.bytes()).take_while(|(a, b)| a == b).count();
+    let is_beginning = |known: &str| in_common(known) == letters(known).len();
+    if !known.iter().any(|known| is_beginning(known)) {
+        return None;
+    }
+    known.iter().copied().max_by_key(|known| (in_common(known), is_beginning(known)))
+}
+
+/// Of two names that are equally far away, the first in the alphabet.
 fn nearest(name: &str, known: impl Iterator<Item = &'static str>, max_edits: usize) -> Option<&'static str> {
     let (distance, known) = known.map(|known| (strsim::osa_distance(name, known), known)).min()?;
     (distance <= max_edits).then_some(known)
@@ -55,6 +69,23 @@ mod tests {
             ("ECS_", None),
         ] {
             assert_eq!(closest(name, KEYS.iter().map(|key| key.name)), known, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_longer_word_begins_with_a_known_word() {
+        let known = ["docker", "dockercfg", "warn"];
+        for (word, meant) in [
+            ("warning", Some("warn")),
+            ("dockerhub", Some("docker")),
+            ("docker_auth", Some("docker")),
+            ("dockerconfig", Some("dockercfg")),
+            ("docker-config.json", Some("dockercfg")),
+            ("dock", None),
+            ("podman", None),
+            ("", None),
+        ] {
+            assert_eq!(begun_by(word, &known), meant, "{word}");
         }
     }
 

@@ -15,11 +15,6 @@ impl Fatal {
         Self { code: 1, message }
     }
 
-    /// The configuration cannot be used. Its problems have been logged already.
-    pub fn unusable_configuration() -> Self {
-        Self::restartable("the configuration cannot be used".to_owned())
-    }
-
     /// A restart cannot help.
     pub(crate) fn is_terminal(&self) -> bool {
         self.code == 5

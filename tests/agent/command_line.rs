@@ -91,6 +91,8 @@ fn a_mistake_is_two_lines_and_no_daemon() {
         (&["-k", "run"], 2, "unknown command: run", "Without a command"),
         (&["SECRET=hunter2"], 2, "unknown command: SECRET", "Without a command"),
         (&["version", "x"], 2, "unexpected argument: x", "`ecs-agent help`"),
+        (&["help", "foo"], 2, "no such command: foo", "`ecs-agent help`"),
+        (&["help", "vershun"], 2, "no such command: vershun", "Did you mean version?"),
         (&["vershun"], 2, "unknown command: vershun", "Did you mean version?"),
         (
             &["check-config", "-check-config=false", "x"],
@@ -185,7 +187,14 @@ fn standard_input_is_checked() {
     child.stdin.take().unwrap().write_all(b"ECS_CLUSTER=$(hostname)\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(printed(&output).0.contains("`$(hostname)`, and nothing is expanded here"), "{output:?}");
+    let (text, _) = printed(&output);
+    assert!(text.starts_with("standard input:\n") && !text.contains("/dev/stdin"), "{text}");
+    for part in [
+        "  ECS_CLUSTER  (unusable, standard input:1)\n",
+        "fatal: ECS_CLUSTER (standard input:1): `$(hostname)`, and nothing is expanded here",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 /// What a start finds after the configuration has been loaded, and on its command line.
@@ -337,7 +346,28 @@ fn real_shells_complete_commands_flags_and_values() {
     let files = Files::new();
     let file = files.write("my-ecs.config", b"");
     let beginning = file.trim_end_matches("ecs.config").to_owned();
-    let table: [(&[&str], &[&str]); 11] = [
+    let commands = [
+        "check-config",
+        "completion",
+        "config-reference",
+        "ecs-attributes",
+        "healthcheck",
+        "help",
+        "license",
+        "man",
+        "version",
+    ];
+    let table: [(&[&str], &[&str]); 20] = [
+        (&[""], &commands),
+        (&["help", ""], &commands),
+        (&["help", "ver"], &["version"]),
+        (&["version", ""], &[]),
+        // Not a dash alone: fish then offers both forms.
+        (&["check-config", "-s"], &["-service", "-strict"]),
+        (&["check-config", "--s"], &["--service", "--strict"]),
+        (&["check-config", "-l"], &[]),
+        (&["version", "-l"], &[]),
+        (&["-str"], &[]),
         (&["ver"], &["version"]),
         (&["--healthc"], &["--healthcheck", "--healthcheck=http"]),
         (&["c"], &["check-config", "completion", "config-reference"]),

@@ -52,7 +52,7 @@ fn all_mistakes_are_reported_at_once_without_a_secret() {
         (1, "ECS_CLUSTR", "did you mean ECS_CLUSTER?"),
         (2, "ECS_BACKEND_HOST", "`ftp://***@h`"),
         (3, "ECS_INSTANCE_ATTRIBUTES", "not valid JSON at column 6"),
-        (4, "ECS_AVAILABLE_LOGGING_DRIVERS", "number 2 of the list is no log driver"),
+        (4, "ECS_AVAILABLE_LOGGING_DRIVERS", "`coffee` is no log driver that ECS knows"),
         (6, "ECS_ENGINE_AUTH_DATA", "in quotation marks (they are part of the value here)"),
         (7, "ECS_RESERVED_MEMORY", "`lots`"),
         (8, "ECS_LOGLEVEL", "a line that begins with export"),
@@ -69,6 +69,16 @@ fn all_mistakes_are_reported_at_once_without_a_secret() {
             assert_eq!(printed.lines().filter(is_line).count(), 1, "{place} {variable} {shape}:\n{printed}");
         }
         assert!(printed.contains("the agent does not start"), "{printed}");
+        if code == 1 {
+            // The last line says how many problems there are, the first one, and what shows the others.
+            let last = printed.lines().last().unwrap_or_default();
+            for part in
+                ["because of 3 problems, the first: ", "ECS_BACKEND_HOST", ":2)", "see `ecs-agent check-config`"]
+            {
+                assert!(last.contains(part), "{part}: {last}");
+            }
+            assert!(last.contains("exit_code=1") && !last.contains("does not start"), "{last}");
+        }
     }
 }
 

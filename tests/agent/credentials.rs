@@ -54,7 +54,7 @@ async fn helpers_and_identity_tokens_open_a_registry() {
         ("garbage", "echo hunter2-says-why", "its answer is not a JSON object of Username and Secret"),
         ("huge", "exec tr '\\0' x </dev/zero", "its answer is longer than 65536 bytes"),
         ("hanging", "exec sleep 600", "no answer within 10 seconds"),
-        ("missing", "", "it cannot be started: No such file or directory (os error 2)"),
+        ("missing", "", "it cannot be started: No such file or directory"),
     ];
     let mut helpers = json!({&rig.registry.host: "good", &other.host: "token", &nothing: "nothing"});
     for (name, script, _) in bad {

@@ -70,6 +70,30 @@ async fn sighup_reads_the_levels_of_the_log_again() {
         until("the line of the request", LIMIT, async || new().iter().any(has_request).then_some(())).await;
         assert_eq!(new().map(|log| has_debug(&log)), is_debug, "{lines}: {:?}", new());
     }
+    // What cannot be read changes nothing: an editor that replaces the file, a wrong level, a file that cannot be used.
+    let is_about_it = |line: &&str| line.contains("SIGHUP");
+    for (lines, why) in [
+        (None, "is not there"),
+        (Some("ECS_LOGLEVEL=loud\n"), "ECS_LOGLEVEL ("),
+        (Some("{\"LogLevel\":\"debug\"}\n"), "a JSON document"),
+    ] {
+        match lines {
+            Some(lines) => std::fs::write(&config, lines).unwrap(),
+            None => std::fs::remove_file(&config).unwrap(),
+        }
+        let before = kept().len();
+        send("HUP", rig.pid());
+        let new = || kept()[before..].to_owned();
+        until(why, LIMIT, async || new().lines().any(|line| line.contains("SIGHUP")).then_some(())).await;
+        let text = new().lines().filter(is_about_it).collect::<Vec<_>>().join("\n");
+        assert!(text.contains("the levels of the log stay as they are: ") && text.contains(why), "{text}");
+        assert!(text.lines().count() == 1 && !text.contains("does not start") && !text.contains("is used"), "{text}");
+        reqwest::get("http://127.0.0.1:51678/v1/metadata").await.unwrap();
+        until("debug lines", LIMIT, async || has_debug(&new()).then_some(())).await;
+    }
+    std::fs::write(&config, "ECS_LOGLEVEL=info\nECS_LOGLEVEL_ON_INSTANCE=warn\n").unwrap();
+    send("HUP", rig.pid());
+    until("levels again", LIMIT, async || rig.log().contains("output=info file=warn").then_some(())).await;
     assert!(rig.terminate().success());
 }
 

@@ -97,6 +97,7 @@ fn files_belong_to_check_config() {
         assert_eq!(args.files, files, "{line}");
     }
     assert!(parse("-json check-config").unwrap().json);
+    assert!(parse("check-config -all x").unwrap().all && !parse("check-config x").unwrap().all);
 }
 
 #[test]
@@ -133,6 +134,7 @@ fn flags_that_go_refuses_end_with_code_5() {
         ("version -json", ArgsError::OnlyFor("json", "check-config")),
         ("-undo", ArgsError::OnlyFor("undo", "host-setup")),
         ("check-config -print", ArgsError::OnlyFor("print", "host-setup")),
+        ("-all", ArgsError::OnlyFor("all", "check-config")),
     ] {
         assert_eq!(parse(line), Err(error.clone()), "{line:?}");
         assert_eq!(error.exit_code(), 5, "{line:?}");
@@ -153,6 +155,9 @@ fn words_that_name_no_command_end_with_code_2() {
         ("AWS_SECRET_ACCESS_KEY=hunter2", unknown("AWS_SECRET_ACCESS_KEY")),
         ("version x", ArgsError::Unexpected("x".to_owned())),
         ("man extra", ArgsError::Unexpected("extra".to_owned())),
+        ("help foo", ArgsError::UnknownTopic("foo".to_owned())),
+        ("help SECRET=hunter2", ArgsError::UnknownTopic("SECRET".to_owned())),
+        ("help version x", ArgsError::Unexpected("x".to_owned())),
         ("version=false", ArgsError::SwitchedOff("version")),
         ("check-config -check-config=false", ArgsError::SwitchedOff("check-config")),
         ("check-config -check-config=false /etc/ecs/ecs.config", ArgsError::SwitchedOff("check-config")),
@@ -179,6 +184,9 @@ fn every_error_is_two_lines_with_a_suggestion() {
         ("Version", Some("Did you mean version? ")),
         ("vershun", Some("Did you mean version? ")),
         ("version verbose", None),
+        ("help foo", None),
+        ("help chek-config", Some("Did you mean check-config? ")),
+        ("-all", Some("Did you mean check-config -all? ")),
         ("start", Some("Without a command, the agent runs. ")),
         ("-strict", Some("Did you mean check-config -strict? ")),
         ("-undo", Some("Did you mean host-setup -undo? ")),

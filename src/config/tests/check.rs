@@ -56,7 +56,11 @@ const SEVERITIES: &[Case] = &[
     ("ECS_DISABLE_PRIVILEGED=true # x", "`true # x`, and a comment needs a line of its own; expected true or false; did you mean true?", CHANGES),
     ("ECS_INSTANCE_ATTRIBUTES={\"rack\":1}", "`rack` is a number: write \"1\"; expected a JSON object of strings", FATAL),
     ("ECS_IMAGE_REGISTRY_MIRRORS={\"docker.io\":\"https://m.io\"}", "the mirror of `docker.io` begins with https://: write it without", CHANGES),
-    ("ECS_AVAILABLE_LOGGING_DRIVERS=[\"json-file\",\"awslog\"]", "`awslog` is no log driver; expected log drivers from json-file, syslog", FATAL),
+    ("ECS_AVAILABLE_LOGGING_DRIVERS=[\"json-file\",\"awslog\"]", "`awslog` is no log driver that ECS knows; expected log drivers from json-file, syslog", CHANGES),
+    ("ECS_AVAILABLE_LOGGING_DRIVERS=[\"json-file\",\"awslog\"]", "  ECS_AVAILABLE_LOGGING_DRIVERS=[\"json-file\"]  (F:1)", CHANGES),
+    ("ECS_AVAILABLE_LOGGING_DRIVERS=[\"json-file\",\"local\"]", "(F:1): `local` is no log driver that ECS knows", CHANGES),
+    ("ECS_AVAILABLE_LOGGING_DRIVERS=[\"local\",\"awslogs\",\"loki\"]", "`local`, `loki` are no log drivers that ECS knows; expected log drivers from json-file, syslog, journald, gelf, fluentd, awslogs, splunk, logentries, sumologic, none, awsfirelens; only the others are offered to ECS", CHANGES),
+    ("ECS_AVAILABLE_LOGGING_DRIVERS=[\"local\"]", "the default `[\"json-file\",\"none\"]` is used", CHANGES),
     // Settings that contradict each other.
     ("ECS_LOG_DRIVER=awslogs\nECS_LOGFILE=/log/a", "the agent's log does not go to awslogs, and no log file is written", CHANGES),
     ("ECS_LOG_DRIVER=awslogs", "the agent's log does not go to awslogs, only to standard output", CHANGES),
@@ -80,7 +84,23 @@ const SEVERITIES: &[Case] = &[
     ("ECS_LOGLEVEL= debug", "  ECS_LOGLEVEL=debug  (F:1)", NOTICE),
     ("ECS_DISABLE_METRICS=true", "without effect, note: ECS_DISABLE_METRICS (F:1): not supported yet; no metrics are sent in any case", NOTICE),
     ("ECS_AGENT_LABELS={}", "without effect, note: ECS_AGENT_LABELS (F:1): without a meaning for this agent", NOTICE),
+    // Proxies are shown, without their passwords.
+    ("HTTP_PROXY=http://me:hunter2@proxy:3128", "  HTTP_PROXY=http://***@proxy:3128  (F:1)\n  HTTPS_PROXY=http://***@proxy:3128  (F:1)\n", None),
+    ("HTTPS_PROXY= proxy:3128", "  HTTPS_PROXY=proxy:3128  (F:1)\n", NOTICE),
+    ("http_proxy=http://proxy:3128/", "  HTTP_PROXY=http://proxy:3128/  (F:1)\n", None),
+    // The defaults are counted.
+    ("ECS_RESERVED_MEMORY=64", "  ECS_CLUSTER=default  (default)\n  ECS_RESERVED_MEMORY=64  (F:1)\n  and ", None),
+    ("ECS_EXTERNAL=true\nAWS_DEFAULT_REGION=eu-west-1", "  NoIID=true (since ECS_EXTERNAL is true)  (default)\n", None),
     // The agent does not start.
+    ("ECS_CLUSTER=\"prod\"", "  ECS_CLUSTER  (unusable, F:1)\n", FATAL),
+    ("DOCKER_HOST=x\nECS_CLUSTER=c", "  DOCKER_HOST  (unusable, F:1)\n", FATAL),
+    ("ECS_BACKEND_HOST=ftp://x", "  ECS_BACKEND_HOST  (unusable, F:1)\n", FATAL),
+    ("HTTP_PROXY=ftp://me:hunter2@h", "  HTTP_PROXY  (unusable, F:1)\n", FATAL),
+    ("HTTPS_PROXY=socks5://me:hunter2@h", "fatal: HTTPS_PROXY (F:1): a text of 21 characters, a SOCKS proxy, which this agent cannot use; expected an http or https proxy URL", FATAL),
+    ("ECS_INSTANCE_ATTRIBUTES=[1]", "ECS_INSTANCE_ATTRIBUTES (F:1): a JSON array, where an object belongs; expected a JSON object of strings", FATAL),
+    ("ECS_CONTAINER_INSTANCE_TAGS=5", "a JSON number, where an object belongs", FATAL),
+    ("ECS_RESERVED_PORTS={\"a\":22}", "a JSON object, where an array belongs", CHANGES),
+    ("ECS_ENGINE_AUTH_TYPE=dockerconfig", "`dockerconfig`; expected one of docker, dockercfg; did you mean dockercfg?", CHANGES),
     ("ECS_BACKEND_HOST=ftp://x", "fatal: ECS_BACKEND_HOST (F:1): `ftp://x`; expected an http or https URL, or a host; the agent does not start", FATAL),
     ("ECS_INSTANCE_ATTRIBUTES={", "not valid JSON at column 1", FATAL),
     ("{\"Cluster\": \"prod\"}", "fatal: (F): a JSON document; expected NAME=value lines; JSON is read from", FATAL),
@@ -92,7 +112,7 @@ const SEVERITIES: &[Case] = &[
 fn a_problem_matters_as_much_as_its_consequence() {
     for &(lines, part, severity) in SEVERITIES {
         let loaded = check(lines.as_bytes());
-        let text = report::text(&loaded);
+        let text = report::text(&loaded, false);
         assert!(text.contains(part), "{lines}:\n{text}");
         assert_eq!(loaded.severity(), severity, "{lines}:\n{text}");
         let is_last = match severity {
@@ -122,7 +142,7 @@ fn an_old_path_and_the_old_name_are_notes() {
 #[test]
 fn findings_are_sorted_and_the_fatal_ones_are_last() {
     let lines = "ECS_BACKEND_HOST=ftp://x\nECS_LOGLEVEL=loud\nECS_ENABLE_TASK_ENI=true\nECS_CLUSTR=x\nECS_DATADIR=data";
-    let text = report::text(&check(lines.as_bytes()));
+    let text = report::text(&check(lines.as_bytes()), false);
     let places: Vec<&str> = text.lines().filter_map(|line| line.split_once("(F:")?.1.split(')').next()).collect();
     let (_, findings) = places.split_at(places.len() - 5);
     assert_eq!(findings, ["2", "3", "4", "5", "1"], "{text}");
@@ -133,7 +153,7 @@ fn findings_are_sorted_and_the_fatal_ones_are_last() {
 fn a_file_that_is_not_there_or_cannot_be_used() {
     let environment = || Environment::new([("ECS_LOGLEVEL", "warn"), ("ECS_CONFIG_FILE", "/")]);
     let loaded = load(environment());
-    let text = report::text(&loaded);
+    let text = report::text(&loaded, false);
     assert!(loaded.has_unusable_file && !text.contains("ECS_LOGLEVEL=warn"), "{text}");
     assert!(
         text.contains("the values in effect are not shown")
@@ -141,7 +161,7 @@ fn a_file_that_is_not_there_or_cannot_be_used() {
     );
     let loaded = Loaded { missing_file: Some("/etc/ecs/ecs.config".to_owned()), ..check(b"") };
     assert_eq!(loaded.severity(), None);
-    let text = report::text(&loaded);
+    let text = report::text(&loaded, false);
     assert!(text.contains("/etc/ecs/ecs.config is not there: the environment and the defaults are used.\n"), "{text}");
     let (file, problems) = EnvFile::open(std::path::Path::new("/nonexistent/x"), false, &Environment::default());
     assert!(file.state() == FileState::Absent && problems.is_empty());
@@ -195,7 +215,7 @@ fn settings_without_effect_are_not_listed_as_in_effect() {
     let environment = || Environment::new([("ECS_CONFIG_FILE", file.0.to_str().unwrap())]);
     for role in [Role::Agent, Role::Service] {
         let loaded = Sources::open(environment(), role).load(None);
-        let text = report::text(&loaded);
+        let text = report::text(&loaded, false);
         let (in_effect, apart) = text.split_once("\nwithout effect").expect("they are apart");
         let place = file.0.display();
         for name in [format!("ECS_ENABLE_TASK_ENI ({place}:1): not"), format!("ECS_AGENT_LABELS ({place}:2): without")]
@@ -224,7 +244,7 @@ fn a_file_is_checked_in_place_of_the_usual_one() {
     };
     let cluster = |loaded: Loaded| loaded.config.unwrap().cluster.unwrap();
     assert_eq!(cluster(load(None)), "usual");
-    assert!(!report::text(&load(other.0.to_str())).contains("ECS_CONFIG_FILE"), "it is not read");
+    assert!(!report::text(&load(other.0.to_str()), false).contains("ECS_CONFIG_FILE"), "it is not read");
     assert_eq!(cluster(load(other.0.to_str())), "other");
     // What is set in the shell that asks neither hides the file's values nor counts as its own.
     let bad = TempFile::new("bad", b"ECS_CLUSTER=\"prod\"\nECS_DATADIR\n");
@@ -308,7 +328,7 @@ fn json_over_several_lines_is_one_finding() {
         (format!("export ECS_INSTANCE_ATTRIBUTES={pretty}"), "(F:1): a line that begins with export; ", 4),
         (format!("ECS_INSTANCE_ATTRIBUTE={pretty}"), "ECS_INSTANCE_ATTRIBUTE (F:1): not a variable of this agent; ", 4),
     ] {
-        let text = report::text(&check(lines.as_bytes()));
+        let text = report::text(&check(lines.as_bytes()), false);
         let found: Vec<&str> = text.lines().filter(|line| line.contains("(F:") && !line.starts_with(' ')).collect();
         let [line] = found[..] else { panic!("{lines}\n{text}") };
         assert!(line.contains(&format!("{wanted}{}", gone_on(last))), "{line}");
@@ -318,6 +338,71 @@ fn json_over_several_lines_is_one_finding() {
     let loaded = check(format!("ECS_RESERVED_PORTS_UDP=[\n1\n]\nECS_CLUSTER=prod\n{pretty}").as_bytes());
     assert_eq!(loaded.config.as_ref().unwrap().cluster.as_deref(), Some("prod"));
     // A setting without effect needs no correction first.
-    let text = report::text(&check(format!("ECS_AGENT_LABELS={pretty}").as_bytes()));
+    let text = report::text(&check(format!("ECS_AGENT_LABELS={pretty}").as_bytes()), false);
     assert_eq!(text.lines().filter(|line| line.contains("(F:1)")).count(), 1, "{text}");
+}
+
+/// Defaults are listed with `-all`, and always in JSON.
+#[test]
+fn defaults_are_listed_on_request() {
+    let loaded = check(b"ECS_RESERVED_MEMORY=64\nECS_LOGLEVEL=info\n");
+    let (short, long) = (report::text(&loaded, false), report::text(&loaded, true));
+    assert!(short.lines().count() < 8, "{short}");
+    assert!(
+        short.contains("  ECS_LOGLEVEL=info  (F:2)\n"),
+        "a line of the file, although it says the default: {short}"
+    );
+    let defaults: Vec<&str> = long.lines().filter(|line| line.ends_with("(default)")).collect();
+    assert!(short.contains(&format!("  and {} defaults, which -all lists\n", defaults.len() - 1)), "{short}");
+    assert!(defaults.len() > 40 && !long.contains("-all"), "{long}");
+    // The file's own lines come first.
+    let first = long.lines().skip_while(|line| !line.starts_with("  ")).take(3).collect::<Vec<_>>().join("\n");
+    assert!(first.contains("(F:1)") && first.contains("(F:2)") && first.contains("ECS_CLUSTER=default"), "{long}");
+    let effective = report::json(None, &loaded)["effective"].as_array().unwrap().len();
+    assert_eq!(effective, defaults.len() + 2);
+    // So are the defaults of the service.
+    let file = TempFile::new("defaults", b"ECS_CLUSTER=c\nECS_AGENT_CONFIG_FILE_PATH=/dev/null\n");
+    let environment = Environment::new([("ECS_CONFIG_FILE", file.0.to_str().unwrap())]);
+    let loaded = Sources::open(environment, Role::Service).load(None);
+    let place = "(default of -service)";
+    assert!(!report::text(&loaded, false).contains(place) && report::text(&loaded, true).contains(place));
+}
+
+/// What is written cannot be used, and the default is not in effect either.
+#[test]
+fn what_is_fatal_has_no_value_in_effect() {
+    for key in KEYS.iter().filter(|key| key.fatal) {
+        let loaded = from(&[(key.name, "{\"\u{1}\":[")]);
+        let found: Vec<_> = loaded.effective.iter().filter(|value| value.name == key.name).collect();
+        let [value] = found[..] else { panic!("{}: {found:?}", key.name) };
+        assert_eq!((value.value.as_deref(), value.place.as_deref()), (None, Some("environment")), "{}", key.name);
+    }
+    let loaded = layered(&[], r#"{"Cluster": 5}"#, "");
+    let json = report::json(None, &loaded);
+    let cluster = json["effective"].as_array().unwrap().iter().find(|value| value["setting"] == "ECS_CLUSTER").unwrap();
+    assert_eq!((&cluster["value"], &cluster["place"]), (&serde_json::Value::Null, &"config.json:1".into()));
+}
+
+/// SIGHUP keeps the levels if those that are written cannot be read.
+#[test]
+fn levels_that_cannot_be_read_are_found() {
+    for (lines, why) in [
+        ("ECS_LOGLEVEL=debug", None),
+        ("ECS_LOGLEVEL= debug", None),
+        ("ECS_LOGLEVEL=warn\nECS_LOGLEVEL=debug", None),
+        ("ECS_LOGLEVEL=debug\nDOCKER_HOST=x\nECS_CLUSTR=x", None),
+        ("", None),
+        ("ECS_LOGLEVEL=loud", Some("ECS_LOGLEVEL (F:1): `loud`; expected one of debug, info, warn, error, crit, none")),
+        (
+            "ECS_LOGLEVEL=debug\nECS_LOGLEVEL_ON_INSTANCE=x",
+            Some("ECS_LOGLEVEL_ON_INSTANCE (F:2): `x`; expected one of"),
+        ),
+        ("export ECS_LOGLEVEL=debug", Some("ECS_LOGLEVEL (F:1): a line that begins with export")),
+        ("{\"LogLevel\":1}", Some("(F): a JSON document; expected NAME=value lines")),
+    ] {
+        let found = check(lines.as_bytes()).levels_unreadable();
+        assert_eq!(found.is_some(), why.is_some(), "{lines}: {found:?}");
+        let found = found.unwrap_or_default();
+        assert!(found.starts_with(why.unwrap_or_default()) && !found.contains("does not start"), "{lines}: {found}");
+    }
 }

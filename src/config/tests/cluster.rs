@@ -72,7 +72,7 @@ fn another_notation_of_the_cluster_is_no_reason_to_stay_down() {
 #[test]
 fn the_cluster_is_shown_even_if_nothing_names_it() {
     for (lines, cluster) in [("", "default"), ("ECS_CLUSTR=prod", "default"), ("ECS_CLUSTER=prod", "prod")] {
-        let shown = report::text(&check(lines.as_bytes()));
+        let shown = report::text(&check(lines.as_bytes()), false);
         assert!(shown.contains(&format!("\n  ECS_CLUSTER={cluster}  (")), "{lines}: {shown}");
         let joins = "it is ignored, and the agent joins the cluster `default`";
         assert_eq!(shown.contains(joins), lines.contains("CLUSTR"), "{lines}: {shown}");

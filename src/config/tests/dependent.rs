@@ -33,8 +33,17 @@ fn access_keys_are_taken_from_one_source_and_whole() {
     };
     assert_eq!(taken(&[]), ("a b c".to_owned(), 0));
     assert_eq!(taken(&[("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "y")]), ("x y ".to_owned(), 1));
-    assert_eq!(taken(&[("AWS_ACCESS_KEY_ID", "x")]), ("  ".to_owned(), 3));
+    assert_eq!(taken(&[("AWS_ACCESS_KEY_ID", "x")]), ("  ".to_owned(), 1), "one mistake is one problem");
     assert_eq!(taken(&[("AWS_SESSION_TOKEN", "z")]), ("a b ".to_owned(), 1));
+    let both = file.load(&[("AWS_ACCESS_KEY_ID", "x")]).problems.remove(0).to_string();
+    let path = file.0.display();
+    assert!(
+        both.contains(&format!(
+            "(environment): AWS_ACCESS_KEY_ID is from environment, AWS_SECRET_ACCESS_KEY from {path};"
+        )),
+        "{both}"
+    );
+    assert!(both.contains("neither of them is used, nor a token beside them, and the AWS SDK looks for"), "{both}");
 }
 
 #[test]
@@ -82,7 +91,7 @@ fn prometheus_takes_its_port_from_the_tasks() {
 /// The value in effect, as shown.
 fn shown(loaded: &Loaded, name: &str) -> String {
     let value = loaded.effective.iter().find(|value| value.name == name);
-    value.map_or_else(String::new, |value| value.value.clone())
+    value.and_then(|value| value.value.clone()).unwrap_or_default()
 }
 
 #[test]

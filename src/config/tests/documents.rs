@@ -80,7 +80,7 @@ fn types_are_those_of_the_go_agent() {
         ("ReservedMemory", "-1", true),
         ("ReservedPorts", "[65536]", true),
         ("ReservedPorts", "22", true),
-        ("AvailableLoggingDrivers", r#"["coffee"]"#, true),
+        ("AvailableLoggingDrivers", r#""awslogs""#, true),
         ("AWSVPCAdditionalLocalRoutes", r#"["10.0.0.0/33"]"#, true),
         ("InstanceAttributes", r#"{"a": 1}"#, true),
         ("Cluster", "5", true),
@@ -199,7 +199,7 @@ fn most_user_data_is_not_ours() {
     }
     for (text, part) in [
         ("{\"ECSAgentConfiguration\": {\n\"Cluster\": \"hunter2}", "(EC2 user data): not valid JSON at line 2 column"),
-        ("{\"ECSAgentConfiguration\": 5}", "(EC2 user data): valid JSON of another form"),
+        ("{\"ECSAgentConfiguration\": 5}", "(EC2 user data): a JSON number, where an object belongs"),
         ("{\n\n\"ECSAgentConfiguration\":\n {\"Cluter\": \"hunter2\"}}", "Cluter (EC2 user data:4): not a field"),
         ("{\"ECSAgentConfiguration\": {\"ClusterArn\": \"hunter2\"}}", "ClusterArn (EC2 user data:1): an old name"),
     ] {
@@ -254,7 +254,7 @@ fn a_file_that_is_not_a_document() {
     assert!(shown(b"").0 && shown(b" \n\t ").0 && shown(b"null").0 && shown(b"{}").0);
     fatal(format!("{{\"Cluster\": \"{MARKER}\"").as_bytes(), "(F): not valid JSON at line 1 column");
     fatal(format!("{{}} {MARKER}").as_bytes(), "(F): not valid JSON at line 1 column 4");
-    fatal(b"[1, 2]", "(F): valid JSON of another form");
+    fatal(b"[1, 2]", "(F): a JSON array, where an object belongs");
     fatal(b"{\"Cluster\": \"\xff\"}", "(F): bytes that are not UTF-8");
     fatal("[".repeat(100_000).as_bytes(), "(F): ");
     let deep = format!("{{\"ReservedPorts\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));

@@ -199,7 +199,7 @@ fn words_switches_and_documents() {
         ("AWS_ENDPOINT_URL_S3", "http://h/\u{e4}?q=<", Some("http://h/%C3%A4?q=%3C"), 0),
         ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://[fd00:ec2::254]/", Some("http://[fd00:ec2::254]"), 0),
         ("ECS_BACKEND_HOST", "http://127.0.0.1:80", Some("http://127.0.0.1"), 0),
-        ("HTTP_PROXY", "socks5://p:1", Some("socks5://p:1"), 0),
+        ("HTTP_PROXY", "socks5://p:1", None, 1),
         ("HTTP_PROXY", "http://", None, 1),
     ] {
         let (found, shown) = effect(name, value);
@@ -214,7 +214,8 @@ fn only_values_that_stop_the_go_agent_are_fatal() {
         ("ECS_INSTANCE_ATTRIBUTES", "{", true),
         ("ECS_CONTAINER_INSTANCE_TAGS", "[]", true),
         ("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", "10.0.0.0/8", true),
-        ("ECS_AVAILABLE_LOGGING_DRIVERS", r#"["json-file","jsonfile"]"#, true),
+        // The Go agent does not start with an unknown driver; this agent offers the others.
+        ("ECS_AVAILABLE_LOGGING_DRIVERS", r#"["json-file","jsonfile"]"#, false),
         ("ECS_AVAILABLE_LOGGING_DRIVERS", "json-file", false),
         ("ECS_EXTERNAL", "true", true),
         ("ECS_BACKEND_HOST", "http://", true),

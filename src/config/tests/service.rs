@@ -74,5 +74,17 @@ fn lines_end_where_ecs_init_ends_them() {
         (loaded.problems.len(), loaded.config.unwrap().image_pull_behavior)
     };
     assert_eq!(load(Role::Agent), (1, ImagePullBehavior::Default));
-    assert_eq!(load(Role::Service), (0, ImagePullBehavior::Once));
+    assert_eq!(load(Role::Service), (1, ImagePullBehavior::Once), "a note");
+    let lines = b"ECS_CLUSTER=prod \nECS_DATADIR=/d\t\nMY_OWN=x \nECS_AUDIT_LOGFILE=/x \nECS_AGENT_CONFIG_FILE_PATH=/dev/null\n";
+    let file = TempFile::new("trimmed", lines);
+    let environment = Environment::new([("ECS_CONFIG_FILE", file.0.to_str().unwrap())]);
+    let loaded = Sources::open(environment, Role::Service).load(None);
+    let path = file.0.display();
+    let note = |name: &str, line: u8, value: &str| {
+        format!("{name} ({path}:{line}): white space around `{value}`; expected none; it is removed")
+    };
+    let mut shown = texts(&loaded);
+    shown.sort();
+    assert_eq!(shown, [note("ECS_CLUSTER", 1, "prod"), note("ECS_DATADIR", 2, "/d")]);
+    assert_eq!(loaded.severity(), NOTICE);
 }

@@ -3,7 +3,7 @@
 //! The names and texts come from the Go agent's catalogue of reasons (spec `task-engine.md` §15). `reasons.md` beside this file
 //! lists the reasons that this agent gives, with the tests that prove them. Log messages are made elsewhere.
 
-use super::text::{MAX_TEXT, cleaned};
+use super::text::{MAX_TEXT, cleaned, without_number};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -86,15 +86,15 @@ impl fmt::Display for Failure {
 }
 
 /// An error and its causes in one clean and bounded line, for a log or the reason of an exit. The outermost error alone often
-/// says no more than "error sending request".
+/// says no more than "error sending request". Numbers of the operating system are left out.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = cleaned(&error.to_string());
+    let mut text = cleaned(without_number(&error.to_string()));
     let mut cause = error.source();
     while let Some(error) = cause {
         if text.len() >= MAX_TEXT {
             break;
         }
-        text = cleaned(&format!("{text}: {error}"));
+        text = cleaned(&format!("{text}: {}", without_number(&error.to_string())));
         cause = error.source();
     }
     text

@@ -19,6 +19,15 @@ pub fn cleaned(text: &str) -> String {
     cut(text, MAX_TEXT)
 }
 
+/// The text of an error of the operating system without its number, ` (os error 2)`, which says nothing to a person.
+pub fn without_number(text: &str) -> &str {
+    let is_number = |rest: &str| {
+        rest.strip_suffix(')')
+            .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    text.rsplit_once(" (os error ").filter(|(_, rest)| is_number(rest)).map_or(text, |(text, _)| text)
+}
+
 /// The same as [`cleaned`] for bytes that should be UTF-8; invalid bytes become U+FFFD. It reads only the beginning of a long
 /// text.
 pub fn cleaned_bytes(bytes: &[u8]) -> String {
@@ -74,6 +83,21 @@ mod tests {
         for text in ["", "a", "two  blanks stay", "Grüße, 世界", "\u{1f433}"] {
             assert_eq!(cleaned(text), text);
         }
+    }
+
+    #[test]
+    fn the_number_of_an_error_is_left_out() {
+        for (text, wanted) in [
+            ("No such file or directory (os error 2)", "No such file or directory"),
+            ("Permission denied (os error 13)", "Permission denied"),
+            ("x (os error 2): y", "x (os error 2): y"),
+            ("x (os error )", "x (os error )"),
+            ("x", "x"),
+        ] {
+            assert_eq!(without_number(text), wanted);
+        }
+        let error = std::io::Error::from_raw_os_error(2);
+        assert_eq!(super::super::with_causes(&error), "No such file or directory");
     }
 
     #[test]

@@ -63,18 +63,14 @@ pub(super) fn read(auth_type: &str, data: &Secret, problems: &mut Vec<AuthProble
     }
     for (key, raw) in registries.iter().filter(|(key, raw)| is_registry(key) && !is_loose(key, raw)) {
         let misspelt = || Members::parse(raw.get()).ok().and_then(|entry| misspelt(&entry));
+        if normalised(key).is_empty() {
+            let shape = "the name of the registry is empty: its host is missing";
+            problems.push(AuthProblem::ignored(shape, expected, ENTRY_IGNORED));
+            continue;
+        }
         match credentials(key, raw, auth_type) {
             Ok(credentials) => {
-                if has_no_password(&credentials) {
-                    let what = "it has a user name and no password";
-                    problems.push(entry_problem(
-                        key,
-                        what,
-                        misspelt(),
-                        expected,
-                        "the registry is asked with an empty password",
-                    ));
-                }
+                problems.extend(half(key, &credentials, misspelt(), expected));
                 if entries.insert(normalised(key).to_owned(), credentials).is_some() {
                     let shape = format!("registry \"{}\" is named twice", shown(key));
                     problems.push(AuthProblem::ignored(shape, "each registry once", "the last entry is used"));
@@ -94,6 +90,29 @@ pub(super) fn read(auth_type: &str, data: &Secret, problems: &mut Vec<AuthProble
         problems.push(AuthProblem { is_note: true, ..problem });
     }
     Document { entries, helpers, store }
+}
+
+/// What is missing in an entry that is used all the same, or a name in it that has no meaning.
+fn half(
+    key: &str,
+    credentials: &RegistryCredentials,
+    misspelt: Option<(String, &'static str)>,
+    expected: &str,
+) -> Option<AuthProblem> {
+    let RegistryCredentials { username, password, identity_token, registry_token, .. } = credentials;
+    let is_token = ![identity_token, registry_token].into_iter().all(Secret::is_empty);
+    let (what, instead) = match (username.is_empty(), password.is_empty()) {
+        (false, true) if !is_token => {
+            ("it has a user name and no password", "the registry is asked with an empty password")
+        }
+        (true, false) => ("it has a password and no user name", "the registry is asked with an empty user name"),
+        _ => {
+            let (name, meant) = misspelt?;
+            let shape = format!("registry \"{}\": `{name}` has no meaning", shown(key));
+            return Some(AuthProblem::ignored(shape, format!("{expected}; did you mean {meant}?"), "it is ignored"));
+        }
+    };
+    Some(entry_problem(key, what, misspelt, expected, instead))
 }
 
 const IGNORED: &str = "credentials ignored";
@@ -120,11 +139,6 @@ fn entry_problem(
 /// A member of an entry that stands where a registry belongs.
 fn is_loose(key: &str, raw: &RawValue) -> bool {
     is_member(key) && raw.get().starts_with('"')
-}
-
-fn has_no_password(credentials: &RegistryCredentials) -> bool {
-    let RegistryCredentials { username, password, identity_token, registry_token, .. } = credentials;
-    !username.is_empty() && [password, identity_token, registry_token].into_iter().all(Secret::is_empty)
 }
 
 /// The programs in `credHelpers`, by registry.
@@ -158,14 +172,49 @@ fn store(document: &Members<'_>, problems: &mut Vec<AuthProblem>) -> Option<Stri
     program
 }
 
-/// The object that holds the entries: `auths` if there is one, else the document itself.
+/// The object that holds the entries: `auths` if there is one, else the document itself. What stands beside `auths` is reported, except
+/// for other settings of Docker's client.
 fn registries<'a>(document: Members<'a>, problems: &mut Vec<AuthProblem>) -> Members<'a> {
     let Some(raw) = document.get(WRAPPER) else { return document };
+    let is_beside = |key: &str| is_registry(key) && !is_of_client(key);
+    for (key, raw) in document.iter().filter(|(key, _)| is_beside(key)).take(MAX_BESIDE) {
+        // A name whose value is no entry may be no registry, so it is not shown.
+        let shape = if raw.get().starts_with('{') {
+            format!("registry \"{}\" is beside auths, not in it", shown(key))
+        } else {
+            "a member beside auths has no meaning".to_owned()
+        };
+        problems.push(AuthProblem::ignored(shape, "all registries in auths, or no auths", ENTRY_IGNORED));
+    }
     Members::parse(raw.get()).unwrap_or_else(|_| {
         let shape = "auths in ECS_ENGINE_AUTH_DATA is not a JSON object of registries";
         problems.push(AuthProblem::ignored(shape, "an object, as in ~/.docker/config.json", IGNORED));
         Members::default()
     })
+}
+
+/// Maximum number of members beside `auths` that are reported.
+const MAX_BESIDE: usize = 5;
+
+/// The member belongs to the configuration of Docker's client, and has nothing to do with registries.
+fn is_of_client(key: &str) -> bool {
+    const SETTINGS: [&str; 13] = [
+        "httpheaders",
+        "detachkeys",
+        "experimental",
+        "currentcontext",
+        "contexts",
+        "stackorchestrator",
+        "kubernetes",
+        "proxies",
+        "plugins",
+        "cliPluginsExtraDirs",
+        "aliases",
+        "features",
+        "pruneFilters",
+    ];
+    let is_format = key.len() >= 6 && key.to_ascii_lowercase().ends_with("format"); // `psFormat`, `imagesFormat`
+    is_format || SETTINGS.iter().any(|setting| setting.eq_ignore_ascii_case(key))
 }
 
 fn is_registry(key: &str) -> bool {

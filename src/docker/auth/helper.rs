@@ -5,7 +5,7 @@
 //! answer is bounded, and nothing that it writes is shown.
 
 use crate::input::members::Members;
-use ecs_core::model::{RegistryCredentials, Secret};
+use ecs_core::model::{RegistryCredentials, Secret, with_causes};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -34,7 +34,7 @@ const IS_TOKEN: &str = "<token>";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HelperError {
     /// The program could not be started; most likely it does not exist.
-    #[error("it cannot be started: {0}")]
+    #[error("it cannot be started: {}", with_causes(.0))]
     NotStarted(io::Error),
     /// The helper did not end in time and was killed.
     #[error("no answer within {} seconds", .0.as_secs_f32())]
@@ -52,7 +52,7 @@ pub(crate) enum HelperError {
     #[error("its answer has a Username and no Secret")]
     NoSecret,
     /// The answer could not be read.
-    #[error("its answer cannot be read: {0}")]
+    #[error("its answer cannot be read: {}", with_causes(.0))]
     Unreadable(io::Error),
 }
 

@@ -73,8 +73,8 @@ pub(super) fn misspelt(entry: &Members<'_>) -> Option<(String, &'static str)> {
             }
             let distances = MEMBERS.into_iter().map(|member| (strsim::osa_distance(&name, member), member));
             let (edits, member) = distances.min()?;
-            // A short word is close to every other short word.
-            (edits <= MAX_EDITS.min(name.len() / 4)).then_some(member)
+            // A short word with two errors is close to every other short word.
+            (edits <= MAX_EDITS.min(name.len() / 4).max(1)).then_some(member)
         };
         let meant = word.or_else(close)?;
         Some((name, meant))
@@ -92,6 +92,10 @@ mod tests {
             (r#"{"user":"u"}"#, Some(("user", "username"))),
             (r#"{"Passwd":"p"}"#, Some(("passwd", "password"))),
             (r#"{"user_name":"u"}"#, Some(("user_name", "username"))),
+            (r#"{"usrname":"u"}"#, Some(("usrname", "username"))),
+            (r#"{"aut":"u"}"#, Some(("aut", "auth"))),
+            (r#"{"auht":"u"}"#, Some(("auht", "auth"))),
+            (r#"{"path":"u","url":"x","key":"y"}"#, None),
             (r#"{"username":"u","PASSWORD":"p"}"#, None),
             (r#"{"hunter2":"x","x":1}"#, None),
             (r#"{}"#, None),

@@ -29,7 +29,10 @@ fn both_types_take_auth_plain_members_and_the_wrapper() {
         ("dockercfg", r#"{"r.io": {"username": "u", "password": "p:w"}}"#),
         ("dockercfg", r#"{"r.io": {"username": "x", "password": "y", "auth": "dTpwOnc="}}"#),
         ("docker", r#"{"r.io": {"username": "u", "password": "p:w", "auth": "!!"}}"#),
-        ("dockercfg", r#"{"auths": {"r.io": {"auth": "dTpwOnc="}}, "HttpHeaders": {}}"#),
+        (
+            "dockercfg",
+            r#"{"auths": {"r.io": {"auth": "dTpwOnc="}}, "HttpHeaders": {}, "psFormat": "", "currentContext": "x"}"#,
+        ),
         ("docker", r#"{"auths": {"r.io": {"auth": "dTpwOnc="}}}"#),
         ("docker", r#"{"r.io": {"Username": "u", "PASSWORD": "p:w", "email": null, "x": [1]}}"#),
         ("dockercfg", r#"{"r.io": {"Auth": "dTpwOnc="}}"#),
@@ -114,7 +117,42 @@ fn unusable_parts_are_reported_without_secrets() {
             vec!["a"],
             "\"a\": it has a user name and no password, and `pasword` has no meaning: the registry is asked with an empty",
         ),
-        ("dockercfg", r#"{"a":{"aut":"dTpw"}}"#, vec![], "nor a token: entry ignored"),
+        (
+            "dockercfg",
+            r#"{"a":{"aut":"dTpw"}}"#,
+            vec![],
+            "\"a\": it has neither auth, nor username and password, nor a token, and `aut` has no meaning: entry ignored",
+        ),
+        (
+            "docker",
+            r#"{"a":{"usrname":"hunter2","password":"y"}}"#,
+            vec!["a"],
+            "\"a\": it has a password and no user name, and `usrname` has no meaning: the registry is asked with an empty user",
+        ),
+        ("docker", r#"{"a":{"user":"u","password":"y"}}"#, vec!["a"], "no user name, and `user` has no meaning"),
+        ("docker", r#"{"a":{"password":"hunter2"}}"#, vec!["a"], "\"a\": it has a password and no user name: the reg"),
+        ("dockercfg", r#"{"a":{"auth":"Onc="}}"#, vec!["a"], "\"a\": it has a password and no user name: the registry"),
+        ("docker", r#"{"":{"username":"u","password":"hunter2"}}"#, vec![], "its host is missing: entry ignored"),
+        ("docker", r#"{"https://":{"auth":"dTpw"}}"#, vec![], "its host is missing: entry ignored"),
+        ("docker", r#"{"auths":{"a":{"auth":"dTpw"}},"hunter2":1}"#, vec!["a"], "a member beside auths has no meaning"),
+        (
+            "docker",
+            r#"{"auths":{"a":{"auth":"dTpw"}},"https://u:hunter2@b":{"auth":"dTpw"}}"#,
+            vec!["a"],
+            "registry \"b\" is beside auths, not in it: entry ignored",
+        ),
+        (
+            "dockercfg",
+            r#"{"a":{"username":"u","pass":"hunter2","auth":"dTpw"}}"#,
+            vec!["a"],
+            "\"a\": `pass` has no meaning: it is ignored",
+        ),
+        (
+            "docker",
+            r#"{"a":{"username":"u","pass":"hunter2","auth":"dTpw"}}"#,
+            vec!["a"],
+            "\"a\": it has a user name and no password, and `pass` has no meaning",
+        ),
         ("dockercfg", r#"{"auth":"hunter2"}"#, vec![], "the host of the registry is missing around the credentials"),
         ("docker", r#"{"username":"u","password":"hunter2"}"#, vec![], "the host of the registry is missing"),
         (
@@ -253,7 +291,7 @@ proptest::proptest! {
     fn any_user_and_password_survive_base64(user in "[^:\0]{0,20}", password in "[^\0]{1,40}") {
         let auth = STANDARD.encode(format!("{user}:{password}"));
         let (map, problems) = parse("dockercfg", &format!(r#"{{"r.io": {{"auth": "{auth}"}}}}"#));
-        proptest::prop_assert!(problems.is_empty());
+        proptest::prop_assert_eq!(problems.is_empty(), !user.is_empty(), "a missing user name is reported: {:?}", problems);
         let (found, _) = select(&map, "r.io/a");
         proptest::prop_assert_eq!((found.username, found.password.expose()), (user, password.as_str()));
     }

@@ -6,6 +6,7 @@
 
 use crate::config::{LogFile, Rollover};
 use aws_smithy_types::date_time::Format;
+use ecs_core::model::with_causes;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -79,8 +80,8 @@ impl RollingFile {
                 Err(error) => {
                     // It is tried again when as much has been written once more, or in the next hour.
                     current.next_size = current.bytes.saturating_add(self.settings.max_bytes);
-                    let path = path.display();
-                    tracing::warn!(%error, %path, "{} cannot be replaced by a new one; it grows on", self.name);
+                    let (error, path) = (with_causes(&error), path.display());
+                    tracing::warn!(error, %path, "{} cannot be replaced by a new one; it grows on", self.name);
                 }
             }
         }
@@ -107,8 +108,8 @@ impl Write for RollingFile {
                 self.current = None;
                 if !self.is_failing {
                     self.is_failing = true;
-                    let path = self.settings.path.display();
-                    tracing::error!(%error, %path, "{} cannot be written; lines are missing there", self.name);
+                    let (error, path) = (with_causes(error), self.settings.path.display());
+                    tracing::error!(error, %path, "{} cannot be written; lines are missing there", self.name);
                 }
             }
         }
