@@ -8,6 +8,7 @@ pub use crate::acs::fuzz::acs_frame;
 pub use crate::config::fuzz::ecs_config;
 pub use crate::docker::fuzz::{auth_data, docker_error, helper_answer, image_reference};
 pub use crate::http::task_metadata::fuzz::{fault_body, protection_body};
+pub use crate::http::task_metadata::fuzz_path::task_metadata_path;
 pub use crate::resources::fuzz::env_file;
 pub use crate::websocket::websocket_stream;
 
@@ -62,7 +63,7 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 11] = [
+    const TARGETS: [(&str, Target); 12] = [
         ("acs_frame", acs_frame),
         ("auth_data", auth_data),
         ("docker_error", docker_error),
@@ -73,6 +74,7 @@ mod tests {
         ("image_reference", image_reference),
         ("log_line", log_line),
         ("protection_body", protection_body),
+        ("task_metadata_path", task_metadata_path),
         ("websocket_stream", websocket_stream),
     ];
 

@@ -22,8 +22,8 @@
 //!   [`websocket`]: a session over a signed connection.
 //! * [`resources`]: what a task needs besides its containers: secrets, environment files, a log router's files, Kerberos
 //!   tickets. [`cgroup`]: limits of tasks. [`host`]: everything else that probes or changes this machine.
-//! * [`http`]: the listener (which peers it serves, how many at once, and for how long), and the answers to
-//!   `curl localhost:51678` ([`http::introspection`]).
+//! * [`http`]: the listener (which peers it serves, how many at once, and for how long), the answers to
+//!   `curl localhost:51678` ([`http::introspection`]), and those to containers at 169.254.170.2 ([`http::task_metadata`]).
 //! * [`config`]: one table of all settings. [`input`]: decoders of what people, programs and services wrote. [`commands`]: what the
 //!   program does, one file for each verb.
 //! * [`lane`]: threads for work that may block, a limited number for each kind of work. [`backoff`]: pauses between attempts.
@@ -149,6 +149,15 @@
 //!    `src/runtime/parts/early.rs`.
 //! 4. Tests: `src/http/introspection/tests.rs`, with the recording in `tests/golden` if the Go agent has the path. Page:
 //!    `systemd/README.md`.
+//!
+//! ## An endpoint on port 51679
+//!
+//! 1. `src/http/task_metadata/<name>.rs`: the routes, for [`http::task_metadata`]'s `router`. Paths are decoded and cleaned already,
+//!    and the request is counted (`front`).
+//! 2. If its path belongs to an id, and has a limit of its own: `src/http/task_metadata/subject.rs`.
+//! 3. Data of an edge is passed as a function of `Sources`, made in `src/runtime/parts/task_metadata.rs`.
+//! 4. Tests: `src/http/task_metadata/tests.rs`, with the recording in `tests/golden`; from inside a container: `tests/agent/roles.rs`.
+//!    Page: `systemd/README.md`.
 //!
 //! ## A message from ACS
 //!

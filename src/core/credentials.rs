@@ -75,12 +75,12 @@ pub(super) fn found(task: &mut TaskState, index: usize, ids: &GivenIds) {
             &mut state.execution_role_id,
         ),
     ];
-    for (id, of_task, current, of_container) in roles {
-        match (id, &of_task) {
-            (Some(id), Some(known)) if id != known => *of_container = Some(id.clone()),
+    for (id, task_id, current, container_id) in roles {
+        match (id, &task_id) {
+            (Some(id), Some(known)) if id != known => *container_id = Some(id.clone()),
             // Without a specification, only the containers show which roles the task has.
             (Some(id), None) if task.reduced => {
-                *of_task = Some(id.clone());
+                *task_id = Some(id.clone());
                 current.get_or_insert_with(|| id.clone());
             }
             _ => {}
@@ -94,12 +94,12 @@ pub(super) fn served(task: &TaskState) -> impl Iterator<Item = RoleView> {
         (RoleKind::Task, &task.role_credentials, &task.spec.role_id),
         (RoleKind::Execution, &task.execution_credentials, &task.spec.execution_role_id),
     ];
-    roles.into_iter().filter_map(|(kind, current, of_task)| {
-        let of_containers = task.states().filter_map(move |container| match kind {
+    roles.into_iter().filter_map(|(kind, current, task_id)| {
+        let container_ids = task.states().filter_map(move |container| match kind {
             RoleKind::Task => container.role_id.as_ref(),
             RoleKind::Execution => container.execution_role_id.as_ref(),
         });
-        let given: BTreeSet<_> = of_task.iter().chain(of_containers).cloned().collect();
+        let given: BTreeSet<_> = task_id.iter().chain(container_ids).cloned().collect();
         Some(RoleView { kind, current: current.clone()?, given: given.into_iter().collect() })
     })
 }

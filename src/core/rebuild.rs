@@ -3,8 +3,8 @@
 //! Owns the handling of the first inventory after a loss ([`HostState::lost`](super::state::HostState)). It takes over only
 //! containers that this agent certainly created, and only tasks of which a container has run; the containers of a task that
 //! never ran are orphans. Until that inventory, messages of ECS are held back: a task that ECS asks to stop would seem
-//! unknown, and would be reported as stopped while it runs. Invariant: no running container is stopped because the state was
-//! lost.
+//! unknown, and would be reported as stopped while it runs, and credentials of its roles would be dropped. Invariant: no running
+//! container is stopped because the state was lost.
 
 use super::desired;
 use super::event::Event;
@@ -20,15 +20,18 @@ const MAX_HELD_EVENTS: usize = 256;
 
 /// Holds back a message of ECS while tasks may be missing. Returns the event to apply now; `None` if it was held back.
 pub(super) fn hold(state: &mut State, event: Event) -> Option<Event> {
+    let are_credentials = matches!(event, Event::CredentialsArrived { task: Some(_), .. });
     let is_from_ecs =
         matches!(event, Event::Payload { .. } | Event::Manifest { .. } | Event::StopVerificationAck { .. });
-    if !(state.host.lost && is_from_ecs) {
+    if !(state.host.lost && (is_from_ecs || are_credentials)) {
         return Some(event);
     }
     if state.held.len() < MAX_HELD_EVENTS {
         state.held.push(event);
+        return None;
     }
-    None
+    // Credentials are in memory already, and are dropped as those of an unknown task.
+    Some(event).filter(|_| are_credentials)
 }
 
 /// Rebuilds the unknown tasks of these containers, and returns the messages that were held back, in their order. The caller

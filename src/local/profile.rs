@@ -82,8 +82,8 @@ async fn read(name: &str) -> Result<ProfileKeys, String> {
         |why: &str| format!("the profile {name} cannot be read with `aws configure export-credentials`: {why}");
     let output = output.map_err(|why| problem(&why))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it failed");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        let last = printed.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it failed");
         return Err(problem(&last.chars().take(300).collect::<String>()));
     }
     keys_in(&output.stdout).ok_or_else(|| problem("its answer has no keys"))

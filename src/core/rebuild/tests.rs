@@ -1,8 +1,9 @@
 use crate::model::resource::CgroupSpec;
 use crate::model::task::Condition;
+use crate::model::view::RoleView;
 use crate::model::{
-    Ack, ContainerStatus, Failure, Observation, OpError, OpId, ResourceKind, ResourceSpec, ResourceStatus, RunState,
-    TaskArn, TaskSpec, TaskStatus,
+    Ack, ContainerStatus, CredentialsAck, CredentialsId, Failure, Observation, OpError, OpId, ResourceKind,
+    ResourceSpec, ResourceStatus, RoleKind, RunState, TaskArn, TaskSpec, TaskStatus,
 };
 use crate::policy::{Capacity, Policy};
 use crate::sample::{NOW, container, done, seen, spec};
@@ -251,6 +252,25 @@ fn messages_of_ecs_wait_until_the_containers_are_known() {
         assert_eq!(asks, is_manifest);
         assert_eq!(state.held, []);
     }
+}
+
+/// The id in a container's environment leads to the credentials that ECS has sent meanwhile under another one.
+#[test]
+fn credentials_wait_until_the_containers_are_known() {
+    let spec = two(true);
+    let (mut state, op) = lost();
+    let ack = CredentialsAck { message_id: "m".to_owned(), id: "new".into(), expiration: String::new() };
+    let task = Some((spec.arn.clone(), RoleKind::Task));
+    let arrived = Event::CredentialsArrived { task, ids: vec!["new".into()], ack: Some(ack.clone()) };
+    assert_eq!(step(&mut state, NOW, arrived), Step::default());
+    let mut main = found(&spec, "main", RunState::Running);
+    main.ids.role = Some("old".into());
+    let all = vec![found(&spec, "init", RunState::Running), main];
+    let out = step(&mut state, NOW, done(op, Output::Inventory(all)));
+    assert!(out.effects.contains(&Effect::Send(Message::AckCredentials(ack))), "{out:?}");
+    let expected = RoleView { kind: RoleKind::Task, current: "new".into(), given: vec!["old".into()] };
+    assert_eq!(crate::view(&state, NOW).tasks[0].roles, [expected]);
+    assert_eq!(state.credentials, [CredentialsId::from("new")].into());
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Sources {
     /// Counts the request. Returns the answer if it came too early.
     fn refused(&self, request: &Request, path: &str, peer: Option<SocketAddr>) -> Option<Response> {
         let (address, now) = (peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip()), Instant::now());
-        let subject = Subject::of_path(path, request.uri().query(), &self.tasks);
+        let subject = Subject::from_path(path, request.uri().query(), &self.tasks);
         let is_guess = matches!(subject, Subject::Unknown) && !self.tasks.view().is_incomplete;
         let taken = self.limiter.take(address, subject.key(), now);
         let taken = if is_guess { taken.and_then(|()| self.guesses.take(address, None::<()>, now)) } else { taken };
@@ -124,7 +124,7 @@ fn limit_headers(sources: &Sources, asked: &HeaderMap, peer: Option<SocketAddr>)
 }
 
 /// The path without its escapes; `None` if one of them is invalid. Bytes that are not UTF-8 become U+FFFD.
-fn decoded(path: &str) -> Option<String> {
+pub(super) fn decoded(path: &str) -> Option<String> {
     let is_escape =
         |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     let is_valid = path.split('%').skip(1).all(is_escape);
@@ -132,7 +132,7 @@ fn decoded(path: &str) -> Option<String> {
 }
 
 /// The same address with this decoded path; `None` if it cannot be written as a URI.
-fn with_path(uri: &Uri, decoded: &str) -> Option<Uri> {
+pub(super) fn with_path(uri: &Uri, decoded: &str) -> Option<Uri> {
     let path = encoded(decoded, uri.query());
     PathAndQuery::try_from(path).ok().map(Uri::from)
 }

@@ -25,6 +25,8 @@ mod fault;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz_path;
 mod limiter;
 mod log;
 mod peer_check;
@@ -51,8 +53,8 @@ pub use tasks::{FoundContainer, FoundRole, Tasks};
 use crate::http::answer::plain_text;
 use crate::http::{Address, Limits, Settings};
 use axum::Router;
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 use std::time::Duration;
 use version::Version;
@@ -83,7 +85,8 @@ pub fn router(sources: Sources) -> Router {
 
 /// The answer to an unknown path.
 async fn not_found() -> Response {
-    plain_text(StatusCode::NOT_FOUND, "404 page not found\n")
+    let no_sniff = [(header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (no_sniff, plain_text(StatusCode::NOT_FOUND, "404 page not found\n")).into_response()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use super::tasks::{FoundRole, Tasks};
 use crate::http::tally::Tally;
 use crate::http::{PeerLocation, RemoteAddress};
+use ecs_core::model::task::NetworkMode;
 use ecs_core::model::view::{ContainerView, TaskView, View};
 use ecs_core::model::{ContainerStatus, TaskArn};
 use std::net::{IpAddr, SocketAddr};
@@ -66,8 +67,7 @@ impl PeerCheck {
             return Verdict::Own;
         }
         let is_own = |view: &View| find(view, task).is_some_and(|task| has_address(task, peer));
-        let is_starting =
-            |view: &View| find(view, task).is_some_and(|task| task.containers.iter().any(may_get_address));
+        let is_starting = |view: &View| find(view, task).is_some_and(is_starting);
         let view = tasks.view();
         if is_own(&view) {
             return Verdict::Own;
@@ -104,9 +104,76 @@ fn has_address(task: &TaskView, peer: IpAddr) -> bool {
     addresses.any(|address| address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical() == peer))
 }
 
+/// A container of the task may get an address.
+fn is_starting(task: &TaskView) -> bool {
+    task.network == NetworkMode::Bridge && task.containers.iter().any(may_get_address)
+}
+
 /// The container exists, and the address that it has or will have when it runs is not known yet.
 fn may_get_address(container: &ContainerView) -> bool {
     let exists = container.runtime_id.is_some() && container.known < ContainerStatus::Stopped;
     let has_address = container.networks.iter().any(|network| !network.ipv4.is_empty() || !network.ipv6.is_empty());
     exists && (container.known < ContainerStatus::Running || !has_address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ecs_core::model::observation::Network;
+    use std::sync::Arc;
+    use tokio::sync::watch;
+
+    /// A task of one container with this address, if it is known.
+    fn view(known: ContainerStatus, address: &str, network: NetworkMode) -> Arc<View> {
+        let shown = Network { name: "bridge".to_owned(), ipv4: address.to_owned(), ipv6: String::new() };
+        let container =
+            ContainerView { runtime_id: Some("id".into()), known, networks: vec![shown], ..ContainerView::default() };
+        let task = TaskView { arn: "task".into(), network, containers: vec![container], ..TaskView::default() };
+        Arc::new(View { tasks: vec![Arc::new(task)], ..View::default() })
+    }
+
+    async fn judged(mode: PeerCheckMode, view: Arc<View>, address: &str, location: PeerLocation) -> Verdict {
+        let (_views, receiver) = watch::channel(view);
+        let peer = RemoteAddress { address: address.parse().unwrap(), location };
+        PeerCheck::new(mode).judge(&Tasks::new(receiver), &"task".into(), Some(peer)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_task_and_this_host_pass_and_others_do_not() {
+        use PeerCheckMode::{Enforce, Log, Off};
+        use PeerLocation::{Bridge, Host};
+        let running = || view(ContainerStatus::Running, "172.17.0.2", NetworkMode::Bridge);
+        for (mode, address, location, expected) in [
+            (Enforce, "172.17.0.2:9", Bridge, Verdict::Own),
+            (Log, "[::ffff:172.17.0.2]:9", Bridge, Verdict::Own),
+            (Enforce, "172.17.0.22:9", Bridge, Verdict::Foreign),
+            (Log, "172.17.0.3:9", Bridge, Verdict::Foreign),
+            (Off, "172.17.0.3:9", Bridge, Verdict::Own),
+            (Enforce, "127.0.0.1:9", Host, Verdict::Own),
+            (Enforce, "172.17.0.1:9", Host, Verdict::Own),
+        ] {
+            assert_eq!(judged(mode, running(), address, location).await, expected, "{mode:?} {address}");
+        }
+        let on_host = view(ContainerStatus::Running, "", NetworkMode::Host);
+        assert_eq!(judged(Log, on_host, "172.17.0.3:9", Bridge).await, Verdict::Foreign);
+        assert_eq!(judged(Log, Arc::default(), "172.17.0.3:9", Bridge).await, Verdict::Foreign, "no task any more");
+        let starting = view(ContainerStatus::Created, "", NetworkMode::Bridge);
+        assert_eq!(judged(Log, starting, "172.17.0.3:9", Bridge).await, Verdict::Unknown);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_container_may_ask_before_its_address_is_known() {
+        for mode in [PeerCheckMode::Log, PeerCheckMode::Enforce] {
+            let (views, receiver) = watch::channel(view(ContainerStatus::Created, "", NetworkMode::Bridge));
+            let (check, tasks, task) = (PeerCheck::new(mode), Tasks::new(receiver), TaskArn::from("task"));
+            let peer = RemoteAddress { address: "172.17.0.2:9".parse().unwrap(), location: PeerLocation::Bridge };
+            let judged = check.judge(&tasks, &task, Some(peer));
+            let starts = async {
+                tokio::time::sleep(WAIT / 2).await;
+                views.send_replace(view(ContainerStatus::Running, "172.17.0.2", NetworkMode::Bridge));
+            };
+            let (verdict, ()) = tokio::join!(judged, starts);
+            assert_eq!(verdict, Verdict::Own, "{mode:?}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ const FOLDERS: [&str; 3] = ["associations", "task-protection", "fault"];
 
 impl<'a> Subject<'a> {
     /// The subject of a decoded, clean path.
-    pub(super) fn of_path(path: &'a str, query: Option<&str>, tasks: &Tasks) -> Self {
+    pub(super) fn from_path(path: &'a str, query: Option<&str>, tasks: &Tasks) -> Self {
         let rest = path.strip_prefix('/').unwrap_or(path);
         let (first, rest) = rest.split_once('/').unwrap_or((rest, ""));
         match first {
@@ -116,7 +116,7 @@ mod tests {
             ("/v4/", None, Subject::Without),
             ("/credentials/role-web", None, Subject::Without),
         ] {
-            assert_eq!(Subject::of_path(path, query, &tasks), expected, "{path}");
+            assert_eq!(Subject::from_path(path, query, &tasks), expected, "{path}");
         }
     }
 

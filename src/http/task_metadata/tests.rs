@@ -274,7 +274,8 @@ async fn idle_connections_shut_no_task_out() {
     let mut idle = Vec::new();
     for n in 0..700 {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind((std::net::Ipv4Addr::new(127, 0, 2, n as u8 % 8 + 1), 0).into()).unwrap();
+        let address = std::net::Ipv4Addr::new(127, 0, 2, u8::try_from(n % 8).unwrap() + 1);
+        socket.bind((address, 0).into()).unwrap();
         let mut stream = socket.connect(server.address).await.unwrap();
         // Every other one has begun a request.
         if n % 2 == 0 {
