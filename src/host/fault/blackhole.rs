@@ -1,4 +1,4 @@
-//! The command lines of a blackhole (spec `task-metadata.md` §9, "Blackhole").
+//! The command lines of a blackhole (spec `task-metadata.md` §9.2).
 //!
 //! Pure. The dropped port has a chain of its own, with the name that the Go agent gives it, so that a blackhole of the Go agent
 //! is found and can be stopped.

@@ -1,4 +1,4 @@
-//! The command lines of latency and loss, and the reading of what is there (spec `task-metadata.md` §9, "Latency / loss").
+//! The command lines of latency and loss, and the reading of what is there (spec `task-metadata.md` §9.2).
 //!
 //! Pure. The traffic of an interface is divided among 100 bands, by a hash of the connection. As many of them as the percentage
 //! of connections delay packets or lose them. The handles are those of the Go agent, so that a fault of the Go agent is found

@@ -1,5 +1,5 @@
 //! The body of a request about a fault: its members, their checks in the order of the Go agent, and the texts of its errors
-//! (spec `task-metadata.md` §9, "Validation order").
+//! (spec `task-metadata.md` §9.1).
 
 use crate::http::task_metadata::requests::{BodyError, Fields};
 use ecs_core::model::Protocol;
