@@ -8,12 +8,17 @@
 #![expect(clippy::print_stdout, reason = "a bench prints its numbers")]
 
 use ecs_agent::http::introspection::{self, Identity};
-use ecs_agent::http::task_metadata::{self, Audit, Metadata, PeerCheckMode, Place, Rates, Sources, Tasks};
+use ecs_agent::http::task_metadata::{
+    self, Audit, FaultInjector, Metadata, PeerCheckMode, Place, Rates, Sources, TaskProtection, Tasks, Work,
+};
 use ecs_agent::http::{self, Address, Audience, Listener};
 use ecs_core::model::agent_health::AgentHealth;
+use ecs_core::model::fault::{FaultError, FaultNetwork, FaultOperation, FaultStatus, Interfaces};
+use ecs_core::model::protection::{ProtectionAnswer, ProtectionCall, ProtectionError};
 use ecs_core::model::task::NetworkMode;
 use ecs_core::model::view::{ContainerView, TaskView, View};
-use ecs_core::model::{ContainerStatus, TaskStatus, Timestamp};
+use ecs_core::model::{ContainerStatus, CredentialsId, TaskArn, TaskStatus, Timestamp};
+use futures_util::future::BoxFuture;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -78,6 +83,35 @@ fn serve(runtime: &Runtime, view: watch::Receiver<Arc<View>>) -> SocketAddr {
     address
 }
 
+/// Nothing here asks for work.
+#[derive(Debug)]
+struct NoWork;
+
+impl TaskProtection for NoWork {
+    fn call(
+        &self,
+        _task: TaskArn,
+        _role: CredentialsId,
+        _call: ProtectionCall,
+    ) -> BoxFuture<'static, Result<ProtectionAnswer, ProtectionError>> {
+        unreachable!("only documents are asked for")
+    }
+}
+
+impl FaultInjector for NoWork {
+    fn host_interfaces(&self) -> std::io::Result<Interfaces> {
+        unreachable!("only documents are asked for")
+    }
+
+    fn carry_out(
+        &self,
+        _network: FaultNetwork,
+        _operation: FaultOperation,
+    ) -> BoxFuture<'static, Result<FaultStatus, FaultError>> {
+        unreachable!("only documents are asked for")
+    }
+}
+
 /// The server of port 51679 on loopback.
 fn serve_tasks(runtime: &Runtime, view: watch::Receiver<Arc<View>>) -> SocketAddr {
     let metadata = Metadata {
@@ -87,7 +121,8 @@ fn serve_tasks(runtime: &Runtime, view: watch::Receiver<Arc<View>>) -> SocketAdd
     };
     let audit = Audit { cluster: String::new(), container_instance: String::new(), sink: None };
     let rates = Rates { steady: 1_000_000_000, burst: 1_000_000_000 };
-    let sources = Sources::new(Tasks::new(view), metadata, Arc::new(|_| None), audit, rates, PeerCheckMode::Log);
+    let work = Work { protection: Arc::new(NoWork), faults: Arc::new(NoWork) };
+    let sources = Sources::new(Tasks::new(view), metadata, Arc::new(|_| None), work, audit, rates, PeerCheckMode::Log);
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
     let address = listener.local_addr().expect("an address");
     let settings = task_metadata::settings(Address::Port(0));
