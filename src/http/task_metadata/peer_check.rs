@@ -7,8 +7,9 @@
 use super::tasks::{FoundRole, Tasks};
 use crate::http::tally::Tally;
 use crate::http::{PeerLocation, RemoteAddress};
+use ecs_core::model::task::NetworkMode;
 use ecs_core::model::view::{ContainerView, TaskView, View};
-use ecs_core::model::{ContainerStatus, NetworkMode, TaskArn};
+use ecs_core::model::{ContainerStatus, TaskArn};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
