@@ -242,6 +242,8 @@ async fn exchange<S>(
         .timer(TokioTimer::new())
         .header_read_timeout(settings.head_timeout)
         .max_buf_size(settings.max_head)
+        // A client such as `nc` ends its own half once it has sent the request, and gets its answer, as from the Go agent.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(http);
     let oldest = Instant::now() + settings.max_age;

@@ -82,6 +82,20 @@ async fn four_hundred_half_open_requests_shut_nobody_out() {
     assert_eq!(timeout(QUICK, rest(oldest)).await.expect("closed"), "");
 }
 
+/// A client may end its own half once it has sent its request.
+#[tokio::test]
+async fn a_half_closed_client_gets_a_late_answer() {
+    let slow = Router::new().fallback(async || {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        "fine"
+    });
+    let running = start(slow, settings()).await;
+    let mut stream = from("127.0.0.1", running.address).await;
+    stream.write_all(KEPT).await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert!(timeout(QUICK, rest(stream)).await.expect("an answer").ends_with("fine"));
+}
+
 #[tokio::test]
 async fn a_silent_client_is_dropped_after_the_head_timeout() {
     let settings = Settings { head_timeout: Duration::from_millis(200), ..settings() };
