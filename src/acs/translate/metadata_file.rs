@@ -1,9 +1,9 @@
 //! The metadata files of containers (spec `container-metadata-file.md` §1, §2).
 //!
-//! Pure. Owns the mounts that lead containers to their files. Two differences to the Go agent:
-//! the mount is read-only, since no container has a reason to change what the agent says about it; and on the host the files are
-//! below `ECS_HOST_DATA_DIR`/`data`, as those of log routers, not below `ECS_HOST_DATA_DIR` followed by `ECS_DATADIR`. With the
-//! default settings both are the same directory.
+//! Pure. Owns the mounts that lead containers to their files. Two differences to the Go agent: the mount is read-only, since no
+//! container has a reason to change what the agent says about it; and on the host the files are below `ECS_HOST_DATA_DIR`/`data`,
+//! as those of log routers, not below `ECS_HOST_DATA_DIR` followed by `ECS_DATADIR`. With the default settings both are the same
+//! directory.
 
 use crate::acs::host::HostFacts;
 use ecs_core::model::ids::is_plain_name;
@@ -13,9 +13,8 @@ use ecs_core::model::{ContainerKind, ContainerSpec, TaskArn};
 /// The directory in a container below which its metadata file is. A random name follows, which no mount of the customer has.
 const TARGET: &str = "/opt/ecs/metadata";
 
-/// Gives each of the customer's containers its metadata file, if the operator wants that. ECS allows
-/// only plain names of tasks and containers; a container with another name gets no file, since the name would be a part of a
-/// path.
+/// Gives each of the customer's containers its metadata file, if the operator wants that. ECS allows only plain names of tasks
+/// and containers; a container with another name gets no file, since the name would be a part of a path.
 pub(super) fn add(
     containers: &mut [ContainerSpec],
     task: &TaskArn,
