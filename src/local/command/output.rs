@@ -72,6 +72,11 @@ pub(super) fn has_live_lines() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|kind| kind != "dumb")
 }
 
+/// Standard output is a terminal, not a file, a pipe or the log of a CI.
+pub(super) fn is_read_by_a_person() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// Replaces the changing lines. Without such a terminal this does nothing.
 pub(super) fn set_live_lines(lines: Vec<String>) {
     if has_live_lines() {
