@@ -106,16 +106,16 @@ pub(super) async fn found() -> Option<String> {
     let is_listed = listed.is_ok();
     let mut containers = listed.unwrap_or_default();
     containers.retain(|container| is_abandoned(container, &ended));
-    let (of_ended, elsewhere): (Vec<Container>, Vec<Container>) =
+    let (abandoned, elsewhere): (Vec<Container>, Vec<Container>) =
         containers.into_iter().partition(|container| has_session(container, &ended));
     // A `serve` keeps its directory for the sake of its containers only.
     for session in ended.into_iter().filter(|session| is_listed && session.kind == Kind::Serve) {
-        if !of_ended.iter().any(|container| container.session == session.id) {
+        if !abandoned.iter().any(|container| container.session == session.id) {
             // What stays is found by `clean`.
             let _removed = session.remove();
         }
     }
-    in_words(agents, &of_ended, &elsewhere)
+    in_words(agents, &abandoned, &elsewhere)
 }
 
 /// What is left: agents and containers of sessions that have ended, and containers of sessions without a directory here. Nobody knows

@@ -40,7 +40,7 @@ use crate::{Options, Server, TaskStatus};
 use arguments::Command;
 use help::HELP;
 use leftovers::Cleaned;
-use output::{print_error, print_line, warn_beyond_loopback};
+use output::{print_error, print_line, warn_beyond_loopback, wrong_argument};
 use session::{Kind, Session};
 use signals::Interrupts;
 use start_problem::start_problem;
@@ -103,12 +103,6 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Says what is wrong with what the command line names. Returns the exit code for it.
-fn wrong_argument(problem: &str) -> u8 {
-    print_error(problem);
-    2
 }
 
 /// Runs the server until Ctrl-C, SIGTERM, or the end of the terminal. Returns the exit code.

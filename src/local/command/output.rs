@@ -55,6 +55,12 @@ pub(crate) fn print_error(text: &str) {
     print(Stream::Error, &format!("ecs-local: {text}"));
 }
 
+/// Prints what is wrong with the command line, or with what it names. Returns the exit code for it.
+pub(super) fn wrong_argument(problem: &str) -> u8 {
+    print_error(problem);
+    2
+}
+
 /// Prints a line of a container's output, with the container's name.
 pub(super) fn print_output(stream: Stream, container: &str, text: &str) {
     let is_terminal = match stream {

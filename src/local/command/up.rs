@@ -10,7 +10,9 @@ use super::files::read_text;
 use super::guard::Guard;
 use super::health::endless_waits;
 use super::machine::Machine;
-use super::output::{end_with_reader, has_lost_reader, is_read_by_a_person, print_error, print_line, set_live_lines};
+use super::output::{
+    end_with_reader, has_lost_reader, is_read_by_a_person, print_error, print_line, set_live_lines, wrong_argument,
+};
 use super::refused::{self, refused};
 use super::session::{self, Kind, Session};
 use super::shared_volumes::SharedVolumes;
@@ -18,7 +20,7 @@ use super::signals::Interrupts;
 use super::start_problem::start_problem;
 use super::states::Shown;
 use super::token::Token;
-use super::{agent, child, definition_file, end, leftovers, not_started, settings, waits, wrong_argument};
+use super::{agent, child, definition_file, end, leftovers, not_started, settings, waits};
 use crate::{Options, Server, Task, TaskStatus};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpStream};
