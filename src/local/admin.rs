@@ -8,6 +8,7 @@ use super::definition::decode;
 use super::faults::{Delivery, FaultRequest};
 use super::instances::Disconnect;
 use super::keys::Signer;
+use super::objects::kind_of;
 use super::shared::Shared;
 use super::signature;
 use super::state::State;
@@ -160,7 +161,11 @@ pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Body
             let body = if request.body().is_empty() { Ok(json!({})) } else { serde_json::from_slice(request.body()) };
             let place = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
             let body = body.map_err(|error| format!("the body is not JSON: {}", place(error)));
-            body.and_then(|body| post(shared, path, body))
+            let object = body.and_then(|body| match body {
+                Value::Object(_) => Ok(body),
+                other => Err(format!("the body must be an object: {{ ... }}, not {}", kind_of(&other))),
+            });
+            object.and_then(|body| post(shared, path, body))
         }
         _ => Err("use GET or POST".to_owned()),
     };

@@ -9,6 +9,7 @@ use super::demand;
 use super::ec2;
 use super::ecr::Principal;
 use super::faults::Fault;
+use super::objects::kind_of;
 use super::options::Options;
 use super::records::Source;
 use super::refusal::refusal;
@@ -104,12 +105,13 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<Bytes>) -> Re
         return reply;
     }
     let text = if request.body().is_empty() { b"{}" } else { request.body().as_ref() };
-    let Ok(body @ Value::Object(_)) = serde_json::from_slice::<Value>(text) else {
-        return Reply::Answer(error_answer(&ApiError::new(
-            400,
-            "SerializationException",
-            "The body is not a JSON object.",
-        )));
+    let body = match serde_json::from_slice::<Value>(text) {
+        Ok(body @ Value::Object(_)) => body,
+        other => {
+            let found = other.map(|body| format!(", but {}", kind_of(&body))).unwrap_or_default();
+            let message = format!("The body is not a JSON object{found}.");
+            return Reply::Answer(error_answer(&ApiError::new(400, "SerializationException", message)));
+        }
     };
     let headers = loggable(request.headers());
     shared.change(|state| state.record_request(Source::Api, operation, logged(&body), headers));

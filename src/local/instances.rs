@@ -213,7 +213,7 @@ pub(super) fn attributes(site: &Site, sent: &Value) -> Vec<Attribute> {
         ("ecs.availability-zone", site.availability_zone()),
         ("ecs.instance-type", INSTANCE_TYPE.to_owned()),
         ("ecs.ami-id", IMAGE_ID.to_owned()),
-        ("ecs.cpu-architecture", std::env::consts::ARCH.to_owned()),
+        ("ecs.cpu-architecture", architecture().to_owned()),
     ]
     .map(|(name, value)| Attribute { name: name.to_owned(), value: Some(value) });
     for attribute in sent.chain(added) {
@@ -222,6 +222,11 @@ pub(super) fn attributes(site: &Site, sent: &Value) -> Vec<Attribute> {
         }
     }
     attributes
+}
+
+/// The CPU architecture of this machine in the words of ECS, in small letters.
+const fn architecture() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { std::env::consts::ARCH }
 }
 
 #[cfg(test)]

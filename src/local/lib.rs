@@ -16,7 +16,7 @@
 //! `owner`, `demand`, `permission`, `pull_through`. Handlers, on a state that is `shared`: `api` (calls), `acs` and `tcs` (websockets), `imds`, `s3`,
 //! `registry` (layers, and `/v2/`), `admin` with `admin_access` (`/_local/`). The top: `http` (sockets and routing) with `calls`,
 //! `start` and `server` (start and scripting), and [`command`] (the program `ecs-local`). Helpers: `answers`, `api_error`, `bodies`, `ids`,
-//! `options`, `profile`, `refusal`, `remedy`, `role_credentials`, `socket`, `suggestion`, `time`.
+//! `objects`, `options`, `profile`, `refusal`, `remedy`, `role_credentials`, `socket`, `suggestion`, `time`.
 
 mod acs;
 mod actions;
@@ -39,6 +39,7 @@ mod imds;
 mod instances;
 mod keys;
 mod need;
+mod objects;
 mod options;
 mod outbox;
 mod owner;

@@ -233,6 +233,6 @@ mod tests {
         let gpus = Need { gpu_count: 1, ..Need::default() };
         let misfit = fits(&instance(), &none, &gpus, &[]).unwrap_err();
         assert_eq!(misfit.reason, "RESOURCE:GPU");
-        assert!(misfit.detail.contains("1 GPU needed, 0 of 0 free: start the agent with ECS_ENABLE_GPU"), "{misfit:?}");
+        assert!(misfit.detail.contains("1 GPU needed, 0 of 0 free: the agent needs the list of GPUs"), "{misfit:?}");
     }
 }

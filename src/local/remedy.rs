@@ -91,7 +91,8 @@ pub(super) fn for_resource(what: &str, instance_has: u64) -> &'static str {
             "lower `memory` or `memoryReservation`, stop other tasks, or start the agent with a lower ECS_RESERVED_MEMORY"
         }
         ("GPU", 0) => {
-            "start the agent with ECS_ENABLE_GPU_SUPPORT=true and the list of GPUs in /var/lib/ecs/gpu/nvidia-gpu-info.json (see examples/tasks.md)"
+            "the agent needs the list of GPUs in /var/lib/ecs/gpu/nvidia-gpu-info.json (see examples/tasks.md), and \
+             ECS_ENABLE_GPU_SUPPORT=true, which `ecs-local up` sets"
         }
         ("GPU", _) => "ask for fewer GPUs, or stop other tasks",
         _ => "use another `hostPort`, or 0 for any free port; ECS_RESERVED_PORTS lists the ports that no task gets",

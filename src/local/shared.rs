@@ -4,6 +4,7 @@
 use super::bodies::MAX_LARGE_BODIES;
 use super::instances::Disconnect;
 use super::keys::Keys;
+use super::objects::kind_of;
 use super::options::Options;
 use super::payload::scripted_task;
 use super::registry::{SaveError, Storage};
@@ -96,7 +97,7 @@ impl Shared {
     /// Sends a payload task that was written by hand to an instance and tracks it. Returns its ARN.
     pub(super) fn send_task(&self, task: Value) -> Result<String, String> {
         if !task.is_object() {
-            return Err("a payload task is a JSON object".to_owned());
+            return Err(format!("a payload task is an object: {{ ... }}, not {}", kind_of(&task)));
         }
         self.change(|state| {
             let instance = state.any_instance().ok_or("no container instance is registered")?;

@@ -187,6 +187,9 @@ async fn a_session_that_runs_is_left_alone() {
     let elsewhere = Scratch::new("elsewhere");
     let (code, out, err) = elsewhere.run(&["clean"]).await;
     assert!(code == 0 && out.contains("without a directory here: 2."), "{out}{err}");
+    let printed = serve_error(&elsewhere).await;
+    assert!(printed.contains("may run with another TMPDIR") && printed.contains(&id), "{printed}");
+    assert!(!printed.contains("do not run any more"), "{printed}");
     assert_eq!(image.containers().await, before, "`clean` has removed nothing of it");
     kill("-INT", child.id().unwrap()).await;
     while lines.next_line().await.unwrap().is_some() {}
@@ -197,16 +200,17 @@ async fn a_session_that_runs_is_left_alone() {
 #[tokio::test]
 async fn each_session_has_a_cluster_and_a_directory_of_its_own() {
     let scratch = Scratch::new("clusters");
-    let agent = agent_script(&scratch);
+    let (agent, token) = (agent_script(&scratch), ["--token", "given-in-a-test-0123456789"]);
     let mut clusters = Vec::new();
     for _ in 0..2 {
-        let (_, out, _) = scratch.run(&["up", &exit_code_example(), "--agent", &agent]).await;
+        let (_, out, _) = scratch.run(&["up", &exit_code_example(), "--agent", &agent, token[0], token[1]]).await;
         let cluster = out.split("--cluster ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
         assert!(cluster.starts_with("up-") && out.contains(&format!(":task/{cluster}/{}", &cluster[3..])), "{out}");
         clusters.push(cluster.to_owned());
     }
     assert_ne!(clusters[0], clusters[1]);
-    let (_, out, _) = scratch.run(&["up", &exit_code_example(), "--agent", &agent, "--cluster", "mine"]).await;
+    let own = ["up", &exit_code_example(), "--agent", &agent, "--cluster", "mine", token[0], token[1]];
+    let (_, out, _) = scratch.run(&own).await;
     assert!(out.contains("--cluster mine "), "{out}");
 }
 

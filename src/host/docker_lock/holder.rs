@@ -16,7 +16,7 @@ const MAX_HOLDER: u64 = 256 * 1024;
 pub struct Holder {
     /// Process id of the agent, in its own PID namespace; 0 if unknown.
     pub pid: u32,
-    /// How the agent runs: as a service, or in which container.
+    /// How the agent runs: as a service, or in which container; empty: neither.
     pub form: String,
     /// The agent's `ECS_DATADIR`.
     pub data_dir: String,
@@ -41,7 +41,8 @@ impl fmt::Display for Holder {
             return f.write_str("an agent that did not describe itself");
         }
         let Self { pid, form, data_dir, cluster, identities: _ } = self;
-        write!(f, "process {pid}, {form}, ECS_DATADIR {data_dir}, cluster {cluster}")
+        let form = if form.is_empty() { String::new() } else { format!("{form}, ") };
+        write!(f, "process {pid}, {form}ECS_DATADIR {data_dir}, cluster {cluster}")
     }
 }
 
@@ -56,7 +57,7 @@ pub(super) fn holder_of(file: &File) -> Holder {
     holder.unwrap_or_default().cleaned()
 }
 
-/// Describes how this agent runs. `mounts` is its `/proc/self/mountinfo`: Docker mounts files into a container from a directory
+/// Describes how this agent runs; empty if it is neither a service nor in a container. `mounts` is its `/proc/self/mountinfo`: Docker mounts files into a container from a directory
 /// that is named after the container. A mount *on* such a directory proves nothing: on a host, the containers' shared memory is
 /// mounted there.
 pub fn form(is_service: bool, mounts: &str) -> String {
@@ -70,6 +71,7 @@ pub fn form(is_service: bool, mounts: &str) -> String {
     match container {
         Some(id) => format!("in container {}", &id[..12]),
         None if is_service => "the system service (-service)".to_owned(),
-        None => "not the system service".to_owned(),
+        // What it is not helps nobody to find it.
+        None => String::new(),
     }
 }

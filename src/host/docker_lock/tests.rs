@@ -365,11 +365,11 @@ fn an_agent_describes_how_it_runs() {
         format!("530 517 259:1 /var/lib/docker/containers/{id}/resolv.conf /etc/resolv.conf rw - xfs /dev/a rw\n");
     let plain = "517 404 0:48 / / rw - overlay overlay rw\n";
     assert_eq!(form(true, plain), "the system service (-service)");
-    assert_eq!(form(false, "22 1 8:1 /containers/short/x /etc/hosts rw - ext4 /dev/a rw\n"), "not the system service");
+    assert_eq!(form(false, "22 1 8:1 /containers/short/x /etc/hosts rw - ext4 /dev/a rw\n"), "");
     // The memory that a container shares is mounted on the host.
     let shared = format!("99 27 0:72 / /var/lib/docker/containers/{id}/mounts/shm rw - tmpfs shm rw\n");
     let volume = format!("98 27 8:1 /var/lib/docker/containers/{id}/x /backup rw - ext4 /dev/a rw\n");
-    assert_eq!(form(false, &format!("{plain}{shared}{volume}")), "not the system service");
+    assert_eq!(form(false, &format!("{plain}{shared}{volume}")), "");
     assert_eq!(form(true, &shared), "the system service (-service)");
     assert_eq!(form(false, &format!("{plain}{docker}")), "in container 0123456789ab");
 }

@@ -78,7 +78,8 @@ impl Agent {
         let ended = self.child.wait().await;
         let text = std::fs::read_to_string(self.directory.join("out.log")).unwrap_or_default();
         match last_reason(&text, "exit_code") {
-            Some(reason) => format!("{}: {reason}", describe(ended)),
+            // The exit status says nothing more.
+            Some(reason) => format!("the agent ended: {reason}"),
             None => format!("{}{}", describe(ended), self.log_tail()),
         }
     }

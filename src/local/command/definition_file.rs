@@ -2,8 +2,9 @@
 //! RegisterTaskDefinition, the output of DescribeTaskDefinition, and the console's JSON tab. Invariant: an error shows no value
 //! of the file.
 
-use super::files::read_text;
 use super::habits;
+use crate::ecr::strict_json;
+use crate::objects::kind_of;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -20,15 +21,18 @@ const READ_ONLY: [&str; 9] = [
     "registeredBy",
 ];
 
-/// Reads a file as input for RegisterTaskDefinition.
-pub(super) fn read(path: &Path) -> Result<Value, String> {
+/// Reads the text of a file as input for RegisterTaskDefinition. The path is for the errors.
+pub(super) fn read(path: &Path, text: &str) -> Result<Value, String> {
     let shown = path.display();
-    let text = read_text(path)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim().is_empty() {
         return Err(format!("{shown} is empty"));
     }
-    let value = serde_json::from_str(text).map_err(|error| {
+    let value = strict_json::parse(text).map_err(|error| {
+        // Which of the two would count, nobody can see.
+        if error.is_data() {
+            return format!("{shown}: {error}");
+        }
         let why = habits::yaml(text).unwrap_or_else(|| no_json(&error));
         format!("{shown} is not JSON: {why}")
     })?;
@@ -54,7 +58,10 @@ fn definition(mut value: Value) -> Result<Value, String> {
         return Err(problem);
     }
     let Value::Object(members) = &mut value else {
-        return Err("a task definition is an object: { \"family\": ..., \"containerDefinitions\": [ ... ] }".to_owned());
+        return Err(format!(
+            "a task definition is an object: {{ \"family\": ..., \"containerDefinitions\": [ ... ] }}, not {}",
+            kind_of(&value)
+        ));
     };
     members.retain(|name, _| !READ_ONLY.contains(&name.as_str()));
     Ok(value)
@@ -105,7 +112,17 @@ mod tests {
         assert_eq!((&found["tags"][0]["key"], &found["family"]), (&json!("a"), &json!("web")));
         assert_eq!(found.as_object().unwrap().len(), 4);
         assert_eq!(definition(wanted.clone()), Ok(wanted));
-        assert!(definition(json!([1])).unwrap_err().contains("is an object"));
+        assert!(definition(json!([1])).unwrap_err().ends_with("[ ... ] }, not an array"));
+    }
+
+    #[test]
+    fn a_member_that_occurs_twice_is_named() {
+        let read = |text: &str| read(Path::new("t.json"), text);
+        let found = read("{\"family\": \"a\",\n \"family\": \"hunter2\"}").unwrap_err();
+        assert_eq!(found, "t.json: `family` occurs twice in an object at line 2 column 9");
+        let inner = read("{\"containerDefinitions\": [{\"name\": \"a\", \"name\": \"b\"}]}").unwrap_err();
+        assert!(inner.contains("`name` occurs twice"), "{inner}");
+        assert!(read("{\"family\": \"a\", \"cpu\": {\"family\": 1}}").is_ok());
     }
 
     #[test]

@@ -16,7 +16,6 @@ pub(super) fn remedy(reason: &str, definition: &Value, directories: &Directories
         ("bucket not found", Store::Buckets),
         ("S3: GetObject", Store::Buckets),
     ];
-    const PULL: &str = "pull the image with `docker pull`, or build it, before `up`";
     if let Some((_, store)) = STORES.iter().find(|(part, _)| reason.contains(part)) {
         return match store.directory(directories) {
             None => Some(store.option().to_owned()),
@@ -26,11 +25,27 @@ pub(super) fn remedy(reason: &str, definition: &Value, directories: &Directories
     if reason.contains("invalid reference format") {
         return Some("`image` is no name of an image: HOST/NAME:TAG, and NAME has no capital letters".to_owned());
     }
-    match reason.contains("CannotPull") || reason.contains(".dkr.ecr.") {
-        true if reason.contains(".dkr.ecr.") => Some(format!("without an AWS account: {PULL}")),
-        true => Some(PULL.to_owned()),
-        false => None,
+    if let Some(port) = taken_port(reason) {
+        return Some(format!("use hostPort 0 for any free port, or end what uses port {port}"));
     }
+    (reason.contains("CannotPull") || reason.contains(ECR)).then(|| without_pull(reason))
+}
+
+/// What the names of ECR's registries contain.
+const ECR: &str = ".dkr.ecr.";
+
+/// How to do without the pull of an image. `about` names the image, or is the failure.
+pub(super) fn without_pull(about: &str) -> String {
+    const PULL: &str = "pull the image with `docker pull`, or build it, before `up`";
+    if about.contains(ECR) { format!("without an AWS account: {PULL}") } else { PULL.to_owned() }
+}
+
+/// The port of the host that Docker could not have, from its error; `None`: it is another error. The forms are those of Docker:
+/// `Bind for 0.0.0.0:8080 failed: port is already allocated`, `listen tcp4 0.0.0.0:8080: bind: address already in use`.
+fn taken_port(reason: &str) -> Option<u16> {
+    let words = ["failed: port is already allocated", "bind: address already in use"];
+    let end = words.into_iter().find_map(|words| reason.find(words))?;
+    reason[..end].trim_end_matches([' ', ':']).rsplit(':').next()?.parse().ok()
 }
 
 /// Says which of the files are not in a directory; `None`: all are there.
@@ -161,6 +176,23 @@ mod tests {
         std::fs::write(directory.join("team/db"), "x").unwrap();
         assert_eq!(remedy("Secrets Manager: GetSecretValue", &definition(), &all), None);
         std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let end = |reason: &str| remedy(reason, &Value::Null, &Directories::default());
+        for (reason, port) in [
+            (
+                "driver failed programming external connectivity on endpoint a: Bind for 0.0.0.0:8080 failed: port is already allocated",
+                8080,
+            ),
+            ("Error starting userland proxy: listen tcp4 0.0.0.0:53: bind: address already in use", 53),
+            ("listen udp6 [::]:5353: bind: address already in use)", 5353),
+        ] {
+            let wanted = format!("use hostPort 0 for any free port, or end what uses port {port}");
+            assert_eq!(end(&format!("CannotStartContainerError: {reason}")), Some(wanted), "{reason}");
+        }
+        assert_eq!(end("CannotStartContainerError: bind: address already in use"), None);
     }
 
     #[test]

@@ -20,7 +20,7 @@ the console's JSON tab. NAME=VALUE are variables for the agent. An image that is
 unless ECS_IMAGE_PULL_BEHAVIOR says otherwise.
 
 Exit code of up: that of the container, also after one Ctrl-C; 1 if no container is the reason, before the agent is ready, or after a
-second Ctrl-C; 2 if an argument or a setting after -- is wrong.
+second Ctrl-C; 2 if an argument or a setting after -- is wrong, or a file or directory that is named cannot be read.
 
 Options:
   --listen ADDRESS:PORT           where to listen            [serve: 127.0.0.1:14566, up: 127.0.0.1 and a free port]
@@ -47,7 +47,7 @@ Options:
   -h, --help                      this text
   -V, --version                   the version
 
-Without --token and --token-file the token is random and is printed. Every call, websocket and object needs a signature (version 4)
+Without --token and --token-file the token is random and is printed (by up: on a terminal only). Every call, websocket and object needs a signature (version 4)
 with the token as secret access key and any access key id, /_local/ the token itself. The instance metadata gives role credentials and
 user data to processes of your user and of root only, on this machine; an agent anywhere else needs the token in AWS_SECRET_ACCESS_KEY.
 

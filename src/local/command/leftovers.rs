@@ -97,7 +97,7 @@ pub(super) async fn tidy_before_up() {
     }
 }
 
-/// What sessions that do not run left, and how to remove it, in words; `None` if there is nothing.
+/// What sessions left that do not run, or may not, and how to remove it, in words; `None` if there is nothing.
 pub(super) async fn found() -> Option<String> {
     let ended = session::ended();
     let agents = ended.iter().filter(|session| session.agent().is_some()).count();
@@ -106,27 +106,47 @@ pub(super) async fn found() -> Option<String> {
     let is_listed = listed.is_ok();
     let mut containers = listed.unwrap_or_default();
     containers.retain(|container| is_abandoned(container, &ended));
-    let all = if containers.iter().all(|container| has_session(container, &ended)) { "" } else { " --all" };
+    let (abandoned, elsewhere): (Vec<Container>, Vec<Container>) =
+        containers.into_iter().partition(|container| has_session(container, &ended));
     // A `serve` keeps its directory for the sake of its containers only.
     for session in ended.into_iter().filter(|session| is_listed && session.kind == Kind::Serve) {
-        if !containers.iter().any(|container| container.session == session.id) {
+        if !abandoned.iter().any(|container| container.session == session.id) {
             // What stays is found by `clean`.
             let _removed = session.remove();
         }
     }
-    if agents == 0 && containers.is_empty() {
-        return None;
-    }
-    let mut text = "Earlier sessions, which do not run any more, left:".to_owned();
-    if agents > 0 {
+    in_words(agents, &abandoned, &elsewhere)
+}
+
+/// What is left: agents and containers of sessions that have ended, and containers of sessions without a directory here. Nobody knows
+/// whether the latter run.
+fn in_words(agents: usize, ended: &[Container], elsewhere: &[Container]) -> Option<String> {
+    let list = |containers: &[Container]| {
+        let lines = containers.iter().map(|container| format!("\n  {} of task {}", container.shown, container.task));
+        lines.collect::<String>()
+    };
+    let mut parts = Vec::new();
+    if agents > 0 || !ended.is_empty() {
         let running = if agents == 1 { "agent of `up`, which still runs" } else { "agents of `up`, which still run" };
-        text.push_str(&format!("\n  {agents} {running}"));
+        let running = if agents > 0 { format!("\n  {agents} {running}") } else { String::new() };
+        parts.push(format!(
+            "Earlier sessions, which do not run any more, left:{running}{}\nTo remove it: ecs-local clean (end an agent that you \
+             started yourself first)",
+            list(ended)
+        ));
     }
-    for container in &containers {
-        text.push_str(&format!("\n  {} of task {}", container.shown, container.task));
+    if !elsewhere.is_empty() {
+        parts.push(format!("{}{}", without_directory(elsewhere.len()), list(elsewhere)));
     }
-    text.push_str(&format!("\nTo remove it: ecs-local clean{all} (end an agent that you started yourself first)"));
-    Some(text)
+    (!parts.is_empty()).then(|| parts.join("\n"))
+}
+
+/// Says that there are containers of sessions that cannot be seen from here.
+pub(super) fn without_directory(count: usize) -> String {
+    format!(
+        "containers of sessions without a directory here: {count}. Their sessions may run with another TMPDIR. If none does, \
+         `ecs-local clean --all` removes them."
+    )
 }
 
 /// What was removed, and what was not.
@@ -237,6 +257,28 @@ mod tests {
         assert_eq!((found.session.as_str(), found.shown.as_str()), ("10ca1abcde", "web (Up 2 hours)"));
         assert!(container(&line("999999999999", id)).is_none(), "a task of a real account");
         assert!(container(&line("123456789012", &"0".repeat(32))).is_none(), "a task of a test");
+    }
+
+    #[test]
+    fn a_session_without_a_directory_here_may_run() {
+        let container = |shown: &str| Container {
+            id: "c".to_owned(),
+            task: "t".to_owned(),
+            session: "10ca1abcde".to_owned(),
+            shown: shown.to_owned(),
+        };
+        let (ended, elsewhere) = ([container("old (Exited)")], [container("web (Up 2 hours)")]);
+        let (gone, clean) = ("do not run any more", "ecs-local clean (");
+        let text = in_words(0, &[], &elsewhere).unwrap();
+        assert!(text.contains("may run with another TMPDIR") && text.contains("web (Up 2 hours) of task t"), "{text}");
+        assert!(!text.contains(gone) && !text.contains(clean), "{text}");
+        let text = in_words(1, &ended, &[]).unwrap();
+        assert!(text.contains(gone) && text.contains(clean) && text.contains("1 agent of `up`"), "{text}");
+        assert!(!text.contains("--all"), "{text}");
+        let text = in_words(0, &ended, &elsewhere).unwrap();
+        let (first, second) = text.split_once("containers of sessions without").unwrap();
+        assert!(first.contains("old (Exited)") && second.contains("web (Up 2 hours)"), "{text}");
+        assert_eq!(in_words(0, &[], &[]), None);
     }
 
     #[test]

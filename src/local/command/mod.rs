@@ -3,7 +3,8 @@
 //!
 //! In reading order: `registry`, `files` and `arguments` with `habits` and `help`, `token`, `output`, `signals`, `start_problem` and `limits`; `session`
 //! (directory and lock), `child` and `guard` (what happens after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`,
-//! `refused`, `settings`, `agent`, `states`, `containers`, `health`, `waits`, `exit_code`, `end` and `shared_volumes`.
+//! `refused` with `machine`, `settings`, `agent`, `states`, `containers`, `health`, `waits`, `exit_code`, `not_started`, `end` and
+//! `shared_volumes`.
 
 mod agent;
 mod arguments;
@@ -19,6 +20,8 @@ mod health;
 mod help;
 mod leftovers;
 mod limits;
+mod machine;
+mod not_started;
 mod output;
 mod refused;
 mod registry;
@@ -37,7 +40,7 @@ use crate::{Options, Server, TaskStatus};
 use arguments::Command;
 use help::HELP;
 use leftovers::Cleaned;
-use output::{print_error, print_line, warn_beyond_loopback};
+use output::{print_error, print_line, warn_beyond_loopback, wrong_argument};
 use session::{Kind, Session};
 use signals::Interrupts;
 use start_problem::start_problem;
@@ -55,10 +58,7 @@ pub fn main() -> ExitCode {
     }
     let command = match arguments::parse(given.into_iter()) {
         Ok(command) => command,
-        Err(problem) => {
-            print_error(&format!("{problem}\nTry: ecs-local --help"));
-            return ExitCode::from(2);
-        }
+        Err(problem) => return ExitCode::from(wrong_argument(&format!("{problem}\nTry: ecs-local --help"))),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -80,12 +80,11 @@ pub fn main() -> ExitCode {
             }
             Command::Clean { all } => {
                 let Cleaned { containers, directories, kept } = leftovers::clean(all).await?;
-                print_line(&format!("removed from earlier sessions: containers: {containers}, directories: {directories}"));
+                print_line(&format!(
+                    "removed from earlier sessions: containers: {containers}, directories: {directories}"
+                ));
                 if kept > 0 {
-                    print_line(&format!(
-                        "containers of sessions without a directory here: {kept}. Their sessions may run with another TMPDIR. If none \
-                         does, `ecs-local clean --all` removes them."
-                    ));
+                    print_line(&leftovers::without_directory(kept));
                 }
                 Ok(0)
             }
@@ -93,7 +92,7 @@ pub fn main() -> ExitCode {
                 guard::run().await;
                 Ok(0)
             }
-            Command::Serve { options, quiet, token } => serve(options, quiet, &token).await.map(|()| 0),
+            Command::Serve { options, quiet, token } => serve(options, quiet, &token).await,
             Command::Up(request) => up::up(request).await,
         }
     });
@@ -106,9 +105,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs the server until Ctrl-C, SIGTERM, or the end of the terminal.
-async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<(), String> {
-    options.token = token.value()?;
+/// Runs the server until Ctrl-C, SIGTERM, or the end of the terminal. Returns the exit code.
+async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<u8, String> {
+    options.token = match token.value() {
+        Ok(value) => value,
+        Err(problem) => return Ok(wrong_argument(&problem)),
+    };
     let mut interrupts = Interrupts::new()?;
     let found = leftovers::found().await;
     let session = Session::begin(Kind::Serve)?;
@@ -116,11 +118,11 @@ async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<(), S
     let result = serve_session(options, quiet, token, found, &mut interrupts).await;
     // As long as the directory is there, `clean` takes the tasks' containers for those of a session that has ended.
     if result.as_ref().is_ok_and(|left| *left > 0) {
-        return Ok(());
+        return Ok(0);
     }
     match (result, session.remove()) {
         (Err(problem), Err(stays)) => Err(format!("{problem}; {stays}")),
-        (result, removed) => result.and(removed),
+        (result, removed) => result.and(removed).map(|()| 0),
     }
 }
 

@@ -55,6 +55,12 @@ pub(crate) fn print_error(text: &str) {
     print(Stream::Error, &format!("ecs-local: {text}"));
 }
 
+/// Prints what is wrong with the command line, or with what it names. Returns the exit code for it.
+pub(super) fn wrong_argument(problem: &str) -> u8 {
+    print_error(problem);
+    2
+}
+
 /// Prints a line of a container's output, with the container's name.
 pub(super) fn print_output(stream: Stream, container: &str, text: &str) {
     let is_terminal = match stream {
@@ -70,6 +76,11 @@ pub(super) fn print_output(stream: Stream, container: &str, text: &str) {
 /// Whether changing lines can be shown: standard error is a terminal that can move its cursor.
 pub(super) fn has_live_lines() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|kind| kind != "dumb")
+}
+
+/// Standard output is a terminal, not a file, a pipe or the log of a CI.
+pub(super) fn is_read_by_a_person() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 /// Replaces the changing lines. Without such a terminal this does nothing.

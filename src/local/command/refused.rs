@@ -1,23 +1,49 @@
 //! What `up` cannot run in a task definition that ECS takes. This module owns the list, so that a person learns of everything at
-//! once, before anything is started. Invariant: only members that no setting of `up` could allow are refused here.
+//! once, before anything is started. Invariant: what is refused here would be refused at the placement or by the agent, too.
 
+use super::machine::{GPU_LIST, Machine};
+use crate::definition::{LOG_DRIVERS, TaskDefinition, read};
 use serde_json::Value;
-
-/// The agent's setting with the log drivers that it offers.
-pub(super) const DRIVERS: &str = "ECS_AVAILABLE_LOGGING_DRIVERS";
 
 /// A member that is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     /// The object that has the member, as a JSON pointer.
     parent: String,
+    /// The member; empty if its mistakes are still to be found.
     member: &'static str,
     /// The member's place and the remedy, in words.
     pub(super) text: String,
 }
 
-/// The refused members; empty if there are none. `drivers` is the agent's setting with the log drivers.
-pub(super) fn refused(definition: &Value, drivers: &str) -> Vec<Refused> {
+impl Refused {
+    /// A problem whose member stays for the search for mistakes.
+    fn kept(text: String) -> Self {
+        Self { parent: String::new(), member: "", text }
+    }
+}
+
+/// The refused members; empty if there are none.
+pub(super) fn refused(definition: &Value, machine: &Machine) -> Vec<Refused> {
+    let mut found = without_counterpart(definition);
+    found.extend(architecture(definition, machine));
+    for (at, container) in definition["containerDefinitions"].as_array().into_iter().flatten().enumerate() {
+        let has_role = !definition["executionRoleArn"].is_null();
+        found.extend(log_driver(&container["logConfiguration"], at, has_role, machine));
+        let needs = container["resourceRequirements"].as_array().into_iter().flatten();
+        if !machine.has_gpus && needs.into_iter().any(|need| need["type"] == "GPU") {
+            found.push(Refused::kept(format!(
+                "containerDefinitions[{at}].resourceRequirements: this machine has no list of GPUs ({GPU_LIST}, see examples/tasks.md): \
+                 write it, or remove the GPU"
+            )));
+        }
+    }
+    found.extend(too_large(definition, machine));
+    found
+}
+
+/// Members for which there is nothing on any machine of a developer.
+fn without_counterpart(definition: &Value) -> Vec<Refused> {
     let mut found = Vec::new();
     let launch_types = definition["requiresCompatibilities"].as_array();
     if launch_types.is_some_and(|list| is_elsewhere(list)) {
@@ -38,21 +64,55 @@ pub(super) fn refused(definition: &Value, drivers: &str) -> Vec<Refused> {
         }
     }
     let refused = |(member, why): (&'static str, &str)| Refused { parent: String::new(), member, text: why.to_owned() };
-    let mut found: Vec<Refused> = found.into_iter().map(refused).collect();
-    let has_role = !definition["executionRoleArn"].is_null();
-    for (at, container) in definition["containerDefinitions"].as_array().into_iter().flatten().enumerate() {
-        let is_awslogs = container["logConfiguration"]["logDriver"] == "awslogs";
-        if is_awslogs && (has_role || !drivers.contains("awslogs")) {
-            found.push(Refused {
-                parent: format!("/containerDefinitions/{at}"),
-                member: "logConfiguration",
-                text: format!(
-                    "containerDefinitions[{at}].logConfiguration: remove `logConfiguration`: `up` shows the output itself"
-                ),
-            });
-        }
+    found.into_iter().map(refused).collect()
+}
+
+/// The images are for another CPU architecture.
+fn architecture(definition: &Value, machine: &Machine) -> Option<Refused> {
+    let (wanted, has) = (definition["runtimePlatform"]["cpuArchitecture"].as_str()?, machine.architecture?);
+    // Any other word is a mistake.
+    let is_other = ["X86_64", "ARM64"].contains(&wanted) && wanted != has;
+    is_other.then(|| Refused {
+        parent: "/runtimePlatform".to_owned(),
+        member: "cpuArchitecture",
+        text: format!("runtimePlatform: this machine has the CPU architecture {has}, not {wanted}: remove it, and use images for {has}"),
+    })
+}
+
+/// The agent does not offer the log driver of container `at`.
+fn log_driver(log: &Value, at: usize, has_role: bool, machine: &Machine) -> Option<Refused> {
+    let driver = log["logDriver"].as_str()?;
+    let is_offered = driver == "awsfirelens" || machine.drivers.iter().any(|offered| offered == driver);
+    let place = format!("containerDefinitions[{at}].logConfiguration");
+    let remove = "remove `logConfiguration`: `up` shows the output itself";
+    if driver == "awslogs" && (has_role || !is_offered) {
+        let parent = format!("/containerDefinitions/{at}");
+        return Some(Refused { parent, member: "logConfiguration", text: format!("{place}: {remove}") });
     }
-    found
+    // Any other word is a mistake.
+    (!is_offered && LOG_DRIVERS.contains(&driver)).then(|| {
+        let all: Vec<String> =
+            machine.drivers.iter().map(String::as_str).chain([driver]).map(|name| format!("\"{name}\"")).collect();
+        Refused::kept(format!(
+            "{place}: the log driver {driver} is off: add -- ECS_AVAILABLE_LOGGING_DRIVERS='[{}]', or {remove}",
+            all.join(",")
+        ))
+    })
+}
+
+/// The task needs more than this machine has. A definition that cannot be read has mistakes instead.
+fn too_large(definition: &Value, machine: &Machine) -> Vec<Refused> {
+    let Ok(spec) = read::<TaskDefinition>("It", definition) else { return Vec::new() };
+    let mut found = Vec::new();
+    let (memory, cpu) = (spec.memory_mib(), spec.cpu_units());
+    if let Some(has) = machine.memory.filter(|has| memory > *has) {
+        found.push(format!("memory: the task needs {memory} MiB, and this machine has {has} MiB for tasks: lower it"));
+    }
+    if cpu > machine.cpu {
+        let has = machine.cpu;
+        found.push(format!("cpu: the task needs {cpu} CPU units, and this machine has {has}: lower it"));
+    }
+    found.into_iter().map(Refused::kept).collect()
 }
 
 /// The definition without what is refused.
@@ -78,11 +138,22 @@ mod tests {
     use std::io::Write;
     use std::process::{Command, Stdio};
 
+    fn machine() -> Machine {
+        Machine {
+            drivers: vec!["json-file".to_owned(), "none".to_owned()],
+            architecture: Some("X86_64"),
+            memory: Some(2000),
+            cpu: 2048,
+            has_gpus: false,
+        }
+    }
+
     /// A definition as a service on Fargate has it, in the form of DescribeTaskDefinition.
     fn described() -> Value {
         json!({"taskDefinition": {
             "family": "web", "revision": 7, "status": "ACTIVE", "networkMode": "awsvpc", "requiresCompatibilities": ["FARGATE"],
             "compatibilities": ["EC2", "FARGATE"], "cpu": "256", "memory": "512", "ephemeralStorage": {"sizeInGiB": 30},
+            "runtimePlatform": {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"},
             "taskRoleArn": "arn:aws:iam::123456789012:role/web", "executionRoleArn": "arn:aws:iam::123456789012:role/pull",
             "containerDefinitions": [
                 {"name": "web", "image": "busybox", "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": "web"}}},
@@ -95,26 +166,65 @@ mod tests {
     #[test]
     fn all_refused_members_are_named_at_once() {
         let definition = &described()["taskDefinition"];
-        let found = refused(definition, "");
-        assert_eq!(refused(&without(definition, &found), ""), []);
+        let found = refused(definition, &machine());
+        assert_eq!(refused(&without(definition, &found), &machine()), []);
         let names: Vec<&str> = found.iter().filter_map(|refused| refused.text.split([':', ' ']).next()).collect();
-        let wanted =
-            ["requiresCompatibilities", "networkMode", "ephemeralStorage", "containerDefinitions[0].logConfiguration"];
+        let wanted = [
+            "requiresCompatibilities",
+            "networkMode",
+            "ephemeralStorage",
+            "runtimePlatform",
+            "containerDefinitions[0].logConfiguration",
+        ];
         assert_eq!(names, wanted);
-        assert!(found[3].text.ends_with("remove `logConfiguration`: `up` shows the output itself"), "{found:?}");
+        assert!(found[4].text.ends_with("remove `logConfiguration`: `up` shows the output itself"), "{found:?}");
     }
 
     #[test]
     fn what_a_setting_or_another_launch_type_allows_passes() {
         let logs = json!({"containerDefinitions": [{"logConfiguration": {"logDriver": "awslogs"}}]});
-        assert_eq!(refused(&logs, "").len(), 1);
-        assert!(refused(&logs, r#"["json-file","awslogs"]"#).is_empty());
+        assert_eq!(refused(&logs, &machine()).len(), 1);
+        let offering = Machine { drivers: vec!["json-file".to_owned(), "awslogs".to_owned()], ..machine() };
+        assert!(refused(&logs, &offering).is_empty());
         let mut with_role = logs;
         with_role["executionRoleArn"] = json!("r");
-        assert_eq!(refused(&with_role, r#"["json-file","awslogs"]"#).len(), 1, "no setting allows it");
+        assert_eq!(refused(&with_role, &offering).len(), 1, "no setting allows it");
         for list in [json!(["EC2", "FARGATE"]), json!([]), json!(["EC3"]), json!(null)] {
-            assert!(refused(&json!({"requiresCompatibilities": list}), "").is_empty(), "{list}");
+            assert!(refused(&json!({"requiresCompatibilities": list}), &machine()).is_empty(), "{list}");
         }
+    }
+
+    #[test]
+    fn what_this_machine_does_not_have_is_named_at_once() {
+        let definition = json!({"family": "f", "cpu": "4 vCPU", "runtimePlatform": {"cpuArchitecture": "ARM64"}, "containerDefinitions": [
+            {"name": "a", "image": "i", "memory": 4000, "logConfiguration": {"logDriver": "splunk"}},
+            {"name": "b", "image": "i", "memory": 8, "resourceRequirements": [{"type": "GPU", "value": "1"}],
+                "logConfiguration": {"logDriver": "splnk"}},
+        ]});
+        let found = refused(&definition, &machine());
+        let texts: Vec<&str> = found.iter().map(|refused| refused.text.as_str()).collect();
+        for (text, part) in texts.iter().zip([
+            "runtimePlatform: this machine has the CPU architecture X86_64, not ARM64: remove it",
+            "containerDefinitions[0].logConfiguration: the log driver splunk is off: add -- \
+             ECS_AVAILABLE_LOGGING_DRIVERS='[\"json-file\",\"none\",\"splunk\"]', or remove",
+            "containerDefinitions[1].resourceRequirements: this machine has no list of GPUs (/var/lib/ecs/gpu",
+            "memory: the task needs 4008 MiB, and this machine has 2000 MiB for tasks",
+            "cpu: the task needs 4096 CPU units, and this machine has 2048",
+        ]) {
+            assert!(text.starts_with(part), "{text}\n{part}");
+        }
+        assert_eq!(texts.len(), 5, "{texts:?}");
+        // Mistakes are still found in what is left.
+        let mistakes = crate::definition::checked(&without(&definition, &found)).unwrap_err();
+        assert!(mistakes.contains("Log driver `splnk` is invalid"), "{mistakes}");
+        let large = Machine {
+            drivers: vec!["splunk".to_owned()],
+            architecture: Some("ARM64"),
+            memory: None,
+            cpu: 4096,
+            has_gpus: true,
+        };
+        assert_eq!(refused(&definition, &large), []);
     }
 
     #[test]
@@ -129,7 +239,7 @@ mod tests {
         let output = jq.wait_with_output().unwrap();
         let mut filtered: Value = serde_json::from_slice(&output.stdout).unwrap();
         let definition = filtered["taskDefinition"].take();
-        assert_eq!(refused(&definition, ""), []);
+        assert_eq!(refused(&definition, &machine()), []);
         assert_eq!(
             definition["executionRoleArn"],
             described()["taskDefinition"]["executionRoleArn"],

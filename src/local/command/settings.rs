@@ -1,5 +1,6 @@
-//! Checks the settings after `--` of `up` before anything is started. The agent itself says what is wrong with them: this module
-//! owns the question to its `check-config`, and which answers count. Invariant: an agent that does not answer is no error.
+//! Checks the settings after `--` of `up` before anything is started. The agent itself says what is wrong with them, and which values
+//! are in effect: this module owns the question to its `check-config`, and which answers count. Invariant: an agent that does not answer
+//! is no error.
 
 use serde_json::Value;
 use std::path::Path;
@@ -11,21 +12,29 @@ use tokio::time::timeout;
 /// The time limit for the agent's answer.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Checks settings with the agent's program.
-///
-/// # Errors
-/// The problems, one a line. An invalid value would be replaced by the agent's default, and a wrong name would be ignored.
-pub(super) async fn check(program: &Path, given: &[(String, String)]) -> Result<(), String> {
-    if given.is_empty() {
-        return Ok(());
-    }
+/// The report of the agent's program about its settings, with the given ones; `null` if there is none.
+pub(super) async fn report(program: &Path, given: &[(String, String)]) -> Value {
     let mut command = Command::new(program);
     command.args(["check-config", "-json"]).envs(given.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).process_group(0).kill_on_drop(true);
-    let Ok(Ok(output)) = timeout(LIMIT, command.output()).await else { return Ok(()) };
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let found = problems(&report, given);
+    let Ok(Ok(output)) = timeout(LIMIT, command.output()).await else { return Value::Null };
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+/// Checks the given settings.
+///
+/// # Errors
+/// The problems, one a line. An invalid value would be replaced by the agent's default, and a wrong name would be ignored.
+pub(super) fn check(report: &Value, given: &[(String, String)]) -> Result<(), String> {
+    let found = problems(report, given);
     if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
+}
+
+/// The value of a setting that is in effect; `None`: the report does not have it.
+pub(super) fn effective<'r>(report: &'r Value, name: &str) -> Option<&'r str> {
+    let checks = report["checks"].as_array().into_iter().flatten();
+    let mut settings = checks.flat_map(|check| check["effective"].as_array().into_iter().flatten());
+    settings.find(|setting| setting["setting"] == name)?["value"].as_str()
 }
 
 /// The problems with these settings, in words. The environment of `up` itself is not theirs.
@@ -69,7 +78,8 @@ mod tests {
     #[tokio::test]
     async fn an_agent_without_such_a_command_is_no_error() {
         for program in ["/bin/false", "/no/such/agent"] {
-            assert_eq!(check(Path::new(program), &given(&["A"])).await, Ok(()), "{program}");
+            let report = report(Path::new(program), &given(&["A"])).await;
+            assert_eq!((&report, check(&report, &given(&["A"]))), (&Value::Null, Ok(())), "{program}");
         }
     }
 }

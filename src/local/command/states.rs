@@ -35,7 +35,9 @@ impl Shown {
             is_last_word: !has_run_at_all && task.containers.iter().all(|container| container.reason.is_none()),
         }];
         for container in &task.containers {
-            let code = container.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+            // The agent reports an exit code for a container that never started, as the Go agent does.
+            let code = container.exit_code.filter(|_| has_run(container));
+            let code = code.map(|code| format!(", exit code {code}")).unwrap_or_default();
             let addresses: String = addresses(container).iter().map(|address| format!(", {address}")).collect();
             states.push(State {
                 name: format!("container {}", container.name),
@@ -140,6 +142,9 @@ mod tests {
         assert!(shown.rest(&format!("container web: {reason}")).is_empty());
         assert_eq!(shown.rest("interrupted"), [format!("container web: {reason}")]);
         assert!(!shown.has_changed(&pulled));
+        pulled.containers[1].exit_code = Some(143);
+        shown.show(&pulled, true);
+        assert_eq!(shown.lines["container side"], format!("STOPPED ({reason})"), "it never ran");
     }
 
     #[test]

@@ -6,19 +6,25 @@ use super::agent::Agent;
 use super::arguments::Up;
 use super::containers::{Ends, Follower};
 use super::exit_code::{exit_code, has_run};
+use super::files::read_text;
 use super::guard::Guard;
 use super::health::endless_waits;
-use super::output::{end_with_reader, has_lost_reader, print_error, print_line, set_live_lines};
+use super::machine::Machine;
+use super::output::{
+    end_with_reader, has_lost_reader, is_read_by_a_person, print_error, print_line, set_live_lines, wrong_argument,
+};
 use super::refused::{self, refused};
 use super::session::{self, Kind, Session};
 use super::shared_volumes::SharedVolumes;
 use super::signals::Interrupts;
 use super::start_problem::start_problem;
 use super::states::Shown;
-use super::{agent, child, definition_file, end, leftovers, settings, waits};
+use super::token::Token;
+use super::{agent, child, definition_file, end, leftovers, not_started, settings, waits};
 use crate::{Options, Server, Task, TaskStatus};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
 
@@ -34,8 +40,6 @@ const SILENCE: Duration = Duration::from_secs(3);
 const STOP_LIMIT: Duration = Duration::from_secs(150);
 /// The same if nobody reads the output any more, as in `ecs-local up TASK | head`: a shell waits for all programs of a pipe.
 const UNREAD_STOP_LIMIT: Duration = Duration::from_secs(5);
-/// The exit code if the settings after `--` are wrong, as for any other wrong argument.
-const WRONG_ARGUMENT: u8 = 2;
 
 /// Said once if the task has a role.
 const NO_RULES: &str = "containers ask for the credentials of their role at 169.254.170.2, and only root may make the firewall rules for \
@@ -55,16 +59,25 @@ struct Run<'a> {
 
 /// Runs the task. Returns the exit code of the container that ended it.
 pub(crate) async fn up(request: Up) -> Result<u8, String> {
-    let definition = definition_file::read(&request.task)?;
-    can_run(&request, &definition)?;
-    // A missing agent is an error of its start.
-    if let Ok(program) = agent::program(&request)
-        && let Err(problem) = settings::check(&program, &request.environment).await
-    {
-        print_error(&format!("a setting after `--` is wrong:\n{problem}"));
-        return Ok(WRONG_ARGUMENT);
+    let text = match read_text(&request.task) {
+        Ok(text) => text,
+        Err(problem) => return Ok(wrong_argument(&problem)),
+    };
+    let definition = definition_file::read(&request.task, &text)?;
+    let report = match agent::program(&request) {
+        Ok(program) => settings::report(&program, &request.environment).await,
+        Err(problem) if request.agent.is_some() => return Ok(wrong_argument(&problem)),
+        // It is an error of its start.
+        Err(_) => Value::Null,
+    };
+    if let Err(problem) = settings::check(&report, &request.environment) {
+        return Ok(wrong_argument(&format!("a setting after `--` is wrong:\n{problem}")));
     }
-    let token = request.token.value()?;
+    can_run(&request.task, &definition, &Machine::this(&report))?;
+    let token = match request.token.value() {
+        Ok(token) => token,
+        Err(problem) => return Ok(wrong_argument(&problem)),
+    };
     let mut interrupts = Interrupts::new()?;
     end_with_reader();
     child::choose_docker(&request.environment).await?;
@@ -98,13 +111,13 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
 }
 
 /// Checks that the definition has nothing that `up` cannot run, and no mistake. All findings are reported together.
-fn can_run(request: &Up, definition: &Value) -> Result<(), String> {
-    let given = request.environment.iter().rev().find(|(name, _)| name == refused::DRIVERS);
-    let drivers = given.map(|(_, value)| value.clone()).or_else(|| std::env::var(refused::DRIVERS).ok());
-    let found = refused(definition, &drivers.unwrap_or_default());
-    let file = request.task.display();
+fn can_run(file: &Path, definition: &Value, machine: &Machine) -> Result<(), String> {
+    let found = refused(definition, machine);
+    let file = file.display();
     let mistakes = crate::definition::checked(&refused::without(definition, &found)).err();
-    let mistakes = mistakes.map(|mistakes| format!("{file}: {mistakes}"));
+    // A list begins with a line break.
+    let space = |mistakes: &str| if mistakes.starts_with('\n') { "" } else { " " };
+    let mistakes = mistakes.map(|mistakes| format!("{file}:{}{mistakes}", space(&mistakes)));
     if found.is_empty() {
         return mistakes.map_or(Ok(()), Err);
     }
@@ -215,11 +228,13 @@ impl Run<'_> {
         let containers = task.iter().flat_map(|task| &task.containers);
         let ran = containers.filter(|container| container.runtime_id.is_some() && has_run(container));
         let ran = ran.map(|container| container.name.clone()).collect();
+        let not_started = task.as_ref().map(not_started::lines).unwrap_or_default();
         let ends = if self.is_impatient { Ends::new() } else { follower.finish(ran).await };
         let code = result
             .and_then(|()| task.map_or_else(|| Err("the task is unknown".to_owned()), |task| exit_code(&task, &ends)));
         let last = code.as_ref().err().map(String::as_str).unwrap_or_default();
         shown.rest(last).iter().for_each(|line| print_error(line));
+        not_started.iter().for_each(|line| print_error(line));
         code.map_err(|problem| match end::remedy(&problem, definition, &self.request.directories) {
             Some(remedy) => format!("{problem}\n{remedy}"),
             None => problem,
@@ -227,8 +242,16 @@ impl Run<'_> {
     }
 
     fn print_addresses(&self, arn: &str) {
+        print_line(&format!("task {arn}"));
+        // A log, as in CI, is no place for a secret, though this one ends with the session.
+        if self.request.token == Token::Random && !is_read_by_a_person() {
+            print_line(
+                "To look at it with the aws CLI, start `up` with --token-file FILE: a random token is shown only on a terminal.",
+            );
+            return;
+        }
         let (url, shown) = (self.server.url(), self.request.token.shown(self.server.token()));
-        print_line(&format!("task {arn}\n{}", look(&url, &shown, &self.request.options.region, self.cluster, arn)));
+        print_line(&look(&url, &shown, &self.request.options.region, self.cluster, arn));
     }
 
     /// Prints the states of the task until it has stopped. Returns the stopped task.
@@ -284,6 +307,25 @@ fn look(url: &str, token: &str, region: &str, cluster: &str, arn: &str) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_of_an_error_ends_with_a_blank() {
+        let container = json!({"name": "a", "image": "i", "memory": 8});
+        let taken =
+            |definition: Value| can_run(Path::new("t.json"), &definition, &Machine::this(&Value::Null)).unwrap_err();
+        let single = taken(json!({"family": "a b", "containerDefinitions": [container]}));
+        assert!(single.starts_with("t.json: Family `a b`"), "{single}");
+        let several = taken(json!({"family": "a b", "networkMode": "x", "containerDefinitions": [container]}));
+        assert!(several.starts_with("t.json:\n  Family `a b`"), "{several}");
+        let all = taken(
+            json!({"family": "a b", "networkMode": "x", "taskRoleArn": "r", "memory": "99999999", "containerDefinitions": [container]}),
+        );
+        assert!(
+            all.contains("cannot run here as it is:\n  taskRoleArn") && all.contains("\n  memory: the task"),
+            "{all}"
+        );
+        assert!(all.contains("\nt.json:\n  Family `a b`") && !all.lines().any(|line| line.ends_with(' ')), "{all}");
+    }
 
     #[test]
     fn how_to_look_at_a_task_fits_on_two_lines() {

@@ -1,6 +1,7 @@
 //! Shows what a task waits for, from the agent's own page `/v1/debug/tasks`, and the progress of its pulls. This module owns the
 //! reading of the page and the lines made from it. Invariant: an agent without such a page is no error.
 
+use super::end::without_pull;
 use super::output::{bar, has_live_lines, print_line, set_live_lines};
 use axum::body::{Body, to_bytes};
 use http::Request;
@@ -76,19 +77,22 @@ const MAX_FAILURES: usize = 50;
 
 /// Shows the waits of a task until it is dropped.
 pub(super) async fn show(task: String) {
-    let (mut shown, mut failures) = (BTreeMap::new(), BTreeSet::new());
+    let (mut shown, mut failures) = (Printed::new(), BTreeSet::new());
     loop {
         let waits = timeout(LIMIT, waits(&task)).await.ok().flatten().unwrap_or_default();
         let waits: Vec<&Wait> =
             waits.iter().filter(|wait| wait.age_seconds >= MIN_AGE || wait.pull.is_some()).collect();
         if has_live_lines() {
             // A live line is cut at the edge of the terminal.
-            for line in waits.iter().filter_map(|wait| wait.failure()) {
-                if failures.len() < MAX_FAILURES && failures.insert(line.clone()) {
+            for wait in &waits {
+                let Some(line) = wait.failure() else { continue };
+                let is_first = !failures.iter().any(|(key, _)| *key == wait.key());
+                if failures.len() < MAX_FAILURES && failures.insert((wait.key(), line.clone())) {
                     print_line(&line);
+                    wait.hint().filter(|_| is_first).iter().for_each(|hint| print_line(hint));
                 }
             }
-            set_live_lines(waits.iter().map(|wait| wait.line(true)).collect());
+            set_live_lines(waits.iter().map(|wait| wait.line(true, false)).collect());
         } else {
             print_due(&waits, &mut shown, Instant::now());
         }
@@ -96,22 +100,42 @@ pub(super) async fn show(task: String) {
     }
 }
 
-/// The last line of each wait, and when it was printed.
-type Printed = BTreeMap<String, (String, Instant)>;
+/// What was printed last of each wait.
+type Printed = BTreeMap<String, Last>;
+
+/// What was printed of a wait.
+#[derive(Debug)]
+struct Last {
+    /// What the last line said, apart from the failure.
+    state: String,
+    at: Instant,
+    /// The failure that was printed last; `None`: there was none.
+    failure: Option<String>,
+}
 
 /// Prints the waits that are new, and those of pulls that have another line than some time ago.
 fn print_due(waits: &[&Wait], printed: &mut Printed, now: Instant) {
+    due(waits, printed, now).iter().for_each(|line| print_line(line));
+}
+
+/// The lines that are due. The text of a failure is in them once, as long as it stays the same.
+fn due(waits: &[&Wait], printed: &mut Printed, now: Instant) -> Vec<String> {
+    let mut lines = Vec::new();
     for wait in waits {
-        let (line, last) = (wait.line(false), printed.get(&wait.key()));
+        let (state, failure, last) = (wait.state(), wait.last_failure(), printed.get(&wait.key()));
+        let is_new_failure = failure.is_some() && failure != last.and_then(|last| last.failure.as_deref());
         let is_due = match last {
-            Some((last, at)) => line != *last && now.duration_since(*at) >= PULL_INTERVAL,
+            Some(last) => state != last.state && now.duration_since(last.at) >= PULL_INTERVAL,
             None => wait.age_seconds >= MIN_AGE,
         };
         if is_due {
-            print_line(&line);
-            printed.insert(wait.key(), (line, now));
+            lines.push(wait.line(false, is_new_failure));
+            lines.extend(wait.hint().filter(|_| failure.is_some() && last.is_none_or(|last| last.failure.is_none())));
+            let failure = failure.map(str::to_owned).or_else(|| last?.failure.clone());
+            printed.insert(wait.key(), Last { state, at: now, failure });
         }
     }
+    lines
 }
 
 impl Wait {
@@ -125,27 +149,78 @@ impl Wait {
         self.container.as_ref().map_or_else(|| "task".to_owned(), |container| format!("container {container}"))
     }
 
-    /// The last failure of the pull; `None`: there is none.
-    fn failure(&self) -> Option<String> {
-        let (pull, image) = (self.pull.as_ref()?, self.image.as_ref()?);
-        Some(format!("{}: pull of {image}: {}", self.subject(), pull.last_failure.as_ref()?))
+    /// The last failure of the pull, in the registry's or Docker's words; `None`: there is none.
+    fn last_failure(&self) -> Option<&str> {
+        self.pull.as_ref()?.last_failure.as_deref()
     }
 
-    fn line(&self, has_bar: bool) -> String {
-        let subject = self.subject();
-        match (&self.pull, &self.image) {
-            (Some(pull), Some(image)) => {
-                let what = if self.r#for == "digest" { "manifest" } else { "image" };
-                format!("{subject}: {}", pull.line(image, what, has_bar))
-            }
-            _ => format!("{subject}: {}", self.text),
+    /// The line about the last failure of the pull; `None`: there is none.
+    fn failure(&self) -> Option<String> {
+        Some(format!("{}: {} failed: {}", self.subject(), self.attempted()?, self.last_failure()?))
+    }
+
+    /// What a person can do instead of waiting for the attempts; `None`: nothing is pulled.
+    fn hint(&self) -> Option<String> {
+        let image = self.image.as_ref().filter(|_| self.pull.is_some())?;
+        Some(format!(
+            "{}: if {image} is not in a registry that this machine reaches: {}",
+            self.subject(),
+            without_pull(image)
+        ))
+    }
+
+    /// What the attempts of the pull do; `None`: nothing is pulled.
+    fn attempted(&self) -> Option<String> {
+        let image = self.image.as_ref()?;
+        Some(match self.r#for.as_str() {
+            "digest" => format!("asking the registry for {image}"),
+            _ => format!("pulling {image}"),
+        })
+    }
+
+    /// What a line says, apart from the failure and the time that runs down to the next attempt.
+    fn state(&self) -> String {
+        match &self.pull {
+            Some(pull) if pull.pauses() => format!("{} {}", self.r#for, pull.attempt),
+            _ => self.line(false, false),
         }
+    }
+
+    /// The line about the wait. `has_failure`: with the text of the last failure, which a live line has no room for.
+    fn line(&self, has_bar: bool, has_failure: bool) -> String {
+        let subject = self.subject();
+        let (Some(pull), Some(image), Some(attempted)) = (&self.pull, &self.image, self.attempted()) else {
+            return format!("{subject}: {}", self.text);
+        };
+        let failure = pull.last_failure.as_ref().filter(|_| has_failure);
+        if pull.pauses() {
+            let failure = failure.map(|failure| format!(": {failure}")).unwrap_or_default();
+            return format!("{subject}: {attempted} failed ({}){failure}", pull.attempts().join(", "));
+        }
+        let failure = failure.map(|failure| format!(", last failure: {failure}")).unwrap_or_default();
+        format!("{subject}: {}{failure}", pull.line(image, has_bar))
     }
 }
 
 impl Pull {
-    /// `what` is what the attempts are for.
-    fn line(&self, image: &str, what: &str, has_bar: bool) -> String {
+    /// An attempt failed, and the next one has not begun.
+    fn pauses(&self) -> bool {
+        self.phase == "pausing"
+    }
+
+    /// The number of the attempt if it is not the first or has failed, and the time until the next one.
+    fn attempts(&self) -> Vec<String> {
+        let mut parts = Vec::new();
+        if self.attempt > 1 || self.pauses() {
+            parts.push(format!("attempt {} of {}", self.attempt, self.attempts.max(self.attempt)));
+        }
+        if let Some(seconds) = self.next_try_in_seconds.or(self.limit_ends_in_seconds) {
+            parts.push(format!("again in {seconds} s"));
+        }
+        parts
+    }
+
+    fn line(&self, image: &str, has_bar: bool) -> String {
         let mut parts = Vec::new();
         match (self.phase.as_str(), self.percent) {
             ("fetching", Some(percent)) if has_bar => parts.push(format!("{} {percent:3} %", bar(percent))),
@@ -153,7 +228,6 @@ impl Pull {
             ("queued", _) => parts.push("waits for other pulls".to_owned()),
             ("asking", _) => parts.push("asks the registry".to_owned()),
             ("naming", _) => parts.push("is almost complete".to_owned()),
-            ("pausing", _) => parts.push("pauses after a failure".to_owned()),
             ("rate-limited", _) => parts.push("is limited by the registry".to_owned()),
             _ => {}
         }
@@ -164,15 +238,7 @@ impl Pull {
         if self.layers > 0 {
             parts.push(format!("{} of {} layers", self.layers_done, self.layers));
         }
-        if self.attempt > 1 {
-            parts.push(format!("{what}, attempt {} of {}", self.attempt, self.attempts.max(self.attempt)));
-        }
-        if let Some(seconds) = self.next_try_in_seconds.or(self.limit_ends_in_seconds) {
-            parts.push(format!("next attempt in {seconds} s"));
-        }
-        if let Some(failure) = self.last_failure.as_ref().filter(|_| !has_bar) {
-            parts.push(format!("last failure: {failure}"));
-        }
+        parts.extend(self.attempts());
         // The bar comes first, since a long line is cut.
         match has_bar {
             true => format!("{} of {image}", parts.join(", ")),
@@ -212,11 +278,16 @@ mod tests {
             "Pull": {"Phase": "fetching", "Attempt": 2, "Attempts": 5, "Layers": 3, "LayersDone": 1, "Bytes": 4_194_304,
                 "BytesTotal": 16_777_216, "Percent": 25, "AgeSeconds": 3, "LastFailure": "timeout"},
         }));
-        let rest = "4.0 of 16.0 MiB, 1 of 3 layers, image, attempt 2 of 5";
-        assert_eq!(pull.line(false), format!("container web: pull of busybox: 25 %, {rest}, last failure: timeout"));
-        assert_eq!(pull.line(true), format!("container web: [######------------------]  25 %, {rest} of busybox"));
+        let rest = "4.0 of 16.0 MiB, 1 of 3 layers, attempt 2 of 5";
+        let plain = format!("container web: pull of busybox: 25 %, {rest}");
+        assert_eq!(pull.line(false, false), plain);
+        assert_eq!(pull.line(false, true), format!("{plain}, last failure: timeout"));
+        assert_eq!(
+            pull.line(true, false),
+            format!("container web: [######------------------]  25 %, {rest} of busybox")
+        );
         // The edge of the terminal would cut it.
-        assert_eq!(pull.failure().as_deref(), Some("container web: pull of busybox: timeout"));
+        assert_eq!(pull.failure().as_deref(), Some("container web: pulling busybox failed: timeout"));
     }
 
     #[test]
@@ -224,16 +295,37 @@ mod tests {
         let other = wait(
             json!({"Container": "work", "For": "containers", "Text": "waits for prepare to be SUCCESS", "AgeSeconds": 2}),
         );
-        assert_eq!(other.line(true), "container work: waits for prepare to be SUCCESS");
-        assert_eq!(wait(json!({"Text": "waits for its share"})).line(false), "task: waits for its share");
+        assert_eq!(other.line(true, false), "container work: waits for prepare to be SUCCESS");
+        assert_eq!(wait(json!({"Text": "waits for its share"})).line(false, false), "task: waits for its share");
     }
 
     #[test]
-    fn the_counter_of_attempts_names_what_they_are_for() {
-        let pull = json!({"Phase": "pausing", "Attempt": 6, "Attempts": 9});
-        let line = |kind: &str| wait(json!({"Image": "i", "For": kind, "Pull": pull})).line(false);
-        assert_eq!(line("digest"), "task: pull of i: pauses after a failure, manifest, attempt 6 of 9");
-        assert_eq!(line("pull"), "task: pull of i: pauses after a failure, image, attempt 6 of 9");
+    fn a_failed_attempt_says_what_failed() {
+        let pull = json!({"Phase": "pausing", "Attempt": 5, "Attempts": 9, "NextTryInSeconds": 1, "LastFailure": "no such host"});
+        let line = |kind: &str| wait(json!({"Image": "i", "For": kind, "Pull": pull})).line(false, true);
+        let rest = "failed (attempt 5 of 9, again in 1 s): no such host";
+        assert_eq!(line("digest"), format!("task: asking the registry for i {rest}"));
+        assert_eq!(line("pull"), format!("task: pulling i {rest}"));
+    }
+
+    #[test]
+    fn a_failure_is_printed_once_with_its_remedy() {
+        let (mut printed, begin) = (Printed::new(), Instant::now());
+        let mut at = |seconds: u64, attempt: u32, next: u64, failure: &str| {
+            let pull = json!({"Phase": "pausing", "Attempt": attempt, "Attempts": 9, "NextTryInSeconds": next, "LastFailure": failure});
+            let pull = wait(json!({"Image": "i", "For": "digest", "AgeSeconds": 1, "Pull": pull}));
+            due(&[&pull], &mut printed, begin + Duration::from_secs(seconds))
+        };
+        let first = at(0, 1, 1, "no such host");
+        assert_eq!(first[0], "task: asking the registry for i failed (attempt 1 of 9, again in 1 s): no such host");
+        assert!(first.len() == 2 && first[1].ends_with("pull the image with `docker pull`, or build it, before `up`"));
+        assert_eq!(
+            at(5, 3, 2, "no such host"),
+            ["task: asking the registry for i failed (attempt 3 of 9, again in 2 s)"]
+        );
+        assert!(at(10, 3, 1, "no such host").is_empty(), "only the time has run down");
+        let other = at(15, 4, 9, "timeout");
+        assert_eq!(other, ["task: asking the registry for i failed (attempt 4 of 9, again in 9 s): timeout"]);
     }
 
     #[test]
@@ -244,13 +336,13 @@ mod tests {
                 json!({"Image": "i", "Text": "t", "AgeSeconds": 1, "Pull": {"Phase": "fetching", "Percent": percent}}),
             );
             print_due(&[&pull], &mut printed, begin + Duration::from_secs(seconds));
-            printed[&pull.key()].1.duration_since(begin).as_secs()
+            printed[&pull.key()].at.duration_since(begin).as_secs()
         };
         assert_eq!([(1, 0), (2, 3), (3, 5), (3, 60), (4, 61)].map(&mut printed_at), [0, 0, 5, 5, 61]);
         let (other, minutes) =
             (wait(json!({"Text": "waits for db to be HEALTHY", "AgeSeconds": 1})), Duration::from_secs(600));
         print_due(&[&other], &mut printed, begin);
         print_due(&[&other], &mut printed, begin + minutes);
-        assert_eq!(printed[&other.key()].1, begin);
+        assert_eq!(printed[&other.key()].at, begin);
     }
 }

@@ -3,6 +3,7 @@
 //! words. Invariant: a part that was mended is never reported, and a document with a mistake is never accepted.
 
 use super::unreadable::{missing_member, problem};
+use crate::objects::Strict;
 use ecs_core::model::text::cut;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -93,7 +94,7 @@ pub(super) fn listed(problems: &[String], has_more: bool) -> Option<String> {
 }
 
 fn attempt<T: DeserializeOwned>(value: &Value) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
-    serde_path_to_error::deserialize(value)
+    serde_path_to_error::deserialize(Strict(value))
 }
 
 fn place(path: &Path) -> Place {
@@ -195,6 +196,39 @@ mod tests {
         assert!(long.len() == 1 && long[0].len() <= MAX_TEXT, "{}", long[0].len());
         assert!(!mistakes(json!([1])).is_empty());
         assert_eq!(mistakes(json!("hunter2")), ["it must be an object: { ... }, not a string."]);
+    }
+
+    /// A derived decoder takes an array for the members in their order.
+    #[test]
+    fn an_array_is_no_object_anywhere() {
+        let mut good = json!({"family": "f", "containerDefinitions": [{"name": "a", "image": "i",
+            "logConfiguration": {"logDriver": "json-file"}, "healthCheck": {"command": ["CMD", "true"]},
+            "linuxParameters": {"capabilities": {"add": ["KILL"]}, "tmpfs": [{"containerPath": "/t", "size": 1}]},
+            "environment": [{"name": "A", "value": "b"}], "dockerLabels": {"a": "b"},
+        }], "volumes": [{"name": "v", "host": {"sourcePath": "/"}}], "runtimePlatform": {"cpuArchitecture": "ARM64"}});
+        assert!(decode::<TaskDefinition>("It", good.clone()).is_ok());
+        for place in [
+            "/containerDefinitions/0/logConfiguration",
+            "/containerDefinitions/0/healthCheck",
+            "/containerDefinitions/0/linuxParameters",
+            "/containerDefinitions/0/linuxParameters/capabilities",
+            "/containerDefinitions/0/linuxParameters/tmpfs/0",
+            "/containerDefinitions/0/environment/0",
+            "/containerDefinitions/0/dockerLabels",
+            "/containerDefinitions/0",
+            "/volumes/0/host",
+            "/volumes/0",
+            "/runtimePlatform",
+            "",
+        ] {
+            for array in [json!(["json-file"]), json!([1]), json!([]), json!([["CMD"], 30])] {
+                let before = std::mem::replace(good.pointer_mut(place).unwrap(), array.clone());
+                let found = mistakes(good.clone());
+                let is_plain = found.len() == 1 && found[0].ends_with("it must be an object: { ... }, not an array.");
+                assert!(is_plain && !found[0].contains("[1]:"), "{place} {array}: {found:?}");
+                *good.pointer_mut(place).unwrap() = before;
+            }
+        }
     }
 
     #[test]

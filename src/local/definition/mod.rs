@@ -13,7 +13,7 @@ pub(super) use checked::checked;
 pub(super) use mistakes::decode;
 pub(super) use requires::required_attributes;
 pub(super) use shapes::*;
-pub(super) use validate::validate;
+pub(super) use validate::{LOG_DRIVERS, validate};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

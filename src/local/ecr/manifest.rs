@@ -3,6 +3,7 @@
 
 use super::digest::Digest;
 use super::names::shortened;
+use crate::objects::Strict;
 use serde::Deserialize;
 
 /// An image manifest of Docker.
@@ -92,6 +93,10 @@ impl Contents {
             }
             _ => format!("Invalid JSON syntax at line {}, column {}", error.line(), error.column()),
         })?;
+        // An array is no object, though the decoder takes it for one.
+        let value: serde_json::Value = serde_json::from_slice(manifest).map_err(|error| error.to_string())?;
+        let strict = serde_path_to_error::deserialize::<_, Document>(Strict(&value));
+        strict.map_err(|error| format!("{} in the manifest must be an object, not an array", error.path()))?;
         if document.schema_version == Some(1) {
             return Err("schema version 1 is not stored any more: push with a newer client".to_owned());
         }
@@ -231,6 +236,8 @@ mod tests {
         for (document, reason) in [
             (json!([]), "member of the wrong form"),
             (json!({}), "schemaVersion must be 2"),
+            (change("config", json!(["application/x", digest("c")])), "config in the manifest must be an object"),
+            (change("layers", json!([["application/x", digest("a")]])), "layers[0] in the manifest must be an object"),
             (change("schemaVersion", json!(1)), "schema version 1"),
             (change("mediaType", json!(OCI_INDEX)), "has manifests"),
             (change("mediaType", json!("text/html")), "the media type `text/html` is none of"),

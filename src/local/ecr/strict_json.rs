@@ -13,11 +13,19 @@ struct Strict(Value);
 /// # Errors
 /// What is wrong, and where.
 pub(crate) fn read(text: &str) -> Result<Value, String> {
-    match serde_json::from_str::<Strict>(text) {
-        Ok(Strict(value)) => Ok(value),
+    match parse(text) {
+        Ok(value) => Ok(value),
         Err(error) if error.is_data() => Err(error.to_string()),
         Err(error) => Err(format!("the document is not JSON: line {}, column {}", error.line(), error.column())),
     }
+}
+
+/// Reads a text, and leaves the words to the caller.
+///
+/// # Errors
+/// As a text that is shown to people if the error is one of the data, that is, of a member that occurs twice.
+pub(crate) fn parse(text: &str) -> Result<Value, serde_json::Error> {
+    serde_json::from_str::<Strict>(text).map(|Strict(value)| value)
 }
 
 impl<'de> Deserialize<'de> for Strict {
@@ -69,10 +77,12 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Strict, A::Error> {
         let mut members = Map::new();
-        while let Some((name, Strict(value))) = object.next_entry::<String, Strict>()? {
+        while let Some(name) = object.next_key::<String>()? {
+            // Before the value: the error shows the place.
             if members.contains_key(&name) {
                 return Err(A::Error::custom(format!("`{}` occurs twice in an object", shortened(&name, 100))));
             }
+            let Strict(value) = object.next_value()?;
             members.insert(name, value);
         }
         Ok(Strict(members.into()))

@@ -8,6 +8,8 @@ mod storage;
 mod system;
 mod values;
 
+pub(crate) use values::LOG_DRIVERS;
+
 use super::{ContainerDefinition, HealthCheck, TaskDefinition};
 use crate::suggestion::did_you_mean;
 use rule::{Findings, is_name};
@@ -108,8 +110,11 @@ fn one_container(found: &mut Findings, definition: &TaskDefinition, c: &Containe
     ports::container(found, definition, c);
     references(found, definition, c);
     for variable in &c.environment {
-        found.require(!variable.name.is_empty() && !variable.name.contains('='), || {
-            format!("Environment variable name `{}` must not be empty or hold `=`.", variable.name)
+        found.require(!variable.name.is_empty(), || {
+            "The name of an environment variable is empty: give each of `environment` a `name`.".to_owned()
+        });
+        found.require(!variable.name.contains('='), || {
+            format!("Environment variable name `{}` must not contain `=`.", variable.name)
         });
     }
     values::container(found, definition, c);
@@ -303,8 +308,8 @@ mod tests {
             "Invalid setting for container 'web'. `image` must name",
             "Invalid setting for container 'web'. At least one of 'memory'",
             "Invalid setting for container 'web'. Unknown container 'none' in links",
-            "Invalid setting for container 'web'. Environment variable name `` must not",
-            "Invalid setting for container 'web'. Environment variable name `A=B`",
+            "Invalid setting for container 'web'. The name of an environment variable is empty",
+            "Invalid setting for container 'web'. Environment variable name `A=B` must not contain",
             "Invalid setting for container 'web'. The health check's `interval`",
             "Invalid setting for container 'web'. The health check's `retries`",
             "Invalid setting for containerDefinitions[1].name",
@@ -387,7 +392,7 @@ mod tests {
             (json!({"dependsOn": [{"containerName": "a", "condition": "START"}]}), "in a circle: a"),
             (json!({"healthCheck": {"command": ["true"]}}), "must start with CMD"),
             (json!({"healthCheck": {"command": ["CMD", "true"], "retries": 11}}), "must be 1 to 10"),
-            (json!({"environment": [{"name": "A=B", "value": ""}]}), "must not be empty or hold"),
+            (json!({"environment": [{"name": "A=B", "value": ""}]}), "must not contain `=`"),
         ] {
             let text = with_first(change.clone());
             assert!(text.contains(expected), "{change}: {text}");

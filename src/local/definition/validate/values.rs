@@ -7,7 +7,7 @@ use crate::suggestion::did_you_mean;
 use std::collections::BTreeSet;
 
 /// Log drivers that a container definition may name (ECS API reference, LogConfiguration).
-const LOG_DRIVERS: [&str; 9] =
+pub(crate) const LOG_DRIVERS: [&str; 9] =
     ["awsfirelens", "awslogs", "fluentd", "gelf", "journald", "json-file", "logentries", "splunk", "syslog"];
 /// Maximum number of environment files of one container.
 const MAX_FILES: usize = 10;
