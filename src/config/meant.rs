@@ -170,14 +170,6 @@ mod tests {
             ("ECS_IMAGE_PULL_BEHAVIOR", "Always", Some("always")),
             ("ECS_IMAGE_PULL_BEHAVIOR", "prefer_cached", Some("prefer-cached")),
             ("ECS_LOGLEVEL", "wran", Some("warn")),
-            ("ECS_LOGLEVEL", "warning", Some("warn")),
-            ("ECS_ENGINE_AUTH_TYPE", "dockerconfig", Some("dockercfg")),
-            ("ECS_ENGINE_AUTH_TYPE", "docker-config", Some("dockercfg")),
-            ("ECS_ENGINE_AUTH_TYPE", "docker_cfg", Some("dockercfg")),
-            ("ECS_ENGINE_AUTH_TYPE", "DockerCfg", Some("dockercfg")),
-            ("ECS_ENGINE_AUTH_TYPE", "dockerhub", Some("docker")),
-            ("ECS_ENGINE_AUTH_TYPE", "Docker", Some("docker")),
-            ("ECS_ENGINE_AUTH_TYPE", "dokcer", Some("docker")),
             ("ECS_LOGLEVEL", "loud", None),
             ("ECS_CLUSTER", "\"prod\"", Some("prod")),
             ("ECS_CLUSTER", "prod # main", Some("prod")),
@@ -220,6 +212,24 @@ mod tests {
             assert_eq!(meant(key.kind, raw, key.default).as_deref(), value, "{name}={raw}");
         }
         assert_eq!(meant(Kind::Duration(Limit::Any), "", ""), None);
+    }
+
+    /// A word that begins with a known one, and one that is close to two.
+    #[test]
+    fn the_word_that_was_meant() {
+        for (name, raw, value) in [
+            ("ECS_LOGLEVEL", "warning", Some("warn")),
+            ("ECS_ENGINE_AUTH_TYPE", "dockerconfig", Some("dockercfg")),
+            ("ECS_ENGINE_AUTH_TYPE", "docker-config", Some("dockercfg")),
+            ("ECS_ENGINE_AUTH_TYPE", "docker_cfg", Some("dockercfg")),
+            ("ECS_ENGINE_AUTH_TYPE", "DockerCfg", Some("dockercfg")),
+            ("ECS_ENGINE_AUTH_TYPE", "dockerhub", Some("docker")),
+            ("ECS_ENGINE_AUTH_TYPE", "Docker", Some("docker")),
+            ("ECS_ENGINE_AUTH_TYPE", "dokcer", Some("docker")),
+        ] {
+            let key = find(name).unwrap();
+            assert_eq!(meant(key.kind, raw, key.default).as_deref(), value, "{name}={raw}");
+        }
     }
 
     #[test]

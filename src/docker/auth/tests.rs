@@ -92,31 +92,22 @@ fn a_password_that_ends_in_a_newline_is_kept_and_reported() {
     assert_eq!(map.with_newline().collect::<Vec<_>>(), ["a.io", "b.io", "d.io"]);
 }
 
+/// One row: the type, the document, the registries that can be used, and a part of the problems.
+type Row<'a> = (&'a str, &'a str, Vec<&'a str>, &'a str);
+
+fn check_problems(table: &[Row<'_>]) {
+    for (auth_type, document, wanted, problem) in table {
+        let (map, problems) = parse(auth_type, document);
+        assert_eq!(keys(&map), *wanted, "{document}");
+        let joined = problems.join("; ");
+        assert!(joined.contains(problem) && !joined.contains("hunter2"), "{document}: {joined}");
+    }
+}
+
+/// What is missing, misspelt or in the wrong place, beside what can be used.
 #[test]
-fn unusable_parts_are_reported_without_secrets() {
-    let table = [
-        ("docker", "hunter2", vec![], "not a JSON object"),
-        ("docker", r#"["hunter2"]"#, vec![], "not a JSON object"),
-        ("dockercfg", r#"{"auths": "hunter2"}"#, vec![], "auths in"),
-        ("dockercfg", r#"{"a": {"auth": "hunter2!"}, "b": {"auth": "dTpw"}}"#, vec!["b"], "\"a\": auth is not base64"),
-        ("dockercfg", r#"{"a": {"auth": "aHVudGVyMg=="}}"#, vec![], "\"a\": auth is not base64 of user:password"),
-        ("docker", r#"{"a": {"password": {"x": "hunter2"}}}"#, vec![], "\"a\": it is not an object of strings"),
-        ("docker", r#"{"a": {"Password": ["hunter2"]}}"#, vec![], "\"a\": it is not an object of strings"),
-        ("docker", r#"{"a": ["hunter2"], "b": {"auth": "dTpw"}}"#, vec!["b"], "\"a\": it is not an object of strings"),
-        (
-            "docker",
-            r#"{"https://b": {"auth": "dTpw"}, "b": {"username": "hunter2"}}"#,
-            vec!["b"],
-            "\"b\" is named twice: the last",
-        ),
-        ("docker", r#"{"a\n[x]": {}}"#, vec![], "\"a [x]\": it has neither auth"),
-        ("docker", r#"{"a": {}}"#, vec![], "\"a\": it has neither auth"),
-        (
-            "docker",
-            r#"{"a":{"username":"u","pasword":"p"}}"#,
-            vec!["a"],
-            "\"a\": it has a user name and no password, and `pasword` has no meaning: the registry is asked with an empty",
-        ),
+fn a_half_entry_is_reported_without_secrets() {
+    check_problems(&[
         (
             "dockercfg",
             r#"{"a":{"aut":"dTpw"}}"#,
@@ -153,6 +144,34 @@ fn unusable_parts_are_reported_without_secrets() {
             vec!["a"],
             "\"a\": it has a user name and no password, and `pass` has no meaning",
         ),
+    ]);
+}
+
+#[test]
+fn unusable_parts_are_reported_without_secrets() {
+    let table = [
+        ("docker", "hunter2", vec![], "not a JSON object"),
+        ("docker", r#"["hunter2"]"#, vec![], "not a JSON object"),
+        ("dockercfg", r#"{"auths": "hunter2"}"#, vec![], "auths in"),
+        ("dockercfg", r#"{"a": {"auth": "hunter2!"}, "b": {"auth": "dTpw"}}"#, vec!["b"], "\"a\": auth is not base64"),
+        ("dockercfg", r#"{"a": {"auth": "aHVudGVyMg=="}}"#, vec![], "\"a\": auth is not base64 of user:password"),
+        ("docker", r#"{"a": {"password": {"x": "hunter2"}}}"#, vec![], "\"a\": it is not an object of strings"),
+        ("docker", r#"{"a": {"Password": ["hunter2"]}}"#, vec![], "\"a\": it is not an object of strings"),
+        ("docker", r#"{"a": ["hunter2"], "b": {"auth": "dTpw"}}"#, vec!["b"], "\"a\": it is not an object of strings"),
+        (
+            "docker",
+            r#"{"https://b": {"auth": "dTpw"}, "b": {"username": "hunter2"}}"#,
+            vec!["b"],
+            "\"b\" is named twice: the last",
+        ),
+        ("docker", r#"{"a\n[x]": {}}"#, vec![], "\"a [x]\": it has neither auth"),
+        ("docker", r#"{"a": {}}"#, vec![], "\"a\": it has neither auth"),
+        (
+            "docker",
+            r#"{"a":{"username":"u","pasword":"p"}}"#,
+            vec!["a"],
+            "\"a\": it has a user name and no password, and `pasword` has no meaning: the registry is asked with an empty",
+        ),
         ("dockercfg", r#"{"auth":"hunter2"}"#, vec![], "the host of the registry is missing around the credentials"),
         ("docker", r#"{"username":"u","password":"hunter2"}"#, vec![], "the host of the registry is missing"),
         (
@@ -175,12 +194,7 @@ fn unusable_parts_are_reported_without_secrets() {
         ("hunter2", r#"{"b": {"auth": "dTpw"}}"#, vec![], "neither docker nor dockercfg"),
         ("", r#"{"b": {"auth": "dTpw"}}"#, vec![], "without ECS_ENGINE_AUTH_TYPE"),
     ];
-    for (auth_type, document, wanted, problem) in table {
-        let (map, problems) = parse(auth_type, document);
-        assert_eq!(keys(&map), wanted, "{document}");
-        let joined = problems.join("; ");
-        assert!(joined.contains(problem) && !joined.contains("hunter2"), "{document}: {joined}");
-    }
+    check_problems(&table);
     assert_eq!(parse("", ""), (AuthMap::default(), vec![]));
 }
 
