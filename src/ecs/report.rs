@@ -40,7 +40,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
     /// ECS will never accept this report (`InvalidParameterException`); it is to be dropped.
-    #[error("ECS rejected the state change: {0}")]
+    #[error("ECS rejected the state change: InvalidParameterException: {0}")]
     Rejected(String),
     /// Any other error; the same report must be sent again later.
     #[error("the state change was not accepted: {0}")]

@@ -45,6 +45,19 @@ fn a_role_without_id_or_name_is_malformed() {
 }
 
 #[test]
+fn a_log_driver_may_use_the_execution_role() {
+    let uses = |value: Value| {
+        let mut task = recorded();
+        task["containers"][0]["logsAuthStrategy"] = value;
+        spec_of(&task).containers[0].logs_with_execution_role
+    };
+    assert!(uses(json!("ExecutionRole")));
+    for nothing in [json!("executionrole"), json!("execution-role"), json!(""), json!(null)] {
+        assert!(!uses(nothing.clone()), "{nothing}");
+    }
+}
+
+#[test]
 fn a_restart_policy_defaults_to_a_period_of_300_s() {
     let policy = |value: Value| {
         let mut task = recorded();

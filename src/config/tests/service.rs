@@ -85,6 +85,7 @@ fn lines_end_where_ecs_init_ends_them() {
     };
     let mut shown = texts(&loaded);
     shown.sort();
-    assert_eq!(shown, [note("ECS_CLUSTER", 1, "prod"), note("ECS_DATADIR", 2, "/d")]);
+    let audit = note("ECS_AUDIT_LOGFILE", 4, "/x");
+    assert_eq!(shown, [audit, note("ECS_CLUSTER", 1, "prod"), note("ECS_DATADIR", 2, "/d")]);
     assert_eq!(loaded.severity(), NOTICE);
 }
