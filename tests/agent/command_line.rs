@@ -353,6 +353,7 @@ fn real_shells_complete_commands_flags_and_values() {
         "ecs-attributes",
         "healthcheck",
         "help",
+        "host-setup",
         "license",
         "man",
         "version",
