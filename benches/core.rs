@@ -116,7 +116,8 @@ impl World {
             | Effect::Send(Message::AckCredentials(_))
             | Effect::Send(Message::VerifyStop { .. })
             | Effect::ForgetCredentials(_)
-            | Effect::WriteMetadata(_) => return None,
+            | Effect::WriteMetadata(_)
+            | Effect::RemoveMetadata(_) => return None,
         })
     }
 }

@@ -1,12 +1,14 @@
-//! How many requests a second port 51678 answers, compared with a bare loop over sockets that sends answers of the same size:
-//! `cargo bench --bench http`.
+//! How many requests a second ports 51678 and 51679 answer, compared with a bare loop over sockets that sends answers of the same
+//! size: `cargo bench --bench http`.
 //!
 //! Both run in this process on the same number of threads, and take turns, so that a change of the machine's speed affects both.
-//! The clients are two threads with one kept connection each. Prints the median of the ratios, and their range.
+//! The clients are two threads with one kept connection each. Prints the median of the ratios, and their range. For port 51679 also
+//! the rate and the times over 32 connections, which each thread asks in turn without waiting for the one before.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its numbers")]
 
 use ecs_agent::http::introspection::{self, Identity};
+use ecs_agent::http::task_metadata::{self, Audit, Metadata, PeerCheckMode, Place, Rates, Sources, Tasks};
 use ecs_agent::http::{self, Address, Audience, Listener};
 use ecs_core::model::agent_health::AgentHealth;
 use ecs_core::model::task::NetworkMode;
@@ -27,11 +29,16 @@ const MEASURE: Duration = Duration::from_millis(500);
 const ROUNDS: usize = 9;
 const CLIENTS: usize = 2;
 const TASKS: usize = 50;
+/// Kept connections of each client in the second measurement of port 51679.
+const CONNECTIONS: usize = 16;
+/// The path of a task on port 51679.
+const TASK: &str = "/v4/endpoint-7/task";
 
 fn task(number: usize) -> TaskView {
     let name = format!("ecs-family-7-web-{number:018x}");
     let container = ContainerView {
         name: "web".into(),
+        endpoint_id: Some(format!("endpoint-{number}").into()),
         runtime_id: Some(format!("{number:064x}").into()),
         runtime_name: name,
         image: "registry.example/web:7".to_owned(),
@@ -67,6 +74,24 @@ fn serve(runtime: &Runtime, view: watch::Receiver<Arc<View>>) -> SocketAddr {
     let address = listener.local_addr().expect("an address");
     let settings = http::Settings::new("bench", Address::Port(0));
     let stop = CancellationToken::new();
+    runtime.spawn(http::serve(Listener::Tcp(listener), settings, Audience::host_only(), routes, stop));
+    address
+}
+
+/// The server of port 51679 on loopback.
+fn serve_tasks(runtime: &Runtime, view: watch::Receiver<Arc<View>>) -> SocketAddr {
+    let metadata = Metadata {
+        place: Place { cluster: "cluster".to_owned(), vpc_id: "vpc-0123456789abcdef0".to_owned(), ..Place::default() },
+        wall: Arc::new(|at| at),
+        tags: Arc::new(|_| Box::pin(async { Ok(std::collections::BTreeMap::new()) })),
+    };
+    let audit = Audit { cluster: String::new(), container_instance: String::new(), sink: None };
+    let rates = Rates { steady: 1_000_000_000, burst: 1_000_000_000 };
+    let sources = Sources::new(Tasks::new(view), metadata, Arc::new(|_| None), audit, rates, PeerCheckMode::Log);
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let settings = task_metadata::settings(Address::Port(0));
+    let (routes, stop) = (task_metadata::router(sources), CancellationToken::new());
     runtime.spawn(http::serve(Listener::Tcp(listener), settings, Audience::host_only(), routes, stop));
     address
 }
@@ -130,6 +155,37 @@ fn rate(address: SocketAddr, path: &str, size: usize) -> f64 {
     clients.into_iter().map(|client| client.join().expect("a client")).sum()
 }
 
+/// Requests a second over many kept connections, and the time below which 99 of 100 answers came.
+fn rate_of_many(address: SocketAddr, path: &str, size: usize) -> (f64, Duration) {
+    let client = |_| {
+        let request = request(path);
+        move || {
+            let connect = |_| TcpStream::connect(address).expect("a connection");
+            let mut streams: Vec<_> = (0..CONNECTIONS).map(connect).collect();
+            let (mut buffer, mut times, began) = (vec![0; size], Vec::new(), Instant::now());
+            while began.elapsed() < MEASURE {
+                let sent: Vec<_> = streams
+                    .iter_mut()
+                    .map(|stream| {
+                        stream.write_all(request.as_bytes()).expect("sent");
+                        Instant::now()
+                    })
+                    .collect();
+                for (stream, sent) in streams.iter_mut().zip(sent) {
+                    stream.read_exact(&mut buffer).expect("an answer of the same size");
+                    times.push(sent.elapsed());
+                }
+            }
+            (times.len() as f64 / began.elapsed().as_secs_f64(), times)
+        }
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(client).map(std::thread::spawn).collect();
+    let results: Vec<_> = clients.into_iter().map(|client| client.join().expect("a client")).collect();
+    let mut times: Vec<_> = results.iter().flat_map(|(_, times)| times.iter().copied()).collect();
+    times.sort_unstable();
+    (results.iter().map(|(rate, _)| rate).sum(), times[times.len() * 99 / 100])
+}
+
 fn main() {
     let threads = |name| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -138,8 +194,9 @@ fn main() {
     let (ours, theirs) = (threads("ours"), threads("bare"));
     let tasks = (0..TASKS).map(|number| Arc::new(task(number))).collect();
     let (_view, readers) = watch::channel(Arc::new(View { tasks, ..View::default() }));
+    let tasks_at = serve_tasks(&ours, readers.clone());
     let address = serve(&ours, readers);
-    for path in ["/v1/metadata", "/v1/tasks"] {
+    for (address, path) in [(address, "/v1/metadata"), (address, "/v1/tasks"), (tasks_at, TASK)] {
         let bytes = answer(address, path);
         let size = bytes.len();
         let bare = bare(&theirs, bytes);
@@ -155,4 +212,10 @@ fn main() {
             ratio(rounds[ROUNDS - 1]),
         );
     }
+    let size = answer(tasks_at, TASK).len();
+    let mut rounds: Vec<_> = (0..ROUNDS).map(|_| rate_of_many(tasks_at, TASK, size)).collect();
+    rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (rate, slowest) = rounds[ROUNDS / 2];
+    let connections = CLIENTS * CONNECTIONS;
+    println!("{TASK:<14} {size:>6} bytes  {rate:>7.0} requests/s over {connections} connections, p99 {slowest:?}");
 }

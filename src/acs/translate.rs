@@ -157,7 +157,7 @@ fn spec(
         container.memory = limits.for_containers;
     }
     resources.extend(secrets::resources(&containers));
-    resources.extend(metadata_file::add(&mut containers, &arn, host, new_id));
+    metadata_file::add(&mut containers, &arn, host, new_id);
     resources.extend(credential_specs::resource(&containers));
     namespaces::share(&mut containers, &task.pid_mode, &task.ipc_mode, new_id)?;
     // Here, so that the pause container is included.

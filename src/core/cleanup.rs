@@ -9,7 +9,7 @@ use super::effect::Operation;
 use super::planning::Planning;
 use super::state::{ContainerState, Key, State, TaskState};
 use super::step::Step;
-use super::{credentials, image, resource};
+use super::{credentials, image, metadata_file, resource};
 use crate::model::{RunState, Span, TaskStatus, Timestamp};
 
 /// Starts the removal of the containers and resources that can be removed.
@@ -35,7 +35,9 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
         let target = task.target(index);
         planning.start(task, index, Operation::Remove(target));
     }
-    task.live.removing = true;
+    if !std::mem::replace(&mut task.live.removing, true) {
+        metadata_file::remove(task, planning);
+    }
     resource::plan(task, planning);
 }
 

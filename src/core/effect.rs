@@ -29,6 +29,8 @@ pub enum Effect {
     /// Complete the metadata file of a running container. A file that is complete stays as it is. There is no outcome: if this
     /// fails, the container keeps the first form of the file.
     WriteMetadata(Box<MetadataFile>),
+    /// Remove the metadata files of a task. Files that do not exist are success. There is no outcome.
+    RemoveMetadata(TaskArn),
 }
 
 /// An operation. The *target* of an operation on a container is Docker's id of the container, or its name in Docker while the

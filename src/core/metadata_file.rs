@@ -1,8 +1,8 @@
 //! When the metadata file of a container is completed: once the container has been seen running (spec
 //! `container-metadata-file.md` §3).
 //!
-//! A resource of the task writes the first form of its files, before any container is created, and removes them with the task.
-//! Nothing waits for the complete form, and its outcome is not recorded: after a restart of the agent it is requested again for
+//! The first form of the file is written with the create of the container. All files of a task are removed when its clean-up
+//! begins. Nothing waits for the complete form, and its outcome is not recorded: after a restart of the agent it is requested again for
 //! every running container, and a file that is complete already stays as it is. So a kill at any moment leaves no file
 //! incomplete for good. (The Go agent records that a file is complete.)
 
@@ -20,6 +20,14 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
         if is_due && !std::mem::replace(&mut container.state.live.metadata_written, true) {
             planning.out.effects.extend(complete(spec, container).map(Box::new).map(Effect::WriteMetadata));
         }
+    }
+}
+
+/// Requests the removal of the task's metadata files, if it has any. The caller does this once in each process, when the clean-up
+/// of the task begins: the removal of its containers takes longer, so the task is not forgotten before.
+pub(super) fn remove(task: &TaskState, planning: &mut Planning<'_>) {
+    if task.specs().any(|spec| spec.metadata_file.is_some()) {
+        planning.out.effects.push(Effect::RemoveMetadata(task.spec.arn.clone()));
     }
 }
 
@@ -46,7 +54,7 @@ fn complete(task: &TaskInfo, Container { spec, state }: &Container) -> Option<Me
 mod tests {
     use super::*;
     use crate::model::task::MetadataMount;
-    use crate::model::{Observation, TaskSpec};
+    use crate::model::{ContainerStatus, Observation, TaskSpec, TaskStatus};
     use crate::policy::Policy;
     use crate::sample::{NOW, container, run, seen, spec, state};
     use crate::{Event, State, recover, step};
@@ -82,6 +90,25 @@ mod tests {
         assert_eq!((container.as_str(), running.runtime_id.as_str()), ("web", "web"));
         assert_eq!((running.image.as_str(), running.image_id.as_str()), ("image@sha256:1", "sha256:1"));
         assert!(written(&mut state, observed("web", RunState::Running)).is_empty());
+    }
+
+    #[test]
+    fn the_files_go_once_when_the_clean_up_begins() {
+        let mut state = state(Policy::default());
+        let mut task = crate::sample::task(with_file().containers);
+        (task.known, task.sent, task.desired) = (TaskStatus::Stopped, TaskStatus::Stopped, TaskStatus::Stopped);
+        task.states_mut().for_each(|container| {
+            (container.known, container.sent) = (ContainerStatus::Stopped, ContainerStatus::Stopped);
+            (container.create_asked, container.observed) = (true, Some(RunState::Exited));
+        });
+        (task.known_at, task.live.wake, state.wakes_from) = (NOW, Some(NOW), NOW);
+        state.tasks.insert(task.spec.arn.clone(), Box::new(task));
+        let mut removals = |now| {
+            let effects = step(&mut state, now, Event::Tick).effects.into_iter();
+            effects.filter(|effect| *effect == Effect::RemoveMetadata("task".into())).count()
+        };
+        let due = NOW + Policy::default().cleanup_wait + Policy::default().cleanup_jitter;
+        assert_eq!((removals(NOW), removals(due), removals(due)), (0, 1, 0));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use ecs_core::model::ids::is_plain_name;
 use ecs_core::model::metadata_file::{MetadataFile, RunningContainer};
 use ecs_core::model::observation::Network;
 use ecs_core::model::task::METADATA_FILE;
-use ecs_core::model::{ContainerName, Failure, PortBinding, ResourceRequest, TaskArn, with_causes};
+use ecs_core::model::{CreateRequest, PortBinding, TaskArn, with_causes};
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 use std::fs;
@@ -135,21 +135,21 @@ fn text(file: &MetadataFile, facts: &InstanceFacts) -> serde_json::Result<Vec<u8
     Ok(bytes)
 }
 
-/// Writes the first form of each file of a task. A failure is logged: the containers are then created without their files.
-pub(super) async fn create(settings: &Settings, disk: &Lane, request: &ResourceRequest) {
-    let file = |container: &ContainerName| MetadataFile {
+/// Writes the first form of a container's file, unless it is complete already; true if it exists then. A failure is logged.
+pub(super) async fn begin(settings: &Settings, disk: &Lane, request: &CreateRequest) -> bool {
+    let file = MetadataFile {
         task: request.task.clone(),
         family: request.family.clone(),
         version: request.version.clone(),
-        container: container.clone(),
+        container: request.spec.name.clone(),
         running: None,
     };
-    for container in &request.spec.needed_by {
-        if let Err(cause) = write(settings, disk, file(container)).await {
-            let task = request.task.task_id();
-            tracing::warn!(task, %container, cause, "Unable to create metadata for container; it gets no metadata file");
-        }
+    let written = write(settings, disk, file).await;
+    if let Err(cause) = &written {
+        let (task, container) = (request.task.task_id(), &request.spec.name);
+        tracing::warn!(task, %container, cause, "Unable to create metadata for container; it gets no metadata file");
     }
+    written.is_ok()
 }
 
 /// Writes the complete form of a file, unless the file is complete already. A failure is logged.
@@ -160,28 +160,17 @@ pub(super) async fn complete(settings: &Settings, disk: &Lane, file: MetadataFil
     }
 }
 
-/// Whether the container's file exists.
-pub(super) async fn exists(settings: &Settings, disk: &Lane, task: &TaskArn, container: &ContainerName) -> bool {
-    let Some(directory) = directory(settings, task).filter(|_| is_plain_name(container.as_str())) else { return false };
-    let path = directory.join(container.as_str()).join(METADATA_FILE);
-    let what = path.display().to_string();
-    disk.run(&what, move || path.symlink_metadata().is_ok_and(|found| found.is_file())).await.unwrap_or(false)
-}
-
-/// Removes all files of a task. Files that do not exist are success.
-pub(super) async fn remove(settings: &Settings, disk: &Lane, task: &TaskArn) -> Result<(), Failure> {
-    let Some(directory) = directory(settings, task) else { return Ok(()) };
+/// Removes all files of a task. Files that do not exist are success. A failure is logged.
+pub(super) async fn remove(settings: &Settings, disk: &Lane, task: &TaskArn) {
+    let Some(directory) = directory(settings, task) else { return };
     let what = directory.display().to_string();
-    let removed = disk.run(&what, move || match fs::remove_dir_all(&directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            let text = format!("unable to remove the metadata files in {}: {error}", directory.display());
-            Err(Failure::retryable("", text))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    });
-    let failed =
-        |error| Err(Failure::retryable("", format!("the metadata files of the task: {}", with_causes(&error))));
-    removed.await.unwrap_or_else(failed)
+    let removed = disk.run(&what, move || fs::remove_dir_all(&directory)).await;
+    let cause = match removed {
+        Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => error.to_string(),
+        Ok(Ok(()) | Err(_)) => return,
+        Err(error) => with_causes(&error),
+    };
+    tracing::warn!(task = task.task_id(), directory = what, cause, "Error cleaning task metadata");
 }
 
 async fn write(settings: &Settings, disk: &Lane, file: MetadataFile) -> Result<(), String> {

@@ -27,7 +27,7 @@ use crate::lane::{Lane, Settings as LaneSettings};
 use credentials_fetcher::CredentialsFetcher;
 use ecs_core::model::metadata_file::MetadataFile;
 use ecs_core::model::resource::{SecretKey, SecretProvider, SecretTarget};
-use ecs_core::model::{CreateRequest, Failure, ResourceKind, ResourceRequest, SecretValues, Tickets};
+use ecs_core::model::{CreateRequest, Failure, ResourceKind, ResourceRequest, SecretValues, TaskArn, Tickets};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use vault::{Content, Vault};
@@ -78,7 +78,7 @@ impl Resources {
     }
 
     /// Creates a resource: loads secrets or environment files into memory, with the task's execution role, or writes the files
-    /// of a log router or the metadata files. Other kinds are created by other edges and need nothing here.
+    /// of a log router. Other kinds are created by other edges and need nothing here.
     ///
     /// # Errors
     /// The reason with which the task ends, or a retryable failure.
@@ -93,11 +93,6 @@ impl Resources {
                 let external = log_router::external(&self.sdk, router, role).await?;
                 drop(turn); // no secret waits for a disk
                 return log_router::create(&self.settings, &self.own_files, request, router, external).await;
-            }
-            ResourceKind::MetadataFiles => {
-                drop(turn); // no secret waits for a disk
-                metadata_file::create(&self.settings, &self.own_files, request).await;
-                return Ok(());
             }
             ResourceKind::Cgroup(_) | ResourceKind::Volume(_) | ResourceKind::CredentialSpecs(_) => return Ok(()),
         };
@@ -144,7 +139,6 @@ impl Resources {
     pub async fn remove(&self, request: &ResourceRequest) -> Result<(), Failure> {
         match &request.spec.kind {
             ResourceKind::LogRouter(_) => log_router::remove(&self.settings, &self.own_files, &request.task).await,
-            ResourceKind::MetadataFiles => metadata_file::remove(&self.settings, &self.own_files, &request.task).await,
             ResourceKind::Secrets(_) | ResourceKind::EnvironmentFiles(_) => {
                 self.vault.remove(&request.task, &request.spec.name);
                 Ok(())
@@ -163,16 +157,20 @@ impl Resources {
         metadata_file::complete(&self.settings, &self.own_files, file).await;
     }
 
-    /// The request without the mount of the metadata file, if the file could not be written: Docker would mount an empty
-    /// directory.
-    pub async fn without_missing_file(&self, mut request: CreateRequest) -> CreateRequest {
-        let (task, spec) = (&request.task, &mut request.spec);
-        if spec.metadata_file.is_some()
-            && !metadata_file::exists(&self.settings, &self.own_files, task, &spec.name).await
+    /// Writes the first form of the container's metadata file. Returns the request, without the file if it could not be written:
+    /// Docker would mount an empty directory.
+    pub async fn with_metadata_file(&self, mut request: CreateRequest) -> CreateRequest {
+        if request.spec.metadata_file.is_some()
+            && !metadata_file::begin(&self.settings, &self.own_files, &request).await
         {
-            spec.metadata_file = None;
+            request.spec.metadata_file = None;
         }
         request
+    }
+
+    /// Removes the metadata files of a task. A failure is logged.
+    pub async fn remove_metadata_files(&self, task: &TaskArn) {
+        metadata_file::remove(&self.settings, &self.own_files, task).await;
     }
 
     /// The values with which a container is created.

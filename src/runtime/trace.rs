@@ -56,7 +56,7 @@ impl Trace {
         match effect {
             Effect::Do(op, operation) => return self.operations.begin(state, *op, operation),
             Effect::Cancel(op) => self.operations.cancel(*op),
-            Effect::Send(_) | Effect::ForgetCredentials(_) | Effect::WriteMetadata(_) => {}
+            Effect::Send(_) | Effect::ForgetCredentials(_) | Effect::WriteMetadata(_) | Effect::RemoveMetadata(_) => {}
         }
         Labels::default()
     }

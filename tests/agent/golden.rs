@@ -393,7 +393,7 @@ fn the_version_is_printed_as_recorded() {
 const WAITING: &[(&str, &[&str])] = &[
     ("task protection", &["api_", "task_protection_"]),
     ("telemetry", &["tcs_con", "tcs_publish_i", "tcs_publish_m"]),
-    ("statistics of tasks", &["tmds_v3_stats", "tmds_v3_task_stats", "tmds_v4_stats", "tmds_v4_task_stats"]),
+    ("statistics of tasks", &["tmds_v3_st", "tmds_v3_task_st", "tmds_v4_st", "tmds_v4_task_st"]),
 ];
 
 #[test]

@@ -14,7 +14,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceSpec {
     /// The name, unique in the task: `volume_<name>`, `cgroup`, `ssmsecret`, `asmsecret`, `envfile_<container>`, `firelens`,
-    /// `credentialspec`, `metadata`.
+    /// `credentialspec`.
     pub name: String,
     /// The containers that are not created before the resource exists.
     pub needed_by: Vec<ContainerName>,
@@ -45,8 +45,6 @@ pub enum ResourceKind {
     LogRouter(LogRouterSpec),
     /// Kerberos tickets for group managed service accounts (gMSA): the credential specs as the containers name them, each once.
     CredentialSpecs(Vec<String>),
-    /// The metadata files of the task's containers, one for each container in `needed_by`.
-    MetadataFiles,
 }
 
 /// How long a resource lasts after its creation.
@@ -66,7 +64,7 @@ impl ResourceKind {
         match self {
             Self::Secrets(_) | Self::EnvironmentFiles(_) => Lifetime::Process,
             Self::Cgroup(_) => Lifetime::Boot,
-            Self::Volume(_) | Self::LogRouter(_) | Self::CredentialSpecs(_) | Self::MetadataFiles => Lifetime::Task,
+            Self::Volume(_) | Self::LogRouter(_) | Self::CredentialSpecs(_) => Lifetime::Task,
         }
     }
 
@@ -74,7 +72,7 @@ impl ResourceKind {
     /// to remove.
     pub(super) fn outline(&self) -> Option<Self> {
         match self {
-            Self::Cgroup(_) | Self::CredentialSpecs(_) | Self::MetadataFiles => Some(self.clone()),
+            Self::Cgroup(_) | Self::CredentialSpecs(_) => Some(self.clone()),
             Self::Volume(volume) => Some(Self::Volume(VolumeSpec {
                 runtime_name: volume.runtime_name.clone(),
                 driver: String::new(),
@@ -99,7 +97,7 @@ impl ResourceKind {
             Self::CredentialSpecs(specs) => {
                 specs.iter().any(|spec| spec.starts_with(DOMAINLESS) || !spec.contains(":file://"))
             }
-            Self::Cgroup(_) | Self::Volume(_) | Self::MetadataFiles => false,
+            Self::Cgroup(_) | Self::Volume(_) => false,
         }
     }
 }

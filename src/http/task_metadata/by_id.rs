@@ -1,4 +1,4 @@
-//! Versions 3 and 4: a caller is known by the endpoint id in the path (spec `task-metadata.md` §5, §6).
+//! Versions 3 and 4: a caller is known by the endpoint id in the path (spec `task-metadata.md` §2, §5, §6).
 //!
 //! Owns the routes, and the texts and statuses of errors, which differ between the versions. The files beside it have the shapes.
 //! Until this agent has metrics, the paths of statistics answer like the Go agent with `ECS_DISABLE_METRICS`.
@@ -75,8 +75,8 @@ fn found(
     status: StatusCode,
     kind: &str,
     missing: impl FnOnce() -> String,
-) -> Result<FoundContainer, Response> {
-    sources.tasks.container(id).ok_or_else(|| refused(status, &format!("{}: {id}", missing()), kind, id))
+) -> Result<FoundContainer, Box<Response>> {
+    sources.tasks.container(id).ok_or_else(|| Box::new(refused(status, &format!("{}: {id}", missing()), kind, id)))
 }
 
 fn no_docker_id(version: Version, handler: &str) -> String {
@@ -97,7 +97,7 @@ fn container(sources: &Sources, version: Version, id: &str) -> Response {
     let found = found(sources, id, version.unknown(), CONTAINER, || no_docker_id(version, CONTAINER));
     let found = match found {
         Ok(found) => found,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let view = found.container();
     if view.networks.is_empty() {
@@ -115,7 +115,7 @@ fn task(sources: &Sources, version: Version, id: &str) -> Response {
     let found = found(sources, id, version.unknown(), TASK, || no_task(version, TASK));
     let found = match found {
         Ok(found) => found,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let encoded = || {
         json::encode(&Task::new(&found.task, version, &sources.metadata.place, &sources.metadata.wall, None))
@@ -131,7 +131,7 @@ async fn tagged(sources: &Sources, version: Version, id: &str) -> Response {
     let found = found(sources, id, version.unknown(), TASK, || no_task(version, TASK));
     let found = match found {
         Ok(found) => found,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let container = found.container().name.as_str();
     let container = (version == Version::V4).then_some(container);
@@ -145,7 +145,7 @@ fn container_stats(sources: &Sources, version: Version, id: &str) -> Response {
     let found = found(sources, id, version.unknown_for_stats(), CONTAINER_STATS, || no_task(version, CONTAINER_STATS));
     let found = match found {
         Ok(found) => found,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let docker_id = found.container().runtime_id.as_ref().map(|id| id.as_str()).unwrap_or_default();
     let text = format!("Unable to get container stats for: {docker_id}");
@@ -159,7 +159,7 @@ fn task_stats(sources: &Sources, version: Version, id: &str) -> Response {
             let text = format!("Unable to get task stats for: {}", found.task.arn);
             refused(version.without_stats(), &text, TASK_STATS, "")
         }
-        Err(answer) => answer,
+        Err(answer) => *answer,
     }
 }
 
@@ -171,7 +171,7 @@ fn associations(sources: &Sources, version: Version, id: &str, kind: &str) -> Re
             let names = Associations::new(&found.task, found.container(), kind);
             json_answer(StatusCode::OK, &names, ASSOCIATIONS)
         }
-        Err(answer) => answer,
+        Err(answer) => *answer,
     }
 }
 
@@ -180,7 +180,7 @@ fn association(sources: &Sources, version: Version, id: &str, which: Option<(&st
     let missing = || no_task(version, ASSOCIATIONS);
     let found = match found(sources, id, StatusCode::BAD_REQUEST, ASSOCIATION, missing) {
         Ok(found) => found,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let Some((kind, name)) = which else {
         let text = format!("{} {ASSOCIATIONS} handler: unable to get association name from request", version.shown());

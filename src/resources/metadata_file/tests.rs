@@ -1,6 +1,5 @@
 use super::*;
-use ecs_core::model::resource::ResourceSpec;
-use ecs_core::model::{Protocol, ResourceKind};
+use ecs_core::model::{ContainerSpec, Protocol};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 
@@ -52,19 +51,19 @@ fn lane() -> Lane {
     Lane::new("test", super::super::OWN_FILES)
 }
 
-fn request(task: &str, containers: &[&str]) -> ResourceRequest {
-    ResourceRequest {
+fn request(task: &str, container: &str) -> CreateRequest {
+    CreateRequest {
         task: task.into(),
         family: "judge-family".to_owned(),
         version: "7".to_owned(),
-        spec: ResourceSpec {
-            name: "metadata".to_owned(),
-            needed_by: containers.iter().map(|name| (*name).into()).collect(),
-            kind: ResourceKind::MetadataFiles,
-        },
-        execution_credentials: None,
-        tickets: None,
+        spec: ContainerSpec { name: container.into(), ..ContainerSpec::default() },
+        ..CreateRequest::default()
     }
+}
+
+/// Writes the first form.
+async fn begun(data: &Data, task: &str, container: &str) -> bool {
+    begin(&data.0, &lane(), &request(task, container)).await
 }
 
 fn complete_file() -> MetadataFile {
@@ -94,7 +93,7 @@ fn complete_file() -> MetadataFile {
 #[tokio::test]
 async fn a_complete_file_is_the_recorded_one() {
     let data = Data::new();
-    create(&data.0, &lane(), &request(TASK, &["main"])).await;
+    assert!(begun(&data, TASK, "main").await);
     complete(&data.0, &lane(), complete_file()).await;
     let text = data.file().unwrap();
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), golden("container_metadata_file"));
@@ -109,7 +108,7 @@ async fn a_complete_file_is_the_recorded_one() {
 #[tokio::test]
 async fn the_first_form_says_nothing_about_docker() {
     let data = Data::new();
-    create(&data.0, &lane(), &request(TASK, &["main"])).await;
+    assert!(begun(&data, TASK, "main").await);
     let text: Value = serde_json::from_str(&data.file().unwrap()).unwrap();
     let mut wanted = golden("container_metadata_file");
     for key in
@@ -118,8 +117,6 @@ async fn the_first_form_says_nothing_about_docker() {
         assert!(wanted.as_object_mut().unwrap().remove(key).is_some(), "{key}");
     }
     assert_eq!(text, wanted);
-    assert!(exists(&data.0, &lane(), &TASK.into(), &"main".into()).await);
-    assert!(!exists(&data.0, &lane(), &TASK.into(), &"other".into()).await);
     assert_eq!(fs::metadata(data.0.data_dir.join("metadata")).unwrap().mode() & 0o777, 0o700);
 }
 
@@ -127,20 +124,20 @@ async fn the_first_form_says_nothing_about_docker() {
 #[tokio::test]
 async fn a_complete_file_is_never_written_again() {
     let data = Data::new();
-    create(&data.0, &lane(), &request(TASK, &["main"])).await;
+    assert!(begun(&data, TASK, "main").await);
     complete(&data.0, &lane(), complete_file()).await;
     let before = data.file();
     let mut later = complete_file();
     later.running.as_mut().unwrap().networks.clear();
     complete(&data.0, &lane(), later).await;
-    create(&data.0, &lane(), &request(TASK, &["main"])).await;
+    assert!(begun(&data, TASK, "main").await);
     assert_eq!(data.file(), before);
 }
 
 #[tokio::test]
 async fn a_kill_while_a_file_is_written_leaves_the_form_before() {
     let data = Data::new();
-    create(&data.0, &lane(), &request(TASK, &["main"])).await;
+    assert!(begun(&data, TASK, "main").await);
     fs::write(data.directory().join(TEMPORARY), "{\"half").unwrap();
     assert!(!is_complete(&data.directory().join(METADATA_FILE)));
     complete(&data.0, &lane(), complete_file()).await;
@@ -153,13 +150,14 @@ async fn a_removal_takes_the_task_s_files_and_no_others() {
     let data = Data::new();
     let other = TASK.replace("f6ec", "0000");
     for task in [TASK, &other] {
-        create(&data.0, &lane(), &request(task, &["main", "side"])).await;
+        assert!(begun(&data, task, "main").await && begun(&data, task, "side").await);
     }
     for _ in 0..2 {
-        remove(&data.0, &lane(), &TASK.into()).await.unwrap();
+        remove(&data.0, &lane(), &TASK.into()).await;
         assert_eq!(data.file(), None);
     }
-    assert!(exists(&data.0, &lane(), &other.as_str().into(), &"side".into()).await);
+    let (_, other) = other.split_once("task/").unwrap();
+    assert!(data.0.data_dir.join("metadata").join(other).join("side").join(METADATA_FILE).exists());
     complete(&data.0, &lane(), complete_file()).await;
     assert_eq!(data.file(), None, "a late request makes no directory");
 }
@@ -171,10 +169,9 @@ async fn nothing_outside_the_data_directory_is_written() {
     fs::create_dir_all(&outside).unwrap();
     fs::create_dir_all(data.0.data_dir.join("metadata")).unwrap();
     std::os::unix::fs::symlink(&outside, data.0.data_dir.join("metadata/judge")).unwrap();
-    create(&data.0, &lane(), &request(TASK, &["main"])).await;
+    assert!(!begun(&data, TASK, "main").await);
     for (task, container) in [(TASK, "../../x"), ("arn:aws:ecs:r:1:task/../x", "main")] {
-        create(&data.0, &lane(), &request(task, &[container])).await;
-        assert!(!exists(&data.0, &lane(), &task.into(), &container.into()).await);
+        assert!(!begun(&data, task, container).await);
     }
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     fs::remove_dir_all(outside).unwrap();

@@ -116,6 +116,13 @@ impl Executor {
                     None
                 });
             }
+            Effect::RemoveMetadata(task) => {
+                let edges = self.edges.clone();
+                self.calls.spawn(async move {
+                    edges.resources.remove_metadata_files(&task).await;
+                    None
+                });
+            }
         }
     }
 

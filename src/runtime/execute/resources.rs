@@ -15,10 +15,7 @@ pub(crate) async fn create(edges: &Edges, request: &ResourceRequest) -> Result<O
             let made = edges.docker.create_volume(&request.task, spec, edges.match_shared_volumes).await;
             made.map(|()| Output::Nothing)
         }
-        ResourceKind::Secrets(_)
-        | ResourceKind::EnvironmentFiles(_)
-        | ResourceKind::LogRouter(_)
-        | ResourceKind::MetadataFiles => {
+        ResourceKind::Secrets(_) | ResourceKind::EnvironmentFiles(_) | ResourceKind::LogRouter(_) => {
             let role = request.execution_credentials.as_ref().and_then(|id| edges.roles.get(id));
             edges.resources.create(request, role.as_deref()).await?;
             Ok(Output::Nothing)
@@ -40,8 +37,7 @@ pub(crate) async fn remove(edges: &Edges, request: &ResourceRequest) -> Result<O
         ResourceKind::Secrets(_)
         | ResourceKind::EnvironmentFiles(_)
         | ResourceKind::LogRouter(_)
-        | ResourceKind::CredentialSpecs(_)
-        | ResourceKind::MetadataFiles => {
+        | ResourceKind::CredentialSpecs(_) => {
             edges.resources.remove(request).await?;
             Ok(Output::Nothing)
         }
@@ -61,6 +57,6 @@ pub(crate) async fn renew(edges: &Edges, request: &ResourceRequest) -> Result<Ou
 /// Creates a container with the values that are never saved in the state, such as secrets.
 pub(crate) async fn create_container(edges: &Edges, request: CreateRequest) -> Result<Observation, OpError> {
     let values = edges.resources.values(&request)?;
-    let request = edges.resources.without_missing_file(request).await;
+    let request = edges.resources.with_metadata_file(request).await;
     edges.docker.create(&request, &values).await.map_err(|error| values.hide(error))
 }

@@ -504,7 +504,8 @@ impl Docker {
             | Effect::Send(Message::AckCredentials(_))
             | Effect::Send(Message::VerifyStop { .. })
             | Effect::ForgetCredentials(_)
-            | Effect::WriteMetadata(_) => unreachable!("not for the container engine"),
+            | Effect::WriteMetadata(_)
+            | Effect::RemoveMetadata(_) => unreachable!("not for the container engine"),
         }
     }
 }

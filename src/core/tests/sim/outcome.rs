@@ -174,7 +174,8 @@ impl World {
             | Effect::Send(Message::AckCredentials(_))
             | Effect::Send(Message::VerifyStop { .. })
             | Effect::ForgetCredentials(_)
-            | Effect::WriteMetadata(_) => unreachable!("done at once"),
+            | Effect::WriteMetadata(_)
+            | Effect::RemoveMetadata(_) => unreachable!("done at once"),
         }
     }
 

@@ -172,7 +172,7 @@ impl World {
             }
             // ECS renews credentials in time, acknowledged or not.
             Effect::Send(Message::AckCredentials(_)) => {}
-            Effect::WriteMetadata(_) => {}
+            Effect::WriteMetadata(_) | Effect::RemoveMetadata(_) => {}
             Effect::Send(Message::VerifyStop { message_id, tasks, .. }) => self.ecs.asked_to_stop(&message_id, &tasks),
             Effect::ForgetCredentials(id) => {
                 // The credentials may have arrived again in the same burst.

@@ -60,7 +60,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
             let odd = tasks.iter().find(|arn| !world.burst && is_odd(arn));
             odd.map(|arn| ("ECS is asked only about tasks that are not stopped", arn.to_string()))
         }
-        Effect::WriteMetadata(_) => None, // no container of this world has such a file
+        Effect::WriteMetadata(_) | Effect::RemoveMetadata(_) => None, // no container of this world has such a file
         Effect::ForgetCredentials(id) => {
             let user = world.state.tasks.values().find(|it| !world.burst && uses(it, id));
             user.map(|task| ("credentials in use are kept", task.spec.arn.to_string()))
