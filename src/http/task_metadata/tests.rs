@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 const ROLE: &str = "11111111-2222-3333-4444-555555555555";
@@ -57,6 +58,7 @@ struct Server {
     audited: Arc<Mutex<Vec<String>>>,
     view: watch::Sender<Arc<View>>,
     stop: CancellationToken,
+    _served: JoinSet<()>,
 }
 
 impl Drop for Server {
@@ -107,8 +109,9 @@ impl Server {
             router(sources),
             stop.clone(),
         );
-        tokio::spawn(served);
-        Self { address, audited, view, stop }
+        let mut server = JoinSet::new();
+        server.spawn(served);
+        Self { address, audited, view, stop, _served: server }
     }
 
     async fn send(&self, request: &str) -> Answer {
