@@ -221,7 +221,7 @@ async fn containers_get_the_credentials_of_their_own_role() {
     let audited = audited.await;
     assert!(audited.lines().all(|line| line.split(' ').count() == 10), "{audited}");
     assert!(
-        audited.contains("200 172.31.77.")
+        audited.contains(" 200 172.31.77.")
             && audited.contains(&format!(" \"/v2/credentials\" \"\" {first} GetCredentials 2 ")),
         "{audited}"
     );
@@ -260,43 +260,43 @@ async fn credentials_outlast_restarts_and_the_loss_of_the_state() {
     scene.rig.task(&arn, TaskStatus::Stopped).await;
 }
 
-/// Answers every call as CloudWatch Logs does on success. Returns the address, the access key of each call, and the server.
-async fn cloudwatch_logs() -> (String, Arc<Mutex<Vec<String>>>, JoinSet<()>) {
+async fn answer_logs(mut stream: tokio::net::TcpStream, keys: Arc<Mutex<Vec<String>>>) {
+    let (mut text, mut buffer) = (String::new(), [0; 4096]);
+    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+        text += &String::from_utf8_lossy(&buffer[..length]);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        if body.len() < header("Content-Length:").and_then(|length| length.parse().ok()).unwrap_or(0) {
+            continue;
+        }
+        let key = header("Authorization:").and_then(|text| text.split_once("Credential=")?.1.split_once('/'));
+        keys.lock().unwrap().extend(key.map(|(key, _)| key.to_owned()));
+        text.clear();
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: 2\r\n\r\n{}";
+        let _closed_already = stream.write_all(answer).await;
+    }
+}
+
+/// Answers every call as CloudWatch Logs does on success, until the set is dropped. Returns the address, and the access key of each
+/// call.
+async fn cloudwatch_logs(server: &mut JoinSet<()>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, keys) = (listener.local_addr().unwrap().to_string(), Arc::new(Mutex::new(Vec::new())));
     let seen = Arc::clone(&keys);
-    let mut server = JoinSet::new();
     server.spawn(async move {
         let mut connections = JoinSet::new();
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let seen = Arc::clone(&seen);
-            connections.spawn(async move {
-                let (mut text, mut buffer) = (String::new(), [0; 4096]);
-                while let Ok(length @ 1..) = stream.read(&mut buffer).await {
-                    text += &String::from_utf8_lossy(&buffer[..length]);
-                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-                    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-                    if body.len() < header("Content-Length:").and_then(|length| length.parse().ok()).unwrap_or(0) {
-                        continue;
-                    }
-                    let key =
-                        header("Authorization:").and_then(|text| text.split_once("Credential=")?.1.split_once('/'));
-                    seen.lock().unwrap().extend(key.map(|(key, _)| key.to_owned()));
-                    text.clear();
-                    let answer =
-                        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: 2\r\n\r\n{}";
-                    let _ = stream.write_all(answer).await;
-                }
-            });
+        while let Ok((stream, _)) = listener.accept().await {
+            connections.spawn(answer_logs(stream, Arc::clone(&seen)));
         }
     });
-    (address, keys, server)
+    (address, keys)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dockerd_gets_the_credentials_of_the_execution_role() {
     let Some(scene) = Scene::start("awslogs", "enforce").await else { return };
-    let (endpoint, keys, _server) = cloudwatch_logs().await;
+    let mut server = JoinSet::new();
+    let (endpoint, keys) = cloudwatch_logs(&mut server).await;
     let mut container = shell("main", &scene.image.reference, &format!("echo hello; {FOREVER}"));
     container["logConfiguration"] = json!({"logDriver": "awslogs", "options": {
         "awslogs-group": "g", "awslogs-region": "us-west-2", "awslogs-stream-prefix": "p",
