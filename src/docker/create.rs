@@ -96,7 +96,7 @@ pub(super) fn body(
     namespaces::apply(&mut host, request);
     ticket::apply(&mut host, request)?;
     mount_metadata(&mut host, request, context.selinux);
-    log::use_execution_role(&mut host, request)?;
+    log::use_execution_role(&mut host, request, request.log_role_id.as_ref().map(credentials_path))?;
     log::route(&mut host, request, context.log_driver);
     log_endpoint::apply(&mut host, context.region.unwrap_or_default(), context.ipv6_only, context.log_driver.server);
     bound_log_buffer(&mut host);

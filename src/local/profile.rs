@@ -3,7 +3,6 @@
 //! Owns the call of the aws CLI, which knows every kind of profile (keys, roles, SSO). Invariant: no key is printed; a profile is
 //! read only if the command line names it.
 
-use super::shared::Shared;
 use ecs_core::model::Secret;
 use serde_json::Value;
 use std::process::Stdio;
@@ -53,18 +52,14 @@ impl Profile {
     }
 }
 
-/// Reads the profile again and again, and sends new keys to the tasks. Ends if the keys are permanent.
-pub(super) async fn keep(shared: Arc<Shared>, name: String, profile: Profile) {
+/// Reads the profile again and again, and calls `renewed` after each change of its keys. Ends if the keys are permanent.
+pub(super) async fn keep(name: String, profile: Profile, renewed: impl Fn()) {
     while profile.keys().expiration.is_some() {
         sleep(PAUSE).await;
         // If it fails, the tasks keep their keys, and it is tried again.
         let Ok(keys) = read(&name).await else { continue };
         if profile.replace(keys) {
-            shared.change(|state| {
-                for arn in state.tasks_with_role() {
-                    let _no_instance = state.queue_credentials(&arn);
-                }
-            });
+            renewed();
         }
     }
 }

@@ -97,7 +97,15 @@ impl Server {
             tasks.spawn(http::accept(Arc::clone(&shared), listener));
         }
         if let (Some(name), Some(profile)) = (name, profile) {
-            tasks.spawn(profile::keep(Arc::clone(&shared), name, profile));
+            let known = Arc::clone(&shared);
+            let renewed = move || {
+                known.change(|state| {
+                    for arn in state.tasks_with_role() {
+                        let _no_instance = state.queue_credentials(&arn);
+                    }
+                });
+            };
+            tasks.spawn(profile::keep(name, profile, renewed));
         }
         keeper.spawn(registry::keep(Arc::clone(&shared), keeper_end.clone()));
         Ok(Self { shared, tasks, keeper, keeper_end })

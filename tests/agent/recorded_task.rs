@@ -58,6 +58,8 @@ async fn live() -> Option<Life> {
         ("ECS_CONTAINER_INSTANCE_TAGS", r#"{"team": "blue"}"#),
         ("ECS_AVAILABLE_LOGGING_DRIVERS", r#"["json-file","awslogs","none"]"#),
         ("ECS_CONTAINER_STOP_TIMEOUT", "1s"),
+        ("ECS_ENABLE_TASK_IAM_ROLE", "true"),
+        ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true"),
     ];
     let users = [("AWS", "ecr-password")];
     let plan = Plan { users: &users, environment: &environment, options: Some(options) };

@@ -151,12 +151,6 @@ fn later() -> Vec<(&'static str, Value, &'static str, &'static str)> {
     let attachment = json!([{"attachmentType": "amazonebs"}]);
     vec![
         ("/attachments", attachment, "a volume of EBS", "ecs.capability.storage.ebs-task-volume-attach"),
-        (
-            "/containers/0/logsAuthStrategy",
-            json!("ExecutionRole"),
-            "a log driver with the execution role",
-            "ecs.capability.execution-role-awslogs",
-        ),
         ("/networkMode", json!("awsvpc"), "the network mode awsvpc", "ecs.capability.task-eni"),
         ("/volumes", volume, "a volume of FSx for Windows", "ecs.capability.fsxWindowsFileServer"),
     ]
@@ -169,7 +163,6 @@ async fn an_unsupported_task_is_refused_and_not_advertised() {
     for (path, value, what, attribute) in later() {
         let mut task = json!({"family": "test", "version": "1", "desiredStatus": "RUNNING", "volumes": [], "attachments": [],
             "networkMode": "bridge", "containers": [container]});
-        task["containers"][0]["logsAuthStrategy"] = json!("");
         *task.pointer_mut(path).unwrap() = value;
         let arn = rig.server.send_task(task).unwrap();
         let task = rig.task(&arn, TaskStatus::Stopped).await;

@@ -42,12 +42,17 @@ pub(crate) fn route(host: &mut Map<String, Value>, request: &CreateRequest, driv
 /// The option of the awslogs driver with the path of credentials. The engine asks for them at the task metadata endpoint.
 pub(crate) const ROLE_OPTION: &str = "awslogs-credentials-endpoint";
 
-/// Has the engine send the container's log with the credentials of the task execution role.
-pub(crate) fn use_execution_role(host: &mut Map<String, Value>, request: &CreateRequest) -> Result<(), Failure> {
+/// Has the engine send the container's log with the credentials of the task execution role, which are at `path`; `None`: there
+/// are none.
+pub(crate) fn use_execution_role(
+    host: &mut Map<String, Value>,
+    request: &CreateRequest,
+    path: Option<String>,
+) -> Result<(), Failure> {
     if !request.spec.logs_with_execution_role {
         return Ok(());
     }
-    let Some(id) = &request.log_role_id else {
+    let Some(path) = path else {
         return Err(Failure::permanent("HostConfigError", "No execution credentials set for the task"));
     };
     let log = host.entry("LogConfig").or_insert_with(|| json!({})).as_object_mut();
@@ -59,7 +64,7 @@ pub(crate) fn use_execution_role(host: &mut Map<String, Value>, request: &Create
         options.as_object_mut()
     });
     if let Some(options) = options {
-        options.insert(ROLE_OPTION.to_owned(), Value::from(super::credentials_path(id)));
+        options.insert(ROLE_OPTION.to_owned(), Value::from(path));
     }
     Ok(())
 }

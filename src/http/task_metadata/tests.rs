@@ -58,7 +58,7 @@ struct Server {
     audited: Arc<Mutex<Vec<String>>>,
     view: watch::Sender<Arc<View>>,
     stop: CancellationToken,
-    _served: JoinSet<()>,
+    _server: JoinSet<()>,
 }
 
 impl Drop for Server {
@@ -98,7 +98,8 @@ impl Server {
             })
         };
         let (tasks, metadata) = (Tasks::new(receiver), metadata());
-        let sources = Sources::new(tasks, metadata, Arc::new(credentials), audit, rates, PeerCheckMode::Enforce);
+        let (credentials, work) = (Arc::new(credentials), fakes::work(&Arc::default()));
+        let sources = Sources::new(tasks, metadata, credentials, work, audit, rates, PeerCheckMode::Enforce);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let settings = settings(Address::Loopback(0));
@@ -111,7 +112,7 @@ impl Server {
         );
         let mut server = JoinSet::new();
         server.spawn(served);
-        Self { address, audited, view, stop, _served: server }
+        Self { address, audited, view, stop, _server: server }
     }
 
     async fn send(&self, request: &str) -> Answer {
