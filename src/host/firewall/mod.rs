@@ -11,7 +11,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use rules::{METADATA_ADDRESS, METADATA_PORT, Settings};
+pub use rules::{METADATA_ADDRESS, METADATA_PORT, Settings, USUAL_BRIDGE};
 
 use super::program::{Call, Outcome, ProgramError, Programs};
 use rules::{Family, Hook, Name, ROUTE_LOCALNET, ROUTE_LOCALNET_DEFAULT, Table};
@@ -21,8 +21,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The time limit of one call. It includes the wait for the lock of `iptables`.
-const LIMIT: Duration = Duration::from_secs(10);
+/// The time limit of one call. It includes the wait for the lock of `iptables`, and the first call may load modules of the kernel.
+const LIMIT: Duration = Duration::from_secs(30);
 /// How long a call waits for the lock of `iptables`, in seconds.
 const LOCK_WAIT_S: &str = "5";
 /// How often the same rule is removed, at most.

@@ -20,7 +20,7 @@ pub(super) const ROUTE_LOCALNET_DEFAULT: &str = "net.ipv4.conf.default.route_loc
 /// tasks in network mode `awsvpc`. A `+` at the end stands for any characters.
 const CONTAINER_INTERFACES: [&str; 3] = ["docker+", "br-+", "ecs-bridge"];
 /// The default bridge, as long as Docker has not given another name.
-const USUAL_BRIDGE: &str = "docker0";
+pub const USUAL_BRIDGE: &str = "docker0";
 /// Upper limit of an interface's name, in bytes: that of the kernel.
 const MAX_INTERFACE: usize = 15;
 

@@ -7,7 +7,9 @@
 
 use crate::backoff::{Backoff, Shape, seconds};
 use crate::config::Config;
-use crate::host::firewall::{Checked, Firewall, FirewallError, METADATA_ADDRESS, METADATA_PORT, Settings};
+use crate::host::firewall::{
+    Checked, Firewall, FirewallError, METADATA_ADDRESS, METADATA_PORT, Settings, USUAL_BRIDGE,
+};
 use crate::host::program::Programs;
 use crate::runtime::Fatal;
 use crate::runtime::supervisor::PartResult;
@@ -22,7 +24,7 @@ const INTERVAL: Shape =
 /// The pauses after failed attempts.
 const RETRY: Shape = Shape { initial: Duration::from_secs(5), max: Duration::from_secs(60), factor: 2.0, jitter: 0.2 };
 /// The time limit for the removal. A call that hangs must not hold up the end of the agent.
-const REMOVAL: Duration = Duration::from_secs(5);
+const REMOVAL: Duration = Duration::from_secs(10);
 
 /// The rules of this agent.
 #[derive(Debug, Default)]
@@ -63,7 +65,9 @@ impl Rules {
         let mut history = History::default();
         let checking = async {
             loop {
-                let settings = Settings { bridge: bridge.borrow_and_update().clone(), ..settings.clone() };
+                // A bridge that becomes known under its usual name is no change.
+                let known = bridge.borrow_and_update().clone().unwrap_or_else(|| USUAL_BRIDGE.to_owned());
+                let settings = Settings { bridge: Some(known), ..settings.clone() };
                 let checked = match &mut *self.state.lock().await {
                     State::Kept(firewall) => firewall.ensure(&settings).await,
                     State::Untouched | State::Ended => return,
