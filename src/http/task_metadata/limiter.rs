@@ -29,9 +29,16 @@ pub struct Rates {
 #[derive(Debug)]
 pub(super) struct Limiter {
     rates: Rates,
-    buckets: Mutex<HashMap<Key, Bucket>>,
+    buckets: Mutex<Buckets>,
     /// Turns paths into numbers, so that a bucket does not keep a path, which may have an id.
     hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Buckets {
+    by_key: HashMap<Key, Bucket>,
+    /// When full buckets were last dropped; `None`: never.
+    swept_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,7 +68,7 @@ pub(super) struct TooMany {
     pub(super) is_logged: bool,
 }
 
-/// Minimum time between two logged refusals of one bucket.
+/// Minimum time between two logged refusals of one bucket, and between two sweeps.
 const QUIET: Duration = Duration::from_secs(1);
 
 impl Limiter {
@@ -81,7 +88,7 @@ impl Limiter {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let key = self.key_with_room(&mut buckets, key, address, now);
         let (steady, burst) = (as_number(self.rates.steady), as_number(self.rates.burst));
-        let bucket = buckets.entry(key).or_insert(Bucket { tokens: burst, at: now, logged_at: None });
+        let bucket = buckets.by_key.entry(key).or_insert(Bucket { tokens: burst, at: now, logged_at: None });
         bucket.tokens = refilled(bucket, steady, burst, now);
         bucket.at = now;
         if bucket.tokens < 1.0 {
@@ -94,17 +101,21 @@ impl Limiter {
     }
 
     /// The key itself, or one that has a bucket already if there is no room for another bucket.
-    fn key_with_room(&self, buckets: &mut HashMap<Key, Bucket>, key: Key, address: IpAddr, now: Instant) -> Key {
-        if buckets.len() < MAX_BUCKETS || buckets.contains_key(&key) {
+    fn key_with_room(&self, buckets: &mut Buckets, key: Key, address: IpAddr, now: Instant) -> Key {
+        if buckets.by_key.len() < MAX_BUCKETS || buckets.by_key.contains_key(&key) {
             return key;
         }
-        let (steady, burst) = (as_number(self.rates.steady), as_number(self.rates.burst));
-        buckets.retain(|_, bucket| refilled(bucket, steady, burst, now) < burst);
-        if buckets.len() < MAX_BUCKETS {
+        // Not with every request, since all buckets are looked at.
+        if buckets.swept_at.is_none_or(|last| now.saturating_duration_since(last) >= QUIET) {
+            let (steady, burst) = (as_number(self.rates.steady), as_number(self.rates.burst));
+            buckets.by_key.retain(|_, bucket| refilled(bucket, steady, burst, now) < burst);
+            buckets.swept_at = Some(now);
+        }
+        if buckets.by_key.len() < MAX_BUCKETS {
             return key;
         }
         let shared = Key::Other(address);
-        if buckets.contains_key(&shared) { shared } else { Key::Rest }
+        if buckets.by_key.contains_key(&shared) { shared } else { Key::Rest }
     }
 }
 
@@ -175,11 +186,11 @@ mod tests {
         for nth in 0..3 * MAX_BUCKETS {
             let _ = limiter.take(address(nth), None::<()>, now);
         }
-        assert!(limiter.buckets.lock().unwrap().len() <= MAX_BUCKETS + 1);
+        assert!(limiter.buckets.lock().unwrap().by_key.len() <= MAX_BUCKETS + 1);
         assert_eq!(taken(&limiter, address(1), None, 9, now), 1, "its bucket is still there");
         assert_eq!(taken(&limiter, address(usize::from(u16::MAX)), Some("/x"), 9, now), 0, "it shares one");
         let later = now + Duration::from_secs(10);
         assert_eq!(taken(&limiter, address(usize::from(u16::MAX)), Some("/x"), 9, later), 2);
-        assert!(limiter.buckets.lock().unwrap().len() < 10, "full buckets are dropped");
+        assert!(limiter.buckets.lock().unwrap().by_key.len() < 10, "full buckets are dropped");
     }
 }
