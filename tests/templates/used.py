@@ -128,8 +128,18 @@ def run_tasks(laptop, image):
         state = wait_for("the task", lambda task=task: settled(laptop, task))
         if state["lastStatus"] != "RUNNING":
             raise RuntimeError(f"the task has stopped: {state.get('stoppedReason')} {state['containers'][0].get('reason')}")
+        ask_for_tags(laptop, task)
         laptop.aws("ecs", "stop-task", "--task", task)
         wait_for("the task's end", lambda task=task: described(laptop, task)["lastStatus"] == "STOPPED")
+
+
+def ask_for_tags(laptop, task):
+    """What a container asks at 169.254.170.2, asked on this host. The agent asks ECS for the tags."""
+    (container,) = docker_lines("ps", "-q", "--filter", f"label=com.amazonaws.ecs.task-arn={task}")
+    variables = docker_lines("inspect", "--format", "{{join .Config.Env \" \"}}", container)
+    (endpoint,) = [value for name, _, value in (variable.partition("=") for variable in variables)
+                   if name == "ECS_CONTAINER_METADATA_URI_V4"]
+    laptop.run("curl", "-sSf", "--max-time", "10", endpoint.replace("169.254.170.2", "127.0.0.1:51679") + "/taskWithTags")
 
 
 def described(laptop, task):

@@ -176,7 +176,7 @@ mod tests {
                 "SubmitTasks",
                 json!({}),
                 "UnsupportedFeatureException",
-                ", UntagResource, UpdateContainerInstancesState.",
+                ", UntagResource, UpdateContainerInstancesState, UpdateTaskProtection.",
             ),
             (
                 "RunTask",

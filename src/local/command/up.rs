@@ -318,10 +318,10 @@ mod tests {
         let several = taken(json!({"family": "a b", "networkMode": "x", "containerDefinitions": [container]}));
         assert!(several.starts_with("t.json:\n  Family `a b`"), "{several}");
         let all = taken(
-            json!({"family": "a b", "networkMode": "x", "taskRoleArn": "r", "memory": "99999999", "containerDefinitions": [container]}),
+            json!({"family": "a b", "networkMode": "x", "requiresCompatibilities": ["FARGATE"], "memory": "99999999", "containerDefinitions": [container]}),
         );
         assert!(
-            all.contains("cannot run here as it is:\n  taskRoleArn") && all.contains("\n  memory: the task"),
+            all.contains("cannot run here as it is:\n  requiresCompatibilities") && all.contains("\n  memory: the task"),
             "{all}"
         );
         assert!(all.contains("\nt.json:\n  Family `a b`") && !all.lines().any(|line| line.ends_with(' ')), "{all}");
