@@ -321,7 +321,8 @@ mod tests {
             json!({"family": "a b", "networkMode": "x", "requiresCompatibilities": ["FARGATE"], "memory": "99999999", "containerDefinitions": [container]}),
         );
         assert!(
-            all.contains("cannot run here as it is:\n  requiresCompatibilities") && all.contains("\n  memory: the task"),
+            all.contains("cannot run here as it is:\n  requiresCompatibilities")
+                && all.contains("\n  memory: the task"),
             "{all}"
         );
         assert!(all.contains("\nt.json:\n  Family `a b`") && !all.lines().any(|line| line.ends_with(' ')), "{all}");
