@@ -127,6 +127,10 @@ async fn a_fault_survives_the_agent_and_ends_with_its_task() {
     rig.server.stop_task(&arn, "seen enough").unwrap();
     rig.task(&arn, TaskStatus::Stopped).await;
     until("the end of the fault", LIMIT, async || reaches(address, Duration::from_secs(1)).then_some(())).await;
-    let rules = Command::new("iptables").arg("-S").output().unwrap();
-    assert!(!String::from_utf8_lossy(&rules.stdout).contains("egress-tcp"), "{}", rig.log());
+    // The chain goes after the rule that drops packets.
+    let is_gone = || {
+        let rules = Command::new("iptables").args(["-w", "5", "-S"]).output().unwrap();
+        rules.status.success() && !String::from_utf8_lossy(&rules.stdout).contains("egress-tcp")
+    };
+    until("the end of its chain", LIMIT, async || is_gone().then_some(())).await;
 }
