@@ -8,11 +8,12 @@
 pub(super) mod body;
 mod limit;
 
+use super::log::{answered, without_id};
 use super::requests;
 use super::sources::Sources;
 use super::tasks::FoundContainer;
 use crate::http::RemoteAddress;
-use crate::http::answer::{json_answer, plain_text};
+use crate::http::answer::plain_text;
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -135,7 +136,11 @@ async fn answer(sources: &Sources, asked: Asked, id: &str, request: Request) -> 
         let (task, response) = (task.arn.task_id(), status.as_u16());
         tracing::info!(task, requestType = request_type, response, "Answered a request about a network fault");
     }
-    json_answer(status, &body, &request_type)
+    let shown = match &body {
+        Body::Status(status) => Body::Status(status),
+        Body::Error(error) => Body::Error(without_id(error, id).into_owned()),
+    };
+    answered(status, &body, &shown, &request_type)
 }
 
 /// Why a request is not carried out.
