@@ -237,16 +237,19 @@ async fn a_name_that_is_taken_is_tried_again_until_it_is_free() {
     server.spawn(run(first, Settings::new("test", address), Audience::host_only(), fine(), stop.clone()));
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(other);
-    // A program that another test starts at this moment has the socket until it runs, and the pauses between attempts grow.
+    // A program that another test starts at this moment has the old socket until it runs: a connection to it is accepted by nobody and ends
+    // without an answer. The pauses between attempts to bind grow.
     let served = timeout(4 * QUICK, async {
         loop {
-            match UnixStream::connect(&name).await {
-                Ok(stream) => return stream,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            if let Ok(stream) = UnixStream::connect(&name).await
+                && get(stream).await.ends_with("fine")
+            {
+                return;
             }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    assert!(get(served.await.expect("bound")).await.ends_with("fine"));
+    served.await.expect("bound and served");
 }
 
 /// Reads one answer, whose body is `fine`.
