@@ -14,18 +14,8 @@ pub use crate::websocket::websocket_stream;
 
 use crate::runtime::logging::Form;
 use crate::runtime::logging::line::{Line, MAX_LINE};
-use ecs_core::model::text::MAX_TEXT;
 use std::time::SystemTime;
 use tracing::Level;
-
-/// Checks the promises of every text for a person or for ECS: a limited length, one line, and nothing that moves a cursor.
-///
-/// # Panics
-/// The text breaks one of these promises.
-pub(crate) fn assert_clean(text: &str) {
-    assert!(text.len() <= MAX_TEXT, "a text of {} bytes", text.len());
-    assert!(!text.chars().any(char::is_control), "a control character in {text:?}");
-}
 
 /// Formats a log event. The parts between zero bytes are its target, its message, and the names and values of its fields.
 ///

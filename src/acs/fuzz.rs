@@ -2,7 +2,7 @@
 
 use super::decode::{self, Frame};
 use super::{HostFacts, Incoming, Outgoing};
-use crate::fuzz::assert_clean;
+use crate::input::fuzz::assert_clean;
 
 /// Decodes a frame from ACS and encodes its answers.
 ///

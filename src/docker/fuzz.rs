@@ -7,7 +7,7 @@ use super::auth::helper;
 use super::images::rate_limit::LimitWaits;
 use super::images::reference::Reference;
 use super::images::{pull, pull_text, rate_limit};
-use crate::fuzz::assert_clean;
+use crate::input::fuzz::assert_clean;
 use crate::input::truncated::member_of_truncated;
 use ecs_core::model::image::full_name;
 use ecs_core::model::text::cleaned;

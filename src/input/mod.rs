@@ -9,6 +9,8 @@
 pub mod byte_order_mark;
 pub mod endpoint;
 pub mod form;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod json;
 pub mod members;
 pub mod truncated;

@@ -7,6 +7,6 @@
 pub fn env_file(data: &[u8]) {
     match super::env_file::parse(data) {
         Ok(variables) => assert!(variables.keys().all(|name| !name.is_empty() && !name.contains(['=', '\n']))),
-        Err(text) => crate::fuzz::assert_clean(&text),
+        Err(text) => crate::input::fuzz::assert_clean(&text),
     }
 }

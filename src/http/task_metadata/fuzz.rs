@@ -16,7 +16,7 @@ pub fn fault_body(data: &[u8]) {
     let verb = [Verb::Start, Verb::Stop, Verb::Status][usize::from(choice / 3 % 3)];
     let operation = match operation(kind, verb, &String::from_utf8_lossy(body)) {
         Ok(operation) => operation,
-        Err(error) => return crate::fuzz::assert_clean(&error),
+        Err(error) => return crate::input::fuzz::assert_clean(&error),
     };
     let FaultOperation::Start(fault) = operation else { return };
     match fault {
