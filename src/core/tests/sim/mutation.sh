@@ -3,6 +3,7 @@
 # tests of the core and 200 schedules. What survives it is tried again with all tests and 20,000 schedules.
 #   src/core/tests/sim/mutation.sh [file…]       only these files, such as src/core/plan.rs; JOBS=1 is how many at a time, LIMIT=20 how many
 #                                       seconds a test may take before it counts as hung
+#   SINCE=COMMIT src/core/tests/sim/mutation.sh  only lines that were changed since this commit
 # Ends with a summary; target/mutation/mutants.out/missed.txt names the survivors.
 set -euf
 root=$(cd "$(dirname "$0")/../../../.." && pwd)
@@ -12,6 +13,10 @@ rm -rf "$work/mutants.out" "$work/mutants.out.old"
 cd "$root"
 files="--file src/core/** --exclude src/core/model/**"
 [ $# -eq 0 ] || files=$(printf -- '--file %s ' "$@")
+if [ -n "${SINCE:-}" ]; then
+    git diff "$SINCE" -- src/core >"$work/since.diff"
+    files="$files --in-diff $work/since.diff"
+fi
 # A mutant that hangs is stopped by the limit; a law need not be shrunk to be broken.
 export SIM_SHRINK=0 CARGO_MUTANTS_OUTPUT="$work" CARGO_PROFILE_DEV_DEBUG=false
 test_with() {
