@@ -1,11 +1,10 @@
 //! `-ecs-attributes`: the attributes that a registration would send. What goes wrong is a plain text on standard error.
 
-use super::print;
 use super::process::{Process, block_on};
+use super::{print, print_problem};
 use crate::config::Args;
 use crate::runtime::logging::Stream;
 use crate::runtime::{self, Fatal};
-use std::io::Write;
 use std::process::ExitCode;
 
 /// Prints the attributes, one per line.
@@ -14,7 +13,7 @@ pub fn run(args: &Args) -> ExitCode {
     block_on(log, async {
         let printed = attributes(process).await;
         printed.map_err(|Fatal { code, message }| {
-            let _ = writeln!(std::io::stderr(), "{message}");
+            print_problem(&message);
             Fatal { code, message: String::new() }
         })
     })

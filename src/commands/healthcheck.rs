@@ -12,7 +12,7 @@ use crate::http::introspection::{self, HealthAnswer};
 use crate::runtime::logging::Stream;
 use crate::runtime::{self, Fatal};
 use axum::body::Body;
-use ecs_core::model::text::{cleaned, without_number};
+use ecs_core::model::text::{cleaned, without_numbers};
 use ecs_core::model::with_causes;
 use hyper_util::rt::TokioIo;
 use std::io;
@@ -241,7 +241,7 @@ fn innermost(error: &reqwest::Error) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    cleaned(without_number(&cause.to_string()))
+    cleaned(&without_numbers(&cause.to_string()))
 }
 
 /// Whether this name or address certainly means this machine, so that the socket belongs to the same agent.

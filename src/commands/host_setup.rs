@@ -1,6 +1,6 @@
 //! `host-setup`: makes the firewall's rules for an agent that may not, removes them, or prints them.
 
-use super::print;
+use super::{print, print_problem};
 use crate::config::{Args, Config, Environment, Sources};
 use crate::host::firewall::{self, Firewall, FirewallError};
 use crate::host::memory;
@@ -8,7 +8,6 @@ use crate::host::program::Programs;
 use crate::runtime;
 use ecs_core::model::with_causes;
 use std::fmt::Write as _;
-use std::io::Write;
 use std::process::ExitCode;
 
 /// Does what the arguments say, and prints what was done.
@@ -30,7 +29,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn refuse(text: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    print_problem(text);
     ExitCode::FAILURE
 }
 

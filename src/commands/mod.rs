@@ -13,6 +13,7 @@ pub mod run;
 pub mod version;
 
 use crate::config::ArgsError;
+use ecs_core::model::text::without_numbers;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -23,8 +24,13 @@ pub fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Writes what went wrong to standard error, without numbers of the operating system.
+fn print_problem(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", without_numbers(text));
+}
+
 /// Prints what is wrong with the command line, in two lines, to standard error.
 pub fn refuse(error: &ArgsError) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "{error}\n{}", error.hint());
+    print_problem(&format!("{error}\n{}", error.hint()));
     ExitCode::from(error.exit_code())
 }

@@ -1,11 +1,11 @@
 //! The process of a verb that logs: its configuration, its log, its threads, its exit code.
 
+use super::print_problem;
 use crate::config::{Args, Config, Environment, Loaded, LogLevel, LogSettings, Problem, Role, Severity, Sources};
 use crate::host::memory;
 use crate::runtime::logging::{self, Log, LogControl, Stream};
 use crate::runtime::{Fatal, Metadata, Options, start_over};
 use ecs_core::model::text::cleaned;
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
@@ -153,7 +153,7 @@ fn unusable(loaded: &Loaded, role: Role) -> Fatal {
 fn show(severity: Severity, text: &str, stream: Stream) {
     match (stream, severity) {
         (Stream::Error, Severity::Notice) => {}
-        (Stream::Error, _) => _ = writeln!(std::io::stderr(), "{}: {text}", severity.word()),
+        (Stream::Error, _) => print_problem(&format!("{}: {text}", severity.word())),
         (Stream::Output, Severity::Fatal) => tracing::error!("{text}"),
         (Stream::Output, Severity::Changes) => tracing::warn!("{text}"),
         (Stream::Output, Severity::Notice) => tracing::info!("{text}"),

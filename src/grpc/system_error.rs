@@ -1,7 +1,7 @@
 //! Errors of the operating system in Go's words, since they become part of reasons that people search for: failed calls, and
 //! files of credential specs that cannot be read.
 
-use ecs_core::model::text::without_number;
+use ecs_core::model::text::without_numbers;
 use std::io;
 
 /// The text of an error. Compat: as Go writes it.
@@ -10,6 +10,6 @@ pub(crate) fn system_error(error: &io::Error) -> String {
         io::ErrorKind::NotFound => "no such file or directory".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        _ => without_number(&error.to_string()).to_owned(),
+        _ => without_numbers(&error.to_string()).into_owned(),
     }
 }

@@ -1,6 +1,7 @@
 //! An error of an AWS API: status, code and text.
 
 use super::suggestion::did_you_mean;
+use ecs_core::model::text::without_numbers;
 use serde_json::{Value, json};
 
 /// An error of an AWS API.
@@ -11,7 +12,7 @@ pub struct ApiError {
     pub status: u16,
     /// The error code, `__type` in the body.
     pub code: String,
-    /// The text that people read.
+    /// The text that people read, without numbers of the operating system.
     pub message: String,
     /// Further members of the answer, for programs; `None`: there are none.
     pub(super) members: Option<Box<Value>>,
@@ -19,7 +20,8 @@ pub struct ApiError {
 
 impl ApiError {
     pub(super) fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        Self { status, code: code.to_owned(), message: message.into(), members: None }
+        let message = without_numbers(&message.into()).into_owned();
+        Self { status, code: code.to_owned(), message, members: None }
     }
 
     pub(super) fn client(message: impl Into<String>) -> Self {

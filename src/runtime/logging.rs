@@ -14,6 +14,7 @@ mod surroundings;
 pub use line::Form;
 
 use crate::config::{LogFormat, LogLevel, LogLevels, LogSettings};
+use ecs_core::model::with_causes;
 use file::RollingFile;
 use line::{Line, OWN_TARGET, hash};
 use queue::Queue;
@@ -185,7 +186,7 @@ pub fn start(settings: LogSettings, stream: Stream) -> Log {
         for (output, writer) in outputs.iter().zip(writers) {
             if let Err(error) = writer.and_then(|writer| output.queue.write_to(writer)) {
                 // There is no thread that would write the line. This early, writing it directly delays nothing else.
-                let _ = writeln!(io::stderr(), "a part of the log is missing: {error}");
+                let _ = writeln!(io::stderr(), "a part of the log is missing: {}", with_causes(&error));
             }
         }
         let panics = Lines { form, outputs: outputs.clone() };

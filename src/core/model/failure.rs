@@ -3,7 +3,7 @@
 //! The names and texts come from the Go agent's catalogue of reasons (spec `task-engine.md` §15). `reasons.md` beside this file
 //! lists the reasons that this agent gives, with the tests that prove them. Log messages are made elsewhere.
 
-use super::text::{MAX_TEXT, cleaned, without_number};
+use super::text::{MAX_TEXT, cleaned, without_numbers};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -12,7 +12,8 @@ use std::fmt;
 pub struct Failure {
     /// The name in the catalogue, such as `CannotPullContainerError`; empty for a reason without a name.
     pub name: String,
-    /// The text after the name, which ECS shows to the customer. It holds no secrets; the constructors clean and bound it.
+    /// The text after the name, which ECS shows to the customer. It holds no secrets; the constructors clean and bound it, and
+    /// leave out numbers of the operating system.
     pub message: String,
     /// The kind, which decides how the core reacts.
     pub kind: FailureKind,
@@ -59,22 +60,22 @@ impl From<Failure> for OpError {
 impl Failure {
     /// A failure after which a repetition would not help.
     pub fn permanent(name: &str, message: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), message: cleaned(&message.into()), kind: FailureKind::Permanent }
+        Self { name: name.to_owned(), message: reason(message), kind: FailureKind::Permanent }
     }
 
     /// A failure that ends the task. The message becomes the task's reason, without a name before it.
     pub fn ends_task(message: impl Into<String>) -> Self {
-        Self { name: String::new(), message: cleaned(&message.into()), kind: FailureKind::EndsTask }
+        Self { name: String::new(), message: reason(message), kind: FailureKind::EndsTask }
     }
 
     /// The same failure with another message.
     pub fn with_message(self, message: impl Into<String>) -> Self {
-        Self { message: cleaned(&message.into()), ..self }
+        Self { message: reason(message), ..self }
     }
 
     /// A failure after which a later repetition may succeed.
     pub fn retryable(name: &str, message: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), message: cleaned(&message.into()), kind: FailureKind::Retryable }
+        Self { name: name.to_owned(), message: reason(message), kind: FailureKind::Retryable }
     }
 }
 
@@ -85,17 +86,40 @@ impl fmt::Display for Failure {
     }
 }
 
+fn reason(text: impl Into<String>) -> String {
+    cleaned(&without_numbers(&text.into()))
+}
+
 /// An error and its causes in one clean and bounded line, for a log or the reason of an exit. The outermost error alone often
 /// says no more than "error sending request". Numbers of the operating system are left out.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = cleaned(without_number(&error.to_string()));
+    let mut text = cleaned(&without_numbers(&error.to_string()));
     let mut cause = error.source();
     while let Some(error) = cause {
         if text.len() >= MAX_TEXT {
             break;
         }
-        text = cleaned(&format!("{text}: {}", without_number(&error.to_string())));
+        text = cleaned(&format!("{text}: {}", without_numbers(&error.to_string())));
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn no_reason_holds_a_number_of_the_operating_system() {
+        let text = format!("a: {}: b", io::Error::from_raw_os_error(13));
+        let made = [
+            Failure::permanent("N", text.clone()),
+            Failure::retryable("N", text.clone()),
+            Failure::ends_task(text.clone()),
+            Failure::permanent("N", "x").with_message(text.clone()),
+        ];
+        assert!(made.iter().all(|failure| failure.message == "a: Permission denied: b"), "{made:?}");
+        assert_eq!(with_causes(&io::Error::other(text)), "a: Permission denied: b");
+    }
 }

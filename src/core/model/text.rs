@@ -5,12 +5,16 @@
 //! reorders a line.
 
 use super::address::without_passwords;
+use std::borrow::Cow;
 
 /// The largest number of bytes that the agent keeps of one text from outside.
 pub const MAX_TEXT: usize = 4096;
 
 /// The mark at the end of a text that was cut.
 pub(super) const CUT: &str = " [cut]";
+
+/// What Rust puts before the number of an error of the operating system.
+const NUMBER: &str = " (os error ";
 
 /// The text in one line of at most [`MAX_TEXT`] bytes, cut between two characters. Control characters, line separators and the
 /// marks that change the direction of writing become a space: several in a row become one space, and those at either end are
@@ -19,13 +23,21 @@ pub fn cleaned(text: &str) -> String {
     cut(text, MAX_TEXT)
 }
 
-/// The text of an error of the operating system without its number, ` (os error 2)`, which says nothing to a person.
-pub fn without_number(text: &str) -> &str {
-    let is_number = |rest: &str| {
-        rest.strip_suffix(')')
-            .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
-    };
-    text.rsplit_once(" (os error ").filter(|(_, rest)| is_number(rest)).map_or(text, |(text, _)| text)
+/// The text without the numbers that Rust puts behind errors of the operating system, ` (os error 2)`: they say nothing to a
+/// person. It is called where a text leaves the agent: for each value of a log line, and for reasons and errors of commands.
+pub fn without_numbers(text: &str) -> Cow<'_, str> {
+    let mut parts = text.split(NUMBER);
+    let mut result = Cow::Borrowed(parts.next().unwrap_or_default());
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        let is_number = rest.len() < part.len() && rest.starts_with(')');
+        let result = result.to_mut();
+        if !is_number {
+            result.push_str(NUMBER);
+        }
+        result.push_str(if is_number { &rest[1..] } else { part });
+    }
+    result
 }
 
 /// The same as [`cleaned`] for bytes that should be UTF-8; invalid bytes become U+FFFD. It reads only the beginning of a long
@@ -86,15 +98,20 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_an_error_is_left_out() {
+    fn the_numbers_of_errors_are_left_out() {
         for (text, wanted) in [
             ("No such file or directory (os error 2)", "No such file or directory"),
-            ("Permission denied (os error 13)", "Permission denied"),
-            ("x (os error 2): y", "x (os error 2): y"),
+            ("a: x (os error 13): b: y (os error 2); z", "a: x: b: y; z"),
+            (" (os error 2)", ""),
+            ("x (os error 2) (os error 3)", "x"),
             ("x (os error )", "x (os error )"),
+            ("x (os error 2", "x (os error 2"),
+            ("x (os error 2é) (os error 3)", "x (os error 2é)"),
+            ("x (os error  (os error 4)", "x (os error "),
             ("x", "x"),
+            ("", ""),
         ] {
-            assert_eq!(without_number(text), wanted);
+            assert_eq!(without_numbers(text), wanted);
         }
         let error = std::io::Error::from_raw_os_error(2);
         assert_eq!(super::super::with_causes(&error), "No such file or directory");

@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_docker_that_cannot_be_used_has_a_remedy() {
         for (problem, is_chosen, remedy) in [
-            ("docker: No such file or directory (os error 2)", false, "install Docker"),
+            ("docker: No such file or directory", false, "install Docker"),
             (
                 "docker: permission denied while trying to connect to the Docker daemon socket",
                 false,

@@ -3,7 +3,7 @@
 //! session, so that `pkill -f ecs-local` does not find it. Invariant: after an orderly end it removes nothing.
 
 use super::child::{THIS_PROGRAM, docker_variable};
-use super::leftovers::remove_session;
+use super::leftovers::remove_session_unseen;
 use super::session::Session;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -71,7 +71,7 @@ pub(super) async fn run() {
             Some(session) => {
                 session.note_ending();
                 // What stays is found by the next session.
-                let _removed = remove_session(session).await;
+                let _removed = remove_session_unseen(session).await;
                 break;
             }
             // Another process looks at the lock at this moment, or cleans up and may itself be killed.

@@ -5,6 +5,7 @@
 use super::child::output;
 use super::output::print_error;
 use super::session::{self, Kind, Session};
+use super::shared_volumes::still_there;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -33,23 +34,48 @@ struct Container {
     session: String,
     /// Name and state, for people.
     shown: String,
+    /// The names of its volumes.
+    volumes: Vec<String>,
 }
 
-/// Ends the agent of a session that has ended, and removes its containers and its directory. Returns the number of containers.
+/// What was removed, and what stays.
+#[derive(Debug, Default)]
+pub(super) struct Removed {
+    /// Number of containers.
+    pub(super) containers: usize,
+    /// The volumes that stay, since a person or another task may need their data.
+    pub(super) volumes: BTreeSet<String>,
+}
+
+/// Ends the agent of a session that has ended, and removes its containers and its directory.
 ///
 /// # Errors
 /// Something could not be removed, or Docker could not be asked. The directory then stays, so that the rest is found again.
-pub(super) async fn remove_session(session: Session) -> Result<usize, String> {
-    if let Some(pid) = session.agent().and_then(Pid::from_raw) {
-        let _sent = kill_process(pid, Signal::TERM);
-        if !ends_within(&session, AGENT_LIMIT).await {
-            let _sent = kill_process(pid, Signal::KILL);
-            ends_within(&session, AGENT_LIMIT).await;
-        }
-    }
-    let removed = remove_containers(&session.id).await?;
+pub(super) async fn remove_session(session: Session) -> Result<Removed, String> {
+    let mut removed = remove_content(&session).await?;
+    removed.volumes.extend(session.volumes());
     session.remove()?;
     Ok(removed)
+}
+
+/// The same for the guard, which cannot print: if volumes stay, so does the directory with their names, and the next session says so.
+///
+/// # Errors
+/// As above.
+pub(super) async fn remove_session_unseen(session: Session) -> Result<(), String> {
+    let removed = remove_content(&session).await?;
+    if removed.volumes.is_empty() { session.remove() } else { session.note_volumes(&removed.volumes) }
+}
+
+async fn remove_content(session: &Session) -> Result<Removed, String> {
+    if let Some(pid) = session.agent().and_then(Pid::from_raw) {
+        let _sent = kill_process(pid, Signal::TERM);
+        if !ends_within(session, AGENT_LIMIT).await {
+            let _sent = kill_process(pid, Signal::KILL);
+            ends_within(session, AGENT_LIMIT).await;
+        }
+    }
+    remove_containers(&session.id).await
 }
 
 /// Waits for the end of the session's agent. Returns false if it still runs.
@@ -61,13 +87,12 @@ async fn ends_within(session: &Session, limit: Duration) -> bool {
     session.agent().is_none()
 }
 
-/// Removes the containers of a session's tasks, the volumes that the agent made for them, and their control groups. Returns the
-/// number of containers.
+/// Removes the containers of a session's tasks, the volumes that the agent made for them alone, and their control groups.
 ///
 /// # Errors
 /// Docker could not be asked.
-pub(super) async fn remove_containers(session: &str) -> Result<usize, String> {
-    let mut removed = BTreeSet::new();
+pub(super) async fn remove_containers(session: &str) -> Result<Removed, String> {
+    let (mut removed, mut volumes) = (BTreeSet::new(), BTreeSet::new());
     for _ in 0..ROUNDS {
         let mut found = containers().await?;
         found.retain(|container| container.session == session);
@@ -75,10 +100,11 @@ pub(super) async fn remove_containers(session: &str) -> Result<usize, String> {
             break;
         }
         remove(&found).await;
+        volumes.extend(shared_volumes(&found));
         removed.extend(found.into_iter().map(|container| container.id));
     }
     remove_control_groups(session);
-    Ok(removed.len())
+    Ok(Removed { containers: removed.len(), volumes })
 }
 
 /// Before a new session begins: waits for a guard that cleans up, and removes what other sessions of `up` left.
@@ -90,9 +116,13 @@ pub(super) async fn tidy_before_up() {
     };
     let _ended = tokio::time::timeout(GUARD_LIMIT, waiting).await;
     for ended in session::ended().into_iter().filter(|session| session.kind == Kind::Up) {
-        print_error(&format!("removing what the session {} left: it ended without cleaning up", ended.id));
-        if let Err(problem) = remove_session(ended).await {
-            print_error(&problem);
+        // Otherwise its guard has cleaned up.
+        if ended.volumes().is_empty() {
+            print_error(&format!("removing what the session {} left: it ended without cleaning up", ended.id));
+        }
+        match remove_session(ended).await {
+            Ok(removed) => still_there(removed.volumes).await.iter().for_each(|text| print_error(text)),
+            Err(problem) => print_error(&problem),
         }
     }
 }
@@ -108,6 +138,8 @@ pub(super) async fn found() -> Option<String> {
     containers.retain(|container| is_abandoned(container, &ended));
     let (abandoned, elsewhere): (Vec<Container>, Vec<Container>) =
         containers.into_iter().partition(|container| has_session(container, &ended));
+    let noted = ended.iter().flat_map(Session::volumes);
+    let volumes = still_there(noted.chain(shared_volumes(&abandoned)).collect()).await;
     // A `serve` keeps its directory for the sake of its containers only.
     for session in ended.into_iter().filter(|session| is_listed && session.kind == Kind::Serve) {
         if !abandoned.iter().any(|container| container.session == session.id) {
@@ -115,12 +147,12 @@ pub(super) async fn found() -> Option<String> {
             let _removed = session.remove();
         }
     }
-    in_words(agents, &abandoned, &elsewhere)
+    in_words(agents, &abandoned, volumes, &elsewhere)
 }
 
-/// What is left: agents and containers of sessions that have ended, and containers of sessions without a directory here. Nobody knows
-/// whether the latter run.
-fn in_words(agents: usize, ended: &[Container], elsewhere: &[Container]) -> Option<String> {
+/// What is left: agents, containers and volumes (in words) of sessions that have ended, and containers of sessions without a directory
+/// here. Nobody knows whether the latter run.
+fn in_words(agents: usize, ended: &[Container], volumes: Option<String>, elsewhere: &[Container]) -> Option<String> {
     let list = |containers: &[Container]| {
         let lines = containers.iter().map(|container| format!("\n  {} of task {}", container.shown, container.task));
         lines.collect::<String>()
@@ -135,6 +167,7 @@ fn in_words(agents: usize, ended: &[Container], elsewhere: &[Container]) -> Opti
             list(ended)
         ));
     }
+    parts.extend(volumes);
     if !elsewhere.is_empty() {
         parts.push(format!("{}{}", without_directory(elsewhere.len()), list(elsewhere)));
     }
@@ -154,6 +187,8 @@ pub(super) fn without_directory(count: usize) -> String {
 pub(super) struct Cleaned {
     pub(super) containers: usize,
     pub(super) directories: usize,
+    /// The volumes that stay, and how to remove them, in words; `None`: there are none.
+    pub(super) volumes: Option<String>,
     /// Containers of sessions without a directory here. They may belong to a session with another `TMPDIR`, which runs.
     pub(super) kept: usize,
 }
@@ -163,21 +198,25 @@ pub(super) struct Cleaned {
 /// # Errors
 /// Something could not be removed, or Docker could not be asked.
 pub(super) async fn clean(all: bool) -> Result<Cleaned, String> {
-    let mut cleaned = Cleaned::default();
+    let (mut cleaned, mut volumes) = (Cleaned::default(), BTreeSet::new());
     for session in session::ended() {
-        cleaned.containers += remove_session(session).await?;
+        let removed = remove_session(session).await?;
+        cleaned.containers += removed.containers;
         cleaned.directories += 1;
+        volumes.extend(removed.volumes);
     }
     let mut rest = containers().await?;
     rest.retain(|container| is_abandoned(container, &[]));
     let sessions: BTreeSet<&str> = rest.iter().map(|container| container.session.as_str()).collect();
     if !all {
         cleaned.kept = rest.len();
-        return Ok(cleaned);
     }
-    for session in sessions {
-        cleaned.containers += remove_containers(session).await?;
+    for session in sessions.into_iter().filter(|_| all) {
+        let removed = remove_containers(session).await?;
+        cleaned.containers += removed.containers;
+        volumes.extend(removed.volumes);
     }
+    cleaned.volumes = still_there(volumes).await;
     Ok(cleaned)
 }
 
@@ -192,7 +231,8 @@ fn has_session(container: &Container, sessions: &[Session]) -> bool {
 
 /// The containers of all sessions.
 async fn containers() -> Result<Vec<Container>, String> {
-    let format = format!("{{{{.ID}}}}\t{{{{.Label \"{TASK_LABEL}\"}}}}\t{{{{.Names}}}} ({{{{.Status}}}})");
+    let format =
+        format!("{{{{.ID}}}}\t{{{{.Label \"{TASK_LABEL}\"}}}}\t{{{{.Names}}}} ({{{{.Status}}}})\t{{{{.Mounts}}}}");
     let filter = format!("label={TASK_LABEL}");
     let listed = output("docker", &["ps", "--all", "--no-trunc", "--filter", &filter, "--format", &format]).await;
     let listed = listed.map_err(|problem| format!("the containers of sessions cannot be listed: {problem}"))?;
@@ -204,14 +244,21 @@ fn container(line: &str) -> Option<Container> {
     let mut fields = line.split('\t').map(str::to_owned);
     let (id, task, shown) = (fields.next()?, fields.next()?, fields.next()?);
     let session = session::session_of(&task).filter(|_| task.contains(ACCOUNT))?.to_owned();
-    Some(Container { id, task, session, shown })
+    let mounts = fields.next().unwrap_or_default();
+    let volumes = mounts.split(',').filter(|name| !name.is_empty() && !name.contains('/')).map(str::to_owned).collect();
+    Some(Container { id, task, session, shown, volumes })
+}
+
+/// The volumes of containers that stay when the containers are removed.
+fn shared_volumes(containers: &[Container]) -> BTreeSet<String> {
+    let all = containers.iter().flat_map(|container| &container.volumes);
+    all.filter(|name| !is_task_volume(name) && !is_anonymous(name)).cloned().collect()
 }
 
 async fn remove(containers: &[Container]) {
     let ids: Vec<&str> = containers.iter().map(|container| container.id.as_str()).collect();
-    let format = "{{range .Mounts}}{{.Name}} {{end}}";
-    let mounted = output("docker", &[&["inspect", "--format", format], &ids[..]].concat()).await.unwrap_or_default();
-    let volumes: BTreeSet<&str> = mounted.split_whitespace().filter(|name| is_task_volume(name)).collect();
+    let mounted = containers.iter().flat_map(|container| &container.volumes);
+    let volumes: BTreeSet<&String> = mounted.filter(|name| is_task_volume(name)).collect();
     if let Err(problem) = output("docker", &[&["rm", "--force", "--volumes"], &ids[..]].concat()).await {
         // Two processes may clean up at the same time.
         if !problem.contains("No such container") && !problem.contains("already in progress") {
@@ -243,6 +290,11 @@ fn is_task_volume(volume: &str) -> bool {
     suffix.len() == 20 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// The name is one that Docker made up: it removes such a volume with its container.
+fn is_anonymous(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,10 +303,11 @@ mod tests {
     fn only_containers_of_sessions_are_recognised() {
         let id = "10ca1abcde0123456789abcdef012345";
         let line = |account: &str, id: &str| {
-            format!("c1\tarn:aws:ecs:us-west-2:{account}:task/default/{id}\tweb (Up 2 hours)")
+            format!("c1\tarn:aws:ecs:us-west-2:{account}:task/default/{id}\tweb (Up 2 hours)\tdata,/srv/x")
         };
         let found = container(&line("123456789012", id)).unwrap();
         assert_eq!((found.session.as_str(), found.shown.as_str()), ("10ca1abcde", "web (Up 2 hours)"));
+        assert_eq!(found.volumes, ["data"], "a directory of the host is no volume");
         assert!(container(&line("999999999999", id)).is_none(), "a task of a real account");
         assert!(container(&line("123456789012", &"0".repeat(32))).is_none(), "a task of a test");
     }
@@ -266,24 +319,37 @@ mod tests {
             task: "t".to_owned(),
             session: "10ca1abcde".to_owned(),
             shown: shown.to_owned(),
+            volumes: Vec::new(),
         };
         let (ended, elsewhere) = ([container("old (Exited)")], [container("web (Up 2 hours)")]);
         let (gone, clean) = ("do not run any more", "ecs-local clean (");
-        let text = in_words(0, &[], &elsewhere).unwrap();
+        let text = in_words(0, &[], None, &elsewhere).unwrap();
         assert!(text.contains("may run with another TMPDIR") && text.contains("web (Up 2 hours) of task t"), "{text}");
         assert!(!text.contains(gone) && !text.contains(clean), "{text}");
-        let text = in_words(1, &ended, &[]).unwrap();
+        let text = in_words(1, &ended, None, &[]).unwrap();
         assert!(text.contains(gone) && text.contains(clean) && text.contains("1 agent of `up`"), "{text}");
         assert!(!text.contains("--all"), "{text}");
-        let text = in_words(0, &ended, &elsewhere).unwrap();
+        let text = in_words(0, &ended, Some("volumes".to_owned()), &elsewhere).unwrap();
         let (first, second) = text.split_once("containers of sessions without").unwrap();
-        assert!(first.contains("old (Exited)") && second.contains("web (Up 2 hours)"), "{text}");
-        assert_eq!(in_words(0, &[], &[]), None);
+        assert!(
+            first.ends_with("\nvolumes\n") && first.contains("old (Exited)") && second.contains("web (Up 2 hours)"),
+            "{text}"
+        );
+        assert_eq!(in_words(0, &[], None, &[]), None);
     }
 
     #[test]
     fn volumes_of_one_task_are_recognised() {
         assert!(is_task_volume("ecs-web-1-data-0123456789abcdef0123"));
         assert!(!is_task_volume("ecs-web-1-data-mine") && !is_task_volume("data-0123456789abcdef0123"));
+    }
+
+    #[test]
+    fn only_volumes_with_a_name_of_their_own_stay() {
+        let anonymous = "0123456789abcdef".repeat(4);
+        let mounts = format!("b,ecs-web-1-data-0123456789abcdef0123,a,{anonymous},/srv/x");
+        let task = format!("arn:aws:ecs:us-west-2{ACCOUNT}task/default/10ca1abcde0123456789abcdef012345");
+        let found = container(&format!("c1\t{task}\tweb\t{mounts}")).unwrap();
+        assert_eq!(shared_volumes(&[found]), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
     }
 }

@@ -79,10 +79,11 @@ pub fn main() -> ExitCode {
                 Ok(0)
             }
             Command::Clean { all } => {
-                let Cleaned { containers, directories, kept } = leftovers::clean(all).await?;
+                let Cleaned { containers, directories, volumes, kept } = leftovers::clean(all).await?;
                 print_line(&format!(
                     "removed from earlier sessions: containers: {containers}, directories: {directories}"
                 ));
+                volumes.iter().for_each(|text| print_line(text));
                 if kept > 0 {
                     print_line(&leftovers::without_directory(kept));
                 }

@@ -2,6 +2,7 @@
 //! `ecs-local`. Invariants: a closed pipe or terminal does not make the program fail; without a terminal there are only whole
 //! lines, and with `NO_COLOR` there are no colours.
 
+use ecs_core::model::text::without_numbers;
 use rustix::process::{Signal, getpid, kill_process};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -52,7 +53,13 @@ pub(crate) fn print_line(text: &str) {
 
 /// Prints a line on standard error.
 pub(crate) fn print_error(text: &str) {
-    print(Stream::Error, &format!("ecs-local: {text}"));
+    print(Stream::Error, &error_line(text));
+}
+
+/// Errors reach this place as texts that hold others, so numbers of the operating system are left out here, and not where each
+/// text is made.
+pub(super) fn error_line(text: &str) -> String {
+    format!("ecs-local: {}", without_numbers(text))
 }
 
 /// Prints what is wrong with the command line, or with what it names. Returns the exit code for it.
@@ -164,6 +171,13 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_error_shows_a_number_of_the_operating_system() {
+        let error = std::io::Error::from_raw_os_error(2);
+        let text = error_line(&format!("a.json: {error}; b: {error}"));
+        assert_eq!(text, "ecs-local: a.json: No such file or directory; b: No such file or directory");
+    }
 
     #[test]
     fn a_bar_is_as_full_as_its_percentage() {

@@ -2,6 +2,7 @@
 //! its tasks begin, and a lock that is held while it runs. Invariant: only a directory of this user, without a holder of its
 //! lock, is taken for that of a session that has ended.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -18,6 +19,8 @@ const PREFIX: &str = "ecs-local-";
 const LOCK: &str = "lock";
 /// The session's own agent: its process id, its start time, and the boot and the namespace of both.
 const AGENT: &str = "agent";
+/// The volumes that stay after the guard has removed the rest: their names, one a line.
+const VOLUMES: &str = "volumes";
 /// Exists while the session's guard removes what the session left.
 const ENDING: &str = "ending";
 
@@ -101,6 +104,18 @@ impl Session {
     pub(super) fn note_ending(&self) {
         // Without the note, a new session does not wait.
         let _written = std::fs::write(self.directory.join(ENDING), "");
+    }
+
+    /// Notes, for the next session, the volumes that stay.
+    pub(super) fn note_volumes(&self, names: &BTreeSet<String>) -> Result<(), String> {
+        let (path, text) = (self.directory.join(VOLUMES), names.iter().map(|name| format!("{name}\n")));
+        std::fs::write(&path, text.collect::<String>()).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// The volumes that stay after the guard has removed the rest; empty: the guard has noted none.
+    pub(super) fn volumes(&self) -> BTreeSet<String> {
+        let text = std::fs::read_to_string(self.directory.join(VOLUMES)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
     }
 
     /// Removes the directory.

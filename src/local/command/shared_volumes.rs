@@ -1,5 +1,6 @@
 //! The volumes of scope `shared` that a run of `up` makes: like ECS, `up` keeps them for later tasks. This module says so, and removes
-//! them on request. Invariant: a volume that was there before the run is never removed.
+//! them on request. It also says which volumes are left of sessions that were killed. Invariant: a volume that was there before the
+//! run is never removed.
 
 use super::child::output;
 use super::output::print_error;
@@ -73,6 +74,29 @@ fn kept(names: &BTreeSet<String>) -> Option<String> {
     })
 }
 
+/// Says which of these volumes of earlier sessions are still there, and how to remove them; `None`: there are none. Nobody knows whether
+/// these sessions have made them, so no command removes them.
+pub(super) async fn still_there(mut names: BTreeSet<String>) -> Option<String> {
+    if !names.is_empty() {
+        // Without an answer, they may all be there.
+        let existing = existing().await.unwrap_or_else(|_| names.clone());
+        names.retain(|name| existing.contains(name));
+    }
+    left(&names)
+}
+
+fn left(names: &BTreeSet<String>) -> Option<String> {
+    let list = names.iter().map(String::as_str).collect::<Vec<_>>();
+    let them = if let [_] = list[..] { "it" } else { "them" };
+    (!list.is_empty()).then(|| {
+        format!(
+            "Volumes that earlier sessions used, which `clean` keeps for their data: {}. If nobody needs {them}: docker volume rm {}",
+            list.join(", "),
+            list.join(" ")
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +115,9 @@ mod tests {
         let text = kept(&autoprovisioned(&definition)).unwrap();
         assert!(text.contains("the volumes a, b. To remove them: docker volume rm a b ("), "{text}");
         assert_eq!(kept(&autoprovisioned(&json!({"volumes": 5}))), None);
+        let text = left(&["b", "a"].map(str::to_owned).into()).unwrap();
+        assert!(text.ends_with("data: a, b. If nobody needs them: docker volume rm a b"), "{text}");
+        assert!(left(&["a".to_owned()].into()).unwrap().ends_with("needs it: docker volume rm a"));
+        assert_eq!(left(&BTreeSet::new()), None);
     }
 }

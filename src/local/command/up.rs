@@ -98,9 +98,9 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     let result = in_session(&request, &session, &definition, token, &mut interrupts, &mut is_placed).await;
     set_live_lines(Vec::new());
     // Docker may be the reason why no task was placed.
-    let removed = if is_placed { leftovers::remove_containers(&session.id).await } else { Ok(0) };
+    let removed = if is_placed { leftovers::remove_containers(&session.id).await.map(drop) } else { Ok(()) };
     // If something stays, its directory does too, and the next session finds it.
-    if let Err(problem) = removed.and_then(|_count| session.remove()) {
+    if let Err(problem) = removed.and_then(|()| session.remove()) {
         print_error(&format!("{problem}; `ecs-local clean` removes what this session left"));
     }
     if is_placed {

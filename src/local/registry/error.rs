@@ -8,6 +8,7 @@ use super::uploads::{MAX_UPLOADS, Unavailable};
 use crate::bodies::Broken;
 use crate::ecr::EcrError;
 use axum::body::Body;
+use ecs_core::model::text::without_numbers;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use std::borrow::Cow;
@@ -20,13 +21,15 @@ const VERSION_HEADER: &str = "docker-distribution-api-version";
 pub(super) struct RegistryError {
     status: StatusCode,
     code: Cow<'static, str>,
+    /// Without numbers of the operating system.
     message: String,
     headers: Vec<(HeaderName, String)>,
 }
 
 impl RegistryError {
     pub(super) fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self { status, code: code.into(), message: message.into(), headers: Vec::new() }
+        let message = without_numbers(&message.into()).into_owned();
+        Self { status, code: code.into(), message, headers: Vec::new() }
     }
 
     /// Adds a header to the answer.

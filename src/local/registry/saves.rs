@@ -2,6 +2,7 @@
 //! answered with success only after its change is on disk; a change that could not be saved is undone, and so is every later one
 //! that was not saved yet.
 
+use ecs_core::model::text::without_numbers;
 use std::collections::VecDeque;
 use std::io;
 use std::ops::RangeInclusive;
@@ -26,7 +27,8 @@ pub(crate) struct SaveError {
 impl SaveError {
     /// The state could not be written.
     pub(super) fn new(error: &io::Error) -> Self {
-        let message = format!("the directory of the registry cannot be written: {error}");
+        let message =
+            format!("the directory of the registry cannot be written: {}", without_numbers(&error.to_string()));
         Self { message, is_final: is_final(error) }
     }
 

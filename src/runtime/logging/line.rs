@@ -2,10 +2,11 @@
 //!
 //! Owns the escaping and the limits. Invariant, whatever the fields hold: the line has at most [`MAX_LINE`] bytes and one line
 //! break, which is its last byte; it contains no other control character and no character that reorders text; each key occurs
-//! once; a JSON line is one valid object. Keys, times and levels are those of the Go agent (spec `logging.md` §3).
+//! once; a JSON line is one valid object; no value holds the number of an error of the operating system. Keys, times and levels are those of the Go agent (spec `logging.md` §3).
 
 use aws_smithy_types::date_time::Format;
-use ecs_core::model::text::is_unsafe;
+use ecs_core::model::text::{is_unsafe, without_numbers};
+use std::borrow::Cow;
 use std::fmt::{self, Debug, Display, Write as _};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
@@ -114,6 +115,7 @@ impl Line {
         self.text.push('"');
         let start = self.text.len();
         self.escaped(format_args!("{value}"), MAX_FIELD);
+        self.remove_numbers(start);
         if is_message {
             self.message = Some(start..self.text.len());
         }
@@ -178,6 +180,15 @@ impl Line {
             self.text.remove(start - 1);
         } else {
             self.text.push('"');
+        }
+    }
+
+    /// Removes the numbers of errors of the operating system from the value that begins at `start`. Errors reach the log through
+    /// many libraries and as a part of longer texts, so this is done for every value, and not where an error becomes a text.
+    fn remove_numbers(&mut self, start: usize) {
+        if let Cow::Owned(value) = without_numbers(self.text.get(start..).unwrap_or_default()) {
+            self.text.truncate(start);
+            self.text.push_str(&value);
         }
     }
 

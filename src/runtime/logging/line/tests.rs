@@ -208,3 +208,21 @@ fn a_value_that_cannot_be_shown_affects_no_other() {
         assert!(line.contains("half[cannot be shown]") && line.contains("still here"), "{line}");
     }
 }
+
+#[test]
+fn no_value_holds_a_number_of_the_operating_system() {
+    let error = std::io::Error::from_raw_os_error(2);
+    for form in [Form::Logfmt, Form::Json] {
+        let mut line = new(form);
+        line.message(format_args!("\"a\": {error}: x"));
+        line.text("error", &error);
+        line.surrounding("around", &format!("{error}; {error}"));
+        line.text("long", format_args!("{}{error}", "x".repeat(MAX_FIELD)));
+        assert_eq!(line.example(), r#"\"a\": No such file or directory: x"#);
+        let line = line.finish();
+        let fields = check(&line, form);
+        let found = "No such file or directory";
+        assert_eq!((&fields["error"], &fields["msg"]), (&found.into(), &format!("\"a\": {found}: x").into()));
+        assert!(fields["around"] == format!("{found}; {found}") && !line.contains("(os error"), "{line}");
+    }
+}
