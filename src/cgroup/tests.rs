@@ -322,23 +322,37 @@ async fn many_groups_at_once_wait_and_none_fails() {
     let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
     let tree = Tree::new("many", &files);
     let mut cgroups = cgroups(CgroupDriver::Cgroupfs, &tree.0, None).await;
-    // Each takes a third of the time after which it would hang, and there are 25 for each thread.
-    let slow = LaneSettings { limit: Duration::from_millis(300), ..FILES };
+    // One ends after the other, so each takes two thirds of the time after which it would hang, and there are 25 for each thread.
+    const STEP: Duration = Duration::from_millis(100);
+    let slow = LaneSettings { threads: 4, limit: 6 * STEP, ..FILES };
     cgroups.lane = Arc::new(Lane::new("test", slow));
-    let creations = (0..100).map(|task| {
-        let (cgroups, name) = (cgroups.clone(), format!("/ecs/{task}"));
+    let (ends, done): (Vec<_>, Vec<_>) = (0..100).map(|_| std::sync::mpsc::channel::<()>()).unzip();
+    let created = std::cell::Cell::new(0);
+    let creations = done.into_iter().enumerate().map(|(task, end)| {
+        let (cgroups, name, created) = (cgroups.clone(), format!("/ecs/{task}"), &created);
         async move {
             let limits = cgroups.limits(&SPEC);
             let work = move |files: Files<'_>| {
-                std::thread::sleep(Duration::from_millis(50));
+                end.recv().unwrap();
                 files.create(&name, limits)
             };
-            cgroups.on_lane(&task.to_string(), work).await
+            cgroups.on_lane(&task.to_string(), work).await.unwrap();
+            created.set(created.get() + 1);
         }
     });
-    for created in futures_util::future::join_all(creations).await {
-        created.unwrap();
-    }
+    // Time passes only here: a loaded machine must not count.
+    tokio::time::pause();
+    let time = async {
+        for (task, end) in ends.into_iter().enumerate() {
+            tokio::time::advance(STEP).await;
+            end.send(()).unwrap();
+            while created.get() <= task {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    tokio::join!(futures_util::future::join_all(creations), time);
+    assert_eq!(created.get(), 100);
 }
 
 #[tokio::test]

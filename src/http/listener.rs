@@ -281,3 +281,6 @@ async fn exchange<S>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,9 @@
 use crate::backoff::{Backoff, Shape};
 use ecs_core::model::address;
 use reqwest::StatusCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 const DEFAULT_ENDPOINT: &str = "http://169.254.169.254";
 const TOKEN_TTL: Duration = Duration::from_secs(21_600);
@@ -323,7 +324,7 @@ mod tests {
             ["ftp://127.0.0.1".to_owned(), "no address".to_owned(), format!("http://a/{}", "x".repeat(70_000))]
         {
             let imds = Imds::new(Settings { endpoint: Some(endpoint), blackholed: false }).unwrap();
-            let began = tokio::time::Instant::now();
+            let began = Instant::now();
             let error = imds.get("user-data").await.unwrap_err();
             assert!(matches!(error, ImdsError::NotSent(_)), "{error:?}");
             assert!(error.to_string().contains("AWS_EC2_METADATA_SERVICE_ENDPOINT"), "{error}");
@@ -352,9 +353,10 @@ mod tests {
         assert!(matches!(imds.get("user-data").await, Err(ImdsError::TooLong)));
     }
 
-    #[tokio::test]
+    /// Time stands still but for the limits, which a loaded machine would miss.
+    #[tokio::test(start_paused = true)]
     async fn a_machine_without_imds_waits_for_it_once() {
-        // Accepts connections and does not answer, later answers.
+        // Accepts connections and does not answer.
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let endpoint = Some(format!("http://me:hunter2@{address}"));
@@ -381,8 +383,10 @@ mod tests {
             .await
             .expect("the document is requested once")
             .unwrap_err();
+        // From here on, there are answers to wait for.
+        tokio::time::resume();
         let fake = Fake::start(|_| Answer::text(200, "x")).await;
-        let imds = Imds { settings: settings(&fake), ..imds };
+        let imds = Imds { settings: settings(&fake), http: Imds::new(settings(&fake)).unwrap().http, ..imds };
         assert_eq!(imds.get("user-data").await.unwrap().as_deref(), Some("x"));
         assert!(!imds.is_given_up(), "it has answered");
     }

@@ -330,9 +330,13 @@ mod tests {
     }
 
     fn log(queue: &Queue, text: &str) {
+        log_at(queue, text, Instant::now());
+    }
+
+    fn log_at(queue: &Queue, text: &str, now: Instant) {
         let mut line = Line::new(Form::Logfmt, SystemTime::now(), Level::INFO, "test");
         line.message(text);
-        queue.push(hash(&text), line, Instant::now());
+        queue.push(hash(&text), line, now);
     }
 
     #[test]
@@ -405,16 +409,25 @@ mod tests {
     #[test]
     fn repeats_are_counted_even_if_no_line_follows() {
         let pipe = Pipe::default();
-        pipe.set(|state| state.is_open = true);
         let queue = queue(&pipe);
-        let text = "no such task";
-        (0..268).for_each(|_| log(&queue, text));
-        let start = Instant::now();
-        while pipe.lines().len() < 6 && start.elapsed() < LIMIT {
-            std::thread::sleep(PAUSE);
-        }
-        assert_eq!(pipe.lines()[5], format!("repeated lines were left out lines=263 like=\"{text}\""));
-        (0..10).for_each(|_| log(&queue, text));
+        let until = |what: &str, is_so: &dyn Fn() -> bool| {
+            let start = Instant::now();
+            while !is_so() {
+                assert!(start.elapsed() < LIMIT, "{what}");
+                std::thread::sleep(PAUSE);
+            }
+        };
+        // While the writing thread is stuck with another line, it ends no second, however long the loop takes.
+        log(&queue, "first");
+        until("the first line is being written", &|| queue.lock().is_writing);
+        let (text, now) = ("no such task", Instant::now());
+        (0..268).for_each(|_| log_at(&queue, text, now));
+        pipe.set(|state| state.is_open = true);
+        until("all lines are written", &|| pipe.lines().len() == 7);
+        assert_eq!(pipe.lines()[6], format!("repeated lines were left out lines=263 like=\"{text}\""));
+        // This second ends long after the queue was closed.
+        let later = Instant::now() + LIMIT;
+        (0..10).for_each(|_| log_at(&queue, text, later));
         assert!(queue.close(LIMIT));
         assert!(pipe.lines().last().unwrap().contains("lines=5"), "closing does not wait for the end of the second");
     }

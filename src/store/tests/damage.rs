@@ -18,7 +18,7 @@ fn anything_but_a_state_file_is_set_aside_unchanged() {
         let path = directory.0.join(FILE);
         put(&path);
         let before = std::fs::read(&path).ok();
-        let (store, loaded) = Store::open(&directory.0).unwrap();
+        let (store, loaded) = open(&directory.0).unwrap();
         assert_eq!(loaded, nothing(), "{what}");
         assert!(path.metadata().unwrap().is_file() && store.is_usable(), "{what}");
         let [kept] = &aside(&directory)[..] else { panic!("{what}: not kept") };
@@ -31,7 +31,7 @@ fn an_empty_file_is_a_first_start() {
     let directory = Directory::new("empty");
     std::fs::create_dir_all(&directory.0).unwrap();
     std::fs::write(directory.0.join(FILE), "").unwrap();
-    assert_eq!(Store::open(&directory.0).unwrap().1, nothing());
+    assert_eq!(open(&directory.0).unwrap().1, nothing());
     assert_eq!(aside(&directory).len(), 0);
 }
 
@@ -41,10 +41,10 @@ fn only_some_broken_files_are_kept_and_no_directory_is_deleted() {
     std::fs::create_dir_all(&directory.0).unwrap();
     let path = directory.0.join(FILE);
     std::fs::create_dir(&path).unwrap();
-    drop(Store::open(&directory.0).unwrap());
+    drop(open(&directory.0).unwrap());
     for _ in 0..9 {
         std::fs::write(&path, "broken").unwrap();
-        drop(Store::open(&directory.0).unwrap());
+        drop(open(&directory.0).unwrap());
     }
     let kept = aside(&directory);
     assert_eq!((kept.len(), kept.iter().filter(|path| path.is_dir()).count()), (5, 1), "{kept:?}");
@@ -69,13 +69,13 @@ fn a_damaged_document_does_not_affect_the_others() {
     ];
     for (what, damage, tasks) in table {
         let (directory, state) = saved("document", 3);
-        let (mut store, _) = Store::open(&directory.0).unwrap();
+        let (mut store, _) = open(&directory.0).unwrap();
         let opened = store.opened.take().unwrap();
         let change = opened.database.begin_write().unwrap();
         damage(&mut change.open_table(META).unwrap(), &mut change.open_table(TASKS).unwrap());
         change.commit().unwrap();
         drop(opened);
-        let (store, loaded) = Store::open(&directory.0).unwrap();
+        let (store, loaded) = open(&directory.0).unwrap();
         assert_eq!(
             (loaded.tasks.len(), loaded.identity.as_ref(), loaded.host.lost),
             (tasks, Some(&registration()), true), // if it is damaged, it is read from the file beside the state
@@ -84,7 +84,7 @@ fn a_damaged_document_does_not_affect_the_others() {
         assert!(loaded.tasks.iter().all(|task| *state.tasks[&task.spec.arn] == *task), "{what}");
         assert_eq!(aside(&directory).len(), 1, "{what}");
         drop(store);
-        let again = Store::open(&directory.0).unwrap().1;
+        let again = open(&directory.0).unwrap().1;
         assert_eq!((again, aside(&directory).len()), (loaded, 1), "{what}: set aside once, and nothing more is lost");
     }
 }
@@ -99,7 +99,7 @@ fn an_error_of_a_document_does_not_quote_it() {
 fn an_older_schema_is_read_and_a_newer_one_is_refused() {
     let with_schema = |version: &str| {
         let (directory, _) = saved("schema", 2);
-        let mut store = Store::open(&directory.0).unwrap().0;
+        let mut store = open(&directory.0).unwrap().0;
         let change = store.opened.as_ref().unwrap().database.begin_write().unwrap();
         change.open_table(META).unwrap().insert("schema", version.as_bytes()).unwrap();
         change.open_table(META).unwrap().insert("writer", br#"{"agent_version":"9.8.7"}"#.as_slice()).unwrap();
@@ -114,7 +114,7 @@ fn an_older_schema_is_read_and_a_newer_one_is_refused() {
         }
         change.commit().unwrap();
         store.close();
-        (Store::open(&directory.0), directory)
+        (open(&directory.0), directory)
     };
     let (opened, directory) = with_schema("3");
     let Err(error @ StoreError::Newer { found: 3, known: 2, .. }) = opened else { panic!("{opened:?}") };
@@ -144,11 +144,11 @@ fn an_older_schema_is_read_and_a_newer_one_is_refused() {
 fn a_truncated_file_is_set_aside() {
     let (directory, _) = saved("cut", 40);
     let path = directory.0.join(FILE);
-    let (whole, expected) = (std::fs::read(&path).unwrap(), Store::open(&directory.0).unwrap().1);
+    let (whole, expected) = (std::fs::read(&path).unwrap(), open(&directory.0).unwrap().1);
     let steps = whole.len() / 20;
     for length in (1..whole.len()).step_by(steps).chain([511, 512, 4095, 4096, 4097, whole.len() - 1]) {
         std::fs::write(&path, &whole[..length]).unwrap();
-        let loaded = Store::open(&directory.0).unwrap().1;
+        let loaded = open(&directory.0).unwrap().1;
         assert!(loaded == only_registered() || loaded == expected, "{length} of {} bytes: {loaded:?}", whole.len());
     }
 }
@@ -158,7 +158,7 @@ fn a_truncated_file_is_set_aside() {
 fn an_altered_byte_anywhere_is_noticed_or_does_not_matter() {
     let (directory, _) = saved("flip", 40);
     let path = directory.0.join(FILE);
-    let (whole, expected) = (std::fs::read(&path).unwrap(), Store::open(&directory.0).unwrap().1);
+    let (whole, expected) = (std::fs::read(&path).unwrap(), open(&directory.0).unwrap().1);
     let flips = times("STORE_FLIPS", 150);
     let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0 || *at < 4096).collect();
     let mut noticed = 0;
@@ -167,7 +167,7 @@ fn an_altered_byte_anywhere_is_noticed_or_does_not_matter() {
         let mut altered = whole.clone();
         altered[at] ^= 1 << (round % 8);
         std::fs::write(&path, &altered).unwrap();
-        let loaded = Store::open(&directory.0).unwrap_or_else(|error| panic!("byte {at}: {error:?}")).1;
+        let loaded = open(&directory.0).unwrap_or_else(|error| panic!("byte {at}: {error:?}")).1;
         assert!(loaded == only_registered() || loaded == expected, "byte {at}: {loaded:?}");
         noticed += usize::from(loaded == only_registered());
     }
@@ -188,14 +188,14 @@ fn a_file_removed_while_the_agent_runs_is_created_again() {
     ];
     for (what, remove) in table {
         let (directory, mut state) = saved("taken", 3);
-        let (mut store, loaded) = Store::open(&directory.0).unwrap();
+        let (mut store, loaded) = open(&directory.0).unwrap();
         assert!(store.is_usable());
         remove(&directory.0);
         assert!(!store.is_usable(), "{what}");
         state.host.seq = 8;
         store.commit(&state, &[Key::Host]).unwrap();
         drop(store);
-        let (_, again) = Store::open(&directory.0).unwrap();
+        let (_, again) = open(&directory.0).unwrap();
         assert_eq!((again.host.seq, again.tasks, again.identity), (8, loaded.tasks, loaded.identity), "{what}");
     }
 }
@@ -205,11 +205,11 @@ fn a_path_that_cannot_be_a_data_directory_is_refused() {
     let directory = Directory::new("file");
     std::fs::write(&directory.0, "a file").unwrap();
     for path in [directory.0.clone(), directory.0.join("below"), PathBuf::from("/proc/no-such-thing")] {
-        let error = Store::open(&path).unwrap_err();
+        let error = open(&path).unwrap_err();
         assert!(matches!(error, StoreError::Unusable { .. }) && !error.is_full(), "{error:?}");
     }
     assert_eq!(std::fs::read(&directory.0).unwrap(), b"a file");
     std::fs::remove_file(&directory.0).unwrap();
     let deep = Directory(directory.0.join("missing").join("deep"));
-    assert!(Store::open(&deep.0).is_ok(), "a missing directory is created");
+    assert!(open(&deep.0).is_ok(), "a missing directory is created");
 }

@@ -15,6 +15,14 @@ fn mounted(name: &str, options: &str) -> Option<Mounted> {
     None
 }
 
+/// A commit after a failed one, which opens the file again.
+fn commit(store: &mut Store, state: &State) -> Result<(), StoreError> {
+    soon("the lock of the state file", || match store.commit(state, &[Key::Host]) {
+        Err(StoreError::InUse { .. }) => None,
+        done => Some(done),
+    })
+}
+
 struct Mounted(Directory);
 
 impl Drop for Mounted {
@@ -36,20 +44,14 @@ fn a_full_disk_is_an_error_until_there_is_space() {
         let size = std::fs::metadata(&ballast).unwrap().len();
         std::fs::remove_file(&ballast).unwrap();
         let free = || rustix::fs::statvfs(&disk.0.0).map(|disk| disk.f_bavail * disk.f_frsize).unwrap();
-        for _ in 0..200 {
-            if free() >= size {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        panic!("{size} bytes were removed, {} are free", free());
+        soon("the space of the removed file", || (free() >= size).then_some(()));
     };
     fill();
-    let error = Store::open(&directory).unwrap_err();
+    let error = open(&directory).unwrap_err();
     assert!(error.is_full(), "at the first start: {error:?}");
     make_room();
 
-    let (mut store, _) = Store::open(&directory).unwrap();
+    let (mut store, _) = open(&directory).unwrap();
     fill();
     // Commits until the disk is full. Every successful commit must be on disk at the end.
     let (mut state, _) = state_with(&[]);
@@ -69,10 +71,10 @@ fn a_full_disk_is_an_error_until_there_is_space() {
         assert!(written < 1_000, "the disk does not get full");
     };
     assert!(failed.is_full(), "{failed:?}");
-    let again = store.commit(&last, &[Key::Host]).unwrap_err();
+    let again = commit(&mut store, &last).unwrap_err();
     assert!(again.is_full(), "still: {again:?}");
     drop(store);
-    let error = Store::open(&directory).map(|(_, loaded)| loaded.tasks.len());
+    let error = open(&directory).map(|(_, loaded)| loaded.tasks.len());
     assert!(
         matches!(&error, Err(error) if error.is_full()) || matches!(error, Ok(count) if count as u64 == written),
         "{error:?}"
@@ -80,7 +82,7 @@ fn a_full_disk_is_an_error_until_there_is_space() {
 
     let (mut store, loaded) = {
         make_room();
-        Store::open(&directory).unwrap()
+        open(&directory).unwrap()
     };
     assert_eq!(loaded.tasks.len() as u64, written, "exactly the successful commits");
     fill();
@@ -92,9 +94,9 @@ fn a_full_disk_is_an_error_until_there_is_space() {
         failing += 1;
     }
     make_room();
-    store.commit(&state, &[Key::Host]).unwrap();
+    commit(&mut store, &state).unwrap();
     drop(store);
-    let loaded = Store::open(&directory).unwrap().1;
+    let loaded = open(&directory).unwrap().1;
     assert_eq!((loaded.host.seq, loaded.tasks.len()), (9, state.tasks.len()), "everything is on disk after a retry");
     let mut left: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
@@ -105,11 +107,15 @@ fn a_full_disk_is_an_error_until_there_is_space() {
 fn a_read_only_file_system_is_refused_and_left_unchanged() {
     let Some(disk) = mounted("readonly", "size=16m") else { return };
     let directory = disk.0.0.join("data");
-    drop(Store::open(&directory).unwrap());
+    drop(open(&directory).unwrap());
     let before = std::fs::read(directory.join(FILE)).unwrap();
-    let status = std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(&disk.0.0).status().unwrap();
-    assert!(status.success());
-    let error = Store::open(&directory).unwrap_err();
+    // A program that another test starts at this moment has the file until it runs, so the file system is busy.
+    let remounted = || {
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-o", "remount,ro"]).arg(&disk.0.0).stderr(std::process::Stdio::null()).status().unwrap().success()
+    };
+    soon("the file system to become read-only", || remounted().then_some(()));
+    let error = open(&directory).unwrap_err();
     assert!(matches!(error, StoreError::Unusable { .. }) && !error.is_full(), "{error:?}");
     assert_eq!(std::fs::read(directory.join(FILE)).unwrap(), before);
 }

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn only_the_owner_may_read_the_state() {
     let directory = Directory::new("modes");
-    let _store = Store::open(&directory.0).unwrap();
+    let _store = open(&directory.0).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(&directory.0), 0o700);
     assert_eq!(mode(&directory.0.join(FILE)), 0o600);
@@ -19,7 +19,7 @@ fn an_existing_directory_keeps_its_mode() {
         std::fs::set_permissions(&directory.0, Permissions::from_mode(mode)).unwrap();
         let mode_of = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         for _ in 0..2 {
-            let _store = Store::open(&directory.0).unwrap();
+            let _store = open(&directory.0).unwrap();
             assert_eq!(mode_of(&directory.0), mode);
             let modes: Vec<u32> =
                 std::fs::read_dir(&directory.0).unwrap().map(|entry| mode_of(&entry.unwrap().path())).collect();
@@ -43,7 +43,7 @@ fn no_link_in_the_directory_is_followed() {
     let before = std::fs::read(&good).unwrap();
     for (count, target) in [&good, &text, &nowhere].into_iter().enumerate() {
         std::os::unix::fs::symlink(target, &file).unwrap();
-        let (mut store, loaded) = Store::open(&directory.0).unwrap();
+        let (mut store, loaded) = open(&directory.0).unwrap();
         assert_eq!((loaded.tasks.len(), aside(&directory).len()), (0, count + 1), "the link was set aside");
         store.commit(&state, &BTreeSet::from([Key::Host])).unwrap();
         // A link that takes the place of the file while the agent runs.
@@ -84,13 +84,13 @@ fn no_planted_identity_file_is_followed_or_kept() {
             let (target, path) = (other.0.join("precious"), directory.0.join(name));
             // The identity of another agent, which must not be read through a link.
             std::fs::write(&target, r#"{"own":"planted"}"#).unwrap();
-            let mut identity = Store::open(&directory.0).unwrap().0.owners().clone();
+            let mut identity = open(&directory.0).unwrap().0.owners().clone();
             std::fs::remove_file(directory.0.join("ecs-agent.owner")).unwrap();
             plant(&path, &target);
             let (done, answer) = std::sync::mpsc::channel();
             let path_of_store = directory.0.clone();
             std::thread::spawn(move || {
-                let (mut store, _) = Store::open(&path_of_store).unwrap();
+                let (mut store, _) = open(&path_of_store).unwrap();
                 std::fs::remove_file(path_of_store.join(FILE)).unwrap();
                 store.commit(&state, &BTreeSet::from([Key::Host])).unwrap();
                 let _ = done.send(store.owners().clone());
@@ -128,7 +128,7 @@ fn a_copy_is_not_written_through_a_link() {
 #[test]
 fn a_second_agent_on_the_same_directory_is_refused() {
     let directory = Directory::new("two");
-    let _first = Store::open(&directory.0).unwrap();
+    let _first = open(&directory.0).unwrap();
     assert!(matches!(Store::open(&directory.0), Err(StoreError::InUse { .. })));
     assert_eq!(aside(&directory), [] as [PathBuf; 0], "a file in use is not broken");
 }

@@ -20,20 +20,20 @@ fn the_identity_outlives_the_loss_of_either_file() {
     ];
     for (what, harm) in harms {
         let (directory, _) = saved("owner", 1);
-        let own = Store::open(&directory.0).unwrap().0.owners().own.clone();
+        let own = open(&directory.0).unwrap().0.owners().own.clone();
         harm(&directory.0);
         for _ in 0..2 {
-            assert_eq!(Store::open(&directory.0).unwrap().0.owners().own, own, "{what}");
+            assert_eq!(open(&directory.0).unwrap().0.owners().own, own, "{what}");
         }
     }
     let (directory, _) = saved("owner", 1);
-    let (store, _) = Store::open(&directory.0).unwrap();
+    let (store, _) = open(&directory.0).unwrap();
     let mode = std::fs::metadata(path(&directory, "ecs-agent.owner")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
     let own = store.owners().own.clone();
     drop(store);
     std::fs::remove_dir_all(&directory.0).unwrap();
-    assert_ne!(Store::open(&directory.0).unwrap().0.owners().own, own, "without both files there is a new identity");
+    assert_ne!(open(&directory.0).unwrap().0.owners().own, own, "without both files there is a new identity");
 }
 
 /// Without its registration, the instance would register as a second one.
@@ -54,7 +54,7 @@ fn the_registration_outlives_the_loss_of_either_file() {
     for (what, harm) in harms {
         let directory = Directory::new("registration");
         let (state, keys) = state_with(&["arn:a"]);
-        let (mut store, _) = Store::open(&directory.0).unwrap();
+        let (mut store, _) = open(&directory.0).unwrap();
         store.commit(&state, &keys).unwrap();
         let identity = Identity {
             cluster: "c".into(),
@@ -66,7 +66,7 @@ fn the_registration_outlives_the_loss_of_either_file() {
         drop(store);
         harm(&directory.0);
         for _ in 0..2 {
-            let loaded = Store::open(&directory.0).unwrap().1;
+            let loaded = open(&directory.0).unwrap().1;
             assert_eq!((loaded.identity.as_ref(), loaded.host.seq), (Some(&identity), 7), "{what}");
         }
         let mode = std::fs::metadata(directory.0.join(BESIDE)).unwrap().permissions().mode();
@@ -80,24 +80,24 @@ fn a_removed_registration_does_not_come_back() {
     for remove in forget {
         let (directory, _) = saved("registration-dropped", 1);
         std::fs::remove_file(directory.0.join(FILE)).unwrap();
-        let (mut store, loaded) = Store::open(&directory.0).unwrap();
+        let (mut store, loaded) = open(&directory.0).unwrap();
         assert_eq!(loaded.identity.unwrap().cluster, "c", "from the file beside the state");
         remove(&mut store);
         drop(store);
-        assert_eq!(Store::open(&directory.0).unwrap().1.identity, None);
+        assert_eq!(open(&directory.0).unwrap().1.identity, None);
     }
 }
 
 #[test]
 fn the_manifest_number_reaches_the_file_beside_the_state() {
     let (directory, mut state) = saved("registration-number", 1);
-    let (mut store, _) = Store::open(&directory.0).unwrap();
+    let (mut store, _) = open(&directory.0).unwrap();
     state.host.seq = 12;
     store.commit(&state, &[Key::Host]).unwrap();
     drop(store);
-    drop(Store::open(&directory.0).unwrap());
+    drop(open(&directory.0).unwrap());
     std::fs::remove_file(directory.0.join(FILE)).unwrap();
-    assert_eq!(Store::open(&directory.0).unwrap().1.host.seq, 12);
+    assert_eq!(open(&directory.0).unwrap().1.host.seq, 12);
 }
 
 #[test]
@@ -110,30 +110,30 @@ fn a_state_file_without_an_identity_gets_one() {
         write.open_table(META).unwrap().remove("owners").unwrap();
         write.commit().unwrap();
     }
-    let (store, loaded) = Store::open(&directory.0).unwrap();
+    let (store, loaded) = open(&directory.0).unwrap();
     assert_eq!((loaded.tasks.len(), loaded.host.lost), (2, false), "nothing is lost");
     let own = store.owners().own.clone();
     drop(store);
-    assert_eq!(Store::open(&directory.0).unwrap().0.owners().own, own);
+    assert_eq!(open(&directory.0).unwrap().0.owners().own, own);
 }
 
 #[test]
 fn a_cleared_state_gets_a_new_identity() {
     let (directory, _) = saved("owner-dropped", 1);
-    let (mut store, _) = Store::open(&directory.0).unwrap();
+    let (mut store, _) = open(&directory.0).unwrap();
     let own = store.owners().own.clone();
     store.clear().unwrap();
     let now = store.owners().clone();
     assert_ne!(now.own, own);
     drop(store);
-    assert_eq!(*Store::open(&directory.0).unwrap().0.owners(), now, "the old one does not come back");
+    assert_eq!(*open(&directory.0).unwrap().0.owners(), now, "the old one does not come back");
     assert_ne!(Store::in_memory().unwrap().owners().own, Store::in_memory().unwrap().owners().own);
 }
 
 #[test]
 fn identities_that_were_taken_over_are_kept() {
     let (directory, state) = saved("owner-more", 1);
-    let (mut store, _) = Store::open(&directory.0).unwrap();
+    let (mut store, _) = open(&directory.0).unwrap();
     let mut owners = store.owners().clone();
     owners.earlier.insert("before".into());
     store.save_owners(owners.clone()).unwrap();
@@ -142,6 +142,6 @@ fn identities_that_were_taken_over_are_kept() {
     drop(store);
     for lost in ["", FILE, "ecs-agent.owner"] {
         let _gone = std::fs::remove_file(directory.0.join(lost));
-        assert_eq!(*Store::open(&directory.0).unwrap().0.owners(), owners, "{lost}");
+        assert_eq!(*open(&directory.0).unwrap().0.owners(), owners, "{lost}");
     }
 }

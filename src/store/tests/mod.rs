@@ -30,6 +30,26 @@ impl Drop for Directory {
     }
 }
 
+/// Opens a store that was open until now. A program that another test starts at this moment has the file with its lock until it runs.
+fn open(directory: &Path) -> Result<(Store, Loaded), StoreError> {
+    soon("the lock of the state file", || match Store::open(directory) {
+        Err(StoreError::InUse { .. }) => None,
+        opened => Some(opened),
+    })
+}
+
+/// Polls until there is a value.
+fn soon<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let began = std::time::Instant::now();
+    loop {
+        if let Some(found) = poll() {
+            return found;
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "waited for {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
 /// The number of rounds of a long loop: the value of this environment variable, or the default.
 pub(super) fn times(variable: &str, default: usize) -> usize {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -60,7 +80,7 @@ fn aside(directory: &Directory) -> Vec<PathBuf> {
 /// A directory with a closed store of this number of tasks, and its state.
 fn saved(name: &str, tasks: usize) -> (Directory, State) {
     let directory = Directory::new(name);
-    let (mut store, _) = Store::open(&directory.0).unwrap();
+    let (mut store, _) = open(&directory.0).unwrap();
     let arns: Vec<String> = (0..tasks).map(|task| format!("arn:{task}")).collect();
     let (state, keys) = state_with(&arns.iter().map(String::as_str).collect::<Vec<_>>());
     store.commit(&state, &keys).unwrap();
@@ -84,7 +104,7 @@ fn state_with(arns: &[&str]) -> (State, BTreeSet<Key>) {
 #[test]
 fn a_committed_state_is_loaded_again() {
     let directory = Directory::new("roundtrip");
-    let (mut store, loaded) = Store::open(&directory.0).unwrap();
+    let (mut store, loaded) = open(&directory.0).unwrap();
     assert_eq!(loaded, nothing(), "a first start and a lost state are the same");
     let (mut state, keys) = state_with(&["arn:a", "arn:b"]);
     store.commit(&state, &keys).unwrap();
@@ -92,7 +112,7 @@ fn a_committed_state_is_loaded_again() {
     store.save_identity(&identity).unwrap();
     drop(store);
 
-    let (mut store, loaded) = Store::open(&directory.0).unwrap();
+    let (mut store, loaded) = open(&directory.0).unwrap();
     assert_eq!(loaded.host, state.host);
     assert_eq!(loaded.identity, Some(identity));
     assert!(loaded.tasks.iter().eq(state.tasks.values().map(|task| &**task)));
@@ -100,10 +120,10 @@ fn a_committed_state_is_loaded_again() {
     state.tasks.remove(&TaskArn::from("arn:a"));
     store.commit(&state, &[Key::Task(TaskArn::from("arn:a"))]).unwrap();
     drop(store);
-    let (mut store, loaded) = Store::open(&directory.0).unwrap();
+    let (mut store, loaded) = open(&directory.0).unwrap();
     assert_eq!(loaded.tasks.len(), 1, "a task that is gone from the state is deleted");
 
     store.clear().unwrap();
     drop(store);
-    assert_eq!(Store::open(&directory.0).unwrap().1, Loaded::default(), "a cleared state is empty, but not lost");
+    assert_eq!(open(&directory.0).unwrap().1, Loaded::default(), "a cleared state is empty, but not lost");
 }

@@ -12,7 +12,7 @@ fn a_file_of_version_1_is_read_and_rewritten() {
     std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/state/schema-1.redb"), &file).unwrap();
     let mut first = None;
     for _ in 0..2 {
-        let (_store, loaded) = Store::open(&directory.0).unwrap();
+        let (_store, loaded) = open(&directory.0).unwrap();
         assert_eq!((loaded.host.seq, loaded.host.lost), (42, false));
         assert_eq!(loaded.identity.as_ref().unwrap().cluster, "judge");
         let known = loaded.tasks.iter().find(|task| !task.containers.is_empty()).expect("the task that runs");
