@@ -98,7 +98,10 @@ async fn fake_agent() {
 /// Runs a container of a task with this script, as an agent would. Returns its id.
 async fn run_container(task: &str, image: &str, name: &str, script: &str) -> String {
     let labels = [format!("com.amazonaws.ecs.task-arn={task}"), format!("com.amazonaws.ecs.container-name={name}")];
-    let run = ["run", "-d", "--label", &labels[0], "--label", &labels[1], image, "/busybox", "sh", "-c", script];
+    let volume = std::env::var("PLAYED_AGENT_VOLUME").map(|name| format!("--volume={name}:/shared")).ok();
+    let mut run = vec!["run", "-d", "--label", &labels[0], "--label", &labels[1]];
+    run.extend(volume.as_deref());
+    run.extend([image, "/busybox", "sh", "-c", script]);
     docker(&run).await.expect("docker run")
 }
 

@@ -1,6 +1,6 @@
 //! How sessions of `ecs-local` end: with their terminal, by SIGHUP, and by SIGKILL; and how later sessions find what is left.
 
-use super::binary::{LIMIT, Scratch, TestImage, agent_script, exit_code_example};
+use super::binary::{LIMIT, Scratch, TestImage, agent_script, docker, exit_code_example};
 use ecs_testing::wait::until;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -157,6 +157,40 @@ async fn what_a_killed_session_left_is_found_and_removed() {
             assert_eq!(image.containers().await, "", "{next}: the containers are gone");
         }
     }
+}
+
+/// A volume with a name of its own holds data: no session removes it, but the next one says how. The guard cannot say it.
+#[tokio::test]
+async fn a_volume_that_a_killed_session_left_is_named() {
+    let scratch = Scratch::new("volume");
+    let Some(image) = TestImage::make(&scratch).await else { return };
+    let name = format!("ecs-local-test-{}", uuid::Uuid::new_v4().simple());
+    let variables = [format!("PLAYED_AGENT_IMAGE={}", image.0), format!("PLAYED_AGENT_VOLUME={name}")];
+    let (agent, task) = (agent_script(&scratch), exit_code_example());
+    for (guard_lives, next) in [(true, &["up", &task, "--agent", &agent][..]), (true, &["clean"]), (false, &["clean"])]
+    {
+        let (mut child, _lines) =
+            start_up(&scratch, &[&variables[0], &variables[1], "PLAYED_AGENT_MAIN=sleep 600"]).await;
+        let (pid, guard) = (agent_pid(&session(&scratch)), guard_pid(child.id().unwrap()));
+        if !guard_lives {
+            kill("-KILL", guard).await;
+        }
+        child.kill().await.unwrap();
+        ends("the agent to end", pid).await;
+        ends("the guard to end", guard).await;
+        assert_eq!(image.containers().await.is_empty(), guard_lives);
+        let remedy = format!("docker volume rm {name}");
+        let printed = serve_error(&scratch).await;
+        assert!(printed.contains(&remedy), "{printed}");
+        let (code, out, err) = scratch.run(next).await;
+        assert_eq!(code, if next[0] == "up" { 7 } else { 0 }, "{out}{err}");
+        assert!(out.contains(&remedy) || err.contains(&remedy), "{out}{err}");
+        assert_eq!((scratch.left_behind(), image.containers().await.as_str()), (0, ""));
+        assert!(docker(&["volume", "inspect", &name]).await.is_some(), "it stays");
+        let printed = serve_error(&scratch).await;
+        assert!(!printed.contains(&remedy), "it has been said: {printed}");
+    }
+    docker(&["volume", "rm", &name]).await.expect("the words of the remedy");
 }
 
 /// What `serve` prints on standard error while it starts.
