@@ -79,7 +79,7 @@ fn serve(runtime: &Runtime, view: watch::Receiver<Arc<View>>) -> SocketAddr {
     let address = listener.local_addr().expect("an address");
     let settings = http::Settings::new("bench", Address::Port(0));
     let stop = CancellationToken::new();
-    runtime.spawn(http::serve(Listener::Tcp(listener), settings, Audience::host_only(), routes, stop));
+    runtime.spawn(http::serve(Listener::Tcp(listener), settings, Audience::host_only(), routes.into(), stop));
     address
 }
 
@@ -126,8 +126,8 @@ fn serve_tasks(runtime: &Runtime, view: watch::Receiver<Arc<View>>) -> SocketAdd
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
     let address = listener.local_addr().expect("an address");
     let settings = task_metadata::settings(Address::Port(0));
-    let (routes, stop) = (task_metadata::router(sources), CancellationToken::new());
-    runtime.spawn(http::serve(Listener::Tcp(listener), settings, Audience::host_only(), routes, stop));
+    let (answers, stop) = (task_metadata::answers(sources), CancellationToken::new());
+    runtime.spawn(http::serve(Listener::Tcp(listener), settings, Audience::host_only(), answers, stop));
     address
 }
 

@@ -3,15 +3,16 @@
 use super::Settings;
 use super::activity::{Activity, Answer, Watched};
 use super::address::{Accepted, Listener, bind};
+use super::answers::Answers;
 use super::peer::{Audience, Peer, PeerLocation};
 use super::slots::{Connection, FoundSlot, Slots};
 use super::tally::Tally;
 use crate::backoff::{Backoff, Shape};
-use axum::Router;
+use axum::body::Body;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub async fn run(
     bound: io::Result<Listener>,
     settings: Settings,
     audience: Audience,
-    router: Router,
+    answers: Answers,
     stop: CancellationToken,
 ) {
     let retried = async {
@@ -60,7 +61,7 @@ pub async fn run(
         }
     };
     if let Some(listener) = stop.run_until_cancelled(retried).await {
-        serve(listener, settings, audience, router, stop).await;
+        serve(listener, settings, audience, answers, stop).await;
     }
 }
 
@@ -70,13 +71,13 @@ pub async fn serve(
     listener: Listener,
     settings: Settings,
     audience: Audience,
-    router: Router,
+    answers: Answers,
     stop: CancellationToken,
 ) {
     let mut server = Server {
         settings,
         audience,
-        router,
+        answers,
         stop: stop.clone(),
         slots: Slots::new(settings.limits),
         connections: JoinSet::new(),
@@ -127,7 +128,7 @@ impl Connection for OpenConnection {
 struct Server {
     settings: Settings,
     audience: Audience,
-    router: Router,
+    answers: Answers,
     stop: CancellationToken,
     slots: Slots<OpenConnection>,
     connections: JoinSet<()>,
@@ -191,7 +192,7 @@ impl Server {
         }
         let activity = Activity::new();
         let work =
-            exchange(stream, (peer, location), self.router.clone(), self.settings, activity.clone(), self.stop.clone());
+            exchange(stream, (peer, location), self.answers.clone(), self.settings, activity.clone(), self.stop.clone());
         let task = self.connections.spawn(work);
         self.slots.enter(peer, location, OpenConnection { task, activity });
     }
@@ -219,14 +220,13 @@ fn reset(stream: TcpStream) {
 async fn exchange<S>(
     stream: S,
     (from, location): (Peer, PeerLocation),
-    router: Router,
+    answers: Answers,
     settings: Settings,
     activity: Arc<Activity>,
     stop: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let routes = TowerToHyperService::new(router);
     let stream = Watched { stream, activity: Arc::clone(&activity) };
     let noted = Arc::clone(&activity);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
@@ -235,8 +235,8 @@ async fn exchange<S>(
             request.extensions_mut().insert(RemoteAddress { address, location });
         }
         tracing::debug!(method = %request.method(), %from, "Handling http request");
-        let (answer, activity) = (routes.call(request), Arc::clone(&noted));
-        async move { answer.await.map(|answer| answer.map(|body| Answer { body, activity })) }
+        let (answer, activity) = (answers.answer(request.map(Body::new)), Arc::clone(&noted));
+        async move { Ok::<_, Infallible>(answer.await.map(|body| Answer { body, activity })) }
     });
     let http = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -8,6 +8,17 @@ use axum::response::{IntoResponse, Response};
 
 /// The cleaned form, if the path is not clean: no empty, `.` or `..` segments; a final slash stays.
 pub(crate) fn cleaned(path: &str) -> Option<String> {
+    (!is_clean(path)).then(|| clean_form(path))
+}
+
+/// Decides without an allocation, since nearly all paths are clean.
+fn is_clean(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix('/') else { return false };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    path == "/" || rest.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
+}
+
+fn clean_form(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     for segment in path.split('/') {
         match segment {
@@ -19,8 +30,7 @@ pub(crate) fn cleaned(path: &str) -> Option<String> {
         }
     }
     let end = if path.ends_with('/') && !kept.is_empty() { "/" } else { "" };
-    let clean = format!("/{}{end}", kept.join("/"));
-    (clean != path).then_some(clean)
+    format!("/{}{end}", kept.join("/"))
 }
 
 /// A permanent redirect that keeps the query.
@@ -40,12 +50,16 @@ pub(crate) fn moved_to(path: &str, query: Option<&str>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::cleaned;
+    use super::{clean_form, cleaned, is_clean};
 
     #[test]
     fn dirty_paths_are_cleaned_and_clean_ones_left_alone() {
         let cases = [
             ("/", None),
+            ("", Some("/")),
+            ("v1", Some("/v1")),
+            ("/.", Some("/")),
+            ("/v1/.../..x", None),
             ("/v1/tasks", None),
             ("/v1/metadata/", None),
             ("/v1/foo", None),
@@ -59,6 +73,7 @@ mod tests {
         ];
         for (path, expected) in cases {
             assert_eq!(cleaned(path).as_deref(), expected, "{path}");
+            assert_eq!(is_clean(path), clean_form(path) == path, "{path}");
             let settled = cleaned(path).unwrap_or_else(|| path.to_owned());
             assert_eq!(cleaned(&settled), None, "{path} redirects twice");
         }

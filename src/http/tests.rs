@@ -31,7 +31,7 @@ async fn start(router: Router, settings: Settings) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
-    server.spawn(serve(Listener::Tcp(listener), settings, Audience::host_only(), router, stop.clone()));
+    server.spawn(serve(Listener::Tcp(listener), settings, Audience::host_only(), router.into(), stop.clone()));
     Running { address, stop, server }
 }
 

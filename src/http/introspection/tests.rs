@@ -60,7 +60,7 @@ impl Server {
         let mut running = JoinSet::new();
         let settings = http::Settings::new("test", http::Address::Port(0));
         let listener = http::Listener::Tcp(listener);
-        running.spawn(http::serve(listener, settings, Audience::host_only(), router, stop.clone()));
+        running.spawn(http::serve(listener, settings, Audience::host_only(), router.into(), stop.clone()));
         Self { address, view, stop, running }
     }
 

@@ -1,7 +1,7 @@
 //! For tests: sources of answers whose work is scripted, and requests to them.
 
-use super::{Audit, FaultInjector, PeerCheckMode, Rates, Sources, TaskProtection, Tasks, Work, router};
-use crate::http::{PeerLocation, RemoteAddress};
+use super::{Audit, FaultInjector, PeerCheckMode, Rates, Sources, TaskProtection, Tasks, Work, answers};
+use crate::http::{Answers, PeerLocation, RemoteAddress};
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
@@ -12,8 +12,6 @@ use ecs_core::model::view::{ContainerView, RoleView, TaskView, View};
 use ecs_core::model::{CredentialsId, RoleKind, TaskArn};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use hyper::service::Service;
-use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -84,7 +82,7 @@ pub(super) fn work(script: &Arc<Mutex<Script>>) -> Work {
 
 /// The server with these tasks, whose containers have the ids `id-0`, `id-1` …
 pub(super) struct Server {
-    routes: axum::Router,
+    answers: Answers,
     pub(super) script: Arc<Mutex<Script>>,
 }
 
@@ -120,7 +118,7 @@ impl Server {
             Rates { steady: 10_000, burst: 10_000 },
             PeerCheckMode::Off,
         );
-        Self { routes: router(sources), script }
+        Self { answers: answers(sources), script }
     }
 
     /// Sends a request from this peer, and returns status, headers and body.
@@ -133,7 +131,7 @@ impl Server {
     ) -> (StatusCode, HeaderMap, String) {
         let mut request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
         request.extensions_mut().insert(RemoteAddress { address: peer.parse().unwrap(), location: PeerLocation::Host });
-        let answer = TowerToHyperService::new(self.routes.clone()).call(request).await.unwrap();
+        let answer = self.answers.answer(request).await;
         let (head, body) = answer.into_parts();
         let body = to_bytes(body, 1 << 20).await.unwrap();
         (head.status, head.headers, String::from_utf8(body.to_vec()).unwrap())

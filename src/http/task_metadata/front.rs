@@ -8,15 +8,15 @@ use super::limiter::TooMany;
 use super::sources::Sources;
 use super::subject::Subject;
 use crate::http::answer::{catch_panic, plain_text};
-use crate::http::{RemoteAddress, path};
+use crate::http::{Answers, RemoteAddress, path};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use hyper::service::Service;
-use hyper_util::service::TowerToHyperService;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use std::borrow::Cow;
+use std::fmt::{Display, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -43,33 +43,33 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-rate-limit-request-
 const REMOTE_ADDRESS: HeaderName = HeaderName::from_static("x-rate-limit-request-remote-addr");
 
 /// The routes, behind everything that each request passes.
-pub(super) fn guarded(routes: Router, sources: Arc<Sources>) -> Router {
-    Router::new().fallback(async move |request: Request| {
-        let answer = passed(routes.clone(), &sources, request);
-        catch_panic("the task metadata endpoint", answer).await
+pub(super) fn guarded(routes: Router, sources: Arc<Sources>) -> Answers {
+    let routes = Answers::from(routes);
+    Answers::new(move |request| {
+        let (routes, sources) = (routes.clone(), Arc::clone(&sources));
+        async move { catch_panic("the task metadata endpoint", passed(&routes, &sources, request)).await }
     })
 }
 
 /// Passes a request on to the routes, or answers it.
-async fn passed(routes: Router, sources: &Sources, mut request: Request) -> Response {
+async fn passed(routes: &Answers, sources: &Sources, mut request: Request) -> Response {
     let Some(decoded) = decoded(request.uri().path()) else {
         return plain_text(StatusCode::BAD_REQUEST, "400 Bad Request");
     };
     if let Some(clean) = path::cleaned(&decoded) {
         return moved(&clean, request.uri().query());
     }
-    match with_path(request.uri(), &decoded) {
-        Some(uri) => *request.uri_mut() = uri,
-        None => return plain_text(StatusCode::BAD_REQUEST, "400 Bad Request"),
-    }
+    let Some(uri) = with_path(request.uri(), &decoded) else {
+        return plain_text(StatusCode::BAD_REQUEST, "400 Bad Request");
+    };
     let peer = request.extensions().get::<RemoteAddress>().map(|remote| remote.address);
     let headers = limit_headers(sources, request.headers(), peer);
     let mut answer = match sources.refused(&request, &decoded, peer) {
         Some(refused) => refused,
-        None => match TowerToHyperService::new(routes).call(request).await {
-            Ok(answer) => answer,
-            Err(never) => match never {},
-        },
+        None => {
+            *request.uri_mut() = uri;
+            routes.answer(request).await
+        }
     };
     for (name, value) in headers {
         // A route with a limit of its own has these headers too. They come second.
@@ -113,41 +113,51 @@ impl Sources {
 
 /// The headers about the limits, which every answer of a route has.
 fn limit_headers(sources: &Sources, asked: &HeaderMap, peer: Option<SocketAddr>) -> [(HeaderName, HeaderValue); 4] {
-    let text = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
     let forwarded = asked.get("x-forwarded-for").cloned().unwrap_or(HeaderValue::from_static(""));
     [
-        (LIMIT, text(format!("{}.00", sources.limiter.steady()))),
+        (LIMIT, sources.shown_limit.clone()),
         (DURATION, HeaderValue::from_static("1")),
         (FORWARDED_FOR, forwarded),
-        (REMOTE_ADDRESS, text(peer.map(|peer| peer.to_string()).unwrap_or_default())),
+        (REMOTE_ADDRESS, peer.map_or(HeaderValue::from_static(""), header_text)),
     ]
 }
 
+/// The text as the value of a header; empty if it cannot be in one.
+pub(super) fn header_text(text: impl Display) -> HeaderValue {
+    // Room for an address and a port. Text that grows byte by byte is allocated again and again.
+    let mut value = String::with_capacity(64);
+    let _ = write!(value, "{text}");
+    HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static(""))
+}
+
 /// The path without its escapes; `None` if one of them is invalid. Bytes that are not UTF-8 become U+FFFD.
-pub(super) fn decoded(path: &str) -> Option<String> {
+pub(super) fn decoded(path: &str) -> Option<Cow<'_, str>> {
     let is_escape =
         |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     let is_valid = path.split('%').skip(1).all(is_escape);
-    is_valid.then(|| percent_decode_str(path).decode_utf8_lossy().into_owned())
+    is_valid.then(|| percent_decode_str(path).decode_utf8_lossy())
 }
 
 /// The same address with this decoded path; `None` if it cannot be written as a URI.
 pub(super) fn with_path(uri: &Uri, decoded: &str) -> Option<Uri> {
-    let path = encoded(decoded, uri.query());
-    PathAndQuery::try_from(path).ok().map(Uri::from)
+    let path = Cow::from(utf8_percent_encode(decoded, ENCODED));
+    if path == uri.path() && uri.authority().is_none() {
+        return Some(uri.clone());
+    }
+    PathAndQuery::try_from(with_query(&path, uri.query())).ok().map(Uri::from)
 }
 
-fn encoded(path: &str, query: Option<&str>) -> String {
-    let path = utf8_percent_encode(path, ENCODED).to_string();
+fn with_query(path: &str, query: Option<&str>) -> String {
     match query {
         Some(query) => format!("{path}?{query}"),
-        None => path,
+        None => path.to_owned(),
     }
 }
 
 /// A permanent redirect that keeps the query.
 fn moved(path: &str, query: Option<&str>) -> Response {
-    match HeaderValue::from_str(&encoded(path, query)) {
+    let path = Cow::from(utf8_percent_encode(path, ENCODED));
+    match HeaderValue::from_str(&with_query(&path, query)) {
         Ok(location) => (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response(),
         Err(_) => plain_text(StatusCode::BAD_REQUEST, "400 Bad Request"),
     }

@@ -24,7 +24,7 @@ pub fn task_metadata_path(data: &[u8]) {
         assert!(decoded.len() > 4096, "{decoded:?} cannot be passed on");
         return;
     };
-    assert_eq!(front::decoded(written.path()).as_deref(), Some(decoded.as_str()), "{written}");
+    assert_eq!(front::decoded(written.path()).as_deref(), Some(&*decoded), "{written}");
     assert_eq!(written.query(), uri.query());
     let container = ContainerView {
         endpoint_id: Some("0123456789".into()),

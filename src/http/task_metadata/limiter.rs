@@ -76,11 +76,6 @@ impl Limiter {
         Self { rates, buckets: Mutex::default(), hasher: RandomState::new() }
     }
 
-    /// The steady rate, in requests a second.
-    pub(super) fn steady(&self) -> u64 {
-        self.rates.steady
-    }
-
     /// Counts a request of this address. `path` is the requested path if it belongs to a known id.
     pub(super) fn take(&self, address: IpAddr, path: Option<impl Hash>, now: Instant) -> Result<(), TooMany> {
         let address = address.to_canonical();

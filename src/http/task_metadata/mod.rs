@@ -51,8 +51,7 @@ pub use tags::{TagLookup, TagQuestion, TagsProblem, TagsResult};
 pub use tasks::{FoundContainer, FoundRole, Tasks};
 
 use crate::http::answer::plain_text;
-use crate::http::{Address, Limits, Settings};
-use axum::Router;
+use crate::http::{Address, Answers, Limits, Settings};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
@@ -74,8 +73,8 @@ pub fn settings(address: Address) -> Settings {
     }
 }
 
-/// The routes of the port.
-pub fn router(sources: Sources) -> Router {
+/// The answers of the port.
+pub fn answers(sources: Sources) -> Answers {
     let sources = Arc::new(sources);
     let documents = v2::routes().merge(by_id::routes(Version::V3)).merge(by_id::routes(Version::V4));
     let work = protection::routes().merge(fault::routes());

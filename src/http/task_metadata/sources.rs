@@ -2,11 +2,13 @@
 
 use super::audit::Audit;
 use super::documents::Documents;
+use super::front::header_text;
 use super::limiter::{Limiter, Rates};
 use super::peer_check::{PeerCheck, PeerCheckMode};
 use super::place::Metadata;
 use super::requests::Work;
 use super::tasks::Tasks;
+use axum::http::HeaderValue;
 use ecs_core::model::{CredentialsId, Secret};
 use std::fmt;
 use std::sync::Arc;
@@ -42,6 +44,8 @@ pub struct Sources {
     pub(super) work: Work,
     pub(super) audit: Audit,
     pub(super) limiter: Limiter,
+    /// The steady rate, as each answer shows it.
+    pub(super) shown_limit: HeaderValue,
     pub(super) guesses: Limiter,
     pub(super) peer_check: PeerCheck,
 }
@@ -71,6 +75,7 @@ impl Sources {
             work,
             audit,
             limiter: Limiter::new(rates),
+            shown_limit: header_text(format_args!("{}.00", rates.steady)),
             guesses: Limiter::new(GUESSES),
             peer_check: PeerCheck::new(peer_check),
         }

@@ -4,13 +4,14 @@
 
 use super::credentials;
 use super::tasks::Tasks;
+use std::borrow::Cow;
 
 /// What a path is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Subject<'a> {
     /// An id that the agent knows: the first segment, the id, and which of its paths is requested. Paths of any text, such as the
     /// names of associations, count as one.
-    Known(&'a str, String, &'a str),
+    Known(&'a str, Cow<'a, str>, &'a str),
     /// An id that the agent does not know.
     Unknown,
     /// A path without an id.
@@ -41,7 +42,7 @@ impl<'a> Subject<'a> {
                     "api" if below.len() < 64 && shared.is_some() => below,
                     _ => BELOW_ID.into_iter().find(|name| *name == below).or(shared).unwrap_or("other"),
                 };
-                Self::Known(first, id.to_owned(), below)
+                Self::Known(first, Cow::Borrowed(id), below)
             }
             _ => Self::Without,
         }
@@ -49,8 +50,8 @@ impl<'a> Subject<'a> {
 
     fn role(first: &'a str, rest: &'a str, query: Option<&str>, tasks: &Tasks) -> Self {
         let id = match (first, rest) {
-            ("v1", "credentials") => credentials::id_in(query),
-            ("v2", _) => rest.strip_prefix("credentials/").unwrap_or_default().to_owned(),
+            ("v1", "credentials") => Cow::Owned(credentials::id_in(query)),
+            ("v2", _) => Cow::Borrowed(rest.strip_prefix("credentials/").unwrap_or_default()),
             _ => return Self::Without,
         };
         match tasks.role(&id) {
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn known_ids_have_limits_of_their_own_and_the_rest_shares_one() {
         let tasks = tasks();
-        let known = |first: &'static str, id: &str, below: &'static str| Subject::Known(first, id.to_owned(), below);
+        let known = |first, id, below| Subject::Known(first, Cow::Borrowed(id), below);
         for (path, query, expected) in [
             ("/v4/id-web", None, known("v4", "id-web", "")),
             ("/v4/id-web/task", Some("x"), known("v4", "id-web", "task")),

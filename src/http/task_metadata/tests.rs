@@ -107,7 +107,7 @@ impl Server {
             http::Listener::Tcp(listener),
             settings,
             Audience::containers(watch::channel(None).1),
-            router(sources),
+            answers(sources),
             stop.clone(),
         );
         let mut server = JoinSet::new();

@@ -8,14 +8,13 @@ use super::faults::Keeper;
 use super::firewall::{self, Rules};
 use super::health::Health;
 use crate::config::Config;
-use crate::http::{self, Address, Audience};
+use crate::http::{self, Address, Answers, Audience};
 use crate::http::{introspection, task_metadata};
 use crate::runtime::clock::Clock;
 use crate::runtime::execute::pulls::Pulls;
 use crate::runtime::startup::ownership::Ownership;
 use crate::runtime::supervisor::{Policy, Supervisor};
 use crate::store::Identity;
-use axum::Router;
 use ecs_core::model::view::View;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -46,7 +45,7 @@ impl Early {
         };
         let routes = introspection::health_router(early.health_lookup());
         let socket = Address::Socket(introspection::HEALTH_SOCKET);
-        early.serve(http::Settings::new("health", socket), Audience::host_only(), routes);
+        early.serve(http::Settings::new("health", socket), Audience::host_only(), routes.into());
         early
     }
 
@@ -94,7 +93,7 @@ impl Early {
         let audience = Audience::new(config.offhost_introspection, self.bridge.subscribe());
         let port = if config.introspection_on_loopback { Address::Loopback } else { Address::Port };
         let settings = http::Settings::new("introspection", port(introspection::PORT));
-        self.serve(settings, audience, routes);
+        self.serve(settings, audience, routes.into());
         self.health.running();
     }
 
@@ -103,7 +102,7 @@ impl Early {
     pub(crate) fn open_task_metadata(&mut self, sources: task_metadata::Sources) {
         let settings = task_metadata::settings(Address::Loopback(task_metadata::PORT));
         let audience = Audience::containers(self.bridge.subscribe());
-        self.serve(settings, audience, task_metadata::router(sources));
+        self.serve(settings, audience, task_metadata::answers(sources));
     }
 
     /// Carries out operations on network faults, and removes those of ended tasks.
@@ -117,14 +116,14 @@ impl Early {
         Arc::new(move || health.judge())
     }
 
-    fn serve(&mut self, settings: http::Settings, audience: Audience, routes: Router) {
+    fn serve(&mut self, settings: http::Settings, audience: Audience, answers: Answers) {
         let http::Settings { name, address, .. } = settings;
         let (stop, mut first) = (self.stop.clone(), Some(http::bind(address)));
         self.supervisor.add(name, Policy::Restart, move || {
             let bound = first.take().unwrap_or_else(|| http::bind(address));
-            let (audience, routes, stop) = (audience.clone(), routes.clone(), stop.clone());
+            let (audience, answers, stop) = (audience.clone(), answers.clone(), stop.clone());
             async move {
-                http::run(bound, settings, audience, routes, stop).await;
+                http::run(bound, settings, audience, answers, stop).await;
                 Ok(())
             }
         });
@@ -134,6 +133,7 @@ impl Early {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::Router;
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr, UnixStream};
 
@@ -149,7 +149,7 @@ mod tests {
         };
         let routes = Router::new().fallback(async move || text);
         let settings = http::Settings::new("test", Address::Socket(name));
-        early.serve(settings, Audience::host_only(), routes);
+        early.serve(settings, Audience::host_only(), routes.into());
         // The test has not awaited anything, so no part has run yet.
         let address = SocketAddr::from_abstract_name(&*name).unwrap();
         let _connected = UnixStream::connect_addr(&address).unwrap();

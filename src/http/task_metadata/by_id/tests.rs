@@ -1,5 +1,5 @@
 use super::super::tests::metadata;
-use super::super::{Audit, Metadata, PeerCheckMode, Place, Rates, TagLookup, TagsProblem, Tasks, router};
+use super::super::{Audit, Metadata, PeerCheckMode, Place, Rates, TagLookup, TagsProblem, Tasks, answers};
 use super::*;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -10,8 +10,6 @@ use ecs_core::model::{
     ContainerKind, ContainerStatus, EndpointId, Health, PortBinding, Protocol, TaskStatus, TextMap, Timestamp,
 };
 use futures_util::FutureExt;
-use hyper::service::Service;
-use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -155,7 +153,7 @@ fn no_tags() -> TagLookup {
 }
 
 struct Server {
-    routes: Router,
+    answers: Answers,
     view: watch::Sender<Arc<View>>,
 }
 
@@ -169,7 +167,7 @@ impl Server {
         let work = crate::http::task_metadata::fakes::work(&Arc::default());
         let sources =
             Sources::new(Tasks::new(readers), metadata, Arc::new(|_| None), work, audit, rates, PeerCheckMode::Off);
-        Self { routes: router(sources), view }
+        Self { answers: answers(sources), view }
     }
 
     fn recorded() -> Self {
@@ -179,7 +177,7 @@ impl Server {
     /// Status, content type and body.
     async fn ask(&self, path: &str) -> (u16, String, String) {
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
-        let Ok(answer) = TowerToHyperService::new(self.routes.clone()).call(request).await;
+        let answer = self.answers.answer(request).await;
         let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
         let status = answer.status().as_u16();
         let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
