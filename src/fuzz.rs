@@ -7,6 +7,7 @@
 pub use crate::acs::fuzz::acs_frame;
 pub use crate::config::fuzz::ecs_config;
 pub use crate::docker::fuzz::{auth_data, docker_error, helper_answer, image_reference};
+pub use crate::http::fuzz::http_request;
 pub use crate::http::task_metadata::fuzz::{fault_body, protection_body};
 pub use crate::http::task_metadata::fuzz_path::task_metadata_path;
 pub use crate::resources::fuzz::env_file;
@@ -53,7 +54,7 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 12] = [
+    const TARGETS: [(&str, Target); 13] = [
         ("acs_frame", acs_frame),
         ("auth_data", auth_data),
         ("docker_error", docker_error),
@@ -61,6 +62,7 @@ mod tests {
         ("env_file", env_file),
         ("fault_body", fault_body),
         ("helper_answer", helper_answer),
+        ("http_request", http_request),
         ("image_reference", image_reference),
         ("log_line", log_line),
         ("protection_body", protection_body),

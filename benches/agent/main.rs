@@ -1,5 +1,5 @@
 //! The whole agent: size, start-up, memory, and one task, a hundred tasks and a task of fifty containers against what Docker
-//! alone needs, measured in the same run.
+//! alone needs, measured in the same run. Credentials of roles while tasks start, against a bare server (see `credentials`).
 //!
 //! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. After `--`, name the parts
 //! to run (`"50 containers"`); without names, all parts run. Needs what the agent's tests need (`./tests/run` installs it). For
@@ -9,17 +9,18 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+mod credentials;
 mod floor;
+mod process;
 
 use ecs_local::{Options, Server, Source, TaskStatus};
-use ecs_testing::docker::{Cluster, TempDir, available, control_groups, docker, one_agent, unique};
+use ecs_testing::docker::{Cluster, available, control_groups, docker, one_agent, unique};
 use ecs_testing::registry::Registry;
 use floor::Floor;
+use process::{Agent, BINARY, busy, cpu, pss_kib};
 use serde_json::json;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_ecs-agent");
 const LIMIT: Duration = Duration::from_secs(60);
 /// A command that runs until SIGTERM and then ends at once.
 const STOPPABLE: &str = "trap 'exit 0' TERM; sleep 3600 & wait";
@@ -57,36 +58,16 @@ struct Pace {
     stopped: Duration,
 }
 
-struct Agent {
-    child: Child,
-    _data: TempDir,
-}
-
-impl Agent {
-    fn start(server: &Server) -> Self {
-        let data = TempDir::new("ecs-bench");
-        let child = Command::new(BINARY)
-            .env_clear()
-            .envs(server.environment())
-            .env("ECS_DATADIR", data.path())
-            .env("ECS_CONFIG_FILE", "/dev/null")
-            .env("ECS_LOGLEVEL", "error")
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the agent starts");
-        Self { child, _data: data }
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.iter().position(|argument| argument == credentials::ECHO) {
+        Some(at) => credentials::echo(arguments[at + 1].parse().expect("a size")),
+        None => measure(),
     }
 }
 
 #[tokio::main]
-async fn main() {
+async fn measure() {
     if !available("the agent's bench") {
         return;
     }
@@ -102,6 +83,9 @@ async fn main() {
     let image = registry.push_busybox("bench/busybox", &[]);
     if is_wanted("one task") {
         one_task(&image).await;
+    }
+    if is_wanted("credentials") {
+        credentials::credentials(&image).await;
     }
     for shape in SHAPES.into_iter().filter(|shape| is_wanted(shape.name)) {
         many(&image, shape).await;
@@ -133,15 +117,25 @@ async fn connected(server: &Server) {
 }
 
 async fn start_up() {
+    // In a network namespace of its own, the agent may make its rules, which takes a dozen programs.
+    let apart = std::env::var("ECS_TEST_DOCKER_NETWORK").is_ok_and(|namespace| !namespace.is_empty());
     let (mut registered, mut serving, mut idle) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..STARTS {
+    let mut with_rules = Vec::new();
+    let starts = if apart { 2 * STARTS } else { STARTS };
+    for start in 0..starts {
+        let makes_rules = apart && start % 2 == 1;
         let cluster = Cluster::new();
         let server = server(&cluster).await;
         let begun = Instant::now();
-        let agent = Agent::start(&server);
+        let agent =
+            Agent::start_with(&server, 0, &[("ECS_MANAGE_FIREWALL", if makes_rules { "true" } else { "false" })]);
         let call =
             |state: &ecs_local::State| state.records().any(|r| r.name == "RegisterContainerInstance").then_some(());
         server.wait_for("a registration", LIMIT, call).await.expect("the agent registers");
+        if makes_rules {
+            with_rules.push(begun.elapsed());
+            continue;
+        }
         registered.push(begun.elapsed());
         // Before the registration a connection is closed without an answer.
         while reqwest::get("http://127.0.0.1:51678/v1/metadata").await.is_err() {
@@ -156,39 +150,12 @@ async fn start_up() {
         }
     }
     line("exec to registered", &spread(&mut registered), "50 ms", "260 ms");
+    if apart {
+        line("  with firewall rules", &spread(&mut with_rules), "50 ms", "");
+    }
     line("exec to introspection", &spread(&mut serving), "", "320 ms");
     idle.sort_unstable();
     line("idle memory (PSS)", &mib(idle[idle.len() / 2]), "9 MiB", "43 MiB");
-}
-
-/// Proportional set size of a process.
-fn pss_kib(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the agent's memory map");
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).expect("a Pss line");
-    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
-}
-
-/// The unit of processor time in `/proc`, the same on all common architectures.
-const TICK: Duration = Duration::from_millis(10);
-
-/// Processor time a process has used, in user and kernel mode.
-fn cpu(pid: u32) -> Duration {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the agent's times");
-    let after_name = text.rsplit_once(')').expect("a name").1;
-    let ticks: u32 =
-        after_name.split_whitespace().skip(11).take(2).map(|text| text.parse::<u32>().expect("a number")).sum();
-    TICK * ticks
-}
-
-/// Processor time that the whole machine has used: all columns but idle and waiting for I/O.
-fn busy() -> Duration {
-    let text = std::fs::read_to_string("/proc/stat").expect("the machine's times");
-    let columns = text.lines().next().expect("a line for all processors").split_whitespace().skip(1).take(7);
-    let ticks = columns
-        .enumerate()
-        .filter(|(nth, _)| ![3, 4].contains(nth))
-        .map(|(_, text)| text.parse::<u32>().expect("a number"));
-    TICK * ticks.sum()
 }
 
 async fn one_task(image: &str) {

@@ -191,8 +191,14 @@ impl Server {
             }
         }
         let activity = Activity::new();
-        let work =
-            exchange(stream, (peer, location), self.answers.clone(), self.settings, activity.clone(), self.stop.clone());
+        let work = exchange(
+            stream,
+            (peer, location),
+            self.answers.clone(),
+            self.settings,
+            activity.clone(),
+            self.stop.clone(),
+        );
         let task = self.connections.spawn(work);
         self.slots.enter(peer, location, OpenConnection { task, activity });
     }
@@ -217,7 +223,7 @@ fn reset(stream: TcpStream) {
 }
 
 /// Answers requests until the client closes the connection, sends none for too long, or does not take an answer.
-async fn exchange<S>(
+pub(super) async fn exchange<S>(
     stream: S,
     (from, location): (Peer, PeerLocation),
     answers: Answers,

@@ -4,17 +4,21 @@
 //! [`Settings`], an [`Audience`] and [`Answers`]; it listens on a port, or on a socket that only this host reaches.
 //! Invariants: a peer outside the audience gets no byte; a connection ends when no request arrives within the time limit of
 //! the head, or when an answer is not taken within its own limit; an idle connection gives its slot to a new one; there are
-//! never more connections than slots; only peers on this host can take the slots reserved for it.
+//! never more connections than slots; only peers on this host can take the slots reserved for it, and only other peers those
+//! reserved for others.
 //!
 //! Reading order: this file (settings), `address` (where a server listens), `listener` (accepting, ending), `activity` (what a
 //! connection is doing), `peer` (the audience), `route` (the kernel's route to a peer), `slots` (which connection is closed
-//! for a new one), [`host_header`] (DNS rebinding), `tally` (limits log lines about refused connections), `path` (cleaning of
-//! paths), `answers` (what is asked for them), `json` and `answer` (encoding of answers), [`introspection`] (port 51678), [`task_metadata`] (port 51679).
+//! for a new one), [`host_header`] (DNS rebinding), `tally` (limits log lines about refused connections), `answers` (what a
+//! server does with a request), `path` (cleaning of paths), `json` and `answer` (encoding of answers), [`introspection`] (port
+//! 51678), [`task_metadata`] (port 51679).
 
 mod activity;
 mod address;
 mod answer;
 mod answers;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod host_header;
 mod listener;
 mod peer;

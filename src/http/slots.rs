@@ -1,9 +1,9 @@
 //! The slots of a server: each open connection occupies one. Decides how many there may be, and which connection is closed
 //! (evicted) for a new one.
 //!
-//! Owns no sockets. The rules: some slots are reserved for this host; each peer has a limit; for a new connection, the
-//! one that has waited longest for a request is evicted; a connection that is being answered is never evicted. Invariant:
-//! admitting a connection never breaks a rule.
+//! Owns no sockets. The rules: some slots are reserved for this host, and some may be for others; each peer has a limit; for a new
+//! connection, the one that has waited longest for a request is evicted; a connection that is being answered is never evicted.
+//! Invariant: admitting a connection never breaks a rule.
 
 use super::peer::{Peer, PeerLocation};
 use std::net::{IpAddr, Ipv6Addr};
@@ -16,6 +16,9 @@ pub struct Limits {
     pub total: usize,
     /// The part of `total` that is reserved for this host.
     pub reserved_for_host: usize,
+    /// The part of `total` that is reserved for all other peers. Above 0 where containers are the clients: tasks in network mode host
+    /// are on this host too, and have as many addresses as they like.
+    pub reserved_for_others: usize,
     /// The limit for one peer that is not on this host: one IPv4 address, or one IPv6 network of 64 bits. The limit for one peer
     /// on this host (one address or one user) is `total` less `reserved_for_host`.
     pub per_peer: usize,
@@ -23,7 +26,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { total: 64, reserved_for_host: 16, per_peer: 16 }
+        Self { total: 64, reserved_for_host: 16, reserved_for_others: 0, per_peer: 16 }
     }
 }
 
@@ -88,9 +91,10 @@ impl<C: Connection> Slots<C> {
         if self.count(from_peer) >= self.limits.per_peer(location) {
             return self.evict(from_peer);
         }
-        let others = self.limits.total.saturating_sub(self.limits.reserved_for_host);
-        if !on_host && self.count(|slot| !slot.on_host) >= others {
-            return self.evict(|slot| !slot.on_host);
+        let reserved = if on_host { self.limits.reserved_for_others } else { self.limits.reserved_for_host };
+        let on_same_side = |slot: &Slot<C>| slot.on_host == on_host;
+        if self.count(on_same_side) >= self.limits.total.saturating_sub(reserved) {
+            return self.evict(on_same_side);
         }
         if self.taken.len() < self.limits.total {
             return FoundSlot::Free;
@@ -169,7 +173,7 @@ mod tests {
         }
     }
 
-    const LIMITS: Limits = Limits { total: 6, reserved_for_host: 2, per_peer: 2 };
+    const LIMITS: Limits = Limits { total: 6, reserved_for_host: 2, reserved_for_others: 0, per_peer: 2 };
     const WAITS: bool = true;
     const ANSWERED: bool = false;
 
@@ -238,6 +242,24 @@ mod tests {
         assert_eq!(full.len(), 6);
         let mut host_only = slots(&[("127.0.0.1", Host, WAITS); 6]);
         assert_eq!(find(&mut host_only, "10.0.0.1", Bridge), FoundSlot::None, "strangers take nothing from the host");
+    }
+
+    #[test]
+    fn the_host_never_takes_the_slots_of_others() {
+        let limits = Limits { reserved_for_others: 2, ..LIMITS };
+        let mut busy = Slots::new(limits);
+        for (number, peer) in (0..).zip(["127.0.0.1", "127.0.0.2", "127.0.0.3", "10.9.9.9"]) {
+            busy.enter(at(peer), Host, (number, number == 1));
+        }
+        assert_eq!(find(&mut busy, "127.0.0.4", Host), FoundSlot::Evicted((1, WAITS)), "one of its own");
+        busy.enter(at("127.0.0.4"), Host, (4, ANSWERED));
+        assert_eq!(find(&mut busy, "127.0.0.5", Host), FoundSlot::None);
+        for number in 5..7 {
+            assert_eq!(find(&mut busy, "10.0.0.1", Bridge), FoundSlot::Free);
+            busy.enter(at("10.0.0.1"), Bridge, (number, WAITS));
+        }
+        assert_eq!(find(&mut busy, "127.0.0.5", Host), FoundSlot::None, "containers keep what is reserved for them");
+        assert_eq!(find(&mut busy, "10.0.0.1", Bridge), FoundSlot::Evicted((5, WAITS)));
     }
 
     #[test]

@@ -149,7 +149,7 @@ async fn a_stop_waits_for_an_answer_but_not_for_ever() {
 
 #[tokio::test]
 async fn an_answer_under_way_is_not_cut_off_for_a_new_peer() {
-    let limits = Limits { total: 4, reserved_for_host: 2, per_peer: 1 };
+    let limits = Limits { total: 4, reserved_for_host: 2, reserved_for_others: 0, per_peer: 1 };
     let (begun, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (counted, gate) = (Arc::clone(&begun), Arc::clone(&go));
     let router = Router::new().fallback(async move || {
@@ -179,7 +179,7 @@ async fn the_port_is_served_on_ipv4_and_ipv6() {
     let Ok(Listener::Tcp(listener)) = &bound else { panic!("{bound:?}") };
     let port = listener.local_addr().unwrap().port();
     let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
-    server.spawn(run(bound, settings(), Audience::host_only(), fine(), stop.clone()));
+    server.spawn(run(bound, settings(), Audience::host_only(), fine().into(), stop.clone()));
     for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
         assert!(get(TcpStream::connect(&address).await.unwrap()).await.ends_with("fine"), "{address}");
     }
@@ -196,7 +196,7 @@ async fn a_socket_has_the_limits_of_a_port() {
     let (address, name) = socket();
     let settings = Settings { head_timeout: Duration::from_millis(1500), ..patient(address) };
     let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
-    server.spawn(run(bind(address), settings, Audience::host_only(), fine(), stop.clone()));
+    server.spawn(run(bind(address), settings, Audience::host_only(), fine().into(), stop.clone()));
     let mut half_open = Vec::new();
     for _ in 0..400 {
         let mut stream = UnixStream::connect(&name).await.unwrap();
@@ -223,7 +223,7 @@ async fn a_name_that_is_taken_is_tried_again_until_it_is_free() {
     let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
     let first = bind(address);
     assert_eq!(first.as_ref().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
-    server.spawn(run(first, patient(address), Audience::host_only(), fine(), stop.clone()));
+    server.spawn(run(first, patient(address), Audience::host_only(), fine().into(), stop.clone()));
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(other);
     // A program that another test starts at this moment has the old socket until it runs: a connection to it is accepted by nobody and ends
@@ -245,7 +245,7 @@ async fn answer(stream: &mut TcpStream) {
 
 #[tokio::test]
 async fn an_idle_connection_gives_way_to_a_new_one_and_to_a_stop() {
-    let limits = Limits { total: 2, reserved_for_host: 0, per_peer: 2 };
+    let limits = Limits { total: 2, reserved_for_host: 0, reserved_for_others: 0, per_peer: 2 };
     let mut running = start(fine(), Settings { limits, ..settings() }).await;
     let mut kept = Vec::new();
     for _ in 0..2 {

@@ -7,7 +7,7 @@ use ecs_testing::wait::until;
 
 const TASKS: usize = 30;
 
-fn descriptors(pid: u32) -> usize {
+pub(crate) fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 

@@ -32,6 +32,7 @@ mod golden;
 mod golden_aws;
 mod golden_docker;
 mod health;
+mod idle_connections;
 mod inside;
 mod kill;
 mod kill_loop;

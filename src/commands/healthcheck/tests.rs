@@ -45,7 +45,7 @@ impl Place {
         let settings = Settings::new("test", crate::http::Address::Socket("test"));
         let (listener, stop) = (Listener::Unix(self.listen()), CancellationToken::new());
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, settings, Audience::host_only(), routes, stop));
+        serving.spawn(serve(listener, settings, Audience::host_only(), routes.into(), stop));
         serving
     }
 

@@ -3,6 +3,7 @@
 
 use super::super::Address;
 use super::*;
+use axum::Router;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -22,7 +23,7 @@ fn connected(settings: Settings, answer: &'static str) -> (DuplexStream, Arc<Act
     let router = Router::new().fallback(async move || answer);
     let peer = (Peer::User(None), PeerLocation::Host);
     let mut work = JoinSet::new();
-    work.spawn(exchange(server, peer, router, settings, Arc::clone(&activity), CancellationToken::new()));
+    work.spawn(exchange(server, peer, router.into(), settings, Arc::clone(&activity), CancellationToken::new()));
     (client, activity, work)
 }
 

@@ -66,7 +66,7 @@ pub fn settings(address: Address) -> Settings {
     Settings {
         // Each task may keep some connections open, and tasks in network mode host share one address. A process may have 1024 open
         // files if nobody says otherwise, and the agent needs the rest.
-        limits: Limits { total: 512, reserved_for_host: 128, per_peer: 32 },
+        limits: Limits { total: 512, reserved_for_host: 128, reserved_for_others: 128, per_peer: 32 },
         // The Go agent ends an answer after 5 s. The longest calls to AWS and to programs of the host take that long.
         answer_timeout: Duration::from_secs(7),
         ..Settings::new("task metadata", address)

@@ -1,6 +1,7 @@
 use super::super::tests::metadata;
 use super::super::{Audit, Metadata, PeerCheckMode, Place, Rates, TagLookup, TagsProblem, Tasks, answers};
 use super::*;
+use crate::http::Answers;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use ecs_core::model::observation::{Mount, Network};
