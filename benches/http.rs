@@ -3,7 +3,7 @@
 //!
 //! Both run in this process on the same number of threads, and take turns, so that a change of the machine's speed affects both.
 //! The clients are two threads with one kept connection each. Prints the median of the ratios, and their range. For port 51679 also
-//! the rate and the times over 32 connections, which each thread asks in turn without waiting for the one before.
+//! the rate and the times over 32 connections, of which each thread asks 16 in turn without waiting for the one before.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its numbers")]
 
@@ -36,14 +36,14 @@ const CLIENTS: usize = 2;
 const TASKS: usize = 50;
 /// Kept connections of each client in the second measurement of port 51679.
 const CONNECTIONS: usize = 16;
-/// The path of a task on port 51679.
-const TASK: &str = "/v4/endpoint-7/task";
+/// The path of a task on port 51679. All ids have the same length, as those of the agent.
+const TASK: &str = "/v4/00000007-aaaa-4bbb-8ccc-dddddddddddd/task";
 
 fn task(number: usize) -> TaskView {
     let name = format!("ecs-family-7-web-{number:018x}");
     let container = ContainerView {
         name: "web".into(),
-        endpoint_id: Some(format!("endpoint-{number}").into()),
+        endpoint_id: Some(format!("{number:08}-aaaa-4bbb-8ccc-dddddddddddd").into()),
         runtime_id: Some(format!("{number:064x}").into()),
         runtime_name: name,
         image: "registry.example/web:7".to_owned(),
@@ -247,10 +247,29 @@ fn main() {
             ratio(rounds[ROUNDS - 1]),
         );
     }
-    let size = answer(tasks_at, TASK).len();
-    let mut rounds: Vec<_> = (0..ROUNDS).map(|_| rate_of_many(tasks_at, TASK, size)).collect();
-    rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (rate, slowest) = rounds[ROUNDS / 2];
-    let connections = CLIENTS * CONNECTIONS;
-    println!("{TASK:<14} {size:>6} bytes  {rate:>7.0} requests/s over {connections} connections, p99 {slowest:?}");
+    over_many_connections(tasks_at, &theirs);
+}
+
+/// Prints the rate and the slowest hundredth of the answers about a task, each the median of the rounds, and the same of a bare loop.
+fn over_many_connections(tasks_at: SocketAddr, theirs: &Runtime) {
+    let bytes = answer(tasks_at, TASK);
+    let size = bytes.len();
+    let bare = bare(theirs, bytes);
+    let rounds: Vec<_> =
+        (0..ROUNDS).map(|_| [tasks_at, bare].map(|address| rate_of_many(address, TASK, size))).collect();
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[ROUNDS / 2]
+    };
+    let rate = |nth: usize| median(rounds.iter().map(|both| both[nth].0).collect());
+    let p99 = |nth: usize| median(rounds.iter().map(|both| both[nth].1.as_secs_f64() * 1000.0).collect());
+    let ratio = median(rounds.iter().map(|[ours, bare]| ours.0 / bare.0).collect());
+    println!(
+        "{TASK} over {} connections: {:.0} requests/s, p99 {:.2} ms; bare loop {:.0}, p99 {:.2} ms: {ratio:.2}",
+        CLIENTS * CONNECTIONS,
+        rate(0),
+        p99(0),
+        rate(1),
+        p99(1),
+    );
 }
