@@ -6,6 +6,7 @@
 //! the comparison with Docker, tasks through the agent alternate with the same creates, starts and stops directly through the
 //! Docker API (see `floor`). `BENCH_ROUNDS` is the number of rounds: the speed of a small machine changes by a tenth or more, so
 //! the standard error is printed. Each line ends with the target and with the value of the Go agent 1.105.1.
+//! `BENCH_AGENT` names another program of the agent, such as that of an earlier version.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -17,7 +18,7 @@ use ecs_local::{Options, Server, Source, TaskStatus};
 use ecs_testing::docker::{Cluster, available, control_groups, docker, one_agent, unique};
 use ecs_testing::registry::Registry;
 use floor::Floor;
-use process::{Agent, BINARY, busy, cpu, pss_kib};
+use process::{Agent, busy, cpu, program, pss_kib};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -74,7 +75,7 @@ async fn measure() {
     ecs_agent::aws::install_tls();
     // As in the tests, one agent at a time runs on a host, because each needs port 51678.
     let _one_agent = one_agent();
-    let size = std::fs::metadata(BINARY).expect("the binary is there").len();
+    let size = std::fs::metadata(program()).expect("the binary is there").len();
     line("binary size", &format!("{:.2} MB", size as f64 / 1e6), "12 MB", "75.7 MB");
     if is_wanted("start") {
         start_up().await;

@@ -5,7 +5,10 @@ use ecs_testing::docker::TempDir;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_ecs-agent");
+/// The agent's program: `BENCH_AGENT`, such as that of an earlier version, or the one that Cargo has built with this bench.
+pub(crate) fn program() -> String {
+    std::env::var("BENCH_AGENT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ecs-agent").to_owned())
+}
 
 /// An agent, which is killed when this is dropped.
 pub(crate) struct Agent {
@@ -22,9 +25,10 @@ impl Agent {
     pub(crate) fn start_with(server: &Server, niceness: i32, environment: &[(&str, &str)]) -> Self {
         let data = TempDir::new("ecs-bench");
         // `nice` takes a millisecond of the start, so it is left out where it would change nothing.
-        let mut command = Command::new(if niceness == 0 { BINARY } else { "nice" });
+        let program = program();
+        let mut command = Command::new(if niceness == 0 { &program } else { "nice" });
         if niceness != 0 {
-            command.args(["-n", &niceness.to_string(), BINARY]);
+            command.args(["-n", &niceness.to_string(), &program]);
         }
         let child = command
             .env_clear()
@@ -33,6 +37,7 @@ impl Agent {
             // The rules would stay on this machine, since the agent is killed.
             .env("ECS_MANAGE_FIREWALL", "false")
             .env("ECS_DATADIR", data.path())
+            .env("ECS_AUDIT_LOGFILE", data.path().join("audit.log"))
             .env("ECS_CONFIG_FILE", "/dev/null")
             .env("ECS_LOGLEVEL", "error")
             .envs(environment.iter().copied())
