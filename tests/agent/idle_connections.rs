@@ -18,8 +18,9 @@ use tokio::task::JoinSet;
 const CONNECTIONS: usize = 10_000;
 /// The most connections that the server keeps.
 const SLOTS: usize = 512;
-/// What the agent may need for the connections that it keeps, in KiB: 32 for each.
-const MEMORY: usize = SLOTS * 32;
+/// What the agent may need for the connections that it keeps, in KiB: 64 for each, with what the allocator keeps. It needs half of
+/// that. In three rounds, a KiB that each of the other connections left behind would be more.
+const MEMORY: usize = SLOTS * 64;
 
 /// Ten thousand connections from many addresses of this host. Every other one has begun a request. Until this is dropped, new ones
 /// take the place of the oldest, since the agent closes idle connections after some seconds.
@@ -102,8 +103,7 @@ async fn ten_thousand_idle_connections_shut_no_task_out() {
     let memory = || status(pid, "VmRSS");
     let (files, resident, quick) = (descriptors(pid), memory(), p99_of_introspection().await);
 
-    let mut after_first = 0;
-    for round in 0..2 {
+    for round in 0..3 {
         let flood = Flood::open().await;
         for _ in 0..5 {
             let answer = asks();
@@ -124,9 +124,6 @@ async fn ten_thousand_idle_connections_shut_no_task_out() {
         flood.close().await;
         until("the end of all connections", LIMIT, async || (descriptors(pid) <= files + 40).then_some(())).await;
         assert!(asks().contains(&arn));
-        match round {
-            0 => after_first = memory(),
-            _ => assert!(memory() <= after_first + MEMORY / 8, "{after_first} KiB, then {} KiB", memory()),
-        }
+        assert!(memory() <= resident + MEMORY, "{resident} KiB, then {} KiB", memory());
     }
 }
