@@ -179,6 +179,7 @@ fn spec(
         resources,
         execution_credentials,
         role_credentials,
+        has_role: false,
         leases: Vec::new(),
     })
 }

@@ -60,16 +60,22 @@ pub(super) fn replace(task: &mut TaskState, kind: RoleKind, id: &CredentialsId) 
 }
 
 /// Records the ids that a container was created with. They differ from the task's if the container is older than the agent's
-/// state.
+/// state. Without a role, the variable or the option with the id is the customer's own, and leads nowhere.
 pub(super) fn found(task: &mut TaskState, index: usize, ids: &GivenIds) {
     let Container { spec, state } = &mut task.containers[index];
     if let Some(id) = &ids.endpoint {
         spec.endpoint_id.clone_from(id);
     }
+    let has_role = task.spec.has_role || task.spec.role_id.is_some();
     let roles = [
-        (&ids.role, &mut task.spec.role_id, &mut task.role_credentials, &mut state.role_id),
         (
-            &ids.execution_role,
+            ids.role.as_ref().filter(|_| has_role),
+            &mut task.spec.role_id,
+            &mut task.role_credentials,
+            &mut state.role_id,
+        ),
+        (
+            ids.execution_role.as_ref().filter(|_| spec.logs_with_execution_role),
             &mut task.spec.execution_role_id,
             &mut task.execution_credentials,
             &mut state.execution_role_id,
@@ -155,8 +161,8 @@ mod tests {
     };
     use crate::policy::Policy;
     use crate::sample::{NOW, container, done, run, seen, spec, state};
-    use crate::state::{OperationKind, State};
-    use crate::{Effect, Event, Message, Operation, Output, step};
+    use crate::state::{HostState, OperationKind, State};
+    use crate::{Effect, Event, Message, Operation, Output, recover, step};
 
     fn arrive(state: &mut State, task: Option<&str>, id: &str) -> Vec<Effect> {
         let task = task.map(|task| (task.into(), RoleKind::Execution));
@@ -306,11 +312,6 @@ mod tests {
     #[test]
     fn the_ids_of_an_older_container_are_served() {
         let mut state = with_role();
-        let ids = |endpoint: &str, role: &str| GivenIds {
-            endpoint: Some(endpoint.into()),
-            role: Some(role.into()),
-            execution_role: Some("execution".into()),
-        };
         let observed =
             |id: &str, ids| Event::Observed(Box::new(Observation { ids, ..seen("task", "a", id, RunState::Running) }));
         step(&mut state, NOW, observed("a", ids("endpoint", "older")));
@@ -319,6 +320,38 @@ mod tests {
         assert_eq!(served(&state), [(RoleKind::Task, "first,older".to_owned(), "first".to_owned())]);
         step(&mut state, NOW, observed("a", GivenIds::default()));
         assert_eq!(state.tasks[&"task".into()].containers[0].spec.endpoint_id, "endpoint".into());
+    }
+
+    /// Rebuilt from a container whose environment and log options name ids. They are the customer's own, unless the task has roles.
+    #[test]
+    fn a_customers_own_variable_is_no_id_of_a_role() {
+        for (has_role, expected) in [(true, 2), (false, 0)] {
+            let mut container = container_spec();
+            container.logs_with_execution_role = has_role;
+            let spec = TaskSpec {
+                role_credentials: has_role.then(|| "role".into()),
+                execution_credentials: has_role.then(|| "execution".into()),
+                ..spec("task", vec![container])
+            };
+            let lost = HostState { lost: true, ..HostState::default() };
+            let mut state = recover(Policy::default(), lost, []);
+            step(&mut state, NOW, Event::Tick);
+            let inventory = *state.ops.keys().next().unwrap();
+            let found = Observation {
+                runtime_name: spec.runtime_name(&"a".into()),
+                outline: Some(Box::new(spec.outline())),
+                ids: ids("endpoint", "role"),
+                ..seen("task", "a", "id", RunState::Running)
+            };
+            step(&mut state, NOW, done(inventory, Output::Inventory(vec![found])));
+            assert_eq!(served(&state).len(), expected, "{:?}", served(&state));
+            let outline = state.tasks[&"task".into()].outline();
+            assert_eq!(outline.has_role, has_role, "the same in the labels of its next containers");
+        }
+    }
+
+    fn ids(endpoint: &str, role: &str) -> GivenIds {
+        GivenIds { endpoint: Some(endpoint.into()), role: Some(role.into()), execution_role: Some("execution".into()) }
     }
 
     fn container_spec() -> crate::model::ContainerSpec {

@@ -4,7 +4,7 @@
 //! format: the edges translate between these types and ACS, Docker and the ECS API.
 //!
 //! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`], [`image`], [`registry`] and [`secret`]
-//! (what ECS asks for), [`role`], [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`owner`] (which agent created a
+//! (what ECS asks for), [`role`], [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`bridges`], [`owner`] (which agent created a
 //! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`metadata_file`], [`view`] (what
 //! readers may see), [`waiting`] (why a task or container waits), [`protection`] and [`fault`] (what programs in a task may ask
 //! for), [`agent_health`] (the health of the agent itself). [`text`] bounds and cleans texts from outside, [`text_map`] shares maps
@@ -12,6 +12,7 @@
 
 pub mod address;
 pub mod agent_health;
+pub mod bridges;
 pub mod cgroup;
 pub mod create;
 pub mod failure;
@@ -36,6 +37,7 @@ pub mod time;
 pub mod view;
 pub mod waiting;
 
+pub use bridges::Bridges;
 pub use cgroup::CgroupDriver;
 pub use create::{CreateRequest, SecretValues};
 pub use failure::{Failure, FailureKind, OpError, with_causes};

@@ -53,6 +53,9 @@ pub struct TaskSpec {
     /// role.
     #[serde(default, skip_serializing_if = "is_default")]
     pub role_credentials: Option<CredentialsId>,
+    /// The task has a task role. Filled only in an outline, which does not contain the id.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub has_role: bool,
     /// Ids of the leases of the task's Kerberos tickets, which must be released ([`Tickets::leases`](super::Tickets::leases)).
     /// Filled only in an outline ([`TaskSpec::outline`]); otherwise the core's state holds them.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -96,6 +99,9 @@ pub struct TaskInfo {
     /// The same for the task execution role. Only log drivers know this id.
     #[serde(default, skip_serializing_if = "is_default")]
     pub execution_role_id: Option<CredentialsId>,
+    /// See [`TaskSpec::has_role`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub has_role: bool,
 }
 
 /// A device or another thing that ECS associates with containers of a task.
@@ -474,6 +480,7 @@ impl TaskSpec {
             execution_credentials: None,
             associations: Vec::new(),
             role_credentials: None,
+            has_role: self.has_role || self.role_credentials.is_some(),
             ..self.clone()
         }
     }
@@ -498,6 +505,7 @@ impl TaskSpec {
             associations: self.associations.clone(),
             role_id: self.role_credentials.clone(),
             execution_role_id: self.execution_credentials.clone(),
+            has_role: self.has_role,
         }
     }
 }
@@ -548,6 +556,7 @@ impl TaskInfo {
             cpu_micros: self.cpu_micros,
             memory: self.memory,
             associations: self.associations.clone(),
+            has_role: self.has_role || self.role_id.is_some(),
             containers,
             resources,
             ..TaskSpec::default()

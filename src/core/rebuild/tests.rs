@@ -257,7 +257,7 @@ fn messages_of_ecs_wait_until_the_containers_are_known() {
 /// The id in a container's environment leads to the credentials that ECS has sent meanwhile under another one.
 #[test]
 fn credentials_wait_until_the_containers_are_known() {
-    let spec = two(true);
+    let spec = TaskSpec { role_credentials: Some("old".into()), ..two(true) };
     let (mut state, op) = lost();
     let ack = CredentialsAck { message_id: "m".to_owned(), id: "new".into(), expiration: String::new() };
     let task = Some((spec.arn.clone(), RoleKind::Task));

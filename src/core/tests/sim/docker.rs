@@ -5,14 +5,16 @@
 use ecs_core::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage};
 use ecs_core::model::observation::{GivenIds, LastCheck};
 use ecs_core::model::{
-    ContainerName, ContainerSpec, CreateRequest, Failure, FailureKind, Health, Observation, OpError, OwnerId,
-    OwnerMark, RunState, RuntimeId, Span, TaskArn, TaskSpec, TextMap, task::Condition,
+    ContainerName, ContainerSpec, CreateRequest, CredentialsId, Failure, FailureKind, Health, Observation, OpError,
+    OwnerId, OwnerMark, RunState, RuntimeId, Span, TaskArn, TaskSpec, TextMap, task::Condition,
 };
 use ecs_core::{Effect, Event, Message, Operation, Outcome, Output};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The identity of the other agent, which uses the same Docker and has a data directory of the same name.
 pub(crate) const OTHER_AGENT: &str = "rival";
+/// The id that customers give to their containers without a task role.
+pub(crate) const OWN_ID: &str = "own";
 /// The data directory of the agent.
 pub(crate) const DATA_DIRECTORY: &str = "8:1 /data";
 
@@ -367,9 +369,11 @@ impl Docker {
                 self.containers[index].image = format!("id-of-{}", request.spec.image);
                 self.containers[index].restarts = request.spec.restart.is_some();
                 self.containers[index].outline = Some(Box::new(request.outline.clone()));
+                // Customers set the variable themselves where there is no role.
+                let own = || CredentialsId::from(OWN_ID);
                 self.containers[index].ids = GivenIds {
                     endpoint: Some(request.spec.endpoint_id.clone()),
-                    role: request.role_id.clone(),
+                    role: Some(request.role_id.clone().unwrap_or_else(own)),
                     execution_role: request.log_role_id.clone(),
                 };
                 self.truth_mut(index).created = true;

@@ -1,6 +1,6 @@
 //! The ids of the task metadata endpoint: an id in a container leads to that container, and to its task's credentials.
 
-use crate::docker::Container;
+use crate::docker::{Container, OWN_ID};
 use crate::world::World;
 use ecs_core::model::view::TaskView;
 use ecs_core::model::{CredentialsId, RoleKind, TaskStatus};
@@ -38,6 +38,10 @@ fn broken_id(container: &Container, task: &TaskView, index: usize) -> Option<(&'
         roles.any(|role| role.current == *id || role.given.contains(id))
     };
     let is_lost = |kind, id: &Option<CredentialsId>| id.as_ref().is_some_and(|id| !is_served(kind, id));
+    if container.ids.role.as_ref().is_some_and(|id| id.as_str() == OWN_ID) {
+        let is_known = task.roles.iter().any(|role| role.kind == RoleKind::Task);
+        return is_known.then(|| ("a customer's own variable is no id of a role", what()));
+    }
     if task.known != TaskStatus::Stopped && is_lost(RoleKind::Task, &container.ids.role) {
         return Some(("an id in a container leads to its task role until the task stops", what()));
     }
