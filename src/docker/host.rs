@@ -1,4 +1,4 @@
-//! Facts about the engine: its cgroup driver, its volume drivers and its default bridge.
+//! Facts about the engine: its cgroup driver, its volume drivers and its bridges.
 //!
 //! Owns the calls. Other modules decide what follows from the answers. Invariant: an engine that does not answer is an error,
 //! never an engine without drivers or without a bridge.
@@ -7,7 +7,7 @@ use super::Docker;
 use super::api::error::DockerError;
 use super::api::info::{self, Info};
 use ecs_core::model::cgroup::cgroup_parent;
-use ecs_core::model::{CgroupDriver, CreateRequest, OpError, text};
+use ecs_core::model::{Bridges, CgroupDriver, CreateRequest, OpError, text};
 use serde_json::Value;
 
 /// The directory in which the engine looks for the sockets of legacy plugins.
@@ -18,6 +18,10 @@ const PLUGIN_SPECS: [&str; 2] = ["/etc/docker/plugins", "/usr/lib/docker/plugins
 const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
 /// An option of a bridge network: the name of its interface.
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+/// How many bridges with a name of their own are known, at most: each has a rule in the firewall.
+const MAX_NAMED: usize = 64;
+/// Upper limit of an interface's name, in bytes: that of the kernel.
+const MAX_INTERFACE: usize = 15;
 
 impl Docker {
     /// The driver that creates the containers' control groups.
@@ -60,13 +64,13 @@ impl Docker {
         }
     }
 
-    /// The interface of the default bridge, e.g. `docker0`; `None` if the engine has no such bridge.
+    /// The interfaces of the bridges.
     ///
     /// # Errors
     /// The networks cannot be listed.
-    pub async fn default_bridge(&self) -> Result<Option<String>, DockerError> {
+    pub async fn bridges(&self) -> Result<Bridges, DockerError> {
         let filters = [("filters", r#"{"driver":["bridge"]}"#)];
-        Ok(bridge(&self.reader.get(&["networks"], &filters, self.settings.limits.info).await?))
+        Ok(bridges(&self.reader.get(&["networks"], &filters, self.settings.limits.info).await?))
     }
 
     /// The names of the volume drivers besides `local`, in the order in which they are registered with ECS: first the legacy
@@ -86,12 +90,20 @@ impl Docker {
     }
 }
 
-/// The interface of the bridge network that is marked as the default.
-fn bridge(networks: &Value) -> Option<String> {
-    let options = networks.as_array()?.iter().filter_map(|network| network.get("Options"));
-    let option = |options: &Value, name: &str| options.get(name).and_then(Value::as_str).map(text::cleaned);
-    let mut defaults = options.filter(|options| option(options, DEFAULT_BRIDGE).as_deref() == Some("true"));
-    defaults.find_map(|options| option(options, BRIDGE_NAME))
+/// The interfaces in a list of bridge networks. A network without a name in its options has the usual one, `br-…`.
+fn bridges(networks: &Value) -> Bridges {
+    let options = networks.as_array().into_iter().flatten().filter_map(|network| network.get("Options"));
+    let mut found = Bridges::default();
+    for options in options {
+        let option = |name: &str| options.get(name).and_then(Value::as_str).map(text::cleaned);
+        let Some(name) = option(BRIDGE_NAME).filter(|name| !name.is_empty()) else { continue };
+        if option(DEFAULT_BRIDGE).as_deref() == Some("true") {
+            found.default.get_or_insert(name);
+        } else if found.named.len() < MAX_NAMED && name.len() <= MAX_INTERFACE {
+            found.named.insert(name);
+        }
+    }
+    found
 }
 
 /// The names of the managed plugins.
@@ -139,11 +151,16 @@ mod tests {
 
     #[test]
     fn the_default_bridge_is_the_one_marked_so() {
-        let own = json!({"Options": {"com.docker.network.bridge.name": "br-mine"}});
+        let own = |name: &str| json!({"Options": {BRIDGE_NAME: name}});
         let marked = |value: &str| json!({"Options": {DEFAULT_BRIDGE: value, BRIDGE_NAME: "docker7"}});
-        assert_eq!(bridge(&json!([own, {}, marked("true")])).as_deref(), Some("docker7"));
-        for answer in [json!([]), json!([own]), json!([marked("false")]), json!({"message": "no"}), json!(null)] {
-            assert_eq!(bridge(&answer), None, "{answer}");
+        let found =
+            bridges(&json!([own("mine"), {}, {"Options": null}, own(""), own("a-name-too-long0"), marked("true")]));
+        assert_eq!(found, Bridges { default: Some("docker7".to_owned()), named: ["mine".to_owned()].into() });
+        for answer in [json!([]), json!([own("mine")]), json!([marked("false")]), json!({"message": "no"}), json!(null)]
+        {
+            assert_eq!(bridges(&answer).default, None, "{answer}");
         }
+        let many: Vec<Value> = (0..100).map(|number| own(&format!("b{number}"))).collect();
+        assert_eq!(bridges(&json!(many)).named.len(), MAX_NAMED);
     }
 }

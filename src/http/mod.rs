@@ -8,15 +8,16 @@
 //! reserved for others.
 //!
 //! Reading order: this file (settings), `address` (where a server listens), `listener` (accepting, ending), `activity` (what a
-//! connection is doing), `peer` (the audience), `route` (the kernel's route to a peer), `slots` (which connection is closed
-//! for a new one), [`host_header`] (DNS rebinding), `tally` (limits log lines about refused connections), `answers` (what a
-//! server does with a request), `path` (cleaning of paths), `json` and `answer` (encoding of answers), [`introspection`] (port
-//! 51678), [`task_metadata`] (port 51679).
+//! connection is doing), `peer` (the audience), `route` (the kernel's route to a peer), `bridge_ports` (which machines can be
+//! behind a bridge), `slots` (which connection is closed for a new one), [`host_header`] (DNS rebinding), `tally` (limits log
+//! lines about refused connections), `answers` (what a server does with a request), `path` (cleaning of paths), `json` and
+//! `answer` (encoding of answers), [`introspection`] (port 51678), [`task_metadata`] (port 51679).
 
 mod activity;
 mod address;
 mod answer;
 mod answers;
+mod bridge_ports;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod host_header;
@@ -28,6 +29,7 @@ mod tally;
 
 pub use address::{Address, Listener, bind};
 pub use answers::Answers;
+pub use bridge_ports::with_containers_only;
 pub use listener::{RemoteAddress, run, serve};
 pub use peer::{Audience, PeerLocation};
 pub use slots::Limits;

@@ -8,9 +8,10 @@
 //! established only if the peer received our half of the handshake. So a peer whose packets stay on this host *is* on this
 //! host, and a peer that is a neighbour on the bridge is a container there. A forged source address never gets that far. The
 //! query takes microseconds, so nothing is cached, and every change of networks and addresses counts from the next connection
-//! on. The runtime asks Docker only for the name of the bridge.
+//! on. The runtime asks Docker only for the names of its bridges.
 
 use super::route::{self, Route};
+use ecs_core::model::Bridges;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -53,8 +54,8 @@ pub struct Audience {
     everybody: bool,
     /// Containers on the bridges of Docker's other networks are served.
     networks: bool,
-    /// The interface name of Docker's default bridge; `None`: there is none, or its name is not known yet.
-    bridge: watch::Receiver<Option<String>>,
+    /// The bridges of Docker.
+    bridges: watch::Receiver<Bridges>,
 }
 
 /// Why a peer is not served.
@@ -69,21 +70,20 @@ pub(super) enum Refused {
 }
 
 impl Audience {
-    /// This host and the containers on Docker's bridges: the default one, and those that Docker makes for other networks. `bridge`
-    /// holds the interface name of the default one.
-    pub fn containers(bridge: watch::Receiver<Option<String>>) -> Self {
-        Self { everybody: false, networks: true, bridge }
+    /// This host and the containers on bridges: on Docker's default one, on those of its other networks, and on that of tasks in
+    /// network mode `awsvpc`.
+    pub fn containers(bridges: watch::Receiver<Bridges>) -> Self {
+        Self { everybody: false, networks: true, bridges }
     }
 
-    /// This host and the containers on Docker's default bridge; with `everybody` true, every peer. `bridge` holds the interface
-    /// name of the bridge (`None`: Docker has no such bridge, or its name is not known yet).
-    pub fn new(everybody: bool, bridge: watch::Receiver<Option<String>>) -> Self {
-        Self { everybody, networks: false, bridge }
+    /// This host and the containers on Docker's default bridge; with `everybody` true, every peer.
+    pub fn new(everybody: bool, bridges: watch::Receiver<Bridges>) -> Self {
+        Self { everybody, networks: false, bridges }
     }
 
     /// This host alone. This also fits a socket, since only processes on this host can connect to it.
     pub fn host_only() -> Self {
-        Self::new(false, watch::channel(None).1)
+        Self::new(false, watch::channel(Bridges::default()).1)
     }
 
     /// Checks the peer of a connection to our address `local`.
@@ -107,12 +107,17 @@ impl Audience {
 
     /// Looks the interface up by name each time, since Docker may recreate it under the same name.
     fn is_bridge(&self, index: u32) -> bool {
-        self.bridge.borrow().as_deref().and_then(route::interface) == Some(index)
-            || (self.networks && route::interface_name(index).is_some_and(|name| is_docker_network(&name)))
+        let bridges = self.bridges.borrow();
+        let is_of_network = |name: &String| is_docker_network(name) || name == AWSVPC || bridges.named.contains(name);
+        bridges.default.as_deref().and_then(route::interface) == Some(index)
+            || (self.networks && route::interface_name(index).is_some_and(|name| is_of_network(&name)))
     }
 }
 
-/// Whether Docker gives this name to the bridge of a network: `br-` and the beginning of the network's id.
+/// The bridge that ECS's network plugins make for tasks in network mode `awsvpc`.
+const AWSVPC: &str = "ecs-bridge";
+
+/// Whether Docker gives this name to the bridge of a network that has no name of its own: `br-` and the beginning of the network's id.
 fn is_docker_network(name: &str) -> bool {
     name.strip_prefix("br-").is_some_and(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
@@ -156,7 +161,7 @@ mod tests {
     /// No host has the addresses for documentation, so they are behind a gateway or unreachable.
     #[test]
     fn a_stranger_is_served_only_where_everybody_is() {
-        let bridge = watch::channel(Some("lo".to_owned())).1;
+        let bridge = watch::channel(Bridges { default: Some("lo".to_owned()), ..Bridges::default() }).1;
         for peer in ["203.0.113.9:1", "[2001:db8::9]:1", "[::ffff:203.0.113.9]:1"] {
             assert_eq!(checked(&Audience::host_only(), "127.0.0.1", peer), None, "{peer}");
             assert_eq!(checked(&Audience::new(false, bridge.clone()), "127.0.0.1", peer), None, "{peer}");

@@ -62,7 +62,7 @@ pub(super) fn interface_name(index: u32) -> Option<String> {
     netdevice::index_to_name(&socket, index).ok()
 }
 
-fn open(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
+pub(super) fn open(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
     Ok(socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
 }
 
@@ -147,11 +147,11 @@ fn read(message: &[u8]) -> io::Result<Route> {
     })
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-fn four_at(bytes: &[u8], at: usize) -> Option<[u8; 4]> {
+pub(super) fn four_at(bytes: &[u8], at: usize) -> Option<[u8; 4]> {
     bytes.get(at..at + 4)?.try_into().ok()
 }
 

@@ -18,13 +18,17 @@ alone() {
     mount -t tmpfs -o mode=755 tmpfs /run/ecs-agent && mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 }
 
-# agents TEST [MODULE...]: the tests of this binary, or only those of these modules.
+# agents TEST [MODULE...]: the tests of this binary but for the clients of others, or only those of these modules.
 agents() {
     local test=$1 names module wanted=() failed=0
     shift
     names=$("$test" --list --format terse | sed -n 's/: test$//p' | grep -v ^upgrade::)
     for module in "$@"; do wanted+=(-e "^$module::"); done
-    [ $# = 0 ] || names=$(grep "${wanted[@]}" <<<"$names" || true)
+    if [ $# = 0 ]; then
+        names=$(grep -v ^clients:: <<<"$names" || true)
+    else
+        names=$(grep "${wanted[@]}" <<<"$names" || true)
+    fi
     [ -n "$names" ] || return 1
     export ECS_TEST_REQUIRE_DOCKER=1 ECS_TEST_DOCKER_NETWORK="/proc/$$/ns/net"
     export -f first_left_out alone

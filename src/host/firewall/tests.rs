@@ -4,6 +4,7 @@
 
 use super::super::program::Programs;
 use super::*;
+use ecs_core::model::Bridges;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space, set_capabilities};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -198,7 +199,11 @@ impl Site {
 }
 
 fn settings() -> Settings {
-    Settings { localhost_filter: true, offhost_introspection: false, bridge: Some("docker0".to_owned()) }
+    Settings {
+        localhost_filter: true,
+        offhost_introspection: false,
+        bridges: Bridges { default: Some("docker0".to_owned()), ..Bridges::default() },
+    }
 }
 
 fn missing(checked: &Checked) -> Vec<&str> {

@@ -106,7 +106,7 @@ impl Server {
         let served = http::serve(
             http::Listener::Tcp(listener),
             settings,
-            Audience::containers(watch::channel(None).1),
+            Audience::containers(watch::channel(ecs_core::model::Bridges::default()).1),
             answers(sources),
             stop.clone(),
         );

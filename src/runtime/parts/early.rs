@@ -15,6 +15,7 @@ use crate::runtime::execute::pulls::Pulls;
 use crate::runtime::startup::ownership::Ownership;
 use crate::runtime::supervisor::{Policy, Supervisor};
 use crate::store::Identity;
+use ecs_core::model::Bridges;
 use ecs_core::model::view::View;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -26,8 +27,8 @@ pub struct Early {
     pub(crate) supervisor: Supervisor,
     pub(crate) stop: CancellationToken,
     pub(crate) health: Health,
-    /// Name of the network interface of Docker's default bridge; `None` if there is no such bridge, or it is not known yet.
-    pub(crate) bridge: watch::Sender<Option<String>>,
+    /// Docker's bridges, as far as they are known.
+    pub(crate) bridges: watch::Sender<Bridges>,
     /// The firewall's rules.
     pub(crate) rules: Arc<Rules>,
 }
@@ -35,12 +36,12 @@ pub struct Early {
 impl Early {
     /// Starts to serve `/health` on its socket.
     pub fn begin() -> Self {
-        let (bridge, _) = watch::channel(None);
+        let (bridges, _) = watch::channel(Bridges::default());
         let mut early = Self {
             supervisor: Supervisor::default(),
             stop: CancellationToken::new(),
             health: Health::started(),
-            bridge,
+            bridges,
             rules: Arc::default(),
         };
         let routes = introspection::health_router(early.health_lookup());
@@ -64,10 +65,10 @@ impl Early {
             return;
         }
         let settings = firewall::settings(config);
-        let (rules, bridge, stop) = (self.rules.clone(), self.bridge.subscribe(), self.stop.clone());
+        let (rules, bridges, stop) = (self.rules.clone(), self.bridges.subscribe(), self.stop.clone());
         self.supervisor.add("firewall", Policy::Restart, move || {
-            let (rules, settings, bridge, stop) = (rules.clone(), settings.clone(), bridge.clone(), stop.clone());
-            async move { rules.keep(settings, bridge, stop).await }
+            let (rules, settings, bridges, stop) = (rules.clone(), settings.clone(), bridges.clone(), stop.clone());
+            async move { rules.keep(settings, bridges, stop).await }
         });
     }
 
@@ -90,7 +91,7 @@ impl Early {
         let progress: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
         let now: introspection::Clock = Arc::new(move || clock.now());
         let routes = introspection::router(self.health_lookup(), shown, view, progress, now);
-        let audience = Audience::new(config.offhost_introspection, self.bridge.subscribe());
+        let audience = Audience::new(config.offhost_introspection, self.bridges.subscribe());
         let port = if config.introspection_on_loopback { Address::Loopback } else { Address::Port };
         let settings = http::Settings::new("introspection", port(introspection::PORT));
         self.serve(settings, audience, routes.into());
@@ -101,7 +102,7 @@ impl Early {
     /// port, it is bound when this returns.
     pub(crate) fn open_task_metadata(&mut self, sources: task_metadata::Sources) {
         let settings = task_metadata::settings(Address::Loopback(task_metadata::PORT));
-        let audience = Audience::containers(self.bridge.subscribe());
+        let audience = Audience::containers(self.bridges.subscribe());
         self.serve(settings, audience, task_metadata::answers(sources));
     }
 
@@ -144,7 +145,7 @@ mod tests {
             supervisor: Supervisor::default(),
             stop: CancellationToken::new(),
             health: Health::started(),
-            bridge: watch::channel(None).0,
+            bridges: watch::channel(Bridges::default()).0,
             rules: Arc::default(),
         };
         let routes = Router::new().fallback(async move || text);

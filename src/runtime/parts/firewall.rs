@@ -1,5 +1,5 @@
 //! Keeps the firewall's rules for 169.254.170.2: made once the agent has its engine for itself, checked again every minute, when
-//! Docker was restarted, and when its default bridge has another name.
+//! Docker was restarted, and when its bridges have changed.
 //!
 //! An agent that stops as asked removes the rules, and so does one that a restart cannot help. After a crash they stay: the agent is
 //! started again within seconds, its tasks go on asking for credentials, and a guard that comes and goes guards nothing. A process
@@ -13,7 +13,7 @@ use crate::host::firewall::{
 use crate::host::program::Programs;
 use crate::runtime::Fatal;
 use crate::runtime::supervisor::PartResult;
-use ecs_core::model::with_causes;
+use ecs_core::model::{Bridges, with_causes};
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -50,11 +50,11 @@ impl Rules {
         self.docker_restarted.notify_one();
     }
 
-    /// Makes and checks the rules until `stop` is cancelled. `bridge` holds the interface of Docker's default bridge.
+    /// Makes and checks the rules until `stop` is cancelled. `bridges` holds Docker's bridges.
     pub(crate) async fn keep(
         &self,
         settings: Settings,
-        mut bridge: watch::Receiver<Option<String>>,
+        mut bridges: watch::Receiver<Bridges>,
         stop: CancellationToken,
     ) -> PartResult {
         let mut state = self.state.lock().await;
@@ -66,8 +66,9 @@ impl Rules {
         let checking = async {
             loop {
                 // A bridge that becomes known under its usual name is no change.
-                let known = bridge.borrow_and_update().clone().unwrap_or_else(|| USUAL_BRIDGE.to_owned());
-                let settings = Settings { bridge: Some(known), ..settings.clone() };
+                let Bridges { default, named } = bridges.borrow_and_update().clone();
+                let default = Some(default.unwrap_or_else(|| USUAL_BRIDGE.to_owned()));
+                let settings = Settings { bridges: Bridges { default, named }, ..settings.clone() };
                 let checked = match &mut *self.state.lock().await {
                     State::Kept(firewall) => firewall.ensure(&settings).await,
                     State::Untouched | State::Ended => return,
@@ -77,14 +78,14 @@ impl Rules {
                     return;
                 }
                 let pause = history.note(settings, checked);
-                let renamed = async {
-                    if bridge.changed().await.is_err() {
-                        std::future::pending::<()>().await; // nobody knows the bridge any more
+                let changed = async {
+                    if bridges.changed().await.is_err() {
+                        std::future::pending::<()>().await; // nobody knows the bridges any more
                     }
                 };
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    () = renamed => {}
+                    () = changed => {}
                     () = self.docker_restarted.notified() => {}
                 }
             }
@@ -125,7 +126,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
     Settings {
         localhost_filter: !config.skip_localhost_filter,
         offhost_introspection: config.offhost_introspection,
-        bridge: None,
+        bridges: Bridges::default(),
     }
 }
 
@@ -174,7 +175,7 @@ impl History {
                 "Firewall rules are in place: containers and this host reach the agent at {METADATA_ADDRESS}"
             );
         } else if self.made.as_ref() != Some(&settings) {
-            tracing::debug!(bridge = settings.bridge, "Firewall rules were adapted");
+            tracing::debug!(bridge = settings.bridges.default, "Firewall rules were adapted");
         } else if !missing.is_empty() {
             self.times_missing = self.times_missing.saturating_add(1);
             tracing::warn!(missing, times = self.times_missing, "Firewall rules were missing and have been put back");
@@ -222,7 +223,8 @@ mod tests {
     fn the_same_failure_is_logged_once_and_tried_again_slower() {
         let mut history = History::default();
         let failure = || Err(FirewallError::Absent { program: "iptables", restore: "iptables-restore" });
-        let settings = || Settings { localhost_filter: true, offhost_introspection: false, bridge: None };
+        let settings =
+            || Settings { localhost_filter: true, offhost_introspection: false, bridges: Bridges::default() };
         let pauses: Vec<Duration> = (0..6).map(|_| history.note(settings(), failure())).collect();
         assert!(pauses[0] < Duration::from_secs(7) && pauses[5] >= Duration::from_secs(60), "{pauses:?}");
         assert!(history.failure.is_some() && history.times_missing == 0);
@@ -236,7 +238,10 @@ mod tests {
         history.note(settings(), checked(false));
         history.note(settings(), checked(true));
         assert_eq!(history.times_missing, 1);
-        history.note(Settings { bridge: Some("br0".to_owned()), ..settings() }, checked(true));
+        history.note(
+            Settings { bridges: Bridges { named: ["mine".to_owned()].into(), default: None }, ..settings() },
+            checked(true),
+        );
         assert_eq!(history.times_missing, 1, "the settings have changed, so nothing was missing");
     }
 
@@ -246,10 +251,10 @@ mod tests {
         rules.end(&Ok(())).await;
         assert!(matches!(*rules.state.lock().await, State::Ended));
         // Nor are they made by a part that is still about to begin.
-        let settings = Settings { localhost_filter: true, offhost_introspection: false, bridge: None };
+        let settings = Settings { localhost_filter: true, offhost_introspection: false, bridges: Bridges::default() };
         let stop = CancellationToken::new();
         stop.cancel();
-        rules.keep(settings, watch::channel(None).1, stop).await.unwrap();
+        rules.keep(settings, watch::channel(Bridges::default()).1, stop).await.unwrap();
         assert!(matches!(*rules.state.lock().await, State::Ended));
     }
 }

@@ -4,12 +4,14 @@
 //! point in time, so a part that hangs is found by the age of its fact: it need not report its own failure.
 
 use crate::docker::Docker;
-use crate::http::introspection;
+use crate::host::firewall::METADATA_ADDRESS;
+use crate::http;
 use crate::runtime::supervisor::PartResult;
 use crate::websocket::Contact;
 use ecs_core::agent_health::{HealthFacts, Stage, Step, agent_health};
-use ecs_core::model::Timestamp;
 use ecs_core::model::agent_health::AgentHealth;
+use ecs_core::model::{Bridges, Timestamp};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -18,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Interval between pings of Docker.
 const DOCKER_INTERVAL: Duration = Duration::from_secs(15);
+/// How many bridges a person is warned about.
+const MAX_WARNINGS: usize = 64;
 
 /// The agent's health, shared by the parts that report facts and by those that answer requests.
 #[derive(Clone, Debug)]
@@ -93,32 +97,28 @@ impl Health {
     }
 }
 
-/// Pings Docker regularly. Also reads the network interface of its default bridge: at the start, after the event stream was
-/// opened again (`reopened`; a restarted daemon may have another bridge), and when Docker answers again after a ping without an
-/// answer.
+/// Pings Docker regularly, and reads the interfaces of its bridges: networks come and go, and a restarted daemon may have another
+/// default bridge. So they are also read after the event stream was opened again (`reopened`).
 pub(crate) async fn watch_docker(
     docker: &Docker,
     health: &Health,
-    bridge: &watch::Sender<Option<String>>,
+    bridges: &watch::Sender<Bridges>,
     reopened: &Notify,
     stop: CancellationToken,
 ) -> PartResult {
     let watching = async {
-        let mut is_bridge_known = false;
+        let mut left_out = BTreeSet::new();
         loop {
             match docker.ping().await {
-                Ok(()) => health.docker_answered(),
-                Err(error) => {
-                    tracing::debug!(%error, "Docker does not answer");
-                    is_bridge_known = false;
+                Ok(()) => {
+                    health.docker_answered();
+                    read_bridges(docker, bridges, &mut left_out).await;
                 }
-            }
-            if !is_bridge_known {
-                is_bridge_known = read_bridge(docker, bridge).await;
+                Err(error) => tracing::debug!(%error, "Docker does not answer"),
             }
             tokio::select! {
                 () = tokio::time::sleep(DOCKER_INTERVAL) => {}
-                () = reopened.notified() => is_bridge_known = false,
+                () = reopened.notified() => {}
             }
         }
     };
@@ -126,29 +126,35 @@ pub(crate) async fn watch_docker(
     Ok(())
 }
 
-/// Reads the name of the default bridge. Returns false if Docker does not answer; the last known name is kept then.
-async fn read_bridge(docker: &Docker, bridge: &watch::Sender<Option<String>>) -> bool {
-    match docker.default_bridge().await {
-        Ok(name) => {
-            bridge.send_if_modified(|known| {
-                let is_changed = *known != name;
-                if is_changed {
-                    tracing::debug!(
-                        bridge = name,
-                        "containers on this bridge are served on port {}",
-                        introspection::PORT
-                    );
-                    *known = name;
-                }
-                is_changed
-            });
-            true
-        }
+/// Reads the interfaces of Docker's bridges. If Docker does not answer, the last known ones stay. `left_out` are the bridges about
+/// which a person has been warned.
+async fn read_bridges(docker: &Docker, bridges: &watch::Sender<Bridges>, left_out: &mut BTreeSet<String>) {
+    let found = match docker.bridges().await {
+        Ok(found) => http::with_containers_only(found, |bridge, reason| {
+            if left_out.len() < MAX_WARNINGS && left_out.insert(bridge.to_owned()) {
+                tracing::warn!(
+                    bridge,
+                    reason,
+                    "containers on this bridge of a Docker network do not reach the agent at {METADATA_ADDRESS}, since other machines \
+                     may be on it"
+                );
+            }
+        }),
         Err(error) => {
-            tracing::debug!(%error, "Docker does not report its default bridge");
-            false
+            tracing::debug!(%error, "Docker does not report its bridges");
+            return;
         }
-    }
+    };
+    bridges.send_if_modified(|known| {
+        let is_changed = *known != found;
+        if is_changed {
+            let (default, named) =
+                (found.default.as_deref(), found.named.iter().cloned().collect::<Vec<_>>().join(", "));
+            tracing::debug!(default, named, "the bridges of Docker's networks");
+            *known = found;
+        }
+        is_changed
+    });
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub(super) fn supervise(
     readers: watch::Receiver<Arc<View>>,
     pulls: Pulls,
 ) -> Supervisor {
-    let Early { mut supervisor, stop, health, bridge, rules } = early;
+    let Early { mut supervisor, stop, health, bridges, rules } = early;
     // The core loop owns the state and cannot be restarted in this process; the next process starts it again.
     let (mut core, stop_core) = (Some(core), stop.clone());
     supervisor.add("core", Policy::Fatal, move || {
@@ -66,11 +66,11 @@ pub(super) fn supervise(
     supervisor.add("docker events", Policy::Restart, move || {
         docker_events::watch(watched.clone(), inbox.clone(), reopens.clone(), rules.clone(), stop_events.clone())
     });
-    let (bridge, stop_health) = (Arc::new(bridge), stop.clone());
+    let (bridges, stop_health) = (Arc::new(bridges), stop.clone());
     supervisor.add("docker health", Policy::Restart, move || {
-        let (edges, health, bridge) = (edges.clone(), health.clone(), bridge.clone());
+        let (edges, health, bridges) = (edges.clone(), health.clone(), bridges.clone());
         let (reopened, stop) = (reopened.clone(), stop_health.clone());
-        async move { health::watch_docker(&edges.docker, &health, &bridge, &reopened, stop).await }
+        async move { health::watch_docker(&edges.docker, &health, &bridges, &reopened, stop).await }
     });
     supervisor.add("diagnostics", Policy::Restart, move || {
         diagnostics::on_signal(readers.clone(), pulls.clone(), stop.clone())

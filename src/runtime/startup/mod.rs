@@ -30,6 +30,7 @@ use crate::aws::services::registry_secret::RegistrySecrets;
 use crate::config::{Config, Problem, Severity};
 use crate::docker::{AuthMap, Docker};
 use crate::host::{data_dir, firewall};
+use crate::http;
 use crate::resources::Resources;
 use crate::{acs, docker};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -185,14 +186,15 @@ pub fn registry_problems(config: &Config) -> Vec<Problem> {
 }
 
 /// What the firewall's rules depend on, for a command of a person: also if the configuration leaves the rules to others. Docker is
-/// asked for its default bridge once; if it does not answer, the bridge has the usual name.
+/// asked for its bridges once; if it does not answer, the default one has the usual name.
 pub async fn firewall_settings(config: &Config) -> firewall::Settings {
-    let bridge = async {
+    let bridges = async {
         let docker =
             Docker::connect(settings::docker(config, config.region.as_deref().unwrap_or_default())).await.ok()?;
-        docker.default_bridge().await.ok()?
+        let found = docker.bridges().await.ok()?;
+        Some(http::with_containers_only(found, |_, _| {}))
     };
-    firewall::Settings { bridge: bridge.await, ..parts::firewall::settings(config) }
+    firewall::Settings { bridges: bridges.await.unwrap_or_default(), ..parts::firewall::settings(config) }
 }
 
 /// The attributes that a registration would send, one per line: the name, and the value if there is one.
