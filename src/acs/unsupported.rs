@@ -18,8 +18,6 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
         (task.proxy_configuration.is_some(), "a proxy configuration"),
         (has_attachment(task, "serviceconnectdetail"), "an attachment of Service Connect"),
         (has_attachment(task, "amazonebs"), "a volume of EBS"),
-        // S3 Files is always mounted with the task role.
-        (has_attachment(task, "s3files"), "a volume of S3 Files, which needs a task role,"),
         (!host.gpus && has_gpu(task), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
     ];
     if let Some((_, what)) = checks.iter().find(|(found, _)| *found) {

@@ -53,11 +53,14 @@ async fn text(args: &Args, config: &Config) -> Result<String, FirewallError> {
         let state = if part.was_missing { "made" } else { "in place" };
         let _ = writeln!(text, "{state:<9} {}: {}", part.name, part.purpose);
     }
-    match checked.ipv6_failure {
+    for failure in &checked.failures {
+        let _ = writeln!(text, "not made  {}: {}", failure.consequence, with_causes(&failure.error));
+    }
+    match checked.failures.into_iter().next() {
         None => Ok(text),
-        Some(error) => {
+        Some(failure) => {
             print(&text);
-            Err(error)
+            Err(failure.error)
         }
     }
 }

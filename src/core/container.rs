@@ -9,7 +9,9 @@ use super::resource;
 use super::restart;
 use super::state::{Container, OperationKind, PendingOperation, Retry, State, TaskState};
 use crate::model::task::{ContainerKind, RegistryAuth};
-use crate::model::{ContainerStatus, CreateRequest, Failure, ResourceKind, RunState, Timestamp};
+use crate::model::{
+    ContainerStatus, CreateRequest, CredentialsId, Failure, ResourceKind, RoleKind, RunState, Timestamp,
+};
 
 /// The next action for one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +46,8 @@ pub(super) enum Wait {
     /// Containers that this one depends on, and essential containers that are unsettled. The wait is given up at this moment;
     /// `None`: never.
     Dependencies(Option<Timestamp>),
-    /// The credentials of the execution role.
-    Credentials,
+    /// The credentials of this role.
+    Credentials(RoleKind),
     /// The resource of the task with this index.
     Resource(usize),
     /// The removal of the container's image by the image clean-up.
@@ -97,7 +99,8 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
     }
     if let Some(resource) = resource::missing_resource(task, index) {
         let is_missing = resource::credentials_missing(task, resource, state);
-        return Next::Wait(if is_missing { Wait::Credentials } else { Wait::Resource(resource) });
+        let (role, resource) = (Wait::Credentials(RoleKind::Execution), Wait::Resource(resource));
+        return Next::Wait(if is_missing { role } else { resource });
     }
     let (spec, container) = (&task.containers[index].spec, &task.containers[index].state);
     let wanted = match container.known {
@@ -111,8 +114,11 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
         ContainerStatus::Created => OperationKind::Start,
         // The dependencies of this container were met before its first start.
         ContainerStatus::Running if container.restarts.due => {
-            let must_wait = dependency::unsettled_essentials(task).next().is_some();
-            return if must_wait { Next::Wait(Wait::Dependencies(None)) } else { Next::Do(OperationKind::Start) };
+            if dependency::unsettled_essentials(task).next().is_some() {
+                return Next::Wait(Wait::Dependencies(None));
+            }
+            let role = missing_role(task, index, OperationKind::Start, state);
+            return role.map_or(Next::Do(OperationKind::Start), |role| Next::Wait(Wait::Credentials(role)));
         }
         ContainerStatus::Running | ContainerStatus::Stopped => return Next::Nothing,
     };
@@ -131,8 +137,8 @@ fn image_wait(state: &State, task: &TaskState, index: usize, wanted: OperationKi
     if wanted != OperationKind::Start && image::is_being_removed(state, &task.containers[index].spec.image) {
         return Some(Wait::ImageRemoval);
     }
-    if credentials_missing(task, index, wanted, state) {
-        return Some(Wait::Credentials);
+    if let Some(role) = missing_role(task, index, wanted, state) {
+        return Some(Wait::Credentials(role));
     }
     (wanted == OperationKind::Pull && image::lacks_room(state, now)).then_some(Wait::DiskSpace)
 }
@@ -243,10 +249,12 @@ fn create_request(task: &TaskState, index: usize) -> CreateRequest {
     }
 }
 
-/// The operation needs the credentials of the execution role, and they are not in memory: after a restart they are missing until
-/// ECS sends them again. A start needs them for the log driver, without which Docker starts no container. (The Go agent starts it,
-/// and the start fails.)
-fn credentials_missing(task: &TaskState, index: usize, operation: OperationKind, state: &State) -> bool {
+/// A role whose credentials the operation needs, and which are not in memory: after a restart they are missing until ECS sends
+/// them again. A start needs those of the execution role for the log driver, without which Docker starts no container. A create
+/// and a start need those of the task role if they mount a volume with them. (The Go agent starts the container, and the start
+/// fails.)
+fn missing_role(task: &TaskState, index: usize, operation: OperationKind, state: &State) -> Option<RoleKind> {
+    let is_missing = |id: &Option<CredentialsId>| id.as_ref().is_some_and(|id| !state.credentials.contains(id));
     let spec = &task.containers[index].spec;
     let by_registry = match &spec.registry_auth {
         RegistryAuth::Ecr(auth) => auth.use_execution_role,
@@ -255,7 +263,12 @@ fn credentials_missing(task: &TaskState, index: usize, operation: OperationKind,
     };
     let is_needed = (operation.is_image_work() && by_registry)
         || (operation == OperationKind::Start && spec.logs_with_execution_role);
-    is_needed && task.execution_credentials.as_ref().is_some_and(|id| !state.credentials.contains(id))
+    if is_needed && is_missing(&task.execution_credentials) {
+        return Some(RoleKind::Execution);
+    }
+    let mounts = matches!(operation, OperationKind::Create | OperationKind::Start);
+    let is_missing = mounts && is_missing(&task.role_credentials) && resource::mounts_with_role(task, index);
+    is_missing.then_some(RoleKind::Task)
 }
 
 fn image_request(task: &TaskState, index: usize, planning: &Planning<'_>) -> ImageRequest {

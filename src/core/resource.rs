@@ -64,6 +64,7 @@ fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: 
         version: task.spec.version.clone(),
         spec: task.resources[index].spec.clone(),
         execution_credentials: task.execution_credentials.clone(),
+        role_id: task.spec.role_id.clone(),
         tickets: task.resources[index].state.tickets.clone(),
     });
     planning.changed(task);
@@ -151,6 +152,27 @@ pub(super) fn missing_resource(task: &TaskState, container: usize) -> Option<usi
 pub(super) fn credentials_missing(task: &TaskState, index: usize, state: &State) -> bool {
     let id = task.execution_credentials.as_ref();
     task.resources[index].spec.kind.needs_execution_role() && id.is_some_and(|id| !state.credentials.contains(id))
+}
+
+/// Whether the creation or start of the container mounts a volume with the task role: one of its own, or of a container whose
+/// volumes it has too. Of a rebuilt task it is not known which containers mount a volume, so all count.
+pub(super) fn mounts_with_role(task: &TaskState, container: usize) -> bool {
+    let volumes = || task.resources.iter().map(|it| &it.spec).filter(|it| it.kind.is_mounted_with_role());
+    if volumes().next().is_none() {
+        return false;
+    }
+    let mut sources = vec![&task.containers[container].spec.name];
+    let mut at = 0;
+    while let Some(name) = sources.get(at).copied() {
+        if volumes().any(|volume| volume.needed_by.is_empty() || volume.needed_by.contains(name)) {
+            return true;
+        }
+        let more = task.specs().filter(|spec| spec.name == *name).flat_map(|spec| &spec.volumes_from);
+        let new: Vec<_> = more.map(|other| &other.container).filter(|other| !sources.contains(other)).collect();
+        sources.extend(new);
+        at += 1;
+    }
+    false
 }
 
 /// Writes the outcome of the pending operation on the resource with this name.

@@ -5,7 +5,7 @@ use super::state::{ContainerState, Key, OperationKind, PendingOperation, State, 
 use super::{admission, credentials, dependency};
 use crate::model::view::{ContainerView, TaskView, View};
 use crate::model::waiting::{Blocker, Waiting};
-use crate::model::{ContainerSpec, ContainerStatus, PortBinding, TaskArn, TaskStatus, Timestamp};
+use crate::model::{ContainerSpec, ContainerStatus, PortBinding, RoleKind, TaskArn, TaskStatus, Timestamp};
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -143,7 +143,13 @@ fn blocker(task: &TaskState, index: usize, wait: Wait, now: Timestamp) -> Blocke
         Wait::Inventory => Blocker::Inventory,
         Wait::Dependents => Blocker::Containers(dependency::dependents(task, index), None),
         Wait::Dependencies(until) => Blocker::Containers(dependency::awaited(task, index, now), until),
-        Wait::Credentials => Blocker::Credentials(task.execution_credentials.clone().unwrap_or_default()),
+        Wait::Credentials(role) => {
+            let id = match role {
+                RoleKind::Task => &task.role_credentials,
+                RoleKind::Execution => &task.execution_credentials,
+            };
+            Blocker::Credentials(role, id.clone().unwrap_or_default())
+        }
         Wait::Resource(at) => {
             let op = task.resources[at].state.live.operation.map(|operation| operation.id);
             Blocker::Resource(op, task.resources[at].spec.name.clone())

@@ -19,6 +19,7 @@ use super::outline;
 use bollard::models::{ContainerConfig, ContainerCreateBody, HealthConfig, HostConfig, PortBinding};
 use ecs_core::model::observation::GivenIds;
 use ecs_core::model::task::{METADATA_FILE, Mount, PortRange};
+use ecs_core::model::text::CREDENTIALS_PATH;
 use ecs_core::model::{
     ContainerKind, ContainerSpec, CreateRequest, CredentialsId, Failure, OwnerMark, Protocol, SecretValues,
 };
@@ -39,8 +40,6 @@ const CPU_SHARES: std::ops::RangeInclusive<u32> = 2..=262_144;
 const METADATA_HOST: &str = "http://169.254.170.2";
 /// The variable by which a program in the container finds the credentials of the task role.
 const ROLE_VARIABLE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
-/// Where the credentials of roles are, followed by their id.
-const CREDENTIALS: &str = "/v2/credentials/";
 /// The variable with the container's own id at its end, and the rest of its value.
 const ENDPOINT: &str = "ECS_CONTAINER_METADATA_URI_V4=http://169.254.170.2/v4/";
 /// Maximum length of an id that is read from a container, in bytes.
@@ -256,8 +255,8 @@ fn environment(
 }
 
 /// The path of the credentials with this id.
-fn credentials_path(id: &CredentialsId) -> String {
-    format!("{CREDENTIALS}{}", id.as_str())
+pub(super) fn credentials_path(id: &CredentialsId) -> String {
+    format!("{CREDENTIALS_PATH}{}", id.as_str())
 }
 
 /// The ids that a container was created with, from its inspection.
@@ -265,13 +264,14 @@ pub(super) fn given_ids(inspected: &Value) -> GivenIds {
     let env = inspected.pointer("/Config/Env").and_then(Value::as_array);
     let variables = || env.into_iter().flatten().filter_map(Value::as_str);
     let id = |text: &'_ str| Some(text).filter(|id| (1..=MAX_ID).contains(&id.len())).map(str::to_owned);
-    let role =
-        || variables().find_map(|text| text.strip_prefix(ROLE_VARIABLE)?.strip_prefix('=')?.strip_prefix(CREDENTIALS));
+    let role = || {
+        variables().find_map(|text| text.strip_prefix(ROLE_VARIABLE)?.strip_prefix('=')?.strip_prefix(CREDENTIALS_PATH))
+    };
     let log = inspected.pointer("/HostConfig/LogConfig/Config").and_then(|options| options.get(log::ROLE_OPTION));
     GivenIds {
         endpoint: variables().find_map(|text| text.strip_prefix(ENDPOINT)).and_then(id).map(Into::into),
         role: role().and_then(id).map(Into::into),
-        execution_role: log.and_then(|path| path.as_str()?.strip_prefix(CREDENTIALS)).and_then(id).map(Into::into),
+        execution_role: log.and_then(|path| path.as_str()?.strip_prefix(CREDENTIALS_PATH)).and_then(id).map(Into::into),
     }
 }
 

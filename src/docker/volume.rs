@@ -5,8 +5,9 @@
 
 use super::Docker;
 use super::api::error::DockerError;
-use ecs_core::model::resource::{VolumeScope, VolumeSpec};
-use ecs_core::model::{Failure, OpError, TaskArn};
+use super::create::credentials_path;
+use ecs_core::model::resource::{ROLE_PATH, VolumeScope, VolumeSpec};
+use ecs_core::model::{CredentialsId, Failure, OpError, TaskArn};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -15,12 +16,18 @@ const INSPECT_ERROR: &str = "CannotInspectVolumeError";
 impl Docker {
     /// Creates the volume of a task, or makes sure that a shared one exists. With `match_full`, an existing volume must have the
     /// requested labels and options (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`). If a volume with the name of a task's own volume
-    /// exists already, it is used.
+    /// exists already, it is used. `role` is the id in the path of the task role's credentials.
     ///
     /// # Errors
     /// `ResourceInitializationError` if a shared volume differs from the request; otherwise the engine's error.
-    pub async fn create_volume(&self, task: &TaskArn, spec: &VolumeSpec, match_full: bool) -> Result<(), OpError> {
-        let VolumeScope::Shared { autoprovision } = spec.scope else { return self.make(spec).await };
+    pub async fn create_volume(
+        &self,
+        task: &TaskArn,
+        spec: &VolumeSpec,
+        role: Option<&CredentialsId>,
+        match_full: bool,
+    ) -> Result<(), OpError> {
+        let VolumeScope::Shared { autoprovision } = spec.scope else { return self.make(spec, role).await };
         let (name, limit) = (&spec.runtime_name, self.settings.limits.volume);
         let found = match (self.reader.get(&["volumes", name], &[], limit).await, autoprovision) {
             (Ok(found), _) => found,
@@ -29,7 +36,7 @@ impl Docker {
                 return Err(OpError::Failed(uninitialised(task, &failure.message, &failure)));
             }
             // Compat: whatever error the inspection had, the volume is created. Docker leaves an existing one unchanged.
-            (Err(_), true) => return self.make(spec).await,
+            (Err(_), true) => return self.make(spec, role).await,
             (Err(error), false) => {
                 let failure = error.failure(INSPECT_ERROR, "inspecting volume");
                 let cause = format!(
@@ -46,8 +53,8 @@ impl Docker {
         }
     }
 
-    async fn make(&self, spec: &VolumeSpec) -> Result<(), OpError> {
-        let body = body(spec);
+    async fn make(&self, spec: &VolumeSpec, role: Option<&CredentialsId>) -> Result<(), OpError> {
+        let body = body(spec, role).map_err(OpError::Failed)?;
         let answer = self.changer.post_json(&["volumes", "create"], &body, self.settings.limits.volume).await;
         answer.map_err(|error| error.to_change_error("CannotCreateVolumeError", "creating volume"))
     }
@@ -80,8 +87,16 @@ fn uninitialised(task: &TaskArn, cause: &str, found_by: &Failure) -> Failure {
 }
 
 /// The body of the create call. Empty members are left out: Docker would otherwise show them as empty instead of not at all.
-fn body(spec: &VolumeSpec) -> Value {
-    let VolumeSpec { runtime_name, driver, options, labels, scope: _ } = spec;
+fn body(spec: &VolumeSpec, role: Option<&CredentialsId>) -> Result<Value, Failure> {
+    let VolumeSpec { runtime_name, driver, options, labels, scope: _, with_role } = spec;
+    let mut options = options.clone();
+    if *with_role {
+        // Without the path, the driver would mount with the rights of the instance.
+        let no_role =
+            || Failure::permanent("CannotCreateVolumeError", "No credentials of a task role set for the task");
+        let path = credentials_path(role.ok_or_else(no_role)?);
+        options.values_mut().for_each(|value| *value = value.replace(ROLE_PATH, &path));
+    }
     let members = [
         ("Name", json!(runtime_name), false),
         ("Driver", json!(driver), driver.is_empty()),
@@ -89,7 +104,7 @@ fn body(spec: &VolumeSpec) -> Value {
         ("Labels", json!(labels), labels.is_empty()),
     ];
     let given = members.into_iter().filter(|(.., is_empty)| !is_empty);
-    Value::Object(given.map(|(name, value, _)| (name.to_owned(), value)).collect::<Map<_, _>>())
+    Ok(Value::Object(given.map(|(name, value, _)| (name.to_owned(), value)).collect::<Map<_, _>>()))
 }
 
 /// How an existing volume differs from the request. Compat: the driver is not compared, and the first text is misspelt.
@@ -144,6 +159,7 @@ mod tests {
             options: map(&[("type", "tmpfs"), ("device", "tmpfs")]),
             labels: map(&[("l", "1")]),
             scope: VolumeScope::Shared { autoprovision: true },
+            with_role: false,
         }
     }
 
@@ -152,9 +168,22 @@ mod tests {
         let full = VolumeSpec { driver: "d".to_owned(), ..shared() };
         let wanted = json!({"Name": "v", "Driver": "d", "Labels": {"l": "1"},
             "DriverOpts": {"type": "tmpfs", "device": "tmpfs"}});
-        assert_eq!(body(&full), wanted);
+        assert_eq!(body(&full, None).unwrap(), wanted);
         let bare = VolumeSpec { options: BTreeMap::new(), labels: BTreeMap::new(), ..shared() };
-        assert_eq!(body(&bare), json!({"Name": "v"}));
+        assert_eq!(body(&bare, None).unwrap(), json!({"Name": "v"}));
+    }
+
+    #[test]
+    fn the_path_of_the_roles_credentials_is_filled_in() {
+        let options = map(&[("o", &format!("tls,iam,awscredsuri={ROLE_PATH},accesspoint=a")), ("type", "efs")]);
+        let with_role = VolumeSpec { options: options.clone(), with_role: true, ..shared() };
+        let id = CredentialsId::from("11111111-2222");
+        let made = body(&with_role, Some(&id)).unwrap();
+        let wanted = "tls,iam,awscredsuri=/v2/credentials/11111111-2222,accesspoint=a";
+        assert_eq!(made["DriverOpts"], json!({"o": wanted, "type": "efs"}));
+        assert_eq!(body(&with_role, None).unwrap_err().message, "No credentials of a task role set for the task");
+        let without = VolumeSpec { with_role: false, ..with_role };
+        assert_eq!(body(&without, Some(&id)).unwrap()["DriverOpts"], json!(options), "somebody else's text");
     }
 
     #[test]

@@ -37,14 +37,20 @@ const ALWAYS: [&str; 11] = [
     "ecs.capability.container-restart-policy",
 ];
 
-/// Attributes of FireLens, with those of EFS in the position where the Go agent has them.
-const LOG_ROUTER_AND_EFS: [&str; 8] = [
+/// The attribute of volumes of S3 Files.
+const S3_FILES: &str = "ecs.capability.storage.s3-files";
+/// The volume plugin of ecs-init, which mounts S3 Files.
+const VOLUME_PLUGIN: &str = "amazon-ecs-volume-plugin";
+
+/// Attributes of FireLens, with those of EFS and S3 Files in the position where the Go agent has them.
+const LOG_ROUTER_AND_FILES: [&str; 9] = [
     "ecs.capability.firelens.fluentd",
     "ecs.capability.firelens.fluentbit",
     "com.amazonaws.ecs.capability.logging-driver.awsfirelens",
     "ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit",
     "ecs.capability.firelens.non-root-user",
     "ecs.capability.efs",
+    S3_FILES,
     "ecs.capability.firelens.options.config.file",
     "ecs.capability.firelens.options.config.s3",
 ];
@@ -192,11 +198,11 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if capabilities.optimized_cpu {
         names.push("ecs.capability.task-eia.optimized-cpu".to_owned());
     }
-    names.extend(LOG_ROUTER_AND_EFS.map(str::to_owned));
+    let files = LOG_ROUTER_AND_FILES.into_iter().filter(|name| *name != S3_FILES || has_volume_plugin(capabilities));
+    names.extend(files.map(str::to_owned));
     let gmsa = [("gmsa", capabilities.gmsa), ("gmsa-domainless", capabilities.gmsa_domainless)];
     let gmsa = gmsa.into_iter().filter(|(_, is_offered)| *is_offered);
     names.extend(gmsa.map(|(name, _)| format!("ecs.capability.{name}")));
-    // `efsAuth` also advertises access to EFS by task role, which this agent refuses. Only tasks with a task role can request it.
     names.extend(capabilities.volume_plugin.iter().map(|name| format!("ecs.capability.{name}")));
     if capabilities.external {
         names.push("ecs.capability.external".to_owned());
@@ -249,6 +255,13 @@ fn task_roles(capabilities: &Capabilities) -> impl Iterator<Item = String> {
     offered.map(|(name, _)| format!("com.amazonaws.ecs.capability.{name}"))
 }
 
+/// Whether the volume plugin is on this host. The Go agent always offers S3 Files, since its package brings the plugin; without it
+/// such a task would only fail here.
+fn has_volume_plugin(capabilities: &Capabilities) -> bool {
+    let names = [&capabilities.volume_drivers, &capabilities.volume_plugin].into_iter().flatten();
+    names.into_iter().any(|name| name == VOLUME_PLUGIN || name == "efsAuth")
+}
+
 /// The volume drivers: `local` and those of Docker's plugins.
 fn volume_drivers(capabilities: &Capabilities) -> impl Iterator<Item = String> {
     let plugins = capabilities.volume_drivers.iter().map(|driver| driver.replace(':', "."));
@@ -277,7 +290,7 @@ mod tests {
     /// Attributes that the recorded Go agent advertised and this version does not, with the reason.
     const NOT_YET: &[(&str, &str)] = &[
         ("ecs.capability.aws-appmesh", "proxy configurations are refused"),
-        ("ecs.capability.storage.s3-files", "such volumes are refused"),
+        (S3_FILES, "it needs the volume plugin, which is not on this host"),
     ];
     const NOT_YET_EITHER: &[(&str, &str)] = &[
         ("ecs.capability.storage.ebsta-non-root-user", "EBS volumes are refused"),
@@ -335,6 +348,30 @@ mod tests {
         let list = attributes(&host);
         let at = |name: &str| list.iter().position(|attribute| attribute.name == format!("ecs.capability.{name}"));
         assert!(wanted.map(at).iter().all(Option::is_some) && wanted.map(at).is_sorted(), "{list:?}");
+    }
+
+    /// The recording of a host with the volume plugin has only the names, in the order of the alphabet.
+    #[test]
+    fn a_host_with_the_volume_plugin_offers_what_was_recorded() {
+        let plugin = Capabilities {
+            volume_drivers: vec![VOLUME_PLUGIN.to_owned()],
+            volume_plugin: vec!["efsAuth".to_owned()],
+            ..recorded_host()
+        };
+        let missing = NOT_YET.iter().chain(NOT_YET_EITHER).map(|(name, _)| *name).filter(|name| *name != S3_FILES);
+        let missing: Vec<&str> = missing.collect();
+        let recorded = golden("efs/register_attributes");
+        let recorded = recorded.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
+        let recorded: Vec<String> = recorded.filter(|name| !missing.contains(&name.as_str())).collect();
+        let mut ours: Vec<String> = attributes(&plugin).into_iter().map(|attribute| attribute.name).collect();
+        ours.sort();
+        assert_eq!(ours, recorded);
+        for host in [
+            Capabilities { volume_plugin: Vec::new(), ..plugin.clone() },
+            Capabilities { volume_drivers: Vec::new(), ..plugin },
+        ] {
+            assert!(attributes(&host).iter().any(|attribute| attribute.name == S3_FILES));
+        }
     }
 
     #[test]

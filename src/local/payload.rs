@@ -86,6 +86,7 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
         "overrides": "{}",
         "proxyConfiguration": definition.proxy_configuration.as_ref().map(proxy),
         "associations": launch.associations(),
+        "attachments": attachments(site, definition),
         "enableFaultInjection": definition.enable_fault_injection,
         "taskDefinitionAccountId": site.account,
         "volumes": definition.volumes.iter().map(volume).collect::<Vec<_>>(),
@@ -412,6 +413,29 @@ fn volume(volume: &Volume) -> Value {
         payload["host"] = host.map_or_else(|| json!({}), |path| json!({"sourcePath": path}));
     }
     payload
+}
+
+/// The attachments of a task: its volumes of S3 Files. In the list of volumes such a volume has only its name.
+fn attachments(site: &Site, definition: &TaskDefinition) -> Option<Vec<Value>> {
+    let attachment = |volume: &Volume| {
+        let files = volume.s3files_volume_configuration.as_ref()?;
+        let properties = [
+            ("volumeId", files.file_system_id().map(str::to_owned)),
+            ("volumeName", Some(volume.name.clone())),
+            ("s3FilesRootDirectory", files.root_directory.clone()),
+            ("s3FilesTransitEncryptionPort", files.transit_encryption_port.map(|port| port.to_string())),
+            ("s3FilesAccessPointId", files.access_point_id().map(str::to_owned)),
+        ];
+        let properties =
+            properties.into_iter().filter_map(|(name, value)| Some(json!({"name": name, "value": value?})));
+        Some(json!({
+            "attachmentArn": site.arn(&format!("attachment/{}", new_id())),
+            "attachmentType": "s3files",
+            "attachmentProperties": properties.collect::<Vec<_>>(),
+        }))
+    };
+    let all: Vec<_> = definition.volumes.iter().filter_map(attachment).collect();
+    (!all.is_empty()).then_some(all)
 }
 
 /// The proxy configuration of a payload, which has the properties as an object.

@@ -1,7 +1,7 @@
 //! What a person can do when a task does not fit on an instance. This module owns the texts. Invariant: it changes no decision.
 
 /// The remedy for each required attribute. A `*` at the end stands for any rest, which replaces the `{}` of the text.
-const ATTRIBUTES: [(&str, &str); 27] = [
+const ATTRIBUTES: [(&str, &str); 29] = [
     (
         "com.amazonaws.ecs.capability.task-iam-role-network-host",
         "start the agent with ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=true, or remove `taskRoleArn`",
@@ -40,6 +40,16 @@ const ATTRIBUTES: [(&str, &str); 27] = [
     ),
     ("ecs.capability.aws-appmesh", "App Mesh is not supported: remove `proxyConfiguration`"),
     ("ecs.capability.efs", "the agent offers no EFS volumes: use another volume"),
+    (
+        "ecs.capability.efsAuth",
+        "install amazon-ecs-volume-plugin and start the agent with ECS_VOLUME_PLUGIN_CAPABILITIES=[\"efsAuth\"], \
+         or remove `transitEncryption` and `authorizationConfig`",
+    ),
+    (
+        "ecs.capability.storage.s3-files",
+        "install amazon-ecs-volume-plugin and start the agent with ECS_VOLUME_PLUGIN_CAPABILITIES=[\"efsAuth\"], \
+         or use another volume",
+    ),
     (
         "ecs.capability.docker-plugin.*",
         "install the volume plugin {} in Docker and restart the agent, or use `driver` local",
@@ -129,7 +139,8 @@ mod tests {
         let definition = json!({
             "family": "f", "taskRoleArn": "r", "executionRoleArn": "r", "networkMode": "awsvpc", "cpu": "1", "pidMode": "task",
             "proxyConfiguration": {"containerName": "a"},
-            "volumes": [{"name": "v", "efsVolumeConfiguration": {"fileSystemId": "f"}}, {"name": "w", "dockerVolumeConfiguration": {}}],
+            "volumes": [{"name": "v", "efsVolumeConfiguration": {"fileSystemId": "f", "authorizationConfig": {}}},
+                {"name": "w", "dockerVolumeConfiguration": {}}, {"name": "s", "s3filesVolumeConfiguration": {"fileSystemArn": "f"}}],
             "containerDefinitions": [{
                 "name": "a", "image": "ecr/i", "memoryReservation": 4, "privileged": true, "logConfiguration": {"logDriver": "awslogs"},
                 "healthCheck": {"command": ["CMD", "true"]}, "dependsOn": [{"containerName": "a", "condition": "START"}],

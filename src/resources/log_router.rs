@@ -211,6 +211,7 @@ mod tests {
             version: "7".to_owned(),
             spec: ResourceSpec { name: "firelens".to_owned(), needed_by: Vec::new(), kind },
             execution_credentials: None,
+            role_id: None,
             tickets: None,
         }
     }

@@ -315,6 +315,7 @@ mod tests {
             version: String::new(),
             spec,
             execution_credentials: None,
+            role_id: None,
             tickets: None,
         };
         for _ in 0..2 {

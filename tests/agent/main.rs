@@ -26,6 +26,7 @@ mod disk_room;
 mod docker_attack;
 mod docker_restart;
 mod ecr;
+mod efs;
 mod firewall;
 mod footprint;
 mod foreign_text;

@@ -31,7 +31,7 @@ fn run(command: &str) {
 }
 
 /// Whether this process is in a network namespace of its own.
-fn is_apart(test: &str) -> bool {
+pub(super) fn is_apart(test: &str) -> bool {
     let apart = std::env::var("ECS_TEST_DOCKER_NETWORK").is_ok_and(|namespace| !namespace.is_empty());
     if !apart {
         eprintln!("SKIPPED {test}: it changes firewall rules, and needs a network namespace of its own (./tests/run)");
@@ -70,18 +70,18 @@ pub(super) fn ask_on_host(path: &str) -> Answer {
 
 impl Scene {
     pub(super) async fn start(test: &str, peer_check: &str) -> Option<Self> {
-        if std::env::var("ECS_TEST_DOCKER_NETWORK").map_or(true, |namespace| namespace.is_empty()) {
-            eprintln!(
-                "SKIPPED {test}: it changes firewall rules, and needs a network namespace of its own (./tests/run)"
-            );
+        Self::start_with(test, &[("ECS_CREDENTIALS_PEER_CHECK", peer_check)]).await
+    }
+
+    /// With more variables for the agent.
+    pub(super) async fn start_with(test: &str, more: &[(&str, &str)]) -> Option<Self> {
+        if !is_apart(test) {
             return None;
         }
         for command in [
             "ip link add docker0 type bridge",
             "ip addr add 172.31.77.1/24 dev docker0",
             "ip link set docker0 up",
-            // The host itself needs a route to the address, as a host has it by its default route.
-            "ip route add 169.254.170.2/32 dev lo scope link",
         ] {
             run(command);
         }
@@ -92,12 +92,12 @@ impl Scene {
             ("ECS_MANAGE_FIREWALL", "true"),
             ("ECS_ENABLE_TASK_IAM_ROLE", "true"),
             ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true"),
-            ("ECS_CREDENTIALS_PEER_CHECK", peer_check),
             ("ECS_AVAILABLE_LOGGING_DRIVERS", r#"["json-file","awslogs","none"]"#),
             ("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "true"),
             ("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached"),
             ("ECS_TASK_METADATA_RPS_LIMIT", "1000,1000"),
         ];
+        let environment = [&environment, more].concat();
         let rig = Rig::start(test, Plan { environment: &environment, ..Plan::default() }).await?;
         // The second dockerd cannot reach the registry of the rig, which is in the other network namespace.
         let image = Image::make(&unique("ecs-test-roles"), &[]);

@@ -99,6 +99,7 @@ fn removal(tickets: Tickets) -> ResourceRequest {
         version: String::new(),
         spec: ResourceSpec { name: "credentialspec".to_owned(), needed_by: Vec::new(), kind },
         execution_credentials: None,
+        role_id: None,
         tickets: Some(tickets),
     }
 }

@@ -17,4 +17,5 @@ pub mod registry;
 pub mod registry_front;
 pub mod self_signed_front;
 pub mod tls_front;
+pub mod volume_plugin;
 pub mod wait;

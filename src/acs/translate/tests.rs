@@ -225,7 +225,6 @@ fn every_unsupported_feature_of_a_task_is_refused() {
         ("elasticNetworkInterfaces", json!([{}]), "an elastic network interface"),
         ("proxyConfiguration", json!({"type": "APPMESH"}), "a proxy configuration"),
         ("attachments", json!([{"attachmentType": "amazonebs"}]), "a volume of EBS"),
-        ("attachments", json!([{"attachmentType": "s3files"}]), "a volume of S3 Files, which needs a task role,"),
         ("attachments", json!([{"attachmentType": "serviceconnectdetail"}]), "an attachment of Service Connect"),
         ("associations", json!([{"type": "gpu"}]), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
     ];

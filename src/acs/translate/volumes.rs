@@ -3,6 +3,8 @@
 //! Owns the types of volumes and the options for their drivers. It creates nothing. The invariant: a task is refused if a volume
 //! cannot be created as its definition requires; no encryption and no access rule is left out.
 
+mod shared_files;
+
 use super::reason::TaskError;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
@@ -11,11 +13,6 @@ use ecs_core::model::{ContainerName, TaskArn};
 use std::collections::BTreeMap;
 
 const LOCAL: &str = "local";
-/// The volume plugin of ecs-init, which mounts with `mount.efs`.
-const PLUGIN: &str = "amazon-ecs-volume-plugin";
-/// The capability in [`HostFacts::volume_plugin`] of a plugin that mounts EFS.
-const EFS_AUTH: &str = "efsAuth";
-const NFS_OPTIONS: &str = "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport";
 
 /// The volumes of one task.
 #[derive(Debug, Default)]
@@ -31,37 +28,56 @@ impl Volumes {
     pub(super) fn source(&self, name: &str) -> Option<&str> {
         self.sources.get(name).map(String::as_str)
     }
+
+    fn add(
+        &mut self,
+        task: &wire::Task,
+        volume: &str,
+        kind: &str,
+        source: String,
+        spec: Option<VolumeSpec>,
+    ) -> Result<(), TaskError> {
+        if self.sources.insert(volume.to_owned(), source).is_some() {
+            return Err(TaskError::Unfit(format!("the volume name {volume} is not unique")));
+        }
+        let needed_by = users(task, volume, kind);
+        if let Some(spec) = spec.filter(|_| !needed_by.is_empty()) {
+            let name = format!("volume_{volume}");
+            self.resources.push(ResourceSpec { name, needed_by, kind: ResourceKind::Volume(spec) });
+        }
+        Ok(())
+    }
 }
 
 /// Translates the volumes of a task.
 pub(super) fn read(task: &wire::Task, host: &HostFacts) -> Result<Volumes, TaskError> {
     let mut volumes = Volumes::default();
+    let attached = shared_files::s3_files(task)?;
     for volume in &task.volumes {
         if volume.name.is_empty() {
             return Err(TaskError::Malformed("invalid volume: must include a name".to_owned()));
         }
+        // The entry only names the volume; the attachment describes it.
+        if attached.iter().any(|(name, _)| *name == volume.name) {
+            continue;
+        }
         let Some((source, spec)) = source_and_spec(task, volume, host)? else { continue };
-        let previous = volumes.sources.insert(volume.name.clone(), source);
-        if previous.is_some() {
-            return Err(TaskError::Unfit(format!("the volume name {} is not unique", volume.name)));
-        }
-        let needed_by = users(task, volume);
-        if let Some(spec) = spec.filter(|_| !needed_by.is_empty()) {
-            let name = format!("volume_{}", volume.name);
-            volumes.resources.push(ResourceSpec { name, needed_by, kind: ResourceKind::Volume(spec) });
-        }
+        volumes.add(task, &volume.name, &volume.kind, source, spec)?;
+    }
+    for (name, spec) in attached {
+        volumes.add(task, name, "s3files", spec.runtime_name.clone(), Some(spec))?;
     }
     Ok(volumes)
 }
 
 /// The containers that wait for the volume. A volume that no container mounts is created nevertheless, unless it is a path on
 /// the host.
-fn users(task: &wire::Task, volume: &wire::Volume) -> Vec<ContainerName> {
+fn users(task: &wire::Task, volume: &str, kind: &str) -> Vec<ContainerName> {
     let name = |container: &wire::Container| ContainerName::from(container.name.as_str());
     let mounts =
-        |container: &&wire::Container| container.mount_points.iter().any(|point| point.source_volume == volume.name);
+        |container: &&wire::Container| container.mount_points.iter().any(|point| point.source_volume == volume);
     let users: Vec<_> = task.containers.iter().filter(mounts).map(name).collect();
-    match volume.kind.as_str() {
+    match kind {
         "" | "host" => users,
         _ if users.is_empty() => task.containers.iter().map(name).collect(),
         _ => users,
@@ -81,15 +97,21 @@ fn source_and_spec(
         "" if is_placeholder(task, volume) => Ok(None),
         "" | "host" => match &volume.host {
             None => Err(empty()),
-            Some(host) if host.source_path.is_empty() => created(task_volume(task, volume, LOCAL, BTreeMap::new())),
+            Some(host) if host.source_path.is_empty() => {
+                created(task_volume(task, &volume.name, LOCAL, BTreeMap::new()))
+            }
             Some(host) => Ok(Some((host.source_path.clone(), None))),
         },
         "docker" => created(docker(task, volume, volume.docker_volume_configuration.as_ref().ok_or_else(empty)?)?),
-        "efs" => created(efs(task, volume, volume.efs_volume_configuration.as_ref().ok_or_else(empty)?, host)?),
+        "efs" => {
+            let wire = volume.efs_volume_configuration.as_ref().ok_or_else(empty)?;
+            created(shared_files::efs(task, volume, wire, host)?)
+        }
         "attachment" => Ok(None),
         "fsxWindowsFileServer" => unsupported("a volume of FSx for Windows"),
         "amazonebs" => unsupported("a volume of EBS"),
-        "s3files" => unsupported("a volume of S3 Files"),
+        // ECS describes such a volume in an attachment.
+        "s3files" => Err(TaskError::Malformed("invalid volume: empty s3files volume configuration".to_owned())),
         other => Err(TaskError::Malformed(format!("unrecognized volume type: \"{other}\""))),
     }
 }
@@ -108,26 +130,22 @@ fn unsupported(what: &str, volume: &wire::Volume) -> TaskError {
 }
 
 /// An engine volume that lives as long as the task.
-fn task_volume(
-    task: &wire::Task,
-    volume: &wire::Volume,
-    driver: &str,
-    options: BTreeMap<String, String>,
-) -> VolumeSpec {
+fn task_volume(task: &wire::Task, volume: &str, driver: &str, options: BTreeMap<String, String>) -> VolumeSpec {
     let arn = TaskArn::from(task.arn.as_str());
     VolumeSpec {
-        runtime_name: volume_name(&arn, &task.family, &task.version, &volume.name),
+        runtime_name: volume_name(&arn, &task.family, &task.version, volume),
         driver: driver.to_owned(),
         options,
         labels: BTreeMap::new(),
         scope: VolumeScope::Task,
+        with_role: false,
     }
 }
 
 /// Compat: every scope but `task` is shared.
 fn docker(task: &wire::Task, volume: &wire::Volume, wire: &wire::DockerVolume) -> Result<VolumeSpec, TaskError> {
     let autoprovision = wire.autoprovision;
-    let spec = task_volume(task, volume, &wire.driver, wire.driver_opts.clone());
+    let spec = task_volume(task, &volume.name, &wire.driver, wire.driver_opts.clone());
     let spec = VolumeSpec { labels: wire.labels.clone(), ..spec };
     match wire.scope.as_str() {
         "task" if autoprovision => {
@@ -137,63 +155,6 @@ fn docker(task: &wire::Task, volume: &wire::Volume, wire: &wire::DockerVolume) -
         "task" => Ok(spec),
         _ => Ok(VolumeSpec { runtime_name: volume.name.clone(), scope: VolumeScope::Shared { autoprovision }, ..spec }),
     }
-}
-
-/// An EFS volume. The volume plugin mounts it as the task definition requires. Without the plugin, a volume that needs
-/// encryption in transit or an access point is refused; any other is mounted over plain NFS.
-fn efs(
-    task: &wire::Task,
-    volume: &wire::Volume,
-    wire: &wire::EfsVolume,
-    host: &HostFacts,
-) -> Result<VolumeSpec, TaskError> {
-    let (id, root, authorization) = (&wire.file_system_id, &wire.root_directory, &wire.authorization_config);
-    let is_encrypted = wire.transit_encryption == "ENABLED";
-    if authorization.iam == "ENABLED" {
-        return Err(unsupported("an EFS volume with IAM authorization, which needs a task role,", volume));
-    }
-    let map = |kind: &str, device: String, options: String| {
-        let options = [("type", kind.to_owned()), ("device", device), ("o", options)];
-        options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    };
-    if !host.volume_plugin.contains(EFS_AUTH) {
-        if is_encrypted || !authorization.access_point_id.is_empty() {
-            let why = "needs the volume plugin, which this instance does not have";
-            return Err(TaskError::Reason(format!(
-                "UnsupportedTaskError: an EFS volume with transit encryption or an access point {why} (volume {})",
-                volume.name
-            )));
-        }
-        let address = format!("{id}.efs.{}.{}", host.region, dns_suffix(&host.region));
-        let options = map("nfs", format!(":{root}"), format!("addr={address},{NFS_OPTIONS}"));
-        return Ok(task_volume(task, volume, LOCAL, options));
-    }
-    let mut options = Vec::new();
-    if is_encrypted {
-        options.push("tls".to_owned());
-    }
-    if wire.transit_encryption_port != 0 {
-        options.push(format!("tlsport={}", wire.transit_encryption_port));
-    }
-    if !authorization.access_point_id.is_empty() {
-        options.push(format!("accesspoint={}", authorization.access_point_id));
-    }
-    let device = if root.is_empty() { id.clone() } else { format!("{id}:{root}") };
-    Ok(task_volume(task, volume, PLUGIN, map("efs", device, options.join(","))))
-}
-
-/// The domain of AWS services in a region.
-fn dns_suffix(region: &str) -> &'static str {
-    let partitions = [
-        ("cn-", "amazonaws.com.cn"),
-        ("us-isob-", "sc2s.sgov.gov"),
-        ("us-isof-", "csp.hci.ic.gov"),
-        ("us-iso-", "c2s.ic.gov"),
-        ("eu-isoe-", "cloud.adc-e.uk"),
-        ("eusc-", "amazonaws.eu"),
-    ];
-    let found = partitions.iter().find(|(prefix, _)| region.starts_with(prefix));
-    found.map_or("amazonaws.com", |(_, suffix)| suffix)
 }
 
 #[cfg(test)]

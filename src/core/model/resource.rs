@@ -79,6 +79,7 @@ impl ResourceKind {
                 options: BTreeMap::new(),
                 labels: BTreeMap::new(),
                 scope: volume.scope,
+                with_role: volume.with_role,
             })),
             Self::LogRouter(router) => {
                 Some(Self::LogRouter(LogRouterSpec { external: None, outputs: Vec::new(), ..router.clone() }))
@@ -99,6 +100,11 @@ impl ResourceKind {
             }
             Self::Cgroup(_) | Self::Volume(_) => false,
         }
+    }
+
+    /// The task role is used whenever a container is created or started, because that mounts the resource.
+    pub fn is_mounted_with_role(&self) -> bool {
+        matches!(self, Self::Volume(volume) if volume.with_role)
     }
 }
 
@@ -137,18 +143,26 @@ pub struct VolumeSpec {
     pub runtime_name: String,
     /// Volume driver; empty: Docker's default.
     pub driver: String,
-    /// Options of the driver, which may include credentials.
+    /// Options of the driver, which may include credentials. If the volume is mounted with the task role, [`ROLE_PATH`] in a value
+    /// stands for the path of the role's credentials.
     pub options: BTreeMap<String, String>,
     /// Labels of the volume.
     pub labels: BTreeMap<String, String>,
     /// Whether the volume belongs to the task or to the host.
     pub scope: VolumeScope,
+    /// True: the driver mounts the volume with the credentials of the task role.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub with_role: bool,
 }
+
+/// In options of a volume, the place of the path of the task role's credentials. The path has the id of the credentials, which
+/// changes, so it is filled in when the volume is created.
+pub const ROLE_PATH: &str = "{path of the credentials of the task role}";
 
 /// `Debug` leaves out the values of options.
 impl fmt::Debug for VolumeSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { runtime_name, driver, options, labels: _, scope } = self;
+        let Self { runtime_name, driver, options, labels: _, scope, with_role: _ } = self;
         write!(f, "VolumeSpec({runtime_name} {driver:?} {scope:?} {:?})", options.keys())
     }
 }
@@ -298,6 +312,8 @@ pub struct ResourceRequest {
     pub spec: ResourceSpec,
     /// Id of the credentials of the task execution role; `None` if the task has no such role.
     pub execution_credentials: Option<super::CredentialsId>,
+    /// Id in the path of the task role's credentials, as in the task's containers; `None` if the task has no such role.
+    pub role_id: Option<super::CredentialsId>,
     /// The tickets that the resource's creation yielded, for a renewal or a removal; `None` if there are none.
     pub tickets: Option<Tickets>,
 }

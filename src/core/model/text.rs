@@ -18,7 +18,7 @@ const NUMBER: &str = " (os error ";
 
 /// The text in one line of at most [`MAX_TEXT`] bytes, cut between two characters. Control characters, line separators and the
 /// marks that change the direction of writing become a space: several in a row become one space, and those at either end are
-/// removed. Users and passwords in addresses are hidden.
+/// removed. Users and passwords in addresses are hidden, and ids of credentials are cut.
 pub fn cleaned(text: &str) -> String {
     cut(text, MAX_TEXT)
 }
@@ -51,7 +51,7 @@ pub fn cleaned_bytes(bytes: &[u8]) -> String {
 /// The same as [`cleaned`], with another bound in bytes. If the bound is too small for the mark of the cut, the mark is left
 /// out.
 pub fn cut(text: &str, max: usize) -> String {
-    let text = &*without_passwords(text);
+    let text = &*without_credentials_ids(without_passwords(text));
     let mut result = String::with_capacity(text.len().min(max));
     let mut pending_space = false;
     for c in text.chars() {
@@ -70,6 +70,30 @@ pub fn cut(text: &str, max: usize) -> String {
         result.push(c);
     }
     result
+}
+
+/// The path of a task's credentials, before their id.
+pub const CREDENTIALS_PATH: &str = "/v2/credentials/";
+/// How much of an id is shown, in bytes, as by the Go agent (spec `security.md` §3).
+const SHOWN_OF_ID: usize = 8;
+
+/// Cuts the ids of credentials in paths, as in the error of a volume driver that could not get them: whoever knows an id may ask
+/// for its credentials.
+fn without_credentials_ids(text: Cow<'_, str>) -> Cow<'_, str> {
+    if !text.contains(CREDENTIALS_PATH) {
+        return text;
+    }
+    let mut parts = text.split(CREDENTIALS_PATH);
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_id = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        let (id, rest) = part.split_at(part.bytes().position(|byte| !is_id(byte)).unwrap_or(part.len()));
+        result.push_str(CREDENTIALS_PATH);
+        result.push_str(id.get(..SHOWN_OF_ID).unwrap_or(id));
+        result.push_str(if id.len() > SHOWN_OF_ID { "-REDACTED" } else { "" });
+        result.push_str(rest);
+    }
+    Cow::Owned(result)
 }
 
 /// Cuts the text at a character boundary to make room for the mark, and appends the mark.
@@ -126,6 +150,16 @@ mod tests {
             ("a\u{2028}b\u{202e}c\u{2066}d", "a b c d"),
             ("\n\n", ""),
             ("Get \"https://me:hunter2@r.io/v2/\":\nEOF", "Get \"https://***@r.io/v2/\": EOF"),
+            (
+                "x at http://169.254.170.2/v2/credentials/11111111-2222-3333.",
+                "x at http://169.254.170.2/v2/credentials/11111111-REDACTED.",
+            ),
+            (
+                "o=iam,awscredsuri=/v2/credentials/1234567890,a=1",
+                "o=iam,awscredsuri=/v2/credentials/12345678-REDACTED,a=1",
+            ),
+            ("/v2/credentials/", "/v2/credentials/"),
+            ("/v2/credentials/12345678 /v2/credentials/", "/v2/credentials/12345678 /v2/credentials/"),
         ];
         for (text, wanted) in table {
             assert_eq!(cleaned(text), wanted, "{text:?}");

@@ -4,7 +4,7 @@
 //! the two by the id of the operation. Invariant: no text here carries credentials or a presigned address.
 
 use super::task::Condition;
-use super::{ContainerName, ContainerStatus, CredentialsId, Health, OpId, TaskArn, Timestamp};
+use super::{ContainerName, ContainerStatus, CredentialsId, Health, OpId, RoleKind, TaskArn, Timestamp};
 use std::fmt;
 
 /// One wait of a task or a container.
@@ -24,8 +24,8 @@ pub enum Blocker {
     /// The task's share of the host; the list names everything of which too little is free. An empty list: enough is free, but
     /// earlier tasks come first.
     HostResources(Vec<Shortage>),
-    /// The credentials of the task execution role, which ECS has not sent yet, or not since the agent started.
-    Credentials(CredentialsId),
+    /// The credentials of a role, which ECS has not sent yet, or not since the agent started.
+    Credentials(RoleKind, CredentialsId),
     /// The digest of this image, which is requested from the registry.
     Digest(OpId, String),
     /// The pull of this image.
@@ -127,7 +127,7 @@ impl Blocker {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::HostResources(_) => "host-resources",
-            Self::Credentials(_) => "credentials",
+            Self::Credentials(..) => "credentials",
             Self::Digest(..) => "digest",
             Self::Pull(..) => "pull",
             Self::ImageRemoval(_) => "image-removal",
@@ -146,7 +146,7 @@ impl Blocker {
             Self::Digest(op, _) | Self::Pull(op, _) | Self::Docker(op, _) => Some(*op),
             Self::Resource(op, _) => *op,
             Self::HostResources(_)
-            | Self::Credentials(_)
+            | Self::Credentials(..)
             | Self::ImageRemoval(_)
             | Self::DiskSpace
             | Self::Containers(..)
@@ -167,7 +167,10 @@ impl fmt::Display for Blocker {
                 f.write_str("its share of the host: ")?;
                 list(f, shortages)
             }
-            Self::Credentials(_) => f.write_str("ECS to send the credentials of its execution role"),
+            Self::Credentials(RoleKind::Execution, _) => {
+                f.write_str("ECS to send the credentials of its execution role")
+            }
+            Self::Credentials(RoleKind::Task, _) => f.write_str("ECS to send the credentials of its task role"),
             Self::Digest(_, image) => write!(f, "the registry to name the digest of {image}"),
             Self::Pull(_, image) => write!(f, "its image {image}"),
             Self::ImageRemoval(image) => write!(f, "the clean-up to remove {image}, which is then pulled again"),

@@ -11,6 +11,8 @@ use crate::state::State;
 use crate::{Event, Operation, next_deadline, recover, step};
 use std::collections::BTreeMap;
 
+mod roles;
+
 fn volatile(needed_by: &[&str]) -> ResourceSpec {
     resource("ssmsecret", ResourceKind::Secrets(Vec::new()), needed_by)
 }
@@ -192,7 +194,7 @@ fn resources_that_may_be_gone_are_made_again_on_restart() {
 fn shared_volume() -> VolumeSpec {
     let scope = VolumeScope::Shared { autoprovision: true };
     let (runtime_name, driver) = ("volume".to_owned(), String::new());
-    VolumeSpec { runtime_name, driver, options: BTreeMap::new(), labels: BTreeMap::new(), scope }
+    VolumeSpec { runtime_name, driver, options: BTreeMap::new(), labels: BTreeMap::new(), scope, with_role: false }
 }
 
 /// A reboot removes control groups, and Docker would start a container without the limits of its task.

@@ -198,7 +198,7 @@ fn a_full_host_or_missing_credentials_are_shown() {
     let spec = TaskSpec { execution_credentials: Some(id.clone()), ..spec("third", vec![private]) };
     let mut state = sample::state(Policy::default());
     step(&mut state, NOW, run(spec));
-    assert_eq!(waits_of(&state, "third"), [(Some("a".to_owned()), Blocker::Credentials(id))]);
+    assert_eq!(waits_of(&state, "third"), [(Some("a".to_owned()), Blocker::Credentials(RoleKind::Execution, id))]);
 }
 
 /// Readers see the same waits as planning. Neither of these two was shown at first.

@@ -4,9 +4,13 @@
 //! setting `route_localnet`. ecs-init makes such rules before it starts the Go agent (spec `ecs-init.md` §4). The programs named
 //! `iptables` and `ip6tables` make them here, so they are of the kind that this host uses, legacy or nft.
 //!
+//! Also kept: a route to 169.254.170.2 where the host has none ([`route`]), and `accept_ra` of the default bridge ([`kernel`]).
+//!
 //! Invariants: no other rule is changed. `route_localnet` is set after the rule that guards it, and taken back before that rule is
 //! removed. A change of a table happens at once. No interface gets the address 169.254.170.2.
 
+mod kernel;
+mod route;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -14,11 +18,11 @@ mod tests;
 pub use rules::{METADATA_ADDRESS, METADATA_PORT, Settings, USUAL_BRIDGE};
 
 use super::program::{Call, Outcome, ProgramError, Programs};
-use rules::{Family, Hook, Name, ROUTE_LOCALNET, ROUTE_LOCALNET_DEFAULT, Table};
+use kernel::has_ipv6;
+use rules::{Family, Hook, Name, Table};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The time limit of one call. It includes the wait for the lock of `iptables`, and the first call may load modules of the kernel.
@@ -27,8 +31,6 @@ const LIMIT: Duration = Duration::from_secs(30);
 const LOCK_WAIT_S: &str = "5";
 /// How often the same rule is removed, at most.
 const MAX_COPIES: usize = 16;
-/// The settings of the kernel.
-const PROC_SYS: &str = "/proc/sys";
 
 /// Why the rules could not be made, checked or removed.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +61,7 @@ pub enum FirewallError {
     #[error("{name} cannot be changed: {error}")]
     Setting {
         /// The name, as for `sysctl`.
-        name: &'static str,
+        name: String,
         /// The system's answer.
         error: io::Error,
     },
@@ -81,8 +83,17 @@ pub struct Part {
 pub struct Checked {
     /// All parts that stand now.
     pub parts: Vec<Part>,
-    /// Why the part for IPv6, which only closes the introspection port, does not stand; `None`: it stands, or is not needed.
-    pub ipv6_failure: Option<FirewallError>,
+    /// Parts that do not stand, without which containers reach the agent nevertheless.
+    pub failures: Vec<PartFailure>,
+}
+
+/// Why a part does not stand.
+#[derive(Debug)]
+pub struct PartFailure {
+    /// What does not work without it, for people.
+    pub consequence: &'static str,
+    /// Why it does not stand.
+    pub error: FirewallError,
 }
 
 /// What was made in a table.
@@ -115,11 +126,23 @@ impl Firewall {
         check_right()?;
         let [guard, nat, ipv6] = rules::tables(settings);
         let mut parts = self.ensure_table(guard).await?;
-        parts.push(ensure_route_localnet()?);
+        parts.push(kernel::ensure_route_localnet()?);
         parts.extend(self.ensure_table(nat).await?);
         let ipv6 = if has_ipv6() { self.ensure_table(ipv6).await } else { Ok(Vec::new()) };
-        let ipv6_failure = ipv6.map(|more| parts.extend(more)).err();
-        Ok(Checked { parts, ipv6_failure })
+        let route = route::ensure(&self.programs).await.map(Vec::from_iter);
+        let advertisements = kernel::ensure_no_advertisements(rules::bridge(settings)).map(Vec::from_iter);
+        let mut failures = Vec::new();
+        for (made, consequence) in [
+            (ipv6, "the firewall does not close port 51678 over IPv6; the agent still refuses other hosts"),
+            (route, "this host, and tasks in network mode host, do not reach 169.254.170.2: there is no route"),
+            (advertisements, "a container on Docker's default bridge can change the routes of this host over IPv6"),
+        ] {
+            match made {
+                Ok(more) => parts.extend(more),
+                Err(error) => failures.push(PartFailure { consequence, error }),
+            }
+        }
+        Ok(Checked { parts, failures })
     }
 
     async fn ensure_table(&mut self, table: Table) -> Result<Vec<Part>, FirewallError> {
@@ -216,7 +239,8 @@ impl Firewall {
         }
     }
 
-    /// Removes the rules, and gives `route_localnet` the value of new interfaces, as ecs-init does. What is missing is no error.
+    /// Removes the rules and the route, and gives `route_localnet` the value of new interfaces, as ecs-init does. What is missing is
+    /// no error.
     ///
     /// # Errors
     /// [`FirewallError`], for the first part that could not be removed. The guard stands as long as `route_localnet` does.
@@ -224,13 +248,13 @@ impl Firewall {
         check_right()?;
         self.made.clear();
         let [guard, nat, ipv6] = rules::all_tables();
-        set_route_localnet(&route_localnet(ROUTE_LOCALNET_DEFAULT)?)?;
+        kernel::restore_route_localnet()?;
         for table in [Some(nat), has_ipv6().then_some(ipv6), Some(guard)].into_iter().flatten() {
             for hook in &table.hooks {
                 self.remove(&table, hook).await?;
             }
         }
-        Ok(())
+        route::undo(&self.programs).await
     }
 }
 
@@ -255,32 +279,4 @@ pub fn check_right() -> Result<(), FirewallError> {
 
 fn failed(call: &Call<'_>, outcome: &Outcome) -> FirewallError {
     FirewallError::Failed { call: call.to_string(), failure: outcome.failure() }
-}
-
-fn has_ipv6() -> bool {
-    Path::new(PROC_SYS).join("net/ipv6").exists()
-}
-
-fn setting_file(name: &str) -> PathBuf {
-    Path::new(PROC_SYS).join(name.replace('.', "/"))
-}
-
-fn route_localnet(name: &'static str) -> Result<String, FirewallError> {
-    let text = std::fs::read_to_string(setting_file(name));
-    Ok(text.map_err(|error| FirewallError::Setting { name, error })?.trim().to_owned())
-}
-
-fn set_route_localnet(value: &str) -> Result<(), FirewallError> {
-    if route_localnet(ROUTE_LOCALNET)? == value {
-        return Ok(()); // it may be read-only
-    }
-    let written = std::fs::write(setting_file(ROUTE_LOCALNET), value);
-    written.map_err(|error| FirewallError::Setting { name: ROUTE_LOCALNET, error })
-}
-
-fn ensure_route_localnet() -> Result<Part, FirewallError> {
-    let was_missing = route_localnet(ROUTE_LOCALNET)? != "1";
-    set_route_localnet("1")?;
-    let purpose = "packets from containers may reach 127.0.0.1";
-    Ok(Part { name: ROUTE_LOCALNET.to_owned(), purpose, was_missing })
 }

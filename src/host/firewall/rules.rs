@@ -4,6 +4,7 @@
 //! chain. So our rules are found, replaced at once and removed without touching any other rule. They are those of ecs-init (spec
 //! `ecs-init.md` §4), with two differences that are stated at their place.
 
+use super::{kernel, route};
 use ecs_core::model::Bridges;
 use std::fmt;
 
@@ -138,14 +139,16 @@ pub(super) fn undo_commands() -> Vec<String> {
         lines.map(|line| format!("{} -w -t {} {line}", table.family.program(), table.name)).collect::<Vec<_>>()
     });
     let setting = format!("sysctl -w {ROUTE_LOCALNET}=$(sysctl -n {ROUTE_LOCALNET_DEFAULT})");
-    std::iter::once(setting).chain(lines).collect()
+    std::iter::once(setting).chain(lines).chain([route::undo_command()]).collect()
 }
 
 /// The same as commands for a shell, for people.
 pub(super) fn commands(settings: &Settings) -> Vec<String> {
     let [guard, nat, ipv6] = tables(settings);
     let setting = std::iter::once(format!("sysctl -w {ROUTE_LOCALNET}=1"));
-    guard.commands().chain(setting).chain(nat.commands()).chain(ipv6.commands()).collect()
+    let advertisements = format!("sysctl -e -w {}=0", kernel::accept_ra(bridge(settings)));
+    let rest = [route::command(), advertisements];
+    guard.commands().chain(setting).chain(nat.commands()).chain(ipv6.commands()).chain(rest).collect()
 }
 
 /// Rules 2, 3 and 4 of ecs-init.
@@ -161,7 +164,7 @@ fn input(family: Family, settings: &Settings) -> Hook {
         rules.push(format!("! -s 127.0.0.0/8 -d {to} {port}-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"));
     }
     if !settings.offhost_introspection {
-        let bridge = settings.bridges.default.as_deref().filter(|name| is_plain(name)).unwrap_or(USUAL_BRIDGE);
+        let bridge = bridge(settings);
         rules.push(format!("-i {bridge} -p tcp --dport {INTROSPECTION_PORT} -j ACCEPT"));
         rules.push(format!("! -i lo -p tcp --dport {INTROSPECTION_PORT} -j DROP"));
     }
@@ -200,6 +203,11 @@ fn output() -> Hook {
         rules: vec![format!("-p tcp -j REDIRECT --to-ports {METADATA_PORT}")],
         purpose: "what this host, and containers on its network, send to 169.254.170.2 port 80 reaches the agent",
     }
+}
+
+/// The name of the default bridge, or its usual name.
+pub(super) fn bridge(settings: &Settings) -> &str {
+    settings.bridges.default.as_deref().filter(|name| is_plain(name)).unwrap_or(USUAL_BRIDGE)
 }
 
 /// Whether the name of an interface can stand in a rule: a `+` would stand for other interfaces, too.

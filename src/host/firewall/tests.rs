@@ -3,6 +3,7 @@
 //! As root only. The machine's own rules and networks stay as they are.
 
 use super::super::program::Programs;
+use super::rules::ROUTE_LOCALNET;
 use super::*;
 use ecs_core::model::Bridges;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space, set_capabilities};
@@ -10,6 +11,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Enough for a connection inside this machine; what is dropped costs this long.
@@ -88,6 +90,8 @@ impl Kind {
             let multi = format!("/usr/sbin/xtables-{name}-multi");
             std::os::unix::fs::symlink(multi, directory.join(program)).unwrap();
         }
+        let ip = ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"].into_iter().find(|path| Path::new(path).exists());
+        std::os::unix::fs::symlink(ip.unwrap(), directory.join("ip")).unwrap();
         Self(directory)
     }
 
@@ -185,6 +189,15 @@ impl Site {
         self.host.run(&format!("{} -w {words}", self.kind.0.join(program).display()));
     }
 
+    /// Runs a line of a shell on the host, and returns what it prints.
+    fn shell(&self, line: &str) -> String {
+        let namespace = format!("--net=/proc/{}/ns/net", self.host.id());
+        let output = Command::new("nsenter").args([&namespace, "sh", "-c", line]).output().unwrap();
+        let (shown, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(output.status.success(), "{line}: {error}");
+        shown
+    }
+
     /// All rules of the host, without our empty tables.
     fn rules(&self) -> Vec<String> {
         let list = |program: &str, table: &str| {
@@ -207,15 +220,17 @@ fn settings() -> Settings {
 }
 
 fn missing(checked: &Checked) -> Vec<&str> {
-    assert!(checked.ipv6_failure.is_none(), "{checked:?}");
+    assert!(checked.failures.is_empty(), "{checked:?}");
     checked.parts.iter().filter(|part| part.was_missing).map(|part| part.name.as_str()).collect()
 }
 
 fn route_localnet_now() -> String {
-    route_localnet(ROUTE_LOCALNET).unwrap()
+    kernel::route_localnet(ROUTE_LOCALNET).unwrap()
 }
 
-const ALL: [&str; 5] = ["filter INPUT", ROUTE_LOCALNET, "nat PREROUTING", "nat OUTPUT", "filter INPUT (IPv6)"];
+const ACCEPT_RA: &str = "net.ipv6.conf.docker0.accept_ra";
+const ALL: [&str; 6] =
+    ["filter INPUT", ROUTE_LOCALNET, "nat PREROUTING", "nat OUTPUT", "filter INPUT (IPv6)", ACCEPT_RA];
 
 /// Containers and the host reach the server; the neighbour reaches neither it nor the introspection port.
 fn assert_guarded(site: &Site, when: &str) {
@@ -260,7 +275,7 @@ async fn packets_of_each_kind(kind: &str) {
     for (flush, wanted) in [
         (&["iptables -F", "iptables -X"][..], &ALL[..1]),
         (&["iptables -t nat -F", "iptables -t nat -X"], &ALL[2..4]),
-        (&["ip6tables -F"], &ALL[4..]),
+        (&["ip6tables -F"], &ALL[4..5]),
         (&["iptables -D ECS-AGENT-INPUT 1"], &ALL[..1]),
         (&["iptables -D INPUT -j ECS-AGENT-INPUT"], &ALL[..1]),
         (&["iptables -t nat -I ECS-AGENT-PREROUTING -j RETURN"], &ALL[2..3]),
@@ -337,9 +352,10 @@ async fn the_commands_for_people_make_the_same_rules() {
     let ours = site.rules();
     site.kind.firewall().undo().await.unwrap();
     for command in commands(&settings()) {
-        match command.strip_prefix("sysctl ") {
-            Some(words) => site.host.run(&format!("sysctl -q {words}")),
-            None => site.rule(&command),
+        match (command.strip_prefix("sysctl "), command.starts_with("ip -4 ")) {
+            (Some(words), _) => site.host.run(&format!("sysctl -q {words}")),
+            (None, true) => assert_eq!(site.shell(&command), "", "a default route leads there"),
+            (None, false) => site.rule(&command),
         }
     }
     let sorted = |mut rules: Vec<String>| {
@@ -367,14 +383,57 @@ async fn without_the_right_nothing_is_called() {
     thread.join().unwrap();
 }
 
+/// A host without IPv4, or without a gateway, has no route to the address by itself.
+#[tokio::test]
+async fn a_host_without_a_default_route_reaches_the_agent() {
+    let Some(site) = Site::new("no default route", "nft") else { return };
+    let routes = || site.shell("ip route show 169.254.170.2/32").trim().to_owned();
+    let mut firewall = site.kind.firewall();
+    firewall.ensure(&settings()).await.unwrap();
+    assert_eq!(routes(), "");
+    site.host.run("ip route del default");
+    assert!(!site.host.reaches("169.254.170.2:80"), "it has no route");
+    let name = "route to 169.254.170.2";
+    assert_eq!(missing(&firewall.ensure(&settings()).await.unwrap()), [name]);
+    assert_guarded(&site, "without a default route");
+    let checked = firewall.ensure(&settings()).await.unwrap();
+    assert!(checked.parts.iter().any(|part| part.name == name && !part.was_missing), "{checked:?}");
+    let made = routes();
+    firewall.undo().await.unwrap();
+    assert_eq!(routes(), "");
+    // The command for people makes the same route.
+    site.shell(&route::command());
+    assert_eq!(routes(), made);
+    site.shell(&route::undo_command());
+    // A route of somebody else serves, and stays.
+    site.host.run("ip route add 169.254.170.2/32 dev lo scope link");
+    assert!(!missing(&firewall.ensure(&settings()).await.unwrap()).contains(&name));
+    firewall.undo().await.unwrap();
+    assert_eq!(routes(), "169.254.170.2 dev lo scope link");
+}
+
+#[tokio::test]
+async fn what_is_not_needed_by_containers_may_fail() {
+    let Some(site) = Site::new("no ip", "nft") else { return };
+    site.host.run("ip route del default");
+    std::fs::remove_file(site.kind.0.join("ip")).unwrap();
+    let checked = site.kind.firewall().ensure(&settings()).await.unwrap();
+    let [failure] = checked.failures.as_slice() else { panic!("{checked:?}") };
+    assert!(failure.error.to_string().starts_with("ip is not installed"), "{failure:?}");
+    assert!(failure.consequence.contains("169.254.170.2"));
+    site.host.run("ip route add 169.254.170.2/32 dev lo scope link");
+    site.kind.firewall().undo().await.unwrap();
+}
+
 /// The rules for IPv4 stand without `ip6tables`.
 #[tokio::test]
 async fn ipv6_is_not_needed() {
     let Some(site) = Site::new("no ip6tables", "nft") else { return };
     std::fs::remove_file(site.kind.0.join("ip6tables")).unwrap();
     let checked = site.kind.firewall().ensure(&settings()).await.unwrap();
-    assert!(checked.ipv6_failure.unwrap().to_string().starts_with("ip6tables is not installed"));
-    assert_eq!(checked.parts.len(), 4);
+    let [failure] = checked.failures.as_slice() else { panic!("{checked:?}") };
+    assert!(failure.error.to_string().starts_with("ip6tables is not installed"));
+    assert_eq!(checked.parts.len(), 5);
     assert!(site.container.reaches("169.254.170.2:80"));
 }
 

@@ -136,7 +136,7 @@ impl<'a> Wait<'a> {
             Blocker::HostResources(shortages) => lacks = shortages.iter().map(Lack::new).collect(),
             Blocker::NextTry(at) => next_try = Some(seconds_until(*at, now)),
             Blocker::Resource(_, name) => resource = Some(name.as_str()),
-            Blocker::Credentials(_) | Blocker::DiskSpace | Blocker::Docker(..) | Blocker::Inventory => {}
+            Blocker::Credentials(..) | Blocker::DiskSpace | Blocker::Docker(..) | Blocker::Inventory => {}
         }
         Self {
             container: wait.container.as_ref().map(|name| name.as_str()),
@@ -190,7 +190,7 @@ mod tests {
     use ecs_core::model::task::{Condition, NetworkMode};
     use ecs_core::model::view::TaskView;
     use ecs_core::model::waiting::{Awaited, PullPhase, Requirement};
-    use ecs_core::model::{ContainerStatus, Health, TaskStatus};
+    use ecs_core::model::{ContainerStatus, Health, RoleKind, TaskStatus};
     use serde_json::json;
 
     /// One wait for each of most kinds of blockers.
@@ -214,7 +214,7 @@ mod tests {
         vec![
             wait("a", Blocker::Pull(OpId(7), "r.io/app:1".to_owned())),
             wait("b", Blocker::Containers(vec![app], Some(Timestamp(130_000)))),
-            wait("c", Blocker::Credentials("secret-id".into())),
+            wait("c", Blocker::Credentials(RoleKind::Execution, "secret-id".into())),
             Waiting { container: None, blocker: Blocker::NextTry(Timestamp(101_200)), since },
             Waiting { container: None, blocker: Blocker::HostResources(vec![shortage]), since },
             wait("d", Blocker::Resource(None, "volume".to_owned())),

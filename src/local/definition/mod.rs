@@ -218,7 +218,7 @@ mod tests {
             "cpu": "256", "memory": "512", "pidMode": "task", "ipcMode": "task", "enableFaultInjection": false, "tags": [],
             "volumes": [{
                 "name": "v", "host": {"sourcePath": "/s"}, "configuredAtLaunch": false, "fsxWindowsFileServerVolumeConfiguration": {},
-                "s3filesVolumeConfiguration": {},
+                "s3filesVolumeConfiguration": {"fileSystemArn": "a", "rootDirectory": "/", "transitEncryptionPort": 1, "accessPointArn": "b"},
                 "dockerVolumeConfiguration": {"scope": "task", "autoprovision": true, "driver": "d", "driverOpts": {"o": "p"}, "labels": {"l": "m"}},
                 "efsVolumeConfiguration": {"fileSystemId": "fs", "rootDirectory": "/", "transitEncryption": "ENABLED", "transitEncryptionPort": 1,
                     "authorizationConfig": {"accessPointId": "a", "iam": "DISABLED"}}
@@ -253,9 +253,10 @@ mod tests {
     }
 
     /// Members that the API requires: without a value they have no meaning.
-    const REQUIRED: [&str; 20] = [
+    const REQUIRED: [&str; 21] = [
         "/volumes/0/name",
         "/volumes/0/efsVolumeConfiguration/fileSystemId",
+        "/volumes/0/s3filesVolumeConfiguration/fileSystemArn",
         "/proxyConfiguration/containerName",
         "/containerDefinitions/0/repositoryCredentials/credentialsParameter",
         "/containerDefinitions/0/restartPolicy/enabled",

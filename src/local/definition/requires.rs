@@ -1,7 +1,7 @@
 //! The attributes that an instance must have before a task of a definition is placed on it. This module owns the table from
 //! settings to attribute names. Invariant: a definition without special settings requires nothing.
 
-use super::{ContainerDefinition, TaskDefinition};
+use super::{ContainerDefinition, TaskDefinition, Volume};
 use std::collections::BTreeSet;
 
 /// The two prefixes of attribute names.
@@ -41,6 +41,12 @@ pub(crate) fn required_attributes(definition: &TaskDefinition, ecr: impl Fn(&str
         if volume.efs_volume_configuration.is_some() {
             need(E, "efs");
         }
+        if is_efs_of_the_plugin(volume) {
+            need(E, "efsAuth");
+        }
+        if volume.s3files_volume_configuration.is_some() {
+            need(E, "storage.s3-files");
+        }
         if let Some(docker) = &volume.docker_volume_configuration {
             // The agent writes a dot for a colon, because an attribute's name must not contain a colon.
             need(E, &format!("docker-plugin.{}", docker.driver.as_deref().unwrap_or("local").replace(':', ".")));
@@ -50,6 +56,12 @@ pub(crate) fn required_attributes(definition: &TaskDefinition, ecr: impl Fn(&str
         container_needs(container, definition.execution_role_arn.is_some(), ecr(&container.image), &mut need);
     }
     names.into_iter().collect()
+}
+
+/// EFS with encryption, an access point or IAM authorization. An agent without the volume plugin cannot mount it.
+fn is_efs_of_the_plugin(volume: &Volume) -> bool {
+    let Some(efs) = &volume.efs_volume_configuration else { return false };
+    efs.transit_encryption.as_deref() == Some("ENABLED") || efs.authorization_config.is_some()
 }
 
 fn container_needs(c: &ContainerDefinition, execution_role: bool, ecr: bool, need: &mut impl FnMut(&str, &str)) {
@@ -104,6 +116,27 @@ mod tests {
     fn a_plain_definition_requires_nothing() {
         let plain = json!({"family": "f", "containerDefinitions": [{"name": "a", "image": "busybox", "memory": 16}]});
         assert_eq!(needs(plain), Vec::<String>::new());
+    }
+
+    #[test]
+    fn volumes_require_what_mounts_them() {
+        let of = |volume: serde_json::Value| {
+            needs(
+                json!({"family": "f", "containerDefinitions": [{"name": "a", "image": "busybox"}], "volumes": [volume]}),
+            )
+        };
+        let efs = |more: serde_json::Value| {
+            let mut efs = json!({"fileSystemId": "fs-12345678"});
+            efs.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            of(json!({"name": "v", "efsVolumeConfiguration": efs}))
+        };
+        assert_eq!(efs(json!({})), ["ecs.capability.efs"]);
+        assert_eq!(efs(json!({"transitEncryption": "DISABLED"})), ["ecs.capability.efs"]);
+        for more in [json!({"transitEncryption": "ENABLED"}), json!({"authorizationConfig": {"accessPointId": "a"}})] {
+            assert_eq!(efs(more), ["ecs.capability.efs", "ecs.capability.efsAuth"]);
+        }
+        let s3_files = json!({"name": "v", "s3filesVolumeConfiguration": {"fileSystemArn": "arn"}});
+        assert_eq!(of(s3_files), ["ecs.capability.storage.s3-files"]);
     }
 
     #[test]

@@ -83,7 +83,7 @@ shape!(Volume {
     docker_volume_configuration: Option<DockerVolume>,
     efs_volume_configuration: Option<EfsVolume>,
     fsx_windows_file_server_volume_configuration: Option<Value>,
-    s3files_volume_configuration: Option<Value>,
+    s3files_volume_configuration: Option<S3FilesVolume>,
     configured_at_launch: Option<bool>,
 });
 shape!(HostVolume { source_path: Option<String> });
@@ -101,6 +101,27 @@ shape!(EfsVolume {
     transit_encryption_port: Option<u16>,
     authorization_config: Option<EfsAuthorization>,
 });
+shape!(S3FilesVolume {
+    file_system_arn: String,
+    root_directory: Option<String>,
+    transit_encryption_port: Option<u16>,
+    access_point_arn: Option<String>,
+});
+impl S3FilesVolume {
+    /// The id at the end of the ARN of the file system; `None`: the ARN is invalid.
+    pub(crate) fn file_system_id(&self) -> Option<&str> {
+        let (_, id) = self.file_system_arn.split_once(":file-system/")?;
+        id.starts_with("fs-").then_some(id)
+    }
+
+    /// The id at the end of the ARN of the access point; `None`: there is none, or the ARN is invalid.
+    pub(crate) fn access_point_id(&self) -> Option<&str> {
+        let id =
+            self.access_point_arn.as_deref()?.strip_prefix(&self.file_system_arn)?.strip_prefix("/access-point/")?;
+        id.starts_with("fsap-").then_some(id)
+    }
+}
+
 shape!(EfsAuthorization { access_point_id: Option<String>, iam: Option<String> });
 shape!(RepositoryCredentials { credentials_parameter: String });
 shape!(

@@ -194,6 +194,23 @@ fn volumes_of_docker_and_efs_are_sent_with_their_defaults() {
 }
 
 #[test]
+fn volumes_of_s3_files_are_sent_as_the_recorded_attachments() {
+    let arn = "arn:aws:s3files:us-west-2:123456789012:file-system/fs-0123456789abcdef0";
+    let files = json!({"fileSystemArn": arn, "rootDirectory": "/a", "transitEncryptionPort": 20050,
+        "accessPointArn": format!("{arn}/access-point/fsap-9")});
+    let made = with(json!({"volumes": [{"name": "data", "s3filesVolumeConfiguration": files}]}), json!({}), &[]);
+    let recorded: Value = serde_json::from_str(include_str!("../../../tests/golden/efs/volumes.json")).unwrap();
+    let recorded = &recorded["s3files"];
+    assert_eq!(made["volumes"], recorded["volumes"]);
+    let mut attachments = made["attachments"].clone();
+    let sent = attachments[0]["attachmentArn"].take();
+    assert!(sent.as_str().unwrap().starts_with("arn:aws:ecs:us-west-2:123456789012:attachment/"), "{sent}");
+    attachments[0]["attachmentArn"] = recorded["attachments"][0]["attachmentArn"].clone();
+    assert_eq!(attachments, recorded["attachments"]);
+    assert_eq!(with(json!({}), json!({}), &[])["attachments"], Value::Null);
+}
+
+#[test]
 fn a_secret_is_looked_for_in_the_region_its_arn_names() {
     let secrets = json!([
         {"name": "A", "valueFrom": "arn:aws:secretsmanager:eu-west-1:1:secret:s-AbCdEf"},

@@ -8,7 +8,7 @@
 use crate::backoff::{Backoff, Shape, seconds};
 use crate::config::Config;
 use crate::host::firewall::{
-    Checked, Firewall, FirewallError, METADATA_ADDRESS, METADATA_PORT, Settings, USUAL_BRIDGE,
+    Checked, Firewall, FirewallError, METADATA_ADDRESS, METADATA_PORT, PartFailure, Settings, USUAL_BRIDGE,
 };
 use crate::host::program::Programs;
 use crate::runtime::Fatal;
@@ -150,8 +150,8 @@ struct History {
     /// The last failure; `None`: the last check succeeded.
     failure: Option<String>,
     retry: Option<Backoff>,
-    /// The last failure for IPv6.
-    ipv6_failure: Option<String>,
+    /// The last failures of parts.
+    part_failures: Vec<String>,
     /// How often rules were missing.
     times_missing: u32,
 }
@@ -163,7 +163,7 @@ impl History {
             Ok(checked) => checked,
             Err(error) => return self.failed(&error),
         };
-        self.note_ipv6(checked.ipv6_failure.as_ref());
+        self.note_parts(&checked.failures);
         let missing: Vec<String> =
             checked.parts.into_iter().filter(|part| part.was_missing).map(|part| part.name).collect();
         let missing = missing.join(", ");
@@ -184,16 +184,13 @@ impl History {
         INTERVAL.delay(0)
     }
 
-    /// Not a warning: the agent checks each client of that port itself.
-    fn note_ipv6(&mut self, failure: Option<&FirewallError>) {
-        let failure = failure.map(|error| with_causes(error));
-        if let Some(error) = failure.as_ref().filter(|_| failure != self.ipv6_failure) {
-            tracing::info!(
-                error,
-                "the firewall does not close port 51678 over IPv6; the agent still refuses other hosts"
-            );
+    /// Not a warning: containers reach the agent all the same.
+    fn note_parts(&mut self, failures: &[PartFailure]) {
+        let texts: Vec<String> = failures.iter().map(|failure| with_causes(&failure.error)).collect();
+        for (failure, error) in failures.iter().zip(&texts).filter(|(_, error)| !self.part_failures.contains(error)) {
+            tracing::info!(error, "{}", failure.consequence);
         }
-        self.ipv6_failure = failure;
+        self.part_failures = texts;
     }
 
     fn failed(&mut self, error: &FirewallError) -> Duration {
@@ -230,7 +227,7 @@ mod tests {
         assert!(history.failure.is_some() && history.times_missing == 0);
         let checked = |was_missing| {
             let part = Part { name: "nat OUTPUT".to_owned(), purpose: "", was_missing };
-            Ok(Checked { parts: vec![part], ipv6_failure: None })
+            Ok(Checked { parts: vec![part], failures: Vec::new() })
         };
         let pause = history.note(settings(), checked(true));
         assert!(pause >= Duration::from_secs(60) && pause <= Duration::from_secs(72), "{pause:?}");

@@ -81,20 +81,26 @@ fn full() -> Value {
     });
     let efs = json!({
         "fileSystemId": "fs-1", "rootDirectory": "/", "transitEncryption": "ENABLED", "transitEncryptionPort": 9,
-        "authorizationConfig": {"accessPointId": "fsap-1", "iam": "DISABLED"},
+        "authorizationConfig": {"accessPointId": "fsap-1", "iam": "ENABLED"},
     });
+    let s3_files = json!({"attachmentType": "s3files", "attachmentProperties": [
+        {"name": "volumeId", "value": "fs-2"}, {"name": "volumeName", "value": "s"}, {"name": "s3FilesRootDirectory", "value": "/r"},
+        {"name": "s3FilesTransitEncryptionPort", "value": "9"}, {"name": "s3FilesAccessPointId", "value": "fsap-2"},
+    ]});
     let docker = json!({"scope": "shared", "autoprovision": true, "driver": "local", "driverOpts": {"o": "p"}, "labels": {"l": "m"}});
     message(json!({
         "arn": "arn:aws:ecs:r:1:task/c/1", "family": "f", "version": "1", "desiredStatus": "RUNNING", "serviceName": "s",
         "networkMode": "bridge", "pidMode": "task", "ipcMode": "task", "cpu": 0.5, "memory": 64,
         "executionRoleCredentials": {"credentialsId": "e", "roleArn": "r", "accessKeyId": "a", "secretAccessKey": "k",
             "sessionToken": "t", "expiration": "2030-01-01T00:00:00Z"},
+        "roleCredentials": {"credentialsId": "t", "roleArn": "r", "accessKeyId": "a", "secretAccessKey": "k",
+            "sessionToken": "t", "expiration": "2030-01-01T00:00:00Z"},
         "volumes": [
             {"name": "v", "type": "host", "host": {"sourcePath": "/v"}},
             {"name": "d", "type": "docker", "dockerVolumeConfiguration": docker},
             {"name": "e", "type": "efs", "efsVolumeConfiguration": efs},
         ],
-        "associations": [{"type": "gpu", "name": "GPU-1", "containers": ["a"]}],
+        "associations": [{"type": "gpu", "name": "GPU-1", "containers": ["a"]}], "attachments": [s3_files],
         "containers": [container("a", "b"), container("b", "a"), given, router],
     }))
 }

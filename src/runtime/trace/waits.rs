@@ -1,8 +1,8 @@
 //! Logs what tasks and containers begin to wait for, other than for an operation of their own, which has lines of its own.
 
-use ecs_core::model::TaskArn;
 use ecs_core::model::view::View;
 use ecs_core::model::waiting::{Blocker, Waiting};
+use ecs_core::model::{RoleKind, TaskArn};
 
 /// Logs the waits in `next` that `last` does not have.
 pub(super) fn log(last: &View, next: &View) {
@@ -10,8 +10,11 @@ pub(super) fn log(last: &View, next: &View) {
         let (task, container) = (task.task_id(), wait.container.as_ref().map(|name| name.as_str()));
         let reason = format!("waits for {}", wait.blocker);
         match &wait.blocker {
-            Blocker::Credentials(_) => {
+            Blocker::Credentials(RoleKind::Execution, _) => {
                 tracing::info!(task, container, "Waiting for execution role credentials to arrive from ACS");
+            }
+            Blocker::Credentials(RoleKind::Task, _) => {
+                tracing::info!(task, container, "Waiting for task role credentials to arrive from ACS");
             }
             Blocker::HostResources(_) => tracing::info!(task, reason, "The task waits to be admitted"),
             // The disk may be full, or just be looked at.

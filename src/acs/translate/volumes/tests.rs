@@ -1,4 +1,6 @@
+use super::shared_files::{EFS_AUTH, NFS_OPTIONS, PLUGIN, dns_suffix};
 use super::*;
+use ecs_core::model::resource::ROLE_PATH;
 use serde_json::{Value, json};
 
 const ARN: &str = "arn:aws:ecs:eu-west-1:1:task/c/t";
@@ -90,12 +92,89 @@ fn efs_is_mounted_by_the_plugin_or_as_nfs() {
         "authorizationConfig": {"accessPointId": "ap", "iam": "DISABLED"}});
     let o = "tls,tlsport=2999,accesspoint=ap";
     assert_eq!(efs_of(full.clone(), true), Ok((PLUGIN.to_owned(), options("fs-1", o, "efs"))));
-    let reason = efs_of(full, false).unwrap_err();
-    assert!(reason.contains("needs the volume plugin") && reason.ends_with("(volume v)"), "{reason}");
-    for plugin in [true, false] {
-        let reason = efs_of(json!({"authorizationConfig": {"iam": "ENABLED"}}), plugin).unwrap_err();
-        assert!(reason.contains("IAM authorization, which needs a task role"), "{reason}");
+    let with_role = json!({"authorizationConfig": {"iam": "ENABLED"}});
+    for configuration in [full, with_role.clone()] {
+        let reason = efs_of(configuration, false).unwrap_err();
+        assert!(reason.contains("needs the volume plugin") && reason.ends_with("(volume v)"), "{reason}");
     }
+    let reason = efs_of(with_role, true).unwrap_err();
+    assert_eq!(
+        reason,
+        "UnsupportedTaskError: an EFS volume with IAM authorization needs a task role (taskRoleArn), which this task does not \
+         have (volume v)"
+    );
+}
+
+/// The recordings have the payload, and what the plugin of the Go agent was asked for.
+#[test]
+fn the_plugin_is_asked_for_what_was_recorded() {
+    let recorded: Value = serde_json::from_str(include_str!("../../../../tests/golden/efs/volumes.json")).unwrap();
+    let recorded = recorded.as_object().unwrap();
+    assert_eq!(recorded.len(), 4);
+    for (name, case) in recorded {
+        let task = json!({
+            "arn": ARN, "family": "f", "version": "7", "volumes": case["volumes"], "attachments": case["attachments"],
+            "containers": [{"name": "a", "mountPoints": [{"sourceVolume": "data"}]}, {"name": "b"}],
+            "roleCredentials": {"credentialsId": "11111111-2222-3333-4444-555555555555", "roleArn": "r"},
+        });
+        let volumes = read(&serde_json::from_value(task).unwrap(), &host(true)).unwrap();
+        let [resource] = volumes.resources.as_slice() else { panic!("{name}: {:?}", volumes.resources) };
+        let ResourceKind::Volume(spec) = &resource.kind else { panic!("{name}: {resource:?}") };
+        assert_eq!(resource.needed_by, ["a".into()]);
+        assert_eq!((spec.driver.as_str(), volumes.source("data")), (PLUGIN, Some(spec.runtime_name.as_str())));
+        let asked = &case["plugin_calls"][0]["body"]["Opts"];
+        let path = "/v2/credentials/11111111-2222-3333-4444-555555555555";
+        let text = serde_json::to_string(&spec.options).unwrap().replace(ROLE_PATH, path);
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), *asked, "{name}");
+        assert_eq!(spec.with_role, asked["o"].as_str().unwrap().contains("awscredsuri"), "{name}");
+    }
+}
+
+fn s3_files(properties: &[(&str, &str)], volumes: Value, role: bool) -> Result<Volumes, String> {
+    let properties: Vec<_> = properties.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+    let role = role.then(|| json!({"credentialsId": "id", "roleArn": "r"}));
+    let task = json!({
+        "arn": ARN, "family": "f", "version": "7", "volumes": volumes, "roleCredentials": role,
+        "containers": [{"name": "a", "mountPoints": [{"sourceVolume": "v"}]}],
+        "attachments": [{"attachmentType": "s3files", "attachmentProperties": properties}],
+    });
+    read(&serde_json::from_value(task).unwrap(), &host(false)).map_err(|error| error.reason_for(ARN).0)
+}
+
+#[test]
+fn s3_files_come_with_their_attachment() {
+    let least = [("volumeId", "fs-1"), ("volumeName", "v"), ("new", "property")];
+    for volumes in [
+        json!([]),
+        json!([{"name": "v"}]),
+        json!([{"name": "v", "type": "attachment"}]),
+        json!([{"name": "v", "host": {}}]),
+    ] {
+        let volumes = s3_files(&least, volumes, true).unwrap();
+        let spec = only(&volumes);
+        let options: Vec<_> = spec.options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mount_options = format!("tls,iam,awscredsuri={ROLE_PATH}");
+        assert_eq!(options, [("device", "fs-1"), ("o", &mount_options), ("type", "s3files")]);
+        assert_eq!(
+            (spec.runtime_name.as_str(), spec.scope, spec.with_role),
+            (generated().as_str(), VolumeScope::Task, true)
+        );
+    }
+    let load = "UnrecogniedTaskError: Error loading task - unable to parse and validate S3 Files volume: ";
+    let empty = "failed to parse s3files attachment, encountered empty value for property: ";
+    for (properties, why) in [
+        (vec![("volumeId", "fs-1")], format!("{load}missing volumeName in the S3 Files config")),
+        (vec![("volumeName", "v")], format!("{load}missing volumeId in the S3 Files config")),
+        (vec![("volumeId", "fs-1"), ("s3FilesRootDirectory", "")], format!("{load}{empty}s3FilesRootDirectory")),
+        (vec![("x", "")], format!("{load}{empty}x")),
+    ] {
+        assert_eq!(s3_files(&properties, json!([]), true).unwrap_err(), why);
+    }
+    let reason = s3_files(&least, json!([]), false).unwrap_err();
+    assert_eq!(
+        reason,
+        "UnsupportedTaskError: a volume of S3 Files needs a task role (taskRoleArn), which this task does not have (volume v)"
+    );
 }
 
 #[test]
@@ -132,7 +211,7 @@ fn an_invalid_volume_is_refused_with_the_go_agents_reason() {
         ),
         (json!({"type": "fsxWindowsFileServer"}), unsupported("a volume of FSx for Windows")),
         (json!({"type": "amazonebs"}), unsupported("a volume of EBS")),
-        (json!({"type": "s3files"}), unsupported("a volume of S3 Files")),
+        (json!({"type": "s3files"}), format!("{load}invalid volume: empty s3files volume configuration")),
     ];
     for (volume, reason) in table {
         assert_eq!(read_one(volume, &host(true)).unwrap_err(), reason);

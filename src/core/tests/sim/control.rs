@@ -3,7 +3,7 @@
 //! Invariant: like the real ECS, it never sends a task again that it knows to be stopped.
 
 use crate::schedule::Rng;
-use ecs_core::model::resource::{CgroupSpec, ResourceKind, ResourceSpec};
+use ecs_core::model::resource::{CgroupSpec, ResourceKind, ResourceSpec, VolumeScope, VolumeSpec};
 use ecs_core::model::task::{
     Condition, ContainerKind, Dependency, EcrAuth, PAUSE_IMAGE, PAUSE_NAME, PortMapping, RegistryAuth, RestartPolicy,
     SecretAuth,
@@ -262,7 +262,13 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
         let (name, image) = (PAUSE_NAME.into(), PAUSE_IMAGE.to_owned());
         containers.push(ContainerSpec { name, kind, image, essential: true, ..ContainerSpec::default() });
     }
-    let resources = if rng.percent(30) { resources(rng, &mut containers) } else { Vec::new() };
+    let mut resources = if rng.percent(30) { resources(rng, &mut containers) } else { Vec::new() };
+    // The first container of some tasks with a task role mounts a volume with it.
+    if arn.as_str().ends_with(['4', '8']) {
+        let volume = VolumeSpec { runtime_name: format!("v-{arn}"), with_role: true, ..volume() };
+        let needed_by = containers.first().map(|container| container.name.clone()).into_iter().collect();
+        resources.push(ResourceSpec { name: "volume".to_owned(), needed_by, kind: ResourceKind::Volume(volume) });
+    }
     let needs_role = containers.iter().any(|container| container.registry_auth != RegistryAuth::Engine)
         || resources.iter().any(|resource| resource.kind.needs_execution_role());
     let id = CredentialsId::from(format!("credentials-of-{arn}"));
@@ -281,6 +287,17 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
         cpu_micros: if rng.percent(10) { 300_000 + 500_000 * rng.below(2) } else { 0 },
         memory: if rng.percent(10) { 100 + 400 * rng.below(2) } else { 0 },
         ..TaskSpec::default()
+    }
+}
+
+fn volume() -> VolumeSpec {
+    VolumeSpec {
+        runtime_name: String::new(),
+        driver: "driver".to_owned(),
+        options: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        scope: VolumeScope::Task,
+        with_role: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Checks volumes of a task definition: the kinds that exist on a Linux container instance, and the settings that each needs.
 
-use super::super::{DockerVolume, EfsVolume, TaskDefinition, Volume};
+use super::super::{DockerVolume, EfsVolume, S3FilesVolume, TaskDefinition, Volume};
 use super::rule::{Findings, is_name};
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ fn check_volume(found: &mut Findings, definition: &TaskDefinition, volume: &Volu
             "fsxWindowsFileServerVolumeConfiguration" => {
                 found.add("FSx for Windows File Server volumes are only supported on Windows container instances.");
             }
-            "s3filesVolumeConfiguration" | "configuredAtLaunch" => {
+            "configuredAtLaunch" => {
                 found.add(&format!("`{kind}` needs a volume that AWS attaches, and there is none here: remove it."));
             }
             _ => {}
@@ -46,6 +46,24 @@ fn check_volume(found: &mut Findings, definition: &TaskDefinition, volume: &Volu
     if let Some(efs) = &volume.efs_volume_configuration {
         shared_file_system(found, definition, efs);
     }
+    if let Some(files) = &volume.s3files_volume_configuration {
+        s3_files(found, definition, files);
+    }
+}
+
+/// S3 Files is always mounted with the task role.
+fn s3_files(found: &mut Findings, definition: &TaskDefinition, files: &S3FilesVolume) {
+    let (arn, point) = (&files.file_system_arn, files.access_point_arn.as_deref());
+    found.require(files.file_system_id().is_some(), || {
+        format!("`fileSystemArn` `{arn}` is invalid: it looks like arn:aws:s3files:us-west-2:123456789012:file-system/fs-1a2b3c4d.")
+    });
+    found.require(point.is_none() || files.access_point_id().is_some(), || {
+        let point = point.unwrap_or_default();
+        format!("`accessPointArn` `{point}` is invalid: it looks like {arn}/access-point/fsap-1a2b3c4d.")
+    });
+    found.require(definition.task_role_arn.is_some(), || "S3 Files volumes need a `taskRoleArn`.".to_owned());
+    let root = files.root_directory.as_deref().unwrap_or("/");
+    found.require(root.starts_with('/'), || format!("`rootDirectory` `{root}` must be an absolute path."));
 }
 
 fn docker(found: &mut Findings, volume: &DockerVolume) {
@@ -115,6 +133,19 @@ mod tests {
         }
     }
 
+    const FILES: &str = "arn:aws:s3files:us-west-2:123456789012:file-system/fs-0123456789abcdef0";
+
+    #[test]
+    fn s3_files_with_a_task_role_pass() {
+        let files = json!({"fileSystemArn": FILES, "rootDirectory": "/a", "transitEncryptionPort": 20050,
+            "accessPointArn": format!("{FILES}/access-point/fsap-9")});
+        let text = verdict(|definition| {
+            definition["taskRoleArn"] = json!("arn:aws:iam::123456789012:role/r");
+            definition["volumes"] = json!([{"name": "data", "s3filesVolumeConfiguration": files}]);
+        });
+        assert_eq!(text, "");
+    }
+
     #[test]
     fn volumes_are_refused_with_a_reason() {
         let efs = |more: Value| {
@@ -133,6 +164,13 @@ mod tests {
             (json!({"dockerVolumeConfiguration": {"options": {}}}), "unknown field `options`"),
             (json!({"fsxWindowsFileServerVolumeConfiguration": {}}), "only supported on Windows"),
             (json!({"configuredAtLaunch": true}), "there is none here: remove it"),
+            (json!({"s3filesVolumeConfiguration": {"fileSystemArn": "fs-1"}}), "it looks like arn:aws:s3files:"),
+            (json!({"s3filesVolumeConfiguration": {"fileSystemArn": FILES}}), "need a `taskRoleArn`"),
+            (
+                json!({"s3filesVolumeConfiguration": {"fileSystemArn": FILES, "accessPointArn": "fsap-1"}}),
+                "/access-point/fsap-1a2b3c4d.",
+            ),
+            (json!({"s3filesVolumeConfiguration": {"fileSystemArn": FILES, "rootDirectory": "a"}}), "an absolute path"),
             (efs(json!({"fileSystemId": "12345678"})), "it looks like fs-1a2b3c4d"),
             (efs(json!({"transitEncryption": "YES"})), "use ENABLED or DISABLED"),
             (efs(json!({"transitEncryptionPort": 2999})), "`transitEncryption` must be ENABLED"),

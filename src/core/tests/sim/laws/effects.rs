@@ -184,7 +184,9 @@ fn operation(world: &World, op: &ecs_core::model::OpId, target: Option<&String>,
     if step == "start" && is_remembered && world.docker.truth_of(arn, &spec.name).starts > 0 {
         return Some(("a container that ran is not started again", format!("{arn} {}", spec.name)));
     }
-    if let Some(missing) = resource_missing(world, task, &spec.name, step) {
+    if let Some(missing) =
+        resource_missing(world, task, &spec.name, step).or_else(|| role_missing(world, task, spec, step))
+    {
         return Some(missing);
     }
     let missing = spec.depends_on.iter().find(|it| !world.docker.fulfils(arn, &it.container, it.condition))?;
@@ -219,6 +221,15 @@ fn resource_missing(world: &World, task: &TaskState, container: &ContainerName, 
     let missing = task.resources.iter().map(|it| &it.spec).filter(needed).find(|it| !is_there(it))?;
     let what = format!("{arn} {container} needs {}", missing.name);
     Some(("resources exist before the containers that need them", what))
+}
+
+/// The create or start mounts a volume with the task role, and the role's credentials are not there.
+fn role_missing(world: &World, task: &TaskState, spec: &ContainerSpec, step: &str) -> Broken {
+    let mounts =
+        task.resources.iter().any(|it| it.spec.kind.is_mounted_with_role() && it.spec.needed_by.contains(&spec.name));
+    let is_missing = task.role_credentials.as_ref().is_some_and(|id| !world.credentials.contains(id));
+    (mounts && is_missing && !world.burst)
+        .then(|| ("credentials are there before they are used", format!("{step} {}", spec.name)))
 }
 
 /// An operation on a resource.
