@@ -69,11 +69,9 @@ async fn a_container_reaches_169_254_170_2_while_the_agent_runs() {
     if !is_apart("169.254.170.2") {
         return;
     }
-    for command in [
-        "ip link add docker0 type bridge",
-        "ip addr add 172.31.77.1/24 dev docker0",
-        "ip link set docker0 up",
-    ] {
+    for command in
+        ["ip link add docker0 type bridge", "ip addr add 172.31.77.1/24 dev docker0", "ip link set docker0 up"]
+    {
         run(command);
     }
     let Some(mut dockerd) = Dockerd::start(true).await else { return };

@@ -78,11 +78,9 @@ impl Scene {
         if !is_apart(test) {
             return None;
         }
-        for command in [
-            "ip link add docker0 type bridge",
-            "ip addr add 172.31.77.1/24 dev docker0",
-            "ip link set docker0 up",
-        ] {
+        for command in
+            ["ip link add docker0 type bridge", "ip addr add 172.31.77.1/24 dev docker0", "ip link set docker0 up"]
+        {
             run(command);
         }
         let dockerd = Dockerd::start(true).await?;
