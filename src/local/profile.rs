@@ -1,7 +1,8 @@
 //! The keys of a profile in `~/.aws`, which containers get in the place of keys that only this server accepts.
 //!
-//! Owns the call of the aws CLI, which knows every kind of profile (keys, roles, SSO). Invariant: no key is printed; a profile is
-//! read only if the command line names it.
+//! Owns the calls of the aws CLI. Its version 2 knows every kind of profile (keys, roles, SSO); version 1 only shows what is in the
+//! profile, which is enough for keys and for `credential_process`. Invariant: no key is printed; a profile is read only if the command
+//! line names it.
 
 use ecs_core::model::Secret;
 use serde_json::Value;
@@ -65,23 +66,57 @@ pub(super) async fn keep(name: String, profile: Profile, renewed: impl Fn()) {
 }
 
 async fn read(name: &str) -> Result<ProfileKeys, String> {
-    let mut command = Command::new("aws");
-    command.args(["configure", "export-credentials", "--format", "process", "--profile", name]);
+    let problem =
+        |why: &str| format!("the profile {name} cannot be read with `aws configure export-credentials`: {why}");
+    let exported = run("aws", &["configure", "export-credentials", "--format", "process", "--profile", name]).await;
+    match exported {
+        Ok(answer) => keys_in(answer.as_bytes()).ok_or_else(|| problem("its answer has no keys")),
+        Err(text) if text.contains(UNKNOWN_COMMAND) => read_with_version_1(name).await,
+        Err(text) => Err(problem(last_line(&text))),
+    }
+}
+
+/// What version 1 of the aws CLI prints about a command of version 2.
+const UNKNOWN_COMMAND: &str = "Invalid choice";
+
+async fn read_with_version_1(name: &str) -> Result<ProfileKeys, String> {
+    let entry = async |entry: &str| run("aws", &["configure", "get", entry, "--profile", name]).await.ok();
+    let problem = |why: &str| format!("the profile {name} cannot be read: {why}");
+    if let (Some(key), Some(secret)) = (entry("aws_access_key_id").await, entry("aws_secret_access_key").await) {
+        let token = entry("aws_session_token").await.unwrap_or_default();
+        return Ok(ProfileKeys {
+            access_key_id: key,
+            secret_access_key: secret.into(),
+            session_token: token.into(),
+            expiration: None,
+        });
+    }
+    let Some(program) = entry("credential_process").await else {
+        return Err(problem("it has neither keys nor `credential_process`; others need version 2 of the aws CLI"));
+    };
+    let answer = run("sh", &["-c", &program]).await;
+    let answer = answer.map_err(|text| problem(&format!("its `credential_process` fails: {}", last_line(&text))))?;
+    keys_in(answer.as_bytes()).ok_or_else(|| problem("the answer of its `credential_process` has no keys"))
+}
+
+/// Runs a program without the variables of other keys. Returns what it printed, or why it failed.
+async fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(program);
+    command.args(arguments);
     OVERRIDES.iter().for_each(|variable| {
         command.env_remove(variable);
     });
     let output = timeout(LIMIT, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
-    let output = output.map_err(|_| format!("no answer within {} s", LIMIT.as_secs()));
-    let output = output.and_then(|output| output.map_err(|error| error.to_string()));
-    let problem =
-        |why: &str| format!("the profile {name} cannot be read with `aws configure export-credentials`: {why}");
-    let output = output.map_err(|why| problem(&why))?;
-    if !output.status.success() {
-        let printed = String::from_utf8_lossy(&output.stderr);
-        let last = printed.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it failed");
-        return Err(problem(&last.chars().take(300).collect::<String>()));
-    }
-    keys_in(&output.stdout).ok_or_else(|| problem("its answer has no keys"))
+    let output = output.map_err(|_| format!("no answer within {} s", LIMIT.as_secs()))?;
+    let output = output.map_err(|error| error.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// The last line of an error, shortened.
+fn last_line(text: &str) -> &str {
+    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it failed").trim();
+    &line[..line.floor_char_boundary(300)]
 }
 
 /// The keys in an answer of the aws CLI.
@@ -118,6 +153,6 @@ mod tests {
     #[tokio::test]
     async fn a_profile_that_does_not_exist_is_a_clear_error() {
         let problem = Profile::open("there-is-no-such-profile").await.unwrap_err();
-        assert!(problem.starts_with("the profile there-is-no-such-profile cannot be read with `aws"), "{problem}");
+        assert!(problem.starts_with("the profile there-is-no-such-profile cannot be read"), "{problem}");
     }
 }

@@ -238,6 +238,11 @@ impl Server {
         self.shared.change(|state| state.queue_credentials(task))
     }
 
+    /// The ids, secret keys and session tokens of the latest credentials of all roles in tasks, which no log may hold.
+    pub fn role_secrets(&self) -> Vec<Secret> {
+        self.shared.read(State::role_secrets)
+    }
+
     /// Puts keys that this server accepts into the credentials of a role in a payload that was written by hand. All other
     /// members stay; `roleArn` says whose keys they are.
     pub fn put_role_keys(&self, credentials: &mut Value) {

@@ -263,6 +263,17 @@ impl State {
         living.filter(|task| task.payload["roleCredentials"].is_object()).map(|task| task.arn.clone()).collect()
     }
 
+    /// The ids, secret keys and session tokens of the latest credentials of all roles in tasks.
+    pub(super) fn role_secrets(&self) -> Vec<Secret> {
+        let roles = self
+            .tasks
+            .iter()
+            .flat_map(|task| ["roleCredentials", "executionRoleCredentials"].map(|member| &task.payload[member]));
+        let secrets =
+            roles.flat_map(|role| ["credentialsId", "secretAccessKey", "sessionToken"].map(|member| &role[member]));
+        secrets.filter_map(|secret| secret.as_str().map(Into::into)).collect()
+    }
+
     /// Queues new credentials for the roles of a task. Returns the number of roles.
     pub(super) fn queue_credentials(&mut self, task_arn: &str) -> Result<usize, String> {
         let site = self.site.clone();

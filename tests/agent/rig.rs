@@ -306,7 +306,9 @@ impl Drop for Rig {
         if let Some(directory) = logs_to_keep() {
             let kept = directory.join(&self.cluster.name);
             let passwords = self.passwords.iter().map(String::as_str);
-            let secrets: Vec<&str> = passwords.chain([self.server.token().expose()]).collect();
+            let roles = self.server.role_secrets();
+            let roles = roles.iter().map(|secret| secret.expose());
+            let secrets: Vec<&str> = passwords.chain([self.server.token().expose()]).chain(roles).collect();
             // A rig whose agent never ran has no log.
             if std::fs::copy(self.log_path(), kept.with_extension("log")).is_ok() {
                 let _ = std::fs::write(kept.with_extension("secrets"), secrets.join("\n"));

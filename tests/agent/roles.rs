@@ -39,6 +39,30 @@ pub(super) fn is_apart(test: &str) -> bool {
     apart
 }
 
+/// A dockerd with a bridge, in the network namespace of this test alone.
+pub(super) async fn dockerd_apart(test: &str) -> Option<Dockerd> {
+    if !is_apart(test) {
+        return None;
+    }
+    for command in [
+        "ip link add docker0 type bridge",
+        "ip addr add 172.31.77.1/24 dev docker0",
+        "ip link set docker0 up",
+        // The host itself needs a route to the address, as a host has it by its default route.
+        "ip route add 169.254.170.2/32 dev lo scope link",
+    ] {
+        run(command);
+    }
+    Dockerd::start(true).await
+}
+
+/// Gives this dockerd an image: it cannot reach the registry of a rig, which is in the other network namespace.
+pub(super) fn load(dockerd: &Dockerd, image: &Image, directory: &std::path::Path) {
+    let archive = directory.join("image.tar").to_string_lossy().into_owned();
+    docker(&["save", "-o", &archive, &image.reference]);
+    dockerd.docker(&["load", "-i", &archive]).expect("the image is loaded");
+}
+
 /// An agent, and a dockerd with a bridge in this network namespace, whose rules lead from 169.254.170.2 to the agent.
 pub(super) struct Scene {
     pub(super) rig: Rig,
@@ -75,15 +99,7 @@ impl Scene {
 
     /// With more variables for the agent.
     pub(super) async fn start_with(test: &str, more: &[(&str, &str)]) -> Option<Self> {
-        if !is_apart(test) {
-            return None;
-        }
-        for command in
-            ["ip link add docker0 type bridge", "ip addr add 172.31.77.1/24 dev docker0", "ip link set docker0 up"]
-        {
-            run(command);
-        }
-        let dockerd = Dockerd::start(true).await?;
+        let dockerd = dockerd_apart(test).await?;
         let endpoint = dockerd.endpoint();
         let environment = [
             ("DOCKER_HOST", endpoint.as_str()),
@@ -97,11 +113,8 @@ impl Scene {
         ];
         let environment = [&environment, more].concat();
         let rig = Rig::start(test, Plan { environment: &environment, ..Plan::default() }).await?;
-        // The second dockerd cannot reach the registry of the rig, which is in the other network namespace.
         let image = Image::make(&unique("ecs-test-roles"), &[]);
-        let archive = rig.directory.path().join("image.tar").to_string_lossy().into_owned();
-        docker(&["save", "-o", &archive, &image.reference]);
-        dockerd.docker(&["load", "-i", &archive]).expect("the image is loaded");
+        load(&dockerd, &image, rig.directory.path());
         Some(Self { rig, dockerd, image })
     }
 
@@ -158,7 +171,7 @@ impl Scene {
         self.exec(id, &format!("echo ${URI}"))
     }
 
-    fn audited(&self) -> String {
+    pub(super) fn audited(&self) -> String {
         std::fs::read_to_string(self.rig.directory.path().join("audit.log")).unwrap_or_default()
     }
 }
