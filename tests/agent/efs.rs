@@ -78,8 +78,8 @@ async fn efs_and_s3_files_are_mounted_with_the_task_role() {
     // The plugin names the path in its error.
     plugin.refuse(true);
     let arn = scene.rig.server.run_task(&definition).unwrap();
-    let task = scene.rig.task(&arn, TaskStatus::Stopped).await;
-    let shown = format!("{task:?}");
+    scene.rig.task(&arn, TaskStatus::Stopped).await;
+    let shown = format!("{:?}", scene.rig.reports(&arn));
     assert!(
         shown.contains("credentials at http://169.254.170.2/v2/credentials/") && shown.contains("-REDACTED"),
         "{shown}"
@@ -111,13 +111,19 @@ async fn a_restart_mounts_with_the_role_after_credentials_arrive() {
     for loses_state in [false, true] {
         tokio::time::sleep(std::time::Duration::from_millis(1_200)).await; // a shorter run is not repeated
         scene.rig.kill();
-        scene.dockerd.docker(&["kill", &id]).unwrap();
+        scene.rig.server.fail_next("acs", 1_000, &Fault::ServerError);
         if loses_state {
+            // How long a container ran is not known if it ended meanwhile.
             std::fs::remove_file(scene.rig.directory.path().join("data/ecs-agent.redb")).unwrap();
+            scene.rig.start_agent();
+            let knows = async || scene.rig.ask("/v1/tasks").await["Tasks"][0].is_object().then_some(());
+            until("the rebuilt task", LIMIT, knows).await;
         }
         let before = plugin.fetched().len();
-        scene.rig.server.fail_next("acs", 1_000, &Fault::ServerError);
-        scene.rig.start_agent();
+        scene.dockerd.docker(&["kill", &id]).unwrap();
+        if !loses_state {
+            scene.rig.start_agent();
+        }
         let waits = async || {
             let tasks = scene.rig.ask("/v1/debug/tasks").await.to_string();
             tasks.contains("waits for ECS to send the credentials of its task role").then_some(())

@@ -113,7 +113,8 @@ fn the_plugin_is_asked_for_what_was_recorded() {
     assert_eq!(recorded.len(), 4);
     for (name, case) in recorded {
         let task = json!({
-            "arn": ARN, "family": "f", "version": "7", "volumes": case["volumes"], "attachments": case["attachments"],
+            "arn": ARN, "family": "f", "version": "7", "volumes": case["volumes"],
+            "attachments": case.get("attachments").cloned().unwrap_or(json!([])),
             "containers": [{"name": "a", "mountPoints": [{"sourceVolume": "data"}]}, {"name": "b"}],
             "roleCredentials": {"credentialsId": "11111111-2222-3333-4444-555555555555", "roleArn": "r"},
         });
