@@ -71,29 +71,30 @@ async fn read(name: &str) -> Result<ProfileKeys, String> {
     let exported = run("aws", &["configure", "export-credentials", "--format", "process", "--profile", name]).await;
     match exported {
         Ok(answer) => keys_in(answer.as_bytes()).ok_or_else(|| problem("its answer has no keys")),
-        Err(text) if text.contains(UNKNOWN_COMMAND) => read_with_version_1(name).await,
+        Err(text) if text.to_ascii_lowercase().contains(UNKNOWN_COMMAND) => read_with_version_1(name).await,
         Err(text) => Err(problem(last_line(&text))),
     }
 }
 
-/// What version 1 of the aws CLI prints about a command of version 2.
-const UNKNOWN_COMMAND: &str = "Invalid choice";
+/// What version 1 of the aws CLI prints about a command of version 2, in small letters.
+const UNKNOWN_COMMAND: &str = "invalid choice";
 
 async fn read_with_version_1(name: &str) -> Result<ProfileKeys, String> {
-    let entry = async |entry: &str| run("aws", &["configure", "get", entry, "--profile", name]).await.ok();
+    let entry = async |entry: &str| run("aws", &["configure", "get", entry, "--profile", name]).await;
     let problem = |why: &str| format!("the profile {name} cannot be read: {why}");
-    if let (Some(key), Some(secret)) = (entry("aws_access_key_id").await, entry("aws_secret_access_key").await) {
+    if let (Ok(key), Ok(secret)) = (entry("aws_access_key_id").await, entry("aws_secret_access_key").await) {
         let token = entry("aws_session_token").await.unwrap_or_default();
         return Ok(ProfileKeys {
             access_key_id: key,
-            secret_access_key: secret.into(),
-            session_token: token.into(),
+            secret_access_key: secret.as_str().into(),
+            session_token: token.as_str().into(),
             expiration: None,
         });
     }
-    let Some(program) = entry("credential_process").await else {
-        return Err(problem("it has neither keys nor `credential_process`; others need version 2 of the aws CLI"));
-    };
+    let program = entry("credential_process").await.map_err(|text| match text.is_empty() {
+        true => problem("it has neither keys nor `credential_process`; others need version 2 of the aws CLI"),
+        false => problem(last_line(&text)),
+    })?;
     let answer = run("sh", &["-c", &program]).await;
     let answer = answer.map_err(|text| problem(&format!("its `credential_process` fails: {}", last_line(&text))))?;
     keys_in(answer.as_bytes()).ok_or_else(|| problem("the answer of its `credential_process` has no keys"))
