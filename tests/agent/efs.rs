@@ -8,6 +8,7 @@ use ecs_local::{Fault, TaskStatus};
 use ecs_testing::volume_plugin::VolumePlugin;
 use ecs_testing::wait::until;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/filesRole";
 const FILES: &str = "arn:aws:s3files:us-west-2:123456789012:file-system/fs-0123456789abcdef0";
@@ -109,7 +110,7 @@ async fn a_restart_mounts_with_the_role_after_credentials_arrive() {
     let task = scene.rig.task(&arn, TaskStatus::Running).await;
     let id = task.container("main").unwrap().runtime_id.clone().unwrap();
     for loses_state in [false, true] {
-        tokio::time::sleep(std::time::Duration::from_millis(1_200)).await; // a shorter run is not repeated
+        tokio::time::sleep(Duration::from_millis(1_200)).await; // a shorter run is not repeated
         scene.rig.kill();
         scene.rig.server.fail_next("acs", 1_000, &Fault::ServerError);
         if loses_state {
@@ -118,6 +119,7 @@ async fn a_restart_mounts_with_the_role_after_credentials_arrive() {
             scene.rig.start_agent();
             let knows = async || scene.rig.ask("/v1/tasks").await["Tasks"][0].is_object().then_some(());
             until("the rebuilt task", LIMIT, knows).await;
+            tokio::time::sleep(Duration::from_millis(1_200)).await; // the run counts from then on
         }
         let before = plugin.fetched().len();
         scene.dockerd.docker(&["kill", &id]).unwrap();
