@@ -43,8 +43,8 @@ pub(super) fn arrived(
     // acknowledged as soon as the credentials are in memory, which is all that ECS needs. A failed renewal is repeated without a
     // second message.
     out.effects.extend(ack.map(|ack| Effect::Send(Message::AckCredentials(ack))));
-    let has_role = |task: &&Box<TaskState>| task.execution_credentials.is_some() || task.role_credentials.is_some();
-    let waiting = state.tasks.values().filter(has_role);
+    let has_role = |task: &TaskState| task.execution_credentials.is_some() || task.role_credentials.is_some();
+    let waiting = state.tasks.values().filter(|task| has_role(task));
     waiting.map(|task| &task.spec.arn).chain(task.map(|(arn, _)| arn)).cloned().collect()
 }
 

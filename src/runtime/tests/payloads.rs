@@ -83,10 +83,6 @@ fn full() -> Value {
         "fileSystemId": "fs-1", "rootDirectory": "/", "transitEncryption": "ENABLED", "transitEncryptionPort": 9,
         "authorizationConfig": {"accessPointId": "fsap-1", "iam": "ENABLED"},
     });
-    let s3_files = json!({"attachmentType": "s3files", "attachmentProperties": [
-        {"name": "volumeId", "value": "fs-2"}, {"name": "volumeName", "value": "s"}, {"name": "s3FilesRootDirectory", "value": "/r"},
-        {"name": "s3FilesTransitEncryptionPort", "value": "9"}, {"name": "s3FilesAccessPointId", "value": "fsap-2"},
-    ]});
     let docker = json!({"scope": "shared", "autoprovision": true, "driver": "local", "driverOpts": {"o": "p"}, "labels": {"l": "m"}});
     message(json!({
         "arn": "arn:aws:ecs:r:1:task/c/1", "family": "f", "version": "1", "desiredStatus": "RUNNING", "serviceName": "s",
@@ -100,9 +96,17 @@ fn full() -> Value {
             {"name": "d", "type": "docker", "dockerVolumeConfiguration": docker},
             {"name": "e", "type": "efs", "efsVolumeConfiguration": efs},
         ],
-        "associations": [{"type": "gpu", "name": "GPU-1", "containers": ["a"]}], "attachments": [s3_files],
+        "associations": [{"type": "gpu", "name": "GPU-1", "containers": ["a"]}], "attachments": [s3_files()],
         "containers": [container("a", "b"), container("b", "a"), given, router],
     }))
+}
+
+/// The attachment that is a volume of S3 Files.
+fn s3_files() -> Value {
+    json!({"attachmentType": "s3files", "attachmentProperties": [
+        {"name": "volumeId", "value": "fs-2"}, {"name": "volumeName", "value": "s"}, {"name": "s3FilesRootDirectory", "value": "/r"},
+        {"name": "s3FilesTransitEncryptionPort", "value": "9"}, {"name": "s3FilesAccessPointId", "value": "fsap-2"},
+    ]})
 }
 
 fn message(task: Value) -> Value {
