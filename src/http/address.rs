@@ -65,6 +65,17 @@ pub(super) enum Accepted {
 }
 
 impl Listener {
+    /// The same listener, whose events the runtime of the caller receives. It may have been bound in another one.
+    ///
+    /// # Errors
+    /// The runtime cannot register it.
+    pub fn registered_here(self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener.into_std()?)?),
+            Self::Unix(listener) => Self::Unix(UnixListener::from_std(listener.into_std()?)?),
+        })
+    }
+
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, from)| Accepted::Tcp(stream, from)),

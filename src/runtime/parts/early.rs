@@ -7,6 +7,7 @@
 use super::faults::Keeper;
 use super::firewall::{self, Rules};
 use super::health::Health;
+use super::own_thread;
 use crate::config::Config;
 use crate::http::{self, Address, Answers, Audience};
 use crate::http::{introspection, task_metadata};
@@ -20,6 +21,15 @@ use ecs_core::model::view::View;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// Where a server runs.
+#[derive(Clone, Copy, Debug)]
+enum Threads {
+    /// On the threads that most of the agent shares.
+    Shared,
+    /// On a thread of its own.
+    Own,
+}
 
 /// The parts that need no configuration, and the supervisor to which the other parts are added.
 #[derive(Debug)]
@@ -46,7 +56,7 @@ impl Early {
         };
         let routes = introspection::health_router(early.health_lookup());
         let socket = Address::Socket(introspection::HEALTH_SOCKET);
-        early.serve(http::Settings::new("health", socket), Audience::host_only(), routes.into());
+        early.serve(http::Settings::new("health", socket), Audience::host_only(), routes.into(), Threads::Shared);
         early
     }
 
@@ -94,16 +104,16 @@ impl Early {
         let audience = Audience::new(config.offhost_introspection, self.bridges.subscribe());
         let port = if config.introspection_on_loopback { Address::Loopback } else { Address::Port };
         let settings = http::Settings::new("introspection", port(introspection::PORT));
-        self.serve(settings, audience, routes.into());
+        self.serve(settings, audience, routes.into(), Threads::Shared);
         self.health.running();
     }
 
     /// Opens the port of the task metadata server, for this host and the containers on Docker's bridges. Like the introspection
-    /// port, it is bound when this returns.
+    /// port, it is bound when this returns. It has a thread of its own: programs wait for credentials while others start.
     pub(crate) fn open_task_metadata(&mut self, sources: task_metadata::Sources) {
         let settings = task_metadata::settings(Address::Loopback(task_metadata::PORT));
         let audience = Audience::containers(self.bridges.subscribe());
-        self.serve(settings, audience, task_metadata::answers(sources));
+        self.serve(settings, audience, task_metadata::answers(sources), Threads::Own);
     }
 
     /// Carries out operations on network faults, and removes those of ended tasks.
@@ -117,15 +127,24 @@ impl Early {
         Arc::new(move || health.judge())
     }
 
-    fn serve(&mut self, settings: http::Settings, audience: Audience, answers: Answers) {
+    fn serve(&mut self, settings: http::Settings, audience: Audience, answers: Answers, threads: Threads) {
         let http::Settings { name, address, .. } = settings;
         let (stop, mut first) = (self.stop.clone(), Some(http::bind(address)));
         self.supervisor.add(name, Policy::Restart, move || {
             let bound = first.take().unwrap_or_else(|| http::bind(address));
             let (audience, answers, stop) = (audience.clone(), answers.clone(), stop.clone());
             async move {
-                http::run(bound, settings, audience, answers, stop).await;
-                Ok(())
+                let served = async move {
+                    let bound = bound.and_then(http::Listener::registered_here);
+                    http::run(bound, settings, audience, answers, stop).await;
+                };
+                match threads {
+                    Threads::Own => own_thread::run(name, served).await,
+                    Threads::Shared => {
+                        served.await;
+                        Ok(())
+                    }
+                }
             }
         });
     }
@@ -150,7 +169,7 @@ mod tests {
         };
         let routes = Router::new().fallback(async move || text);
         let settings = http::Settings::new("test", Address::Socket(name));
-        early.serve(settings, Audience::host_only(), routes.into());
+        early.serve(settings, Audience::host_only(), routes.into(), Threads::Own);
         // The test has not awaited anything, so no part has run yet.
         let address = SocketAddr::from_abstract_name(&*name).unwrap();
         let _connected = UnixStream::connect_addr(&address).unwrap();

@@ -10,6 +10,7 @@ pub(super) mod early;
 pub(super) mod faults;
 pub(super) mod firewall;
 pub(super) mod health;
+mod own_thread;
 pub(super) mod protection;
 pub(super) mod spot;
 pub(super) mod task_metadata;
