@@ -3,7 +3,7 @@
 use super::process::{Process, block_on};
 use crate::config::Args;
 use crate::runtime::logging::Stream;
-use crate::runtime::{self, Early, Fatal};
+use crate::runtime::{self, Early, Fatal, StopSignals};
 use crate::version;
 use std::process::ExitCode;
 
@@ -16,17 +16,22 @@ pub fn run(args: &Args) -> ExitCode {
 
 async fn daemon(process: Process, reads_levels: impl Fn() + Send + Sync + 'static) -> Result<(), Fatal> {
     let _caught = runtime::catch_harmless_signals(reads_levels);
+    let signals = StopSignals::catch();
+    let mut signals = signals.map_err(|error| Fatal::restartable(format!("signals cannot be caught: {error}")))?;
     tracing::info!("Loading configuration");
     let options = process.options();
     let metadata = process.metadata()?;
     // Before the user data is read, which may take long.
     let early = Early::begin();
-    let config = process.config(&metadata).await?;
+    let config = tokio::select! {
+        config = process.config(&metadata) => config?,
+        () = signals.first() => return Ok(()),
+    };
     tracing::info!(
         version = version::OWN,
         commit = version::COMMIT,
         reportedVersion = version::REPORTED,
         "Starting Amazon ECS Agent"
     );
-    runtime::run(config, options, metadata, early).await
+    runtime::run(config, options, metadata, early, signals).await
 }

@@ -178,7 +178,7 @@ pub(super) const FLAGS: &[Flag] = &[
     with_value("loglevel-on-instance", "LEVEL", Meaning::FileLevel, "Log level in the log file only. Takes precedence over -loglevel."),
     flag("service", Meaning::Service, "Run as the service of the host, as the systemd unit does: in place of ecs-init, too. Where nothing is set, the defaults of ecs-init apply (state in /var/lib/ecs/data, more log drivers), and /var/lib/ecs/ecs.config is read, below /etc/ecs/ecs.config. Without this flag: the defaults of the Go agent alone, as in a container."),
     flag("k", Meaning::Insecure, "Do not verify the TLS certificates of ECS, ACS and ECR. Not recommended: anyone on the network path can run containers here."),
-    flag("blackhole-ec2-metadata", Meaning::Blackhole, "Do not ask the instance metadata service. Not recommended."),
+    flag("blackhole-ec2-metadata", Meaning::Blackhole, "Ask the instance metadata service for nothing but credentials. Not recommended."),
     flag("windows-service", Meaning::Nothing, "Accepted, without effect."),
 ];
 

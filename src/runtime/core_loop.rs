@@ -113,12 +113,15 @@ impl CoreLoop {
     /// Records the outcomes of the running operations, without starting new ones.
     async fn wind_down(mut self) -> Result<(), StoreError> {
         let deadline = Instant::now() + GRACE;
+        self.executor.abort_repeatable();
         self.commit_last()?;
         // A call may have been reaped while its outcome still waits in the inbox.
         while self.executor.unfinished() > 0 || !self.inbox.is_empty() {
             let mut batch = Vec::new();
             tokio::select! {
+                biased;
                 received = self.inbox.recv_many(&mut batch, MAX_EVENTS_PER_TURN) => if received == 0 { break },
+                () = self.executor.ended(), if self.executor.unfinished() > 0 => continue,
                 () = tokio::time::sleep_until(deadline) => break,
             }
             let step = self.step(batch);

@@ -25,7 +25,7 @@ mod trace;
 pub use fatal::Fatal;
 pub use options::Options;
 pub use parts::early::Early;
-pub use shutdown::catch_harmless_signals;
+pub use shutdown::{StopSignals, catch_harmless_signals};
 pub use start_over::start_over;
 pub use startup::metadata::Metadata;
 pub use startup::{attributes_text, firewall_settings, registry_problems};
@@ -38,18 +38,30 @@ use tokio::task::JoinSet;
 ///
 /// # Errors
 /// [`Fatal`]: why the agent ended, with the exit code.
-pub async fn run(config: Config, options: Options, metadata: Metadata, early: Early) -> Result<(), Fatal> {
+pub async fn run(
+    config: Config,
+    options: Options,
+    metadata: Metadata,
+    early: Early,
+    signals: StopSignals,
+) -> Result<(), Fatal> {
     aws::install_tls();
     let rules = early.rules.clone();
-    let result = until_the_end(config, options, metadata, early).await;
+    let result = until_the_end(config, options, metadata, early, signals).await;
     rules.end(&result).await;
     result
 }
 
 /// Runs the agent until it ends. Its parts have then ended, too.
-async fn until_the_end(config: Config, options: Options, metadata: Metadata, early: Early) -> Result<(), Fatal> {
+async fn until_the_end(
+    config: Config,
+    options: Options,
+    metadata: Metadata,
+    early: Early,
+    signals: StopSignals,
+) -> Result<(), Fatal> {
     let stop = early.stop.clone();
-    let signals = shutdown::on_signals(stop.clone());
+    let signals = signals.stop(stop.clone());
     tokio::pin!(signals);
     // In a task of its own: a start that hangs must not keep a signal from ending the process.
     let mut start = JoinSet::new();
@@ -61,10 +73,10 @@ async fn until_the_end(config: Config, options: Options, metadata: Metadata, ear
         },
         // A stop during the start: the core loop does not run yet, so there is nothing to wind down.
         () = stop.cancelled() => return Ok(()),
-        _ = &mut signals => return Ok(()),
+        () = &mut signals => return Ok(()),
     };
     tokio::select! {
         ended = parts.watch(stop.clone()) => ended.map_err(Fatal::restartable),
-        _ = &mut signals => Ok(()), // the second signal
+        () = &mut signals => Ok(()), // the second signal
     }
 }

@@ -6,7 +6,7 @@ use crate::lane::{Lane, Settings};
 use rustix::process::Signal;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -69,23 +69,40 @@ pub fn catch_harmless_signals(hang_up: impl Fn() + Send + Sync + 'static) -> Joi
     catching
 }
 
-/// Cancels `stop` at the first SIGTERM or SIGINT, and returns at the second, which skips the grace period.
-///
-/// # Errors
-/// Signals cannot be caught.
-pub(super) async fn on_signals(stop: CancellationToken) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    for count in 1.. {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        if count > 1 {
-            break;
-        }
-        tracing::info!("Agent received termination signal: {name}; its tasks keep running");
-        stop.cancel();
+/// SIGTERM and SIGINT, which stop the agent. Those that arrive while this exists are kept until somebody asks.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signals,
+    interrupt: Signals,
+}
+
+impl StopSignals {
+    /// Catches the signals from now on. To be called before anything that takes time: until then, SIGTERM ends the process with
+    /// an exit code of its own, or does nothing if the process is the first one of a container.
+    ///
+    /// # Errors
+    /// The signals cannot be caught.
+    pub fn catch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Waits for the first signal, and logs it.
+    pub async fn first(&mut self) {
+        let name = self.next().await;
+        tracing::info!("Agent received termination signal: {name}; its tasks keep running");
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// Cancels `stop` at the first signal, and returns at the second, which skips the grace period.
+    pub(super) async fn stop(mut self, stop: CancellationToken) {
+        self.first().await;
+        stop.cancel();
+        self.next().await;
+    }
 }

@@ -8,12 +8,13 @@ use super::call_error::CallError;
 use super::proxy::ProxySettings;
 use super::sdk_signing::{Learning, Repeating};
 use super::signing::Signing;
+use super::slow_attempts::SlowAttempts;
 use super::transport::{BadProxy, http_client, insecure_http_client};
 use crate::input::endpoint;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ecs::config::retry::RetryConfig;
 use aws_sdk_ecs::config::timeout::TimeoutConfig;
-use aws_sdk_ecs::config::{BehaviorVersion, IdentityCache, Intercept, Region};
+use aws_sdk_ecs::config::{BehaviorVersion, IdentityCache, Intercept, Region, StalledStreamProtectionConfig};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
@@ -29,6 +30,9 @@ const ECS_ATTEMPT: Duration = Duration::from_secs(42);
 /// Time limit for one attempt at ECR, as in the Go agent.
 const ECR_ATTEMPT: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(30);
+/// What an attempt may take besides its request: the credentials, which come from a cache nearly always. The limit of the request
+/// must be reached first, since its error names the host.
+const BESIDES: Duration = Duration::from_secs(2);
 /// Number of attempts within one call of a caller: the standard number of the SDK.
 const ATTEMPTS: u32 = 3;
 /// Minimum number of attempts, even if `AWS_MAX_ATTEMPTS` is lower, so that a call can be signed again.
@@ -135,8 +139,9 @@ impl Settings {
     fn timeouts(&self, attempt: Duration) -> TimeoutConfig {
         TimeoutConfig::builder()
             .connect_timeout(CONNECT.min(attempt))
-            .operation_attempt_timeout(attempt)
-            .operation_timeout(attempt * self.attempts().max(MIN_ATTEMPTS))
+            .read_timeout(attempt)
+            .operation_attempt_timeout(attempt + BESIDES)
+            .operation_timeout((attempt + BESIDES) * self.attempts().max(MIN_ATTEMPTS))
             .build()
     }
 
@@ -259,6 +264,8 @@ impl Sdk {
             .sleep_impl(TokioSleep::new())
             .retry_config(self.settings.retry())
             .timeout_config(self.settings.timeouts(ECS_ATTEMPT))
+            .stalled_stream_protection(no_second_limit())
+            .interceptor(SlowAttempts { attempts: self.settings.attempts() })
             .interceptor(UserAgent(self.settings.agent.user_agent()))
             .interceptor(Learning(self.signing()))
             .retry_classifier(self.settings.repeating())
@@ -294,6 +301,7 @@ impl Sdk {
             .sleep_impl(TokioSleep::new())
             .retry_config(self.settings.retry())
             .timeout_config(self.settings.timeouts(ECR_ATTEMPT))
+            .stalled_stream_protection(no_second_limit())
             .interceptor(UserAgent(self.settings.agent.plain_user_agent()))
             .interceptor(Learning(self.signing()))
             .retry_classifier(self.settings.repeating())
@@ -311,6 +319,12 @@ impl Sdk {
         };
         aws_sdk_ecr::Client::from_conf(config.build())
     }
+}
+
+/// Turns off the SDK's minimum speed of a request. It would end an attempt that still waits for DNS or a connection, and says
+/// neither that nor the host. The time limits of an attempt are enough for requests of some kilobytes.
+fn no_second_limit() -> StalledStreamProtectionConfig {
+    StalledStreamProtectionConfig::disabled()
 }
 
 /// Replaces the `User-Agent` of the SDK by ours and removes its second one.

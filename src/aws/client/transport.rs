@@ -5,7 +5,7 @@
 //! exactly one pool.
 
 use super::proxy::ProxySettings;
-use super::words::{self, THROUGH_PROXY};
+use super::words::{self, Peer, THROUGH_PROXY};
 use crate::input::truncated::member_of_truncated;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
@@ -21,6 +21,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use ecs_core::model::text::cleaned;
 use std::sync::Arc;
+use std::time::Duration;
 use url::Url;
 
 /// Maximum length of an answer in bytes. The longest one through the SDK is an instance with all its attributes.
@@ -136,8 +137,11 @@ struct Bounded {
 
 impl HttpClient for Bounded {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        let connector = self.client.http_connector(settings, components);
-        SharedHttpConnector::new(BoundedConnector { connector, through: self.through })
+        // The limit of a whole request is applied here, where its error can name the host.
+        let mut inner = HttpConnectorSettings::builder();
+        inner.set_connect_timeout(settings.connect_timeout());
+        let connector = self.client.http_connector(&inner.build(), components);
+        SharedHttpConnector::new(BoundedConnector { connector, through: self.through, limit: settings.read_timeout() })
     }
 }
 
@@ -145,15 +149,27 @@ impl HttpClient for Bounded {
 struct BoundedConnector {
     connector: SharedHttpConnector,
     through: &'static str,
+    /// The time limit of a request, from the connection to the end of the answer; `None`: there is none.
+    limit: Option<Duration>,
 }
 
 impl HttpConnector for BoundedConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (uri, through) = (request.uri().to_owned(), self.through);
+        let (peer, limit) = (Peer::through(request.uri(), self.through), self.limit);
         let answer = self.connector.call(request);
         HttpConnectorFuture::new(async move {
-            let answer = async { read(answer.await?).await };
-            answer.await.map_err(|error| words::with_host(error, &uri, through))
+            let answer = async {
+                let whole = async { read(answer.await?).await };
+                whole.await.map_err(|error| words::with_host(error, &peer))
+            };
+            let mut answer = match limit {
+                None => answer.await,
+                Some(limit) => {
+                    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(words::late(&peer, limit)))
+                }
+            }?;
+            answer.add_extension(peer);
+            Ok(answer)
         })
     }
 }

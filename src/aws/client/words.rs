@@ -34,7 +34,12 @@ impl Peer {
     /// The host of this URL, to which the proxies of `settings` may lead.
     pub(crate) fn new(settings: &ProxySettings, url: &Url) -> Self {
         let through = if settings.for_url(url).is_some() { THROUGH_PROXY } else { "" };
-        Self { host: host(url.as_str()), through }
+        Self::through(url.as_str(), through)
+    }
+
+    /// The host of this URL. `through` is empty, or names what is in between, such as a proxy.
+    pub(crate) fn through(uri: &str, through: &'static str) -> Self {
+        Self { host: host(uri), through }
     }
 
     /// The text of an error of the connection.
@@ -50,8 +55,13 @@ impl Peer {
 
     fn text(&self, happened: &str, check: &str) -> String {
         let Self { host, through } = self;
-        // Whatever failed, it was probably the proxy.
-        let check = if through.is_empty() { check } else { "HTTP_PROXY, HTTPS_PROXY and NO_PROXY" };
+        let check = match check {
+            // Whatever failed, it was probably the proxy.
+            _ if !through.is_empty() => "HTTP_PROXY, HTTPS_PROXY and NO_PROXY",
+            // The time may have passed while its name was resolved.
+            check if check == NO_ANSWER.1 && is_name(host) => NO_ANSWER_OF_NAME,
+            check => check,
+        };
         let check = if check.is_empty() { String::new() } else { format!("; check {check}") };
         format!("{host}{through}: {happened}{check}")
     }
@@ -62,17 +72,26 @@ impl Peer {
 #[error("{0}")]
 pub(crate) struct NoCredentials(pub(crate) String);
 
-/// The error of a connection, with the host of the request and the words for it. `through` is empty, or names what is in
-/// between, such as a proxy.
-pub(crate) fn with_host(error: ConnectorError, uri: &str, through: &'static str) -> ConnectorError {
+/// The error of a connection, with the host of the request and the words for it.
+pub(crate) fn with_host(error: ConnectorError, peer: &Peer) -> ConnectorError {
     let (happened, check) = if error.is_timeout() { NO_ANSWER.into() } else { happened(&error) };
-    let words = NoAnswer(Peer { host: host(uri), through }.text(&happened, check));
+    let words = NoAnswer(peer.text(&happened, check));
     match error.as_other() {
         _ if error.is_timeout() => ConnectorError::timeout(words.into()),
         _ if error.is_io() => ConnectorError::io(words.into()),
         _ if error.is_user() => ConnectorError::user(words.into()),
         kind => ConnectorError::other(words.into(), kind),
     }
+}
+
+/// The error of a request that was not answered within this time.
+pub(crate) fn late(peer: &Peer, limit: Duration) -> ConnectorError {
+    ConnectorError::timeout(NoAnswer(peer.late(limit)).into())
+}
+
+/// Whether this host, with or without a port, is a name and not an address.
+fn is_name(host: &str) -> bool {
+    Url::parse(&format!("http://{host}")).is_ok_and(|url| url.domain().is_some())
 }
 
 /// The host of a URL, with the port if there is one.
@@ -96,6 +115,7 @@ impl From<Known> for (String, &'static str) {
 }
 
 const NO_ANSWER: Known = Known("no answer in time", "the route, the security group and the network ACL");
+const NO_ANSWER_OF_NAME: &str = "DNS, the route, the security group and the network ACL";
 
 /// What happened to a connection, from the error and its causes, and what to check.
 fn happened(error: &(dyn Error + 'static)) -> (String, &'static str) {
@@ -112,7 +132,7 @@ fn known_kind(error: &(dyn Error + 'static)) -> Option<Known> {
     match error.downcast_ref::<io::Error>()?.kind() {
         ErrorKind::ConnectionRefused => Some(Known("connection refused", "the address and the port")),
         ErrorKind::TimedOut => Some(NO_ANSWER),
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some(Known("there is no route to it", "")),
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some(Known("there is no route to it", "the network interface and the routes of this host")),
         ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
             Some(Known("the connection broke", ""))
         }
@@ -124,6 +144,9 @@ fn known_kind(error: &(dyn Error + 'static)) -> Option<Known> {
 fn known_text(text: &str) -> Option<Known> {
     if text == "operation timed out" {
         Some(NO_ANSWER)
+    } else if ["Temporary failure in name resolution", "Try again"].iter().any(|again| text.contains(again)) {
+        // The texts of glibc and musl for EAI_AGAIN.
+        Some(Known("its name cannot be resolved now: DNS gives no answer", "the DNS server, and the route to it"))
     } else if text.contains("failed to lookup address") || text.contains("dns error") {
         Some(Known("its name cannot be resolved", "DNS on this host, and the region"))
     } else if text.contains("InvalidContentType") {
@@ -151,10 +174,14 @@ where
                 None => error.source().map_or_else(|| with_causes(error), with_causes),
             },
         ),
-        SdkError::TimeoutError(_) => format!("no answer of {service} in time; check the route and the security group"),
+        // The connection has a limit of its own, whose error names the host. What else takes time is before it.
+        SdkError::TimeoutError(_) => format!("the call to {service} took too long; check what gives the credentials, and DNS"),
         SdkError::ResponseError(_) | SdkError::ServiceError(_) => {
-            let status = error.raw_response().map_or(0, |response| response.status().as_u16());
-            format!("the answer with status {status} is not one of {service}; is there a proxy in between?")
+            let response = error.raw_response();
+            let status = response.map_or(0, |response| response.status().as_u16());
+            let peer = response.and_then(|response| response.extension::<Peer>());
+            let from = peer.map(|peer| format!("{}{}: ", peer.host, peer.through)).unwrap_or_default();
+            format!("{from}the answer with status {status} is not one of {service}; is there a proxy in between?")
         }
         other => with_causes(other),
     }
@@ -192,36 +219,41 @@ mod tests {
     fn a_failed_connection_names_the_host_and_what_to_check() {
         for (error, words) in [
             (io(ErrorKind::ConnectionRefused), "ecs.example:8443: connection refused; check the address and the port"),
-            (io(ErrorKind::NetworkUnreachable), "ecs.example:8443: there is no route to it"),
+            (io(ErrorKind::NetworkUnreachable), "ecs.example:8443: there is no route to it; check the network interface and the routes of this host"),
             (
                 ConnectorError::io("dns error: failed to lookup address information".into()),
                 "ecs.example:8443: its name cannot be resolved; check DNS on this host, and the region",
             ),
             (
+                ConnectorError::io("dns error: failed to lookup address information: Try again".into()),
+                "ecs.example:8443: its name cannot be resolved now: DNS gives no answer; check the DNS server, and the route to it",
+            ),
+            (
                 ConnectorError::timeout("4 s".into()),
-                "ecs.example:8443: no answer in time; check the route, the security group and the network ACL",
+                "ecs.example:8443: no answer in time; check DNS, the route, the security group and the network ACL",
             ),
             (
                 // reqwest's own timeout for a connection
                 ConnectorError::io("operation timed out".into()),
-                "ecs.example:8443: no answer in time; check the route, the security group and the network ACL",
+                "ecs.example:8443: no answer in time; check DNS, the route, the security group and the network ACL",
             ),
             (ConnectorError::other("odd\nthing".into(), None), "ecs.example:8443: odd thing"),
         ] {
             let is = |error: &ConnectorError| (error.is_io(), error.is_timeout(), error.is_user(), error.is_other());
             let kind = is(&error);
-            let named = with_host(error, "https://user:hunter2@ecs.example:8443/path?x=hunter2", "");
+            let peer = Peer::through("https://user:hunter2@ecs.example:8443/path?x=hunter2", "");
+            let named = with_host(error, &peer);
             assert_eq!(named.source().unwrap().to_string(), words);
             assert_eq!(is(&named), kind, "the kind decides about retries: {words}");
         }
-        let named = with_host(io(ErrorKind::ConnectionRefused), "http://[::1]/", " through the proxy");
+        let named = with_host(io(ErrorKind::ConnectionRefused), &Peer::through("http://[::1]/", THROUGH_PROXY));
         let words = "[::1] through the proxy: connection refused; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY";
         assert_eq!(named.source().unwrap().to_string(), words);
         let url = Url::parse("https://user:hunter2@ssm.example/?x=hunter2").unwrap();
         let late = Peer::new(&ProxySettings::default(), &url).late(Duration::from_millis(1500));
-        assert_eq!(
-            late,
-            "ssm.example: no answer within 1.5 s; check the route, the security group and the network ACL"
-        );
+        let check = "the route, the security group and the network ACL";
+        assert_eq!(late, format!("ssm.example: no answer within 1.5 s; check DNS, {check}"));
+        let late = Peer::through("http://[fd00:ec2::254]:80/", "").late(Duration::from_secs(1));
+        assert_eq!(late, format!("[fd00:ec2::254]: no answer within 1 s; check {check}"), "an address is not resolved");
     }
 }

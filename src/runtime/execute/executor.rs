@@ -9,10 +9,11 @@ use crate::acs;
 use crate::ecs::report;
 use crate::runtime::trace::Labels;
 use ecs_core::model::image::ImageWork;
+use ecs_core::model::resource::Lifetime;
 use ecs_core::model::{Failure, Observation, OpError, OpId, StateChange};
 use ecs_core::{Effect, Event, Message, Operation, Output};
 use futures_util::FutureExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
@@ -47,6 +48,8 @@ pub(crate) struct Executor {
     calls: JoinSet<Option<OpId>>,
     /// The calls that can still be cancelled, by their operation.
     running: BTreeMap<OpId, AbortHandle>,
+    /// Those of them that only wait for a registry or AWS, and that the next start begins again without a loss.
+    repeatable: BTreeSet<OpId>,
     pulls: Pulls,
     engine_calls: Arc<Semaphore>,
     /// Stops have a limit of their own, so that they do not queue behind starts that hang.
@@ -69,6 +72,7 @@ impl Executor {
             acs,
             calls: JoinSet::new(),
             running: BTreeMap::new(),
+            repeatable: BTreeSet::new(),
             pulls,
             engine_calls: Arc::new(Semaphore::new(max_calls)),
             stops: Arc::new(Semaphore::new(max_calls)),
@@ -84,18 +88,42 @@ impl Executor {
     /// Removes the calls that have ended from the tables.
     pub(crate) fn reap(&mut self) {
         while let Some(ended) = self.calls.try_join_next() {
-            // An error means that the call was aborted: `start` has removed it from the map already.
+            // An error means that the call was aborted: it was removed from the tables then.
             if let Ok(Some(op)) = ended {
                 self.running.remove(&op);
+                self.repeatable.remove(&op);
             }
+        }
+    }
+
+    /// Aborts the calls that the next start begins again without a loss: the end of the agent does not wait for a registry or AWS.
+    pub(crate) fn abort_repeatable(&mut self) {
+        for op in std::mem::take(&mut self.repeatable) {
+            if let Some(call) = self.running.remove(&op) {
+                call.abort();
+            }
+        }
+    }
+
+    /// Waits until a call has ended; its outcome is in the inbox then. Returns at once if there is none.
+    pub(crate) async fn ended(&mut self) {
+        if let Some(Ok(Some(op))) = self.calls.join_next().await {
+            self.running.remove(&op);
+            self.repeatable.remove(&op);
         }
     }
 
     /// Starts an effect. Does not wait for its outcome. Every line that its call logs shows `labels`.
     pub(crate) fn start(&mut self, effect: Effect, labels: &Labels) {
         match effect {
-            Effect::Do(op, operation) => labels.span().in_scope(|| self.begin(op, operation, labels)),
+            Effect::Do(op, operation) => {
+                if is_repeatable(&operation) {
+                    self.repeatable.insert(op);
+                }
+                labels.span().in_scope(|| self.begin(op, operation, labels));
+            }
             Effect::Cancel(op) => {
+                self.repeatable.remove(&op);
                 if let Some(call) = self.running.remove(&op) {
                     call.abort();
                 }
@@ -216,6 +244,15 @@ impl Executor {
         };
         // The span of the caller names the task.
         self.running.insert(op, self.calls.spawn(call.in_current_span()));
+    }
+}
+
+/// Whether the operation changes nothing before it has ended but Docker's store of layers, and so may be aborted at any time.
+fn is_repeatable(operation: &Operation) -> bool {
+    match operation {
+        Operation::Pull(_) | Operation::ResolveDigest(_) => true,
+        Operation::CreateResource(request) => request.spec.kind.lifetime() == Lifetime::Process,
+        _ => false,
     }
 }
 
