@@ -38,6 +38,10 @@ pub fn run(args: &Args) -> ExitCode {
             Role::Agent => {
                 "Checked for an agent in a container. For the systemd unit, which has other defaults, add -service.\n"
             }
+            Role::Service if args.files.is_empty() => {
+                "Variables of this shell do not count: the unit does not have them. `systemctl show -p Environment ecs` shows its own, \
+                 which take precedence over the files.\n"
+            }
             Role::Service => "",
         };
         print(&format!("{}{which}", texts.collect::<Vec<_>>().join("\n")));
@@ -47,7 +51,7 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// Loads the configuration, with the problems that a start would find later.
 fn check(args: &Args, file: Option<&str>) -> Loaded {
-    let mut loaded = Sources::open_with(Environment::from_process(), args.role, file).load(None);
+    let mut loaded = Sources::open_to_check(Environment::from_process(), args.role, file).load(None);
     let place = |name: &str| loaded.effective.iter().find(|value| value.name == name)?.place.clone();
     let mut more = args.notes.clone();
     if let Some(config) = loaded.config.as_ref().or(loaded.unusable.as_ref()) {

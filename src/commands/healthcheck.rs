@@ -1,7 +1,7 @@
 //! `-healthcheck`: asks a running agent for its health, and decides which answers count.
 //!
-//! The port is tried first. Before the registration it is closed; then the agent's socket is tried, if the agent is on this
-//! machine. An agent answers there from its start on ([`introspection::HEALTH_SOCKET`]). Any user can take the name of that
+//! The port is tried first. Before the registration it is closed, and later another program may have it; then the agent's socket
+//! is tried, if the agent is on this machine. An agent answers there from its start on ([`introspection::HEALTH_SOCKET`]). Any user can take the name of that
 //! socket. So nothing is sent to it, and no answer from it counts, until the kernel has confirmed that its process belongs to
 //! root or to the user who runs `-healthcheck`.
 
@@ -24,6 +24,8 @@ use tokio::time::{Instant, timeout_at};
 
 /// Time limit of the whole check.
 const LIMIT: Duration = Duration::from_secs(25);
+/// The part of that time which the port of this machine gets, so that time is left for the socket.
+const PORT_PART: u32 = 3;
 /// Pause between attempts to connect while too many connections wait at the socket.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(50);
 /// Upper limit of an answer, in bytes.
@@ -146,26 +148,64 @@ async fn any_answer(agent: Agent<'_>) -> Result<String, Fatal> {
     Ok(format!("port {} answers with status {}", agent.port, response.status().as_u16()))
 }
 
-/// Asks on the port, and on the socket if the port is closed.
+/// What the port gave in place of an answer of this agent.
+#[derive(Debug)]
+enum NoAgent {
+    /// Nothing listens.
+    Closed(reqwest::Error),
+    /// Another program answered, with this status.
+    Foreign(u16),
+    /// The connection broke, or the whole time limit passed.
+    Lost(reqwest::Error),
+    /// There was no answer for this long.
+    Silent(Duration),
+}
+
+impl NoAgent {
+    /// The problem, if the socket does not help.
+    fn refusal(&self, agent: Agent<'_>) -> Fatal {
+        let Agent { host, port, .. } = agent;
+        match self {
+            Self::Closed(error) | Self::Lost(error) => agent.no_answer(error),
+            Self::Foreign(status) => foreign(&format!("port {port} of {host}"), *status),
+            Self::Silent(limit) => Fatal::restartable(format!(
+                "not healthy: no agent answers on port {port} of {host}: no answer within {} s",
+                limit.as_secs_f64()
+            )),
+        }
+    }
+
+    /// What is said about the port after an answer from the socket. A closed port is usual before the registration.
+    fn note(&self, port: u16) -> String {
+        match self {
+            Self::Closed(_) => String::new(),
+            Self::Foreign(_) => format!("; port {port} is taken by another program"),
+            Self::Lost(_) | Self::Silent(_) => format!("; port {port} gives no answer: another program may have it"),
+        }
+    }
+}
+
+/// Asks on the port. If no agent answers there, asks on the socket of this machine, which the agent has from its start to its end.
 async fn check(agent: Agent<'_>) -> Result<String, Fatal> {
     let Agent { host, port, socket, limit, .. } = agent;
     let until = Instant::now() + limit;
-    let error = match ask_port(agent.request(reqwest::Method::GET, "/health")?).await {
-        Ok(answer) => return verdict(&answer, &format!("port {port} of {host}")),
-        Err(error) => error,
+    let no_agent = match ask_port(agent).await? {
+        Ok(health) => return verdict(health, ""),
+        Err(no_agent) => no_agent,
     };
-    // Without a connection, the port is closed. A connection that was made and lost belongs to a server with a problem.
-    let is_closed = error.is_connect() && !error.is_timeout();
-    if !is_closed || !is_this_machine(host) {
-        return Err(agent.no_answer(&error));
+    if !is_this_machine(host) {
+        return Err(no_agent.refusal(agent));
     }
     match timeout_at(until, ask_socket(agent)).await.unwrap_or(Err(SocketError::Silent(limit))) {
-        Ok(answer) => verdict(&answer, &format!("socket @{socket}")),
-        Err(SocketError::NoListener) => Err(agent.not_running()),
+        Ok(Answer { status, body }) => match HealthAnswer::parse(&body) {
+            Some(health) => verdict(health, &no_agent.note(port)),
+            None => Err(foreign(&format!("socket @{socket}"), status)),
+        },
+        Err(SocketError::NoListener) if matches!(no_agent, NoAgent::Closed(_)) => Err(agent.not_running()),
+        Err(SocketError::NoListener) => Err(no_agent.refusal(agent)),
         Err(why) => {
             let text = format!(
-                "not healthy: no agent answers on port {port} of {host}, nor on socket @{socket} (for agents before the \
-                 registration): {}",
+                "not healthy: no agent answers on port {port} of {host}, nor on socket @{socket} (for agents without the port): {}",
                 with_causes(&why)
             );
             Err(Fatal::restartable(text))
@@ -173,18 +213,34 @@ async fn check(agent: Agent<'_>) -> Result<String, Fatal> {
     }
 }
 
-fn verdict(answer: &Answer, place: &str) -> Result<String, Fatal> {
-    match HealthAnswer::parse(&answer.body) {
-        Some(HealthAnswer { healthy: true, text }) => Ok(text),
-        Some(HealthAnswer { healthy: false, text }) => Err(Fatal::restartable(format!("not healthy: {text}"))),
-        None => Err(Fatal::restartable(format!(
-            "not healthy: {place} is answered by something other than this agent (status {})",
-            answer.status
-        ))),
+/// The answer of an agent. `note` is added to its text.
+fn verdict(health: HealthAnswer, note: &str) -> Result<String, Fatal> {
+    match health {
+        HealthAnswer { healthy: true, text } => Ok(format!("{text}{note}")),
+        HealthAnswer { healthy: false, text } => Err(Fatal::restartable(format!("not healthy: {text}{note}"))),
     }
 }
 
-async fn ask_port(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
+fn foreign(place: &str, status: u16) -> Fatal {
+    Fatal::restartable(format!(
+        "not healthy: {place} is answered by something other than this agent (status {status})"
+    ))
+}
+
+/// Asks on the port. On this machine, time is left for the socket.
+async fn ask_port(agent: Agent<'_>) -> Result<Result<HealthAnswer, NoAgent>, Fatal> {
+    let request = agent.request(reqwest::Method::GET, "/health")?;
+    let limit = if is_this_machine(agent.host) { agent.limit / PORT_PART } else { agent.limit };
+    let Ok(answer) = tokio::time::timeout(limit, read(request)).await else { return Ok(Err(NoAgent::Silent(limit))) };
+    Ok(match answer {
+        Ok(Answer { status, body }) => HealthAnswer::parse(&body).ok_or(NoAgent::Foreign(status)),
+        // Without a connection, the port is closed. A connection that was made and lost belongs to a server with a problem.
+        Err(error) if error.is_connect() && !error.is_timeout() => Err(NoAgent::Closed(error)),
+        Err(error) => Err(NoAgent::Lost(error)),
+    })
+}
+
+async fn read(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
     let mut response = request.send().await?;
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {

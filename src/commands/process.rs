@@ -86,8 +86,8 @@ impl Process {
             let why = match (loaded.levels_unreadable().or(missing), config) {
                 (None, Some(config)) => {
                     *before = found;
-                    let levels = LogSettings::new(Some(config), &args, None).levels;
-                    let (output, file) = (levels.output.name(), levels.file.name());
+                    let LogSettings { levels, file, .. } = LogSettings::new(Some(config), &args, None);
+                    let (output, file) = (levels.output.name(), file.map(|_| levels.file.name()));
                     control.change(levels, || {
                         tracing::info!(
                             output,

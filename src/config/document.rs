@@ -404,7 +404,7 @@ fn shape(raw: &str) -> String {
     match raw.as_bytes().first() {
         Some(b'"') => {
             let length = serde_json::from_str::<String>(raw).map_or(0, |text| Zeroizing::new(text).chars().count());
-            format!("a string of {length} characters")
+            format!("a string of {}", super::shown::characters(length))
         }
         Some(b'{') => "an object".to_owned(),
         Some(b'[') => "an array".to_owned(),

@@ -41,8 +41,8 @@ pub(super) fn ports(raw: &str, default: &str) -> Parsed {
     };
     let read = |member: &Value| member.as_u64().and_then(|port| u16::try_from(port).ok());
     let bad: Vec<&Value> = members.iter().filter(|member| read(member).is_none()).collect();
-    // Compat: the Go agent keeps the array with 0 in place of a bad member.
-    let list: Vec<String> = members.iter().map(|member| read(member).unwrap_or(0).to_string()).collect();
+    // The Go agent keeps 0 in place of a bad member, and registers it. No task can use port 0, so it is left out here.
+    let list: Vec<String> = members.iter().filter_map(|member| Some(read(member)?.to_string())).collect();
     let value = list.join(",");
     match (bad.split_first(), more) {
         (None, false) => Accepted(value),

@@ -180,17 +180,22 @@ impl Sources {
     /// Reads the file of `ECS_CONFIG_FILE` (by default `/etc/ecs/ecs.config`), as a service also the vendor's file, and the JSON
     /// file of `ECS_AGENT_CONFIG_FILE_PATH`.
     pub fn open(environment: Environment, role: Role) -> Self {
-        Self::open_with(environment, role, None)
+        Self::read(environment, role, None, true)
     }
 
-    /// As [`Self::open`], with another file in place of `/etc/ecs/ecs.config`, whatever `ECS_CONFIG_FILE` says. Settings in the
-    /// environment have no effect, except as values of lines without `=`.
-    pub fn open_with(environment: Environment, role: Role, other: Option<&str>) -> Self {
+    /// As [`Self::open`], for the check of what another process will use. `other` is a file in place of `/etc/ecs/ecs.config`,
+    /// whatever `ECS_CONFIG_FILE` says. With it, and as a service, settings in the environment of the shell that asks have no effect,
+    /// except as values of lines without `=`: the agent that will read the file does not have them.
+    pub fn open_to_check(environment: Environment, role: Role, other: Option<&str>) -> Self {
         let environment = if other.is_some() { environment.without("ECS_CONFIG_FILE") } else { environment };
+        Self::read(environment, role, other, other.is_none() && role == Role::Agent)
+    }
+
+    fn read(environment: Environment, role: Role, other: Option<&str>, keeps_settings: bool) -> Self {
         let is_service = role == Role::Service;
         let named = environment.get("ECS_CONFIG_FILE").filter(|path| !path.is_empty());
         let default = keys::find("ECS_CONFIG_FILE").map_or("", |key| key.default);
-        let mut problems = environment.problems();
+        let mut problems = if keeps_settings { environment.problems() } else { Vec::new() };
         let mut files = Vec::new();
         let vendor = (is_service && named.is_none()).then_some((defaults::VENDOR_FILE, false));
         let first = match (other, &named) {
@@ -204,8 +209,7 @@ impl Sources {
             files.push(file);
             problems.extend(more.into_iter().chain(notes));
         }
-        // The settings of the shell that asks are not those of the agent that will read the file.
-        let environment = if other.is_some() { environment.without_settings() } else { environment };
+        let environment = if keeps_settings { environment } else { environment.without_settings() };
         let service = is_service.then(ServiceDefaults::for_this_host);
         let mut sources = Self { environment, files, document: Document::default(), service, problems };
         sources.open_document();

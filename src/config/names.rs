@@ -42,6 +42,8 @@ const MAX_ATTRIBUTE: usize = 128;
 const MAX_TAGS: usize = 50;
 const MAX_TAG_KEY: usize = 128;
 const MAX_TAG_VALUE: usize = 256;
+/// How many refused attributes or tags are named.
+const MAX_REFUSED: usize = 5;
 
 /// ECS accepts the text as a cluster: a name, or an ARN.
 pub(super) fn is_cluster(text: &str) -> bool {
@@ -119,26 +121,23 @@ pub(super) fn not_a_cluster(text: &str) -> &'static str {
     }
 }
 
-/// What ECS refuses of these attributes; `None`: nothing.
-pub(super) fn refused_attribute<'a>(attributes: impl Iterator<Item = (&'a String, &'a String)>) -> Option<String> {
+/// What ECS refuses of these attributes, in words; `None`: nothing.
+pub(super) fn refused_attributes<'a>(attributes: impl Iterator<Item = (&'a String, &'a String)>) -> Option<String> {
     let is_name = |c: char| c.is_alphanumeric() || "-_./\\".contains(c);
     let is_value = |c: char| is_name(c) || "@: ".contains(c);
-    let mut count = 0;
-    for (name, value) in attributes {
-        count += 1;
+    let refused = |name: &str, value: &str| {
         if name.is_empty() || name.chars().count() > MAX_ATTRIBUTE || !name.chars().all(is_name) {
             return Some(format!("the name {}", quoted(name)));
         }
         let is_padded = value.trim() != value;
-        if value.chars().count() > MAX_ATTRIBUTE || is_padded || !value.chars().all(is_value) {
-            return Some(format!("the value of {}", quoted(name)));
-        }
-    }
-    (count > MAX_ATTRIBUTES).then(|| format!("{count} attributes"))
+        let is_refused = value.chars().count() > MAX_ATTRIBUTE || is_padded || !value.chars().all(is_value);
+        is_refused.then(|| format!("the value of {}", quoted(name)))
+    };
+    all_refused(attributes, refused, MAX_ATTRIBUTES, "attributes")
 }
 
-/// What ECS refuses of these tags; `None`: nothing.
-pub(super) fn refused_tag<'a>(tags: impl Iterator<Item = (&'a String, &'a String)>) -> Option<String> {
+/// What ECS refuses of these tags, in words; `None`: nothing.
+pub(super) fn refused_tags<'a>(tags: impl Iterator<Item = (&'a String, &'a String)>) -> Option<String> {
     let fits = |text: &str, max: usize| {
         text.chars().count() <= max
             && text
@@ -146,17 +145,36 @@ pub(super) fn refused_tag<'a>(tags: impl Iterator<Item = (&'a String, &'a String
                 .all(|c| c.is_alphanumeric() || (c.is_whitespace() && !c.is_control()) || "+-=._:/@".contains(c))
             && !text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"))
     };
-    let mut count = 0;
-    for (key, value) in tags {
-        count += 1;
+    let refused = |key: &str, value: &str| {
         if key.is_empty() || !fits(key, MAX_TAG_KEY) {
             return Some(format!("the key {}", quoted(key)));
         }
-        if !fits(value, MAX_TAG_VALUE) {
-            return Some(format!("the value of {}", quoted(key)));
-        }
+        (!fits(value, MAX_TAG_VALUE)).then(|| format!("the value of {}", quoted(key)))
+    };
+    all_refused(tags, refused, MAX_TAGS, "tags")
+}
+
+/// All refused pairs, and their number if it is above `max`.
+fn all_refused<'a>(
+    pairs: impl Iterator<Item = (&'a String, &'a String)>,
+    refused: impl Fn(&str, &str) -> Option<String>,
+    max: usize,
+    what: &str,
+) -> Option<String> {
+    let (mut count, mut found) = (0, Vec::new());
+    for (name, value) in pairs {
+        count += 1;
+        found.extend(refused(name, value));
     }
-    (count > MAX_TAGS).then(|| format!("{count} tags"))
+    let others = found.len().saturating_sub(MAX_REFUSED);
+    found.truncate(MAX_REFUSED);
+    if others > 0 {
+        found.push(format!("{others} more"));
+    }
+    if count > max {
+        found.insert(0, format!("{count} {what}"));
+    }
+    (!found.is_empty()).then(|| found.join(", "))
 }
 
 /// A name in a message.
@@ -282,11 +300,21 @@ mod tests {
             (many(50), Some("50 attributes"), None),
             (many(51), Some("51 attributes"), Some("51 tags")),
             (many(0), None, None),
+            (
+                [pair("a b", "c"), pair("aws:x", "y"), pair("ok", "#")].concat(),
+                Some("the name `a b`, the name `aws:x`, the value of `ok`"),
+                Some("the key `aws:x`, the value of `ok`"),
+            ),
+            (
+                "abcdefg".chars().map(|c| (c.to_string(), "#".to_owned())).collect(),
+                Some("the value of `a`, the value of `b`, the value of `c`, the value of `d`, the value of `e`, 2 more"),
+                Some("the value of `a`, the value of `b`, the value of `c`, the value of `d`, the value of `e`, 2 more"),
+            ),
         ];
         for (pairs, attribute, tag) in table {
             let pairs = || pairs.iter().map(|(name, value)| (name, value));
-            assert_eq!(refused_attribute(pairs()).as_deref(), attribute, "{:?}", pairs().next());
-            assert_eq!(refused_tag(pairs()).as_deref(), tag, "{:?}", pairs().next());
+            assert_eq!(refused_attributes(pairs()).as_deref(), attribute, "{:?}", pairs().next());
+            assert_eq!(refused_tags(pairs()).as_deref(), tag, "{:?}", pairs().next());
         }
     }
 }

@@ -8,6 +8,7 @@ use super::defaults::SERVICE;
 use super::document::USER_DATA;
 use super::keys::{Key, Stage};
 use super::resolve::CLUSTER;
+use super::rules::REFUSED;
 use super::source::ENVIRONMENT;
 use super::{Effective, Loaded, Problem, Severity, Unused};
 use ecs_core::model::text::cleaned;
@@ -29,7 +30,8 @@ pub fn text(loaded: &Loaded, lists_all: bool) -> String {
     if let Some(config) = &loaded.config {
         text.push_str(match config.manage_firewall {
             true => {
-                "firewall: the agent makes rules for 169.254.170.2 and port 51678 (`ecs-agent host-setup -print`)\n"
+                "firewall: the agent makes rules for 169.254.170.2 and port 51678 if it has CAP_NET_ADMIN and finds iptables; if not, \
+                 run `ecs-agent host-setup` on the host (-print shows the rules)\n"
             }
             false => "firewall: left to others; containers reach the agent at 169.254.170.2 only by their rules\n",
         });
@@ -50,6 +52,9 @@ pub fn text(loaded: &Loaded, lists_all: bool) -> String {
     }
     text.push_str(match loaded.severity() {
         Some(Severity::Fatal) => "The agent would not start.\n",
+        Some(Severity::Changes) if loaded.problems.iter().any(|problem| problem.instead == REFUSED) => {
+            "The agent would start, but the instance could not register: see the warnings.\n"
+        }
         Some(Severity::Changes) => "The agent would start, but not do all that is written: see the warnings.\n",
         Some(Severity::Notice) | None => "The agent would start.\n",
     });

@@ -84,19 +84,22 @@ pub(super) fn cluster(values: &Values, sources: &[&dyn Source], problems: &mut V
     }));
 }
 
+/// The consequence of attributes and tags that ECS refuses.
+pub(super) const REFUSED: &str = "ECS refuses the registration";
+
 /// Attributes and tags that ECS refuses. ECS decides, so the agent starts.
 fn attributes_and_tags(values: &Values, problems: &mut Vec<Problem>) {
-    use super::names::{ATTRIBUTE, TAG, refused_attribute, refused_tag};
+    use super::names::{ATTRIBUTE, TAG, refused_attributes, refused_tags};
     for (name, expected) in [("ECS_INSTANCE_ATTRIBUTES", ATTRIBUTE), ("ECS_CONTAINER_INSTANCE_TAGS", TAG)] {
         let Some(value) = values.get(name) else { continue };
         let members: BTreeMap<String, String> = serde_json::from_str(&value.canonical).unwrap_or_default();
-        let refused = if expected == TAG { refused_tag(members.iter()) } else { refused_attribute(members.iter()) };
+        let refused = if expected == TAG { refused_tags(members.iter()) } else { refused_attributes(members.iter()) };
         problems.extend(refused.map(|shape| Problem {
             variable: value.name.to_owned(),
             place: value.place.clone().unwrap_or_default(),
             shape,
             expected: expected.to_owned(),
-            instead: "ECS refuses the registration".to_owned(),
+            instead: REFUSED.to_owned(),
             severity: Severity::Changes,
         }));
     }
@@ -146,8 +149,9 @@ fn trunking_and_prometheus(values: &mut Values) {
     let prometheus = is_true(values, "ECS_ENABLE_PROMETHEUS_METRICS");
     let Some(ports) = values.get_mut("ECS_RESERVED_PORTS").filter(|_| prometheus) else { return };
     if ports.canonical.split(',').all(|port| port != PROMETHEUS_PORT) {
-        ports.canonical = format!("{},{PROMETHEUS_PORT}", ports.canonical);
-        ports.shown = format!("[{}]", ports.canonical);
+        let own = Some(ports.canonical.as_str()).filter(|own| !own.is_empty());
+        ports.canonical = own.into_iter().chain([PROMETHEUS_PORT]).collect::<Vec<_>>().join(",");
+        ports.shown = format!("[{}] ({PROMETHEUS_PORT} since ECS_ENABLE_PROMETHEUS_METRICS is true)", ports.canonical);
     }
 }
 

@@ -100,8 +100,12 @@ fn value_or_length(kind: Kind, raw: &str) -> String {
 }
 
 fn length(raw: &str) -> String {
-    let length = raw.chars().count();
-    format!("a text of {length} character{}", if length == 1 { "" } else { "s" })
+    format!("a text of {}", characters(raw.chars().count()))
+}
+
+/// A number of characters, in words.
+pub(super) fn characters(count: usize) -> String {
+    format!("{count} character{}", if count == 1 { "" } else { "s" })
 }
 
 /// Describes a text without showing it.
@@ -148,7 +152,20 @@ fn json_error(raw: &str) -> String {
         Err(error) if error.is_eof() && raw.trim_start().starts_with(['{', '[']) => {
             format!(", not valid JSON at column {}, where it ends: the whole JSON must be on one line", error.column())
         }
-        Err(error) => format!(", not valid JSON at column {}", error.column()),
+        Err(error) => {
+            let column = error.column();
+            format!(", not valid JSON at column {column}{}", json_cause(raw, column))
+        }
+    }
+}
+
+/// What usually leads to this error, by the character at its column; empty: something else.
+fn json_cause(raw: &str, column: usize) -> &'static str {
+    match raw.as_bytes().get(column.saturating_sub(1)) {
+        Some(b'\\') => ", a backslash: quotation marks need none here, since no shell reads this",
+        Some(b'\'') => ", a single quotation mark: JSON has double ones",
+        Some(b'#') => ", and a comment needs a line of its own",
+        _ => "",
     }
 }
 
@@ -212,6 +229,21 @@ mod tests {
                 "`[80,`, not valid JSON at column 4, where it ends: the whole JSON must be on one line",
             ),
             (Kind::Ports, "ssh", "`ssh`, not valid JSON at column 1"),
+            (
+                Kind::Map,
+                r#"{\"rack\":\"1\"}"#,
+                "a text of 16 characters, not valid JSON at column 2, a backslash: quotation marks need none here, since no shell reads this",
+            ),
+            (
+                Kind::SecretJson,
+                r#"{"r.io":{'auth':"hunter2"}}"#,
+                "a text of 27 characters, not valid JSON at column 10, a single quotation mark: JSON has double ones",
+            ),
+            (
+                Kind::Map,
+                r#"{"rack":"1"} # a rack"#,
+                "a text of 21 characters, not valid JSON at column 14, and a comment needs a line of its own",
+            ),
             (switch, "true # comment", "`true # comment`, and a comment needs a line of its own"),
             (Kind::Path, "/data # x", "`/data # x`, and a comment needs a line of its own"),
             (Kind::Path, "=data", "a text of 5 characters"),

@@ -177,9 +177,10 @@ impl Environment {
         self
     }
 
-    /// The environment without the variables of this agent, except for the one that names a file.
+    /// The environment without the variables of this agent, except for those that name a file.
     pub(super) fn without_settings(mut self) -> Self {
-        let is_kept = |name: &String| name == "ECS_AGENT_CONFIG_FILE_PATH" || super::keys::find(name).is_none();
+        let names_file = |name: &String| name == "ECS_AGENT_CONFIG_FILE_PATH" || name == "ECS_CONFIG_FILE";
+        let is_kept = |name: &String| names_file(name) || super::keys::find(name).is_none();
         self.values.retain(|name, _| is_kept(name));
         self.not_text.retain(is_kept);
         self

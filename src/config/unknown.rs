@@ -50,7 +50,7 @@ pub(super) fn names(sources: &[&dyn Source], cluster: &str, problems: &mut Vec<P
                 variable: shown,
                 place: source.place(&name),
                 shape,
-                expected: format!("a name from --help{}", meant.map_or_else(String::new, did_you_mean)),
+                expected: format!("a name that `ecs-agent help` lists{}", meant.map_or_else(String::new, did_you_mean)),
                 instead,
                 severity: Severity::Changes,
             });

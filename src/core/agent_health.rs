@@ -166,7 +166,7 @@ fn state(facts: &HealthFacts, now: Timestamp) -> Check {
 
 fn acs(facts: &HealthFacts, now: Timestamp) -> Check {
     match facts.deregistered {
-        None => since(facts, now, Subject::Acs, facts.acs_message, ACS, "word"),
+        None => since(facts, now, Subject::Acs, facts.acs_message, ACS, "message"),
         Some(at) => {
             let text = format!("this container instance is deregistered (ECS said so {} ago)", seconds(now.since(at)));
             Check::unhealthy(Subject::Acs, text)
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn acs_is_the_cause_after_five_minutes() {
-        assert_eq!(wrong(&HealthFacts { acs_message: Some(ago(301)), ..well() }), "ACS: no word for 301 s");
+        assert_eq!(wrong(&HealthFacts { acs_message: Some(ago(301)), ..well() }), "ACS: no message for 301 s");
     }
 
     #[test]
@@ -284,12 +284,12 @@ mod tests {
             assert_eq!(wrong(&step(waiting, 301)), cause);
         }
         let never = HealthFacts { acs_message: None, ..well() };
-        assert_eq!(wrong(&never), "ACS: no word for 3600 s");
+        assert_eq!(wrong(&never), "ACS: no message for 3600 s");
     }
 
     #[test]
     fn all_causes_are_named_at_once() {
         let facts = HealthFacts { docker_answer: Some(ago(100)), acs_message: Some(ago(400)), ..well() };
-        assert_eq!(wrong(&facts), "Docker: no answer for 100 s; ACS: no word for 400 s");
+        assert_eq!(wrong(&facts), "Docker: no answer for 100 s; ACS: no message for 400 s");
     }
 }

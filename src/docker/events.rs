@@ -6,6 +6,7 @@
 //! between, changes are collected by container. Invariant: whenever an event may have been missed, [`Notice::EventsMissed`] is
 //! sent afterwards.
 
+mod outage;
 pub(super) mod pending;
 
 use super::Docker;
@@ -15,6 +16,7 @@ use super::observe;
 use crate::backoff::Shape;
 use ecs_core::model::{ContainerName, Observation, OpError, RunState, RuntimeId, TaskArn};
 use futures_util::{StreamExt, stream};
+use outage::{Line, Outage};
 use pending::{Change, ContainerEvent};
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -66,11 +68,14 @@ impl Docker {
     async fn read_events(&self) {
         // The daemon may send the head of its answer before it collects events; "since" covers that gap.
         let mut since = now();
-        let (mut failures, mut attempt) = (0, 0);
+        let (mut failures, mut attempt, mut outage) = (0, 0, Outage::default());
         loop {
             let opened = Instant::now();
             let ended = match self.open_events(&since).await {
                 Ok(stream) => {
+                    if let Some(gone) = outage.opened(Instant::now()) {
+                        tracing::info!(gone_s = crate::backoff::seconds(gone), "Docker answers again");
+                    }
                     self.changes.events_missed();
                     self.read_stream(stream, &mut since).await
                 }
@@ -82,7 +87,16 @@ impl Docker {
                 (failures, attempt) = if has_lasted { (0, 1) } else { (failures + 1, attempt + 1) };
                 let pause = REOPEN_BACKOFF.delay(failures);
                 let retry_in_s = crate::backoff::seconds(pause);
-                tracing::warn!(%error, attempt, retry_in_s, "the Docker event stream ended; opening it again");
+                match outage.failed(matches!(error, DockerError::Unreachable(_)), Instant::now()) {
+                    Line::Ended => {
+                        tracing::warn!(%error, attempt, retry_in_s, "the Docker event stream ended; opening it again");
+                    }
+                    Line::NoDaemon => tracing::warn!(
+                        %error,
+                        "Could not connect to docker daemon; the agent tries again until it answers, and says so then"
+                    ),
+                    Line::Again => tracing::debug!(%error, attempt, retry_in_s, "Docker still does not answer"),
+                }
                 sleep(pause).await;
                 // Another daemon with other API versions may be running now. If it does not answer here, opening fails as well.
                 if let Err(error) = self.wire.negotiate().await {

@@ -39,13 +39,24 @@ impl fmt::Display for Address {
 
 impl Address {
     /// Who has this address if it is taken, in words to add to the error; empty if the error is another one.
-    pub(super) fn holder(self, error: &io::Error) -> &'static str {
+    pub(super) fn holder(self, error: &io::Error) -> String {
         match self {
-            _ if error.kind() != io::ErrorKind::AddrInUse => "",
-            Self::Socket(_) => ": another agent of this host has it",
-            Self::Port(_) | Self::Loopback(_) => ": another agent or an outgoing connection has it",
+            _ if error.kind() != io::ErrorKind::AddrInUse => String::new(),
+            Self::Socket(name) => match listening_process(name) {
+                Some(id) => format!(": process {id} has it, another agent of this host"),
+                None => ": another agent of this host has it".to_owned(),
+            },
+            Self::Port(_) | Self::Loopback(_) => ": another program or an outgoing connection has it".to_owned(),
         }
     }
+}
+
+/// The id of the process that listens on an abstract socket; `None`: it is not visible from here.
+fn listening_process(name: &str) -> Option<i32> {
+    let address = unix::SocketAddr::from_abstract_name(name).ok()?;
+    let stream = unix::UnixStream::connect_addr(&address).ok()?;
+    let id = rustix::net::sockopt::socket_peercred(&stream).ok()?.pid.as_raw_nonzero().get();
+    Some(id)
 }
 
 /// A bound [`Address`].
@@ -142,7 +153,7 @@ mod tests {
         assert!(connects([127, 0, 0, 1]).await && !connects([127, 0, 0, 2]).await);
         let taken = bind(Address::Port(port)).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
-        assert!(Address::Port(port).holder(&taken).contains("another agent"));
+        assert!(Address::Port(port).holder(&taken).contains("another program"));
         assert!(Address::Socket("x").holder(&taken).contains("another agent"));
         assert_eq!(Address::Port(port).holder(&io::ErrorKind::PermissionDenied.into()), "");
         assert_eq!(Address::Loopback(7).to_string(), "port 7 of 127.0.0.1");

@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::activity::{Activity, Answer, Watched};
-use super::address::{Accepted, Listener, bind};
+use super::address::{Accepted, Address, Listener, bind};
 use super::answers::Answers;
 use super::peer::{Audience, Peer, PeerLocation};
 use super::slots::{Connection, FoundSlot, Slots};
@@ -51,11 +51,16 @@ pub async fn run(
             let Settings { name, address, .. } = settings;
             let (attempt, retry_in_s) = (backoff.attempt(), crate::backoff::seconds(pause));
             let holder = address.holder(&error);
-            tracing::error!(
-                attempt,
-                retry_in_s,
-                "Error running {name} endpoint: {address}: {error}{holder}; trying again"
-            );
+            // A second agent may end soon, with the reason; until then the first one answers here.
+            if matches!(address, Address::Socket(_)) && error.kind() == io::ErrorKind::AddrInUse {
+                tracing::warn!(attempt, retry_in_s, "{address} is taken{holder}; trying again");
+            } else {
+                tracing::error!(
+                    attempt,
+                    retry_in_s,
+                    "Error running {name} endpoint: {address}: {error}{holder}; trying again"
+                );
+            }
             tokio::time::sleep(pause).await;
             bound = bind(address);
         }

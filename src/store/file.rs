@@ -134,6 +134,12 @@ fn file_id(about: &Metadata) -> (u64, u64) {
 
 /// Creates the directory if it is missing. Warns if other users may change its content.
 fn prepare(directory: &Path) -> std::io::Result<()> {
+    // The system would say "File exists", or "Not a directory" of a part of the path that it does not name.
+    let is_file = |path: &Path| path.metadata().is_ok_and(|found| !found.is_dir());
+    if let Some(path) = directory.ancestors().find(|path| is_file(path)) {
+        let text = format!("{} is a file", path.display());
+        return Err(std::io::Error::new(std::io::ErrorKind::NotADirectory, text));
+    }
     if !directory.is_dir() {
         return DirBuilder::new().recursive(true).mode(0o700).create(directory);
     }

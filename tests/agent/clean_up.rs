@@ -38,7 +38,10 @@ fn process(rig: &Rig) -> impl Future<Output = Result<(), Fatal>> + use<> {
     let metadata = Metadata::new(&config, Options::default()).unwrap();
     async move {
         let early = Early::begin();
-        runtime::run(config, Options::default(), metadata, early).await
+        {
+            let signals = runtime::StopSignals::catch().unwrap();
+            runtime::run(config, Options::default(), metadata, early, signals).await
+        }
     }
 }
 

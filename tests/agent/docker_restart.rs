@@ -46,6 +46,9 @@ async fn on_the_hosts_network_containers_die_with_their_daemon() {
         assert_eq!(task.container("main").unwrap().exit_code, state["ExitCode"].as_i64(), "{state}");
         assert_eq!(rig.statuses(arn), WHOLE_LIFE);
     }
+    let log = rig.log();
+    let outage = ["Could not connect to docker daemon", "Docker answers again"].map(|text| log.matches(text).count());
+    assert_eq!(outage, [1, 1], "the beginning and the end, once each: {log}");
 }
 
 /// With live restore. A container that ends while no daemon runs is reported afterwards.

@@ -129,7 +129,7 @@ async fn the_answer_of_another_users_socket_does_not_count() {
     let directory = TempDir::new("ecs-test-other");
     let other = agent_of_another_user(&directory);
     let why = format!(
-        "@ecs-agent/health (for agents before the registration): it belongs to user {USER}, who is neither root"
+        "@ecs-agent/health (for agents without the port): it belongs to user {USER}, who is neither root"
     );
     says(1, &why, LIMIT).await;
     for (user, code, part) in [(USER, 0, "waits for Docker"), ("54322", 1, "its answer does not count")] {
@@ -140,7 +140,7 @@ async fn the_answer_of_another_users_socket_does_not_count() {
     rig.start_agent();
     rig.registered().await;
     says(0, "healthy: running", LIMIT).await;
-    assert!(rig.log().contains("Error running health endpoint: socket @ecs-agent/health: "), "{}", rig.log());
+    assert!(rig.log().contains("socket @ecs-agent/health is taken: process "), "{}", rig.log());
     drop(other);
     let has_name = async || {
         let curl = ["curl", "-s", "--abstract-unix-socket", "ecs-agent/health", "http://localhost/health"];

@@ -130,16 +130,14 @@ async fn no_core_file_holds_its_memory() {
     rig.terminate();
 }
 
-/// Starts the agent on a machine where nothing answers at the address of the metadata service. Returns its log after at most
-/// `limit`, the time until it logged that nothing answers, and the time from then until it continued without the service.
-fn start_without_metadata(limit: Duration) -> (String, Duration, Duration) {
-    // It accepts connections and never answers.
+/// Starts the agent on a machine where the metadata service accepts connections and never answers, as long as the listener exists.
+/// The log is in the file `log` of the directory.
+fn start_with_silent_metadata(directory: &std::path::Path) -> (std::net::TcpListener, std::process::Child) {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let directory = std::env::temp_dir().join(format!("ecs-no-imds-{}", uuid::Uuid::new_v4().simple()));
-    std::fs::create_dir(&directory).unwrap();
+    std::fs::create_dir(directory).unwrap();
     std::fs::write(directory.join("none"), "").unwrap();
     let log = std::fs::File::create(directory.join("log")).unwrap();
-    let mut agent = Command::new(env!("CARGO_BIN_EXE_ecs-agent"))
+    let agent = Command::new(env!("CARGO_BIN_EXE_ecs-agent"))
         .env_clear()
         .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://{}", silent.local_addr().unwrap()))
         .env("AWS_DEFAULT_REGION", "us-west-2")
@@ -150,6 +148,42 @@ fn start_without_metadata(limit: Duration) -> (String, Duration, Duration) {
         .stderr(Stdio::from(log))
         .spawn()
         .unwrap();
+    (silent, agent)
+}
+
+fn new_directory() -> std::path::PathBuf {
+    std::env::temp_dir().join(format!("ecs-no-imds-{}", uuid::Uuid::new_v4().simple()))
+}
+
+/// A stop before the configuration is complete: the user data may hold a part of it, and its service is silent.
+#[test]
+fn a_stop_while_the_user_data_is_read_is_orderly() {
+    for signal in ["TERM", "INT"] {
+        let directory = new_directory();
+        let (_silent, mut agent) = start_with_silent_metadata(&directory);
+        let log = || std::fs::read_to_string(directory.join("log")).unwrap();
+        let began = Instant::now();
+        while !log().contains("Loading configuration") {
+            assert!(began.elapsed() < LIMIT, "{}", log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let stopped = Instant::now();
+        send(signal, agent.id());
+        let status = agent.wait().unwrap();
+        let (took, log) = (stopped.elapsed(), log());
+        assert_eq!(status.code(), Some(0), "{signal}: {log}");
+        assert!(log.contains(&format!("Agent received termination signal: SIG{signal}")), "{log}");
+        assert!(!log.contains("Starting Amazon ECS Agent"), "it was in that phase: {log}");
+        assert!(took < Duration::from_secs(5), "the service is given up after 15 s: {took:?}");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}
+
+/// Returns the log after at most `limit`, the time until the agent logged that nothing answers, and the time from then until it
+/// continued without the service.
+fn start_without_metadata(limit: Duration) -> (String, Duration, Duration) {
+    let directory = new_directory();
+    let (_silent, mut agent) = start_with_silent_metadata(&directory);
     let (began, mut first, mut gave_up, mut log) = (Instant::now(), limit, limit, String::new());
     while began.elapsed() < limit && !log.contains("DOCKER_HOST") {
         std::thread::sleep(Duration::from_millis(20));
@@ -174,6 +208,6 @@ fn without_a_metadata_service_it_says_so_soon() {
     assert!(first < Duration::from_secs(6), "said after {first:?}: {log}");
     assert!(log.contains("start the agent with -blackhole-ec2-metadata"), "{log}");
     // The request that is under way at that time may take a moment longer.
-    assert!(log.contains("limit_s=15") && asked < Duration::from_secs(18), "for {asked:?}: {log}");
+    assert!(log.contains("asked again for 15 s") && asked < Duration::from_secs(18), "for {asked:?}: {log}");
     assert!(log.contains("the EC2 instance id is unknown") && !log.contains("saved"), "nothing is saved here: {log}");
 }

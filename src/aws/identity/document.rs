@@ -102,8 +102,8 @@ async fn document_within(imds: &Imds, patience: Duration) -> Result<Option<Signe
             Err(error) => {
                 let pause = backoff.pause();
                 if !std::mem::replace(&mut is_logged, true) {
-                    let limit_s = patience.as_secs();
-                    tracing::warn!(%error, limit_s, "no instance identity document; it is requested again for this long");
+                    let limit = patience.as_secs();
+                    tracing::warn!(%error, "no instance identity document; it is requested again for {limit} s");
                 }
                 if Instant::now() + pause >= give_up || imds.is_given_up() {
                     return Err(error);

@@ -133,11 +133,10 @@ impl Imds {
             *since = None;
         } else if since.is_none() {
             *since = Some(Instant::now());
-            let (endpoint, limit_s) = (address::redacted(self.settings.endpoint()), self.patience.as_secs());
+            let (endpoint, limit) = (address::redacted(self.settings.endpoint()), self.patience.as_secs());
             tracing::warn!(
                 %endpoint,
-                limit_s,
-                "the EC2 instance metadata service does not answer; it is called again for this long. On a machine outside of EC2 start the agent with -blackhole-ec2-metadata"
+                "the EC2 instance metadata service does not answer; it is asked again for {limit} s. On a machine outside of EC2 start the agent with -blackhole-ec2-metadata"
             );
         }
     }

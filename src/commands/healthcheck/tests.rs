@@ -112,7 +112,7 @@ async fn a_socket_of_another_user_gets_no_request_and_no_trust() {
     let strangers = Agent { trusted: [ours + 1, ours + 2], ..place.agent() };
     let text = refused(strangers).await;
     let expected = format!(
-        "@{} (for agents before the registration): it belongs to user {ours}, who is neither root nor the user of this process",
+        "@{} (for agents without the port): it belongs to user {ours}, who is neither root nor the user of this process",
         place.name
     );
     assert!(text.contains(&expected) && text.contains("does not count"), "{text}");
@@ -191,20 +191,48 @@ async fn the_socket_is_not_used_for_another_host() {
     }
 }
 
-#[tokio::test]
-async fn if_the_port_answers_the_socket_is_not_used() {
-    let place = Place::new();
-    let _agent = place.serve(Vec::new());
+/// A server on a port of its own, which gives this text to every request; `None`: it never answers.
+async fn other_on_port(answer: Option<&'static str>) -> (JoinSet<()>, u16) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let mut other = JoinSet::new();
+    let (port, mut other) = (listener.local_addr().unwrap().port(), JoinSet::new());
     other.spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let _head = stream.read(&mut [0; 4096]).await.unwrap();
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK").await.unwrap();
+        let mut held = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _head = stream.read(&mut [0; 4096]).await.unwrap();
+            if let Some(answer) = answer {
+                let _closed_already = stream.write_all(answer.as_bytes()).await;
+            } else {
+                held.push(stream);
+            }
+        }
     });
-    let text = refused(Agent { port, ..place.agent() }).await;
-    assert!(text.contains("port") && text.contains("answered by something other than this agent"), "{text}");
+    (other, port)
+}
+
+#[tokio::test]
+async fn an_agent_without_its_port_is_found_on_its_socket() {
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK";
+    for (answer, note) in [
+        (Some(ok), "is taken by another program"),
+        (Some("SSH-2.0-OpenSSH_9.2\r\n"), "gives no answer: another program may have it"),
+        (None, "gives no answer: another program may have it"),
+    ] {
+        let place = Place::new();
+        let (_other, port) = other_on_port(answer).await;
+        let limit = if answer.is_some() { ENOUGH } else { Duration::from_secs(6) };
+        let agent = Agent { port, limit, ..place.agent() };
+        let text = refused(agent).await;
+        assert!(text.starts_with("not healthy: ") && text.contains(&port.to_string()), "no agent at all: {text}");
+        let _agent = place.serve(Vec::new());
+        let text = check(agent).await.unwrap();
+        assert_eq!(text, format!("waits for Docker to answer; port {port} {note}"));
+    }
+    let ill = Place::new();
+    let (_other, port) = other_on_port(Some(ok)).await;
+    let _agent = ill.serve(vec![Check::unhealthy(Subject::Docker, "no answer for 61 s".to_owned())]);
+    let text = refused(Agent { port, ..ill.agent() }).await;
+    assert_eq!(text, format!("not healthy: Docker: no answer for 61 s; port {port} is taken by another program"));
 }
 
 #[tokio::test]

@@ -38,6 +38,8 @@ const SEVERITIES: &[Case] = &[
     ("ECS_GMSA_SUPPORTED=true", "gMSA is off", CHANGES),
     ("ECS_ENGINE_AUTH_TYPE=docker", "images are pulled without these credentials", CHANGES),
     ("ECS_INSTANCE_ATTRIBUTES={\"a b\":\"\"}", "the name `a b`; expected at most 10 attributes", CHANGES),
+    ("ECS_INSTANCE_ATTRIBUTES={\"a b\":\"\"}", "The agent would start, but the instance could not register: see", CHANGES),
+    ("ECS_RESERVED_PORTS=[22,99999]\nECS_ENABLE_PROMETHEUS_METRICS=true", "  ECS_RESERVED_PORTS=[22,51680] (51680 since ECS_ENABLE_PROMETHEUS_METRICS is true)  (F:1)\n", CHANGES),
     ("ECS_CONTAINER_INSTANCE_TAGS={\"aws:a\":\"\"}", "the key `aws:a`; expected at most 50 tags", CHANGES),
     ("ECS_ENABLE_TASK_ENI=true", "without effect, warning: ECS_ENABLE_TASK_ENI (F:1): not supported yet; tasks in network mode awsvpc will not be placed here", CHANGES),
     ("CREDENTIALS_FETCHER_HOST=unix:///x", "without effect, warning: CREDENTIALS_FETCHER_HOST (F:1): without a meaning for this agent; the socket", CHANGES),
@@ -240,7 +242,7 @@ fn a_file_is_checked_in_place_of_the_usual_one() {
     let other = TempFile::new("other", b"ECS_CLUSTER=other\n");
     let load = |other: Option<&str>| {
         let environment = Environment::new([("ECS_CONFIG_FILE", usual.0.to_str().unwrap())]);
-        Sources::open_with(environment, Role::Agent, other).load(None)
+        Sources::open_to_check(environment, Role::Agent, other).load(None)
     };
     let cluster = |loaded: Loaded| loaded.config.unwrap().cluster.unwrap();
     assert_eq!(cluster(load(None)), "usual");
@@ -249,7 +251,7 @@ fn a_file_is_checked_in_place_of_the_usual_one() {
     // What is set in the shell that asks neither hides the file's values nor counts as its own.
     let bad = TempFile::new("bad", b"ECS_CLUSTER=\"prod\"\nECS_DATADIR\n");
     let shell = Environment::new([("ECS_CLUSTER", "default"), ("ECS_LOGLEVEL", "loud"), ("ECS_DATADIR", "/d")]);
-    let loaded = Sources::open_with(shell, Role::Agent, bad.0.to_str()).load(None);
+    let loaded = Sources::open_to_check(shell, Role::Agent, bad.0.to_str()).load(None);
     let shown = texts(&loaded).join("\n");
     assert!(loaded.config.is_none() && shown.contains("in quotation marks") && !shown.contains("loud"), "{shown}");
     assert_eq!(loaded.unusable.unwrap().data_dir, std::path::PathBuf::from("/d"), "a line without `=`");

@@ -19,7 +19,7 @@ fn all_problems_come_at_once_with_their_places() {
         format!("ECS_RESERVED_MEMORY ({path}:3)"),
         format!("ECS_INSTANCE_ATTRIBUTES ({path}:5): a text of 1 character, not valid JSON at column 1"),
         format!(
-            "ECS_CLUSTR ({path}:6): not a variable of this agent; expected a name from --help; did you mean ECS_CLUSTER?"
+            "ECS_CLUSTR ({path}:6): not a variable of this agent; expected a name that `ecs-agent help` lists; did you mean ECS_CLUSTER?"
         ),
         "ECS_IMAGE_PULL_BEHAVIOR (environment)".to_owned(),
         "ECS_CHECKPOINT (environment)".to_owned(),

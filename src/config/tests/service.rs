@@ -65,6 +65,22 @@ fn paths_of_the_container_are_reported_and_translated() {
     assert_eq!(from(&[("ECS_DATADIR", "/data")]).config.unwrap().data_dir, PathBuf::from("/data"));
 }
 
+/// `check-config -service` is typed in a shell, and the unit does not have that shell's variables.
+#[test]
+fn variables_of_the_shell_do_not_count_for_the_unit() {
+    let file = TempFile::new("unit", b"ECS_CLUSTER=prod\nECS_AGENT_CONFIG_FILE_PATH=/dev/null\n");
+    let shell = || {
+        let proxy = [("HTTPS_PROXY", "socks5://h"), ("AWS_DEFAULT_REGION", "eu-west-1"), ("SSL_CERT_FILE", "/x")];
+        Environment::new(proxy.into_iter().chain([("ECS_CONFIG_FILE", file.0.to_str().unwrap())]))
+    };
+    let unit = Sources::open_to_check(shell(), Role::Service, None).load(None);
+    assert!(unit.problems.is_empty(), "{:?}", texts(&unit));
+    let shown = |name: &str| unit.effective.iter().any(|value| value.name == name && value.place.is_some());
+    assert!(shown("ECS_CLUSTER") && !["HTTPS_PROXY", "AWS_DEFAULT_REGION", "SSL_CERT_FILE"].into_iter().any(shown));
+    let here = Sources::open_to_check(shell(), Role::Agent, None).load(None);
+    assert!(here.config.is_none(), "an agent that is started in this shell has them");
+}
+
 #[test]
 fn lines_end_where_ecs_init_ends_them() {
     let file = TempFile::new("trim", b"ECS_IMAGE_PULL_BEHAVIOR=once \t\nECS_AGENT_CONFIG_FILE_PATH=/dev/null\r\n");

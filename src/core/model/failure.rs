@@ -91,7 +91,8 @@ fn reason(text: impl Into<String>) -> String {
 }
 
 /// An error and its causes in one clean and bounded line, for a log or the reason of an exit. The outermost error alone often
-/// says no more than "error sending request". Numbers of the operating system are left out.
+/// says no more than "error sending request". Numbers of the operating system are left out, and so is a cause with which the text
+/// ends already.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = cleaned(&without_numbers(&error.to_string()));
     let mut cause = error.source();
@@ -99,7 +100,10 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
         if text.len() >= MAX_TEXT {
             break;
         }
-        text = cleaned(&format!("{text}: {}", without_numbers(&error.to_string())));
+        let more = cleaned(&without_numbers(&error.to_string()));
+        if !text.ends_with(&more) {
+            text = cleaned(&format!("{text}: {more}"));
+        }
         cause = error.source();
     }
     text
@@ -121,5 +125,28 @@ mod tests {
         ];
         assert!(made.iter().all(|failure| failure.message == "a: Permission denied: b"), "{made:?}");
         assert_eq!(with_causes(&io::Error::other(text)), "a: Permission denied: b");
+    }
+
+    #[test]
+    fn a_cause_that_the_text_ends_with_is_not_repeated() {
+        #[derive(Debug)]
+        struct Outer(&'static str, io::Error);
+        impl fmt::Display for Outer {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.0)
+            }
+        }
+        impl std::error::Error for Outer {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.1)
+            }
+        }
+        for (outer, inner, text) in [
+            ("secret arn: operation error x", "operation error x", "secret arn: operation error x"),
+            ("secret arn", "operation error x", "secret arn: operation error x"),
+            ("operation error x: y", "operation error x", "operation error x: y: operation error x"),
+        ] {
+            assert_eq!(with_causes(&Outer(outer, io::Error::other(inner))), text);
+        }
     }
 }

@@ -174,7 +174,7 @@ impl fmt::Display for NoConnection {
                 write!(f, "{cannot}. Is the docker daemon running? There is no such socket: start Docker, ")?;
                 write!(f, "or name its socket in DOCKER_HOST")?;
                 if *is_in_container {
-                    write!(f, "; the agent runs in a container, which needs --volume=/var/run:/var/run to see it")?;
+                    write!(f, "; in a container, the agent needs --volume=/var/run:/var/run to see it")?;
                 }
                 Ok(())
             }

@@ -90,7 +90,10 @@ impl VersionsInUse {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if *current != versions {
             let Versions { server, reads, changes, .. } = &versions;
-            tracing::info!(server, %reads, %changes, "API versions agreed with the Docker daemon");
+            tracing::info!(
+                server,
+                "Docker answers; the agent reads with version {reads} of its API and makes changes with version {changes}"
+            );
             *current = versions;
         }
     }

@@ -111,10 +111,10 @@ mod tests {
         let (status, bytes) = body(&health(&[])).await;
         assert_eq!(status, 200);
         assert_eq!(HealthAnswer::parse(&bytes), Some(HealthAnswer { healthy: true, text: "running".to_owned() }));
-        let two = [(Subject::Docker, "no answer for 75 s"), (Subject::Acs, "no word for 301 s")];
+        let two = [(Subject::Docker, "no answer for 75 s"), (Subject::Acs, "no message for 301 s")];
         let (status, bytes) = body(&health(&two)).await;
         assert_eq!(status, 503);
-        let text = "Docker: no answer for 75 s; ACS: no word for 301 s".to_owned();
+        let text = "Docker: no answer for 75 s; ACS: no message for 301 s".to_owned();
         assert_eq!(HealthAnswer::parse(&bytes), Some(HealthAnswer { healthy: false, text }));
     }
 

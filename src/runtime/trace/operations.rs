@@ -276,6 +276,12 @@ impl Subject {
         // The edge makes and logs several attempts to look at a registry within one operation.
         let has_attempts = [&raw const PULL, &raw const RESOLVE].iter().all(|texts| !std::ptr::eq(self.texts, *texts));
         let attempt = has_attempts.then_some(self.attempt);
+        // The agent's own lists of containers and images concern no task. While Docker is away they fail again and again.
+        let is_own = [&raw const INVENTORY, &raw const IMAGES].iter().any(|texts| std::ptr::eq(self.texts, *texts));
+        if is_own && !self.attempt.is_power_of_two() {
+            tracing::debug!(attempt, outcome, error, retry_in_s, "{text}");
+            return;
+        }
         tracing::warn!(
             task,
             container,
