@@ -222,9 +222,7 @@ fn verdict(health: HealthAnswer, note: &str) -> Result<String, Fatal> {
 }
 
 fn foreign(place: &str, status: u16) -> Fatal {
-    Fatal::restartable(format!(
-        "not healthy: {place} is answered by something other than this agent (status {status})"
-    ))
+    Fatal::restartable(format!("not healthy: {place} is answered by something other than this agent (status {status})"))
 }
 
 /// Asks on the port. On this machine, time is left for the socket.

@@ -307,8 +307,12 @@ mod tests {
             ),
             (
                 "abcdefg".chars().map(|c| (c.to_string(), "#".to_owned())).collect(),
-                Some("the value of `a`, the value of `b`, the value of `c`, the value of `d`, the value of `e`, 2 more"),
-                Some("the value of `a`, the value of `b`, the value of `c`, the value of `d`, the value of `e`, 2 more"),
+                Some(
+                    "the value of `a`, the value of `b`, the value of `c`, the value of `d`, the value of `e`, 2 more",
+                ),
+                Some(
+                    "the value of `a`, the value of `b`, the value of `c`, the value of `d`, the value of `e`, 2 more",
+                ),
             ),
         ];
         for (pairs, attribute, tag) in table {

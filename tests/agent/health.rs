@@ -128,9 +128,8 @@ async fn the_answer_of_another_users_socket_does_not_count() {
     let Some(mut rig) = Rig::without_agent("socket of another user", Plan::default()).await else { return };
     let directory = TempDir::new("ecs-test-other");
     let other = agent_of_another_user(&directory);
-    let why = format!(
-        "@ecs-agent/health (for agents without the port): it belongs to user {USER}, who is neither root"
-    );
+    let why =
+        format!("@ecs-agent/health (for agents without the port): it belongs to user {USER}, who is neither root");
     says(1, &why, LIMIT).await;
     for (user, code, part) in [(USER, 0, "waits for Docker"), ("54322", 1, "its answer does not count")] {
         let (found, text) = asks(&[&setpriv(user)[..], &[AGENT, "-healthcheck"]].concat());

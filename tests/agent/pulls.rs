@@ -233,6 +233,23 @@ async fn on_the_hosts_network_failures_of_registries_are_outlived() {
     [&limited, &cut, &slow].iter().for_each(|image| Image::remove_locally(image));
 }
 
+/// The next start pulls again, so the end of the agent does not use up its grace period for a pull.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_the_hosts_network_a_stop_waits_for_no_pull() {
+    let Some(mut rig) = Rig::start("stop in a pull", Plan::default()).await else { return };
+    let front = RegistryFront::start(&rig.registry.host).await;
+    let slow = front.image(&rig.registry.push_larger("test/slow-stop", 6 << 20));
+    front.inject(&["/slow-stop/blobs/"], usize::MAX, Fault::Slow(256 * 1024, Duration::from_millis(500)));
+    let arn = run(&rig, &slow, "exit 3");
+    waits(&rig, &arn, "the pull", |wait| (wait["Pull"]["Bytes"].as_u64()? > 0).then_some(())).await;
+    let began = std::time::Instant::now();
+    assert!(rig.terminate().success());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?} of 5 s of grace", began.elapsed());
+    rig.start_agent();
+    assert_eq!(stopped(&rig, &arn).await, (Some(3), String::new()));
+    Image::remove_locally(&slow);
+}
+
 /// Sends SIGUSR1, which writes what tasks wait for to the log.
 async fn signal_and_find(rig: &Rig, text: &str) {
     let signalled = std::process::Command::new("kill").args(["-USR1", &rig.pid().to_string()]).status().unwrap();

@@ -115,6 +115,8 @@ impl From<Known> for (String, &'static str) {
 }
 
 const NO_ANSWER: Known = Known("no answer in time", "the route, the security group and the network ACL");
+const DNS_SILENT: Known =
+    Known("its name cannot be resolved now: DNS gives no answer", "the DNS server, and the route to it");
 const NO_ANSWER_OF_NAME: &str = "DNS, the route, the security group and the network ACL";
 
 /// What happened to a connection, from the error and its causes, and what to check.
@@ -125,6 +127,10 @@ fn happened(error: &(dyn Error + 'static)) -> (String, &'static str) {
         innermost = cause.to_string();
         known = known.or_else(|| known_kind(cause)).or_else(|| known_text(&innermost));
     }
+    // The errors around it say only that there is no address.
+    if is_silence_of_dns(&innermost) {
+        known = Some(DNS_SILENT);
+    }
     known.map_or_else(|| (cleaned(&innermost), ""), Into::into)
 }
 
@@ -132,7 +138,9 @@ fn known_kind(error: &(dyn Error + 'static)) -> Option<Known> {
     match error.downcast_ref::<io::Error>()?.kind() {
         ErrorKind::ConnectionRefused => Some(Known("connection refused", "the address and the port")),
         ErrorKind::TimedOut => Some(NO_ANSWER),
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some(Known("there is no route to it", "the network interface and the routes of this host")),
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            Some(Known("there is no route to it", "the network interface and the routes of this host"))
+        }
         ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
             Some(Known("the connection broke", ""))
         }
@@ -140,13 +148,16 @@ fn known_kind(error: &(dyn Error + 'static)) -> Option<Known> {
     }
 }
 
+/// The resolver got no answer. The texts are those of glibc and of musl for EAI_AGAIN.
+fn is_silence_of_dns(text: &str) -> bool {
+    let texts = ["Temporary failure in name resolution", "Try again"];
+    text.contains("failed to lookup address") && texts.iter().any(|again| text.contains(again))
+}
+
 /// Errors that libraries show only as text.
 fn known_text(text: &str) -> Option<Known> {
     if text == "operation timed out" {
         Some(NO_ANSWER)
-    } else if ["Temporary failure in name resolution", "Try again"].iter().any(|again| text.contains(again)) {
-        // The texts of glibc and musl for EAI_AGAIN.
-        Some(Known("its name cannot be resolved now: DNS gives no answer", "the DNS server, and the route to it"))
     } else if text.contains("failed to lookup address") || text.contains("dns error") {
         Some(Known("its name cannot be resolved", "DNS on this host, and the region"))
     } else if text.contains("InvalidContentType") {
@@ -175,7 +186,9 @@ where
             },
         ),
         // The connection has a limit of its own, whose error names the host. What else takes time is before it.
-        SdkError::TimeoutError(_) => format!("the call to {service} took too long; check what gives the credentials, and DNS"),
+        SdkError::TimeoutError(_) => {
+            format!("the call to {service} took too long; check what gives the credentials, and DNS")
+        }
         SdkError::ResponseError(_) | SdkError::ServiceError(_) => {
             let response = error.raw_response();
             let status = response.map_or(0, |response| response.status().as_u16());
@@ -215,17 +228,27 @@ mod tests {
         ConnectorError::io(io::Error::from(kind).into())
     }
 
+    /// As the HTTP clients show a failed look-up.
+    #[derive(Debug, thiserror::Error)]
+    #[error("dns error")]
+    struct NoAddress(#[source] io::Error);
+
     #[test]
     fn a_failed_connection_names_the_host_and_what_to_check() {
         for (error, words) in [
             (io(ErrorKind::ConnectionRefused), "ecs.example:8443: connection refused; check the address and the port"),
-            (io(ErrorKind::NetworkUnreachable), "ecs.example:8443: there is no route to it; check the network interface and the routes of this host"),
+            (
+                io(ErrorKind::NetworkUnreachable),
+                "ecs.example:8443: there is no route to it; check the network interface and the routes of this host",
+            ),
             (
                 ConnectorError::io("dns error: failed to lookup address information".into()),
                 "ecs.example:8443: its name cannot be resolved; check DNS on this host, and the region",
             ),
             (
-                ConnectorError::io("dns error: failed to lookup address information: Try again".into()),
+                ConnectorError::io(
+                    NoAddress(io::Error::other("failed to lookup address information: Try again")).into(),
+                ),
                 "ecs.example:8443: its name cannot be resolved now: DNS gives no answer; check the DNS server, and the route to it",
             ),
             (

@@ -146,8 +146,8 @@ impl<'a> SecretReference<'a> {
                 "{code}: The task can't retrieve the secret with ARN '{arn}' from AWS Secrets Manager. \
                  Check whether the secret exists in the specified Region: {cause}"
             ),
-            // Compat: the Go agent repeats this text.
-            _ => format!("secret {arn}: {cause}: {cause}"),
+            // The Go agent repeats the cause. Once is enough, and a reason is short.
+            _ => format!("secret {arn}: {cause}"),
         }
     }
 }
@@ -315,7 +315,7 @@ mod tests {
             "trying to retrieve secret with value gone resulted in error: arn: invalid prefix;\
              ResourceNotFoundException: The task can't retrieve the secret with ARN '{}' from AWS Secrets Manager. \
              Check whether the secret exists in the specified Region: {call} ResourceNotFoundException: {gone};\
-             secret {ARN}: {denied}: {denied}",
+             secret {ARN}: {denied}",
             ARN.replace("judge", "gone"),
         );
         assert_eq!((failure.message, failure.kind), (wanted, FailureKind::EndsTask));

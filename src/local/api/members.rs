@@ -76,7 +76,9 @@ fn asks_for_nothing(name: &str, value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::String(text) => {
-            text.is_empty() || (name, text.as_str()) == ("launchType", "EC2") || (name, text.as_str()) == ("propagateTags", "NONE")
+            text.is_empty()
+                || (name, text.as_str()) == ("launchType", "EC2")
+                || (name, text.as_str()) == ("propagateTags", "NONE")
         }
         Value::Array(list) => list.is_empty(),
         Value::Object(members) => members.is_empty(),
@@ -92,13 +94,21 @@ mod tests {
     #[test]
     fn a_member_that_would_be_ignored_is_refused_by_name() {
         for (operation, body, wanted) in [
-            ("RunTask", json!({"enableExecuteCommand": true}), Some("`enableExecuteCommand` of RunTask is not supported")),
+            (
+                "RunTask",
+                json!({"enableExecuteCommand": true}),
+                Some("`enableExecuteCommand` of RunTask is not supported"),
+            ),
             ("RunTask", json!({"placementStrategy": [{"type": "random"}]}), Some("`placementStrategy` of RunTask")),
             ("RunTask", json!({"enableECSManagedTags": true}), Some("`enableECSManagedTags`")),
             ("RunTask", json!({"propagateTags": "TASK_DEFINITION"}), Some("`propagateTags`")),
             ("RunTask", json!({"cuont": 2}), Some("remove it. Did you mean `count`?")),
             ("StartTask", json!({"networkConfiguration": {"awsvpcConfiguration": {}}}), Some("`networkConfiguration`")),
-            ("CreateCluster", json!({"settings": [{"name": "containerInsights"}]}), Some("`settings` of CreateCluster")),
+            (
+                "CreateCluster",
+                json!({"settings": [{"name": "containerInsights"}]}),
+                Some("`settings` of CreateCluster"),
+            ),
             ("ListTasks", json!({"launchType": "FARGATE"}), Some("`launchType` of ListTasks")),
             ("ListContainerInstances", json!({"filter": "x"}), Some("`filter`")),
             // What asks for nothing is no reason to refuse a call.

@@ -207,7 +207,8 @@ fn a_path_that_cannot_be_a_data_directory_is_refused() {
     for path in [directory.0.clone(), directory.0.join("below"), PathBuf::from("/proc/no-such-thing")] {
         let error = open(&path).unwrap_err();
         assert!(matches!(error, StoreError::Unusable { .. }) && !error.is_full(), "{error:?}");
-        let names_file = ecs_core::model::with_causes(&error).ends_with(&format!("{} is a file", directory.0.display()));
+        let names_file =
+            ecs_core::model::with_causes(&error).ends_with(&format!("{} is a file", directory.0.display()));
         assert_eq!(names_file, path.starts_with(&directory.0), "{error:?}");
     }
     assert_eq!(std::fs::read(&directory.0).unwrap(), b"a file");
