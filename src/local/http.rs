@@ -179,6 +179,7 @@ async fn route(shared: &Arc<Shared>, request: &Request<Bytes>, upgrade: &Upgrade
     match path {
         "/ws" | "/acs/ws" | "/tcs/ws" => websocket(shared, request, upgrade, upgraded),
         "/" if request.method() == Method::POST => calls::answer(shared, request).await,
+        "/" if s3::is_s3_request(request) => s3::call(shared, request).await,
         "/" => Reply::Answer(text_answer(200, admin::GREETING)),
         _ if path.starts_with("/latest/") => imds(shared, request).await,
         _ if path.starts_with("/_local") => {

@@ -21,10 +21,14 @@ use serde_json::json;
 /// The parts of an answer: status, further headers, body.
 type AnswerParts = (u16, Vec<(&'static str, String)>, String);
 
+/// The answer to calls that this S3 does not have.
+const NOT_IMPLEMENTED: &str = "ecs-local has only these calls of S3: HeadBucket, GetBucketLocation, GetObject. The objects are the files of \
+                               the directory that --buckets DIR names.";
+
 /// The request is for S3: a HEAD, which no other part of the server has, or a request that is signed for S3.
 pub(super) fn is_s3_request(request: &Request<Bytes>) -> bool {
     let is_object_or_bucket = request.uri().path().len() > 1;
-    is_object_or_bucket && (request.method() == Method::HEAD || signature::is_for(request, "s3"))
+    (is_object_or_bucket && request.method() == Method::HEAD) || signature::is_for(request, "s3")
 }
 
 /// Answers one request.
@@ -109,7 +113,8 @@ fn answer(
     headers: &HeaderMap,
 ) -> Result<AnswerParts, ApiError> {
     if operation.is_empty() {
-        return Err(ApiError::new(405, "MethodNotAllowed", "The specified method is not part of this S3."));
+        // Clients do not repeat a call after this status.
+        return Err(ApiError::new(501, "NotImplemented", NOT_IMPLEMENTED));
     }
     if !state.stored.has_bucket(bucket) {
         return Err(ApiError::new(404, "NoSuchBucket", "The specified bucket does not exist"));
@@ -180,7 +185,27 @@ mod tests {
         let (status, more, body) = code(&state, "GetObject", "b", "dir/app.env", &headers).unwrap();
         assert_eq!((status, more, body.as_str()), (206, vec![("content-range", "bytes 0-1/4".to_owned())], "A="));
         assert_eq!(code(&state, "GetObject", "b", "empty", &headers), Err("InvalidRange".to_owned()));
-        assert_eq!(code(&state, "", "b", "empty", &headers), Err("MethodNotAllowed".to_owned()));
+        assert_eq!(code(&state, "", "b", "empty", &headers), Err("NotImplemented".to_owned()));
+    }
+
+    /// `aws s3 ls` asks for `/`.
+    #[test]
+    fn a_list_of_buckets_is_a_request_for_s3() {
+        let request = |method: &str, signed_for: Option<&str>| {
+            let mut request = Request::builder().method(method).uri("/");
+            if let Some(service) = signed_for {
+                let scope = format!("AWS4-HMAC-SHA256 Credential=local/20261130/us-west-2/{service}/aws4_request");
+                request = request.header("authorization", scope + ", SignedHeaders=host, Signature=0");
+            }
+            request.body(Bytes::new()).unwrap()
+        };
+        assert!(is_s3_request(&request("GET", Some("s3"))));
+        assert!(!is_s3_request(&request("GET", None)) && !is_s3_request(&request("HEAD", None)));
+        assert!(!is_s3_request(&request("GET", Some("ecs"))));
+        let state = State::new(Site::example(), "default");
+        let error = answer(&state, "", "", "", true, &HeaderMap::new()).unwrap_err();
+        assert_eq!((error.status, error.code.as_str()), (501, "NotImplemented"));
+        assert!(error.message.contains("GetObject") && error.message.contains("--buckets DIR"), "{}", error.message);
     }
 
     #[test]

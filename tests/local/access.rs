@@ -51,6 +51,21 @@ async fn curl(arguments: &[&str]) -> Option<(String, String)> {
     found
 }
 
+/// `aws s3 ls` asks for a list of buckets, which this S3 does not have. The CLI does not ask again.
+#[tokio::test]
+async fn an_unsupported_call_of_s3_says_what_is_supported() {
+    if !present().await {
+        return;
+    }
+    let (server, _agent) = server().await;
+    for line in [&["s3", "ls"][..], &["s3api", "list-objects-v2", "--bucket", "b"]] {
+        let problem = aws_with(&server, server.token().expose(), line).await.unwrap_err();
+        assert!(problem.contains("(NotImplemented)") && problem.contains("--buckets DIR"), "{line:?}: {problem}");
+        assert!(!problem.contains("reached max retries"), "{problem}");
+    }
+    server.shutdown().await;
+}
+
 #[tokio::test]
 async fn the_cli_is_served_with_the_token_only() {
     if !present().await {

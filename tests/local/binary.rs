@@ -152,10 +152,12 @@ async fn up_shows_the_containers_output_and_removes_it() {
     let Some(image) = TestImage::make(&scratch).await else { return };
     let agent = agent_script(&scratch);
     let variable = format!("PLAYED_AGENT_IMAGE={}", image.0);
-    let (code, out, err) = scratch.run(&["up", &exit_code_example(), "--agent", &agent, "--", &variable]).await;
+    // Docker leaves a last line without a line break out while it follows.
+    let main = "PLAYED_AGENT_MAIN=echo words of the container; sleep 0.3; printf last";
+    let (code, out, err) = scratch.run(&["up", &exit_code_example(), "--agent", &agent, "--", &variable, main]).await;
     assert_eq!(code, 7, "{out}{err}");
-    for line in ["prepare | words of preparation", "main | words of the container"] {
-        assert!(out.contains(line) && !err.contains(line), "{line} in:\n{out}\n--\n{err}");
+    for line in ["prepare | words of preparation", "main | words of the container", "main | last"] {
+        assert!(out.matches(line).count() == 1 && !err.contains(line), "{line} in:\n{out}\n--\n{err}");
     }
     let warning = "prepare | words of warning";
     assert!(err.contains(warning) && !out.contains(warning), "{out}\n--\n{err}");
@@ -228,8 +230,8 @@ async fn up_ends_with_the_tasks_exit_code_and_leaves_nothing() {
     ] {
         assert!(out.contains(line), "{line} in:\n{out}{err}");
     }
-    // Its output may become the log of a CI.
-    assert!(out.contains("--token-file FILE") && !out.contains("AWS_SECRET_ACCESS_KEY"), "{out}");
+    // Its output may become the log of a CI, where nobody needs to know why the token is not in it.
+    assert!(!out.contains("--token") && !out.contains("AWS_SECRET_ACCESS_KEY"), "{out}");
     assert_eq!(scratch.left_behind(), 0);
 }
 

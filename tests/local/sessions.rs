@@ -231,6 +231,28 @@ async fn a_session_that_runs_is_left_alone() {
     assert_eq!(image.containers().await, "");
 }
 
+/// The README's session: its task has stopped, and `serve` ends in order. The container is still there.
+#[tokio::test]
+async fn serve_keeps_its_directory_for_its_containers() {
+    let scratch = Scratch::new("left");
+    let Some(image) = TestImage::make(&scratch).await else { return };
+    let mut child = scratch.command().args(["serve", "--quiet", "--listen", "127.0.0.1:0"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next_line().await.unwrap().expect("it listens");
+    let id = session(&scratch).file_name().unwrap().to_str().unwrap().trim_start_matches("ecs-local-").to_owned();
+    let label =
+        format!("com.amazonaws.ecs.task-arn=arn:aws:ecs:us-west-2:123456789012:task/default/{id}{}", "0".repeat(22));
+    docker(&["run", "--label", &label, &image.0, "/busybox", "true"]).await.expect("docker run");
+    kill("-INT", child.id().unwrap()).await;
+    let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && text.contains("containers of this session are left:"), "{text}");
+    assert!(text.contains("(Exited (0)") && text.trim_end().ends_with("ecs-local clean"), "{text}");
+    let (code, out, err) = scratch.run(&["clean"]).await;
+    assert!(code == 0 && out.contains("containers: 1, directories: 1"), "{out}{err}");
+    assert_eq!((image.containers().await.as_str(), scratch.left_behind()), ("", 0));
+}
+
 #[tokio::test]
 async fn each_session_has_a_cluster_and_a_directory_of_its_own() {
     let scratch = Scratch::new("clusters");
@@ -240,6 +262,7 @@ async fn each_session_has_a_cluster_and_a_directory_of_its_own() {
         let (_, out, _) = scratch.run(&["up", &exit_code_example(), "--agent", &agent, token[0], token[1]]).await;
         let cluster = out.split("--cluster ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
         assert!(cluster.starts_with("up-") && out.contains(&format!(":task/{cluster}/{}", &cluster[3..])), "{out}");
+        assert!(out.contains("AWS_SECRET_ACCESS_KEY=TOKEN") && out.contains("TOKEN is the value of --token."), "{out}");
         clusters.push(cluster.to_owned());
     }
     assert_ne!(clusters[0], clusters[1]);

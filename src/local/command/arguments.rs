@@ -1,9 +1,11 @@
 //! The command line of `ecs-local`. This module owns the options and their help; it starts nothing. Invariant: an unknown
 //! argument is an error.
 
+use super::completion;
 use super::files::{Directories, buckets, read_text, texts_below};
 use super::guard::GUARD;
 use super::habits;
+use super::own_settings;
 use super::registry::Embedded;
 use super::token::Token;
 use crate::suggestion::did_you_mean;
@@ -12,8 +14,11 @@ use ecs_core::model::Secret;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+/// The commands that a person types.
+pub(super) const COMMANDS: [&str; 6] = ["serve", "up", "clean", "completion", "help", "version"];
+
 /// The options with a value.
-const TAKE_VALUES: [&str; 17] = [
+pub(super) const TAKE_VALUES: [&str; 17] = [
     "--listen",
     "--cluster",
     "--region",
@@ -34,10 +39,10 @@ const TAKE_VALUES: [&str; 17] = [
 ];
 
 /// The options without a value.
-const FLAGS: [&str; 5] = ["--quiet", "--agent-log", "--remove-volumes", "--help", "--version"];
+pub(super) const FLAGS: [&str; 5] = ["--quiet", "--agent-log", "--remove-volumes", "--help", "--version"];
 
 /// The options that `serve` does not have.
-const ONLY_UP: [&str; 3] = ["--agent", "--agent-log", "--remove-volumes"];
+pub(super) const ONLY_UP: [&str; 3] = ["--agent", "--agent-log", "--remove-volumes"];
 
 /// The command to run.
 #[derive(Debug)]
@@ -48,6 +53,8 @@ pub(crate) enum Command {
     Clean {
         all: bool,
     },
+    /// Print the completions for a shell: this text.
+    Completion(String),
     /// Guard a session; `up` starts this.
     Guard,
     Serve {
@@ -85,7 +92,7 @@ pub(crate) struct Up {
 
 /// Parses the arguments. The error explains the problem.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
-    let word = arguments.next().unwrap_or_else(|| "--help".to_owned());
+    let word = arguments.next().ok_or("a command is missing: serve, up, or clean")?;
     match word.as_str() {
         "-h" | "--help" | "help" => Ok(Command::Help),
         "-V" | "--version" | "version" => Ok(Command::Version),
@@ -101,9 +108,14 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
             },
             Some(other) => Err(format!("unknown argument `{other}`: clean takes only --all")),
         },
+        "completion" => match (arguments.next().as_deref(), arguments.next()) {
+            (Some("-h" | "--help"), _) => Ok(Command::Help),
+            (_, Some(other)) => Err(format!("unknown argument `{other}`: completion takes only the name of a shell")),
+            (shell, None) => completion::script(shell).map(Command::Completion),
+        },
         GUARD => Ok(Command::Guard),
         other => {
-            let suggestion = did_you_mean(other, ["serve", "up", "clean", "help", "version"]);
+            let suggestion = did_you_mean(other, COMMANDS);
             let what = format!("unknown command `{other}`");
             Err(habits::command(other)
                 .map_or_else(|| format!("{what}.{suggestion}"), |hint| habits::hinted(&what, hint)))
@@ -209,7 +221,9 @@ fn split(arguments: impl Iterator<Item = String>) -> impl Iterator<Item = String
 /// The variables for the agent, which are all that is left of the arguments.
 fn variables(pairs: impl Iterator<Item = String>) -> Result<Vec<(String, String)>, String> {
     let split = |pair: String| match pair.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some((name, value)) if !name.is_empty() => {
+            own_settings::refused(name, value).map_or_else(|| Ok((name.to_owned(), value.to_owned())), Err)
+        }
         _ => Err(format!("`{pair}` is not NAME=VALUE: settings of the agent follow `--`")),
     };
     pairs.map(split).collect()
@@ -306,6 +320,7 @@ mod tests {
             ("serve t.json", "runs no task"),
             ("serve --agent x", "only `up` has it"),
             ("up t.json -- ECS_LOGLEVEL", "is not NAME=VALUE"),
+            ("up t.json -- A=b ECS_CLUSTER=foo", "use --cluster foo"),
         ] {
             let text = parsed(line).unwrap_err();
             assert!(text.contains(wanted), "{line}: {text}");
@@ -356,6 +371,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (line, expected) in [
+            ("", "a command is missing: serve, up, or clean"),
             ("frobnicate", "unknown command `frobnicate`."),
             ("server", "unknown command `server`. Did you mean `serve`?"),
             ("serve --agent x", "unknown argument `--agent`: only `up` has it"),

@@ -3,14 +3,15 @@
 //! writes to standard error goes to standard error.
 
 use super::child::{bound, output};
+use super::container_output::follow_output;
 use super::health::{EndlessWaits, unhealthy};
-use super::output::{Stream, print_error, print_line, print_output};
+use super::output::{print_error, print_line};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -18,13 +19,6 @@ use tokio::time::timeout;
 
 /// The time limit for the last output to arrive.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(5);
-/// The longest part of a line that is shown at once, in bytes.
-const MAX_LINE: usize = 64 * 1024;
-/// What Docker prints instead of the output of a log driver that cannot be read.
-const DOCKER_ERROR: &str = "Error response from daemon: ";
-
-/// How long a line that may be Docker's own error is held back.
-const HOLD: Duration = Duration::from_secs(1);
 
 /// When each container ended last, by name, in nanoseconds since the epoch.
 pub(super) type Ends = BTreeMap<String, u64>;
@@ -96,6 +90,8 @@ async fn events(
     let mut awaited: Option<BTreeSet<String>> = None;
     let mut ended: BTreeMap<String, u64> = BTreeMap::new();
     let mut started: BTreeSet<String> = BTreeSet::new();
+    // Each tells the task that shows the output of a container when this run of it has ended.
+    let mut runs: BTreeMap<String, oneshot::Sender<u64>> = BTreeMap::new();
     while let Some(lines) = &mut lines {
         let has_all = |ends: &Ends| awaited.iter().any(|names| names.iter().all(|name| ends.contains_key(name)));
         if has_all(&ends.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -118,10 +114,13 @@ async fn events(
                 // The output of an earlier run is shown already. The first run may write before Docker reports its start.
                 let since = ended.get(&event.id).copied();
                 started.insert(event.name.clone());
-                outputs.spawn(follow_output(event.name, event.id, since));
+                let (run, end) = oneshot::channel();
+                runs.insert(event.id.clone(), run);
+                outputs.spawn(follow_output(event.name, event.id, since, end));
             }
             Action::Ended => {
                 ends.lock().unwrap_or_else(PoisonError::into_inner).insert(event.name, event.at);
+                runs.remove(&event.id).map(|run| run.send(event.at));
                 ended.insert(event.id, event.at);
             }
             Action::Health(new) => {
@@ -135,6 +134,7 @@ async fn events(
             }
         }
     }
+    drop(runs);
     while outputs.join_next().await.is_some() {}
 }
 
@@ -160,108 +160,10 @@ impl Event {
     }
 }
 
-/// Prints the output of one run of a container, line by line, until it ends. `since` is the end of the run before it.
-async fn follow_output(container: String, id: String, since: Option<u64>) {
-    let mut command = bound("docker");
-    command.args(["logs", "--follow"]);
-    if let Some(since) = since {
-        command.args(["--since", &format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000)]);
-    }
-    command.arg(&id);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    match command.spawn() {
-        Ok(mut child) => {
-            let (out, error) = (child.stdout.take(), child.stderr.take());
-            let ((_, last), status) = tokio::join!(
-                async {
-                    tokio::join!(
-                        print_lines(&container, Stream::Out, out),
-                        print_lines(&container, Stream::Error, error)
-                    )
-                },
-                child.wait()
-            );
-            // A container may print such a line as well.
-            let is_docker = !status.is_ok_and(|status| status.success());
-            match last {
-                Some(line) if is_docker => print_error(&format!(
-                    "the output of {container} is not shown: {}",
-                    line.strip_prefix(DOCKER_ERROR).unwrap_or(&line)
-                )),
-                Some(line) => print_output(Stream::Error, &container, &line),
-                None => {}
-            }
-        }
-        Err(error) => print_error(&format!("the output of {container} is not shown: docker logs: {error}")),
-    }
-}
-
-/// Prints lines until the end. If there is only one line and it may be Docker's own error, it is returned and not printed.
-async fn print_lines(container: &str, shown_on: Stream, from: Option<impl AsyncRead + Unpin>) -> Option<String> {
-    let from = from?;
-    let text = |line: &[u8]| String::from_utf8_lossy(line).trim_end_matches(['\r', '\n']).to_owned();
-    let mut held: Option<String> = None;
-    let mut is_first = shown_on == Stream::Error;
-    let mut reader = BufReader::with_capacity(MAX_LINE, from);
-    let mut line = Vec::new();
-    loop {
-        // Docker ends at once after its error.
-        let read = timeout(if held.is_some() { HOLD } else { Duration::MAX }, reader.fill_buf()).await;
-        let is_over = matches!(read, Ok(Ok([]) | Err(_)));
-        if !is_over && let Some(held) = held.take() {
-            print_output(shown_on, container, &held);
-        }
-        let Ok(read) = read else { continue };
-        let Ok(part @ [_, ..]) = read else { break };
-        let (end, taken) = match part.iter().position(|byte| *byte == b'\n') {
-            Some(at) => (true, at + 1),
-            None => (false, part.len()),
-        };
-        line.extend_from_slice(&part[..taken]);
-        reader.consume(taken);
-        if end || line.len() >= MAX_LINE {
-            let text = text(&line);
-            if std::mem::take(&mut is_first) && text.starts_with(DOCKER_ERROR) {
-                held = Some(text);
-            } else {
-                print_output(shown_on, container, &text);
-            }
-            line.clear();
-        }
-    }
-    if !line.is_empty() {
-        print_output(shown_on, container, &text(&line));
-    }
-    held
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    /// `docker` in a container prints the same words as `docker logs`.
-    #[tokio::test]
-    async fn only_a_single_line_may_be_an_error_of_docker() {
-        let only = |text: &'static str| print_lines("app", Stream::Error, Some(text.as_bytes()));
-        let problem = "Error response from daemon: no such image";
-        assert_eq!(only("Error response from daemon: no such image\n").await.as_deref(), Some(problem));
-        assert_eq!(only("Error response from daemon: no such image\nretrying\n").await, None);
-        assert_eq!(only("retrying\nError response from daemon: no such image\n").await, None);
-        assert_eq!(print_lines("app", Stream::Out, Some(problem.as_bytes())).await, None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_line_of_a_container_that_goes_on_is_shown_soon() {
-        let (ours, mut containers) = tokio::io::duplex(100);
-        tokio::io::AsyncWriteExt::write_all(&mut containers, b"Error response from daemon: x\n").await.unwrap();
-        let goes_on = async move {
-            tokio::time::sleep(HOLD * 2).await;
-            drop(containers);
-        };
-        let (held, ()) = tokio::join!(print_lines("app", Stream::Error, Some(ours)), goes_on);
-        assert_eq!(held, None, "it was printed");
-    }
 
     #[test]
     fn events_of_docker_are_understood() {

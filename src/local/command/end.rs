@@ -28,16 +28,42 @@ pub(super) fn remedy(reason: &str, definition: &Value, directories: &Directories
     if let Some(port) = taken_port(reason) {
         return Some(format!("use hostPort 0 for any free port, or end what uses port {port}"));
     }
-    (reason.contains("CannotPull") || reason.contains(ECR)).then(|| without_pull(reason))
+    if let Some(volume) = missing_volume(reason) {
+        return Some(format!(
+            "add \"autoprovision\": true to its `dockerVolumeConfiguration`, or make it before `up`: docker volume create {volume}"
+        ));
+    }
+    (reason.contains("CannotPull") || reason.contains(ECR)).then(|| without_pull(&image_in(reason, definition)))
 }
 
 /// What the names of ECR's registries contain.
 const ECR: &str = ".dkr.ecr.";
 
-/// How to do without the pull of an image. `about` names the image, or is the failure.
-pub(super) fn without_pull(about: &str) -> String {
-    const PULL: &str = "pull the image with `docker pull`, or build it, before `up`";
-    if about.contains(ECR) { format!("without an AWS account: {PULL}") } else { PULL.to_owned() }
+/// How to do without the pull of an image.
+pub(super) fn without_pull(image: &str) -> String {
+    match image.contains(ECR) {
+        true => {
+            format!("Without an AWS account, give an image of yours this name before `up`: docker tag MY-IMAGE {image}")
+        }
+        false => format!(
+            "If its registry does not give it, pull or build it before `up`, or give an image of yours this name: docker tag MY-IMAGE {image}"
+        ),
+    }
+}
+
+/// The image that a failure is about: the one that it names, or else that of the only container.
+fn image_in(reason: &str, definition: &Value) -> String {
+    let containers = definition["containerDefinitions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut images: Vec<&str> = containers.iter().filter_map(|container| container["image"].as_str()).collect();
+    images.sort_unstable_by_key(|image| std::cmp::Reverse(image.len()));
+    let named = images.iter().find(|image| reason.contains(**image)).or(images.first().filter(|_| images.len() == 1));
+    named.map_or_else(|| "IMAGE".to_owned(), |image| (*image).to_owned())
+}
+
+/// The shared volume that does not exist and that the agent may not make, from the agent's reason; `None`: it is another reason.
+fn missing_volume(reason: &str) -> Option<&str> {
+    let (before, _) = reason.split_once("' does not exist and autoprovision is")?;
+    before.rsplit_once("volume '").map(|(_, name)| name)
 }
 
 /// The port of the host that Docker could not have, from its error; `None`: it is another error. The forms are those of Docker:
@@ -197,10 +223,23 @@ mod tests {
 
     #[test]
     fn every_image_that_cannot_be_pulled_has_a_remedy() {
-        let end = |reason: &str| remedy(reason, &Value::Null, &Directories::default()).unwrap();
-        let pull = "pull the image with `docker pull`, or build it, before `up`";
-        assert_eq!(end("container a: CannotPullContainerError: no such host"), pull);
+        let definition =
+            json!({"containerDefinitions": [{"image": "a"}, {"image": "1.dkr.ecr.us-west-2.amazonaws.com/a"}]});
+        let end = |reason: &str| remedy(reason, &definition, &Directories::default()).unwrap();
+        let other = end("container b: CannotPullContainerError: no such host");
+        assert!(other.starts_with("If its registry does not") && other.ends_with(": docker tag MY-IMAGE a"), "{other}");
         let ecr = end("CannotPullECRContainerError: 1.dkr.ecr.us-west-2.amazonaws.com/a: no credentials");
-        assert_eq!(ecr, format!("without an AWS account: {pull}"));
+        let tag = "docker tag MY-IMAGE 1.dkr.ecr.us-west-2.amazonaws.com/a";
+        assert!(ecr.starts_with("Without an AWS account, ") && ecr.ends_with(tag), "{ecr}");
+        assert_eq!(ecr.matches(": ").count(), 1, "{ecr}");
+        assert_eq!(image_in("no such host", &Value::Null), "IMAGE");
+    }
+
+    #[test]
+    fn a_missing_volume_has_a_remedy() {
+        let reason = "ResourceInitializationError: initialize volume: volume detection failed, volume 'nov' does not exist and autoprovision \
+                      is set to false";
+        let text = remedy(reason, &Value::Null, &Directories::default()).unwrap();
+        assert!(text.contains("\"autoprovision\": true") && text.ends_with("docker volume create nov"), "{text}");
     }
 }

@@ -2,6 +2,7 @@
 //! whatever the agent reports.
 
 use super::containers::Ends;
+use super::not_started;
 use crate::{Task, TaskContainer};
 
 /// The container has run: the agent also reports an exit code for a container that it could not start.
@@ -35,7 +36,10 @@ pub(super) fn exit_code(task: &Task, ends: &Ends) -> Result<u8, String> {
     let reason = cause.and_then(|container| container.reason.as_deref());
     match (code, cause) {
         (Some(code), _) => Ok(u8::try_from(code).unwrap_or(255)),
-        (None, Some(container)) => Err(format!("container {}: {}", container.name, reason.unwrap_or_default())),
+        (None, Some(container)) => Err(match not_started::cause(task, container) {
+            Some(cause) => format!("{} did not start: {cause}", container.name),
+            None => format!("container {}: {}", container.name, reason.unwrap_or_default()),
+        }),
         (None, None) => {
             let reason = task.stopped_reason.as_deref().unwrap_or("no reason was given");
             Err(format!("no essential container of the task ran: {reason}"))
@@ -88,6 +92,14 @@ pub(super) mod tests {
         chained.containers[1].reason = Some("CannotStartContainerError: exec: not found".to_owned());
         let cause = exit_code(&chained, &Ends::new()).unwrap_err();
         assert_eq!(cause, "container init: CannotStartContainerError: exec: not found");
+        chained.containers[0].reason = Some(
+            "CannotStartContainerError: dependency graph: container ordering dependency [init(i) (CREATED->RUNNING)] for target [a(i)] has \
+             timed out."
+                .to_owned(),
+        );
+        chained.containers[1].reason = None;
+        let cause = exit_code(&chained, &Ends::new()).unwrap_err();
+        assert_eq!(cause, "a did not start: init was not ready in time (its `startTimeout`)");
         let none = exit_code(&task(&[("a", true, None), ("init", false, Some(0))]), &Ends::new()).unwrap_err();
         assert!(none.starts_with("no essential container of the task ran: "), "{none}");
         assert_eq!(exit_code(&task(&[("a", true, Some(-1))]), &Ends::new()), Ok(255));

@@ -19,7 +19,18 @@ pub(crate) struct Directories {
 
 /// The text of a file.
 pub(super) fn read_text(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| problem(path, &error))
+    let bytes = std::fs::read(path).map_err(|error| problem(path, &error))?;
+    String::from_utf8(bytes).map_err(|error| format!("{} {}", path.display(), encoding(error.as_bytes())))
+}
+
+/// What is wrong with the encoding of a text that is not UTF-8, in words.
+fn encoding(bytes: &[u8]) -> &'static str {
+    // PowerShell puts this mark at the beginning.
+    let is_marked = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+    match is_marked {
+        true => "is UTF-16 text, as PowerShell writes it: save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`)",
+        false => "is not UTF-8 text: save it as UTF-8",
+    }
 }
 
 /// Path and problem, in words.
@@ -27,7 +38,6 @@ fn problem(path: &Path, error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::IsADirectory => format!("{} is a directory, not a file", path.display()),
         ErrorKind::NotADirectory => format!("{} is a file, not a directory", path.display()),
-        ErrorKind::InvalidData => format!("{} is no UTF-8 text", path.display()),
         _ => format!("{}: {error}", path.display()),
     }
 }
@@ -75,6 +85,18 @@ mod tests {
         assert_eq!(read_text(directory), Err("/proc/self is a directory, not a file".to_owned()));
         assert_eq!(texts_below(file), Err("/proc/self/status is a file, not a directory".to_owned()));
         let binary = std::env::current_exe().unwrap();
-        assert!(read_text(&binary).unwrap_err().ends_with(" is no UTF-8 text"));
+        assert!(read_text(&binary).unwrap_err().ends_with(" is not UTF-8 text: save it as UTF-8"));
+    }
+
+    #[test]
+    fn a_text_of_powershell_is_named() {
+        let path = std::env::temp_dir().join(format!("ecs-local-utf16-{}", uuid::Uuid::new_v4().simple()));
+        for order in [u16::to_le_bytes, u16::to_be_bytes] {
+            let bytes: Vec<u8> = "\u{feff}{\"family\": \"f\"}".encode_utf16().flat_map(order).collect();
+            std::fs::write(&path, bytes).unwrap();
+            let problem = read_text(&path).unwrap_err();
+            assert!(problem.contains(" is UTF-16 text, as PowerShell writes it: save it as UTF-8"), "{problem}");
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 }

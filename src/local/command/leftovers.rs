@@ -150,6 +150,23 @@ pub(super) async fn found() -> Option<String> {
     in_words(agents, &abandoned, volumes, &elsewhere)
 }
 
+/// What a session of `serve` leaves at its end, and how to remove it, in words; `None`: there is nothing.
+pub(super) async fn after_serve(session: &str) -> Option<String> {
+    // Without Docker there are no containers.
+    let mut found = containers().await.unwrap_or_default();
+    found.retain(|container| container.session == session);
+    left_by_serve(&found)
+}
+
+fn left_by_serve(containers: &[Container]) -> Option<String> {
+    let lines: String = containers.iter().map(|container| format!("\n  {}", container.shown)).collect();
+    (!containers.is_empty()).then(|| {
+        format!(
+            "containers of this session are left:{lines}\nTo remove them, when your agent has ended: ecs-local clean"
+        )
+    })
+}
+
 /// What is left: agents, containers and volumes (in words) of sessions that have ended, and containers of sessions without a directory
 /// here. Nobody knows whether the latter run.
 fn in_words(agents: usize, ended: &[Container], volumes: Option<String>, elsewhere: &[Container]) -> Option<String> {
@@ -310,6 +327,15 @@ mod tests {
         assert_eq!(found.volumes, ["data"], "a directory of the host is no volume");
         assert!(container(&line("999999999999", id)).is_none(), "a task of a real account");
         assert!(container(&line("123456789012", &"0".repeat(32))).is_none(), "a task of a test");
+    }
+
+    #[test]
+    fn serve_names_what_it_leaves() {
+        let task = "arn:aws:ecs:us-west-2:123456789012:task/default/10ca1abcde0123456789abcdef012345";
+        let left = container(&format!("c1\t{task}\tecs-greeter-1-greeter (Exited (7) 2 hours ago)\t")).unwrap();
+        let text = left_by_serve(&[left]).unwrap();
+        assert!(text.contains("ecs-greeter-1-greeter (Exited (7)") && text.ends_with("ecs-local clean"), "{text}");
+        assert_eq!(left_by_serve(&[]), None);
     }
 
     #[test]

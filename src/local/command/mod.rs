@@ -1,14 +1,16 @@
 //! `ecs-local` on the command line. This module owns the arguments, the output, and the sessions on this machine; the control plane
 //! is the rest of the crate. Invariant: every process that it started ends with it, also when it is killed.
 //!
-//! In reading order: `registry`, `files` and `arguments` with `habits` and `help`, `token`, `output`, `signals`, `start_problem` and `limits`; `session`
-//! (directory and lock), `child` and `guard` (what happens after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`,
-//! `refused` with `machine`, `settings`, `agent`, `states`, `containers`, `health`, `waits`, `exit_code`, `not_started`, `end` and
+//! In reading order: `registry`, `files` and `arguments` with `habits`, `help` and `completion`, `token`, `output`, `signals`, `start_problem` and `limits`; `session`
+//! (directory and lock), `child` and `guard` (what happens after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`, `own_settings`, `role_address`,
+//! `refused` with `machine`, `settings`, `agent`, `states`, `containers` with `container_output`, `health`, `waits`, `exit_code`, `not_started`, `end` and
 //! `shared_volumes`.
 
 mod agent;
 mod arguments;
 mod child;
+mod completion;
+mod container_output;
 mod containers;
 mod definition_file;
 mod end;
@@ -23,8 +25,10 @@ mod limits;
 mod machine;
 mod not_started;
 mod output;
+mod own_settings;
 mod refused;
 mod registry;
+mod role_address;
 mod session;
 mod settings;
 mod shared_volumes;
@@ -44,6 +48,7 @@ use output::{print_error, print_line, warn_beyond_loopback, wrong_argument};
 use session::{Kind, Session};
 use signals::Interrupts;
 use start_problem::start_problem;
+use std::path::Path;
 use std::process::ExitCode;
 use token::Token;
 use welcome::welcome;
@@ -89,6 +94,10 @@ pub fn main() -> ExitCode {
                 }
                 Ok(0)
             }
+            Command::Completion(script) => {
+                print_line(&script);
+                Ok(0)
+            }
             Command::Guard => {
                 guard::run().await;
                 Ok(0)
@@ -116,42 +125,47 @@ async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<u8, S
     let found = leftovers::found().await;
     let session = Session::begin(Kind::Serve)?;
     options.session_id = Some(session.id.clone());
-    let result = serve_session(options, quiet, token, found, &mut interrupts).await;
-    // As long as the directory is there, `clean` takes the tasks' containers for those of a session that has ended.
-    if result.as_ref().is_ok_and(|left| *left > 0) {
-        return Ok(0);
-    }
+    let asked = options.listen;
+    let (region, directory) = (options.region.clone(), options.registry_dir.clone());
+    let result = match Server::start(options).await {
+        Ok(server) => {
+            warn_beyond_loopback(asked);
+            print_start(&server, quiet, token, &region, directory.as_deref());
+            found.iter().for_each(|found| print_error(found));
+            interrupts.next().await;
+            let tasks = end_server(server).await;
+            let left = leftovers::after_serve(&session.id).await;
+            left.iter().for_each(|left| print_error(left));
+            // As long as the directory is there, `clean` takes the tasks' containers for those of a session that has ended.
+            if tasks > 0 || left.is_some() {
+                return Ok(0);
+            }
+            Ok(0)
+        }
+        Err(error) => start_problem(&error),
+    };
     match (result, session.remove()) {
         (Err(problem), Err(stays)) => Err(format!("{problem}; {stays}")),
-        (result, removed) => result.and(removed).map(|()| 0),
+        (result, removed) => removed.and(result),
     }
 }
 
-/// Returns the number of tasks that have not stopped.
-async fn serve_session(
-    options: Options,
-    quiet: bool,
-    token: &Token,
-    found: Option<String>,
-    interrupts: &mut Interrupts,
-) -> Result<usize, String> {
-    let asked = options.listen;
-    let (region, directory) = (options.region.clone(), options.registry_dir.clone());
-    let server = Server::start(options).await.map_err(|error| start_problem(&error))?;
+/// Prints how to use a server.
+fn print_start(server: &Server, quiet: bool, token: &Token, region: &str, directory: Option<&Path>) {
     let (url, shown) = (server.url(), token.shown(server.token()));
-    warn_beyond_loopback(asked);
     if quiet {
         print_line(&url);
         if *token == Token::Random {
             print_line(&shown);
         }
     } else {
-        print_line(&welcome(&server, &shown, &region, directory.as_deref()));
+        print_line(&welcome(server, &shown, region, directory));
+        token.note().iter().for_each(|note| print_line(note));
     }
-    if let Some(found) = found {
-        print_error(&found);
-    }
-    interrupts.next().await;
+}
+
+/// Ends a server. Returns the number of tasks that have not stopped, and prints it.
+async fn end_server(server: Server) -> usize {
     let left = server.read(|state| state.tasks().iter().filter(|task| task.last_status != TaskStatus::Stopped).count());
     if let Err(problem) = server.end().await {
         print_error(&problem);
@@ -162,5 +176,5 @@ async fn serve_session(
             "{left} {tasks} not stopped. The agent keeps what runs: end it, then `ecs-local clean` removes the containers."
         ));
     }
-    Ok(left)
+    left
 }

@@ -4,24 +4,49 @@
 use super::exit_code::has_run;
 use crate::{Task, TaskContainer};
 
-/// A line for each container that did not start because of another one.
+/// The lines about the containers that did not start because of another one: each cause once, with all containers that it kept from
+/// starting.
 pub(super) fn lines(task: &Task) -> Vec<String> {
-    task.containers.iter().filter_map(|container| line(task, container)).collect()
+    let mut causes: Vec<(String, Vec<&str>)> = Vec::new();
+    for container in &task.containers {
+        let Some(cause) = cause(task, container) else { continue };
+        match causes.iter_mut().find(|(other, _)| *other == cause) {
+            Some((_, names)) => names.push(&container.name),
+            None => causes.push((cause, vec![&container.name])),
+        }
+    }
+    let line = |(cause, names): (String, Vec<&str>)| format!("{} did not start: {cause}", names.join(" and "));
+    causes.into_iter().map(line).collect()
 }
 
-fn line(task: &Task, container: &TaskContainer) -> Option<String> {
+/// Why a container did not start: what happened to the first container of the chain that it waited for. `None`: it waited for none.
+pub(super) fn cause(task: &Task, container: &TaskContainer) -> Option<String> {
+    let (mut found, mut current) = (None, container);
+    // Containers wait for each other in no circle, but a report may show one.
+    for _ in 0..task.containers.len() {
+        let Some((why, waited)) = reason(task, current) else { break };
+        found = Some(why);
+        match waited {
+            Some(waited) => current = waited,
+            None => break,
+        }
+    }
+    found
+}
+
+/// The reason in plain words, and the container that was waited for if it did not start either.
+fn reason<'t>(task: &'t Task, container: &TaskContainer) -> Option<(String, Option<&'t TaskContainer>)> {
     let reason = container.reason.as_deref().filter(|_| !has_run(container))?;
     // As in `container ordering dependency [init(image) (STOPPED->STOPPED) - Exit: 9] for target [...] as dependency did not ...`.
     let (_, rest) = reason.split_once("ordering dependency [")?;
     let name = rest.split(['(', ']']).next()?;
     let waited = task.containers.iter().find(|other| other.name == name);
     let code = waited.filter(|waited| has_run(waited)).and_then(|waited| waited.exit_code);
-    let why = match code {
-        _ if reason.contains("has timed out") => format!("{name} was not ready in time (its `startTimeout`)"),
-        Some(code) => format!("{name} ended with exit code {code}"),
-        None => format!("{name} did not start"),
-    };
-    Some(format!("{} did not start: {why}", container.name))
+    Some(match code {
+        _ if reason.contains("has timed out") => (format!("{name} was not ready in time (its `startTimeout`)"), None),
+        Some(code) => (format!("{name} ended with exit code {code}"), None),
+        None => (format!("{name} did not start"), waited),
+    })
 }
 
 #[cfg(test)]
@@ -40,10 +65,11 @@ mod tests {
         };
         chain.containers[0].reason = reason("side", "because dependency will never start");
         chain.containers[1].reason = reason("init", "as dependency did not exit successfully.");
-        let wanted = ["app did not start: side did not start", "side did not start: init ended with exit code 9"];
-        assert_eq!(lines(&chain), wanted);
+        assert_eq!(lines(&chain), ["app and side did not start: init ended with exit code 9"], "the cause once");
         chain.containers[1].reason = reason("init", "has timed out.");
-        assert!(lines(&chain)[1].ends_with("init was not ready in time (its `startTimeout`)"));
+        assert!(lines(&chain)[0].ends_with("init was not ready in time (its `startTimeout`)"));
+        chain.containers[1].reason = reason("app", "because dependency will never start");
+        assert_eq!(lines(&chain).len(), 2, "a circle ends");
         chain.containers[0].reason = Some("CannotPullContainerError: no such host".to_owned());
         chain.containers[1].reason = None;
         assert!(lines(&chain).is_empty());

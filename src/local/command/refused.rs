@@ -38,8 +38,23 @@ pub(super) fn refused(definition: &Value, machine: &Machine) -> Vec<Refused> {
             )));
         }
     }
+    found.extend(volume_names(definition));
     found.extend(too_large(definition, machine));
     found
+}
+
+/// Names of shared volumes that Docker does not take. ECS takes them, and the agent gives them to Docker as they are.
+fn volume_names(definition: &Value) -> Vec<Refused> {
+    let volumes = definition["volumes"].as_array().into_iter().flatten().enumerate();
+    let shared = volumes.filter(|(_, volume)| volume["dockerVolumeConfiguration"]["scope"] == "shared");
+    let is_name = |name: &str| name.len() > 1 && name.starts_with(|first: char| first.is_ascii_alphanumeric());
+    let named = shared.filter_map(|(at, volume)| Some((at, volume["name"].as_str()?)));
+    let refused = named.filter(|(_, name)| !name.is_empty() && !is_name(name)).map(|(at, name)| {
+        Refused::kept(format!(
+            "volumes[{at}].name: Docker needs a name of two or more characters that begins with a letter or number, not `{name}`"
+        ))
+    });
+    refused.collect()
 }
 
 /// Members for which there is nothing on any machine of a developer.
@@ -146,6 +161,18 @@ mod tests {
             cpu: 2048,
             has_gpus: false,
         }
+    }
+
+    #[test]
+    fn a_name_that_docker_does_not_take_is_refused() {
+        let volume = |name: &str, scope: &str| json!({"name": name, "dockerVolumeConfiguration": {"scope": scope}});
+        let definition = json!({"volumes": [
+            volume("v", "shared"), volume("_ab", "shared"), volume("ab", "shared"), volume("v", "task"), {"name": "v"}, {"name": 5},
+        ]});
+        let found: Vec<String> = refused(&definition, &machine()).into_iter().map(|refused| refused.text).collect();
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("volumes[0].name: ") && found[0].ends_with("not `v`"), "{found:?}");
+        assert!(found[1].starts_with("volumes[1].name: "), "{found:?}");
     }
 
     /// A definition as a service on Fargate has it, in the form of DescribeTaskDefinition.

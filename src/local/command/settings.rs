@@ -21,12 +21,12 @@ pub(super) async fn report(program: &Path, given: &[(String, String)]) -> Value 
     serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
-/// Checks the given settings.
+/// Checks the given settings. `program` is the agent's, which lists all settings.
 ///
 /// # Errors
 /// The problems, one a line. An invalid value would be replaced by the agent's default, and a wrong name would be ignored.
-pub(super) fn check(report: &Value, given: &[(String, String)]) -> Result<(), String> {
-    let found = problems(report, given);
+pub(super) fn check(program: &Path, report: &Value, given: &[(String, String)]) -> Result<(), String> {
+    let found = problems(program, report, given);
     if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
 }
 
@@ -38,7 +38,7 @@ pub(super) fn effective<'r>(report: &'r Value, name: &str) -> Option<&'r str> {
 }
 
 /// The problems with these settings, in words. The environment of `up` itself is not theirs.
-fn problems(report: &Value, given: &[(String, String)]) -> Vec<String> {
+fn problems(program: &Path, report: &Value, given: &[(String, String)]) -> Vec<String> {
     let all = report["checks"].as_array().into_iter().flatten();
     let all = all.flat_map(|check| check["problems"].as_array().into_iter().flatten());
     let counts = |problem: &&Value| {
@@ -47,7 +47,9 @@ fn problems(report: &Value, given: &[(String, String)]) -> Vec<String> {
     };
     let text = |problem: &Value| {
         let part = |member: &str| problem[member].as_str().unwrap_or_default().to_owned();
-        format!("{}: {}; expected {}", part("setting"), part("found"), part("expected"))
+        // The agent means its own help.
+        let expected = part("expected").replace("--help", &format!("`{} help`", program.display()));
+        format!("{}: {}; expected {expected}", part("setting"), part("found"))
     };
     all.filter(counts).map(text).collect()
 }
@@ -63,23 +65,28 @@ mod tests {
 
     #[test]
     fn a_wrong_value_and_a_wrong_name_are_explained() {
-        let problem = |setting: &str, severity: &str, place: &str| json!({"setting": setting, "severity": severity, "place": place, "found": "`x`", "expected": "y; did you mean z?"});
+        let problem = |setting: &str, severity: &str, place: &str| json!({"setting": setting, "severity": severity, "place": place, "found": "`x`", "expected": "a name from --help; did you mean z?"});
         let report = json!({"checks": [{"problems": [
             problem("ECS_LOGLEVL", "warning", "environment"),
             problem("ECS_NOTED", "note", "environment"),
             problem("ECS_LOGLEVL", "warning", "/etc/ecs/ecs.config:3"),
             problem("ECS_OWN", "warning", "environment"),
         ]}]});
-        let found = problems(&report, &given(&["ECS_LOGLEVL", "ECS_NOTED"]));
-        assert_eq!(found, ["ECS_LOGLEVL: `x`; expected y; did you mean z?"]);
-        assert!(problems(&Value::Null, &given(&["A"])).is_empty());
+        let agent = Path::new("/opt/ecs-agent");
+        let found = problems(agent, &report, &given(&["ECS_LOGLEVL", "ECS_NOTED"]));
+        assert_eq!(found, ["ECS_LOGLEVL: `x`; expected a name from `/opt/ecs-agent help`; did you mean z?"]);
+        assert!(problems(agent, &Value::Null, &given(&["A"])).is_empty());
     }
 
     #[tokio::test]
     async fn an_agent_without_such_a_command_is_no_error() {
         for program in ["/bin/false", "/no/such/agent"] {
             let report = report(Path::new(program), &given(&["A"])).await;
-            assert_eq!((&report, check(&report, &given(&["A"]))), (&Value::Null, Ok(())), "{program}");
+            assert_eq!(
+                (&report, check(Path::new(program), &report, &given(&["A"]))),
+                (&Value::Null, Ok(())),
+                "{program}"
+            );
         }
     }
 }

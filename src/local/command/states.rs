@@ -2,6 +2,7 @@
 //! is the reason of an end.
 
 use super::exit_code::has_run;
+use super::not_started;
 use super::output::print_line;
 use crate::{Task, TaskContainer, TaskStatus};
 use serde_json::Value;
@@ -39,10 +40,14 @@ impl Shown {
             let code = container.exit_code.filter(|_| has_run(container));
             let code = code.map(|code| format!(", exit code {code}")).unwrap_or_default();
             let addresses: String = addresses(container).iter().map(|address| format!(", {address}")).collect();
+            let cause = not_started::cause(task, container);
+            // If the task ends with it, `not_started` says it then, once for all containers.
+            let is_explained = cause.is_some() && task.desired_status == TaskStatus::Stopped;
+            let plain = cause.map(|cause| format!("did not start: {cause}"));
             states.push(State {
                 name: format!("container {}", container.name),
                 line: format!("{}{code}{addresses}", container.last_status),
-                reason: container.reason.clone(),
+                reason: plain.or_else(|| container.reason.clone()).filter(|_| !is_explained),
                 is_last_word: container.essential && !has_run(container),
             });
         }
@@ -101,7 +106,9 @@ fn addresses(container: &TaskContainer) -> BTreeSet<String> {
         match (port, binding["hostPortRange"].as_str()) {
             (Some(port), _) if binding["protocol"] == "udp" => format!("{host}:{port}/udp -> {inner}"),
             (Some(port), _) => format!("{}{host}:{port} -> {inner}", scheme(inner.as_u64())),
-            (None, range) => format!("{host}:{} -> {}", range.unwrap_or("?"), binding["containerPortRange"]),
+            (None, range) => {
+                format!("{host}:{} -> {}", range.unwrap_or("?"), binding["containerPortRange"].as_str().unwrap_or("?"))
+            }
         }
     };
     bindings.map(address).collect()
@@ -148,6 +155,28 @@ mod tests {
     }
 
     #[test]
+    fn a_container_that_waited_in_vain_is_explained_in_plain_words() {
+        let mut waiting = task(&[("app", true, Some(143)), ("init", false, Some(5))]);
+        waiting.containers[0].last_status = TaskStatus::Stopped;
+        waiting.containers[0].reason = Some(
+            "CannotStartContainerError: dependency graph: failed to resolve container ordering dependency [init(i) (STOPPED->STOPPED) - \
+             Exit: 5] for target [app(i) (NONE->STOPPED)] as dependency did not exit successfully."
+                .to_owned(),
+        );
+        let mut shown = Shown::default();
+        waiting.containers[0].essential = false;
+        shown.show(&waiting, true);
+        let wanted = "STOPPED (did not start: init ended with exit code 5)";
+        assert_eq!(shown.lines["container app"], wanted, "the task goes on");
+        waiting.containers[0].essential = true;
+        waiting.desired_status = TaskStatus::Stopped;
+        let mut shown = Shown::default();
+        shown.show(&waiting, true);
+        assert_eq!(shown.lines["container app"], "STOPPED", "it is said at the end");
+        assert!(shown.rest("").is_empty());
+    }
+
+    #[test]
     fn the_reason_of_a_container_that_ran_is_in_its_line() {
         let mut ended = task(&[("web", true, Some(137))]);
         ended.stopped_reason = Some("Essential container in task exited".to_owned());
@@ -169,6 +198,7 @@ mod tests {
             json!({"bindIP": "0.0.0.0", "hostPort": 53, "containerPort": 53, "protocol": "udp"}),
             json!({"bindIP": "0.0.0.0", "hostPort": 32769, "containerPort": 5432, "protocol": "tcp"}),
             json!({"bindIP": "0.0.0.0", "hostPort": 32770, "containerPort": 443, "protocol": "tcp"}),
+            json!({"bindIP": "0.0.0.0", "hostPortRange": "32780-32782", "containerPortRange": "80-82", "protocol": "tcp"}),
         ];
         assert!(addresses(&container).is_empty(), "it does not run yet");
         container.last_status = TaskStatus::Running;
@@ -178,6 +208,7 @@ mod tests {
             "http://localhost:32768 -> 80",
             "https://localhost:32770 -> 443",
             "localhost:32769 -> 5432",
+            "localhost:32780-32782 -> 80-82",
             "localhost:53/udp -> 53",
         ];
         assert_eq!(found, wanted);

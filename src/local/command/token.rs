@@ -54,6 +54,11 @@ impl Token {
             Self::File(path) => format!("\"$(cat '{}')\"", path.display()),
         }
     }
+
+    /// What the placeholder in [`Self::shown`] stands for; `None`: there is no placeholder.
+    pub(crate) fn note(&self) -> Option<&'static str> {
+        matches!(self, Self::Given(_)).then_some("TOKEN is the value of --token.")
+    }
 }
 
 fn check(token: Secret, source: &str) -> Result<Secret, String> {

@@ -20,7 +20,7 @@ use super::signals::Interrupts;
 use super::start_problem::start_problem;
 use super::states::Shown;
 use super::token::Token;
-use super::{agent, child, definition_file, end, leftovers, not_started, settings, waits};
+use super::{agent, child, definition_file, end, leftovers, not_started, role_address, settings, waits};
 use crate::{Options, Server, Task, TaskStatus};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpStream};
@@ -34,16 +34,14 @@ const REGISTER_LIMIT: Duration = Duration::from_secs(90);
 const INTROSPECTION: u16 = 51678;
 /// The time limit for finding out whether an agent listens there.
 const PORT_LIMIT: Duration = Duration::from_secs(1);
+/// Said if the agent works, but something else has its port.
+const PORT_TAKEN: &str = "another program has port 51678 of the agent: `up` cannot show what the task waits for. `ss -ltnp` names the program.";
 /// After this time without a line, it is said what is awaited.
 const SILENCE: Duration = Duration::from_secs(3);
 /// The time limit for the task to stop after Ctrl-C.
 const STOP_LIMIT: Duration = Duration::from_secs(150);
 /// The same if nobody reads the output any more, as in `ecs-local up TASK | head`: a shell waits for all programs of a pipe.
 const UNREAD_STOP_LIMIT: Duration = Duration::from_secs(5);
-
-/// Said once if the task has a role.
-const NO_RULES: &str = "containers ask for the credentials of their role at 169.254.170.2, and only root may make the firewall rules for \
-                        that: start ecs-local with sudo, or run `sudo ecs-agent host-setup` once";
 
 /// A run of `up`.
 struct Run<'a> {
@@ -65,14 +63,17 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     };
     let definition = definition_file::read(&request.task, &text)?;
     let report = match agent::program(&request) {
-        Ok(program) => settings::report(&program, &request.environment).await,
+        Ok(program) => {
+            let report = settings::report(&program, &request.environment).await;
+            if let Err(problem) = settings::check(&program, &report, &request.environment) {
+                return Ok(wrong_argument(&format!("a setting after `--` is wrong:\n{problem}")));
+            }
+            report
+        }
         Err(problem) if request.agent.is_some() => return Ok(wrong_argument(&problem)),
         // It is an error of its start.
         Err(_) => Value::Null,
     };
-    if let Err(problem) = settings::check(&report, &request.environment) {
-        return Ok(wrong_argument(&format!("a setting after `--` is wrong:\n{problem}")));
-    }
     can_run(&request.task, &definition, &Machine::this(&report))?;
     let token = match request.token.value() {
         Ok(token) => token,
@@ -85,7 +86,7 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     leftovers::tidy_before_up().await;
     // In a network namespace of its own, a session may run beside another one.
     if let Some(other) = session::running_up()
-        && TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], INTROSPECTION)), PORT_LIMIT).is_ok()
+        && is_port_taken()
     {
         return Err(format!(
             "another `ecs-local up` runs (session {other}), and one Docker has one agent at a time: end it first"
@@ -108,6 +109,11 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     }
     guard.dismiss().await;
     result
+}
+
+/// Something listens on the agent's port.
+fn is_port_taken() -> bool {
+    TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], INTROSPECTION)), PORT_LIMIT).is_ok()
 }
 
 /// Checks that the definition has nothing that `up` cannot run, and no mistake. All findings are reported together.
@@ -140,16 +146,26 @@ async fn in_session(
     let cluster = request.cluster.clone().unwrap_or_else(|| format!("up-{}", session.id));
     let session_id = Some(session.id.clone());
     let options = Options { token, session_id, cluster: cluster.clone(), ..request.options.clone() };
-    let server = Server::start(options).await.map_err(|error| start_problem(&error))?;
+    let server = match Server::start(options).await {
+        Ok(server) => server,
+        Err(error) => return start_problem(&error),
+    };
     let registered = server.call("RegisterTaskDefinition", definition);
     let registered = registered.map_err(|error| format!("{}: {}", request.task.display(), error.message))?;
-    if !definition["taskRoleArn"].is_null() && !rustix::process::geteuid().is_root() {
-        print_error(NO_RULES);
-    }
+    let is_taken = is_port_taken();
     let mut agent = Agent::start(request, &server, session, definition)?;
     let mut run =
         Run { request, server: &server, cluster: &cluster, interrupts, is_placed: false, is_impatient: false };
-    let result = run.task(&mut agent, &registered["taskDefinition"]).await;
+    let result = match run.connect(&mut agent).await {
+        Ok(()) => {
+            if is_taken {
+                print_error(PORT_TAKEN);
+            }
+            role_address::warn(request, definition).await;
+            run.task(&mut agent, &registered["taskDefinition"]).await
+        }
+        Err(problem) => Err(problem),
+    };
     *is_placed = run.is_placed;
     agent.end(run.is_impatient).await;
     server.shutdown().await;
@@ -189,9 +205,8 @@ impl Run<'_> {
         connected.map_err(|error| format!("{error}{}", agent.log_tail()))
     }
 
-    /// Waits for the agent, places the task, and follows it.
+    /// Places the task, and follows it.
     async fn task(&mut self, agent: &mut Agent, definition: &Value) -> Result<u8, String> {
-        self.connect(agent).await?;
         let quiet = self.request.quiet;
         let begin = SystemTime::now();
         self.is_placed = true;
@@ -234,7 +249,7 @@ impl Run<'_> {
             .and_then(|()| task.map_or_else(|| Err("the task is unknown".to_owned()), |task| exit_code(&task, &ends)));
         let last = code.as_ref().err().map(String::as_str).unwrap_or_default();
         shown.rest(last).iter().for_each(|line| print_error(line));
-        not_started.iter().for_each(|line| print_error(line));
+        not_started.iter().filter(|line| *line != last).for_each(|line| print_error(line));
         code.map_err(|problem| match end::remedy(&problem, definition, &self.request.directories) {
             Some(remedy) => format!("{problem}\n{remedy}"),
             None => problem,
@@ -245,13 +260,11 @@ impl Run<'_> {
         print_line(&format!("task {arn}"));
         // A log, as in CI, is no place for a secret, though this one ends with the session.
         if self.request.token == Token::Random && !is_read_by_a_person() {
-            print_line(
-                "To look at it with the aws CLI, start `up` with --token-file FILE: a random token is shown only on a terminal.",
-            );
             return;
         }
         let (url, shown) = (self.server.url(), self.request.token.shown(self.server.token()));
         print_line(&look(&url, &shown, &self.request.options.region, self.cluster, arn));
+        self.request.token.note().iter().for_each(|note| print_line(&format!("  {note}")));
     }
 
     /// Prints the states of the task until it has stopped. Returns the stopped task.

@@ -125,8 +125,10 @@ fn due(waits: &[&Wait], printed: &mut Printed, now: Instant) -> Vec<String> {
         let (state, failure, last) = (wait.state(), wait.last_failure(), printed.get(&wait.key()));
         let is_new_failure = failure.is_some() && failure != last.and_then(|last| last.failure.as_deref());
         let is_due = match last {
+            // The first failure is said at once: the attempts may go on for minutes.
+            Some(last) if failure.is_some() && last.failure.is_none() => true,
             Some(last) => state != last.state && now.duration_since(last.at) >= PULL_INTERVAL,
-            None => wait.age_seconds >= MIN_AGE,
+            None => failure.is_some() || wait.age_seconds >= MIN_AGE,
         };
         if is_due {
             lines.push(wait.line(false, is_new_failure));
@@ -162,11 +164,7 @@ impl Wait {
     /// What a person can do instead of waiting for the attempts; `None`: nothing is pulled.
     fn hint(&self) -> Option<String> {
         let image = self.image.as_ref().filter(|_| self.pull.is_some())?;
-        Some(format!(
-            "{}: if {image} is not in a registry that this machine reaches: {}",
-            self.subject(),
-            without_pull(image)
-        ))
+        Some(format!("{}: {}", self.subject(), without_pull(image)))
     }
 
     /// What the attempts of the pull do; `None`: nothing is pulled.
@@ -318,7 +316,10 @@ mod tests {
         };
         let first = at(0, 1, 1, "no such host");
         assert_eq!(first[0], "task: asking the registry for i failed (attempt 1 of 9, again in 1 s): no such host");
-        assert!(first.len() == 2 && first[1].ends_with("pull the image with `docker pull`, or build it, before `up`"));
+        assert!(
+            first.len() == 2 && first[1].ends_with("give an image of yours this name: docker tag MY-IMAGE i"),
+            "{first:?}"
+        );
         assert_eq!(
             at(5, 3, 2, "no such host"),
             ["task: asking the registry for i failed (attempt 3 of 9, again in 2 s)"]
@@ -326,6 +327,25 @@ mod tests {
         assert!(at(10, 3, 1, "no such host").is_empty(), "only the time has run down");
         let other = at(15, 4, 9, "timeout");
         assert_eq!(other, ["task: asking the registry for i failed (attempt 4 of 9, again in 9 s): timeout"]);
+    }
+
+    #[test]
+    fn the_first_failure_has_its_remedy_at_once() {
+        let (mut printed, begin) = (Printed::new(), Instant::now());
+        let mut at = |age: u64, phase: &str, failure: Option<&str>| {
+            let pull = json!({"Phase": phase, "Attempt": 1, "Attempts": 9, "LastFailure": failure});
+            let image = "1.dkr.ecr.us-west-2.amazonaws.com/app";
+            let pull =
+                wait(json!({"Container": "app", "Image": image, "For": "pull", "AgeSeconds": age, "Pull": pull}));
+            due(&[&pull], &mut printed, begin + Duration::from_secs(age))
+        };
+        assert_eq!(at(1, "asking", None).len(), 1);
+        let failed = at(2, "pausing", Some("no such host"));
+        assert!(failed[0].ends_with("failed (attempt 1 of 9): no such host"), "{failed:?}");
+        let hint = "container app: Without an AWS account, give an image of yours this name before `up`: docker tag MY-IMAGE \
+                    1.dkr.ecr.us-west-2.amazonaws.com/app";
+        assert_eq!(failed[1], hint);
+        assert!(at(3, "asking", Some("no such host")).is_empty(), "it was said");
     }
 
     #[test]

@@ -164,25 +164,24 @@ fn references(found: &mut Findings, definition: &TaskDefinition, c: &ContainerDe
     }
     for dependency in &c.depends_on {
         let name = &dependency.container_name;
-        match find(name) {
-            Some(target) => condition(found, &dependency.condition, target),
-            None => found.add(&unknown(name, "dependsOn")),
-        }
+        let target = find(name);
+        found.require(target.is_some(), || unknown(name, "dependsOn"));
+        condition(found, &dependency.condition, name, target);
     }
 }
 
-/// Checks the condition for which a container waits.
-fn condition(found: &mut Findings, condition: &str, target: &ContainerDefinition) {
-    let name = &target.name;
+/// Checks the condition for which a container waits. `target`: the container of this name; `None`: there is none, which is a problem
+/// of its own.
+fn condition(found: &mut Findings, condition: &str, name: &str, target: Option<&ContainerDefinition>) {
     match condition {
         "START" => {}
         "HEALTHY" => {
-            found.require(target.health_check.is_some(), || {
+            found.require(target.is_none_or(|target| target.health_check.is_some()), || {
                 format!("It waits for '{name}' to be HEALTHY, but '{name}' has no healthCheck.")
             });
         }
         "COMPLETE" | "SUCCESS" => {
-            found.require(!target.essential, || {
+            found.require(target.is_none_or(|target| !target.essential), || {
                 format!(
                     "It waits for '{name}' to be {condition}, but '{name}' is essential: its end would stop the task."
                 )
@@ -397,6 +396,13 @@ mod tests {
             let text = with_first(change.clone());
             assert!(text.contains(expected), "{change}: {text}");
         }
+    }
+
+    #[test]
+    fn both_mistakes_of_a_dependency_are_reported() {
+        let text = with_first(json!({"dependsOn": [{"containerName": "none", "condition": "LATER"}]}));
+        assert!(text.contains("Unknown container 'none' in dependsOn"), "{text}");
+        assert!(text.contains("Condition `LATER` in dependsOn is invalid"), "{text}");
     }
 
     #[test]

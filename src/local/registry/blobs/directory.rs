@@ -107,13 +107,16 @@ impl Directory {
             Ok(()) => sync_parent(path).map_err(failed)?,
         }
         check_owner(path)?;
+        // Before the mode: nobody should close a directory that is not a registry's.
+        check_content(path)?;
+        check_mode(path)?;
         let lock = mark(path)?;
         let directory = Self { path: path.to_owned(), manifests: Mutex::default(), _lock: lock };
         for name in FOLDERS {
             let below = path.join(name);
             match DirBuilder::new().mode(0o700).create(&below) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(OpenError::Io(below, error)),
-                _ => check_owner(&below)?,
+                _ => check_owner(&below).and_then(|()| check_mode(&below))?,
             }
         }
         sync(path).map_err(failed)?;
@@ -271,27 +274,39 @@ impl Drop for Temporary {
     }
 }
 
-/// The path is a directory of this user, which no other user can read or change.
+/// The path is a directory of this user.
 fn check_owner(path: &Path) -> Result<(), OpenError> {
     let found = std::fs::symlink_metadata(path).map_err(|error| OpenError::Io(path.to_owned(), error))?;
     if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
         return Err(OpenError::NotOwn(path.to_owned()));
     }
+    Ok(())
+}
+
+/// No other user can read or change the directory.
+fn check_mode(path: &Path) -> Result<(), OpenError> {
+    let found = std::fs::symlink_metadata(path).map_err(|error| OpenError::Io(path.to_owned(), error))?;
     match found.mode() & 0o077 {
         0 => Ok(()),
         _ => Err(OpenError::OpenToOthers(path.to_owned(), found.mode() & 0o777)),
     }
 }
 
-/// Locks the directory's marker. An empty directory gets one.
-fn mark(path: &Path) -> Result<File, OpenError> {
-    let marker = path.join(MARKER);
-    let failed = |error| OpenError::Io(marker.clone(), error);
-    if !marker.exists()
+/// The directory has the marker, or is empty.
+fn check_content(path: &Path) -> Result<(), OpenError> {
+    let failed = |error| OpenError::Io(path.to_owned(), error);
+    if !path.join(MARKER).exists()
         && let Some(name) = first_name(path).map_err(failed)?
     {
         return Err(OpenError::Foreign(path.to_owned(), name));
     }
+    Ok(())
+}
+
+/// Locks the directory's marker. An empty directory gets one.
+fn mark(path: &Path) -> Result<File, OpenError> {
+    let marker = path.join(MARKER);
+    let failed = |error| OpenError::Io(marker.clone(), error);
     // Opening something else, such as a pipe, might wait.
     if std::fs::symlink_metadata(&marker).is_ok_and(|found| !found.is_file()) {
         return Err(OpenError::Foreign(path.to_owned(), MARKER.to_owned()));

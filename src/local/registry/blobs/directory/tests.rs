@@ -77,9 +77,12 @@ fn files_of_others_are_refused_and_stay() {
     }
     let scratch = Scratch::new("foreign");
     std::fs::create_dir(scratch.registry()).unwrap();
-    std::fs::set_permissions(scratch.registry(), std::fs::Permissions::from_mode(0o700)).unwrap();
     std::fs::write(scratch.registry().join("thesis.txt"), "mine").unwrap();
-    assert!(problem(&scratch).contains("`thesis.txt` is not a registry's"));
+    // With any mode: to close such a directory is no advice.
+    for mode in [0o700, 0o755] {
+        std::fs::set_permissions(scratch.registry(), std::fs::Permissions::from_mode(mode)).unwrap();
+        assert!(problem(&scratch).contains("`thesis.txt` is not a registry's"), "{mode:o}: {}", problem(&scratch));
+    }
     assert_eq!(scratch.names(""), ["thesis.txt"], "nothing was added");
 }
 
