@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use serde::Serialize;
+use std::fmt::{Display, Write as _};
 use std::panic::AssertUnwindSafe;
 
 /// One JSON answer. `kind` is the request type in the log.
@@ -45,6 +46,14 @@ pub(crate) fn json_body(status: StatusCode, body: Bytes) -> Response {
 pub(crate) fn plain_text(status: StatusCode, text: &'static str) -> Response {
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     (status, [(header::CONTENT_TYPE, plain)], text).into_response()
+}
+
+/// The text as the value of a header; empty if it cannot be in one.
+pub(crate) fn header_text(text: impl Display) -> HeaderValue {
+    // Room for an address and a port. Text that grows byte by byte is allocated again and again.
+    let mut value = String::with_capacity(64);
+    let _ = write!(value, "{text}");
+    HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// Turns a panic while answering into an empty 500 that ends the connection. The server keeps running.

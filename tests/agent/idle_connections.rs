@@ -53,7 +53,7 @@ async fn idle_connection(number: usize) -> tokio::net::TcpStream {
     let from = Ipv4Addr::new(127, 0, 2, u8::try_from(number % 100).unwrap() + 1);
     socket.bind((from, 0).into()).unwrap();
     let stream = socket.connect(SocketAddr::from(([127, 0, 0, 1], PORT))).await.unwrap();
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         // The agent may have closed it already.
         let _ = stream.try_write(b"GET /v4/x/task HTTP/1.1\r\nHo");
     }

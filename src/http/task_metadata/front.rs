@@ -7,7 +7,7 @@ use super::audit::{Event, Request as Audited};
 use super::limiter::TooMany;
 use super::sources::Sources;
 use super::subject::Subject;
-use crate::http::answer::{catch_panic, plain_text};
+use crate::http::answer::{catch_panic, header_text, plain_text};
 use crate::http::{Answers, RemoteAddress, path};
 use axum::Router;
 use axum::extract::Request;
@@ -16,7 +16,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use std::borrow::Cow;
-use std::fmt::{Display, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -120,14 +119,6 @@ fn limit_headers(sources: &Sources, asked: &HeaderMap, peer: Option<SocketAddr>)
         (FORWARDED_FOR, forwarded),
         (REMOTE_ADDRESS, peer.map_or(HeaderValue::from_static(""), header_text)),
     ]
-}
-
-/// The text as the value of a header; empty if it cannot be in one.
-pub(super) fn header_text(text: impl Display) -> HeaderValue {
-    // Room for an address and a port. Text that grows byte by byte is allocated again and again.
-    let mut value = String::with_capacity(64);
-    let _ = write!(value, "{text}");
-    HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// The path without its escapes; `None` if one of them is invalid. Bytes that are not UTF-8 become U+FFFD.

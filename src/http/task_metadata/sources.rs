@@ -2,12 +2,12 @@
 
 use super::audit::Audit;
 use super::documents::Documents;
-use super::front::header_text;
 use super::limiter::{Limiter, Rates};
 use super::peer_check::{PeerCheck, PeerCheckMode};
 use super::place::Metadata;
 use super::requests::Work;
 use super::tasks::Tasks;
+use crate::http::answer::header_text;
 use axum::http::HeaderValue;
 use ecs_core::model::{CredentialsId, Secret};
 use std::fmt;

@@ -36,6 +36,7 @@ pub(super) async fn run(name: &'static str, work: impl Future<Output = ()> + Sen
 mod tests {
     use super::*;
     use std::time::Duration;
+    use tokio::task::JoinSet;
 
     #[tokio::test]
     async fn work_ends_by_itself_by_a_panic_or_with_its_caller() {
@@ -55,9 +56,10 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn work_goes_on_while_the_caller_is_busy() {
         let (sender, receiver) = std::sync::mpsc::channel();
-        let work = tokio::spawn(run("busy", async move { sender.send(()).expect("it is awaited") }));
+        let mut work = JoinSet::new();
+        work.spawn(run("busy", async move { sender.send(()).expect("it is awaited") }));
         tokio::task::yield_now().await;
         receiver.recv_timeout(Duration::from_secs(30)).expect("it runs while this thread waits");
-        assert_eq!(work.await.expect("it ends"), Ok(()));
+        assert_eq!(work.join_next().await.expect("it was started").expect("it ends"), Ok(()));
     }
 }
