@@ -3,16 +3,16 @@
 //! Owns the types of volumes and the options for their drivers. It creates nothing. The invariant: a task is refused if a volume
 //! cannot be created as its definition requires; no encryption and no access rule is left out.
 
+mod own;
 mod shared_files;
 
 use super::reason::TaskError;
 use crate::acs::host::HostFacts;
 use crate::acs::wire;
-use ecs_core::model::resource::{ResourceKind, ResourceSpec, VolumeScope, VolumeSpec, volume_name};
-use ecs_core::model::{ContainerName, TaskArn};
+use ecs_core::model::ContainerName;
+use ecs_core::model::resource::{ResourceKind, ResourceSpec, VolumeScope, VolumeSpec};
+use own::{LOCAL, task_volume};
 use std::collections::BTreeMap;
-
-const LOCAL: &str = "local";
 
 /// The volumes of one task.
 #[derive(Debug, Default)]
@@ -127,19 +127,6 @@ fn unsupported(what: &str, volume: &wire::Volume) -> TaskError {
     TaskError::Reason(format!(
         "UnsupportedTaskError: {what} is not supported by this version of the agent (volume {name})"
     ))
-}
-
-/// An engine volume that lives as long as the task.
-fn task_volume(task: &wire::Task, volume: &str, driver: &str, options: BTreeMap<String, String>) -> VolumeSpec {
-    let arn = TaskArn::from(task.arn.as_str());
-    VolumeSpec {
-        runtime_name: volume_name(&arn, &task.family, &task.version, volume),
-        driver: driver.to_owned(),
-        options,
-        labels: BTreeMap::new(),
-        scope: VolumeScope::Task,
-        with_role: false,
-    }
 }
 
 /// Compat: every scope but `task` is shared.

@@ -1,7 +1,8 @@
-//! Settings of the kernel: `route_localnet`, and `accept_ra` of Docker's default bridge (spec `ecs-init.md` §3).
+//! Settings of the kernel: `route_localnet` (spec `ecs-init.md` §4), and `accept_ra` of Docker's default bridge, which ecs-init sets
+//! before it starts the Go agent.
 
+use super::part::{FirewallError, Part};
 use super::rules::{ROUTE_LOCALNET, ROUTE_LOCALNET_DEFAULT};
-use super::{FirewallError, Part};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 

@@ -10,73 +10,26 @@
 //! removed. A change of a table happens at once. No interface gets the address 169.254.170.2.
 
 mod kernel;
+mod part;
 mod route;
 mod rules;
 #[cfg(test)]
 mod tests;
 
+pub use part::{FirewallError, Part};
 pub use rules::{METADATA_ADDRESS, METADATA_PORT, Settings, USUAL_BRIDGE};
 
-use super::program::{Call, Outcome, ProgramError, Programs};
+use super::program::{Call, Outcome, Programs};
 use kernel::has_ipv6;
+use part::{LIMIT, failed};
 use rules::{Family, Hook, Name, Table};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::collections::BTreeMap;
-use std::io;
-use std::time::Duration;
 
-/// The time limit of one call. It includes the wait for the lock of `iptables`, and the first call may load modules of the kernel.
-const LIMIT: Duration = Duration::from_secs(30);
 /// How long a call waits for the lock of `iptables`, in seconds.
 const LOCK_WAIT_S: &str = "5";
 /// How often the same rule is removed, at most.
 const MAX_COPIES: usize = 16;
-
-/// Why the rules could not be made, checked or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum FirewallError {
-    /// This process may not change the firewall.
-    #[error("this process may not change the firewall: it lacks the capability CAP_NET_ADMIN")]
-    NoRight,
-    /// A program gave no outcome.
-    #[error(transparent)]
-    Program(#[from] ProgramError),
-    /// A program failed.
-    #[error("{call} failed: {failure}")]
-    Failed {
-        /// The command line, shortened.
-        call: String,
-        /// How it ended, and what it wrote.
-        failure: String,
-    },
-    /// The rules are not in the table after they were made.
-    #[error("{program} does not show what {restore} has made: are the two of the same kind, legacy or nft?")]
-    Absent {
-        /// The program that lists rules.
-        program: &'static str,
-        /// The program that makes them.
-        restore: &'static str,
-    },
-    /// A setting of the kernel cannot be read or written.
-    #[error("{name} cannot be changed: {error}")]
-    Setting {
-        /// The name, as for `sysctl`.
-        name: String,
-        /// The system's answer.
-        error: io::Error,
-    },
-}
-
-/// A part of the rules, as it was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Its name: table and built-in chain, or the name of a setting.
-    pub name: String,
-    /// What it is for, for people.
-    pub purpose: &'static str,
-    /// It was missing, or not as it must be, and has been put right.
-    pub was_missing: bool,
-}
 
 /// The result of a check.
 #[derive(Debug)]
@@ -258,14 +211,15 @@ impl Firewall {
     }
 }
 
-/// The rules as commands for a shell, for people.
+/// The rules, the route and the settings as commands for a shell, for people.
 pub fn commands(settings: &Settings) -> Vec<String> {
-    rules::commands(settings)
+    let advertisements = format!("sysctl -e -w {}=0", kernel::accept_ra(rules::bridge(settings)));
+    rules::commands(settings).into_iter().chain([route::command(), advertisements]).collect()
 }
 
 /// The commands that remove the rules, for people.
 pub fn undo_commands() -> Vec<String> {
-    rules::undo_commands()
+    rules::undo_commands().into_iter().chain([route::undo_command()]).collect()
 }
 
 /// Whether this process may change the firewall.
@@ -275,8 +229,4 @@ pub fn undo_commands() -> Vec<String> {
 pub fn check_right() -> Result<(), FirewallError> {
     let has_right = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
     if has_right { Ok(()) } else { Err(FirewallError::NoRight) }
-}
-
-fn failed(call: &Call<'_>, outcome: &Outcome) -> FirewallError {
-    FirewallError::Failed { call: call.to_string(), failure: outcome.failure() }
 }

@@ -1,10 +1,10 @@
-//! The route of this host to 169.254.170.2, where no default route leads there (spec `ecs-init.md` §3, step 5).
+//! The route of this host to 169.254.170.2, where no default route leads there (spec `ecs-init.md` §4).
 //!
 //! A packet of the host needs a route before a rule can send it to the agent. On a host without IPv4, or without a gateway, it has
 //! none. The route is made with the program `ip`. It has a mark of its own, so that nobody else's route is removed.
 
+use super::part::{FirewallError, LIMIT, Part, failed};
 use super::rules::METADATA_ADDRESS;
-use super::{FirewallError, LIMIT, Part, failed};
 use crate::host::program::{Call, Programs};
 use std::net::Ipv4Addr;
 

@@ -4,7 +4,6 @@
 //! chain. So our rules are found, replaced at once and removed without touching any other rule. They are those of ecs-init (spec
 //! `ecs-init.md` §4), with two differences that are stated at their place.
 
-use super::{kernel, route};
 use ecs_core::model::Bridges;
 use std::fmt;
 
@@ -139,16 +138,14 @@ pub(super) fn undo_commands() -> Vec<String> {
         lines.map(|line| format!("{} -w -t {} {line}", table.family.program(), table.name)).collect::<Vec<_>>()
     });
     let setting = format!("sysctl -w {ROUTE_LOCALNET}=$(sysctl -n {ROUTE_LOCALNET_DEFAULT})");
-    std::iter::once(setting).chain(lines).chain([route::undo_command()]).collect()
+    std::iter::once(setting).chain(lines).collect()
 }
 
 /// The same as commands for a shell, for people.
 pub(super) fn commands(settings: &Settings) -> Vec<String> {
     let [guard, nat, ipv6] = tables(settings);
     let setting = std::iter::once(format!("sysctl -w {ROUTE_LOCALNET}=1"));
-    let advertisements = format!("sysctl -e -w {}=0", kernel::accept_ra(bridge(settings)));
-    let rest = [route::command(), advertisements];
-    guard.commands().chain(setting).chain(nat.commands()).chain(ipv6.commands()).chain(rest).collect()
+    guard.commands().chain(setting).chain(nat.commands()).chain(ipv6.commands()).collect()
 }
 
 /// Rules 2, 3 and 4 of ecs-init.
@@ -289,14 +286,6 @@ mod tests {
         assert_eq!(prerouting.len(), 5, "{prerouting:?}");
         // Port 51678 serves the default bridge only.
         assert!(!guard.concat().contains("weird0") && !ipv6.concat().contains("weird0"), "{guard:?}");
-    }
-
-    #[test]
-    fn the_page_shows_the_rules_of_the_code() {
-        let page = include_str!("../../../systemd/README.md");
-        let (_, rest) = page.split_once("<!-- firewall rules: begin -->\n```bash\n").expect("the beginning");
-        let (shown, _) = rest.split_once("\n```\n<!-- firewall rules: end -->").expect("the end");
-        assert_eq!(shown, commands(&settings(true, false, Some("docker0"))).join("\n"));
     }
 
     #[test]

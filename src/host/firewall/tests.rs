@@ -13,6 +13,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Enough for a connection inside this machine; what is dropped costs this long.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -342,6 +343,14 @@ async fn without_the_filter_the_port_of_credentials_is_guarded() {
     assert!(!site.rules().iter().any(|rule| rule.starts_with("ip6tables") && rule.contains("ECS-AGENT")));
     firewall.ensure(&settings()).await.unwrap();
     assert_guarded(&site, "closed again");
+}
+
+#[test]
+fn the_page_shows_the_rules_of_the_code() {
+    let page = include_str!("../../../systemd/README.md");
+    let (_, rest) = page.split_once("<!-- firewall rules: begin -->\n```bash\n").expect("the beginning");
+    let (shown, _) = rest.split_once("\n```\n<!-- firewall rules: end -->").expect("the end");
+    assert_eq!(shown, commands(&settings()).join("\n"));
 }
 
 /// The commands for people make the same rules.

@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn volumes_require_what_mounts_them() {
-        let of = |volume: serde_json::Value| {
+        let needs_volume = |volume: serde_json::Value| {
             needs(
                 json!({"family": "f", "containerDefinitions": [{"name": "a", "image": "busybox"}], "volumes": [volume]}),
             )
@@ -128,7 +128,7 @@ mod tests {
         let efs = |more: serde_json::Value| {
             let mut efs = json!({"fileSystemId": "fs-12345678"});
             efs.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            of(json!({"name": "v", "efsVolumeConfiguration": efs}))
+            needs_volume(json!({"name": "v", "efsVolumeConfiguration": efs}))
         };
         assert_eq!(efs(json!({})), ["ecs.capability.efs"]);
         assert_eq!(efs(json!({"transitEncryption": "DISABLED"})), ["ecs.capability.efs"]);
@@ -136,7 +136,7 @@ mod tests {
             assert_eq!(efs(more), ["ecs.capability.efs", "ecs.capability.efsAuth"]);
         }
         let s3_files = json!({"name": "v", "s3filesVolumeConfiguration": {"fileSystemArn": "arn"}});
-        assert_eq!(of(s3_files), ["ecs.capability.storage.s3-files"]);
+        assert_eq!(needs_volume(s3_files), ["ecs.capability.storage.s3-files"]);
     }
 
     #[test]

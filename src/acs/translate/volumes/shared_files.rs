@@ -3,7 +3,7 @@
 //! Owns the options for the plugin and, for EFS without it, for NFS. The invariant: a volume that is mounted with the task role is
 //! refused if the task has none; the plugin would mount it with the rights of the instance.
 
-use super::{LOCAL, task_volume};
+use super::own::{LOCAL, task_volume};
 use crate::acs::host::HostFacts;
 use crate::acs::translate::reason::TaskError;
 use crate::acs::wire;

@@ -1,6 +1,6 @@
 use super::shared_files::{EFS_AUTH, NFS_OPTIONS, PLUGIN, dns_suffix};
 use super::*;
-use ecs_core::model::resource::ROLE_PATH;
+use ecs_core::model::resource::{ROLE_PATH, volume_name};
 use serde_json::{Value, json};
 
 const ARN: &str = "arn:aws:ecs:eu-west-1:1:task/c/t";
@@ -144,14 +144,14 @@ fn s3_files(properties: &[(&str, &str)], volumes: Value, role: bool) -> Result<V
 
 #[test]
 fn s3_files_come_with_their_attachment() {
-    let least = [("volumeId", "fs-1"), ("volumeName", "v"), ("new", "property")];
+    let required = [("volumeId", "fs-1"), ("volumeName", "v"), ("new", "property")];
     for volumes in [
         json!([]),
         json!([{"name": "v"}]),
         json!([{"name": "v", "type": "attachment"}]),
         json!([{"name": "v", "host": {}}]),
     ] {
-        let volumes = s3_files(&least, volumes, true).unwrap();
+        let volumes = s3_files(&required, volumes, true).unwrap();
         let spec = only(&volumes);
         let options: Vec<_> = spec.options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mount_options = format!("tls,iam,awscredsuri={ROLE_PATH}");
@@ -171,7 +171,7 @@ fn s3_files_come_with_their_attachment() {
     ] {
         assert_eq!(s3_files(&properties, json!([]), true).unwrap_err(), why);
     }
-    let reason = s3_files(&least, json!([]), false).unwrap_err();
+    let reason = s3_files(&required, json!([]), false).unwrap_err();
     assert_eq!(
         reason,
         "UnsupportedTaskError: a volume of S3 Files needs a task role (taskRoleArn), which this task does not have (volume v)"
