@@ -39,10 +39,10 @@ impl fmt::Display for Address {
 
 impl Address {
     /// Who has this address if it is taken, in words to add to the error; empty if the error is another one.
-    pub(super) fn holder(self, error: &io::Error) -> String {
+    pub(super) async fn holder(self, error: &io::Error) -> String {
         match self {
             _ if error.kind() != io::ErrorKind::AddrInUse => String::new(),
-            Self::Socket(name) => match listening_process(name) {
+            Self::Socket(name) => match listening_process(name).await {
                 Some(id) => format!(": process {id} has it, another agent of this host"),
                 None => ": another agent of this host has it".to_owned(),
             },
@@ -51,12 +51,11 @@ impl Address {
     }
 }
 
-/// The id of the process that listens on an abstract socket; `None`: it is not visible from here.
-fn listening_process(name: &str) -> Option<i32> {
-    let address = unix::SocketAddr::from_abstract_name(name).ok()?;
-    let stream = unix::UnixStream::connect_addr(&address).ok()?;
-    let id = rustix::net::sockopt::socket_peercred(&stream).ok()?.pid.as_raw_nonzero().get();
-    Some(id)
+/// The id of the process that listens on an abstract socket; `None`: it is not visible from here. If too many connections wait there,
+/// the kernel refuses this one at once.
+async fn listening_process(name: &str) -> Option<i32> {
+    let stream = UnixStream::connect(format!("\0{name}")).await.ok()?;
+    stream.peer_cred().ok()?.pid().filter(|id| *id > 0)
 }
 
 /// A bound [`Address`].
@@ -153,9 +152,13 @@ mod tests {
         assert!(connects([127, 0, 0, 1]).await && !connects([127, 0, 0, 2]).await);
         let taken = bind(Address::Port(port)).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
-        assert!(Address::Port(port).holder(&taken).contains("another program"));
-        assert!(Address::Socket("x").holder(&taken).contains("another agent"));
-        assert_eq!(Address::Port(port).holder(&io::ErrorKind::PermissionDenied.into()), "");
+        assert!(Address::Port(port).holder(&taken).await.contains("another program"));
+        assert!(Address::Socket("x").holder(&taken).await.contains("another agent"));
+        assert_eq!(Address::Port(port).holder(&io::ErrorKind::PermissionDenied.into()).await, "");
         assert_eq!(Address::Loopback(7).to_string(), "port 7 of 127.0.0.1");
+        let socket = Address::Socket(format!("ecs-agent/test-{}", uuid::Uuid::new_v4().simple()).leak());
+        let _first = bind(socket).unwrap();
+        let holder = socket.holder(&bind(socket).unwrap_err()).await;
+        assert_eq!(holder, format!(": process {} has it, another agent of this host", std::process::id()));
     }
 }

@@ -50,7 +50,7 @@ pub async fn run(
             let pause = backoff.pause();
             let Settings { name, address, .. } = settings;
             let (attempt, retry_in_s) = (backoff.attempt(), crate::backoff::seconds(pause));
-            let holder = address.holder(&error);
+            let holder = address.holder(&error).await;
             // A second agent may end soon, with the reason; until then the first one answers here.
             if matches!(address, Address::Socket(_)) && error.kind() == io::ErrorKind::AddrInUse {
                 tracing::warn!(attempt, retry_in_s, "{address} is taken{holder}; trying again");
