@@ -38,6 +38,9 @@ async fn on_the_hosts_network_containers_die_with_their_daemon() {
     dockerd.kill().await;
     rig.introspect("/v1/tasks").await;
     tasks.iter().for_each(|(arn, _)| assert_eq!(rig.statuses(arn), WHOLE_LIFE[..2], "nobody knows of an end"));
+    // A daemon that is back at once is no outage.
+    let is_noticed = async || rig.log().contains("Could not connect to docker daemon").then_some(());
+    until("the outage to be noticed", LIMIT, is_noticed).await;
     dockerd.run().await;
     for (arn, id) in &tasks {
         let task = rig.task(arn, TaskStatus::Stopped).await;
