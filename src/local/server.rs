@@ -105,7 +105,10 @@ impl Server {
                     }
                 });
             };
-            tasks.spawn(profile::keep(name, profile, renewed));
+            let stop = shared.stop.clone();
+            tasks.spawn(async move {
+                let _stopped = stop.run_until_cancelled(profile::keep(name, profile, renewed)).await;
+            });
         }
         keeper.spawn(registry::keep(Arc::clone(&shared), keeper_end.clone()));
         Ok(Self { shared, tasks, keeper, keeper_end })
