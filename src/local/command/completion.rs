@@ -122,20 +122,22 @@ mod tests {
 
     #[test]
     fn bash_completes_commands_and_options() {
-        for (line, wanted) in [
+        let cases = [
             ("ecs-local cl", "clean"),
             ("ecs-local up --agent-", "--agent-log"),
             ("ecs-local serve --agent", ""),
             ("ecs-local serve --quiet --clu", "--cluster"),
             ("ecs-local up task", ""),
             ("ecs-local completion z", "zsh"),
-        ] {
-            let test = format!(
-                "{}\nCOMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _ecs_local; echo \"${{COMPREPLY[*]}}\"",
-                bash()
+        ];
+        let mut test = bash();
+        for (line, _) in cases {
+            test += &format!(
+                "\nCOMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _ecs_local; echo \"${{COMPREPLY[*]}}\""
             );
-            let output = Command::new("bash").args(["-c", &test]).output().unwrap();
-            assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), wanted, "{line}");
         }
+        let output = Command::new("bash").args(["-c", &test]).output().unwrap();
+        let found = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(found.lines().collect::<Vec<_>>(), cases.map(|(_, wanted)| wanted));
     }
 }

@@ -251,6 +251,13 @@ mod tests {
             assert_eq!(session.agent(), None, "{why}");
         }
         drop(session);
+        // A process that another test starts has the lock, too, until it runs its program.
+        for _ in 0..100 {
+            if !is_running(&id) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
         assert!(!is_running(&id));
         let ended = Session::take_over(&directory).unwrap();
         assert_eq!((ended.id.as_str(), ended.kind), (id.as_str(), Kind::Up));
