@@ -5,6 +5,7 @@ use super::completion;
 use super::files::{Directories, buckets, read_text, texts_below};
 use super::guard::GUARD;
 use super::habits;
+use super::option_names::{COMMANDS, FLAGS, ONLY_UP, TAKE_VALUES};
 use super::own_settings;
 use super::registry::Embedded;
 use super::token::Token;
@@ -13,36 +14,6 @@ use crate::{Options, Registry};
 use ecs_core::model::Secret;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-
-/// The commands that a person types.
-pub(super) const COMMANDS: [&str; 6] = ["serve", "up", "clean", "completion", "help", "version"];
-
-/// The options with a value.
-pub(super) const TAKE_VALUES: [&str; 17] = [
-    "--listen",
-    "--cluster",
-    "--region",
-    "--registry",
-    "--registry-user",
-    "--registry-password-file",
-    "--registry-dir",
-    "--registry-memory",
-    "--account",
-    "--instance-policy",
-    "--task-role-profile",
-    "--secrets",
-    "--parameters",
-    "--buckets",
-    "--token",
-    "--token-file",
-    "--agent",
-];
-
-/// The options without a value.
-pub(super) const FLAGS: [&str; 5] = ["--quiet", "--agent-log", "--remove-volumes", "--help", "--version"];
-
-/// The options that `serve` does not have.
-pub(super) const ONLY_UP: [&str; 3] = ["--agent", "--agent-log", "--remove-volumes"];
 
 /// The command to run.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Completions of the command line for shells. This module owns their text, which is made from the tables of options. Invariant: every
 //! command and every option is in it.
 
-use super::arguments::{COMMANDS, FLAGS, ONLY_UP, TAKE_VALUES};
+use super::option_names::{COMMANDS, FLAGS, ONLY_UP, TAKE_VALUES};
 use std::fmt::Write;
 
 /// The shells that have completions.

@@ -2,14 +2,8 @@
 //! whatever the agent reports.
 
 use super::containers::Ends;
-use super::not_started;
+use super::not_started::{self, has_run};
 use crate::{Task, TaskContainer};
-
-/// The container has run: the agent also reports an exit code for a container that it could not start.
-pub(super) fn has_run(container: &TaskContainer) -> bool {
-    let is_refused = container.reason.as_deref().is_some_and(|reason| reason.starts_with("Cannot"));
-    container.exit_code.is_some() && !is_refused
-}
 
 /// The exit code of the container that ended the task: of the essential ones, the first that ended for good. If one could not
 /// start because a container before it failed, that one has ended the task. `ends` says when each ended.

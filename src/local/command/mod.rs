@@ -1,7 +1,7 @@
 //! `ecs-local` on the command line. This module owns the arguments, the output, and the sessions on this machine; the control plane
 //! is the rest of the crate. Invariant: every process that it started ends with it, also when it is killed.
 //!
-//! In reading order: `registry`, `files` and `arguments` with `habits`, `help` and `completion`, `token`, `output`, `signals`, `start_problem` and `limits`; `session`
+//! In reading order: `registry`, `files` and `arguments` with `option_names`, `habits`, `help` and `completion`, `token`, `output`, `signals`, `start_problem` and `limits`; `session`
 //! (directory and lock), `child` and `guard` (what happens after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`, `own_settings`, `role_address`,
 //! `refused` with `machine`, `settings`, `agent`, `states`, `containers` with `container_output`, `health`, `waits`, `exit_code`, `not_started`, `end` and
 //! `shared_volumes`.
@@ -24,6 +24,7 @@ mod leftovers;
 mod limits;
 mod machine;
 mod not_started;
+mod option_names;
 mod output;
 mod own_settings;
 mod refused;

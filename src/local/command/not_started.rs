@@ -1,8 +1,13 @@
 //! Says in plain words why containers never started: the container that they waited for. The reasons of the agent are those of the Go
 //! agent, which people search for. This module owns the plain words. Invariant: it names only what the task reports.
 
-use super::exit_code::has_run;
 use crate::{Task, TaskContainer};
+
+/// The container has run: the agent also reports an exit code for a container that it could not start.
+pub(super) fn has_run(container: &TaskContainer) -> bool {
+    let is_refused = container.reason.as_deref().is_some_and(|reason| reason.starts_with("Cannot"));
+    container.exit_code.is_some() && !is_refused
+}
 
 /// The lines about the containers that did not start because of another one: each cause once, with all containers that it kept from
 /// starting.

@@ -1,8 +1,7 @@
 //! The lines about the states of a task and its containers. This module owns their form. Invariant: a state is printed once, and so
 //! is the reason of an end.
 
-use super::exit_code::has_run;
-use super::not_started;
+use super::not_started::{self, has_run};
 use super::output::print_line;
 use crate::{Task, TaskContainer, TaskStatus};
 use serde_json::Value;

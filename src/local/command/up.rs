@@ -5,11 +5,12 @@
 use super::agent::Agent;
 use super::arguments::Up;
 use super::containers::{Ends, Follower};
-use super::exit_code::{exit_code, has_run};
+use super::exit_code::exit_code;
 use super::files::read_text;
 use super::guard::Guard;
 use super::health::endless_waits;
 use super::machine::Machine;
+use super::not_started::has_run;
 use super::output::{
     end_with_reader, has_lost_reader, is_read_by_a_person, print_error, print_line, set_live_lines, wrong_argument,
 };
