@@ -1,10 +1,10 @@
 //! `ecs-local` on the command line. This module owns the arguments, the output, and the sessions on this machine; the control plane
 //! is the rest of the crate. Invariant: every process that it started ends with it, also when it is killed.
 //!
-//! In reading order: `registry`, `files` and `arguments` with `option_names`, `habits`, `help` and `completion`, `token`, `output`, `signals`, `start_problem` and `limits`; `session`
-//! (directory and lock), `child` and `guard` (what happens after SIGKILL), `leftovers`; `welcome`; `up` with `definition_file`, `own_settings`, `role_address`,
-//! `refused` with `machine`, `settings`, `agent`, `states`, `containers` with `container_output`, `health`, `waits`, `exit_code`, `not_started`, `end` and
-//! `shared_volumes`.
+//! In reading order: `registry`, `files`, `option_names` and `arguments` with `habits`, `help` and `completion`, `token`, `output`,
+//! `signals`, `start_problem` and `limits`; `session` (directory and lock), `child` and `guard` (what happens after SIGKILL), `leftovers`;
+//! `welcome`; `up` with `definition_file`, `own_settings`, `refused` with `machine`, `settings`, `agent`, `role_address`, `states`,
+//! `containers` with `container_output`, `health`, `waits`, `not_started`, `exit_code`, `end` and `shared_volumes`.
 
 mod agent;
 mod arguments;
