@@ -10,6 +10,7 @@ pub use crate::docker::fuzz::{auth_data, docker_error, helper_answer, image_refe
 pub use crate::http::task_metadata::fuzz::{fault_body, protection_body};
 pub use crate::http::task_metadata::fuzz_path::task_metadata_path;
 pub use crate::resources::fuzz::env_file;
+pub use crate::tcs::fuzz::tcs_frame;
 pub use crate::websocket::websocket_stream;
 
 use crate::runtime::logging::Form;
@@ -53,7 +54,7 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 12] = [
+    const TARGETS: [(&str, Target); 13] = [
         ("acs_frame", acs_frame),
         ("auth_data", auth_data),
         ("docker_error", docker_error),
@@ -65,6 +66,7 @@ mod tests {
         ("log_line", log_line),
         ("protection_body", protection_body),
         ("task_metadata_path", task_metadata_path),
+        ("tcs_frame", tcs_frame),
         ("websocket_stream", websocket_stream),
     ];
 

@@ -8,7 +8,7 @@
 //!
 //! Reading order: this file (settings), `address` (where a server listens), `listener` (accepting, ending), `activity` (what a
 //! connection is doing), `peer` (the audience), `route` (the kernel's route to a peer), `slots` (which connection is closed
-//! for a new one), [`host_header`] (DNS rebinding), `tally` (limits log lines about refused connections), `path` (cleaning of
+//! for a new one), [`host_header`] (DNS rebinding), `serving` (whether the server has its address), `tally` (limits log lines about refused connections), `path` (cleaning of
 //! paths), `json` and `answer` (encoding of answers), [`introspection`] (port 51678), [`task_metadata`] (port 51679).
 
 mod activity;
@@ -18,12 +18,14 @@ pub mod host_header;
 mod listener;
 mod peer;
 mod route;
+mod serving;
 mod slots;
 mod tally;
 
 pub use address::{Address, Listener, bind};
 pub use listener::{RemoteAddress, run, serve};
 pub use peer::{Audience, PeerLocation};
+pub use serving::Serving;
 pub use slots::Limits;
 
 use std::time::Duration;

@@ -23,6 +23,7 @@ const EDGE: &str = "an edge translates between the model and the outside; it dec
 const LAYERS: &[Layer] = &[
     Layer { part: "docker", may_import: &["docker", "backoff", "core::model", "input", "lane"], reason: EDGE },
     Layer { part: "acs", may_import: &["acs", "backoff", "core::model", "input", "aws", "websocket"], reason: EDGE },
+    Layer { part: "tcs", may_import: &["tcs", "backoff", "core::model", "input", "aws", "websocket"], reason: EDGE },
     Layer { part: "ecs", may_import: &["ecs", "backoff", "core::model", "aws", "websocket"], reason: EDGE },
     Layer { part: "aws", may_import: &["aws", "backoff", "core::model", "input", "lane"], reason: EDGE },
     Layer {
@@ -60,6 +61,7 @@ const LAYERS: &[Layer] = &[
             "lane",
             "resources",
             "store",
+            "tcs",
             "version",
             "websocket",
         ],

@@ -8,7 +8,7 @@ use super::faults::Keeper;
 use super::firewall::{self, Rules};
 use super::health::Health;
 use crate::config::Config;
-use crate::http::{self, Address, Audience};
+use crate::http::{self, Address, Audience, Serving};
 use crate::http::{introspection, task_metadata};
 use crate::runtime::clock::Clock;
 use crate::runtime::execute::pulls::Pulls;
@@ -46,7 +46,7 @@ impl Early {
         };
         let routes = introspection::health_router(early.health_lookup());
         let socket = Address::Socket(introspection::HEALTH_SOCKET);
-        early.serve(http::Settings::new("health", socket), Audience::host_only(), routes);
+        early.serve(http::Settings::new("health", socket), Audience::host_only(), routes, Serving::default());
         early
     }
 
@@ -94,7 +94,7 @@ impl Early {
         let audience = Audience::new(config.offhost_introspection, self.bridge.subscribe());
         let port = if config.introspection_on_loopback { Address::Loopback } else { Address::Port };
         let settings = http::Settings::new("introspection", port(introspection::PORT));
-        self.serve(settings, audience, routes);
+        self.serve(settings, audience, routes, Serving::default());
         self.health.running();
     }
 
@@ -103,7 +103,7 @@ impl Early {
     pub(crate) fn open_task_metadata(&mut self, sources: task_metadata::Sources) {
         let settings = task_metadata::settings(Address::Loopback(task_metadata::PORT));
         let audience = Audience::containers(self.bridge.subscribe());
-        self.serve(settings, audience, task_metadata::router(sources));
+        self.serve(settings, audience, task_metadata::router(sources), self.health.metadata_port());
     }
 
     /// Carries out operations on network faults, and removes those of ended tasks.
@@ -117,14 +117,15 @@ impl Early {
         Arc::new(move || health.judge())
     }
 
-    fn serve(&mut self, settings: http::Settings, audience: Audience, routes: Router) {
+    fn serve(&mut self, settings: http::Settings, audience: Audience, routes: Router, serving: Serving) {
         let http::Settings { name, address, .. } = settings;
         let (stop, mut first) = (self.stop.clone(), Some(http::bind(address)));
         self.supervisor.add(name, Policy::Restart, move || {
             let bound = first.take().unwrap_or_else(|| http::bind(address));
             let (audience, routes, stop) = (audience.clone(), routes.clone(), stop.clone());
+            let serving = serving.clone();
             async move {
-                http::run(bound, settings, audience, routes, stop).await;
+                http::run(bound, settings, audience, routes, serving, stop).await;
                 Ok(())
             }
         });
@@ -149,7 +150,7 @@ mod tests {
         };
         let routes = Router::new().fallback(async move || text);
         let settings = http::Settings::new("test", Address::Socket(name));
-        early.serve(settings, Audience::host_only(), routes);
+        early.serve(settings, Audience::host_only(), routes, Serving::default());
         // The test has not awaited anything, so no part has run yet.
         let address = SocketAddr::from_abstract_name(&*name).unwrap();
         let _connected = UnixStream::connect_addr(&address).unwrap();

@@ -1,7 +1,7 @@
 //! The parts that run beside the core loop until the agent stops. The supervisor owns them, and restarts each one that ends.
 //!
 //! Reading order: `early` (what runs before the registration; the ports), `firewall`, `task_metadata`, `faults` and `protection`
-//! (work for containers), `control_plane`, `docker_events`, `health`, `spot`, `diagnostics`.
+//! (work for containers), `control_plane`, `telemetry`, `docker_events`, `health`, `spot`, `diagnostics`.
 
 pub(super) mod control_plane;
 pub(super) mod diagnostics;
@@ -13,6 +13,7 @@ pub(super) mod health;
 pub(super) mod protection;
 pub(super) mod spot;
 pub(super) mod task_metadata;
+pub(super) mod telemetry;
 
 use super::core_loop::CoreLoop;
 use super::execute::edges::Edges;
@@ -32,6 +33,7 @@ use ecs_core::Event;
 use ecs_core::model::view::View;
 use ecs_core::model::with_causes;
 use std::sync::Arc;
+use telemetry::Telemetry;
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Starts all parts that need the registration, the core loop among them.
@@ -40,6 +42,7 @@ pub(super) fn supervise(
     early: Early,
     core: CoreLoop,
     control: ControlPlane,
+    telemetry: Telemetry,
     from_core: mpsc::Receiver<acs::Outgoing>,
     edges: Arc<Edges>,
     inbox: mpsc::Sender<Event>,
@@ -61,6 +64,8 @@ pub(super) fn supervise(
         let (control, outbox, stop) = (control.clone(), outbox.clone(), stop_acs.clone());
         async move { control.run(outbox, stop).await }
     });
+    let stop_tcs = stop.clone();
+    supervisor.add("tcs", Policy::Restart, move || telemetry.clone().run(stop_tcs.clone()));
     let reopened = Arc::new(Notify::new());
     let (watched, reopens, stop_events) = (edges.clone(), reopened.clone(), stop.clone());
     supervisor.add("docker events", Policy::Restart, move || {
