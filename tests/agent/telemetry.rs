@@ -1,6 +1,7 @@
 //! Telemetry of a real agent: what ECS gets over TCS, and that a broken TCS costs no task.
 
 use super::health::healthcheck;
+use super::port::run;
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
 use ecs_local::{Fault, Options, Record, Source, State, TaskStatus};
 use ecs_testing::docker_proxy::{Behaviour, DockerProxy};
@@ -166,4 +167,82 @@ async fn a_tcs_that_hangs_is_mentioned_by_the_health_check() {
     assert_eq!((code, text.trim()), (Some(0), "healthy: running"));
     let status = rig.terminate();
     assert!(status.success(), "{status}: a hanging TCS does not delay the end");
+}
+
+/// The statistics of a container as the API of Docker gives them, without a wait.
+fn docker_stats(id: &str) -> Value {
+    let url = format!("http://docker/containers/{id}/stats?stream=false&one-shot=true");
+    let (asked, text) = run(&["curl", "-s", "--unix-socket", "/var/run/docker.sock", &url]);
+    assert!(asked, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A number in a value; 0 if it is missing, as the devices of an idle container.
+fn number(value: &Value, pointer: &str) -> f64 {
+    value.pointer(pointer).and_then(Value::as_f64).unwrap_or_default()
+}
+
+/// The bytes that all interfaces of a container have received.
+fn received(stats: &Value) -> f64 {
+    stats["networks"].as_object().unwrap().values().map(|network| number(network, "/rx_bytes")).sum()
+}
+
+fn written(stats: &Value) -> f64 {
+    let entries = stats["blkio_stats"]["io_service_bytes_recursive"].as_array().into_iter().flatten();
+    let writes = entries.filter(|entry| entry["op"].as_str().is_some_and(|op| op.eq_ignore_ascii_case("write")));
+    writes.map(|entry| number(entry, "/value")).sum()
+}
+
+/// Memory in MiB as `docker stats` shows it.
+fn memory(stats: &Value) -> f64 {
+    let details = &stats["memory_stats"]["stats"];
+    let cache = if details.get("cache").is_some() { number(details, "/cache") } else { number(details, "/inactive_file") };
+    (number(stats, "/memory_stats/usage") - cache) / 1_048_576.0
+}
+
+/// Waits for metrics of the task, after this record. Returns its number and the metrics of the container.
+async fn metrics_after(rig: &Rig, arn: &str, after: u64) -> (u64, Value) {
+    let found = |state: &State| {
+        published(state, "PublishMetricsRequest").filter(|record| record.number > after).find_map(|record| {
+            let task = record.body["taskMetrics"].as_array()?.iter().find(|task| task["taskArn"] == arn)?;
+            Some((record.number, task["containerMetrics"][0].clone()))
+        })
+    };
+    rig.server.wait_for("metrics of the task", PUBLISHED, found).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_are_those_that_docker_shows() {
+    let Some(rig) = Rig::start("telemetry values", Plan { options: Some(quick), ..Plan::default() }).await else { return };
+    // Keeps 32 MiB and one processor busy, and has written 8 MiB.
+    let command = "dd if=/dev/zero of=/f bs=1M count=8 conv=fsync; while :; do :; done & \
+                   (head -c 33554432 /dev/zero; sleep 3600) | tail -c 33554432 >/dev/null";
+    let mut container = shell("main", &rig.image(), command);
+    container["memory"] = json!(128);
+    let arn = rig.server.run_task(&json!({"family": "test", "containerDefinitions": [container]})).unwrap();
+    let task = rig.task(&arn, TaskStatus::Running).await;
+    let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+    let (mut after, _) = metrics_after(&rig, &arn, 0).await;
+    let mut before = docker_stats(&id);
+    for _ in 0..2 {
+        let (next, metrics) = metrics_after(&rig, &arn, after).await;
+        let now = docker_stats(&id);
+        let between = |ours: f64, value: fn(&Value) -> f64, what: &str| {
+            let (low, high) = (value(&before), value(&now));
+            assert!(low * 0.95 - 1.0 <= ours && ours <= high * 1.05 + 1.0, "{what}: {ours}, Docker: {low} to {high}");
+        };
+        between(number(&metrics, "/networkStatsSet/rxBytes/max"), received, "received");
+        between(number(&metrics, "/storageStatsSet/writeSizeBytes/max"), written, "written");
+        let (cpu, mem) = (&metrics["cpuStatsSet"], &metrics["memoryStatsSet"]);
+        between(number(mem, "/sum") / number(mem, "/sampleCount"), memory, "memory");
+        // Docker's counter over the same interval: the kernel's time that the container used, of all processors.
+        let counter = |stats: &Value| number(stats, "/cpu_stats/cpu_usage/total_usage");
+        let system = |stats: &Value| number(stats, "/cpu_stats/system_cpu_usage");
+        let docker = 100.0 * (counter(&now) - counter(&before)) / (system(&now) - system(&before));
+        let ours = number(cpu, "/sum") / number(cpu, "/sampleCount");
+        assert!((ours - docker).abs() <= 0.05 * docker + 1.0, "CPU: {ours} %, Docker: {docker} %");
+        assert!(number(cpu, "/sampleCount") >= 10.0, "about one sample a second: {cpu}");
+        (after, before) = (next, now);
+    }
+    assert_eq!(rig.server.read(|state| refused(state).len()), 0);
 }

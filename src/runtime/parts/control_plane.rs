@@ -43,6 +43,8 @@ pub(crate) struct News {
     pub(crate) connected: Notify,
     /// Notified of each heartbeat.
     pub(crate) heartbeat: Notify,
+    /// Notified of each report that the instance is not registered.
+    pub(crate) deregistered: Notify,
 }
 
 /// Finds the address of ACS for this instance. Sends nothing yet.
@@ -140,6 +142,7 @@ impl ControlPlane {
             }
             Incoming::Deregistered => {
                 tracing::error!("Container instance is deregistered; its tasks keep running");
+                self.news.deregistered.notify_one();
                 Vec::new()
             }
         }

@@ -19,13 +19,15 @@ use ecs_core::model::view::View;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// The time between two publications.
 const INTERVAL: Duration = Duration::from_secs(20);
 /// How long the session waits for the first connection to ACS.
 const HEAD_START: Duration = Duration::from_secs(5);
+/// How long there is no connection after ACS reported that the instance is not registered.
+const DEREGISTERED_PAUSE: Duration = Duration::from_secs(60);
 /// How long Docker may take to answer the check of the instance.
 const PING_LIMIT: Duration = Duration::from_secs(2);
 
@@ -43,6 +45,30 @@ pub(crate) struct Telemetry {
     metrics: MetricsSource,
     /// The state of the instance. It outlives a restart of this part.
     checks: Arc<Mutex<Checks>>,
+}
+
+/// What waits to be published, and when the next publication is due. It outlives a connection.
+struct Publisher {
+    tick: tokio::time::Interval,
+    waiting: Waiting,
+    is_status_due: bool,
+    /// Nothing was published yet.
+    is_first: bool,
+    /// Messages were dropped since the session last took one.
+    is_dropping: bool,
+}
+
+impl Publisher {
+    fn new() -> Self {
+        let mut tick = interval(INTERVAL);
+        // After a pause (of a virtual machine, for example), one interval is longer; the next ones are not shorter.
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { tick, waiting: Waiting::default(), is_status_due: false, is_first: true, is_dropping: false }
+    }
+
+    fn has_messages(&self) -> bool {
+        self.is_status_due || !self.waiting.is_empty()
+    }
 }
 
 impl Telemetry {
@@ -70,22 +96,35 @@ impl Telemetry {
 
     /// Keeps the session until `stop` is cancelled.
     pub(crate) async fn run(self, stop: CancellationToken) -> PartResult {
+        // A task is more important than a figure: ACS gets the endpoints, the credentials and the network first.
+        let head_start = timeout(HEAD_START, self.acs.connected.notified());
+        let _acs_may_be_down = stop.run_until_cancelled(head_start).await;
+        let mut publisher = Publisher::new();
+        loop {
+            tokio::select! {
+                ended = self.keep_session(&mut publisher, stop.clone()) => return ended,
+                () = self.acs.deregistered.notified() => {}
+            }
+            tracing::info!("the connection to TCS is closed: this container instance is deregistered");
+            if stop.run_until_cancelled(sleep(DEREGISTERED_PAUSE)).await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn keep_session(&self, publisher: &mut Publisher, stop: CancellationToken) -> PartResult {
         let (sender, mut receiver) = mpsc::channel::<Incoming>(1);
-        // One message: the others wait in `publish`, where the oldest are dropped.
+        // One message: the others wait in the publisher, where the oldest are dropped.
         let (outbox, to_send) = mpsc::channel::<Outgoing>(1);
         let discover = || {
             let (endpoints, instance) = (self.endpoints.clone(), self.settings.container_instance.clone());
             async move {
                 let found = endpoints.get(&instance).await.map_err(|error| EndpointError::from(&error))?;
-                let missing = || EndpointError::Failed("DiscoverPollEndpoint: the answer names no telemetry endpoint".to_owned());
+                let missing = || {
+                    EndpointError::Failed("DiscoverPollEndpoint: the answer names no telemetry endpoint".to_owned())
+                };
                 found.telemetry.clone().ok_or_else(missing)
             }
-        };
-        let session = async {
-            // A task is more important than a figure: ACS gets the endpoints, the credentials and the network first.
-            let head_start = timeout(HEAD_START, self.acs.connected.notified());
-            let _acs_may_be_down = stop.run_until_cancelled(head_start).await;
-            session::run(self.settings.clone(), discover, sender, to_send, stop.clone()).await;
         };
         let log = async {
             while let Some(Incoming::Connected) = receiver.recv().await {
@@ -93,37 +132,31 @@ impl Telemetry {
             }
         };
         tokio::select! {
-            () = session => if stop.is_cancelled() { Ok(()) } else { Err("the session has ended".to_owned()) },
+            () = session::run(self.settings.clone(), discover, sender, to_send, stop.clone()) => {
+                if stop.is_cancelled() { Ok(()) } else { Err("the session has ended".to_owned()) }
+            }
             () = log => Err("the session takes no messages".to_owned()),
-            () = self.publish(outbox) => Err("the session takes no messages".to_owned()),
-            () = self.check_docker() => Err("there is no ACS session".to_owned()),
+            () = self.publish(publisher, outbox) => Err("the session takes no messages".to_owned()),
+            () = self.check_docker() => Ok(()),
         }
     }
 
     /// Publishes until the session has ended.
-    async fn publish(&self, outbox: mpsc::Sender<Outgoing>) {
-        let (mut waiting, mut is_first, mut is_status_due, mut is_dropping) = (Waiting::default(), true, false, false);
-        let mut tick = interval(INTERVAL);
-        // After a pause (of a virtual machine, for example), one interval is longer; the next ones are not shorter.
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    async fn publish(&self, publisher: &mut Publisher, outbox: mpsc::Sender<Outgoing>) {
         loop {
             tokio::select! {
-                _ = tick.tick() => {
-                    let dropped = self.collect(&mut waiting);
-                    if dropped > 0 && !is_dropping {
-                        tracing::warn!("TCS takes no messages: the oldest metrics and health are dropped from now on");
-                    }
-                    is_dropping |= dropped > 0;
+                _ = publisher.tick.tick() => {
+                    self.collect(publisher);
                     // The first status waits for a check, which comes with the first heartbeat of ACS.
-                    is_status_due = !is_first && self.checks().is_due();
-                    is_first = false;
+                    publisher.is_status_due = !publisher.is_first && self.checks().is_due();
+                    publisher.is_first = false;
                 }
-                permit = outbox.reserve(), if is_status_due || !waiting.is_empty() => {
+                permit = outbox.reserve(), if publisher.has_messages() => {
                     let Ok(permit) = permit else { return };
-                    is_dropping = false;
-                    if std::mem::take(&mut is_status_due) {
+                    publisher.is_dropping = false;
+                    if std::mem::take(&mut publisher.is_status_due) {
                         permit.send(Outgoing::Status(self.checks().report()));
-                    } else if let Some(message) = waiting.take() {
+                    } else if let Some(message) = publisher.waiting.take() {
                         permit.send(message);
                     }
                 }
@@ -131,16 +164,19 @@ impl Telemetry {
         }
     }
 
-    /// Collects what is to be published. Returns how many older messages were dropped for it.
-    fn collect(&self, waiting: &mut Waiting) -> usize {
+    /// Collects what is to be published.
+    fn collect(&self, publisher: &mut Publisher) {
         let clock = &self.edges.clock;
         let health = task_health(&self.view.borrow(), |at| clock.wall(at));
+        let waiting = &mut publisher.waiting;
         let dropped = match (self.metrics)() {
             Interval::Idle => waiting.push_metrics(Vec::new()),
             Interval::TooLittle => 0,
             Interval::Tasks(tasks) => waiting.push_metrics(tasks),
         };
-        dropped + waiting.push_health(health)
+        if dropped + waiting.push_health(health) > 0 && !std::mem::replace(&mut publisher.is_dropping, true) {
+            tracing::warn!("TCS takes no messages: the oldest metrics and health are dropped from now on");
+        }
     }
 
     /// Checks at each heartbeat of ACS whether Docker answers.
