@@ -21,7 +21,8 @@
 //! * [`acs`]: messages from the control plane. [`ecs`]: calls to it. [`aws`]: identity, credentials, clients, services.
 //!   [`websocket`]: a session over a signed connection.
 //! * [`resources`]: what a task needs besides its containers: secrets, environment files, a log router's files, Kerberos
-//!   tickets, metadata files. [`cgroup`]: limits of tasks. [`host`]: everything else that probes or changes this machine.
+//!   tickets, metadata files. [`cgroup`]: limits of tasks, and the counters of containers. [`stats`]: figures from these counters.
+//!   [`host`]: everything else that probes or changes this machine.
 //! * [`http`]: the listener (which peers it serves, how many at once, and for how long), the answers to
 //!   `curl localhost:51678` ([`http::introspection`]), and those to containers at 169.254.170.2 ([`http::task_metadata`]).
 //! * [`config`]: one table of all settings. [`input`]: decoders of what people, programs and services wrote. [`commands`]: what the
@@ -194,6 +195,7 @@ pub mod input;
 pub mod lane;
 pub mod resources;
 pub mod runtime;
+pub mod stats;
 pub mod store;
 pub mod systemd;
 pub mod version;

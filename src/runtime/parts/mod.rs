@@ -1,7 +1,7 @@
 //! The parts that run beside the core loop until the agent stops. The supervisor owns them, and restarts each one that ends.
 //!
 //! Reading order: `early` (what runs before the registration; the ports), `firewall`, `task_metadata`, `faults` and `protection`
-//! (work for containers), `control_plane`, `docker_events`, `health`, `spot`, `diagnostics`.
+//! (work for containers), `statistics`, `control_plane`, `docker_events`, `health`, `spot`, `diagnostics`.
 
 pub(super) mod control_plane;
 pub(super) mod diagnostics;
@@ -12,6 +12,7 @@ pub(super) mod firewall;
 pub(super) mod health;
 pub(super) mod protection;
 pub(super) mod spot;
+pub(super) mod statistics;
 pub(super) mod task_metadata;
 
 use super::core_loop::CoreLoop;
@@ -31,6 +32,7 @@ pub(super) use early::Early;
 use ecs_core::Event;
 use ecs_core::model::view::View;
 use ecs_core::model::with_causes;
+use statistics::Statistics;
 use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -78,7 +80,7 @@ pub(super) fn supervise(
     supervisor
 }
 
-/// Opens the port for containers, and starts the part that works for them.
+/// Opens the port for containers, and starts the parts that work for them.
 pub(super) async fn serve_containers(
     early: &mut Early,
     config: &Config,
@@ -93,7 +95,12 @@ pub(super) async fn serve_containers(
     let protection = protection::Protection::new(sdk, identity.cluster.clone(), edges.clone());
     let work = Work { protection: Arc::new(protection), faults: Arc::new(operations) };
     early.keep_faults(keeper);
-    early.open_task_metadata(task_metadata::sources(config, identity, instance, view.clone(), edges, work));
+    let statistics = Arc::new(Statistics::restored(config).await);
+    if !statistics.is_disabled() {
+        early.keep_statistics(statistics::Watch::new(statistics.clone(), view.clone(), edges.clone()));
+    }
+    let sources = task_metadata::sources(config, identity, instance, view.clone(), edges, work, statistics);
+    early.open_task_metadata(sources);
 }
 
 /// The function that notifies systemd: its first call says that the agent is up, each later one that the core loop is alive.
