@@ -51,6 +51,7 @@ mod secrets;
 mod soak;
 mod start_stop;
 mod state;
+mod statistics;
 mod task_metadata;
 mod tasks;
 mod tasks_order;

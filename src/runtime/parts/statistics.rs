@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The time between two readings.
 const TICK: Duration = Duration::from_secs(1);
-/// The interval between reports to ECS.
+/// The interval between reports to ECS (spec `stats.md` §1).
 const REPORT: Duration = Duration::from_secs(20);
 /// How many intervals of reports the kept readings cover.
 const REPORTS_KEPT: u32 = 4;
