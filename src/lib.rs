@@ -49,7 +49,7 @@
 //! * **Engine**: the container engine, Docker.
 //! * **Core**: [`ecs_core`], which makes all decisions. It is a pure function over its own state.
 //! * **Edge**: a part that translates between the model and one external system: [`docker`], [`acs`], [`ecs`], [`aws`],
-//!   [`resources`], [`cgroup`], [`host`], [`store`], [`http`], [`websocket`], [`grpc`], [`systemd`]. An edge decides nothing.
+//!   [`resources`], [`cgroup`], [`stats`], [`host`], [`store`], [`http`], [`websocket`], [`grpc`], [`systemd`]. An edge decides nothing.
 //! * **Task**: a unit that ECS runs on this instance, identified by its ARN: containers that start and end together, and their
 //!   resources.
 //! * **Container**: one container of a task. If it is created again, Docker gives it a new id; each such creation is an

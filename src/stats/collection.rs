@@ -97,12 +97,12 @@ impl Collection {
         container.history.add(reading, process, container.restarts)
     }
 
-    /// The last statistics of a container.
+    /// The last statistics of a container. Those of a container between two runs are the last of its last run.
     pub fn lookup(&self, id: &RuntimeId) -> LastStatistics {
-        match self.containers.get(id).filter(|container| container.process.is_some()) {
-            None => LastStatistics::Untracked,
-            Some(container) => container.history.last().map_or(LastStatistics::Waiting, LastStatistics::Known),
-        }
+        let container = self.containers.get(id);
+        container.map_or(LastStatistics::Untracked, |container| {
+            container.history.last().map_or(LastStatistics::Waiting, LastStatistics::Known)
+        })
     }
 
     /// What a report has, in the order of tasks. The readings in it are not in the next report.
@@ -245,7 +245,7 @@ mod tests {
         collection.track(&with(Some(1), 0));
         assert!(!collection.add(reading("main", 1, 100), &run(1)));
         assert_eq!(collection.track(&with(None, 1)), []);
-        assert_eq!(collection.lookup(&"id-main".into()), LastStatistics::Untracked);
+        assert_eq!(total(&collection, "main"), Some(100));
         assert_eq!(collection.gather(), Gathered::Idle);
         collection.track(&with(Some(2), 1));
         assert!(!collection.add(reading("main", 2, 900), &run(1)), "a late reading of the run before");

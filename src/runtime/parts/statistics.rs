@@ -108,6 +108,8 @@ struct Run {
     /// `None` while the counters are being read, and after a reading that hung.
     sampler: Option<Sampler>,
     since: Instant,
+    /// Containers may have ended whose files are open.
+    may_close: bool,
     /// The view that `tracked` was made from.
     view: Option<Arc<View>>,
     tracked: Vec<Tracked>,
@@ -135,7 +137,7 @@ impl Watch {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                found = async { answers.as_mut().expect("checked").await }, if answers.is_some() => {
+                found = ended(&mut answers) => {
                     answers = None;
                     run.add_answers(found);
                 }
@@ -151,6 +153,14 @@ impl Watch {
     }
 }
 
+/// Waits for the answers of Docker; for ever if nobody has asked.
+async fn ended(answers: &mut Option<BoxFuture<'static, Answers>>) -> Answers {
+    match answers {
+        Some(answers) => answers.await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Run {
     fn new(watch: &Watch) -> Self {
         let since = Instant::now();
@@ -160,6 +170,7 @@ impl Run {
             lane: Lane::new("statistics", LANE),
             sampler: None,
             since,
+            may_close: false,
             view: None,
             tracked: Vec::new(),
             seen: BTreeMap::new(),
@@ -179,7 +190,7 @@ impl Run {
             self.seen.retain(|id, process| processes.get(id) == Some(&&*process));
             let seen = &self.seen;
             self.at_docker.retain(|id| seen.contains_key(id));
-            self.view = Some(view);
+            (self.view, self.may_close) = (Some(view), true);
         }
         let now = Instant::now();
         let all_are_due = self.statistics.settings.poll.is_none_or(|interval| {
@@ -197,7 +208,9 @@ impl Run {
 
     /// Reads the kernel's counters of these containers.
     async fn read(&mut self, due: Vec<Tracked>) {
-        if due.is_empty() && self.sampler.as_ref().is_none_or(Sampler::is_idle) {
+        let has_files = self.sampler.as_ref().is_some_and(|sampler| !sampler.is_idle());
+        let may_close = std::mem::take(&mut self.may_close) && has_files;
+        if due.is_empty() && !may_close {
             return;
         }
         let mut sampler = match self.sampler.take() {
