@@ -5,8 +5,9 @@
 //! Invariant: a target does no I/O, and panics if a promise is broken.
 
 pub use crate::acs::fuzz::acs_frame;
+pub use crate::cgroup::usage::fuzz::usage_files;
 pub use crate::config::fuzz::ecs_config;
-pub use crate::docker::fuzz::{auth_data, docker_error, helper_answer, image_reference};
+pub use crate::docker::fuzz::{auth_data, docker_error, docker_stats, helper_answer, image_reference};
 pub use crate::http::task_metadata::fuzz::{fault_body, protection_body};
 pub use crate::http::task_metadata::fuzz_path::task_metadata_path;
 pub use crate::resources::fuzz::env_file;
@@ -54,10 +55,11 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 13] = [
+    const TARGETS: [(&str, Target); 15] = [
         ("acs_frame", acs_frame),
         ("auth_data", auth_data),
         ("docker_error", docker_error),
+        ("docker_stats", docker_stats),
         ("ecs_config", ecs_config),
         ("env_file", env_file),
         ("fault_body", fault_body),
@@ -67,6 +69,7 @@ mod tests {
         ("protection_body", protection_body),
         ("task_metadata_path", task_metadata_path),
         ("tcs_frame", tcs_frame),
+        ("usage_files", usage_files),
         ("websocket_stream", websocket_stream),
     ];
 

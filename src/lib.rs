@@ -21,7 +21,8 @@
 //! * [`acs`]: messages from the control plane. [`tcs`]: metrics and health for it. [`ecs`]: calls to it. [`aws`]: identity,
 //!   credentials, clients, services. [`websocket`]: a session over a signed connection.
 //! * [`resources`]: what a task needs besides its containers: secrets, environment files, a log router's files, Kerberos
-//!   tickets, metadata files. [`cgroup`]: limits of tasks. [`host`]: everything else that probes or changes this machine.
+//!   tickets, metadata files. [`cgroup`]: limits of tasks, and the counters of containers. [`stats`]: figures from these counters.
+//!   [`host`]: everything else that probes or changes this machine.
 //! * [`http`]: the listener (which peers it serves, how many at once, and for how long), the answers to
 //!   `curl localhost:51678` ([`http::introspection`]), and those to containers at 169.254.170.2 ([`http::task_metadata`]).
 //! * [`config`]: one table of all settings. [`input`]: decoders of what people, programs and services wrote. [`commands`]: what the
@@ -48,7 +49,8 @@
 //! * **Engine**: the container engine, Docker.
 //! * **Core**: [`ecs_core`], which makes all decisions. It is a pure function over its own state.
 //! * **Edge**: a part that translates between the model and one external system: [`docker`], [`acs`], [`tcs`], [`ecs`], [`aws`],
-//!   [`resources`], [`cgroup`], [`host`], [`store`], [`http`], [`websocket`], [`grpc`], [`systemd`]. An edge decides nothing.
+//!   [`resources`], [`cgroup`], [`stats`], [`host`], [`store`], [`http`], [`websocket`], [`grpc`], [`systemd`]. An edge decides
+//!   nothing.
 //! * **Task**: a unit that ECS runs on this instance, identified by its ARN: containers that start and end together, and their
 //!   resources.
 //! * **Container**: one container of a task. If it is created again, Docker gives it a new id; each such creation is an
@@ -204,6 +206,7 @@ pub mod input;
 pub mod lane;
 pub mod resources;
 pub mod runtime;
+pub mod stats;
 pub mod store;
 pub mod systemd;
 pub mod tcs;

@@ -93,11 +93,9 @@ async fn run_connection(shared: &Shared, socket: &mut Socket, handshake: &Accept
             }
             incoming = socket.next() => match incoming {
                 Some(Ok(Message::Text(text))) => {
-                    match answer(shared, handshake, text.as_str()).await {
-                        None => return "cut on purpose",
-                        Some(answer) if answer.is_empty() => {}
-                        Some(answer) if !send(socket, answer).await => return "write failed",
-                        Some(_) => {}
+                    let Some(answer) = answer(shared, handshake, text.as_str()).await else { return "cut on purpose" };
+                    if !answer.is_empty() && !send(socket, answer).await {
+                        return "write failed";
                     }
                 }
                 Some(Ok(Message::Close(_))) => {

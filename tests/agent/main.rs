@@ -52,6 +52,7 @@ mod secrets;
 mod soak;
 mod start_stop;
 mod state;
+mod statistics;
 mod task_metadata;
 mod tasks;
 mod tasks_order;

@@ -7,6 +7,7 @@
 use super::faults::Keeper;
 use super::firewall::{self, Rules};
 use super::health::Health;
+use super::statistics::Watch;
 use crate::config::Config;
 use crate::http::{self, Address, Audience, Serving};
 use crate::http::{introspection, task_metadata};
@@ -110,6 +111,12 @@ impl Early {
     pub(crate) fn keep_faults(&mut self, keeper: Keeper) {
         let stop = self.stop.clone();
         self.supervisor.add("network faults", Policy::Restart, move || keeper.clone().run(stop.clone()));
+    }
+
+    /// Reads the counters of containers.
+    pub(crate) fn keep_statistics(&mut self, watch: Watch) {
+        let stop = self.stop.clone();
+        self.supervisor.add("statistics", Policy::Restart, move || watch.clone().run(stop.clone()));
     }
 
     fn health_lookup(&self) -> introspection::HealthLookup {

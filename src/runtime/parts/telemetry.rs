@@ -5,6 +5,7 @@
 //! The invariant: nothing waits for TCS. What cannot be sent waits here, within bounds, and then is dropped.
 
 use super::control_plane::{ControlPlane, News};
+use super::statistics::Statistics;
 use crate::ecs::endpoint::PollEndpointCache;
 use crate::runtime::execute::edges::Edges;
 use crate::runtime::supervisor::PartResult;
@@ -31,18 +32,15 @@ const DEREGISTERED_PAUSE: Duration = Duration::from_secs(60);
 /// How long Docker may take to answer the check of the instance.
 const PING_LIMIT: Duration = Duration::from_secs(2);
 
-/// Takes the metrics of all tasks since the last call.
-pub(crate) type MetricsSource = Arc<dyn Fn() -> Interval + Send + Sync>;
-
 /// The part of the agent that talks to TCS.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Telemetry {
     settings: session::Settings,
     endpoints: Arc<PollEndpointCache>,
     edges: Arc<Edges>,
     view: watch::Receiver<Arc<View>>,
     acs: Arc<News>,
-    metrics: MetricsSource,
+    statistics: Arc<Statistics>,
     /// The state of the instance. It outlives a restart of this part.
     checks: Arc<Mutex<Checks>>,
 }
@@ -77,7 +75,7 @@ impl Telemetry {
         control: &ControlPlane,
         contact: Contact,
         view: watch::Receiver<Arc<View>>,
-        metrics: MetricsSource,
+        statistics: Arc<Statistics>,
     ) -> Self {
         let known = control.settings.clone();
         let settings = session::Settings {
@@ -91,7 +89,7 @@ impl Telemetry {
         let edges = control.edges.clone();
         let checks = Arc::new(Mutex::new(Checks::started(wall_now(&edges))));
         let (endpoints, acs) = (control.endpoints.clone(), control.news.clone());
-        Self { settings, endpoints, edges, view, acs, metrics, checks }
+        Self { settings, endpoints, edges, view, acs, statistics, checks }
     }
 
     /// Keeps the session until `stop` is cancelled.
@@ -169,7 +167,7 @@ impl Telemetry {
         let clock = &self.edges.clock;
         let health = task_health(&self.view.borrow(), |at| clock.wall(at));
         let waiting = &mut publisher.waiting;
-        let dropped = match (self.metrics)() {
+        let dropped = match self.statistics.gather().into() {
             Interval::Idle => waiting.push_metrics(Vec::new()),
             Interval::TooLittle => 0,
             Interval::Tasks(tasks) => waiting.push_metrics(tasks),

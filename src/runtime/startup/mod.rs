@@ -20,7 +20,7 @@ use super::execute::executor::Executor;
 use super::execute::pulls::Pulls;
 use super::execute::registry_credentials::Registries;
 use super::parts::control_plane::{self, ControlPlane};
-use super::parts::telemetry::{MetricsSource, Telemetry};
+use super::parts::telemetry::Telemetry;
 use super::parts::{self, Early};
 use super::supervisor::{Policy, Supervisor};
 use super::{Fatal, Options, trace};
@@ -32,13 +32,10 @@ use crate::config::{Config, Problem, Severity};
 use crate::docker::{AuthMap, Docker};
 use crate::host::{data_dir, firewall};
 use crate::resources::Resources;
-use crate::tcs::metrics::Interval;
 use crate::{acs, docker};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use ecs_core::Event;
 use ecs_core::agent_health::Step;
-use ecs_core::model::ContainerStatus;
-use ecs_core::model::view::View;
 use metadata::Metadata;
 use offers::{Host, Offers};
 use ownership::Ownership;
@@ -120,8 +117,8 @@ pub(super) async fn build(
         inbox: inbox.clone(),
         news: Arc::default(),
     };
-    let telemetry = Telemetry::beside(&control, health.telemetry(), readers.clone(), metrics(readers.clone()));
-    parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
+    let statistics = parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
+    let telemetry = Telemetry::beside(&control, health.telemetry(), readers.clone(), statistics);
     early.open_port(config, &identity, readers.clone(), pulls.clone(), edges.clock.clone());
     let spot = config.spot_draining.then(|| parts::spot::Watch::new(imds, ecs, &identity));
     let mut supervisor = parts::supervise(early, core, control, telemetry, from_core, edges, inbox, readers, pulls);
@@ -129,18 +126,6 @@ pub(super) async fn build(
         supervisor.add("spot", Policy::Restart, move || spot.clone().run(stop.clone()));
     }
     Ok(supervisor)
-}
-
-/// The metrics of tasks.
-fn metrics(view: watch::Receiver<Arc<View>>) -> MetricsSource {
-    Arc::new(move || {
-        let view = view.borrow();
-        let mut containers = view.tasks.iter().flat_map(|task| &task.containers);
-        match containers.any(|container| container.known == ContainerStatus::Running) {
-            true => Interval::TooLittle,
-            false => Interval::Idle,
-        }
-    })
 }
 
 /// All sources of registry credentials.
