@@ -37,7 +37,8 @@ pub(super) fn accept_handshake(
     query: &[(String, String)],
     request: &Request<Bytes>,
 ) -> Result<AcceptedHandshake, (&'static str, &'static str)> {
-    let find = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default();
+    let find =
+        |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default();
     let (cluster, arn) = (find("cluster"), find("containerInstance"));
     let unknown = ("ResourceValidationException", "The container instance is not registered in this cluster");
     let instance = state.instance_mut(&arn).ok_or(unknown)?;
@@ -155,9 +156,8 @@ fn received(state: &mut State, handshake: &AcceptedHandshake, text: &str) -> Str
     let envelope = serde_json::from_str::<Value>(body).unwrap_or_default();
     let kind = envelope["type"].as_str().unwrap_or_default().to_owned();
     let published = &envelope["message"];
-    let checked = check_signature(state, handshake, text)
-        .map_err(|problem| ("BadRequestException", problem))
-        .and_then(|()| {
+    let checked =
+        check_signature(state, handshake, text).map_err(|problem| ("BadRequestException", problem)).and_then(|()| {
             let place = (handshake.cluster.as_str(), handshake.instance.as_str());
             tcs_shapes::check(&kind, published, place, now()).map_err(|problem| ("InvalidParameterException", problem))
         });

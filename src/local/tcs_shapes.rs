@@ -107,7 +107,11 @@ const HEALTH: Shape = Object(&[
                     true,
                     Each(
                         usize::MAX,
-                        &Object(&[("containerName", true, Text), ("healthStatus", true, Health), ("statusSince", true, Time)]),
+                        &Object(&[
+                            ("containerName", true, Text),
+                            ("healthStatus", true, Health),
+                            ("statusSince", true, Time),
+                        ]),
                     ),
                 ),
                 ("taskArn", true, Text),
@@ -242,7 +246,8 @@ mod tests {
     }
 
     fn checked(kind: &Value, message: &Value) -> Result<&'static str, String> {
-        let place = ("judge", "arn:aws:ecs:us-west-2:123456789012:container-instance/judge/0123456789abcdef0123456789abcdef");
+        let place =
+            ("judge", "arn:aws:ecs:us-west-2:123456789012:container-instance/judge/0123456789abcdef0123456789abcdef");
         check(kind.as_str().unwrap(), message, place, 1_795_304_200.0)
     }
 

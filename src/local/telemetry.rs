@@ -111,7 +111,12 @@ mod tests {
             let message = json!({"taskMetrics": [{"taskArn": arn, "containerMetrics": [at]}]});
             telemetry.add(at as f64, "PublishMetricsRequest", None, message);
         }
-        telemetry.add(900.0, "PublishHealthRequest", None, json!({"tasks": [{"taskArn": "task-0", "containers": ["h"]}]}));
+        telemetry.add(
+            900.0,
+            "PublishHealthRequest",
+            None,
+            json!({"tasks": [{"taskArn": "task-0", "containers": ["h"]}]}),
+        );
         telemetry.add(901.0, "x", Some("wrong"), json!({"tasks": [{"taskArn": "task-9", "containers": []}]}));
         let shown = telemetry.show();
         let messages = shown["messages"].as_array().unwrap();

@@ -47,8 +47,7 @@ pub(super) fn signed(
     at: SystemTime,
     message: &str,
 ) -> Result<String, FrameError> {
-    let request =
-        Signed { at, region, service: "ecs", method: "GET", url, headers: &[], body: message.as_bytes() };
+    let request = Signed { at, region, service: "ecs", method: "GET", url, headers: &[], body: message.as_bytes() };
     let headers = request.headers(keys).map_err(|error| FrameError(error.to_string()))?;
     let mut text = String::with_capacity(message.len() + 2048);
     for name in LINES {

@@ -39,7 +39,12 @@ pub fn task_health(view: &View, wall: impl Fn(Timestamp) -> Timestamp) -> Vec<Ta
         arn: task.arn.clone(),
         family: task.family.clone(),
         version: task.version.clone(),
-        containers: task.containers.iter().filter(|container| is_reported(container)).map(|c| health(c, &wall)).collect(),
+        containers: task
+            .containers
+            .iter()
+            .filter(|container| is_reported(container))
+            .map(|c| health(c, &wall))
+            .collect(),
     });
     tasks.filter(|task| !task.containers.is_empty()).collect()
 }
@@ -77,7 +82,8 @@ mod tests {
         let view = View { tasks: tasks.into_iter().map(Arc::new).collect(), ..View::default() };
         let found = task_health(&view, |at| Timestamp(at.0 + 100));
         let line = |task: &TaskHealth| {
-            let containers = task.containers.iter().map(|c| format!(" {} {} {:?}", c.name, c.health, c.since.map(|at| at.0)));
+            let containers =
+                task.containers.iter().map(|c| format!(" {} {} {:?}", c.name, c.health, c.since.map(|at| at.0)));
             format!("{}{}", task.arn, containers.collect::<String>())
         };
         found.iter().map(line).collect()

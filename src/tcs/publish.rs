@@ -73,9 +73,9 @@ fn parts(tasks: &[TaskMetrics], empty: usize) -> serde_json::Result<Vec<Vec<Box<
     for task in tasks {
         let task = wire::task_metrics(task)?;
         let added = task.get().len() + 1; // and a comma
-        let is_full = parts.last().is_some_and(|part: &Vec<_>| {
-            part.len() == MAX_TASKS || (!part.is_empty() && bytes + added > MAX_BYTES)
-        });
+        let is_full = parts
+            .last()
+            .is_some_and(|part: &Vec<_>| part.len() == MAX_TASKS || (!part.is_empty() && bytes + added > MAX_BYTES));
         if is_full {
             parts.push(Vec::new());
             bytes = empty;
@@ -110,11 +110,8 @@ fn health(place: &Place, tasks: &[TaskHealth], id: &str, now: Timestamp) -> serd
 }
 
 fn status(place: &Place, status: &InstanceStatus, id: &str, now: Timestamp) -> serde_json::Result<String> {
-    let metadata = StatusMetadata {
-        cluster: &place.cluster,
-        container_instance: &place.container_instance,
-        request_id: id,
-    };
+    let metadata =
+        StatusMetadata { cluster: &place.cluster, container_instance: &place.container_instance, request_id: id };
     encode(
         "PublishInstanceStatusRequest",
         StatusRequest { metadata, statuses: [status.into()], timestamp: Seconds(now) },

@@ -99,7 +99,8 @@ mod tests {
         let mut checks = Checks::started(Timestamp(1));
         checks.checked(true, Timestamp(10));
         checks.checked(false, Timestamp(20));
-        let last = InstanceStatus { condition: Condition::Impaired, previous_check: Timestamp(10), changed: Timestamp(20) };
+        let last =
+            InstanceStatus { condition: Condition::Impaired, previous_check: Timestamp(10), changed: Timestamp(20) };
         assert_eq!(checks.report(), last);
     }
 }

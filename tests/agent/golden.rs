@@ -320,7 +320,13 @@ const MOVED: [(&str, &str); 2] = [
 async fn the_agent_starts_in_the_recorded_order() {
     let Some(life) = life().await else { return };
     let mut left_out = NOT_ASKED.to_vec();
-    same_order("start", &recorded_order("startup.order"), &our_order(life.records.iter(), "tcs_msg"), &left_out, &MOVED);
+    same_order(
+        "start",
+        &recorded_order("startup.order"),
+        &our_order(life.records.iter(), "tcs_msg"),
+        &left_out,
+        &MOVED,
+    );
     left_out.push(("acs_close close", "before the second process starts"));
     left_out.push(("tcs_close close", "before the second process starts"));
     let second = life.records.iter().filter(|record| record.number > life.restart);
@@ -395,9 +401,8 @@ fn the_version_is_printed_as_recorded() {
 }
 
 /// Recordings of features that this version does not have.
-const WAITING: &[(&str, &[&str])] = &[
-    ("statistics of tasks", &["tmds_v3_st", "tmds_v3_task_st", "tmds_v4_st", "tmds_v4_task_st"]),
-];
+const WAITING: &[(&str, &[&str])] =
+    &[("statistics of tasks", &["tmds_v3_st", "tmds_v3_task_st", "tmds_v4_st", "tmds_v4_task_st"])];
 
 #[test]
 fn every_recording_has_a_test_or_waits_for_its_feature() {

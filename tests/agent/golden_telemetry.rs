@@ -19,8 +19,10 @@ async fn the_telemetry_link_is_opened_as_recorded() {
     let Some(life) = life().await else { return };
     let recorded = golden("tcs_connect");
     let connect = life.records.iter().find(|record| record.source == Source::TcsConnect).unwrap();
-    const QUERY: &[Allowed] =
-        &[("agentHash", Other, "the commit of this agent"), ("dockerVersion", Any, "the version of this host's engine")];
+    const QUERY: &[Allowed] = &[
+        ("agentHash", Other, "the commit of this agent"),
+        ("dockerVersion", Any, "the version of this host's engine"),
+    ];
     assert_same("query of the handshake", &recorded["query"], &life.renamed(&connect.body), QUERY);
     const HANDSHAKE: &[Allowed] = &[
         ("authorization", Other, "the day; the signature is left out of the log"),

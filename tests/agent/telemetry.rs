@@ -33,7 +33,8 @@ fn connections(state: &State) -> usize {
 
 async fn next_publication(rig: &Rig, why: &str) {
     let after = rig.server.read(|state| state.records().last().map_or(0, |record| record.number));
-    let is_new = |state: &State| published(state, "PublishMetricsRequest").any(|record| record.number > after).then_some(());
+    let is_new =
+        |state: &State| published(state, "PublishMetricsRequest").any(|record| record.number > after).then_some(());
     if let Err(error) = rig.server.wait_for(why, PUBLISHED * 2, is_new).await {
         panic!("{error}\n{}", rig.log());
     }
@@ -121,7 +122,8 @@ async fn a_broken_tcs_costs_no_task_and_recovers() {
     rig.server.wait_for("TCS after five refusals", PUBLISHED, connected).await.unwrap();
     next_publication(&rig, "metrics after refusals").await;
     // Answers of all kinds, while tasks run.
-    for fault in [Fault::Malformed, Fault::Truncated, Fault::Page(200), Fault::Throttle, Fault::ServerError, Fault::Empty, gone]
+    for fault in
+        [Fault::Malformed, Fault::Truncated, Fault::Page(200), Fault::Throttle, Fault::ServerError, Fault::Empty, gone]
     {
         rig.server.fail_next("tcs/publish", 1, &fault);
     }
@@ -131,7 +133,10 @@ async fn a_broken_tcs_costs_no_task_and_recovers() {
     rig.lives_once(&image, 4, "while TCS answers nonsense").await;
     let before = rig.server.read(connections);
     rig.server.drop_tcs();
-    rig.server.wait_for("another connection", LIMIT, |state| (connections(state) > before).then_some(())).await.unwrap();
+    rig.server
+        .wait_for("another connection", LIMIT, |state| (connections(state) > before).then_some(()))
+        .await
+        .unwrap();
     rig.server.clear_faults();
     next_publication(&rig, "metrics after nonsense").await;
     rig.server.fail_next("tcs/publish", 1, &Fault::LoseAnswer);
@@ -152,7 +157,8 @@ async fn a_tcs_that_hangs_is_mentioned_by_the_health_check() {
     rig.server.fail_next("tcs", 100, &Fault::Slow(Duration::from_secs(3600)));
     rig.start_agent();
     rig.registered().await;
-    let arn = rig.server.run_task(&json!({"family": "test", "containerDefinitions": [shell("main", &rig.image(), FOREVER)]}));
+    let arn =
+        rig.server.run_task(&json!({"family": "test", "containerDefinitions": [shell("main", &rig.image(), FOREVER)]}));
     rig.task(&arn.unwrap(), TaskStatus::Running).await;
     let health = rig.ask("/health").await;
     let check = |name: &str| {
@@ -196,7 +202,8 @@ fn written(stats: &Value) -> f64 {
 /// Memory in MiB as `docker stats` shows it.
 fn memory(stats: &Value) -> f64 {
     let details = &stats["memory_stats"]["stats"];
-    let cache = if details.get("cache").is_some() { number(details, "/cache") } else { number(details, "/inactive_file") };
+    let cache =
+        if details.get("cache").is_some() { number(details, "/cache") } else { number(details, "/inactive_file") };
     (number(stats, "/memory_stats/usage") - cache) / 1_048_576.0
 }
 
@@ -213,7 +220,9 @@ async fn metrics_after(rig: &Rig, arn: &str, after: u64) -> (u64, Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metrics_are_those_that_docker_shows() {
-    let Some(rig) = Rig::start("telemetry values", Plan { options: Some(quick), ..Plan::default() }).await else { return };
+    let Some(rig) = Rig::start("telemetry values", Plan { options: Some(quick), ..Plan::default() }).await else {
+        return;
+    };
     // Keeps 32 MiB and one processor busy, and has written 8 MiB.
     let command = "dd if=/dev/zero of=/f bs=1M count=8 conv=fsync; while :; do :; done & \
                    (head -c 33554432 /dev/zero; sleep 3600) | tail -c 33554432 >/dev/null";

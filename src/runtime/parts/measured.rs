@@ -1,9 +1,7 @@
 //! From the statistics to what telemetry publishes: both have their own types, since neither edge knows the other.
 
 use crate::stats::{ContainerStats, CounterSet, FloatSet, Gathered, NetworkSets, StorageSets, TaskStats};
-use crate::tcs::metrics::{
-    ContainerMetrics, Counter, Direction, Interval, Network, Storage, Summary, TaskMetrics,
-};
+use crate::tcs::metrics::{ContainerMetrics, Counter, Direction, Interval, Network, Storage, Summary, TaskMetrics};
 
 impl From<Gathered> for Interval {
     fn from(gathered: Gathered) -> Self {

@@ -118,9 +118,8 @@ impl Telemetry {
             let (endpoints, instance) = (self.endpoints.clone(), self.settings.container_instance.clone());
             async move {
                 let found = endpoints.get(&instance).await.map_err(|error| EndpointError::from(&error))?;
-                let missing = || {
-                    EndpointError::Failed("DiscoverPollEndpoint: the answer names no telemetry endpoint".to_owned())
-                };
+                let missing =
+                    || EndpointError::Failed("DiscoverPollEndpoint: the answer names no telemetry endpoint".to_owned());
                 found.telemetry.clone().ok_or_else(missing)
             }
         };
@@ -184,10 +183,15 @@ impl Telemetry {
             let answer = timeout(PING_LIMIT, self.edges.docker.ping()).await;
             match &answer {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::info!(%error, "Docker Ping failed; ECS is told that this instance is impaired"),
+                Ok(Err(error)) => {
+                    tracing::info!(%error, "Docker Ping failed; ECS is told that this instance is impaired")
+                }
                 Err(_) => {
                     let limit_s = PING_LIMIT.as_secs();
-                    tracing::info!(limit_s, "Docker does not answer in time; ECS is told that this instance is impaired");
+                    tracing::info!(
+                        limit_s,
+                        "Docker does not answer in time; ECS is told that this instance is impaired"
+                    );
                 }
             }
             self.checks().checked(matches!(answer, Ok(Ok(()))), wall_now(&self.edges));

@@ -188,7 +188,8 @@ fn sizes(sent: &[String], list: &str) -> Vec<usize> {
 #[test]
 fn ten_tasks_fill_a_message_and_the_last_one_says_so() {
     let place = Place { cluster: "c".to_owned(), container_instance: "i".to_owned() };
-    for (count, expected) in [(1, vec![1]), (10, vec![10]), (11, vec![10, 1]), (20, vec![10, 10]), (25, vec![10, 10, 5])]
+    for (count, expected) in
+        [(1, vec![1]), (10, vec![10]), (11, vec![10, 1]), (20, vec![10, 10]), (25, vec![10, 10, 5])]
     {
         let tasks = tasks(count, 3);
         let health = tasks.iter().map(|task| TaskHealth {

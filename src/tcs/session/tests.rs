@@ -105,7 +105,10 @@ async fn a_message_is_signed_for_its_own_connection() {
         let names: Vec<&str> = lines.iter().map(|line| line.split_once(": ").unwrap().0).collect();
         assert_eq!(names, ["Authorization", "Host", "X-Amz-Date", "X-Amz-Security-Token"]);
         assert_eq!(lines[1], format!("Host: 127.0.0.1:{}", server.port));
-        assert_eq!((&message["type"], &message["message"]["metadata"]["idle"]), (&json!("PublishMetricsRequest"), &json!(true)));
+        assert_eq!(
+            (&message["type"], &message["message"]["metadata"]["idle"]),
+            (&json!("PublishMetricsRequest"), &json!(true))
+        );
         let seconds = message["message"]["timestamp"].as_f64().unwrap();
         assert!((now().as_secs_f64() - seconds).abs() < 60.0, "{seconds}");
         signatures.push(lines[0].clone());
@@ -185,7 +188,8 @@ async fn without_credentials_a_message_is_dropped_and_the_session_lives() {
 
 #[tokio::test]
 async fn a_refused_connection_is_tried_again() {
-    for body in [r#"{"InactiveInstanceException":"gone"}"#, "<html>sign in</html>", r#"{"ThrottlingException":"slow"}"#] {
+    for body in [r#"{"InactiveInstanceException":"gone"}"#, "<html>sign in</html>", r#"{"ThrottlingException":"slow"}"#]
+    {
         let server = Server::refusing(Refusal { status: 400, body: body.to_owned() }).await;
         let mut impatient = settings();
         impatient.connection.timing.inactive_instance = Duration::from_millis(10);
@@ -278,7 +282,8 @@ async fn acknowledgements_keep_a_connection_for_half_an_hour() {
 #[test]
 fn pauses_are_those_of_the_go_agent() {
     let timing = timing();
-    let pauses: Vec<u64> = (0..8).map(|attempt| Shape { jitter: 0.0, ..timing.backoff }.delay(attempt).as_secs()).collect();
+    let pauses: Vec<u64> =
+        (0..8).map(|attempt| Shape { jitter: 0.0, ..timing.backoff }.delay(attempt).as_secs()).collect();
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
     assert_eq!((timing.inactivity.0.as_secs(), timing.inactivity.1.as_secs()), (60, 60));
     assert_eq!((timing.lifetime.0.as_secs(), timing.lifetime.1.as_secs()), (1800, 300));
