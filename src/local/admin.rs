@@ -260,14 +260,7 @@ fn post(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
             (None, Some(kind)) => shared.send_message(kind, body["message"].clone())?,
             (None, None) => return Err("needed: type and message, or text".to_owned()),
         },
-        "tcs" => {
-            let text = match (body["text"].as_str(), body["type"].as_str()) {
-                (Some(text), _) => text.to_owned(),
-                (None, Some(_)) => json!({"type": body["type"], "message": body["message"]}).to_string(),
-                (None, None) => return Err("needed: type and message, or text".to_owned()),
-            };
-            shared.change(|state| state.telemetry.add_text(&text));
-        }
+        "tcs" => send_tcs(shared, &body)?,
         "tasks" => return Ok(json!({"taskArn": shared.send_task(body)?})),
         "manifest" => {
             let id = shared.change(|state| {
@@ -329,6 +322,17 @@ fn put_value(shared: &Shared, path: &str, body: &Value) -> Result<(), String> {
             shared.change(|state| state.stored.put_object(bucket, key, text))
         }
     }
+}
+
+/// Sends a message or a text over all TCS connections.
+fn send_tcs(shared: &Shared, body: &Value) -> Result<(), String> {
+    let text = match (body["text"].as_str(), body["type"].as_str()) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(_)) => json!({"type": body["type"], "message": body["message"]}).to_string(),
+        (None, None) => return Err("needed: type and message, or text".to_owned()),
+    };
+    shared.change(|state| state.telemetry.add_text(&text));
+    Ok(())
 }
 
 /// Disconnects the sockets that `which` names: `acs`, `tcs`, or both.

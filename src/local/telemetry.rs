@@ -67,7 +67,7 @@ impl Telemetry {
 
     fn drop_oldest_task(&mut self) {
         let at = |task: &Value| task["at"].as_f64().unwrap_or_default();
-        let oldest = self.tasks.iter().min_by(|(_, one), (_, other)| at(one).total_cmp(&at(other)));
+        let oldest = self.tasks.iter().min_by(|(_, left), (_, right)| at(left).total_cmp(&at(right)));
         if let Some(arn) = oldest.map(|(arn, _)| arn.clone()) {
             self.tasks.remove(&arn);
         }

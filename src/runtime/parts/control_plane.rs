@@ -33,12 +33,12 @@ pub(crate) struct ControlPlane {
     /// The core loop's queue of events.
     pub(crate) inbox: mpsc::Sender<Event>,
     /// What other parts learn from the session.
-    pub(crate) news: Arc<News>,
+    pub(crate) signals: Arc<Signals>,
 }
 
 /// What other parts learn from the session with ACS.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct Signals {
     /// Notified of each connection.
     pub(crate) connected: Notify,
     /// Notified of each heartbeat.
@@ -132,17 +132,17 @@ impl ControlPlane {
                 vec![Event::StopVerificationAck { message_id, tasks }]
             }
             Incoming::Heartbeat => {
-                self.news.heartbeat.notify_one();
+                self.signals.heartbeat.notify_one();
                 Vec::new()
             }
             Incoming::Connected => {
                 tracing::info!("Connected to ACS endpoint");
-                self.news.connected.notify_one();
+                self.signals.connected.notify_one();
                 Vec::new()
             }
             Incoming::Deregistered => {
                 tracing::error!("Container instance is deregistered; its tasks keep running");
-                self.news.deregistered.notify_one();
+                self.signals.deregistered.notify_one();
                 Vec::new()
             }
         }

@@ -4,7 +4,7 @@
 //! Owns the cadence, and the check of Docker at each heartbeat of ACS. What is published comes from the statistics and the view.
 //! The invariant: nothing waits for TCS. What cannot be sent waits here, within bounds, and then is dropped.
 
-use super::control_plane::{ControlPlane, News};
+use super::control_plane::{ControlPlane, Signals};
 use super::statistics::Statistics;
 use crate::ecs::endpoint::PollEndpointCache;
 use crate::runtime::execute::edges::Edges;
@@ -39,7 +39,7 @@ pub(crate) struct Telemetry {
     endpoints: Arc<PollEndpointCache>,
     edges: Arc<Edges>,
     view: watch::Receiver<Arc<View>>,
-    acs: Arc<News>,
+    acs: Arc<Signals>,
     statistics: Arc<Statistics>,
     /// The state of the instance. It outlives a restart of this part.
     checks: Arc<Mutex<Checks>>,
@@ -88,7 +88,7 @@ impl Telemetry {
         };
         let edges = control.edges.clone();
         let checks = Arc::new(Mutex::new(Checks::started(wall_now(&edges))));
-        let (endpoints, acs) = (control.endpoints.clone(), control.news.clone());
+        let (endpoints, acs) = (control.endpoints.clone(), control.signals.clone());
         Self { settings, endpoints, edges, view, acs, statistics, checks }
     }
 

@@ -115,7 +115,7 @@ pub(super) async fn build(
         endpoints: control_plane::endpoints(ecs.clone(), &identity, &instance),
         edges: edges.clone(),
         inbox: inbox.clone(),
-        news: Arc::default(),
+        signals: Arc::default(),
     };
     let statistics = parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
     let telemetry = Telemetry::beside(&control, health.telemetry(), readers.clone(), statistics);

@@ -215,9 +215,9 @@ fn a_message_has_at_most_a_mebibyte() {
     // The limit counts the message without its envelope, to the byte.
     let body = |text: &String| serde_json::from_str::<Value>(text).unwrap()["message"].to_string().len();
     let rest = body(&sent(0)[0]) + 1; // `fin` is false, which has one more letter
-    let most = (MAX_BYTES - rest) / 9;
-    let full = sent(most);
+    let limit = (MAX_BYTES - rest) / 9;
+    let full = sent(limit);
     assert_eq!((full.len(), body(&full[0]) <= MAX_BYTES), (1, true));
     assert!(body(&full[0]) + 10 > MAX_BYTES, "{}", body(&full[0]));
-    assert_eq!(sizes(&sent(most + 1), "taskMetrics"), [8, 1]);
+    assert_eq!(sizes(&sent(limit + 1), "taskMetrics"), [8, 1]);
 }

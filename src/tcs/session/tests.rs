@@ -150,7 +150,7 @@ async fn messages_wait_for_a_connection_in_order() {
 }
 
 #[tokio::test]
-async fn without_credentials_a_message_is_dropped_and_the_session_lives() {
+async fn without_credentials_a_message_is_dropped() {
     use aws_credential_types::provider::SharedCredentialsProvider;
     use aws_credential_types::provider::error::CredentialsError;
     use aws_credential_types::provider::future::ProvideCredentials as Provided;
@@ -231,7 +231,7 @@ fn in_memory() -> InMemory {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_tcs_gets_a_close_frame_and_another_connection_at_once() {
+async fn a_silent_tcs_is_closed_and_connected_again_at_once() {
     let mut rig = in_memory();
     for text in [
         r#"{"type":"ServerException","message":{"message":"no"}}"#,
