@@ -175,7 +175,7 @@ async fn the_port_is_served_on_ipv4_and_ipv6() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
     let settings = Settings::new("test", Address::Port(free));
-    server.spawn(run(bind(settings.address), settings, Audience::host_only(), fine(), stop.clone()));
+    server.spawn(run(bind(settings.address), settings, Audience::host_only(), fine(), Serving::default(), stop.clone()));
     for address in [format!("127.0.0.1:{free}"), format!("[::1]:{free}")] {
         let stream = timeout(QUICK, async {
             loop {
@@ -200,7 +200,8 @@ async fn a_socket_has_the_limits_of_a_port() {
     let (address, name) = socket();
     let settings = Settings { head_timeout: Duration::from_millis(1500), ..Settings::new("test", address) };
     let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
-    server.spawn(run(bind(address), settings, Audience::host_only(), fine(), stop.clone()));
+    let serving = Serving::default();
+    server.spawn(run(bind(address), settings, Audience::host_only(), fine(), serving.clone(), stop.clone()));
     let mut half_open = Vec::new();
     for _ in 0..400 {
         let mut stream = UnixStream::connect(&name).await.unwrap();
@@ -214,7 +215,9 @@ async fn a_socket_has_the_limits_of_a_port() {
     timeout(QUICK, rest(newest)).await.expect("closed after the head timeout");
     let _silent = UnixStream::connect(&name).await.unwrap();
     stop.cancel();
+    assert_eq!(serving.closed_since(), None);
     timeout(QUICK, server.join_next()).await.expect("the server ends").unwrap().unwrap();
+    assert!(serving.closed_since().is_some());
     // A program that another test starts at this moment has the socket until it runs.
     let gone = timeout(QUICK, async {
         loop {
@@ -234,8 +237,10 @@ async fn a_name_that_is_taken_is_tried_again_until_it_is_free() {
     let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
     let first = bind(address);
     assert_eq!(first.as_ref().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
-    server.spawn(run(first, Settings::new("test", address), Audience::host_only(), fine(), stop.clone()));
+    let (serving, settings) = (Serving::default(), Settings::new("test", address));
+    server.spawn(run(first, settings, Audience::host_only(), fine(), serving.clone(), stop.clone()));
     tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(serving.closed_since().is_some());
     drop(other);
     // A program that another test starts at this moment has the old socket until it runs: a connection to it is accepted by nobody and ends
     // without an answer. The pauses between attempts to bind grow.
@@ -250,6 +255,7 @@ async fn a_name_that_is_taken_is_tried_again_until_it_is_free() {
         }
     });
     served.await.expect("bound and served");
+    assert_eq!(serving.closed_since(), None);
 }
 
 /// Reads one answer, whose body is `fine`.

@@ -7,6 +7,7 @@
 use super::faults::Keeper;
 use super::firewall::{self, Rules};
 use super::health::Health;
+use super::spot;
 use super::statistics::Watch;
 use crate::config::Config;
 use crate::http::{self, Address, Audience, Serving};
@@ -117,6 +118,12 @@ impl Early {
     pub(crate) fn keep_statistics(&mut self, watch: Watch) {
         let stop = self.stop.clone();
         self.supervisor.add("statistics", Policy::Restart, move || watch.clone().run(stop.clone()));
+    }
+
+    /// Drains the instance when EC2 announces the end of a Spot instance.
+    pub(crate) fn watch_spot(&mut self, watch: spot::Watch) {
+        let stop = self.stop.clone();
+        self.supervisor.add("spot", Policy::Restart, move || watch.clone().run(stop.clone()));
     }
 
     fn health_lookup(&self) -> introspection::HealthLookup {
