@@ -1,4 +1,4 @@
-//! What a report has of several figures: the smallest, the largest, the sum, and how many there are (spec `tcs.md` §4.3).
+//! What a report has of several figures: the smallest, the largest, the sum, and how many there are (spec `stats.md` §5).
 
 /// A set of figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,12 +80,13 @@ impl FloatSet {
 impl CounterSet {
     /// The set of these values; `None` if there are none. Compat: a sum above 2^64 wraps.
     pub(super) fn new(values: impl IntoIterator<Item = u64>) -> Option<Self> {
-        let (mut least, mut largest, mut all, mut count) = (u64::MAX, 0, 0_u64, 0);
+        let (mut smallest, mut largest, mut all, mut count) = (u64::MAX, 0, 0_u64, 0);
         for value in values {
-            (least, largest, all, count) = (value.min(least), value.max(largest), all.wrapping_add(value), count + 1);
+            (smallest, largest) = (value.min(smallest), value.max(largest));
+            (all, count) = (all.wrapping_add(value), count + 1);
         }
         let ((min, overflow_min), (max, overflow_max), (sum, overflow_sum)) =
-            (split(least), split(largest), split(all));
+            (split(smallest), split(largest), split(all));
         (count > 0).then_some(Self { min, overflow_min, max, overflow_max, sum, overflow_sum, count })
     }
 }

@@ -99,7 +99,7 @@ struct Reader {
 
 #[derive(Debug)]
 enum Files {
-    V1(FilesV1),
+    V1(Box<FilesV1>),
     V2(FilesV2),
 }
 
@@ -187,7 +187,7 @@ impl Sampler {
     fn open(&mut self, target: &Target) -> Result<Reader, Failed> {
         let (process, groups) = self.find(target)?;
         let files = match groups.version {
-            CgroupVersion::V1 => Files::V1(FilesV1::new(&groups.directories)),
+            CgroupVersion::V1 => Files::V1(Box::new(FilesV1::new(&groups.directories))),
             CgroupVersion::V2 => {
                 let directory = groups.directories.into_iter().map(|(_, path)| path).find(|path| path.is_dir());
                 Files::V2(FilesV2::new(directory.unwrap_or_default()))

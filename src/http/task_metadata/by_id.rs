@@ -149,9 +149,9 @@ fn container_stats(sources: &Sources, version: Version, id: &str) -> Response {
         Err(answer) => return *answer,
     };
     let container = found.container();
-    let docker_id = container.runtime_id.clone().unwrap_or_default();
-    match (sources.metadata.stats)(&docker_id) {
+    match (sources.metadata.stats)(container) {
         LastStatistics::Untracked => {
+            let docker_id = container.runtime_id.as_ref().map(|id| id.as_str()).unwrap_or_default();
             let text = format!("Unable to get container stats for: {docker_id}");
             refused(version.without_stats(), &text, CONTAINER_STATS, "")
         }

@@ -13,8 +13,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
 
-/// Looks up the statistics of the container with this id.
-pub type StatsLookup = Arc<dyn Fn(&RuntimeId) -> LastStatistics + Send + Sync>;
+/// Looks up the statistics of a container.
+pub type StatsLookup = Arc<dyn Fn(&ContainerView) -> LastStatistics + Send + Sync>;
 
 /// What Go writes for a time that is not known.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -67,7 +67,7 @@ impl Serialize for TaskAnswer<'_> {
         containers.sort_by(|a, b| a.runtime_id.cmp(&b.runtime_id));
         serializer.collect_map(containers.into_iter().filter_map(|container| {
             let id = container.runtime_id.as_ref()?;
-            let statistics = (self.lookup)(id);
+            let statistics = (self.lookup)(container);
             Some((id.as_str(), ContainerAnswer::new(self.version, container, statistics)))
         }))
     }

@@ -12,8 +12,8 @@ use crate::runtime::execute::edges::Edges;
 use crate::runtime::supervisor::PartResult;
 use crate::stats::{Collection, Gathered, SavedFile, Tracked};
 use ecs_core::model::usage::{LastStatistics, Moment, Process, Reading};
-use ecs_core::model::view::View;
-use ecs_core::model::{RuntimeId, with_causes};
+use ecs_core::model::view::{ContainerView, View};
+use ecs_core::model::{ContainerStatus, RuntimeId, with_causes};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,9 +74,15 @@ impl Statistics {
         Self { collection: Mutex::new(Collection::new(saved, settings.capacity())), settings, file }
     }
 
-    /// What is known of a container.
-    pub(crate) fn lookup(&self, id: &RuntimeId) -> LastStatistics {
-        self.lock().lookup(id)
+    /// What is known of a container. The view may be newer than the last reading: a container that has just started has no
+    /// statistics yet, and one that has ended has none any more.
+    pub(crate) fn lookup(&self, container: &ContainerView) -> LastStatistics {
+        let id = container.runtime_id.as_ref().filter(|_| container.known < ContainerStatus::Stopped);
+        let Some(id) = id.filter(|_| !self.is_disabled()) else { return LastStatistics::Untracked };
+        match self.lock().lookup(id) {
+            LastStatistics::Untracked if container.process.is_some() => LastStatistics::Waiting,
+            known => known,
+        }
     }
 
     /// What telemetry publishes of the time since the last call.
@@ -309,6 +315,37 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::Saved;
+    use ecs_core::model::view::TaskView;
+
+    #[test]
+    fn what_is_known_follows_the_newest_view() {
+        let statistics = |is_disabled| Statistics {
+            collection: Mutex::new(Collection::new(Saved::default(), 80)),
+            settings: Settings { is_disabled, poll: None },
+            file: SavedFile::new(None),
+        };
+        let container = |known, process: Option<Process>| ContainerView {
+            runtime_id: Some("id".into()),
+            known,
+            process,
+            ..ContainerView::default()
+        };
+        let (on, off) = (statistics(false), statistics(true));
+        let running = container(ContainerStatus::Running, Some(Process::default()));
+        assert_eq!(on.lookup(&running), LastStatistics::Waiting, "it has just started");
+        assert_eq!(off.lookup(&running), LastStatistics::Untracked);
+        assert_eq!(on.lookup(&container(ContainerStatus::Created, None)), LastStatistics::Untracked);
+        let task = TaskView { family: "family".to_owned(), containers: vec![running.clone()], ..TaskView::default() };
+        on.lock().track(&View { tasks: vec![Arc::new(task)], ..View::default() });
+        on.lock().add(Reading { id: "id".into(), ..Reading::default() }, &Process::default());
+        assert!(matches!(on.lookup(&running), LastStatistics::Known(_)));
+        assert_eq!(
+            on.lookup(&container(ContainerStatus::Stopped, None)),
+            LastStatistics::Untracked,
+            "it has just ended"
+        );
+    }
 
     #[test]
     fn as_many_readings_are_kept_as_in_the_go_agent() {

@@ -49,7 +49,7 @@ pub(crate) fn sources(
         place: place(config, identity, instance),
         wall: Arc::new(move |at| clock.wall(at)),
         tags: tags(edges.ecs.clone()),
-        stats: Arc::new(move |id| statistics.lookup(id)),
+        stats: Arc::new(move |container| statistics.lookup(container)),
     };
     Sources::new(Tasks::new(view), metadata, lookup(edges.clone()), work, audit, rates, peer_check)
 }

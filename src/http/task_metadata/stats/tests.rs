@@ -144,7 +144,7 @@ fn a_task_shows_what_is_known_of_each_container() {
     let containers =
         vec![created("b", Some("b")), created("a", Some("a")), created("none", None), created("c", Some("c"))];
     let task = TaskView { containers, ..TaskView::default() };
-    let lookup: StatsLookup = Arc::new(|id| match id.as_str() {
+    let lookup: StatsLookup = Arc::new(|container| match container.name.as_str() {
         "a" => LastStatistics::Known(Arc::default()),
         "b" => LastStatistics::Waiting,
         _ => LastStatistics::Untracked,
