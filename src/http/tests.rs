@@ -175,7 +175,14 @@ async fn the_port_is_served_on_ipv4_and_ipv6() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
     let settings = Settings::new("test", Address::Port(free));
-    server.spawn(run(bind(settings.address), settings, Audience::host_only(), fine(), Serving::default(), stop.clone()));
+    server.spawn(run(
+        bind(settings.address),
+        settings,
+        Audience::host_only(),
+        fine(),
+        Serving::default(),
+        stop.clone(),
+    ));
     for address in [format!("127.0.0.1:{free}"), format!("[::1]:{free}")] {
         let stream = timeout(QUICK, async {
             loop {
