@@ -16,6 +16,10 @@ use ecs_core::model::agent_health::AgentHealth;
 use ecs_core::model::fault::{FaultError, FaultNetwork, FaultOperation, FaultStatus, Interfaces};
 use ecs_core::model::protection::{ProtectionAnswer, ProtectionCall, ProtectionError};
 use ecs_core::model::task::NetworkMode;
+use ecs_core::model::usage::{
+    BlockEntry, BlockIo, CgroupVersion, CpuUsage, Interface, LastStatistics, MemoryDetails, MemoryUsage, Moment,
+    NetworkRate, Pids, Statistics, Traffic, Usage,
+};
 use ecs_core::model::view::{ContainerView, TaskView, View};
 use ecs_core::model::{ContainerStatus, CredentialsId, TaskArn, TaskStatus, Timestamp};
 use futures_util::future::BoxFuture;
@@ -38,6 +42,8 @@ const TASKS: usize = 50;
 const CONNECTIONS: usize = 16;
 /// The path of a task on port 51679. All ids have the same length, as those of the agent.
 const TASK: &str = "/v4/00000007-aaaa-4bbb-8ccc-dddddddddddd/task";
+/// The path of a container's statistics on port 51679.
+const STATS: &str = "/v4/00000007-aaaa-4bbb-8ccc-dddddddddddd/stats";
 
 fn task(number: usize) -> TaskView {
     let name = format!("ecs-family-7-web-{number:018x}");
@@ -112,12 +118,40 @@ impl FaultInjector for NoWork {
     }
 }
 
+/// Statistics as of a container with two processors, one disk and one network.
+fn statistics() -> Statistics {
+    let mut details = MemoryDetails::zero(CgroupVersion::V1);
+    details.values.iter_mut().zip(1_000_000..).for_each(|(place, value)| *place = value);
+    let cpu = CpuUsage {
+        total: 123_456_789_012,
+        per_cpu: vec![61_728_394_506; 2],
+        kernel: 20_000_000_000,
+        user: 90_000_000_000,
+        system: 9_340_760_000_000,
+        online: 2,
+        ..CpuUsage::default()
+    };
+    let entry = |op: &str| BlockEntry { major: 254, minor: 0, op: op.to_owned(), value: 12_345_678 };
+    let usage = Usage {
+        memory: MemoryUsage { usage: 12_345_678, max_usage: 23_456_789, failures: 0, limit: 67_108_864, details },
+        block_io: BlockIo { service_bytes: Some(vec![entry("Read"), entry("Write")]), ..BlockIo::empty() },
+        pids: Pids { current: 7, limit: 0 },
+        networks: vec![Interface { name: "eth0".to_owned(), traffic: Traffic::default() }],
+        cpu: cpu.clone(),
+    };
+    let rate = Some(NetworkRate { rx_bytes: 284.5, tx_bytes: 0.0 });
+    let (read, previous_read) = (Moment(1_795_304_208_025_206_483), Some(Moment(1_795_304_207_022_357_204)));
+    Statistics { read, previous_read, usage, previous_cpu: cpu, rate }
+}
+
 /// The server of port 51679 on loopback.
 fn serve_tasks(runtime: &Runtime, view: watch::Receiver<Arc<View>>) -> SocketAddr {
+    let known = Arc::new(statistics());
     let metadata = Metadata {
         place: Place { cluster: "cluster".to_owned(), vpc_id: "vpc-0123456789abcdef0".to_owned(), ..Place::default() },
         wall: Arc::new(|at| at),
         tags: Arc::new(|_| Box::pin(async { Ok(std::collections::BTreeMap::new()) })),
+        stats: Arc::new(move |_| LastStatistics::Known(Arc::clone(&known))),
     };
     let audit = Audit { cluster: String::new(), container_instance: String::new(), sink: None };
     let rates = Rates { steady: 1_000_000_000, burst: 1_000_000_000 };
@@ -231,7 +265,7 @@ fn main() {
     let (_view, readers) = watch::channel(Arc::new(View { tasks, ..View::default() }));
     let tasks_at = serve_tasks(&ours, readers.clone());
     let address = serve(&ours, readers);
-    for (address, path) in [(address, "/v1/metadata"), (address, "/v1/tasks"), (tasks_at, TASK)] {
+    for (address, path) in [(address, "/v1/metadata"), (address, "/v1/tasks"), (tasks_at, TASK), (tasks_at, STATS)] {
         let bytes = answer(address, path);
         let size = bytes.len();
         let bare = bare(&theirs, bytes);

@@ -8,6 +8,7 @@
 mod error;
 mod files;
 mod limits;
+pub mod usage;
 
 use super::systemd::{Property, Systemd};
 use crate::lane::{Lane, Settings as LaneSettings};

@@ -5,12 +5,14 @@
 //! Invariant: a target does no I/O, and panics if a promise is broken.
 
 pub use crate::acs::fuzz::acs_frame;
+pub use crate::cgroup::usage::fuzz::usage_files;
 pub use crate::config::fuzz::ecs_config;
-pub use crate::docker::fuzz::{auth_data, docker_error, helper_answer, image_reference};
+pub use crate::docker::fuzz::{auth_data, docker_error, docker_stats, helper_answer, image_reference};
 pub use crate::http::fuzz::http_request;
 pub use crate::http::task_metadata::fuzz::{fault_body, protection_body};
 pub use crate::http::task_metadata::fuzz_path::task_metadata_path;
 pub use crate::resources::fuzz::env_file;
+pub use crate::tcs::fuzz::tcs_frame;
 pub use crate::websocket::websocket_stream;
 
 use crate::runtime::logging::Form;
@@ -54,10 +56,11 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 13] = [
+    const TARGETS: [(&str, Target); 16] = [
         ("acs_frame", acs_frame),
         ("auth_data", auth_data),
         ("docker_error", docker_error),
+        ("docker_stats", docker_stats),
         ("ecs_config", ecs_config),
         ("env_file", env_file),
         ("fault_body", fault_body),
@@ -67,6 +70,8 @@ mod tests {
         ("log_line", log_line),
         ("protection_body", protection_body),
         ("task_metadata_path", task_metadata_path),
+        ("tcs_frame", tcs_frame),
+        ("usage_files", usage_files),
         ("websocket_stream", websocket_stream),
     ];
 

@@ -8,7 +8,7 @@
 //! outcomes ─────── runtime ──┼──────>  core  ────┼─ ecs      state changes
 //! time ─────────── runtime ──┘        step()     └─ acs      acknowledgements
 //!                                       │ effects, after the state is on disk
-//!                                       └── store (commit), view (readers)
+//!                                       └── store (commit), view (readers) ── tcs ── TCS websocket
 //! ```
 //!
 //! In reading order:
@@ -18,10 +18,11 @@
 //! * [`runtime`]: the start, the loop (step, commit, publish, act), the executor that turns effects into calls, and the parts
 //!   that run beside the loop.
 //! * [`docker`]: the container engine. [`store`]: the state on disk.
-//! * [`acs`]: messages from the control plane. [`ecs`]: calls to it. [`aws`]: identity, credentials, clients, services.
-//!   [`websocket`]: a session over a signed connection.
+//! * [`acs`]: messages from the control plane. [`tcs`]: metrics and health for it. [`ecs`]: calls to it. [`aws`]: identity,
+//!   credentials, clients, services. [`websocket`]: a session over a signed connection.
 //! * [`resources`]: what a task needs besides its containers: secrets, environment files, a log router's files, Kerberos
-//!   tickets, metadata files. [`cgroup`]: limits of tasks. [`host`]: everything else that probes or changes this machine.
+//!   tickets, metadata files. [`cgroup`]: limits of tasks, and the counters of containers. [`stats`]: figures from these counters.
+//!   [`host`]: everything else that probes or changes this machine.
 //! * [`http`]: the listener (which peers it serves, how many at once, and for how long), the answers to
 //!   `curl localhost:51678` ([`http::introspection`]), and those to containers at 169.254.170.2 ([`http::task_metadata`]).
 //! * [`config`]: one table of all settings. [`input`]: decoders of what people, programs and services wrote. [`commands`]: what the
@@ -43,12 +44,13 @@
 //! # Glossary
 //!
 //! * **The Go agent**: amazon-ecs-agent, the program that this one replaces. Numbers refer to version 1.105.1.
-//! * **ACS**: the service of ECS that sends tasks to the agent over a websocket. **TCS**: the service that receives metrics;
-//!   this agent does not connect to it yet.
+//! * **ACS**: the service of ECS that sends tasks to the agent over a websocket. **TCS**: the service that receives
+//!   metrics, the health of containers and the state of the instance over another websocket. Nothing depends on it.
 //! * **Engine**: the container engine, Docker.
 //! * **Core**: [`ecs_core`], which makes all decisions. It is a pure function over its own state.
-//! * **Edge**: a part that translates between the model and one external system: [`docker`], [`acs`], [`ecs`], [`aws`],
-//!   [`resources`], [`cgroup`], [`host`], [`store`], [`http`], [`websocket`], [`grpc`], [`systemd`]. An edge decides nothing.
+//! * **Edge**: a part that translates between the model and one external system: [`docker`], [`acs`], [`tcs`], [`ecs`], [`aws`],
+//!   [`resources`], [`cgroup`], [`stats`], [`host`], [`store`], [`http`], [`websocket`], [`grpc`], [`systemd`]. An edge decides
+//!   nothing.
 //! * **Task**: a unit that ECS runs on this instance, identified by its ARN: containers that start and end together, and their
 //!   resources.
 //! * **Container**: one container of a task. If it is created again, Docker gives it a new id; each such creation is an
@@ -176,6 +178,16 @@
 //! 8. Tests: cases in `tests/corpus/acs`, `src/acs/decode/tests.rs`, the model ECS of the simulator
 //!    (`src/core/tests/sim/control.rs`, `src/core/tests/sim/moves.rs`), a seed in `tests/fuzz/seeds/acs_frame`. Page:
 //!    `tests/spec/acs.md`.
+//!
+//! ## A message to TCS
+//!
+//! 1. `src/tcs/metrics.rs`, `src/tcs/health.rs` or `src/tcs/status.rs`: the data. A new kind is also a variant of `Outgoing` in
+//!    `src/tcs/mod.rs`, and waits in `src/tcs/waiting.rs`.
+//! 2. `src/tcs/wire.rs`: the members; `src/tcs/publish.rs`: the division into messages.
+//! 3. `src/runtime/parts/telemetry.rs`: when it is collected, and from what.
+//! 4. The embedded control plane checks it: `src/local/tcs_shapes.rs`.
+//! 5. Tests: `src/tcs/publish/tests.rs` and `tests/agent/golden_telemetry.rs`, with the recording in `tests/golden`;
+//!    `tests/agent/telemetry.rs`. Page: `tests/spec/tcs.md`.
 
 pub mod acs;
 pub mod aws;
@@ -194,7 +206,9 @@ pub mod input;
 pub mod lane;
 pub mod resources;
 pub mod runtime;
+pub mod stats;
 pub mod store;
 pub mod systemd;
+pub mod tcs;
 pub mod version;
 pub mod websocket;

@@ -7,15 +7,13 @@ use super::limits::{MAX_CONTAINERS_OF_PAYLOAD, MAX_ID, MAX_LISTED, MAX_TASKS};
 use super::translate::{self, ReceivedTask, Refusal};
 use super::{HostFacts, Incoming, Outgoing, attachment, wire};
 use crate::aws::identity::roles::RoleCredentials;
+use crate::input::envelope::note;
 use crate::input::json::{DecodeError, Raw};
 use crate::websocket::Read;
-use ecs_core::model::text::{cleaned, cut};
+use ecs_core::model::text::cleaned;
 use ecs_core::model::{Ack, CredentialsId, RoleKind, Secret, TaskArn};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-
-/// Maximum number of bytes of an error text from ACS in the log.
-const MAX_SHOWN: usize = 256;
 
 /// The meaning of a frame for the session.
 pub type Frame = Read<Incoming>;
@@ -50,7 +48,7 @@ fn interpret(
 ) -> Result<Frame, MessageError> {
     let header = wire::Header::read(body).map_err(MessageError::Shape)?;
     Ok(match kind {
-        "HeartbeatMessage" => Frame::Answer(heartbeat_ack(&header), None),
+        "HeartbeatMessage" => Frame::Heartbeat(heartbeat_ack(&header), Incoming::Heartbeat),
         "PayloadMessage" => payload(header, body, host, new_id)?,
         "IAMRoleCredentialsMessage" => credentials(header, body)?,
         "TaskManifestMessage" => manifest(header, body)?,
@@ -65,22 +63,12 @@ fn interpret(
             attachment::volume(&header, &decode_body(body)?).map_err(MessageError::Rule)?;
             attachment_ack(kind, &header)
         }
-        _ => Frame::Note(note(kind, body)),
+        _ => Frame::Note(note("ACS", kind, body)),
     })
 }
 
 fn decode_body<T: DeserializeOwned>(body: Raw<'_>) -> Result<T, MessageError> {
     wire::decode(body).map_err(MessageError::Shape)
-}
-
-/// The log text for an error message of ACS, with the beginning of its text. The body of a message in the bare form (see
-/// [`wire::envelope`]) is the text itself.
-fn note(kind: &str, body: Raw<'_>) -> String {
-    let text = if body.kind() == "string" { Some(body) } else { body.member("message") };
-    match text.and_then(|text| text.decode::<String>().ok()) {
-        Some(text) => format!("{kind} from ACS: \"{}\"", cut(&text, MAX_SHOWN)),
-        None => format!("{kind} from ACS"),
-    }
 }
 
 fn heartbeat_ack(header: &wire::Header) -> String {

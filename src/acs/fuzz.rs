@@ -20,7 +20,9 @@ pub fn acs_frame(data: &[u8]) {
             assert_is_message(&answer);
             note.iter().for_each(|note| assert_clean(note));
         }
-        Frame::Note(text) | Frame::Invalid(text) | Frame::Drop(text) => assert_clean(&text),
+        Frame::Heartbeat(answer, _) => assert_is_message(&answer),
+        Frame::Accept => {}
+        Frame::Complaint(text) | Frame::Note(text) | Frame::Invalid(text) | Frame::Drop(text) => assert_clean(&text),
         Frame::Deliver(Incoming::Payload { ack, .. } | Incoming::Manifest { ack, .. }, note) => {
             note.iter().for_each(|note| assert_clean(note));
             decode::encode(&Outgoing::Ack(ack)).iter().for_each(|answer| assert_is_message(answer));

@@ -81,6 +81,8 @@ pub enum Incoming {
         /// The tasks to stop.
         tasks: Vec<TaskArn>,
     },
+    /// A heartbeat. It is answered already.
+    Heartbeat,
     /// The connection is established.
     Connected,
     /// ECS reports that the container instance is not registered.

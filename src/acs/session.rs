@@ -42,13 +42,15 @@ impl Protocol for Acs {
     type Outgoing = Outgoing;
 
     const PEER: &'static str = "ACS";
+    const OUTGOING_WAITS: bool = false;
+    const CLOSES_SILENT: bool = false;
 
     fn read(&self, bytes: &[u8]) -> Frame {
         decode::frame(bytes, &self.host, &mut || uuid::Uuid::new_v4().to_string())
     }
 
-    fn write(&self, message: &Outgoing) -> Vec<String> {
-        decode::encode(message)
+    async fn write(&self, message: Outgoing) -> Vec<String> {
+        decode::encode(&message)
     }
 
     /// The decoded tasks of a payload, without their texts: a container takes far more memory than its JSON.

@@ -9,8 +9,8 @@ mod task;
 mod volume;
 
 use super::limits::{MAX_ID, MAX_TEXT};
-use crate::input::json::{DecodeError, Raw, TextError};
-use ecs_core::model::text::cut;
+use crate::input::envelope::Types;
+use crate::input::json::{DecodeError, Raw};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -59,56 +59,9 @@ const TEXT_ONLY: [&str; 8] = [
     "ServerException",
 ];
 
-/// Maximum number of bytes of an unknown type that are shown in the log.
-const MAX_SHOWN: usize = 64;
-
-/// The type and the body of one message. The body is an object, or a text if the message has the bare form. The error says why
-/// `text` is not a message of the protocol.
+/// The type and the body of one message. The error says why `text` is not a message of the protocol.
 pub(super) fn envelope(text: &str) -> Result<(&'static str, Raw<'_>), String> {
-    let message = Raw::new(text);
-    let members = message.members().ok_or_else(|| no_object(message))?;
-    let (mut first, mut count) = (None, 0_usize);
-    for member in members {
-        let (name, value) = member.map_err(not_json)?;
-        if value.kind() != "null" {
-            count = count.saturating_add(1);
-            first.get_or_insert((name, value));
-        }
-    }
-    let kind = message.member("type").map(|kind| kind.decode::<String>().map_err(|_| "its type is not a string"));
-    match (kind.transpose()?.filter(|kind| !kind.is_empty()), first) {
-        (Some(kind), _) => {
-            let known = TYPES.iter().find(|known| **known == kind).ok_or_else(|| unknown(&kind))?;
-            let body = message.member("message").unwrap_or(Raw::new("{}"));
-            if body.kind() == "object" {
-                Ok((known, body))
-            } else {
-                Err(format!("the body of {known} is not an object"))
-            }
-        }
-        // The bare form.
-        (None, Some((name, text))) if count == 1 && text.kind() == "string" => {
-            let known = TEXT_ONLY.iter().find(|known| **known == name).ok_or_else(|| unknown(&name))?;
-            Ok((known, text))
-        }
-        _ => Err("it has no type".to_owned()),
-    }
-}
-
-fn no_object(message: Raw<'_>) -> String {
-    match message.parse() {
-        Err(error @ TextError::Syntax(..)) => not_json(error),
-        _ => "it is not a JSON object".to_owned(),
-    }
-}
-
-/// The error names the position, never the content.
-fn not_json(error: TextError) -> String {
-    format!("it is not JSON: {error}")
-}
-
-fn unknown(kind: &str) -> String {
-    format!("its type \"{}\" is unknown", cut(kind, MAX_SHOWN))
+    Types { all: &TYPES, text_only: &TEXT_ONLY }.envelope(text)
 }
 
 /// Decodes a task or the body of a message. The error names the member and the expected type, never the value.

@@ -166,7 +166,7 @@ fn show_problems(loaded: &Loaded, stream: Stream) {
     for line in loaded.without_effect() {
         show(Severity::Changes, &line, stream);
     }
-    if loaded.disables_metrics() {
+    if loaded.config.as_ref().is_some_and(|config| config.metrics_disabled) {
         show(Severity::Notice, "Metrics disabled on the instance.", stream);
     }
 }

@@ -333,9 +333,9 @@ pub const KEYS: &[Key] = &[
     key("ECS_IMAGE_DISK_HIGH_PERCENT", Integer(DefaultOutside(1, 100)), "", Images, "Usage of the disk with Docker's images, in percent, above which unused images are deleted before a pull, the least recently used first, whatever their age."),
     key("ECS_IMAGE_DISK_LOW_PERCENT", Integer(DefaultOutside(1, 100)), "", Images, "Disk usage, in percent, down to which they are deleted; none: down to ECS_IMAGE_DISK_HIGH_PERCENT."),
     key("ECS_DISABLE_DOCKER_HEALTH_CHECK", Switch, "false", Images, "Do not offer container health checks to ECS.").json("DisableDockerHealthCheck"),
-    key("ECS_DISABLE_METRICS", Switch, "false", Images, "No metrics to ECS.").json("DisableMetrics").later("no metrics are sent in any case").harmless(),
-    key("ECS_POLL_METRICS", Switch, "false", Images, "Ask Docker for statistics now and then instead of streaming them.").json("PollMetrics").later("no metrics are sent").harmless(),
-    key("ECS_POLLING_METRICS_WAIT_DURATION", Duration(Any), "10s", Images, "Time between two polls; kept within 5s and 20s when ECS_POLL_METRICS is true.").json("PollingMetricsWaitDuration").later("no metrics are sent").harmless(),
+    key("ECS_DISABLE_METRICS", Switch, "false", Images, "No statistics of containers, and no metrics to ECS.").json("DisableMetrics"),
+    key("ECS_POLL_METRICS", Switch, "false", Images, "Read statistics of containers every ECS_POLLING_METRICS_WAIT_DURATION instead of once a second.").json("PollMetrics"),
+    key("ECS_POLLING_METRICS_WAIT_DURATION", Duration(Any), "10s", Images, "Time between two readings of statistics, from 5s to 20s, if ECS_POLL_METRICS is true.").json("PollingMetricsWaitDuration"),
 
     key("HTTP_PROXY", Proxy, "", Proxies, "Proxy for http, and for https without HTTPS_PROXY.").alias("http_proxy").fatal(),
     key("HTTPS_PROXY", Proxy, "", Proxies, "Proxy for https and for the connections to ECS.").alias("https_proxy").fatal(),

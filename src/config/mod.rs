@@ -126,11 +126,6 @@ impl Loaded {
         lines.into_iter().flatten().collect()
     }
 
-    /// The operator turned the metrics off. None are sent in any case.
-    pub fn disables_metrics(&self) -> bool {
-        self.unused.iter().any(|unused| unused.key.name == "ECS_DISABLE_METRICS")
-    }
-
     /// The variables without effect that are at this stage.
     pub fn unused_at(&self, stage: Stage) -> impl Iterator<Item = &Unused> {
         self.unused.iter().filter(move |unused| unused.key.stage == stage)

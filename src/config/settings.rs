@@ -124,6 +124,15 @@ pub struct Config {
     /// Containers get a metadata file.
     #[serde(rename = "ecs_enable_container_metadata")]
     pub container_metadata: bool,
+    /// There are no statistics and no metrics of containers.
+    #[serde(rename = "ecs_disable_metrics")]
+    pub metrics_disabled: bool,
+    /// Statistics are read every [`Self::polling_metrics_wait`] instead of once a second.
+    #[serde(rename = "ecs_poll_metrics")]
+    pub poll_metrics: bool,
+    /// The time between two readings, if [`Self::poll_metrics`] is true.
+    #[serde(rename = "ecs_polling_metrics_wait_duration")]
+    pub polling_metrics_wait: Span,
     /// Task metadata names no availability zone.
     #[serde(rename = "ecs_disable_task_metadata_az")]
     pub task_metadata_without_zone: bool,

@@ -7,6 +7,8 @@
 //! | Docker has not answered for over a minute | not healthy: Docker |
 //! | ACS has sent nothing for over five minutes | not healthy: ACS |
 //! | the agent is reconnecting to ACS, and the last message is younger | healthy |
+//! | TCS has sent nothing for over five minutes | healthy, but mentioned: ECS gets no metrics and no health of containers |
+//! | port 51679 has been closed for over ten seconds | not healthy: task metadata |
 //! | ECS reports that the instance is not registered | not healthy: ACS, with the word "deregistered" |
 //! | the agent has been starting for less than five minutes | healthy |
 //! | the agent waits in a warm pool, however long | healthy |
@@ -25,6 +27,10 @@ const CORE_LOOP: Span = Span::secs(60);
 const DOCKER: Span = Span::secs(60);
 /// The longest time without a message of ACS, which sends a heartbeat about every minute.
 const ACS: Span = Span::secs(300);
+/// The longest time without a message of TCS, which sends a heartbeat about every minute, and acknowledges all that it gets.
+const TELEMETRY: Span = Span::secs(300);
+/// The longest time for which the port of the task metadata server may be closed. A restart of the server takes a second.
+const METADATA_PORT: Span = Span::secs(10);
 /// The longest time that a start may take.
 const START: Span = Span::secs(300);
 
@@ -89,6 +95,10 @@ pub struct HealthFacts {
     pub acs_message: Option<Timestamp>,
     /// When ECS reported that this instance is not registered; `None` if it has not, or if a connection was made since.
     pub deregistered: Option<Timestamp>,
+    /// When TCS last sent something, or the last connection to it was made.
+    pub telemetry_message: Option<Timestamp>,
+    /// Since when the port of the task metadata server is closed. In contrast to the other moments, `None` means that it is open.
+    pub metadata_port_closed: Option<Timestamp>,
 }
 
 impl HealthFacts {
@@ -102,6 +112,8 @@ impl HealthFacts {
             docker_answer: None,
             acs_message: None,
             deregistered: None,
+            telemetry_message: None,
+            metadata_port_closed: None,
         }
     }
 }
@@ -117,6 +129,8 @@ pub fn agent_health(facts: &HealthFacts, now: Timestamp) -> AgentHealth {
                 state(facts, now),
                 since(facts, now, Subject::Docker, facts.docker_answer, DOCKER, "answer"),
                 acs(facts, now),
+                since(facts, now, Subject::Telemetry, facts.telemetry_message, TELEMETRY, "word").not_essential(),
+                metadata_port(facts, now),
             ],
         },
     }
@@ -174,6 +188,15 @@ fn acs(facts: &HealthFacts, now: Timestamp) -> Check {
     }
 }
 
+fn metadata_port(facts: &HealthFacts, now: Timestamp) -> Check {
+    let Some(at) = facts.metadata_port_closed else {
+        return Check::healthy(Subject::TaskMetadata, "port 51679 is open".to_owned());
+    };
+    let age = now.since(at);
+    let check = if age > METADATA_PORT { Check::unhealthy } else { Check::healthy };
+    check(Subject::TaskMetadata, format!("port 51679 is closed for {} (the log says why)", seconds(age)))
+}
+
 fn seconds(span: Span) -> String {
     format!("{} s", span.0 / 1000)
 }
@@ -195,6 +218,7 @@ mod tests {
             core_turn: Some(ago(15)),
             docker_answer: Some(ago(15)),
             acs_message: Some(ago(60)),
+            telemetry_message: Some(ago(60)),
             ..HealthFacts::starting(ago(3600))
         }
     }
@@ -242,6 +266,25 @@ mod tests {
     #[test]
     fn a_reconnect_under_way_is_healthy() {
         assert_eq!(wrong(&HealthFacts { acs_message: Some(ago(300)), ..well() }), "");
+    }
+
+    #[test]
+    fn a_dead_telemetry_link_is_mentioned_and_no_more() {
+        let facts = HealthFacts { telemetry_message: Some(ago(300)), ..well() };
+        assert_eq!(wrong(&facts), "");
+        let facts = HealthFacts { telemetry_message: Some(ago(301)), ..well() };
+        assert_eq!(wrong(&facts), "telemetry: no word for 301 s");
+        assert!(agent_health(&facts, NOW).is_healthy());
+        let never = HealthFacts { telemetry_message: None, ..well() };
+        assert_eq!(wrong(&never), "telemetry: no word for 3600 s");
+    }
+
+    #[test]
+    fn a_closed_metadata_port_is_the_cause_after_ten_seconds() {
+        assert_eq!(wrong(&HealthFacts { metadata_port_closed: Some(ago(10)), ..well() }), "");
+        let facts = HealthFacts { metadata_port_closed: Some(ago(11)), ..well() };
+        assert_eq!(wrong(&facts), "task metadata: port 51679 is closed for 11 s (the log says why)");
+        assert!(!agent_health(&facts, NOW).is_healthy());
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub(super) fn seen(task: &str, container: &str, id: &str, run_state: RunState) -
         runtime_name: spec(task, Vec::new()).runtime_name(&container.into()),
         runtime_id: RuntimeId::from(id),
         state: run_state,
+        pid: (run_state == RunState::Running).then_some(4711),
         exit_code: (run_state == RunState::Exited).then_some(0),
         error: None,
         health: Health::Unknown,

@@ -68,6 +68,7 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
 pub(super) fn removed(task: &mut TaskState, index: usize, now: Timestamp, step: u64) {
     let container = &mut task.containers[index].state;
     container.live.touched = step;
+    container.live.process = None;
     let existed = container.observed.take().is_some();
     // A container of a rebuilt task cannot be created again, because its specification is incomplete.
     if (existed || task.reduced) && !container.is_stopped() {

@@ -26,13 +26,21 @@ pub fn view_after(previous: &View, state: &State, changed: &BTreeSet<Key>, now: 
         let waits = waits(state, &ledger, task, now);
         while earlier.next_if(|shown| shown.arn < task.spec.arn).is_some() {}
         let shown = earlier.next_if(|shown| shown.arn == task.spec.arn);
-        let is_same = |shown: &&Arc<TaskView>| shown.waits == waits && !is_changed(changed, &task.spec.arn);
+        let is_same = |shown: &&Arc<TaskView>| {
+            shown.waits == waits && !is_changed(changed, &task.spec.arn) && has_same_processes(shown, task)
+        };
         match shown.filter(is_same) {
             Some(shown) => Arc::clone(shown),
             None => Arc::new(task_view(task, waits)),
         }
     });
     View { is_incomplete: state.host.lost, at: now, tasks: tasks.collect() }
+}
+
+/// The processes of containers are in no document, so a document that is the same does not mean that they are.
+fn has_same_processes(shown: &TaskView, task: &TaskState) -> bool {
+    let processes = task.pairs().map(|(_, container)| &container.live.process);
+    shown.containers.iter().map(|container| &container.process).eq(processes)
 }
 
 fn is_changed(changed: &BTreeSet<Key>, task: &TaskArn) -> bool {
@@ -77,6 +85,7 @@ fn container_view(task: &TaskState, spec: &ContainerSpec, container: &ContainerS
         arn: spec.arn.clone(),
         endpoint_id: Some(&spec.endpoint_id).filter(|id| !id.as_str().is_empty()).cloned(),
         runtime_id: container.runtime_id.clone(),
+        process: container.live.process.clone(),
         runtime_name: task.spec.runtime_name(&spec.name),
         image: spec.image.clone(),
         image_id: container.image_id.clone(),

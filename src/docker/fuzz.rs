@@ -7,6 +7,7 @@ use super::auth::helper;
 use super::images::rate_limit::LimitWaits;
 use super::images::reference::Reference;
 use super::images::{pull, pull_text, rate_limit};
+use super::stats;
 use crate::input::fuzz::assert_clean;
 use crate::input::truncated::member_of_truncated;
 use ecs_core::model::image::full_name;
@@ -52,6 +53,18 @@ pub fn image_reference(data: &[u8]) {
     let again = Reference::parse(&to_pull).expect("what is pulled is a reference");
     assert_eq!(again.to_pull(), to_pull);
     assert_eq!(again.repository(), reference.repository());
+}
+
+/// Translates Docker's statistics of a container.
+///
+/// # Panics
+/// An invariant does not hold.
+pub fn docker_stats(data: &[u8]) {
+    let Some(usage) = serde_json::from_slice(data).ok().as_ref().and_then(stats::usage) else { return };
+    assert!(usage.cpu.total > 0);
+    assert!(usage.networks.is_sorted_by(|a, b| a.name <= b.name));
+    assert!(usage.networks.iter().all(|interface| interface.name.len() <= 64));
+    assert!(usage.memory.without_cache() <= usage.memory.usage);
 }
 
 /// Translates an error of Docker or a registry. The first byte is the status; the rest is the text, the body of an answer, or a

@@ -5,7 +5,7 @@
 //! create, start or stop, and knows no status of a task. Invariant: every call has a time limit and is safe to repeat.
 //!
 //! Only bollard's types are used, since its client reads answers of any length into memory. Reading order: `create`, `observe`
-//! and `outline` (pure translation; labels), `container` (the operations), `volume`, `host` (facts about the engine), `images`
+//! and `outline` (pure translation; labels), `container` (the operations), `volume`, `stats`, `host` (facts about the engine), `images`
 //! (pulls, digests, clean-up, the pause image), [`events`], [`auth`], `api` (the connection, and how every call is made).
 //!
 //! Every call and its limit (spec `docker-mapping.md` §10; `*` = set by the operator, shown with its default):
@@ -22,6 +22,7 @@
 //! | info; list plugins | 10 s; 1 min | failed |
 //! | inspect a container, also after create, start, stop | 30 s; 10 s after an event | failed (after create, start, stop: unknown) |
 //! | list | 10 min | failed |
+//! | statistics of a container | 18 s | failed |
 //! | open the events | 30 s; reopened after 5 min without an event | opened again |
 //! | image clean-up: list, remove an image | 10 min, 3 min | failed; unknown: tried again in the next cycle |
 //! | inspect an image | 30 s (the Go agent has none) | failed |
@@ -41,6 +42,7 @@ mod host;
 mod images;
 mod observe;
 mod outline;
+mod stats;
 mod volume;
 
 pub use api::error::DockerError;

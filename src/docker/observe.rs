@@ -66,6 +66,7 @@ pub(super) fn from_inspect(answer: &Value, asked: &str, cluster: &str) -> Result
         runtime_name: runtime_name.to_owned(),
         runtime_id: id.into(),
         state: run_state,
+        pid: state.get("Pid").and_then(Value::as_u64).and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
         exit_code: state.get("ExitCode").and_then(exit_code).filter(|_| ended),
         error,
         health: match state.pointer("/Health/Status").and_then(Value::as_str) {
@@ -155,6 +156,7 @@ fn from_entry(entry: &Value, id: &str, task: &str, container: &str) -> Option<Ob
         runtime_name: name.to_owned(),
         runtime_id: id.into(),
         state: run_state,
+        pid: None,
         exit_code: code.filter(|_| run_state == RunState::Exited),
         error: None,
         health: match status {

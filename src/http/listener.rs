@@ -5,6 +5,7 @@ use super::activity::{Activity, Answer, Watched};
 use super::address::{Accepted, Address, Listener, bind};
 use super::answers::Answers;
 use super::peer::{Audience, Peer, PeerLocation};
+use super::serving::Serving;
 use super::slots::{Connection, FoundSlot, Slots};
 use super::tally::Tally;
 use crate::backoff::{Backoff, Shape};
@@ -33,11 +34,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// address bound early makes this attempt itself. If the address is taken, binding is retried forever with growing pauses: the
 /// agent works without this server, and operators want the server back as soon as the address is free. A port may be taken
 /// without any server on it: the kernel may have given it to an outgoing connection, and keeps it for a minute after the close.
+/// `serving` shows whether the address is bound.
 pub async fn run(
     bound: io::Result<Listener>,
     settings: Settings,
     audience: Audience,
     answers: Answers,
+    serving: Serving,
     stop: CancellationToken,
 ) {
     let retried = async {
@@ -66,6 +69,7 @@ pub async fn run(
         }
     };
     if let Some(listener) = stop.run_until_cancelled(retried).await {
+        let _open = serving.open();
         serve(listener, settings, audience, answers, stop).await;
     }
 }

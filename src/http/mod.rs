@@ -9,9 +9,10 @@
 //!
 //! Reading order: this file (settings), `address` (where a server listens), `listener` (accepting, ending), `activity` (what a
 //! connection is doing), `peer` (the audience), `route` (the kernel's route to a peer), `bridge_ports` (which machines can be
-//! behind a bridge), `slots` (which connection is closed for a new one), [`host_header`] (DNS rebinding), `tally` (limits log
-//! lines about refused connections), `answers` (what a server does with a request), `path` (cleaning of paths), `json` and
-//! `answer` (encoding of answers), [`introspection`] (port 51678), [`task_metadata`] (port 51679).
+//! behind a bridge), `slots` (which connection is closed for a new one), [`host_header`] (DNS rebinding), `serving` (whether the
+//! server has its address), `tally` (limits log lines about refused connections), `answers` (what a server does with a request),
+//! `path` (cleaning of paths), `json` and `answer` (encoding of answers), [`introspection`] (port 51678), [`task_metadata`]
+//! (port 51679).
 
 mod activity;
 mod address;
@@ -24,6 +25,7 @@ pub mod host_header;
 mod listener;
 mod peer;
 mod route;
+mod serving;
 mod slots;
 mod tally;
 
@@ -32,6 +34,7 @@ pub use answers::Answers;
 pub use bridge_ports::with_containers_only;
 pub use listener::{RemoteAddress, run, serve};
 pub use peer::{Audience, PeerLocation};
+pub use serving::Serving;
 pub use slots::Limits;
 
 use std::time::Duration;

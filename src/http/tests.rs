@@ -179,7 +179,7 @@ async fn the_port_is_served_on_ipv4_and_ipv6() {
     let Ok(Listener::Tcp(listener)) = &bound else { panic!("{bound:?}") };
     let port = listener.local_addr().unwrap().port();
     let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
-    server.spawn(run(bound, settings(), Audience::host_only(), fine().into(), stop.clone()));
+    server.spawn(run(bound, settings(), Audience::host_only(), fine().into(), Serving::default(), stop.clone()));
     for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
         assert!(get(TcpStream::connect(&address).await.unwrap()).await.ends_with("fine"), "{address}");
     }
@@ -196,7 +196,8 @@ async fn a_socket_has_the_limits_of_a_port() {
     let (address, name) = socket();
     let settings = Settings { head_timeout: Duration::from_millis(1500), ..patient(address) };
     let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
-    server.spawn(run(bind(address), settings, Audience::host_only(), fine().into(), stop.clone()));
+    let serving = Serving::default();
+    server.spawn(run(bind(address), settings, Audience::host_only(), fine().into(), serving.clone(), stop.clone()));
     let mut half_open = Vec::new();
     for _ in 0..400 {
         let mut stream = UnixStream::connect(&name).await.unwrap();
@@ -210,7 +211,9 @@ async fn a_socket_has_the_limits_of_a_port() {
     timeout(QUICK, rest(newest)).await.expect("closed after the head timeout");
     let _silent = UnixStream::connect(&name).await.unwrap();
     stop.cancel();
+    assert_eq!(serving.closed_since(), None);
     timeout(QUICK, server.join_next()).await.expect("the server ends").unwrap().unwrap();
+    assert!(serving.closed_since().is_some());
     // A program that another test starts at this moment has the socket until it runs.
     let gone = until("the socket to close", QUICK, async || UnixStream::connect(&name).await.err()).await;
     assert_eq!(gone.kind(), std::io::ErrorKind::ConnectionRefused);
@@ -223,8 +226,10 @@ async fn a_name_that_is_taken_is_tried_again_until_it_is_free() {
     let (stop, mut server) = (CancellationToken::new(), JoinSet::new());
     let first = bind(address);
     assert_eq!(first.as_ref().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
-    server.spawn(run(first, patient(address), Audience::host_only(), fine().into(), stop.clone()));
+    let serving = Serving::default();
+    server.spawn(run(first, patient(address), Audience::host_only(), fine().into(), serving.clone(), stop.clone()));
     tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(serving.closed_since().is_some());
     drop(other);
     // A program that another test starts at this moment has the old socket until it runs: a connection to it is accepted by nobody and ends
     // without an answer. The pauses between attempts to bind grow.
@@ -233,6 +238,7 @@ async fn a_name_that_is_taken_is_tried_again_until_it_is_free() {
         Err(_) => None,
     };
     until("the socket to be bound and served", QUICK, is_served).await;
+    assert_eq!(serving.closed_since(), None);
 }
 
 /// Reads one answer, whose body is `fine`.

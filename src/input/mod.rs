@@ -3,11 +3,13 @@
 //!
 //! Pure: it opens nothing, and callers supply the names of members. The edges and the configuration use it; the core never
 //! sees such texts. Reading order: [`json`] (a whole document), [`members`] (one object, its values undecoded), [`truncated`]
-//! (one member of a document that was cut), [`form`] (the type of a value), [`byte_order_mark`] (files from Windows), [`endpoint`] (addresses).
+//! (one member of a document that was cut), [`form`] (the type of a value), [`byte_order_mark`] (files from Windows),
+//! [`endpoint`] (addresses), [`envelope`] (messages of ACS and TCS).
 //! [`ecs_core::model::text`] bounds and cleans texts that are kept or shown.
 
 pub mod byte_order_mark;
 pub mod endpoint;
+pub mod envelope;
 pub mod form;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -37,12 +37,13 @@ GET  /_local/records?after=N&source=S&name=X
                                    all calls and messages, in order (source: api, api-error, imds, acs-connect, acs-close, acs-in,
                                    acs-out, tcs-connect, tcs-close, tcs-in)
 GET  /_local/submissions           the agent's reports, in order
+GET  /_local/telemetry             metrics and health over TCS: the newest of each task, and the last 200 messages
 GET  /_local/actions               what callers did or were denied: principal, action, resource, outcome, how often
 GET  /_local/accounts              accounts, the addresses of their registries, access keys (secret: the token)
 GET  /_local/identities            users and roles with a policy
 POST /_local/faults                {\"operation\": \"SubmitTaskStateChange\", \"count\": 2, \"fault\": \"throttle\"}
-                                   operation: any API operation, acs, tcs (handshakes), imds, *, registry (/v2/), or of it
-                                   only registry/manifests or registry/blobs: what pulls ask for
+                                   operation: any API operation, acs, tcs (handshakes), tcs/publish (the agent's messages), imds, *,
+                                   registry (/v2/), or of it only registry/manifests or registry/blobs: what pulls ask for
                                    fault: throttle, server-error, access-denied, malformed, empty, truncated, drop,
                                    lose-answer, slow (+ seconds), page (+ status), error (+ status, code, message)
 POST /_local/clock                 {\"aheadSeconds\": 7200}   AWS refuses signatures from another time
@@ -54,6 +55,7 @@ POST /_local/faults/clear          {}
 POST /_local/sockets/drop          {\"which\": \"acs\"}      acs, tcs or both
 POST /_local/sockets/close         {\"which\": \"acs\", \"code\": 1000, \"reason\": \"bye\"}
 POST /_local/acs                   {\"type\": \"HeartbeatMessage\", \"message\": {...}}, or {\"text\": \"not JSON\"}
+POST /_local/tcs                   {\"type\": \"HeartbeatMessage\", \"message\": {...}}, or {\"text\": \"not JSON\"}, to all TCS connections
 POST /_local/tasks                 a payload task, sent unchecked
 POST /_local/manifest              {}
 POST /_local/credentials           {\"task\": \"ARN or id\"}   new credentials for its roles
@@ -76,7 +78,7 @@ curl --user local:TOKEN, or the header Authorization: Bearer TOKEN
 ";
 
 /// The paths of POST, for suggestions.
-const POST_PATHS: [&str; 15] = [
+const POST_PATHS: [&str; 16] = [
     "faults",
     "faults/clear",
     "clock",
@@ -86,6 +88,7 @@ const POST_PATHS: [&str; 15] = [
     "sockets/drop",
     "sockets/close",
     "acs",
+    "tcs",
     "tasks",
     "manifest",
     "credentials",
@@ -178,6 +181,7 @@ pub(super) fn answer(shared: &Shared, request: &Request<Bytes>) -> Response<Body
 fn get(shared: &Shared, path: &str, query: &str) -> Result<Value, String> {
     match path {
         "state" => Ok(shared.read(summary)),
+        "telemetry" => Ok(shared.read(|state| state.telemetry.show())),
         "submissions" => Ok(shared.read(|state| json!(state.submissions().collect::<Vec<_>>()))),
         "records" => {
             let query: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
@@ -193,7 +197,7 @@ fn get(shared: &Shared, path: &str, query: &str) -> Result<Value, String> {
             }))
         }
         other => admin_access::get(shared, other).ok_or_else(|| {
-            let paths = ["state", "records", "submissions"].into_iter().chain(GET_PATHS);
+            let paths = ["state", "records", "submissions", "telemetry"].into_iter().chain(GET_PATHS);
             format!("no such path: GET /_local/{other}.{}", did_you_mean(other, paths))
         }),
     }
@@ -256,6 +260,7 @@ fn post(shared: &Shared, path: &str, body: Value) -> Result<Value, String> {
             (None, Some(kind)) => shared.send_message(kind, body["message"].clone())?,
             (None, None) => return Err("needed: type and message, or text".to_owned()),
         },
+        "tcs" => send_tcs(shared, &body)?,
         "tasks" => return Ok(json!({"taskArn": shared.send_task(body)?})),
         "manifest" => {
             let id = shared.change(|state| {
@@ -317,6 +322,17 @@ fn put_value(shared: &Shared, path: &str, body: &Value) -> Result<(), String> {
             shared.change(|state| state.stored.put_object(bucket, key, text))
         }
     }
+}
+
+/// Sends a message or a text over all TCS connections.
+fn send_tcs(shared: &Shared, body: &Value) -> Result<(), String> {
+    let text = match (body["text"].as_str(), body["type"].as_str()) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(_)) => json!({"type": body["type"], "message": body["message"]}).to_string(),
+        (None, None) => return Err("needed: type and message, or text".to_owned()),
+    };
+    shared.change(|state| state.telemetry.add_text(&text));
+    Ok(())
 }
 
 /// Disconnects the sockets that `which` names: `acs`, `tcs`, or both.

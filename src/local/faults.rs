@@ -73,16 +73,17 @@ impl Faults {
 
     /// Takes the fault of a call that has several names: that of the first name with one.
     pub(super) fn take_first(&mut self, names: &[&str]) -> Option<Fault> {
-        for key in names.iter().copied().chain(["*"]) {
-            if let Some(queue) = self.pending.get_mut(key) {
-                let fault = queue.pop_front();
-                if queue.is_empty() {
-                    self.pending.remove(key);
-                }
-                return fault;
-            }
+        names.iter().copied().chain(["*"]).find_map(|name| self.take_named(name))
+    }
+
+    /// Takes the fault of this name only: one for any operation is not taken.
+    pub(super) fn take_named(&mut self, name: &str) -> Option<Fault> {
+        let queue = self.pending.get_mut(name)?;
+        let fault = queue.pop_front();
+        if queue.is_empty() {
+            self.pending.remove(name);
         }
-        None
+        fault
     }
 
     pub(super) fn clear(&mut self) {

@@ -56,7 +56,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub(super) enum Channel {
     Acs(acs::AcceptedHandshake),
-    Tcs,
+    Tcs(tcs::AcceptedHandshake),
 }
 
 type Upgrade = Arc<Mutex<Option<(OnUpgrade, Channel)>>>;
@@ -110,7 +110,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, _p
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits)).await;
         match channel {
             Channel::Acs(handshake) => acs::serve(&shared, socket, handshake).await,
-            Channel::Tcs => tcs::serve(&shared, socket).await,
+            Channel::Tcs(handshake) => tcs::serve(&shared, socket, handshake).await,
         }
     }
 }
@@ -177,7 +177,7 @@ async fn saved(shared: &Shared, before: u64, reply: Reply) -> Reply {
 async fn route(shared: &Arc<Shared>, request: &Request<Bytes>, upgrade: &Upgrade, upgraded: OnUpgrade) -> Reply {
     let path = request.uri().path();
     match path {
-        "/ws" | "/acs/ws" | "/tcs/ws" => websocket(shared, request, upgrade, upgraded),
+        "/ws" | "/acs/ws" | "/tcs/ws" => websocket(shared, request, upgrade, upgraded).await,
         "/" if request.method() == Method::POST => calls::answer(shared, request).await,
         "/" if s3::is_s3_request(request) => s3::call(shared, request).await,
         "/" => Reply::Answer(text_answer(200, admin::GREETING)),
@@ -215,7 +215,7 @@ async fn is_from_the_user(request: &Request<Bytes>) -> bool {
 }
 
 /// A websocket handshake. The path and the query show whether it is for ACS or TCS.
-fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgraded: OnUpgrade) -> Reply {
+async fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgraded: OnUpgrade) -> Reply {
     let query: Vec<(String, String)> =
         url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
     let find = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
@@ -237,8 +237,10 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
     if key.is_empty() || !header_text(request.headers(), "upgrade").eq_ignore_ascii_case("websocket") {
         return refuse(400, "BadRequestException", "This is not a websocket handshake");
     }
-    if let Some(reply) = handshake_fault(shared, name, &refuse) {
-        return reply;
+    match shared.change(|state| state.faults.take(name)) {
+        Some(Fault::Slow(wait)) => tokio::time::sleep(wait).await,
+        Some(fault) => return handshake_fault(fault, &refuse),
+        None => {}
     }
     let allowed = shared.change(|state| {
         let cluster = find("clusterArn").or(find("cluster")).unwrap_or_default();
@@ -250,9 +252,10 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
         return refuse(403, &error.code, &error.message);
     }
     let channel = if is_tcs {
-        let body: serde_json::Map<_, _> = query.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-        shared.change(|state| state.record(Source::TcsConnect, "connect", body.into()));
-        Channel::Tcs
+        match shared.change(|state| tcs::accept_handshake(state, &query, request)) {
+            Ok(handshake) => Channel::Tcs(handshake),
+            Err((kind, text)) => return refuse(400, kind, text),
+        }
     } else {
         match shared.change(|state| acs::accept_handshake(state, &query, loggable(request.headers()))) {
             Ok(handshake) => Channel::Acs(handshake),
@@ -273,9 +276,9 @@ fn websocket(shared: &Shared, request: &Request<Bytes>, upgrade: &Upgrade, upgra
     Reply::Answer(response)
 }
 
-/// Takes the fault of a handshake and carries it out; `None`: there is none.
-fn handshake_fault(shared: &Shared, name: &str, refuse: &impl Fn(u16, &str, &str) -> Reply) -> Option<Reply> {
-    Some(match shared.change(|state| state.faults.take(name))? {
+/// Carries out the fault of a handshake.
+fn handshake_fault(fault: Fault, refuse: &impl Fn(u16, &str, &str) -> Reply) -> Reply {
+    match fault {
         Fault::Drop | Fault::LoseAnswer | Fault::Truncated => Reply::Cut,
         Fault::Error(status, code, message) => refuse(status, &code, &message),
         Fault::AccessDenied => refuse(403, "AccessDeniedException", "Forbidden"),
@@ -283,8 +286,9 @@ fn handshake_fault(shared: &Shared, name: &str, refuse: &impl Fn(u16, &str, &str
         Fault::Page(status) => {
             Reply::Answer(typed_answer(status, "text/html", "<html><body>Sign in</body></html>".to_owned()))
         }
-        Fault::Throttle | Fault::ServerError | Fault::Slow(_) => refuse(500, "ServerException", "Try again later"),
-    })
+        Fault::Throttle => refuse(400, "ThrottlingException", "Rate exceeded"),
+        Fault::ServerError | Fault::Slow(_) => refuse(500, "ServerException", "Try again later"),
+    }
 }
 
 /// The request is an AWS call or a websocket handshake. Both need a signature, which a web page cannot make, so their Host header

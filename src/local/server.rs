@@ -222,6 +222,17 @@ impl Server {
         })
     }
 
+    /// Sends any text over all TCS connections.
+    pub fn send_tcs_text(&self, text: &str) {
+        self.shared.change(|state| state.telemetry.add_text(text));
+    }
+
+    /// What agents published over TCS: `{"received", "refused", "tasks": {ARN: {"at", "metrics", "health"}}, "messages": [{"at",
+    /// "type", "message", "problem"}]}`, with the last messages, oldest first.
+    pub fn telemetry(&self) -> Value {
+        self.shared.read(|state| state.telemetry.show())
+    }
+
     /// Sends a manifest of all tasks that should be on the instance. Returns its message id.
     ///
     /// # Errors
@@ -276,8 +287,8 @@ impl Server {
         self.shared.change(|state| state.stored.put_object(bucket, key, text))
     }
 
-    /// Makes the next `count` calls of an operation fail. The operation is one of the API, `acs` or `tcs` (handshakes), `imds`,
-    /// `registry` (`/v2/`), `registry/manifests` or `registry/blobs` (what pulls ask for), or `*` for any.
+    /// Makes the next `count` calls of an operation fail. The operation is one of the API, `acs` or `tcs` (handshakes),
+    /// `tcs/publish` (messages of the agent over TCS), `imds`, `registry` (`/v2/`), `registry/manifests` or `registry/blobs` (what pulls ask for), or `*` for any.
     pub fn fail_next(&self, operation: &str, count: usize, fault: &Fault) {
         self.shared.change(|state| state.faults.add(operation, count, fault));
     }
@@ -353,6 +364,11 @@ impl Server {
     /// Cuts ACS and TCS connections without a close frame.
     pub fn drop_sockets(&self) {
         self.shared.disconnect(true, true, &Disconnect::Drop);
+    }
+
+    /// Cuts TCS connections without a close frame.
+    pub fn drop_tcs(&self) {
+        self.shared.disconnect(false, true, &Disconnect::Drop);
     }
 
     /// Closes ACS connections with this code and reason.

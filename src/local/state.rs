@@ -14,6 +14,7 @@ use super::role_credentials::{put_profile, renew};
 use super::site::Site;
 use super::stored::StoredValues;
 use super::tasks::{Task, TaskStatus};
+use super::telemetry::Telemetry;
 use super::time::now;
 use ecs_core::model::Secret;
 use serde_json::{Value, json};
@@ -77,6 +78,8 @@ pub struct State {
     pub(super) acs_connections: u64,
     /// The last command to end TCS sockets: its running number, and how to end them.
     pub(super) tcs_disconnect: (u64, Option<Disconnect>),
+    /// What agents published over TCS.
+    pub(super) telemetry: Telemetry,
 }
 
 /// The first sequence number: the seconds since 2024. So numbers keep rising across restarts of the server: an agent ignores a
@@ -107,6 +110,7 @@ impl State {
             sequence: first_sequence(),
             acs_connections: 0,
             tcs_disconnect: (0, None),
+            telemetry: Telemetry::default(),
         }
     }
 

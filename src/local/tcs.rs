@@ -1,26 +1,68 @@
-//! The server's end of the TCS websocket (spec `tcs.md` §1, §2, §5): receives metrics and health, keeps the connection open
-//! with heartbeats, and acknowledges nothing. This module owns only the connection. Invariant: published health reaches the
-//! containers that it names.
+//! The server's end of the TCS websocket (spec `tcs.md` §1, §2, §5): checks each message of the agent, acknowledges or refuses it,
+//! and keeps the connection open with heartbeats. This module owns only the connection; [`super::tcs_shapes`] owns the form of the
+//! messages, [`super::telemetry`] what became of them. Invariants: a message counts only if its own signature is right; published
+//! health reaches the containers that it names.
 
-use super::instances::Disconnect;
+use super::answers::loggable;
+use super::faults::Fault;
+use super::instances::{Disconnect, InstanceStatus};
 use super::records::Source;
 use super::shared::Shared;
+use super::signature;
 use super::socket::{Socket, WRITE_TIMEOUT, close};
 use super::state::State;
+use super::tcs_shapes;
+use super::time::now;
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
+/// An accepted handshake.
+#[derive(Clone, Debug)]
+pub(super) struct AcceptedHandshake {
+    /// The cluster and the ARN of the instance, as the agent named them.
+    cluster: String,
+    instance: String,
+    /// Path, query and host of the connection. The agent signs its messages for them.
+    uri: Uri,
+    host: HeaderValue,
+}
+
+/// Accepts a handshake. An error is the exception and its text.
+pub(super) fn accept_handshake(
+    state: &mut State,
+    query: &[(String, String)],
+    request: &Request<Bytes>,
+) -> Result<AcceptedHandshake, (&'static str, &'static str)> {
+    let find =
+        |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default();
+    let (cluster, arn) = (find("cluster"), find("containerInstance"));
+    let unknown = ("ResourceValidationException", "The container instance is not registered in this cluster");
+    let instance = state.instance_mut(&arn).ok_or(unknown)?;
+    if Some(instance.cluster.as_str()) != cluster.rsplit('/').next() {
+        return Err(unknown);
+    }
+    if instance.status == InstanceStatus::Inactive {
+        return Err(("InactiveInstanceException", "The container instance was deregistered"));
+    }
+    let body: serde_json::Map<_, _> = query.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    state.record_request(Source::TcsConnect, "connect", body.into(), loggable(request.headers()));
+    let host = request.headers().get(header::HOST).cloned().unwrap_or(HeaderValue::from_static(""));
+    Ok(AcceptedHandshake { cluster, instance: arn, uri: request.uri().clone(), host })
+}
+
 /// Serves one connection to its end.
-pub(super) async fn serve(shared: &Shared, mut socket: Socket) {
-    let reason = run_connection(shared, &mut socket).await;
+pub(super) async fn serve(shared: &Shared, mut socket: Socket, handshake: AcceptedHandshake) {
+    let reason = run_connection(shared, &mut socket, &handshake).await;
     shared.change(|state| state.record(Source::TcsClose, reason, Value::Null));
 }
 
-async fn run_connection(shared: &Shared, socket: &mut Socket) -> &'static str {
+async fn run_connection(shared: &Shared, socket: &mut Socket, handshake: &AcceptedHandshake) -> &'static str {
     let mut changed = shared.changed.subscribe();
-    let earlier_disconnects = shared.read(|state| state.tcs_disconnect.0);
+    let (earlier_disconnects, mut sent) = shared.read(|state| (state.tcs_disconnect.0, state.telemetry.last_text()));
     let mut heartbeat = Instant::now() + shared.options.heartbeat;
     loop {
         changed.borrow_and_update();
@@ -34,18 +76,29 @@ async fn run_connection(shared: &Shared, socket: &mut Socket) -> &'static str {
             }
             None => {}
         }
+        let texts;
+        (texts, sent) = shared.read(|state| (state.telemetry.texts_after(sent), state.telemetry.last_text()));
+        for text in texts {
+            if !send(socket, text).await {
+                return "write failed";
+            }
+        }
         tokio::select! {
             () = shared.stop.cancelled() => return "server stopped",
             _ = changed.changed() => {}
             () = sleep_until(heartbeat) => {
                 heartbeat = Instant::now() + shared.options.heartbeat;
-                let message = json!({"type": "HeartbeatMessage", "message": {"healthy": true}});
-                if !matches!(timeout(WRITE_TIMEOUT, socket.send(Message::text(message.to_string()))).await, Ok(Ok(()))) {
+                if !send(socket, message("HeartbeatMessage", &json!({"healthy": true}))).await {
                     return "write failed";
                 }
             }
             incoming = socket.next() => match incoming {
-                Some(Ok(Message::Text(text))) => shared.change(|state| received(state, text.as_str())),
+                Some(Ok(Message::Text(text))) => {
+                    let Some(answer) = answer(shared, handshake, text.as_str()).await else { return "cut on purpose" };
+                    if !answer.is_empty() && !send(socket, answer).await {
+                        return "write failed";
+                    }
+                }
                 Some(Ok(Message::Close(_))) => {
                     // The library answers with its own close frame; flushing sends it.
                     let _sent = timeout(WRITE_TIMEOUT, socket.flush()).await;
@@ -59,19 +112,98 @@ async fn run_connection(shared: &Shared, socket: &mut Socket) -> &'static str {
     }
 }
 
-/// Handles one frame: signed header lines, an empty line, the envelope.
-fn received(state: &mut State, text: &str) {
-    let body = text.split_once("\r\n\r\n").map_or(text, |(_, body)| body);
-    let Ok(envelope) = serde_json::from_str::<Value>(body) else {
-        state.record(Source::TcsIn, "(no JSON)", json!(text));
-        return;
-    };
-    let kind = envelope["type"].as_str().unwrap_or_default();
-    let message = &envelope["message"];
-    state.record(Source::TcsIn, kind, message.clone());
-    if kind != "PublishHealthRequest" {
-        return;
+async fn send(socket: &mut Socket, text: String) -> bool {
+    matches!(timeout(WRITE_TIMEOUT, socket.send(Message::text(text))).await, Ok(Ok(())))
+}
+
+fn message(kind: &str, body: &Value) -> String {
+    json!({"type": kind, "message": body}).to_string()
+}
+
+/// The answer to a message of the agent, or the fault in its place. An empty text: nothing is sent. `None`: the connection is cut.
+async fn answer(shared: &Shared, handshake: &AcceptedHandshake, text: &str) -> Option<String> {
+    let refuse = |kind: &str, text: &str| Some(message(kind, &json!({"message": text})));
+    let accept = || shared.change(|state| received(state, handshake, text));
+    match shared.change(|state| state.faults.take_named(PUBLISH)) {
+        Some(Fault::Drop) => return None,
+        Some(Fault::LoseAnswer) => {
+            accept();
+            return None;
+        }
+        Some(Fault::Empty) => {
+            accept();
+            return Some(String::new());
+        }
+        Some(Fault::Slow(wait)) => sleep(wait).await,
+        Some(Fault::Malformed) => return Some("{\"this is\": not JSON".to_owned()),
+        Some(Fault::Truncated) => return Some("{\"type\": \"AckPub".to_owned()),
+        Some(Fault::Page(_)) => return Some("<html><body>Sign in</body></html>".to_owned()),
+        Some(Fault::Throttle) => return refuse("ThrottlingException", "Rate exceeded"),
+        Some(Fault::ServerError) => return refuse("ServerException", "Service Unavailable. Please try again later."),
+        Some(Fault::AccessDenied) => return refuse("AccessDeniedException", "Forbidden"),
+        Some(Fault::Error(_, code, text)) => return refuse(&code, &text),
+        None => {}
     }
+    Some(accept())
+}
+
+/// The name under which faults of published messages are added.
+pub(super) const PUBLISH: &str = "tcs/publish";
+
+/// Handles one frame: signed header lines, an empty line, the envelope. Returns the answer.
+fn received(state: &mut State, handshake: &AcceptedHandshake, text: &str) -> String {
+    let body = text.split_once("\r\n\r\n").map_or(text, |(_, body)| body);
+    let envelope = serde_json::from_str::<Value>(body).unwrap_or_default();
+    let kind = envelope["type"].as_str().unwrap_or_default().to_owned();
+    let published = &envelope["message"];
+    let checked =
+        check_signature(state, handshake, text).map_err(|problem| ("BadRequestException", problem)).and_then(|()| {
+            let place = (handshake.cluster.as_str(), handshake.instance.as_str());
+            tcs_shapes::check(&kind, published, place, now()).map_err(|problem| ("InvalidParameterException", problem))
+        });
+    let shown = if envelope.is_null() { json!(text) } else { published.clone() };
+    let name = if kind.is_empty() { "(no type)" } else { kind.as_str() };
+    state.record(Source::TcsIn, name, shown.clone());
+    let problem = checked.as_ref().err().map(|(_, problem)| problem.clone());
+    state.telemetry.add(now(), name, problem.as_deref(), shown);
+    match checked {
+        Ok(ack) => {
+            if kind == "PublishHealthRequest" {
+                keep_health(state, published);
+            }
+            message(ack, &json!({"message": "OK"}))
+        }
+        Err((exception, problem)) => {
+            state.record(Source::ApiError, PUBLISH, json!({"__type": exception, "message": problem}));
+            message(exception, &json!({"message": problem}))
+        }
+    }
+}
+
+/// Checks the signature of a message. An error is the reason.
+fn check_signature(state: &State, handshake: &AcceptedHandshake, text: &str) -> Result<(), String> {
+    let (head, body) = text.split_once("\r\n\r\n").ok_or("The message has no header.")?;
+    let mut headers = HeaderMap::new();
+    for line in head.split("\r\n") {
+        let parsed = line.split_once(": ").and_then(|(name, value)| {
+            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+        });
+        let (name, value) = parsed.ok_or("A line of the header is not NAME: VALUE.")?;
+        if headers.insert(name, value).is_some() {
+            return Err("A header comes twice.".to_owned());
+        }
+    }
+    if headers.get(header::HOST) != Some(&handshake.host) {
+        return Err("The header Host is not that of the connection.".to_owned());
+    }
+    let mut request = Request::new(Bytes::copy_from_slice(body.as_bytes()));
+    (*request.uri_mut(), *request.headers_mut()) = (handshake.uri.clone(), headers);
+    let checked = signature::check(&request, &state.site.keys, state.ec2.time(now()));
+    checked.map(drop).map_err(|refused| refused.error().message)
+}
+
+/// Passes published health on to the containers.
+fn keep_health(state: &mut State, message: &Value) {
     for published in message["tasks"].as_array().into_iter().flatten() {
         let Some(task) = published["taskArn"].as_str().and_then(|arn| state.task_mut(arn)) else { continue };
         for published_container in published["containers"].as_array().into_iter().flatten() {
@@ -92,19 +224,57 @@ mod tests {
     use crate::payload::scripted_task;
     use crate::site::Site;
 
+    fn golden(name: &str) -> Value {
+        let path = format!("{}/../../tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    fn handshake(message: &Value) -> AcceptedHandshake {
+        let metadata = &message["metadata"];
+        AcceptedHandshake {
+            cluster: metadata["cluster"].as_str().unwrap().to_owned(),
+            instance: metadata["containerInstance"].as_str().unwrap().to_owned(),
+            uri: Uri::from_static("/tcs/ws?cluster=judge"),
+            host: HeaderValue::from_static("127.0.0.1:14566"),
+        }
+    }
+
     #[test]
     fn the_recorded_health_reaches_its_container() {
-        let path = format!("{}/../../tests/golden/tcs_publish_health.json", env!("CARGO_MANIFEST_DIR"));
-        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let golden = golden("tcs_publish_health");
         let arn = &golden["message"]["tasks"][0]["taskArn"];
         let mut state = State::new(Site::example(), "judge");
         let payload =
             json!({"arn": arn, "containers": [{"name": "web", "essential": true, "healthCheckType": "docker"}]});
         let task = scripted_task(&state.site, "judge", "instance", payload, 1.0);
         state.add_task(task).unwrap();
-        let envelope = json!({"type": golden["type"], "message": golden["message"]});
-        received(&mut state, &format!("Host: h\r\nX-Amz-Date: d\r\n\r\n{envelope}"));
+        keep_health(&mut state, &golden["message"]);
         assert_eq!(state.tasks[0].containers[0].health_status, "HEALTHY");
         assert_eq!(state.tasks[0].describe(&state.site, true)["healthStatus"], "HEALTHY");
+    }
+
+    #[test]
+    fn a_message_without_its_own_signature_is_refused() {
+        let golden = golden("tcs_publish_health");
+        let body = json!({"type": golden["type"], "message": golden["message"]});
+        let handshake = handshake(&golden["message"]);
+        let lines = |host: &str| format!("Host: {host}\r\nX-Amz-Date: 20261121T233657Z\r\n\r\n{body}");
+        let table = [
+            (body.to_string(), "no header"),
+            (lines("127.0.0.1:14566"), "is not signed"),
+            (lines("127.0.0.1:1"), "Host is not that of the connection"),
+            (format!("Host 127.0.0.1\r\n\r\n{body}"), "not NAME: VALUE"),
+            (format!("Host: a\r\nHost: b\r\n\r\n{body}"), "comes twice"),
+            ("nonsense".to_owned(), "no header"),
+        ];
+        for (text, reason) in table {
+            let mut state = State::new(Site::example(), "judge");
+            let answer: Value = serde_json::from_str(&received(&mut state, &handshake, &text)).unwrap();
+            assert_eq!(answer["type"], "BadRequestException", "{text}");
+            let found = answer["message"]["message"].as_str().unwrap();
+            assert!(found.contains(reason), "{found}: {text}");
+            let shown = state.telemetry.show();
+            assert_eq!((&shown["received"], &shown["refused"]), (&json!(1), &json!(1)));
+        }
     }
 }

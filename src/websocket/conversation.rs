@@ -13,6 +13,7 @@ use super::protocol::{Protocol, Read};
 use super::timing::{Timing, with_jitter};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt, SinkExt, StreamExt};
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -66,6 +67,23 @@ enum WriteEnd {
     TimedOut,
 }
 
+/// What the writer has to write.
+enum Answer {
+    /// These frames.
+    Frames(Vec<Message>),
+    /// The texts of a message of the agent. They are made when it is their turn, since a signature ages.
+    Texts(Pin<Box<dyn Future<Output = Vec<String>> + Send>>),
+}
+
+impl Answer {
+    async fn frames(self) -> Vec<Message> {
+        match self {
+            Self::Frames(frames) => frames,
+            Self::Texts(texts) => texts.await.into_iter().map(Message::text).collect(),
+        }
+    }
+}
+
 /// Reads messages and answers them until the connection ends.
 pub(super) async fn converse<P, S>(socket: WebSocketStream<S>, timing: &Timing, exchange: &mut Exchange<P>) -> NextStep
 where
@@ -96,13 +114,13 @@ where
 /// Writes the queued answers in order.
 async fn write_answers<S>(
     sink: &mut SplitSink<WebSocketStream<S>, Message>,
-    mut queue: mpsc::Receiver<Vec<Message>>,
+    mut queue: mpsc::Receiver<Answer>,
 ) -> WriteEnd
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    while let Some(messages) = queue.recv().await {
-        for message in messages {
+    while let Some(answer) = queue.recv().await {
+        for message in answer.frames().await {
             let is_last = message.is_close();
             match timeout(WRITE_LIMIT, sink.send(message)).await {
                 Ok(Ok(())) if is_last => return WriteEnd::Closed,
@@ -118,17 +136,17 @@ where
 struct Conversation<'a, S> {
     stream: SplitStream<WebSocketStream<S>>,
     /// The queue of the writer; each entry is one answer.
-    answers: mpsc::Sender<Vec<Message>>,
+    answers: mpsc::Sender<Answer>,
     timing: &'a Timing,
     /// When the connection is given up, unless a message that can be decoded arrives before.
     inactive_at: Instant,
     /// When the connection is replaced because of its age.
     expires: Instant,
     /// An answer of the agent that does not fit into the queue yet.
-    pending: Option<Vec<Message>>,
+    pending: Option<Answer>,
     /// True once our close frame is queued; the peer's close frame is awaited.
     closing: bool,
-    /// Number of messages so far that were malformed or of unknown types.
+    /// Number of messages so far that were malformed, of unknown types, or complaints.
     dropped: u32,
 }
 
@@ -147,7 +165,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 }
                 outgoing = exchange.outbox.recv(), if self.pending.is_none() => match outgoing {
                     Some(outgoing) => {
-                        self.pending = Some(exchange.protocol.write(&outgoing).into_iter().map(Message::text).collect());
+                        let protocol = exchange.protocol.clone();
+                        self.pending = Some(Answer::Texts(Box::pin(async move { protocol.write(outgoing).await })));
                         None
                     }
                     None => Some(End::without_frame(NextStep::Stop)),
@@ -175,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                         "{} Connection hasn't had any activity for too long; closing connection",
                         P::PEER
                     );
-                    Some(End::without_frame(NextStep::ReconnectLater))
+                    Some(self.silent::<P>())
                 }
                 () = sleep_until(self.expires), if !self.closing => {
                     self.expire(P::PEER);
@@ -195,18 +214,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         }
     }
 
+    /// The end of a connection on which the peer is silent.
+    fn silent<P: Protocol>(&self) -> End {
+        if P::CLOSES_SILENT && !self.closing {
+            End { next: NextStep::Reconnect, close: Some(Some(expired())) }
+        } else {
+            End::without_frame(NextStep::ReconnectLater)
+        }
+    }
+
     fn expire(&mut self, peer: &str) {
         tracing::info!("the connection to {peer} has reached its maximum age and is replaced");
-        let reason = "ConnectionExpired: Reconnect to continue".into();
-        let close = Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason }));
-        self.queue_answer(peer, vec![close]);
+        self.queue_answer(peer, vec![Message::Close(Some(expired()))]);
         self.restart_inactivity();
         self.closing = true;
     }
 
     /// Queues an answer. If the queue is full, the answer is dropped: a peer that does not read answers does not miss them.
     fn queue_answer(&self, peer: &str, answer: Vec<Message>) {
-        if !self.closing && self.answers.try_send(answer).is_err() {
+        if !self.closing && self.answers.try_send(Answer::Frames(answer)).is_err() {
             tracing::warn!("an answer to {peer} is dropped: the peer does not read");
         }
     }
@@ -266,6 +292,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         None
     }
 
+    /// Counts a message that does not restart the timer; their number so far if it is to be logged.
+    fn count_dropped(&mut self) -> Option<u32> {
+        self.dropped = self.dropped.saturating_add(1);
+        is_logged(self.dropped).then_some(self.dropped)
+    }
+
     fn handle_message<P: Protocol>(&mut self, bytes: &[u8], exchange: &mut Exchange<P>) {
         match exchange.protocol.read(bytes) {
             Read::Answer(answer, note) => {
@@ -273,6 +305,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 if let Some(note) = note {
                     tracing::warn!("{note}");
                 }
+            }
+            Read::Heartbeat(answer, message) => {
+                self.queue_answer(P::PEER, vec![Message::text(answer)]);
+                exchange.push_if_idle(message);
             }
             Read::Deliver(message, note) => {
                 if let Some(note) = note {
@@ -284,13 +320,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 }
             }
             Read::Note(note) => tracing::warn!("{note}"),
+            Read::Accept => {}
             Read::Invalid(why) => {
                 tracing::error!(error = why, "a message of {} is invalid and is not acknowledged", P::PEER);
             }
+            Read::Complaint(why) => {
+                if let Some(so_far) = self.count_dropped() {
+                    tracing::warn!(so_far, reason = why, "{} does not accept a message of the agent", P::PEER);
+                }
+                return;
+            }
             Read::Drop(why) => {
-                self.dropped = self.dropped.saturating_add(1);
-                if is_logged(self.dropped) {
-                    let so_far = self.dropped;
+                if let Some(so_far) = self.count_dropped() {
                     tracing::warn!(bytes = bytes.len(), so_far, reason = why, "a message of {} was dropped", P::PEER);
                 }
                 return;
@@ -299,6 +340,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         exchange.contact.message_received();
         self.restart_inactivity();
     }
+}
+
+/// The reason of a close frame for a connection that is to be replaced.
+fn expired() -> CloseFrame {
+    CloseFrame { code: CloseCode::Normal, reason: "ConnectionExpired: Reconnect to continue".into() }
 }
 
 /// Whether this dropped message is logged: the first ten are, later ones rarely, so that endless garbage does not fill the disk.

@@ -1,12 +1,13 @@
 //! The channels between the session and the agent: queued messages in one direction, answers in the other.
 //!
 //! Owns the bounds of both. It opens no connection and knows no timer of the protocol. The invariant: the agent never waits for
-//! the control plane. Messages wait here for the agent; an answer without a connection is dropped.
+//! the control plane. Messages wait here for the agent; an answer without a connection is dropped, or waits in the agent's queue.
 
 use super::contact::Contact;
 use super::protocol::{Change, Protocol};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,7 @@ pub(crate) const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 /// The session's ends of the channels to and from the agent.
 pub(crate) struct Exchange<P: Protocol> {
     /// Decodes and encodes the messages.
-    pub(super) protocol: P,
+    pub(super) protocol: Arc<P>,
     /// Takes messages for the agent.
     pub(super) inbox: mpsc::Sender<P::Incoming>,
     /// Yields messages of the agent.
@@ -41,7 +42,7 @@ impl<P: Protocol> Exchange<P> {
         cancel: CancellationToken,
         contact: Contact,
     ) -> Self {
-        Self { protocol, inbox, outbox, cancel, contact, waiting: VecDeque::new(), bytes: 0 }
+        Self { protocol: Arc::new(protocol), inbox, outbox, cancel, contact, waiting: VecDeque::new(), bytes: 0 }
     }
 
     /// Whether one more message may be read.
@@ -61,6 +62,13 @@ impl<P: Protocol> Exchange<P> {
         self.waiting.push_back((message, bytes));
     }
 
+    /// Queues a message that is of use only to an agent that has nothing else to do.
+    pub(super) fn push_if_idle(&mut self, message: P::Incoming) {
+        if !self.has_messages() {
+            self.push(message, 0);
+        }
+    }
+
     /// Queues a notice of the session itself, unless the agent is so far behind that the notice would be outdated.
     pub(super) fn notify(&mut self, change: Change) {
         if let Some(notice) = self.protocol.notice(change).filter(|_| self.has_room()) {
@@ -78,8 +86,9 @@ impl<P: Protocol> Exchange<P> {
 
     /// Waits for `work` while there is no connection; `None` if the session is to end first.
     ///
-    /// Messages of the agent are dropped meanwhile. They belong to an earlier connection: the service resends unacknowledged
-    /// messages on the next one. (The Go agent drops such answers too, since it answers on the connection of the message.)
+    /// Messages of the agent are dropped meanwhile, unless [`Protocol::OUTGOING_WAITS`]. They belong to an earlier connection: the
+    /// service resends unacknowledged messages on the next one. (The Go agent drops such answers too, since it answers on the
+    /// connection of the message.)
     pub(super) async fn while_disconnected<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         let (cancel, inbox) = (self.cancel.clone(), self.inbox.clone());
@@ -88,7 +97,7 @@ impl<P: Protocol> Exchange<P> {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return None,
-                outgoing = self.outbox.recv() => match outgoing {
+                outgoing = self.outbox.recv(), if !P::OUTGOING_WAITS => match outgoing {
                     Some(_) => dropped += 1,
                     None => return None,
                 },

@@ -1,12 +1,13 @@
 //! A session over a signed websocket of the control plane: connect, converse, reconnect (spec `acs.md` §1 to §3).
 //!
 //! Owns everything about the connection that does not depend on its messages: handshake, timers, queues, the meaning of its end.
-//! The messages belong to a [`Protocol`]: ACS, later TCS. The invariants: a pause follows every failed attempt and every short
+//! The messages belong to a [`Protocol`]: ACS or TCS. The invariants: a pause follows every failed attempt and every short
 //! connection; the agent never waits for the control plane.
 //!
 //! Reading order: `protocol` (what a session must know about its messages), [`session`] (when to connect), `connect` (the
 //! handshake), `conversation` (one connection), `timing`, `exchange` (queues to and from the agent), `contact` (for the health
-//! check), `any_text` (text frames that are not UTF-8). The tests of the session are those of ACS, in `src/acs/session/tests`.
+//! check), `any_text` (text frames that are not UTF-8). The tests of the session are those of ACS, in `src/acs/session/tests`,
+//! and of TCS, in `src/tcs/session/tests.rs`.
 
 mod any_text;
 mod connect;

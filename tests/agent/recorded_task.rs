@@ -84,6 +84,7 @@ async fn live() -> Option<Life> {
     rig.introspect("/").await; // the port is served, by this agent
     let mut answers = introspect(&arn, &web).await;
     send_recorded_messages(&rig, &arn, &instance).await;
+    published(&rig).await;
     reconnect(&rig).await;
     let closes = |state: &State| state.records().filter(|record| record.source == Source::AcsClose).count();
     let before = rig.server.read(closes);
@@ -187,6 +188,22 @@ async fn send_recorded_messages(rig: &Rig, task: &str, instance: &str) {
     ] {
         let answered = |state: &State| state.acs_messages(kind).any(|message| message["messageId"] == id).then_some(());
         rig.wait(kind, answered).await;
+    }
+}
+
+/// Waits until each kind of message was published over TCS.
+async fn published(rig: &Rig) {
+    let is_whole = |record: &Record| match record.name.as_str() {
+        "PublishMetricsRequest" => {
+            let containers = record.body["taskMetrics"].as_array().into_iter().flatten();
+            containers.filter_map(|task| task["containerMetrics"].as_array()).any(|list| list.len() == 2)
+        }
+        "PublishHealthRequest" => record.body["tasks"][0]["containers"][0]["healthStatus"] == "HEALTHY",
+        _ => record.body["statuses"][0]["status"] == "OK",
+    };
+    for name in ["PublishMetricsRequest", "PublishHealthRequest", "PublishInstanceStatusRequest"] {
+        let is_sent = |record: &Record| record.source == Source::TcsIn && record.name == name && is_whole(record);
+        rig.wait(name, |state| state.records().any(is_sent).then_some(())).await;
     }
 }
 
@@ -331,6 +348,12 @@ impl Life {
     /// All calls of an operation, with headers.
     pub(crate) fn calls(&self, operation: &str) -> Vec<&Record> {
         self.records.iter().filter(|record| record.source == Source::Api && record.name == operation).collect()
+    }
+
+    /// All messages of that type that the agent published over TCS.
+    pub(crate) fn published(&self, kind: &str) -> Vec<Value> {
+        let messages = self.records.iter().filter(|record| record.source == Source::TcsIn && record.name == kind);
+        messages.map(|record| self.renamed(&record.body)).collect()
     }
 
     /// All messages of the agent of that type.

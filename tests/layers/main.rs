@@ -23,6 +23,7 @@ const EDGE: &str = "an edge translates between the model and the outside; it dec
 const LAYERS: &[Layer] = &[
     Layer { part: "docker", may_import: &["docker", "backoff", "core::model", "input", "lane"], reason: EDGE },
     Layer { part: "acs", may_import: &["acs", "backoff", "core::model", "input", "aws", "websocket"], reason: EDGE },
+    Layer { part: "tcs", may_import: &["tcs", "backoff", "core::model", "input", "aws", "websocket"], reason: EDGE },
     Layer { part: "ecs", may_import: &["ecs", "backoff", "core::model", "aws", "websocket"], reason: EDGE },
     Layer { part: "aws", may_import: &["aws", "backoff", "core::model", "input", "lane"], reason: EDGE },
     Layer {
@@ -31,6 +32,7 @@ const LAYERS: &[Layer] = &[
         reason: EDGE,
     },
     Layer { part: "cgroup", may_import: &["cgroup", "core::model", "lane", "systemd"], reason: EDGE },
+    Layer { part: "stats", may_import: &["stats", "core::model", "lane"], reason: EDGE },
     Layer { part: "systemd", may_import: &["systemd"], reason: EDGE },
     Layer { part: "grpc", may_import: &["grpc", "core::model"], reason: EDGE },
     Layer { part: "host", may_import: &["host", "core::model", "input", "lane"], reason: EDGE },
@@ -59,7 +61,9 @@ const LAYERS: &[Layer] = &[
             "input",
             "lane",
             "resources",
+            "stats",
             "store",
+            "tcs",
             "version",
             "websocket",
         ],

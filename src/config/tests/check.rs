@@ -84,7 +84,7 @@ const SEVERITIES: &[Case] = &[
     ("ECS_EBSTA_SUPPORTED=false", "not supported yet:\n  ECS_EBSTA_SUPPORTED=false  (F:1)", None),
     ("ECS_CLUSTER= prod", "note: ECS_CLUSTER (F:1): white space around `prod`; expected none; it is removed", NOTICE),
     ("ECS_LOGLEVEL= debug", "  ECS_LOGLEVEL=debug  (F:1)", NOTICE),
-    ("ECS_DISABLE_METRICS=true", "without effect, note: ECS_DISABLE_METRICS (F:1): not supported yet; no metrics are sent in any case", NOTICE),
+    ("ECS_DISABLE_METRICS=true", "  ECS_DISABLE_METRICS=true  (F:1)", None),
     ("ECS_AGENT_LABELS={}", "without effect, note: ECS_AGENT_LABELS (F:1): without a meaning for this agent", NOTICE),
     // Proxies are shown, without their passwords.
     ("HTTP_PROXY=http://me:hunter2@proxy:3128", "  HTTP_PROXY=http://***@proxy:3128  (F:1)\n  HTTPS_PROXY=http://***@proxy:3128  (F:1)\n", None),

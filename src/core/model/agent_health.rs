@@ -13,6 +13,10 @@ pub enum Subject {
     Docker,
     /// The connection to the control plane.
     Acs,
+    /// The connection over which ECS gets metrics and health.
+    Telemetry,
+    /// The port of the task metadata server, where containers get credentials.
+    TaskMetadata,
 }
 
 impl Subject {
@@ -24,6 +28,8 @@ impl Subject {
             Self::State => "state",
             Self::Docker => "Docker",
             Self::Acs => "ACS",
+            Self::Telemetry => "telemetry",
+            Self::TaskMetadata => "task metadata",
         }
     }
 }
@@ -33,8 +39,10 @@ impl Subject {
 pub struct Check {
     /// What was checked.
     pub subject: Subject,
-    /// The check passed. One failed check makes the agent unhealthy.
+    /// The check passed.
     pub healthy: bool,
+    /// If the check fails, the agent is not healthy. Otherwise it is only mentioned: the agent does its work without it.
+    pub essential: bool,
     /// What the check found, in a few words.
     pub text: String,
 }
@@ -42,12 +50,18 @@ pub struct Check {
 impl Check {
     /// A check that passed.
     pub fn healthy(subject: Subject, text: String) -> Self {
-        Self { subject, healthy: true, text }
+        Self { subject, healthy: true, essential: true, text }
+    }
+
+    /// The same check, but the agent is healthy without it.
+    #[must_use]
+    pub fn not_essential(self) -> Self {
+        Self { essential: false, ..self }
     }
 
     /// A check that failed.
     pub fn unhealthy(subject: Subject, text: String) -> Self {
-        Self { subject, healthy: false, text }
+        Self { subject, healthy: false, essential: true, text }
     }
 }
 
@@ -61,8 +75,8 @@ pub struct AgentHealth {
 }
 
 impl AgentHealth {
-    /// True if all checks passed.
+    /// True if all essential checks passed.
     pub fn is_healthy(&self) -> bool {
-        self.checks.iter().all(|check| check.healthy)
+        self.checks.iter().all(|check| check.healthy || !check.essential)
     }
 }

@@ -7,7 +7,7 @@
 //! (what ECS asks for), [`role`], [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`bridges`], [`owner`] (which agent created a
 //! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`metadata_file`], [`view`] (what
 //! readers may see), [`waiting`] (why a task or container waits), [`protection`] and [`fault`] (what programs in a task may ask
-//! for), [`agent_health`] (the health of the agent itself). [`text`] bounds and cleans texts from outside, [`text_map`] shares maps
+//! for), [`usage`] (what containers use), [`agent_health`] (the health of the agent itself). [`text`] bounds and cleans texts from outside, [`text_map`] shares maps
 //! of them, and [`address`] hides passwords in addresses.
 
 pub mod address;
@@ -34,6 +34,7 @@ pub mod task;
 pub mod text;
 pub mod text_map;
 pub mod time;
+pub mod usage;
 pub mod view;
 pub mod waiting;
 

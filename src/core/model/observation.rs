@@ -21,6 +21,9 @@ pub struct Observation {
     pub runtime_id: RuntimeId,
     /// The state of the container's process.
     pub state: RunState,
+    /// The id of the container's first process; `None` unless the container runs and Docker has named it.
+    #[serde(default)]
+    pub pid: Option<u32>,
     /// Exit code; `None` unless the container has run and stopped.
     pub exit_code: Option<i32>,
     /// Docker's error for the container, or the failure that it ran out of memory; `None` if there is neither.

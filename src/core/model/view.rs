@@ -5,6 +5,7 @@ use super::observation::{LastCheck, Mount, Network};
 use super::port::PortBinding;
 use super::task::NetworkMode;
 use super::task::{Association, LogSettings};
+use super::usage::Process;
 use super::waiting::Waiting;
 use super::{
     ContainerKind, ContainerName, ContainerStatus, CredentialsId, EndpointId, Health, RoleKind, RuntimeId, TaskArn,
@@ -109,6 +110,8 @@ pub struct ContainerView {
     pub endpoint_id: Option<EndpointId>,
     /// Docker's id of the container; `None` before the create.
     pub runtime_id: Option<RuntimeId>,
+    /// The first process of the container; `None` if it does not run, or if Docker has not named the process yet.
+    pub process: Option<Process>,
     /// The name under which the container is or will be created in Docker.
     pub runtime_name: String,
     /// Image reference from the task definition.

@@ -7,6 +7,7 @@ use super::operation::{OperationKind, PendingOperation};
 use super::restarts::{NoRestart, Restarts};
 use super::retry::Retry;
 use crate::model::observation::{LastCheck, Mount, Network};
+use crate::model::usage::Process;
 use crate::model::{
     ContainerStatus, CredentialsId, Failure, Health, Observation, PortBinding, RunState, RuntimeId, TextMap, Timestamp,
     is_default,
@@ -145,6 +146,9 @@ pub struct LiveContainer {
     pub health_output: String,
     /// The metadata file of the running container has been requested in this process, so it needs no further request.
     pub metadata_written: bool,
+    /// The first process of the running container; `None` if the container does not run, or has not been inspected since it
+    /// started.
+    pub process: Option<Process>,
 }
 
 impl ContainerState {
@@ -176,6 +180,14 @@ impl ContainerState {
         self.runtime_id = Some(seen.runtime_id.clone());
         self.image_id.clone_from(&seen.image_id);
         self.live.health_output.clone_from(&seen.health_output);
+        match (seen.state, seen.pid) {
+            (RunState::Running, Some(pid)) => {
+                let started_at = seen.started_at.clone().unwrap_or_default();
+                self.live.process = Some(Process { pid, started_at });
+            }
+            (RunState::Running, None) => {} // a list names no processes
+            (RunState::Created | RunState::Exited, _) => self.live.process = None,
+        }
         if seen.image_digest.is_some() {
             self.local_digest.clone_from(&seen.image_digest);
         }

@@ -217,3 +217,29 @@ fn a_pull_that_waits_for_the_disk_or_for_a_removal_says_so() {
     step(&mut going, NOW, run(spec("task", vec![container("a", &[])])));
     assert_eq!(waits_of(&going, "task"), [(Some("a".to_owned()), Blocker::ImageRemoval(name))]);
 }
+
+/// The process is in no document, and nothing else of the container changes.
+#[test]
+fn another_first_process_is_shown_though_no_document_changed() {
+    let mut task = sample::task(vec![container("a", &[])]);
+    let state_of = |task: &crate::state::TaskState| {
+        let mut state = state(Policy::default());
+        state.tasks.insert("task".into(), Box::new(task.clone()));
+        state
+    };
+    let seen = |state| crate::model::Observation { state, ..sample::seen("task", "a", "id", state) };
+    let container = |task: &mut crate::state::TaskState, observed: RunState, pid| {
+        let observation = crate::model::Observation { pid, ..seen(observed) };
+        task.containers[0].state.remember(&observation, NOW);
+    };
+    let before = view(&state_of(&task), NOW);
+    container(&mut task, RunState::Running, Some(7));
+    let running = view_after(&before, &state_of(&task), &BTreeSet::new(), NOW);
+    let process = |view: &View| view.tasks[0].containers[0].process.as_ref().map(|process| process.pid);
+    assert_eq!((process(&before), process(&running)), (None, Some(7)));
+    container(&mut task, RunState::Running, None);
+    let listed = view_after(&running, &state_of(&task), &BTreeSet::new(), NOW);
+    assert!(listed.shows_the_same(&running), "a list names no process");
+    container(&mut task, RunState::Exited, None);
+    assert_eq!(process(&view_after(&running, &state_of(&task), &BTreeSet::new(), NOW)), None);
+}

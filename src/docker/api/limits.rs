@@ -21,6 +21,8 @@ pub struct Limits {
     pub inspect_image: Duration,
     /// Listing all containers, without inspecting each.
     pub list: Duration,
+    /// The statistics of a container.
+    pub statistics: Duration,
     /// The time beyond the grace period of a stop, in which Docker kills the container and answers.
     pub stop_margin: Duration,
     /// Removing a container.
@@ -53,6 +55,7 @@ impl Default for Limits {
             inspect_after_event: Duration::from_secs(10),
             inspect_image: Duration::from_secs(30),
             list: Duration::from_secs(600),
+            statistics: Duration::from_secs(18),
             stop_margin: Duration::from_secs(120),
             remove: Duration::from_secs(300),
             remove_image: Duration::from_secs(180),

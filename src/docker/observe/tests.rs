@@ -108,6 +108,15 @@ fn states_exit_codes_and_errors() {
 }
 
 #[test]
+fn the_first_process_is_named_only_while_it_runs() {
+    let seen = |pid: Value| with_state(json!({"Running": true, "StartedAt": "2026-11-21T23:36:44.5Z", "Pid": pid})).pid;
+    assert_eq!(seen(json!(4711)), Some(4711));
+    for odd in [json!(0), json!(-1), json!(1_u64 << 40), json!("7"), json!(null)] {
+        assert_eq!(seen(odd), None);
+    }
+}
+
+#[test]
 fn containers_of_others_are_skipped() {
     assert_eq!(from_inspect(&golden(), ID, "other"), Ok(None));
     for labels in [json!(null), json!({}), json!({"com.amazonaws.ecs.cluster": "judge"})] {

@@ -58,7 +58,7 @@ pub(super) fn answer(health: &AgentHealth) -> Response {
 pub struct HealthAnswer {
     /// Whether the agent is healthy.
     pub healthy: bool,
-    /// One line: the failed checks, or the stage that the agent is in if there are none.
+    /// One line: the failed checks. For a healthy agent, the stage that it is in, and the failed checks without which it works.
     pub text: String,
 }
 
@@ -85,7 +85,8 @@ impl HealthAnswer {
         let read: ParsedBody = serde_json::from_slice(body).ok().filter(|read: &ParsedBody| read.agent == AGENT)?;
         let line = |check: &ParsedCheck| format!("{}: {}", check.name, check.text);
         let wrong: Vec<String> = read.checks.iter().filter(|check| !check.healthy).map(line).collect();
-        let text = if read.healthy { read.stage } else { wrong.join("; ") };
+        let stage = read.healthy.then_some(read.stage);
+        let text = stage.into_iter().chain(wrong).collect::<Vec<_>>().join("; ");
         Some(Self { healthy: read.healthy, text: ecs_core::model::text::cleaned(&text) })
     }
 }
@@ -116,6 +117,12 @@ mod tests {
         assert_eq!(status, 503);
         let text = "Docker: no answer for 75 s; ACS: no message for 301 s".to_owned();
         assert_eq!(HealthAnswer::parse(&bytes), Some(HealthAnswer { healthy: false, text }));
+        let mut mentioned = health(&[(Subject::Telemetry, "no word for 301 s")]);
+        mentioned.checks[0].essential = false;
+        let (status, bytes) = body(&mentioned).await;
+        assert_eq!(status, 200);
+        let text = "running; telemetry: no word for 301 s".to_owned();
+        assert_eq!(HealthAnswer::parse(&bytes), Some(HealthAnswer { healthy: true, text }));
     }
 
     #[test]

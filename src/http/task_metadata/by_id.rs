@@ -1,12 +1,12 @@
 //! Versions 3 and 4: a caller is known by the endpoint id in the path (spec `task-metadata.md` §2, §5, §6).
 //!
 //! Owns the routes, and the texts and statuses of errors, which differ between the versions. The files beside it have the shapes.
-//! Until this agent has metrics, the paths of statistics answer like the Go agent with `ECS_DISABLE_METRICS`.
 
 use super::associations::{Associations, content};
 use super::container::Container;
 use super::log::refused;
 use super::sources::Sources;
+use super::stats::{ContainerAnswer, TaskAnswer};
 use super::tags;
 use super::task::Task;
 use super::tasks::FoundContainer;
@@ -19,6 +19,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::any;
 use bytes::Bytes;
+use ecs_core::model::usage::LastStatistics;
 use std::sync::Arc;
 
 type Shared = State<Arc<Sources>>;
@@ -147,17 +148,25 @@ fn container_stats(sources: &Sources, version: Version, id: &str) -> Response {
         Ok(found) => found,
         Err(answer) => return *answer,
     };
-    let docker_id = found.container().runtime_id.as_ref().map(|id| id.as_str()).unwrap_or_default();
-    let text = format!("Unable to get container stats for: {docker_id}");
-    refused(version.without_stats(), &text, CONTAINER_STATS, "")
+    let container = found.container();
+    match (sources.metadata.stats)(container) {
+        LastStatistics::Untracked => {
+            let docker_id = container.runtime_id.as_ref().map(|id| id.as_str()).unwrap_or_default();
+            let text = format!("Unable to get container stats for: {docker_id}");
+            refused(version.without_stats(), &text, CONTAINER_STATS, "")
+        }
+        known => json_answer(StatusCode::OK, &ContainerAnswer::new(version, container, known), CONTAINER_STATS),
+    }
 }
 
+/// The statistics of all containers of the task. Compat: a container without statistics has an empty value, also if there are none of
+/// any container.
 fn task_stats(sources: &Sources, version: Version, id: &str) -> Response {
     let found = found(sources, id, version.unknown_for_stats(), TASK_STATS, || no_task(version, TASK_STATS));
     match found {
         Ok(found) => {
-            let text = format!("Unable to get task stats for: {}", found.task.arn);
-            refused(version.without_stats(), &text, TASK_STATS, "")
+            let answer = TaskAnswer::new(version, &found.task, &sources.metadata.stats);
+            json_answer(StatusCode::OK, &answer, TASK_STATS)
         }
         Err(answer) => *answer,
     }

@@ -9,7 +9,7 @@
 //!
 //! Reading order: this file (routes), `sources`, `front` (what every request passes), `subject` (what a path is about), `limiter`,
 //! `tasks` (lookups), `audit`, then one file for each group of paths: `credentials` with `peer_check`, `v2`, and `by_id` (versions
-//! 3 and 4). The shapes of these are in `task`, `container` and `associations`; `documents` keeps encoded tasks, `tags` is what
+//! 3 and 4). The shapes of these are in `task`, `container`, `stats` and `associations`; `documents` keeps encoded tasks, `tags` is what
 //! ECS is asked for, `place` has facts about the instance, and `log` writes errors. `protection` and `fault` have work done for
 //! containers (`requests`).
 
@@ -34,6 +34,7 @@ mod place;
 mod protection;
 mod requests;
 mod sources;
+mod stats;
 mod subject;
 mod tags;
 mod task;
@@ -47,6 +48,7 @@ pub use peer_check::PeerCheckMode;
 pub use place::{Metadata, Place, Wall};
 pub use requests::{FaultInjector, TaskProtection, Work};
 pub use sources::{Credentials, CredentialsLookup, Sources};
+pub use stats::StatsLookup;
 pub use tags::{TagLookup, TagQuestion, TagsProblem, TagsResult};
 pub use tasks::{FoundContainer, FoundRole, Tasks};
 

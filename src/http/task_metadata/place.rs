@@ -1,5 +1,6 @@
 //! The facts about this instance that task metadata shows, and times in its form.
 
+use super::stats::StatsLookup;
 use super::tags::TagLookup;
 use ecs_core::model::Timestamp;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Metadata {
     pub wall: Wall,
     /// Asks ECS for tags.
     pub tags: TagLookup,
+    /// Looks up the statistics of a container.
+    pub stats: StatsLookup,
 }
 
 impl std::fmt::Debug for Metadata {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::http::{self, Audience};
+use ecs_core::model::usage::LastStatistics;
 use ecs_core::model::view::{ContainerView, RoleView, TaskView, View};
 use ecs_core::model::{ContainerStatus, RoleKind, TaskStatus};
 use serde_json::{Value, json};
@@ -45,7 +46,7 @@ pub(super) fn view() -> View {
 /// Facts about an instance of which nothing is known and that has no tags.
 pub(super) fn metadata() -> Metadata {
     let tags: TagLookup = Arc::new(|_| Box::pin(async { Ok(BTreeMap::new()) }));
-    Metadata { place: Place::default(), wall: Arc::new(|at| at), tags }
+    Metadata { place: Place::default(), wall: Arc::new(|at| at), tags, stats: Arc::new(|_| LastStatistics::Untracked) }
 }
 
 pub(super) fn tasks() -> Tasks {

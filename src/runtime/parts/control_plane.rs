@@ -13,7 +13,7 @@ use crate::websocket::EndpointError;
 use ecs_core::model::CredentialsAck;
 use ecs_core::{Event, PayloadTask};
 use std::sync::Arc;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Capacity of the queue of messages from the session. Further messages wait in the session, which limits their size.
@@ -32,6 +32,19 @@ pub(crate) struct ControlPlane {
     pub(crate) edges: Arc<Edges>,
     /// The core loop's queue of events.
     pub(crate) inbox: mpsc::Sender<Event>,
+    /// What other parts learn from the session.
+    pub(crate) signals: Arc<Signals>,
+}
+
+/// What other parts learn from the session with ACS.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    /// Notified of each connection.
+    pub(crate) connected: Notify,
+    /// Notified of each heartbeat.
+    pub(crate) heartbeat: Notify,
+    /// Notified of each report that the instance is not registered.
+    pub(crate) deregistered: Notify,
 }
 
 /// Finds the address of ACS for this instance. Sends nothing yet.
@@ -39,10 +52,12 @@ pub(crate) fn endpoints(ecs: aws_sdk_ecs::Client, identity: &Identity, instance:
     Arc::new(PollEndpointCache::new(ecs, identity.cluster.clone(), instance.zone_id.clone()))
 }
 
-fn endpoint_error(error: &DiscoverError) -> EndpointError {
-    match error {
-        DiscoverError::InactiveInstance(_) => EndpointError::InactiveInstance(error.to_string()),
-        DiscoverError::Failed(_) => EndpointError::Failed(error.to_string()),
+impl From<&DiscoverError> for EndpointError {
+    fn from(error: &DiscoverError) -> Self {
+        match error {
+            DiscoverError::InactiveInstance(_) => Self::InactiveInstance(error.to_string()),
+            DiscoverError::Failed(_) => Self::Failed(error.to_string()),
+        }
     }
 }
 
@@ -55,7 +70,7 @@ impl ControlPlane {
         let discover = || {
             let (endpoints, instance) = (self.endpoints.clone(), self.settings.container_instance.clone());
             async move {
-                let found = endpoints.get(&instance).await.map_err(|error| endpoint_error(&error))?;
+                let found = endpoints.get(&instance).await.map_err(|error| EndpointError::from(&error))?;
                 Ok(found.acs.clone())
             }
         };
@@ -116,12 +131,18 @@ impl ControlPlane {
             Incoming::StopVerificationAck { message_id, tasks } => {
                 vec![Event::StopVerificationAck { message_id, tasks }]
             }
+            Incoming::Heartbeat => {
+                self.signals.heartbeat.notify_one();
+                Vec::new()
+            }
             Incoming::Connected => {
                 tracing::info!("Connected to ACS endpoint");
+                self.signals.connected.notify_one();
                 Vec::new()
             }
             Incoming::Deregistered => {
                 tracing::error!("Container instance is deregistered; its tasks keep running");
+                self.signals.deregistered.notify_one();
                 Vec::new()
             }
         }

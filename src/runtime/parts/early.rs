@@ -8,8 +8,10 @@ use super::faults::Keeper;
 use super::firewall::{self, Rules};
 use super::health::Health;
 use super::own_thread;
+use super::spot;
+use super::statistics::Watch;
 use crate::config::Config;
-use crate::http::{self, Address, Answers, Audience};
+use crate::http::{self, Address, Answers, Audience, Serving};
 use crate::http::{introspection, task_metadata};
 use crate::runtime::clock::Clock;
 use crate::runtime::execute::pulls::Pulls;
@@ -56,7 +58,8 @@ impl Early {
         };
         let routes = introspection::health_router(early.health_lookup());
         let socket = Address::Socket(introspection::HEALTH_SOCKET);
-        early.serve(http::Settings::new("health", socket), Audience::host_only(), routes.into(), Threads::Shared);
+        let settings = http::Settings::new("health", socket);
+        early.serve(settings, Audience::host_only(), routes.into(), Serving::default(), Threads::Shared);
         early
     }
 
@@ -104,7 +107,7 @@ impl Early {
         let audience = Audience::new(config.offhost_introspection, self.bridges.subscribe());
         let port = if config.introspection_on_loopback { Address::Loopback } else { Address::Port };
         let settings = http::Settings::new("introspection", port(introspection::PORT));
-        self.serve(settings, audience, routes.into(), Threads::Shared);
+        self.serve(settings, audience, routes.into(), Serving::default(), Threads::Shared);
         self.health.running();
     }
 
@@ -113,7 +116,8 @@ impl Early {
     pub(crate) fn open_task_metadata(&mut self, sources: task_metadata::Sources) {
         let settings = task_metadata::settings(Address::Loopback(task_metadata::PORT));
         let audience = Audience::containers(self.bridges.subscribe());
-        self.serve(settings, audience, task_metadata::answers(sources), Threads::Own);
+        let (answers, serving) = (task_metadata::answers(sources), self.health.metadata_port());
+        self.serve(settings, audience, answers, serving, Threads::Own);
     }
 
     /// Carries out operations on network faults, and removes those of ended tasks.
@@ -122,21 +126,41 @@ impl Early {
         self.supervisor.add("network faults", Policy::Restart, move || keeper.clone().run(stop.clone()));
     }
 
+    /// Reads the counters of containers.
+    pub(crate) fn keep_statistics(&mut self, watch: Watch) {
+        let stop = self.stop.clone();
+        self.supervisor.add("statistics", Policy::Restart, move || watch.clone().run(stop.clone()));
+    }
+
+    /// Drains the instance when EC2 announces the end of a Spot instance.
+    pub(crate) fn watch_spot(&mut self, watch: spot::Watch) {
+        let stop = self.stop.clone();
+        self.supervisor.add("spot", Policy::Restart, move || watch.clone().run(stop.clone()));
+    }
+
     fn health_lookup(&self) -> introspection::HealthLookup {
         let health = self.health.clone();
         Arc::new(move || health.judge())
     }
 
-    fn serve(&mut self, settings: http::Settings, audience: Audience, answers: Answers, threads: Threads) {
+    fn serve(
+        &mut self,
+        settings: http::Settings,
+        audience: Audience,
+        answers: Answers,
+        serving: Serving,
+        threads: Threads,
+    ) {
         let http::Settings { name, address, .. } = settings;
         let (stop, mut first) = (self.stop.clone(), Some(http::bind(address)));
         self.supervisor.add(name, Policy::Restart, move || {
             let bound = first.take().unwrap_or_else(|| http::bind(address));
             let (audience, answers, stop) = (audience.clone(), answers.clone(), stop.clone());
+            let serving = serving.clone();
             async move {
                 let served = async move {
                     let bound = bound.and_then(http::Listener::registered_here);
-                    http::run(bound, settings, audience, answers, stop).await;
+                    http::run(bound, settings, audience, answers, serving, stop).await;
                 };
                 match threads {
                     Threads::Own => own_thread::run(name, served).await,
@@ -169,7 +193,7 @@ mod tests {
         };
         let routes = Router::new().fallback(async move || text);
         let settings = http::Settings::new("test", Address::Socket(name));
-        early.serve(settings, Audience::host_only(), routes.into(), Threads::Own);
+        early.serve(settings, Audience::host_only(), routes.into(), Serving::default(), Threads::Own);
         // The test has not awaited anything, so no part has run yet.
         let address = SocketAddr::from_abstract_name(&*name).unwrap();
         let _connected = UnixStream::connect_addr(&address).unwrap();

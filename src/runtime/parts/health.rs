@@ -5,7 +5,7 @@
 
 use crate::docker::Docker;
 use crate::host::firewall::METADATA_ADDRESS;
-use crate::http;
+use crate::http::{self, Serving, introspection};
 use crate::runtime::supervisor::PartResult;
 use crate::websocket::Contact;
 use ecs_core::agent_health::{HealthFacts, Stage, Step, agent_health};
@@ -29,18 +29,36 @@ pub(crate) struct Health {
     started: Instant,
     facts: Arc<Mutex<HealthFacts>>,
     contact: Contact,
+    telemetry: Contact,
+    metadata_port: Serving,
 }
 
 impl Health {
     /// The health of a process that starts now.
     pub(crate) fn started() -> Self {
         let facts = Arc::new(Mutex::new(HealthFacts::starting(Timestamp::default())));
-        Self { started: Instant::now(), facts, contact: Contact::default() }
+        Self {
+            started: Instant::now(),
+            facts,
+            contact: Contact::default(),
+            telemetry: Contact::default(),
+            metadata_port: Serving::default(),
+        }
     }
 
     /// The record that the ACS session keeps of its contact with ACS.
     pub(crate) fn contact(&self) -> Contact {
         self.contact.clone()
+    }
+
+    /// The record that the TCS session keeps of its contact with TCS.
+    pub(crate) fn telemetry(&self) -> Contact {
+        self.telemetry.clone()
+    }
+
+    /// The record of the port of the task metadata server.
+    pub(crate) fn metadata_port(&self) -> Serving {
+        self.metadata_port.clone()
     }
 
     /// Records that the start has reached this step. Time in a warm pool does not count as part of the start.
@@ -84,6 +102,8 @@ impl Health {
         let mut facts = *self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         facts.acs_message = seen.last_message.map(|at| self.moment(at));
         facts.deregistered = seen.deregistered.map(|at| self.moment(at));
+        facts.telemetry_message = self.telemetry.seen().last_message.map(|at| self.moment(at));
+        facts.metadata_port_closed = self.metadata_port.closed_since().map(|at| self.moment(at));
         agent_health(&facts, self.moment(Instant::now()))
     }
 
@@ -164,7 +184,7 @@ mod tests {
 
     fn wrong(health: &Health) -> Vec<Subject> {
         let checks = health.judge().checks.into_iter();
-        checks.filter(|check| !check.healthy).map(|check| check.subject).collect()
+        checks.filter(|check| !check.healthy && check.essential).map(|check| check.subject).collect()
     }
 
     async fn minutes(minutes: u64) {
@@ -174,6 +194,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_part_that_hangs_is_reported_as_the_cause() {
         let health = Health::started();
+        let _open = health.metadata_port().open();
         health.step(Step::Docker);
         minutes(4).await;
         assert_eq!(wrong(&health), []);
@@ -199,6 +220,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_state_that_cannot_be_written_is_the_cause() {
         let health = Health::started();
+        let _open = health.metadata_port().open();
         health.running();
         health.state_written(false);
         minutes(1).await;
@@ -212,6 +234,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn time_in_a_warm_pool_does_not_count() {
         let health = Health::started();
+        let _open = health.metadata_port().open();
         health.docker_answered();
         health.step(Step::WarmPool);
         minutes(120).await;
@@ -225,6 +248,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn time_limits_begin_anew_at_the_registration() {
         let health = Health::started();
+        let _open = health.metadata_port().open();
         health.step(Step::Registration);
         minutes(4).await;
         health.running();
@@ -243,10 +267,39 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_ends_the_deregistration() {
         let health = Health::started();
+        let _open = health.metadata_port().open();
         health.running();
         health.contact().deregistered();
         assert_eq!(wrong(&health), [Subject::Acs]);
         health.contact().connected();
         assert_eq!(wrong(&health), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_metadata_port_and_the_telemetry_link_are_checked() {
+        let failed = |health: &Health| {
+            let checks = health.judge().checks.into_iter().filter(|check| !check.healthy);
+            checks.map(|check| check.subject).collect::<Vec<_>>()
+        };
+        let health = Health::started();
+        let open = health.metadata_port().open();
+        health.running();
+        minutes(6).await;
+        let well = |health: &Health| {
+            health.core_turned();
+            health.docker_answered();
+            health.contact().message_received();
+        };
+        well(&health);
+        assert_eq!(failed(&health), [Subject::Telemetry]);
+        assert_eq!(wrong(&health), [], "no telemetry is no reason to restart the agent");
+        health.telemetry().connected();
+        assert_eq!(failed(&health), []);
+        drop(open);
+        minutes(1).await;
+        well(&health);
+        assert_eq!(wrong(&health), [Subject::TaskMetadata]);
+        let _open = health.metadata_port().open();
+        assert_eq!(failed(&health), []);
     }
 }

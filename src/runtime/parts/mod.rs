@@ -1,7 +1,7 @@
 //! The parts that run beside the core loop until the agent stops. The supervisor owns them, and restarts each one that ends.
 //!
 //! Reading order: `early` (what runs before the registration; the ports), `firewall`, `task_metadata`, `faults` and `protection`
-//! (work for containers), `control_plane`, `docker_events`, `health`, `spot`, `diagnostics`.
+//! (work for containers), `statistics`, `control_plane`, `telemetry` with `measured`, `docker_events`, `health`, `spot`, `diagnostics`.
 
 pub(super) mod control_plane;
 pub(super) mod diagnostics;
@@ -10,10 +10,13 @@ pub(super) mod early;
 pub(super) mod faults;
 pub(super) mod firewall;
 pub(super) mod health;
+mod measured;
 mod own_thread;
 pub(super) mod protection;
 pub(super) mod spot;
+pub(super) mod statistics;
 pub(super) mod task_metadata;
+pub(super) mod telemetry;
 
 use super::core_loop::CoreLoop;
 use super::execute::edges::Edges;
@@ -32,7 +35,9 @@ pub(super) use early::Early;
 use ecs_core::Event;
 use ecs_core::model::view::View;
 use ecs_core::model::with_causes;
+use statistics::Statistics;
 use std::sync::Arc;
+use telemetry::Telemetry;
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Starts all parts that need the registration, the core loop among them.
@@ -41,6 +46,7 @@ pub(super) fn supervise(
     early: Early,
     core: CoreLoop,
     control: ControlPlane,
+    telemetry: Telemetry,
     from_core: mpsc::Receiver<acs::Outgoing>,
     edges: Arc<Edges>,
     inbox: mpsc::Sender<Event>,
@@ -62,6 +68,8 @@ pub(super) fn supervise(
         let (control, outbox, stop) = (control.clone(), outbox.clone(), stop_acs.clone());
         async move { control.run(outbox, stop).await }
     });
+    let stop_tcs = stop.clone();
+    supervisor.add("tcs", Policy::Restart, move || telemetry.clone().run(stop_tcs.clone()));
     let reopened = Arc::new(Notify::new());
     let (watched, reopens, stop_events) = (edges.clone(), reopened.clone(), stop.clone());
     supervisor.add("docker events", Policy::Restart, move || {
@@ -79,7 +87,7 @@ pub(super) fn supervise(
     supervisor
 }
 
-/// Opens the port for containers, and starts the part that works for them.
+/// Opens the port for containers, and starts the parts that work for them. Returns the statistics of containers.
 pub(super) async fn serve_containers(
     early: &mut Early,
     config: &Config,
@@ -88,13 +96,19 @@ pub(super) async fn serve_containers(
     instance: &Instance,
     edges: &Arc<Edges>,
     view: &watch::Receiver<Arc<View>>,
-) {
+) -> Arc<Statistics> {
     let directory = config.checkpoint.then_some(config.data_dir.as_path());
     let (operations, keeper) = faults::keeper(Faults::restored(Programs::default(), directory).await, view.clone());
     let protection = protection::Protection::new(sdk, identity.cluster.clone(), edges.clone());
     let work = Work { protection: Arc::new(protection), faults: Arc::new(operations) };
     early.keep_faults(keeper);
-    early.open_task_metadata(task_metadata::sources(config, identity, instance, view.clone(), edges, work));
+    let statistics = Arc::new(Statistics::restored(config).await);
+    if !statistics.is_disabled() {
+        early.keep_statistics(statistics::Watch::new(statistics.clone(), view.clone(), edges.clone()));
+    }
+    let sources = task_metadata::sources(config, identity, instance, view.clone(), edges, work, statistics.clone());
+    early.open_task_metadata(sources);
+    statistics
 }
 
 /// The function that notifies systemd: its first call says that the agent is up, each later one that the core loop is alive.

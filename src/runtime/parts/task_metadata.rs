@@ -13,6 +13,7 @@ use crate::http::task_metadata::{
 };
 use crate::runtime::execute::edges::Edges;
 use crate::runtime::logging::audit::AuditFile;
+use crate::runtime::parts::statistics::Statistics;
 use crate::runtime::startup::instance::Instance;
 use crate::store::Identity;
 use ecs_core::model::view::View;
@@ -27,6 +28,7 @@ pub(crate) fn sources(
     view: watch::Receiver<Arc<View>>,
     edges: &Arc<Edges>,
     work: Work,
+    statistics: Arc<Statistics>,
 ) -> Sources {
     let audit = Audit {
         cluster: identity.cluster.clone(),
@@ -47,6 +49,7 @@ pub(crate) fn sources(
         place: place(config, identity, instance),
         wall: Arc::new(move |at| clock.wall(at)),
         tags: tags(edges.ecs.clone()),
+        stats: Arc::new(move |container| statistics.lookup(container)),
     };
     Sources::new(Tasks::new(view), metadata, lookup(edges.clone()), work, audit, rates, peer_check)
 }

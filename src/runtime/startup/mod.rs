@@ -20,8 +20,9 @@ use super::execute::executor::Executor;
 use super::execute::pulls::Pulls;
 use super::execute::registry_credentials::Registries;
 use super::parts::control_plane::{self, ControlPlane};
+use super::parts::telemetry::Telemetry;
 use super::parts::{self, Early};
-use super::supervisor::{Policy, Supervisor};
+use super::supervisor::Supervisor;
 use super::{Fatal, Options, trace};
 use crate::aws::client::sdk::Sdk;
 use crate::aws::identity::roles::RoleStore;
@@ -55,7 +56,7 @@ pub(super) async fn build(
     mut early: Early,
 ) -> Result<Supervisor, Fatal> {
     let (config, imds) = (&config, metadata.0);
-    let (health, stop) = (early.health.clone(), early.stop.clone());
+    let health = early.health.clone();
     steps::cloud_init(config, &imds, steps::CLOUD_INIT_RESULT.as_ref()).await?;
     let mut instance = instance::instance(config, &imds).await?;
     health.step(Step::Docker);
@@ -115,15 +116,15 @@ pub(super) async fn build(
         endpoints: control_plane::endpoints(ecs.clone(), &identity, &instance),
         edges: edges.clone(),
         inbox: inbox.clone(),
+        signals: Arc::default(),
     };
-    parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
+    let statistics = parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
+    let telemetry = Telemetry::beside(&control, health.telemetry(), readers.clone(), statistics);
     early.open_port(config, &identity, readers.clone(), pulls.clone(), edges.clock.clone());
-    let spot = config.spot_draining.then(|| parts::spot::Watch::new(imds, ecs, &identity));
-    let mut supervisor = parts::supervise(early, core, control, from_core, edges, inbox, readers, pulls);
-    if let Some(spot) = spot {
-        supervisor.add("spot", Policy::Restart, move || spot.clone().run(stop.clone()));
+    if config.spot_draining {
+        early.watch_spot(parts::spot::Watch::new(imds, ecs, &identity));
     }
-    Ok(supervisor)
+    Ok(parts::supervise(early, core, control, telemetry, from_core, edges, inbox, readers, pulls))
 }
 
 /// All sources of registry credentials.

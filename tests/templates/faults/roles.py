@@ -24,12 +24,12 @@ FAULTS = [
          "              - ecr:GetAuthorizationToken  # `get_authorization_token()` in src/aws/services/ecr.rs\n"
          "            Resource: !Ref RepositoryArn\n"),
         ("messages of every cluster",
-         "              - ecs:Poll  # the websocket from which tasks come: `sendCredentials` in src/acs/session.rs\n"
+         "              - ecs:StartTelemetrySession  # the websocket for metrics and health: `PublishMetricsRequest` in src/tcs/publish.rs\n"
          "            Resource: !Sub "
          '"arn:${AWS::Partition}:ecs:${AWS::Region}:${AWS::AccountId}:container-instance/${ClusterName}/*"\n'
          "            Condition:\n              ArnEquals:\n"
          '                ecs:cluster: !Sub "arn:${AWS::Partition}:ecs:${AWS::Region}:${AWS::AccountId}:cluster/${ClusterName}"\n',
-         "              - ecs:Poll  # the websocket from which tasks come: `sendCredentials` in src/acs/session.rs\n"
+         "              - ecs:StartTelemetrySession  # the websocket for metrics and health: `PublishMetricsRequest` in src/tcs/publish.rs\n"
          '            Resource: !Sub "arn:${AWS::Partition}:ecs:${AWS::Region}:${AWS::AccountId}:container-instance/*"\n'),
         ("reports are forgotten",
          "              - ecs:SubmitTaskStateChange  # `submit_task_state_change()` in src/ecs/report.rs\n",

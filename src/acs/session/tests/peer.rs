@@ -78,11 +78,11 @@ impl Rig {
         self.accepted.recv().await.expect("the session has ended")
     }
 
-    /// The next message for the agent that is not about the connection.
+    /// The next message for the agent that is not about the connection, and no heartbeat.
     pub(super) async fn message(&mut self) -> Incoming {
         loop {
             match self.incoming.recv().await.expect("the session has ended") {
-                Incoming::Connected => {}
+                Incoming::Connected | Incoming::Heartbeat => {}
                 message => return message,
             }
         }

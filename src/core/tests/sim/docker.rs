@@ -215,6 +215,7 @@ impl Docker {
             runtime_name: container.name.clone(),
             runtime_id: container.id.clone(),
             state: container.state,
+            pid: (container.state == RunState::Running).then_some(1),
             exit_code: container.exit_code,
             error: container.error.clone(),
             health: container.health,

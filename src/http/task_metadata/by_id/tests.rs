@@ -1,5 +1,5 @@
 use super::super::tests::metadata;
-use super::super::{Audit, Metadata, PeerCheckMode, Place, Rates, TagLookup, TagsProblem, Tasks, answers};
+use super::super::{Audit, Metadata, PeerCheckMode, Place, Rates, StatsLookup, TagLookup, TagsProblem, Tasks, answers};
 use super::*;
 use crate::http::Answers;
 use axum::body::{Body, to_bytes};
@@ -160,9 +160,12 @@ struct Server {
 
 impl Server {
     fn new(task: TaskView, place: Place, tags: TagLookup) -> Self {
+        Self::with(task, Metadata { place, tags, ..metadata() })
+    }
+
+    fn with(task: TaskView, metadata: Metadata) -> Self {
         let view = Arc::new(View { tasks: vec![Arc::new(task)], ..View::default() });
         let (view, readers) = watch::channel(view);
-        let metadata = Metadata { place, tags, ..metadata() };
         let audit = Audit { cluster: String::new(), container_instance: String::new(), sink: None };
         let rates = Rates { steady: 1000, burst: 1000 };
         let work = crate::http::task_metadata::fakes::work(&Arc::default());
@@ -173,6 +176,11 @@ impl Server {
 
     fn recorded() -> Self {
         Self::new(task_with(vec![web(), side()]), place(), no_tags())
+    }
+
+    /// With these statistics of every container.
+    fn recorded_with(stats: StatsLookup) -> Self {
+        Self::with(task_with(vec![web(), side()]), Metadata { place: place(), stats, ..metadata() })
     }
 
     /// Status, content type and body.
@@ -416,19 +424,30 @@ async fn health_and_addresses_are_shown_in_full() {
 }
 
 #[tokio::test]
-async fn there_are_no_statistics_yet() {
-    let server = Server::recorded();
-    let container = format!("\"Unable to get container stats for: {WEB}\"");
-    let task = format!("\"Unable to get task stats for: {ARN}\"");
+async fn statistics_are_answered_with_what_is_known() {
+    let in_both = |text: &str| {
+        let mut ids: Vec<_> = [web(), side()].into_iter().filter_map(|container| container.runtime_id).collect();
+        ids.sort();
+        let members: Vec<_> = ids.iter().map(|id| format!("\"{}\":{text}", id.as_str())).collect();
+        format!("{{{}}}", members.join(","))
+    };
+    let unable = format!("\"Unable to get container stats for: {WEB}\"");
     let id = IDS[0];
-    for (path, status, body) in [
-        (format!("/v3/{id}/stats"), 400, &container),
-        (format!("/v3/{id}/task/stats"), 400, &task),
-        (format!("/v4/{id}/stats"), 500, &container),
-        (format!("/v4/{id}/task/stats"), 500, &task),
+    for (known, version, status, container, in_task) in [
+        (LastStatistics::Untracked, "v3", 400, unable.as_str(), "null"),
+        (LastStatistics::Untracked, "v4", 500, &unable, "{}"),
+        (LastStatistics::Waiting, "v3", 200, "null", "null"),
+        (LastStatistics::Waiting, "v4", 200, "{}", "{}"),
     ] {
-        assert_eq!(server.ask(&path).await, (status, "application/json".to_owned(), body.clone()), "{path}");
+        let server = Server::recorded_with(Arc::new(move |_| known.clone()));
+        let expected = (status, "application/json".to_owned(), container.to_owned());
+        assert_eq!(server.ask(&format!("/{version}/{id}/stats")).await, expected);
+        let expected = (200, "application/json".to_owned(), in_both(in_task));
+        assert_eq!(server.ask(&format!("/{version}/{id}/task/stats")).await, expected);
     }
+    let server = Server::recorded_with(Arc::new(|_| LastStatistics::Known(Arc::default())));
+    let shown = server.json(&format!("/v4/{id}/stats")).await;
+    assert_eq!((&shown["id"], &shown["num_procs"]), (&json!(WEB), &json!(0)));
 }
 
 #[tokio::test]
