@@ -39,6 +39,7 @@ fn seen(task: &TaskArn, container: &ContainerName, runtime_name: &str, state: Ru
         runtime_name: runtime_name.to_owned(),
         runtime_id: RuntimeId::from(format!("id-{runtime_name}")),
         state,
+        pid: None,
         exit_code: (state == RunState::Exited).then_some(0),
         error: None,
         health: Health::Unknown,
