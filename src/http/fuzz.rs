@@ -11,6 +11,7 @@ use super::{Address, Answers};
 use ecs_core::model::fault::{FaultError, FaultNetwork, FaultOperation, FaultStatus, Interfaces};
 use ecs_core::model::protection::{ProtectionAnswer, ProtectionCall, ProtectionError};
 use ecs_core::model::task::NetworkMode;
+use ecs_core::model::usage::LastStatistics;
 use ecs_core::model::view::{ContainerView, RoleView, TaskView, View};
 use ecs_core::model::{CredentialsId, RoleKind, TaskArn};
 use futures_util::FutureExt;
@@ -108,6 +109,7 @@ fn sources() -> Sources {
         place: Place::default(),
         wall: Arc::new(|at| at),
         tags: Arc::new(|_| async { Ok(BTreeMap::new()) }.boxed()),
+        stats: Arc::new(|_| LastStatistics::Waiting),
     };
     let credentials = |_: &CredentialsId| {
         Some(Credentials {

@@ -138,7 +138,7 @@ impl Files {
 fn each_file_is_checked_and_the_worst_decides() {
     let files = Files::new();
     let good = files.write("good", b"ECS_CLUSTER=prod\n");
-    let note = files.write("note", b"ECS_CLUSTER=prod\nECS_DISABLE_METRICS=true\n");
+    let note = files.write("note", b"ECS_CLUSTER=prod\nECS_AGENT_LABELS={}\n");
     let warning = files.write("warning", b"ECS_CLUSTER=prod\nECS_LOGLEVEL=loud\n");
     let bad = files.write("bad", b"ECS_CLUSTER=\"prod\"\n");
     let table: [(&[&str], i32); 9] = [

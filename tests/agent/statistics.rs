@@ -14,7 +14,7 @@ use std::process::Command;
 
 /// Keeps a processor busy, fills some memory, and has some traffic. Small enough for a memory limit of 64 MiB.
 const LOAD: &str = "dd if=/dev/zero of=/dev/shm/x bs=1M count=6 2>/dev/null; cat /shared/* >/dev/null; \
-    (while true; do wget -q -T 1 -O /dev/null http://192.0.2.1; sleep 1; done) & while true; do :; done";
+    (while true; do ping -c 1 -W 1 192.0.2.1 >/dev/null; sleep 1; done) & while true; do :; done";
 
 /// One request without a body, and the answer's status and JSON.
 fn get(mut stream: impl Read + Write, path: &str) -> (u16, Value) {

@@ -117,6 +117,7 @@ fn short(endpoint: &str) -> ecs_agent::docker::Settings {
         inspect_after_event: millis(240),
         inspect_image: millis(250),
         list: millis(260),
+        statistics: millis(265),
         stop_margin: millis(270),
         remove: millis(280),
         remove_image: millis(285),
@@ -162,6 +163,7 @@ fn the_limits_are_those_of_the_go_agent() {
         inspect_after_event: secs(10),
         inspect_image: secs(30),
         list: secs(10 * 60),
+        statistics: secs(18),
         stop_margin: secs(2 * 60),
         remove: secs(5 * 60),
         remove_image: secs(3 * 60),
@@ -235,6 +237,11 @@ async fn every_call_to_a_daemon_that_hangs_ends_at_its_own_limit() {
         assert_eq!(outcome(pulled), ("failed", timed_out("pulled", 330)));
         let (kind, text) = outcome(edge.resolve_manifest(&job, || async { Ok(RegistryCredentials::default()) }).await);
         assert!(kind == "failed" && text.contains("MANIFEST_PULLED; timed out after waiting "), "{text}");
+        let statistics = edge.statistics(&"main".into()).await.unwrap_err();
+        assert!(
+            matches!(statistics, DockerError::Timeout(limit) if limit == Duration::from_millis(265)),
+            "{statistics}"
+        );
         if beginning.len() < head.len() {
             let ping = edge.ping().await.unwrap_err();
             assert!(matches!(ping, DockerError::Timeout(limit) if limit == Duration::from_millis(220)), "{ping}");

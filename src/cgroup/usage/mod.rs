@@ -100,7 +100,7 @@ struct Reader {
 #[derive(Debug)]
 enum Files {
     V1(Box<FilesV1>),
-    V2(FilesV2),
+    V2(Box<FilesV2>),
 }
 
 /// Why a container cannot be read.
@@ -190,7 +190,7 @@ impl Sampler {
             CgroupVersion::V1 => Files::V1(Box::new(FilesV1::new(&groups.directories))),
             CgroupVersion::V2 => {
                 let directory = groups.directories.into_iter().map(|(_, path)| path).find(|path| path.is_dir());
-                Files::V2(FilesV2::new(directory.unwrap_or_default()))
+                Files::V2(Box::new(FilesV2::new(directory.unwrap_or_default())))
             }
         };
         let permit = self.budget.take().filter(|_| target.has_networks);

@@ -5,7 +5,7 @@
 
 use crate::docker::Docker;
 use crate::host::firewall::METADATA_ADDRESS;
-use crate::http::{self, Serving, introspection};
+use crate::http::{self, Serving};
 use crate::runtime::supervisor::PartResult;
 use crate::websocket::Contact;
 use ecs_core::agent_health::{HealthFacts, Stage, Step, agent_health};
