@@ -42,7 +42,7 @@ async fn wrong_settings_after_the_dashes_end_with_code_2() {
     let (code, text) = finished(desk.command(&definition).arg("--").args(wrong).spawn().unwrap()).await;
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("ECS_LOGLEVL: ") && text.contains("did you mean ECS_LOGLEVEL?"), "{text}");
-    let lists_names = format!("expected a name from `{} help`", env!("CARGO_BIN_EXE_ecs-agent"));
+    let lists_names = format!("expected a name that `{} help` lists", env!("CARGO_BIN_EXE_ecs-agent"));
     assert!(text.contains(&lists_names), "{text}");
     assert!(text.contains("ECS_IMAGE_PULL_BEHAVIOR: `sometimes`"), "{text}");
     for wrong in ["ECS_LOGLEVEL", "=debug"] {

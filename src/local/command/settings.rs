@@ -48,7 +48,7 @@ fn problems(program: &Path, report: &Value, given: &[(String, String)]) -> Vec<S
     let text = |problem: &Value| {
         let part = |member: &str| problem[member].as_str().unwrap_or_default().to_owned();
         // The agent means its own help.
-        let expected = part("expected").replace("--help", &format!("`{} help`", program.display()));
+        let expected = part("expected").replace("`ecs-agent help`", &format!("`{} help`", program.display()));
         format!("{}: {}; expected {expected}", part("setting"), part("found"))
     };
     all.filter(counts).map(text).collect()
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_wrong_value_and_a_wrong_name_are_explained() {
-        let problem = |setting: &str, severity: &str, place: &str| json!({"setting": setting, "severity": severity, "place": place, "found": "`x`", "expected": "a name from --help; did you mean z?"});
+        let problem = |setting: &str, severity: &str, place: &str| json!({"setting": setting, "severity": severity, "place": place, "found": "`x`", "expected": "a name that `ecs-agent help` lists; did you mean z?"});
         let report = json!({"checks": [{"problems": [
             problem("ECS_LOGLEVL", "warning", "environment"),
             problem("ECS_NOTED", "note", "environment"),
@@ -74,7 +74,7 @@ mod tests {
         ]}]});
         let agent = Path::new("/opt/ecs-agent");
         let found = problems(agent, &report, &given(&["ECS_LOGLEVL", "ECS_NOTED"]));
-        assert_eq!(found, ["ECS_LOGLEVL: `x`; expected a name from `/opt/ecs-agent help`; did you mean z?"]);
+        assert_eq!(found, ["ECS_LOGLEVL: `x`; expected a name that `/opt/ecs-agent help` lists; did you mean z?"]);
         assert!(problems(agent, &Value::Null, &given(&["A"])).is_empty());
     }
 
