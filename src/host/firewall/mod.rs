@@ -4,7 +4,7 @@
 //! setting `route_localnet`. ecs-init makes such rules before it starts the Go agent (spec `ecs-init.md` §4). The programs named
 //! `iptables` and `ip6tables` make them here, so they are of the kind that this host uses, legacy or nft.
 //!
-//! Also kept: a route to 169.254.170.2 where the host has none ([`route`]), and `accept_ra` of the default bridge ([`kernel`]).
+//! Also kept: a route to 169.254.170.2 where the host has none (`route.rs`), and `accept_ra` of the default bridge (`kernel.rs`).
 //!
 //! Invariants: no other rule is changed. `route_localnet` is set after the rule that guards it, and taken back before that rule is
 //! removed. A change of a table happens at once. No interface gets the address 169.254.170.2.

@@ -228,7 +228,7 @@ fn role_missing(world: &World, task: &TaskState, spec: &ContainerSpec, step: &st
     let mounts =
         task.resources.iter().any(|it| it.spec.kind.is_mounted_with_role() && it.spec.needed_by.contains(&spec.name));
     let is_missing = task.role_credentials.as_ref().is_some_and(|id| !world.credentials.contains(id));
-    (mounts && is_missing && !world.burst)
+    (["create", "start"].contains(&step) && mounts && is_missing && !world.burst)
         .then(|| ("credentials are there before they are used", format!("{step} {}", spec.name)))
 }
 
