@@ -12,8 +12,10 @@ const SECOND: f32 = 1e9;
 pub(super) struct Point {
     /// When, in nanoseconds of a clock that is never set.
     at: u64,
-    /// The time of the processors, divided by their number, in nanoseconds.
-    cpu_time: u64,
+    /// The time of all processors, in nanoseconds.
+    cpu_total: u64,
+    /// The number of processors; 0 if it is not known.
+    online: u32,
     /// The part of all processors that was used since the reading before, in percent; `None` if it is not known.
     pub(super) cpu_percent: Option<f32>,
     /// Memory without the cache, in whole MiB.
@@ -37,7 +39,8 @@ impl Point {
         let networks = usage.networks.iter().map(|interface| interface.traffic);
         let point = Self {
             at: reading.at,
-            cpu_time: usage.cpu.total / u64::from(usage.cpu.online.max(1)),
+            cpu_total: usage.cpu.total,
+            online: usage.cpu.online,
             cpu_percent: None,
             memory: u32::try_from(usage.memory.without_cache() / MIB).unwrap_or(u32::MAX),
             read_bytes: usage.block_io.bytes("read"),
@@ -56,7 +59,9 @@ impl Point {
             return Self { cpu_percent: before.cpu_percent, rate: before.rate, ..self };
         };
         let elapsed = elapsed as f32;
-        let used = self.cpu_time.checked_sub(before.cpu_time).map(|used| 100.0 * used as f32 / elapsed);
+        // The difference is divided, not the totals: the number of processors may change.
+        let used = self.cpu_total.checked_sub(before.cpu_total).filter(|_| self.online > 0);
+        let used = used.map(|used| 100.0 * (used / u64::from(self.online)) as f32 / elapsed);
         let rate = self.traffic.zip(before.traffic).and_then(|(now, before)| {
             let per_second = |now: u64, before: u64| Some(SECOND * (now.checked_sub(before)? as f32 / elapsed));
             let rx_bytes = per_second(now.rx_bytes, before.rx_bytes)?;
@@ -110,6 +115,11 @@ mod tests {
         ] {
             let point = Point::new(&reading(at, total, rx_bytes), None, Some(&before));
             assert_eq!((point.cpu_percent, point.rate.is_some()), (percent, has_rate), "{at} {total} {rx_bytes}");
+        }
+        let mut fewer = reading(3 * SECOND, 2_000 + SECOND, 200);
+        for (online, percent) in [(1, Some(100.0)), (0, None)] {
+            fewer.usage.cpu.online = online;
+            assert_eq!(Point::new(&fewer, None, Some(&before)).cpu_percent, percent, "{online} processors are left");
         }
         let quiet = Reading { at: 3 * SECOND, ..Reading::default() };
         assert_eq!(Point::new(&quiet, None, Some(&before)).traffic, None);

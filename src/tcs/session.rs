@@ -13,6 +13,7 @@ use crate::websocket::session::{self, EndpointError};
 use crate::websocket::{Change, Protocol, Read, Timing};
 use ecs_core::model::Timestamp;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -56,6 +57,8 @@ struct Tcs {
     connection: session::Settings,
     /// The address of the current connection, or of the attempt in progress.
     address: Arc<Mutex<Option<Url>>>,
+    /// The last message could not be signed, and that is logged.
+    is_unsigned: Arc<AtomicBool>,
 }
 
 impl Protocol for Tcs {
@@ -75,10 +78,17 @@ impl Protocol for Tcs {
         let mut signed = Vec::new();
         for text in publish::texts(&self.place, &message, &id, now()) {
             match self.sign(&text).await {
-                Ok(text) => signed.push(text),
+                Ok(text) => {
+                    self.is_unsigned.store(false, Ordering::Relaxed);
+                    signed.push(text);
+                }
                 Err(error) => {
                     // The other parts of the message are of no use without this one.
-                    tracing::warn!(%error, "a message to TCS is dropped: it cannot be signed");
+                    if self.is_unsigned.swap(true, Ordering::Relaxed) {
+                        tracing::debug!(%error, "a message to TCS is dropped: it cannot be signed");
+                    } else {
+                        tracing::warn!(%error, "messages to TCS are dropped from now on: they cannot be signed");
+                    }
                     return Vec::new();
                 }
             }
@@ -117,7 +127,8 @@ pub async fn run<E, F>(
 {
     let place = Place { cluster: settings.cluster.clone(), container_instance: settings.container_instance.clone() };
     let connected: Arc<Mutex<Option<Url>>> = Arc::default();
-    let protocol = Tcs { place, connection: settings.connection.clone(), address: Arc::clone(&connected) };
+    let (connection, address) = (settings.connection.clone(), Arc::clone(&connected));
+    let protocol = Tcs { place, connection, address, is_unsigned: Arc::default() };
     let address = |endpoint: &str, _first| {
         let url = connect_url(&settings, endpoint)?;
         *connected.lock().unwrap_or_else(PoisonError::into_inner) = Some(url.clone());

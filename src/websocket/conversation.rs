@@ -163,7 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                     writing = false;
                     self.write_ended(P::PEER, &write_end)
                 }
-                outgoing = exchange.outbox.recv(), if self.pending.is_none() => match outgoing {
+                outgoing = exchange.outbox.recv(), if self.pending.is_none() && !(P::OUTGOING_WAITS && self.closing) => match outgoing {
                     Some(outgoing) => {
                         let protocol = exchange.protocol.clone();
                         self.pending = Some(Answer::Texts(Box::pin(async move { protocol.write(outgoing).await })));

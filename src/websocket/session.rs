@@ -11,6 +11,7 @@ use super::protocol::{Change, Protocol};
 use super::timing::{Timing, with_jitter};
 use crate::backoff::Backoff;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use ecs_core::model::with_causes;
 use std::future::Future;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -65,7 +66,7 @@ pub async fn run<P, E, F, A>(
     A: Fn(&str, bool) -> Result<Url, url::ParseError>,
 {
     let (discover, address) = (&discover, &address);
-    let connect = |first, number| attempt(P::PEER, settings, discover, address, first, number);
+    let connect = |first, number| attempt(P::PEER, settings, discover, address, first, Attempt::new::<P>(number));
     let exchange = Exchange::new(protocol, inbox, outbox, cancel, settings.contact.clone());
     keep_connected(settings.timing, connect, exchange).await;
 }
@@ -115,21 +116,47 @@ where
                 timing.inactive_instance
             }
         };
-        tracing::info!(retry_in_s = crate::backoff::seconds(pause), "Waiting before reconnecting to {}", P::PEER);
+        if Attempt::new::<P>(backoff.attempt()).is_logged {
+            tracing::info!(retry_in_s = crate::backoff::seconds(pause), "Waiting before reconnecting to {}", P::PEER);
+        }
         if exchange.while_disconnected(tokio::time::sleep(pause)).await.is_none() {
             return;
         }
     }
 }
 
-/// One attempt to connect, from discovery to the open websocket. `first`: no attempt has succeeded yet. `number` is for the log.
+/// An attempt to connect, for the log.
+#[derive(Clone, Copy)]
+struct Attempt {
+    /// Its number since the last connection that lasted, counted from 1.
+    number: u32,
+    /// Its failure is a warning; otherwise a line at level debug.
+    is_logged: bool,
+}
+
+impl Attempt {
+    /// A peer that the agent can do without may be missing for ever: of its failures, the first ten are logged, later ones rarely.
+    fn new<P: Protocol>(number: u32) -> Self {
+        Self { number, is_logged: !P::CLOSES_SILENT || number <= 10 || number.is_power_of_two() }
+    }
+
+    fn failed(self, error: &dyn std::fmt::Display, text: std::fmt::Arguments<'_>) {
+        if self.is_logged {
+            tracing::warn!(%error, attempt = self.number, "{text}");
+        } else {
+            tracing::debug!(%error, attempt = self.number, "{text}");
+        }
+    }
+}
+
+/// One attempt to connect, from discovery to the open websocket. `first`: no attempt has succeeded yet.
 async fn attempt<E, F, A>(
     peer: &str,
     settings: &Settings,
     discover: &E,
     address: &A,
     first: bool,
-    number: u32,
+    attempt: Attempt,
 ) -> Result<Socket, NextStep>
 where
     A: Fn(&str, bool) -> Result<Url, url::ParseError>,
@@ -137,19 +164,18 @@ where
     F: Future<Output = Result<String, EndpointError>>,
 {
     let endpoint = discover().await.map_err(|error| {
-        tracing::warn!(%error, attempt = number, "{peer}: Unable to discover poll endpoint");
+        attempt.failed(&error, format_args!("{peer}: Unable to discover poll endpoint"));
         match error {
             EndpointError::InactiveInstance(_) => NextStep::WaitForRegistration,
             EndpointError::Failed(_) => NextStep::ReconnectLater,
         }
     })?;
     let url = address(&endpoint, first).map_err(|error| {
-        tracing::warn!(%error, attempt = number, "the {peer} endpoint is not a URL");
+        attempt.failed(&error, format_args!("the {peer} endpoint is not a URL"));
         NextStep::ReconnectLater
     })?;
     connect::connect(&settings.websocket, &settings.credentials, &url).await.map_err(|error| {
-        let cause: &dyn std::error::Error = &error;
-        tracing::warn!(error = cause, attempt = number, "Failed to connect to {peer}");
+        attempt.failed(&with_causes(&error), format_args!("Failed to connect to {peer}"));
         if error.is_inactive_instance() { NextStep::WaitForRegistration } else { NextStep::ReconnectLater }
     })
 }

@@ -107,7 +107,7 @@ async fn a_broken_tcs_costs_no_task_and_recovers() {
         return;
     };
     let gone = Fault::Error(400, "InactiveInstanceException".to_owned(), "gone".to_owned());
-    // Refused, cut, throttled, redirected, nonsense: each is one attempt; the last one hangs.
+    // Refused, cut, throttled, an error page, nonsense: each is one attempt.
     for fault in [Fault::ServerError, Fault::Drop, Fault::Throttle, Fault::Page(503), Fault::Malformed] {
         rig.server.fail_next("tcs", 1, &fault);
     }
@@ -149,7 +149,7 @@ async fn a_broken_tcs_costs_no_task_and_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tcs_that_hangs_is_mentioned_by_the_health_check() {
+async fn a_hanging_tcs_delays_neither_tasks_nor_the_end() {
     let Some(mut rig) = Rig::without_agent("telemetry hangs", Plan { options: Some(quick), ..Plan::default() }).await
     else {
         return;

@@ -153,7 +153,11 @@ impl Sampler {
     /// Reads these containers, one after the other.
     pub fn sample(&mut self, targets: &[Target]) -> Vec<Outcome> {
         let host = read_once(&self.proc.join("stat"), &mut self.buffer).unwrap_or_default();
-        self.host_cpu = parse::host_cpu(&host);
+        let host_cpu = parse::host_cpu(&host);
+        // A file that cannot be read for a moment changes no number of processors.
+        if host_cpu.1 > 0 {
+            self.host_cpu = host_cpu;
+        }
         targets.iter().map(|target| self.sample_target(target)).collect()
     }
 

@@ -131,6 +131,8 @@ struct Run {
     /// The containers that Docker must be asked about.
     at_docker: BTreeSet<RuntimeId>,
     has_logged_docker: bool,
+    /// The last reading did not end in time, and that is logged.
+    is_hanging: bool,
     has_unsaved: bool,
 }
 
@@ -188,6 +190,7 @@ impl Run {
             next_for_all: since,
             at_docker: BTreeSet::new(),
             has_logged_docker: false,
+            is_hanging: false,
             has_unsaved: false,
         }
     }
@@ -207,7 +210,8 @@ impl Run {
         let all_are_due = self.statistics.settings.poll.is_none_or(|interval| {
             let is_due = now >= self.next_for_all;
             if is_due {
-                self.next_for_all = now + interval;
+                // Half a tick earlier: a tick that comes a moment too early would miss its turn by a second.
+                self.next_for_all = now + interval.saturating_sub(TICK / 2);
             }
             is_due
         });
@@ -242,10 +246,16 @@ impl Run {
         };
         match self.lane.run("the counters of containers", work).await {
             Ok((sampler, due, outcomes)) => {
+                if std::mem::take(&mut self.is_hanging) {
+                    tracing::info!("the counters of containers are read again");
+                }
                 self.sampler = Some(sampler);
                 due.iter().zip(outcomes).for_each(|(target, outcome)| self.add(target, outcome));
             }
-            Err(error) => tracing::warn!(error = with_causes(&error), "the counters of containers were not read"),
+            Err(error) if !std::mem::replace(&mut self.is_hanging, true) => {
+                tracing::warn!(error = with_causes(&error), "the counters of containers are not read");
+            }
+            Err(_) => {}
         }
     }
 
@@ -254,7 +264,8 @@ impl Run {
             Outcome::Read(reading) => {
                 self.has_unsaved |= self.statistics.lock().add(*reading, &target.process);
             }
-            Outcome::Missing => {}
+            // It is tried again in the next second, also while the operator wants fewer readings.
+            Outcome::Missing => _ = self.seen.remove(&target.id),
             Outcome::Unreadable(why) => {
                 if !std::mem::replace(&mut self.has_logged_docker, true) {
                     tracing::info!(

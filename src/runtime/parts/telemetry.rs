@@ -15,8 +15,8 @@ use crate::tcs::status::Checks;
 use crate::tcs::waiting::Waiting;
 use crate::tcs::{Incoming, Outgoing, session};
 use crate::websocket::{self, Contact, EndpointError};
-use ecs_core::model::Timestamp;
-use ecs_core::model::view::View;
+use ecs_core::model::view::{TaskView, View};
+use ecs_core::model::{ContainerStatus, TaskStatus, Timestamp};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -164,9 +164,12 @@ impl Telemetry {
     /// Collects what is to be published.
     fn collect(&self, publisher: &mut Publisher) {
         let clock = &self.edges.clock;
-        let health = task_health(&self.view.borrow(), |at| clock.wall(at));
+        let view = Arc::clone(&self.view.borrow());
+        let health = task_health(&view, |at| clock.wall(at));
         let waiting = &mut publisher.waiting;
         let dropped = match self.statistics.gather().into() {
+            // After a start, the statistics know no container until Docker has shown it.
+            Interval::Idle if !self.statistics.is_disabled() && may_run(&view) => 0,
             Interval::Idle => waiting.push_metrics(Vec::new()),
             Interval::TooLittle => 0,
             Interval::Tasks(tasks) => waiting.push_metrics(tasks),
@@ -201,6 +204,15 @@ impl Telemetry {
     fn checks(&self) -> MutexGuard<'_, Checks> {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether containers run, as far as the agent knows.
+fn may_run(view: &View) -> bool {
+    let runs = |task: &Arc<TaskView>| {
+        let is_measured = task.known < TaskStatus::Stopped && !task.family.is_empty();
+        is_measured && task.containers.iter().any(|container| container.known == ContainerStatus::Running)
+    };
+    view.is_incomplete || view.tasks.iter().any(runs)
 }
 
 fn wall_now(edges: &Edges) -> Timestamp {

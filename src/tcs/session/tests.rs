@@ -216,7 +216,7 @@ fn in_memory() -> InMemory {
     let (accept, accepted) = mpsc::unbounded_channel();
     let contact = Contact::default();
     let place = Place { cluster: "c".to_owned(), container_instance: "i".to_owned() };
-    let tcs = Tcs { place, connection: settings().connection, address: Arc::default() };
+    let tcs = Tcs { place, connection: settings().connection, address: Arc::default(), is_unsigned: Arc::default() };
     let exchange = Exchange::new(tcs, inbox, outbox, CancellationToken::new(), contact.clone());
     let mut session = JoinSet::new();
     session.spawn(async move {
@@ -243,7 +243,10 @@ async fn a_silent_tcs_is_closed_and_connected_again_at_once() {
         let frame = loop {
             tokio::select! {
                 // Complaints and nonsense come all the time, but do not count.
-                () = tokio::time::sleep(Duration::from_secs(7)) => socket.send(Message::text(text)).await.unwrap(),
+                () = tokio::time::sleep(Duration::from_secs(7)) => {
+                    assert_eq!(rig.contact.seen().last_message, Some(since), "only the connection counts: {text}");
+                    socket.send(Message::text(text)).await.unwrap();
+                }
                 received = socket.next() => if let Message::Close(frame) = received.unwrap().unwrap() {
                     break frame.unwrap();
                 }
@@ -252,7 +255,6 @@ async fn a_silent_tcs_is_closed_and_connected_again_at_once() {
         assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1000, "ConnectionExpired: Reconnect to continue"));
         let lasted = since.elapsed();
         assert!(lasted >= Duration::from_secs(60) && lasted <= Duration::from_secs(121), "{text}: {lasted:?}");
-        assert_eq!(rig.contact.seen().last_message, Some(since), "only the connection counts: {text}");
     }
     let before = Instant::now();
     let (_line, at) = rig.accepted.recv().await.unwrap();

@@ -54,6 +54,7 @@ async fn count(mut incoming: mpsc::Receiver<Incoming>) -> (usize, usize) {
         match message {
             Incoming::Connected => connections += 1,
             Incoming::Manifest { .. } => manifests += 1,
+            Incoming::Heartbeat => {}
             other => panic!("{other:?}"),
         }
     }
