@@ -29,7 +29,12 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap();
+        // A thread that hung may still write into a group.
+        let began = std::time::Instant::now();
+        while let Err(error) = fs::remove_dir_all(&self.0) {
+            assert!(began.elapsed() < Duration::from_secs(30), "{error}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
