@@ -167,7 +167,7 @@ async fn a_removed_user_is_nobody() {
     let request = crate::agent::http().get(format!("{}/v2/app/tags/list", session.server.url()));
     let answer = request.basic_auth("AWS", Some(password)).send().await.unwrap();
     assert_eq!(answer.status(), 401, "its token is of no use any more");
-    let other = Keys { secret: keys.secret.replace('a', "b"), ..keys };
+    let other = Keys { secret: format!("{}x", keys.secret), ..keys };
     let refused = session.aws_as(&other, "describe-repositories").await.unwrap_err();
     assert!(refused.contains("(InvalidSignatureException)"), "{refused}");
 }
