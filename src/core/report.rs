@@ -1,8 +1,9 @@
 //! Which state change must be reported to ECS, and its content.
 //!
 //! A report is due when `sent` is behind `known`. Only one report of a task is pending at a time, so changes arrive in order. A
-//! task that ran is reported as `RUNNING` even if it has stopped meanwhile; so is a container, unless the task has stopped. If
-//! only containers have changed, the report waits 10 to 30 s for a change of the task (spec `ecs-api.md` §3).
+//! task that ran is reported as `RUNNING` even if it has stopped meanwhile; so is a container, unless the task has stopped. A
+//! container that ended while its task goes on has both changes in the same report, as with the Go agent. If only containers
+//! have changed, the report waits 10 to 30 s for a change of the task (spec `ecs-api.md` §3).
 
 use super::backoff::{self, spread};
 use super::effect::{Effect, Operation};
@@ -98,11 +99,15 @@ fn due_status(task: &TaskState) -> Option<TaskStatus> {
     pending.then_some(TaskStatus::ManifestPulled)
 }
 
+/// The changes of containers to report with this status of the task. A container that ran and has ended has two: ECS is to know
+/// that it ran. If the task has stopped too, its own report tells the end of the containers.
 fn due_containers(task: &TaskState, status: TaskStatus) -> Vec<(usize, ContainerStatus)> {
     let reported = task.pairs().enumerate().filter(|(_, (spec, _))| spec.kind == ContainerKind::Normal);
-    let due = reported.filter_map(|(index, (spec, container))| {
-        let reached = if container.ran && container.sent < ContainerStatus::Running && status != TaskStatus::Stopped {
-            ContainerStatus::Running
+    let due = reported.flat_map(|(index, (spec, container))| {
+        let tells_the_run = container.ran && container.sent < ContainerStatus::Running && status != TaskStatus::Stopped;
+        let ran = tells_the_run.then_some(ContainerStatus::Running);
+        let reached = if tells_the_run && task.known == TaskStatus::Stopped {
+            ContainerStatus::None
         } else if container.known >= ContainerStatus::Running {
             container.known
         } else if container.known >= ContainerStatus::ManifestPulled && digest_was_resolved(spec, container) {
@@ -110,7 +115,8 @@ fn due_containers(task: &TaskState, status: TaskStatus) -> Vec<(usize, Container
         } else {
             ContainerStatus::None
         };
-        (reached > container.sent).then_some((index, reached))
+        let reached = (reached > container.sent.max(ran.unwrap_or_default())).then_some(reached);
+        ran.into_iter().chain(reached).map(move |status| (index, status))
     });
     due.collect()
 }

@@ -139,16 +139,17 @@ impl Task {
                 self.agent_times.insert(time.to_owned(), body[time].clone());
             }
         }
+        let status = body["status"].as_str().and_then(TaskStatus::parse);
+        // A report that the task runs may have the end of an essential container, which makes ECS stop the task.
+        if status == Some(TaskStatus::Running) && self.last_status < TaskStatus::Running {
+            self.last_status = TaskStatus::Running;
+            self.started_at = Some(now);
+        }
         for change in body["containers"].as_array().into_iter().flatten() {
             self.apply_container_report(change, now);
         }
-        match body["status"].as_str().and_then(TaskStatus::parse) {
-            Some(TaskStatus::Running) if self.last_status < TaskStatus::Running => {
-                self.last_status = TaskStatus::Running;
-                self.started_at = Some(now);
-            }
-            Some(TaskStatus::Stopped) => self.mark_stopped(body["reason"].as_str().unwrap_or_default(), now),
-            _ => {}
+        if status == Some(TaskStatus::Stopped) {
+            self.mark_stopped(body["reason"].as_str().unwrap_or_default(), now);
         }
     }
 
@@ -367,6 +368,18 @@ mod tests {
             &json!({"status": "RUNNING", "containers": [{"containerName": "main", "status": "STOPPED"}]}),
             3.0,
         );
+        assert_eq!((task.last_status, task.desired_status), (TaskStatus::Running, TaskStatus::Stopped));
+    }
+
+    #[test]
+    fn a_container_may_start_and_end_in_the_first_report() {
+        let mut task = task();
+        let change = |status: &str| json!({"containerName": "main", "status": status});
+        task.apply_task_report(
+            &json!({"status": "RUNNING", "containers": [change("RUNNING"), change("STOPPED")]}),
+            2.0,
+        );
+        assert_eq!(task.container("main").unwrap().last_status, TaskStatus::Stopped);
         assert_eq!((task.last_status, task.desired_status), (TaskStatus::Running, TaskStatus::Stopped));
     }
 }

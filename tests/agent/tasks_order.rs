@@ -75,6 +75,8 @@ async fn a_container_starts_when_its_condition_is_met() {
     assert_eq!(seen.await, "healthy\nseen\n");
     let task = rig.task(&complete, TaskStatus::Running).await;
     assert_eq!(container(&task, "first")["State"]["ExitCode"], 3);
+    let first = task.container("first").unwrap();
+    assert_eq!((first.last_status, first.exit_code), (TaskStatus::Stopped, Some(3)), "reported with the task");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -132,7 +132,7 @@ fn an_end_listed_without_details_is_inspected() {
     let mut other = state.clone();
     let whole = vec![found(&spec, "init", RunState::Running), found(&spec, "main", RunState::Exited)];
     let out = step(&mut state, NOW, done(op, Output::Inventory(whole)));
-    assert_eq!(reported(&out), [(TaskStatus::Running, vec![None, None])], "it ran, and is over since");
+    assert_eq!(reported(&out), [(TaskStatus::Running, vec![None, None, Some(3)])], "it ran, and is over since");
     // The container is gone meanwhile, and is not created again.
     let out = step(&mut other, NOW, done(op, Output::Inventory(vec![found(&spec, "init", RunState::Running)])));
     assert!(

@@ -110,6 +110,22 @@ fn the_end_of_execution_is_in_the_next_report() {
 }
 
 #[test]
+fn a_container_that_ended_before_running_is_reported_has_both() {
+    use ContainerStatus::{Running, Stopped};
+    let mut task = running();
+    end(&mut task, 0, 0);
+    let mut state = with(task);
+    let (op, change) = reported(&mut state, NOW).unwrap();
+    assert_eq!(change.status, TaskStatus::Running);
+    assert_eq!(statuses(&change), [("a", Running), ("a", Stopped), ("b", Running)]);
+    let exit_codes: Vec<_> = change.containers.iter().map(|container| container.exit_code).collect();
+    assert_eq!(exit_codes, [None, Some(0), None]);
+    step(&mut state, NOW, done(op, Output::Nothing));
+    let task = &state.tasks[&"task".into()];
+    assert_eq!((task.containers[0].state.sent, task.live.report_containers_at), (Stopped, None), "nothing is left");
+}
+
+#[test]
 fn the_end_of_a_container_alone_is_reported_after_10_to_30_s() {
     let mut task = all_sent(running());
     end(&mut task, 0, 0);

@@ -9,7 +9,7 @@ use crate::docker::Container;
 use crate::world::World;
 use ecs_core::model::image::ImageWork;
 use ecs_core::model::resource::Lifetime;
-use ecs_core::model::task::{PAUSE_IMAGE, PAUSE_NAME};
+use ecs_core::model::task::{ContainerKind, PAUSE_IMAGE, PAUSE_NAME};
 use ecs_core::model::{
     Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, ResourceRequest, ResourceSpec, RunState, Span,
     StateChange, TaskArn, TaskStatus,
@@ -377,6 +377,9 @@ fn in_order(world: &World, task: &TaskState, reported: &Reported, change: &State
     {
         return Some(("nothing is reported twice", format!("{change:?}")));
     }
+    if let Some(broken) = containers_in_order(world, task, reported, change) {
+        return Some(broken);
+    }
     let stopped = change.status == TaskStatus::Stopped;
     // A late start of a stopped container does not make the task run.
     let only_one_ran = || {
@@ -399,6 +402,23 @@ fn in_order(world: &World, task: &TaskState, reported: &Reported, change: &State
     let containers = world.ecs.tasks.get(arn).map(|it| it.containers.as_slice()).unwrap_or_default();
     let missing = containers.iter().find(|name| stopped && !is_refused && !is_reported(name))?;
     Some(("a stopped task has only stopped containers", format!("{arn} {missing}")))
+}
+
+/// The changes of a container rise, and a report leaves no end of a container out while the task goes on.
+fn containers_in_order(world: &World, task: &TaskState, reported: &Reported, change: &StateChange) -> Broken {
+    for (spec, container) in task.pairs() {
+        let mut changes = change.containers.iter().filter(|it| it.container == spec.name).map(|it| it.status);
+        if !changes.clone().is_sorted_by(|a, b| a < b) {
+            return Some(("changes of a container come in order", format!("{change:?}")));
+        }
+        let has_ended = container.known == ContainerStatus::Stopped && spec.kind == ContainerKind::Normal;
+        let was_reported = reported.containers.get(&spec.name) == Some(&ContainerStatus::Stopped);
+        let goes_on = task.known != TaskStatus::Stopped && !world.burst;
+        if has_ended && goes_on && !was_reported && changes.next_back() != Some(ContainerStatus::Stopped) {
+            return Some(("a report has every end of a container", format!("{} of {}", spec.name, change.task)));
+        }
+    }
+    None
 }
 
 fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
