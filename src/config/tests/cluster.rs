@@ -19,7 +19,8 @@ const NO_CLUSTER: &[(&[u8], &str)] = &[
     (b"ECS_CLUSTER=arn:aws:ecs:us-west-2:123456789012:service/prod", "or the ARN of a cluster"),
     (b"ECS_CLUSTER=pr\xffod", "ECS_CLUSTER (F:1): 17 bytes that are not UTF-8"),
     (b"{\"Cluster\":\"prod\"}", "a JSON document"),
-    (b"E\0C\0S\0_\0C\0L\0U\0S\0T\0E\0R\0=\0p\0", "a NUL byte in line 1"),
+    (b"E\0C\0S\0_\0C\0L\0U\0S\0T\0E\0R\0=\0p\0", "UTF-16 or UTF-32 text"),
+    (b"ECS_CLUSTER=p\0\n", "a NUL byte in line 1"),
     (b"\xff\xfeE\0C\0S\0", "UTF-16 or UTF-32 text"),
 ];
 

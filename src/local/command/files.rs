@@ -20,11 +20,26 @@ pub(crate) struct Directories {
 /// The text of a file.
 pub(super) fn read_text(path: &Path) -> Result<String, String> {
     let bytes = std::fs::read(path).map_err(|error| problem(path, &error))?;
-    String::from_utf8(bytes).map_err(|error| format!("{} {}", path.display(), encoding(error.as_bytes())))
+    match String::from_utf8(bytes) {
+        // Text in UTF-16 without its mark is UTF-8 with zeros.
+        Ok(text) if text.contains('\0') => Err(format!("{} {}", path.display(), encoding(text.as_bytes()))),
+        Ok(text) => Ok(text),
+        Err(error) => Err(format!("{} {}", path.display(), encoding(error.as_bytes()))),
+    }
 }
 
-/// What is wrong with the encoding of a text that is not UTF-8, in words.
+/// What is wrong with the encoding of a text, in words.
 fn encoding(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [0, second, ..] if *second != 0 => {
+            return "is UTF-16 text: save it as UTF-8 (`iconv -f UTF-16BE -t UTF-8`)";
+        }
+        [first, 0, ..] if *first != 0 => return "is UTF-16 text: save it as UTF-8 (`iconv -f UTF-16LE -t UTF-8`)",
+        _ => {}
+    }
+    if bytes.contains(&0) && str::from_utf8(bytes).is_ok() {
+        return "has zero bytes, which no JSON has: save it as UTF-8 text";
+    }
     // PowerShell puts this mark at the beginning.
     let is_marked = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
     match is_marked {
@@ -96,7 +111,14 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             let problem = read_text(&path).unwrap_err();
             assert!(problem.contains(" is UTF-16 text, as PowerShell writes it: save it as UTF-8"), "{problem}");
+            let bytes: Vec<u8> = "{\"family\": \"f\"}".encode_utf16().flat_map(order).collect();
+            let name = if bytes[0] == 0 { "UTF-16BE" } else { "UTF-16LE" };
+            std::fs::write(&path, bytes).unwrap();
+            let problem = read_text(&path).unwrap_err();
+            assert!(problem.contains(&format!(" is UTF-16 text: save it as UTF-8 (`iconv -f {name} ")), "{problem}");
         }
+        std::fs::write(&path, "{\"family\": \"\0\"}").unwrap();
+        assert!(read_text(&path).unwrap_err().contains("has zero bytes"));
         std::fs::remove_file(&path).unwrap();
     }
 }
