@@ -2,7 +2,7 @@
 //!
 //! Each server gets one request every millisecond over a kept connection, from a thread of its own. A time is counted from the
 //! moment the request is sent; a thread that is late sends at once, so that both servers get the same number of requests. The echo
-//! server is a process of its own with the niceness of the agent, and sends an answer of the same size from as many threads.
+//! server is an ordinary process of its own, and sends an answer of the same size from two threads.
 
 use super::process::Agent;
 use super::{all, connected, definition, id_of, line, remove_control_groups, server};
@@ -19,8 +19,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// The argument that makes this program the echo server; the size of its answers follows.
 pub(crate) const ECHO: &str = "--echo";
 const TASKS: usize = 50;
-/// Starts of that many tasks, for each niceness.
-const ROUNDS: usize = 3;
+/// Starts of that many tasks, with precedence and without.
+const ROUNDS: usize = 5;
 const EVERY: Duration = Duration::from_millis(1);
 const ROLE: &str = "arn:aws:iam::123456789012:role/taskRole";
 
@@ -48,10 +48,9 @@ pub(crate) async fn echo(size: usize) {
 struct Echo(Child, SocketAddr);
 
 impl Echo {
-    fn start(niceness: i32, size: usize) -> Self {
-        let program = std::env::current_exe().expect("this program");
-        let mut command = Command::new("nice");
-        command.args(["-n", &niceness.to_string()]).arg(program).args([ECHO, &size.to_string()]);
+    fn start(size: usize) -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args([ECHO, &size.to_string()]);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the echo server starts");
         let mut address = String::new();
         BufReader::new(child.stdout.take().expect("its output")).read_line(&mut address).expect("its address");
@@ -126,22 +125,22 @@ fn p99(mut times: Vec<Duration>) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-/// Prints the slowest hundredth of the answers of both servers, for an agent with the niceness of most services and for one that
-/// takes precedence over tasks.
+/// Prints the slowest hundredth of the answers of both servers, for an agent whose thread may take precedence over others, as the
+/// unit allows, and for one whose thread may not.
 pub(crate) async fn credentials(image: &str) {
     docker(&["pull", "--quiet", image]);
-    for niceness in [0, -5] {
+    for (is_favoured, name) in [(false, "without precedence"), (true, "with precedence")] {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            rounds.push(round(image, niceness).await);
+            rounds.push(round(image, is_favoured).await);
         }
         rounds.sort_by(|a, b| ratio(a).total_cmp(&ratio(b)));
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;
         for (agent, echo) in &rounds {
-            println!("  niceness {niceness}: agent {:.2} ms, echo {:.2} ms", ms(*agent), ms(*echo));
+            println!("  {name}: agent {:.2} ms, echo {:.2} ms", ms(*agent), ms(*echo));
         }
         let (agent, echo) = rounds[rounds.len() / 2];
-        line(&format!("credentials p99, nice {niceness}"), &format!("{:.2} ms", ms(agent)), "", "");
+        line(&format!("credentials p99, {name}"), &format!("{:.2} ms", ms(agent)), "", "");
         line("  bare echo", &format!("{:.2} ms", ms(echo)), "", "");
         line("  agent / echo", &format!("{:.2} (median of rounds)", ratio(&(agent, echo))), "1.5", "");
     }
@@ -152,11 +151,11 @@ fn ratio((agent, echo): &(Duration, Duration)) -> f64 {
 }
 
 /// Starts the tasks once. Returns the times of both servers.
-async fn round(image: &str, niceness: i32) -> (Duration, Duration) {
+async fn round(image: &str, is_favoured: bool) -> (Duration, Duration) {
     let cluster = Cluster::new();
     let server = server(&cluster).await;
     let environment = [("ECS_ENABLE_TASK_IAM_ROLE", "true"), ("ECS_TASK_METADATA_RPS_LIMIT", "100000,100000")];
-    let agent = Agent::start_with(&server, niceness, &environment);
+    let agent = Agent::start_with(&server, is_favoured, &environment);
     connected(&server).await;
     let mut definition = definition(image);
     definition["taskRoleArn"] = ROLE.into();
@@ -170,7 +169,7 @@ async fn round(image: &str, niceness: i32) -> (Duration, Duration) {
     let mut connection = Connection::new(address, &path);
     let answer = connection.ask();
     assert!(answer.starts_with(b"HTTP/1.1 200 "), "credentials are answered");
-    let echo = Echo::start(niceness, answer.len());
+    let echo = Echo::start(answer.len());
     let stop = Arc::new(AtomicBool::new(false));
     let asking = [connection, Connection::new(echo.1, &path)].map(|connection| {
         let stop = Arc::clone(&stop);

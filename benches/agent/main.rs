@@ -129,7 +129,7 @@ async fn start_up() {
         let server = server(&cluster).await;
         let begun = Instant::now();
         let agent =
-            Agent::start_with(&server, 0, &[("ECS_MANAGE_FIREWALL", if makes_rules { "true" } else { "false" })]);
+            Agent::start_with(&server, true, &[("ECS_MANAGE_FIREWALL", if makes_rules { "true" } else { "false" })]);
         let call =
             |state: &ecs_local::State| state.records().any(|r| r.name == "RegisterContainerInstance").then_some(());
         server.wait_for("a registration", LIMIT, call).await.expect("the agent registers");

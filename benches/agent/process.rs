@@ -18,17 +18,17 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(server: &Server) -> Self {
-        Self::start_with(server, 0, &[])
+        Self::start_with(server, true, &[])
     }
 
-    /// Starts it with this niceness. `environment`: further variables.
-    pub(crate) fn start_with(server: &Server, niceness: i32, environment: &[(&str, &str)]) -> Self {
+    /// Starts it. `is_favoured`: a thread may take precedence over others, as the unit allows. `environment`: further variables.
+    pub(crate) fn start_with(server: &Server, is_favoured: bool, environment: &[(&str, &str)]) -> Self {
         let data = TempDir::new("ecs-bench");
-        // `nice` takes a millisecond of the start, so it is left out where it would change nothing.
+        // The other program takes a millisecond of the start, so it is left out where it would change nothing.
         let program = program();
-        let mut command = Command::new(if niceness == 0 { &program } else { "nice" });
-        if niceness != 0 {
-            command.args(["-n", &niceness.to_string(), &program]);
+        let mut command = Command::new(if is_favoured { &program } else { "setpriv" });
+        if !is_favoured {
+            command.args(["--bounding-set=-sys_nice", "--inh-caps=-sys_nice", &program]);
         }
         let child = command
             .env_clear()

@@ -4,7 +4,7 @@
 //! [`ecs_core`].
 //!
 //! Reading order: `startup` (from the configuration to the running parts), `core_loop`, `execute` (from the core's effects to
-//! calls of edges), `parts` (what runs beside the loop), `supervisor`; then `clock`, `trace`, `fatal`, `options`, `shutdown`,
+//! calls of edges), `parts` (what runs beside the loop), `supervisor`; then `clock`, `trace`, `precedence`, `fatal`, `options`, `shutdown`,
 //! `start_over` and [`logging`].
 
 mod clock;
@@ -14,6 +14,7 @@ mod fatal;
 pub mod logging;
 mod options;
 mod parts;
+mod precedence;
 mod shutdown;
 mod start_over;
 mod startup;

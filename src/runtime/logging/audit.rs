@@ -1,17 +1,21 @@
 //! Writes the audit log: the requests for credentials of tasks' roles.
 //!
 //! Owns the thread that writes the file. Lines are passed to it through a queue of limited length, so a disk that does not answer
-//! delays no request; lines that find the queue full are counted and lost. The thread starts with the first line.
+//! delays no request; lines that find the queue full are counted and lost. The thread starts with the first line. It writes the lines
+//! of [`GATHERING`] together: otherwise each request would wake it, and it would take the processor from the thread that answers.
 
 use super::file::RollingFile;
 use crate::config::LogFile;
+use crate::runtime::precedence;
 use std::io::Write;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Upper limit of the number of waiting lines.
 const MAX_LINES: usize = 1024;
+/// Time between the first line that waits and its write, for further lines.
+const GATHERING: Duration = Duration::from_millis(10);
 /// Stack of the writing thread, in bytes.
 const STACK: usize = 128 * 1024;
 
@@ -67,9 +71,14 @@ fn started(settings: LogFile) -> Option<SyncSender<String>> {
     let (queue, lines) = sync_channel::<String>(MAX_LINES);
     let mut file = RollingFile::new("the audit log (ECS_AUDIT_LOGFILE)", settings, SystemTime::now);
     let write = move || {
-        for line in lines {
-            // A failure was logged, and the next line tries again.
-            let _ = file.write_all(line.as_bytes());
+        precedence::renounce(); // the thread that answers containers has it, and starts this one
+        while let Ok(mut text) = lines.recv() {
+            std::thread::sleep(GATHERING);
+            for line in lines.try_iter() {
+                text.push_str(&line);
+            }
+            // A failure was logged, and the next lines try again.
+            let _ = file.write_all(text.as_bytes());
         }
     };
     let thread = std::thread::Builder::new().name("audit".to_owned()).stack_size(STACK).spawn(write);
@@ -81,7 +90,7 @@ fn started(settings: LogFile) -> Option<SyncSender<String>> {
 mod tests {
     use super::*;
     use crate::config::Rollover;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     #[test]
     fn lines_reach_the_file_and_its_directory_is_made() {

@@ -1,10 +1,12 @@
 //! Work with a thread and a runtime of its own.
 //!
 //! The threads of the main runtime may be busy for some milliseconds when many tasks start: with a turn of the core, with a disk, with
-//! answers of Docker. What must answer at once does not wait for that here, and since its thread sleeps most of the time, the
-//! kernel runs it as soon as it wakes.
+//! answers of Docker. What must answer at once does not wait for that here. The kernel favours its thread (see [`precedence`]): while
+//! many tasks start, dozens of threads of Docker want the processor too, and a fair share of it would be milliseconds late.
 
+use crate::runtime::precedence::{self, Precedence};
 use crate::runtime::supervisor::PartResult;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::oneshot;
 
 /// The threads for name resolution.
@@ -14,9 +16,18 @@ const MAX_BLOCKING: usize = 2;
 pub(super) async fn run(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> PartResult {
     let (mut done, ended) = oneshot::channel::<()>();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let precedence = Arc::new(OnceLock::<Precedence>::new());
+    let pausing = precedence.clone();
+    runtime.on_thread_park(move || {
+        if let Some(precedence) = pausing.get() {
+            precedence.pausing();
+        }
+    });
+    runtime.on_thread_start(precedence::renounce); // those for name resolution
     let runtime = runtime.enable_all().max_blocking_threads(MAX_BLOCKING).build();
     let runtime = runtime.map_err(|error| format!("it has no event loop: {error}"))?;
     let on_thread = move || {
+        precedence.get_or_init(Precedence::for_this_thread);
         runtime.block_on(async {
             tokio::select! {
                 () = work => {}
