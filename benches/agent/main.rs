@@ -1,5 +1,6 @@
 //! The whole agent: size, start-up, memory, and one task, a hundred tasks and a task of fifty containers against what Docker
 //! alone needs, measured in the same run. Credentials of roles while tasks start, against a bare server (see `credentials`).
+//! What watching containers costs (see `statistics`).
 //!
 //! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. After `--`, name the parts
 //! to run (`"50 containers"`); without names, all parts run. Needs what the agent's tests need (`./tests/run` installs it). For
@@ -13,6 +14,7 @@
 mod credentials;
 mod floor;
 mod process;
+mod statistics;
 
 use ecs_local::{Options, Server, Source, TaskStatus};
 use ecs_testing::docker::{Cluster, available, control_groups, docker, one_agent, unique};
@@ -87,6 +89,9 @@ async fn measure() {
     }
     if is_wanted("credentials") {
         credentials::credentials(&image).await;
+    }
+    if is_wanted("statistics") {
+        statistics::statistics(&image).await;
     }
     for shape in SHAPES.into_iter().filter(|shape| is_wanted(shape.name)) {
         many(&image, shape).await;
