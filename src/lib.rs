@@ -25,6 +25,7 @@
 //!   [`host`]: everything else that probes or changes this machine.
 //! * [`http`]: the listener (which peers it serves, how many at once, and for how long), the answers to
 //!   `curl localhost:51678` ([`http::introspection`]), and those to containers at 169.254.170.2 ([`http::task_metadata`]).
+//! * [`metrics`]: what is counted for Prometheus, and the text of a scrape, which [`http::metrics`] serves on port 51680.
 //! * [`config`]: one table of all settings. [`input`]: decoders of what people, programs and services wrote. [`commands`]: what the
 //!   program does, one file for each verb.
 //! * [`lane`]: threads for work that may block, a limited number for each kind of work. [`backoff`]: pauses between attempts.
@@ -161,6 +162,12 @@
 //! 4. Tests: `src/http/task_metadata/tests.rs`, with the recording in `tests/golden`; from inside a container: `tests/agent/roles.rs`.
 //!    Page: `systemd/README.md`.
 //!
+//! ## A metric
+//!
+//! 1. `src/metrics/names.rs`: the row. Its labels have a fixed number of values: no id, no image, no name, no address.
+//! 2. `src/runtime/parts/metrics.rs`: its samples, from the view or from what a part counts (`src/metrics/counts.rs`, or the part itself).
+//! 3. `examples/prometheus/README.md`: the table. If somebody should be woken: `rules.yml`, and `rules-test.yml`.
+//!
 //! ## A message from ACS
 //!
 //! 1. `src/acs/wire.rs`: the form of the message. `TYPES` already lists all message types of the protocol. The limits of lists
@@ -204,6 +211,7 @@ pub mod host;
 pub mod http;
 pub mod input;
 pub mod lane;
+pub mod metrics;
 pub mod resources;
 pub mod runtime;
 pub mod stats;

@@ -2,7 +2,7 @@
 
 use super::process::{Process, block_on};
 use crate::config::Args;
-use crate::runtime::logging::Stream;
+use crate::runtime::logging::{LogControl, Stream};
 use crate::runtime::{self, Early, Fatal, StopSignals};
 use crate::version;
 use std::process::ExitCode;
@@ -11,10 +11,15 @@ use std::process::ExitCode;
 pub fn run(args: &Args) -> ExitCode {
     let (process, log) = Process::start(args, Stream::Output);
     let reads_levels = process.reads_levels(args, log.control());
-    block_on(log, daemon(process, reads_levels))
+    let control = log.control();
+    block_on(log, daemon(process, reads_levels, control))
 }
 
-async fn daemon(process: Process, reads_levels: impl Fn() + Send + Sync + 'static) -> Result<(), Fatal> {
+async fn daemon(
+    process: Process,
+    reads_levels: impl Fn() + Send + Sync + 'static,
+    log: LogControl,
+) -> Result<(), Fatal> {
     let _caught = runtime::catch_harmless_signals(reads_levels);
     let signals = StopSignals::catch();
     let mut signals = signals.map_err(|error| Fatal::restartable(format!("signals cannot be caught: {error}")))?;
@@ -22,7 +27,7 @@ async fn daemon(process: Process, reads_levels: impl Fn() + Send + Sync + 'stati
     let options = process.options();
     let metadata = process.metadata()?;
     // Before the user data is read, which may take long.
-    let early = Early::begin();
+    let early = Early::begin(log);
     let config = tokio::select! {
         config = process.config(&metadata) => config?,
         () = signals.first() => return Ok(()),

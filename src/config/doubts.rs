@@ -16,6 +16,7 @@ pub(super) fn find(values: &Values, sources: &[&dyn Source], problems: &mut Vec<
     problems.extend(disk_limits(values));
     problems.extend(plugin_capability(values));
     problems.extend(closed_port(values));
+    problems.extend(no_metrics(values));
     problems.extend(no_firewall(values));
     problems.extend(two_spellings(sources));
 }
@@ -83,6 +84,16 @@ fn closed_port(values: &Values) -> Option<Problem> {
     let open = set(values, "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS").filter(is_on)?;
     let instead = "no other host can connect".to_owned();
     Some(doubt(open, format!("true with {LOOPBACK}"), "one of the two".to_owned(), instead))
+}
+
+/// A port that is to serve other hosts, and that is not opened.
+fn no_metrics(values: &Values) -> Option<Problem> {
+    const ENABLE: &str = "ECS_ENABLE_PROMETHEUS_METRICS";
+    let is_on = |value: &&Resolved| value.canonical == "true";
+    let open = set(values, "ECS_ALLOW_OFFHOST_PROMETHEUS_ACCESS").filter(is_on)?;
+    let enabled = values.get(ENABLE).filter(is_on);
+    let shape = format!("true, and {ENABLE} is not");
+    enabled.is_none().then(|| doubt(open, shape, "both, or none".to_owned(), "no metrics are served".to_owned()))
 }
 
 /// A setting for firewall rules that are not made.

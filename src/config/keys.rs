@@ -252,7 +252,8 @@ pub const KEYS: &[Key] = &[
     key("ECS_UPDATES_ENABLED", Switch, "false", State, "Take part in updates requested by ECS.").json("UpdatesEnabled").later("ECS cannot update this agent: install the new version"),
     key("ECS_UPDATE_DOWNLOAD_DIR", Path, "", State, "Directory for updates.").json("UpdateDownloadDir").later("nothing is downloaded").harmless(),
     key("ECS_ENABLE_RUNTIME_STATS", Switch, "false", State, "Statistics of the agent itself.").json("EnableRuntimeStats").later("no such statistics are written"),
-    key("ECS_ENABLE_PROMETHEUS_METRICS", Flag, "false", State, "Prometheus metrics on port 51680.").later("port 51680 is kept free, but serves no metrics"),
+    key("ECS_ENABLE_PROMETHEUS_METRICS", Flag, "false", State, "Metrics of the agent for Prometheus, at /metrics on port 51680 of 127.0.0.1; no task gets this port. The Go agent serves nothing there."),
+    key("ECS_ALLOW_OFFHOST_PROMETHEUS_ACCESS", Switch, "false", State, "Port 51680 serves every host and container, not only 127.0.0.1. The Go agent has no such setting."),
 
     key("ECS_LOGLEVEL", AnyCase(LEVELS), "info", Logging, "Least severe messages to log. The flag -loglevel takes precedence. After a change, SIGHUP applies this and ECS_LOGLEVEL_ON_INSTANCE."),
     key("ECS_LOGFILE", Path, "", Logging, "File to log to besides standard output."),

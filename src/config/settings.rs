@@ -151,6 +151,12 @@ pub struct Config {
     /// Port 51678 listens on 127.0.0.1 only.
     #[serde(rename = "ecs_introspection_loopback_only")]
     pub introspection_on_loopback: bool,
+    /// Metrics are served on port 51680.
+    #[serde(rename = "ecs_enable_prometheus_metrics")]
+    pub prometheus_metrics: bool,
+    /// Port 51680 serves other hosts, too.
+    #[serde(rename = "ecs_allow_offhost_prometheus_access")]
+    pub offhost_metrics: bool,
     /// The least severe messages that are logged; see [`super::LogSettings`] for the flags.
     #[serde(rename = "ecs_loglevel")]
     pub(super) log_level: LogLevel,

@@ -22,7 +22,12 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
     if task.live.report.is_some() {
         return;
     }
-    let Some((status, containers)) = due(task, planning) else { return };
+    let Some((status, containers)) = due(task, planning) else {
+        task.live.unreported_since = None;
+        return;
+    };
+    let changed_at = if status > task.sent { task.known_at } else { planning.now };
+    task.live.unreported_since.get_or_insert(changed_at);
     if !planning.is_time(task.live.report_retry.not_before) {
         return;
     }
@@ -69,6 +74,7 @@ fn accepted(task: &mut TaskState, report: &PendingReport) {
         container.sent = container.sent.max(*status);
     }
     task.live.report_retry = Retry::default();
+    task.live.unreported_since = None;
 }
 
 /// The statuses of the task and of its containers to report now; `None` if no report is due.

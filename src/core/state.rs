@@ -151,6 +151,8 @@ pub struct LiveTask {
     pub report_retry: Retry,
     /// When changes of containers are reported even without a change of the task; `None` if there are no such changes.
     pub report_containers_at: Option<Timestamp>,
+    /// Since when a change is due to be reported that ECS has not accepted; `None` if there is none.
+    pub unreported_since: Option<Timestamp>,
     /// The clean-up has begun: the wait after the task's stop is over, and its containers and resources are being removed.
     pub removing: bool,
     /// When the task must be planned again if no event concerns it before; `None`: not without an event.

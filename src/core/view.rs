@@ -27,7 +27,9 @@ pub fn view_after(previous: &View, state: &State, changed: &BTreeSet<Key>, now: 
         while earlier.next_if(|shown| shown.arn < task.spec.arn).is_some() {}
         let shown = earlier.next_if(|shown| shown.arn == task.spec.arn);
         let is_same = |shown: &&Arc<TaskView>| {
-            shown.waits == waits && !is_changed(changed, &task.spec.arn) && has_same_processes(shown, task)
+            let has_same_live_facts =
+                shown.unreported_since == task.live.unreported_since && has_same_processes(shown, task);
+            shown.waits == waits && !is_changed(changed, &task.spec.arn) && has_same_live_facts
         };
         match shown.filter(is_same) {
             Some(shown) => Arc::clone(shown),
@@ -65,6 +67,7 @@ fn task_view(task: &TaskState, waits: Vec<Waiting>) -> TaskView {
         pull_started_at: task.pull_started_at,
         pull_stopped_at: task.pull_stopped_at,
         execution_stopped_at: task.execution_stopped_at,
+        unreported_since: task.live.unreported_since,
         waits,
         containers: task.pairs().map(|(spec, container)| container_view(task, spec, container)).collect(),
     }

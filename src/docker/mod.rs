@@ -45,6 +45,7 @@ mod outline;
 mod stats;
 mod volume;
 
+pub use api::calls::Calls;
 pub use api::error::DockerError;
 pub use api::limits::Limits;
 pub use api::unreachable::NoConnection;
@@ -203,6 +204,11 @@ impl Docker {
     /// The engine's version, e.g. `20.10.24`.
     pub fn server_version(&self) -> String {
         self.versions.current().server
+    }
+
+    /// The calls to the daemon so far.
+    pub fn calls(&self) -> &Calls {
+        self.wire.calls()
     }
 
     /// Checks that the daemon answers.

@@ -1,7 +1,7 @@
 //! Probes and changes this machine: GPUs, processors, memory, ports, the data directory, the lock on the container engine.
 //!
 //! An edge: it decides nothing, and knows neither the configuration nor tasks. Reading order: [`kernel`] (what the kernel
-//! tells without waiting), [`gpu`], [`data_dir`], [`docker_lock`], [`fault`], [`memory`] (of this process), [`program`] (runs
+//! tells without waiting), [`gpu`], [`data_dir`], [`docker_lock`], [`fault`], [`memory`] and [`this_process`] (of this process), [`program`] (runs
 //! programs such as `iptables`), [`firewall`], [`lanes`] (threads for the start's work that may block). Control groups are in
 //! [`cgroup`](crate::cgroup).
 
@@ -14,3 +14,4 @@ pub mod kernel;
 pub mod lanes;
 pub mod memory;
 pub mod program;
+pub mod this_process;

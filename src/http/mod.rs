@@ -12,7 +12,7 @@
 //! behind a bridge), `slots` (which connection is closed for a new one), [`host_header`] (DNS rebinding), `serving` (whether the
 //! server has its address), `tally` (limits log lines about refused connections), `answers` (what a server does with a request),
 //! `path` (cleaning of paths), `json` and `answer` (encoding of answers), [`introspection`] (port 51678), [`task_metadata`]
-//! (port 51679).
+//! (port 51679), [`metrics`] (port 51680).
 
 mod activity;
 mod address;
@@ -80,6 +80,7 @@ impl Settings {
 
 pub mod introspection;
 pub(super) mod json;
+pub mod metrics;
 pub(super) mod path;
 pub mod task_metadata;
 #[cfg(test)]

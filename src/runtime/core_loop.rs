@@ -218,8 +218,17 @@ impl CoreLoop {
         let changed = &self.unwritten.changed;
         if !changed.is_empty() {
             // redb blocks while it flushes. Meanwhile the other worker thread runs the tasks.
-            let written = tokio::task::block_in_place(|| self.store.commit(&self.state, changed));
+            let began = Instant::now();
+            let written = tokio::task::block_in_place(|| {
+                let written = self.store.commit(&self.state, changed);
+                self.executor.metrics().store_bytes.set(self.store.file_bytes().unwrap_or_default());
+                written
+            });
             self.health.state_written(written.is_ok());
+            match written {
+                Ok(()) => self.executor.metrics().commit_seconds.observe(began.elapsed()),
+                Err(_) => self.executor.metrics().commits_failed.increment(),
+            }
             written?;
         }
         self.unwritten = Unwritten::default();

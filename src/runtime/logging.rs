@@ -54,7 +54,7 @@ pub struct Log {
 }
 
 /// Changes what is logged while the process runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LogControl {
     outputs: Arc<[Output]>,
     /// The filter of all outputs together; `None`: the log was started by an earlier call (in tests).
@@ -100,6 +100,14 @@ impl LogControl {
     /// The level of standard output.
     fn output_level(&self) -> LevelFilter {
         self.outputs.first().map_or(LevelFilter::OFF, Output::level)
+    }
+
+    /// For each output, whether it is the log file, the number of lines that are not written yet, and of all that were dropped.
+    pub fn depths(&self) -> impl Iterator<Item = (bool, usize, u64)> {
+        self.outputs.iter().map(|output| {
+            let (waiting, dropped) = output.queue.depth();
+            (output.is_file, waiting, dropped)
+        })
     }
 
     /// Sets the levels. `says` logs that; it is called while the more verbose level of standard output applies.

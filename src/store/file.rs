@@ -128,6 +128,11 @@ pub(super) fn file_id_in(directory: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(directory.join(FILE)).ok().as_ref().map(file_id)
 }
 
+/// Size in bytes of the state file in `directory`; `None` if there is no such file.
+pub(super) fn bytes_in(directory: &Path) -> Option<u64> {
+    Some(std::fs::symlink_metadata(directory.join(FILE)).ok()?.len())
+}
+
 fn file_id(about: &Metadata) -> (u64, u64) {
     (about.dev(), about.ino())
 }

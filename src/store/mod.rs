@@ -208,6 +208,11 @@ impl Store {
         Ok(())
     }
 
+    /// Size of the state file in bytes; `None` if there is no file.
+    pub fn file_bytes(&self) -> Option<u64> {
+        file::bytes_in(self.directory.as_deref()?)
+    }
+
     /// Whether the file is open, and is still the one in the directory.
     pub fn is_usable(&self) -> bool {
         match (&self.opened, &self.directory) {

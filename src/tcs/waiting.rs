@@ -46,6 +46,11 @@ impl Waiting {
         dropped
     }
 
+    /// Number of messages that wait.
+    pub fn len(&self) -> usize {
+        self.metrics.len() + self.health.len()
+    }
+
     /// Whether anything waits.
     pub fn is_empty(&self) -> bool {
         self.metrics.is_empty() && self.health.is_empty()

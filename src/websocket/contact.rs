@@ -1,4 +1,4 @@
-//! The time of the last contact with the service, for the agent's health check.
+//! The contact with the service, for the agent's health check and for metrics.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
@@ -7,13 +7,17 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, Default)]
 pub struct Contact(Arc<Mutex<Seen>>);
 
-/// The moments of the last contact.
+/// What is known of the contact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// When the service last sent a message or accepted a connection; `None` before the first connection.
     pub last_message: Option<Instant>,
     /// Since when the service has reported that this instance is not registered; `None` if it is registered, as far as known.
     pub deregistered: Option<Instant>,
+    /// A connection is open.
+    pub is_connected: bool,
+    /// The number of connections that were made.
+    pub connections: u64,
 }
 
 impl Contact {
@@ -22,9 +26,13 @@ impl Contact {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a connection is established.
-    pub(crate) fn connected(&self) {
-        self.change(|seen| *seen = Seen { last_message: Some(Instant::now()), deregistered: None });
+    /// Notes that a connection is established. It is open until the result is dropped.
+    pub(crate) fn connected(&self) -> Connection {
+        self.change(|seen| {
+            let connections = seen.connections.saturating_add(1);
+            *seen = Seen { last_message: Some(Instant::now()), deregistered: None, is_connected: true, connections };
+        });
+        Connection(self.clone())
     }
 
     /// Notes that the service has sent a message.
@@ -41,5 +49,31 @@ impl Contact {
 
     fn change(&self, how: impl FnOnce(&mut Seen)) {
         how(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The connection is open while this lives.
+#[derive(Debug)]
+pub(crate) struct Connection(Contact);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.change(|seen| seen.is_connected = false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_open_until_it_is_dropped() {
+        let contact = Contact::default();
+        let first = contact.connected();
+        assert!(contact.seen().is_connected);
+        drop(first);
+        assert!(!contact.seen().is_connected && contact.seen().last_message.is_some());
+        let _second = contact.connected();
+        assert_eq!((contact.seen().is_connected, contact.seen().connections), (true, 2));
     }
 }

@@ -89,7 +89,7 @@ where
             Err(next) => next,
             Ok(socket) => {
                 first = false;
-                exchange.contact.connected();
+                let _open = exchange.contact.connected();
                 exchange.notify(Change::Connected);
                 let since = Instant::now();
                 let next = converse(socket, &timing, &mut exchange).await;

@@ -4,9 +4,11 @@
 //! `./tests/run clients` installs them from PyPI and npm into `target/tools/clients`.
 
 use super::host_programs::{Interpreter, mount};
-use super::rig::{FOREVER, LIMIT, shell};
+use super::port::run;
+use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container, shell};
 use super::roles::{ROLE, Scene, ask_on_host, cloudwatch_logs};
 use ecs_local::{Fault, TaskStatus};
+use ecs_testing::wait::until;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -174,4 +176,39 @@ async fn clients_of_others_read_the_metadata() {
     assert_eq!(shown["refused"], json!([429, "text/plain; charset=utf-8", "You have reached maximum request limit."]));
     assert_eq!(shown["then"], json!([200, "main", 1]), "{shown}");
     assert!(shown["seconds"].as_f64().is_some_and(|seconds| seconds >= 1.0), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_client_reads_both_forms_of_the_metrics() {
+    if interpreters().is_none() {
+        return;
+    }
+    let environment = [("ECS_ENABLE_PROMETHEUS_METRICS", "true")];
+    let plan = Plan { environment: &environment, ..Plan::default() };
+    let Some(rig) = Rig::start("clients: metrics", plan).await else { return };
+    let arn = rig.server.run_task(&one_container(&rig.image(), FOREVER)).unwrap();
+    rig.task(&arn, TaskStatus::Running).await;
+    let python = format!("{TOOLS}/bin/python3");
+    let read = until("the page with the task", LIMIT, async || {
+        let (is_read, shown) = run(&[&python, "-c", include_str!("../clients/metrics.py")]);
+        assert!(is_read, "{shown}");
+        let read: Value = serde_json::from_str(&shown).unwrap();
+        (read["classic"]["running"] == json!([1.0])).then_some(read)
+    });
+    let read = read.await;
+    assert_eq!(read["openmetrics"]["kind"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    for form in ["classic", "openmetrics"] {
+        let read = &read[form];
+        assert_eq!(read["without_help"], json!([]), "{form}");
+        assert!(read["samples"].as_u64() > Some(200), "{form}: {}", read["samples"]);
+        for (name, kind) in [
+            ("ecs_agent_tasks", "gauge"),
+            ("ecs_agent_pulls", "counter"),
+            ("ecs_agent_docker_call_seconds", "histogram"),
+            ("process_cpu_seconds", "counter"),
+        ] {
+            assert_eq!(read["types"][name], kind, "{form}: {name}");
+        }
+    }
+    assert_eq!(read["openmetrics"]["samples"], read["classic"]["samples"]);
 }

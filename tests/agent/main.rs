@@ -42,6 +42,7 @@ mod inside;
 mod kill;
 mod kill_loop;
 mod limits;
+mod metrics;
 mod mirrors;
 mod network;
 mod networks;

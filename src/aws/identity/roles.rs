@@ -4,6 +4,8 @@
 //! It does not decide when a task has ended; the caller that removes a task also removes its ids here, so the number of tasks
 //! bounds the store.
 
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 pub use ecs_core::model::RoleKind;
 use ecs_core::model::{CredentialsId, Secret};
 use std::collections::BTreeMap;
@@ -46,6 +48,15 @@ impl RoleStore {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
+    /// When the first credentials of this kind expire, in seconds since the epoch; `None`: there are none, or ECS has not written
+    /// their expiration as a time.
+    pub fn first_expiration(&self, kind: RoleKind) -> Option<f64> {
+        let map = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        let same_kind = map.values().filter(|role| role.kind == kind);
+        let at = same_kind.filter_map(|role| DateTime::from_str(&role.expiration, Format::DateTimeWithOffset).ok());
+        at.min().map(|at| at.as_secs_f64())
+    }
+
     /// Removes the credentials with this id. Callers that hold a copy keep it until they drop it.
     pub fn remove(&self, id: &CredentialsId) {
         self.by_id.write().unwrap_or_else(PoisonError::into_inner).remove(id);
@@ -77,6 +88,24 @@ mod tests {
         assert!(store.get(&"b".into()).is_none());
         store.remove(&"a".into());
         assert!(store.get(&"a".into()).is_none());
+    }
+
+    #[test]
+    fn the_first_expiration_is_that_of_the_kind() {
+        let store = RoleStore::default();
+        let until = |id: &str, kind, expiration: &str| RoleCredentials {
+            kind,
+            expiration: expiration.to_owned(),
+            ..credentials(id, "KEY")
+        };
+        store.insert(until("a", RoleKind::Execution, "2026-11-22T05:36:38Z"));
+        store.insert(until("b", RoleKind::Task, "2026-11-22T05:36:37Z"));
+        store.insert(until("c", RoleKind::Execution, "soon"));
+        assert_eq!(store.first_expiration(RoleKind::Execution), Some(1_795_325_798.0));
+        store.insert(until("d", RoleKind::Execution, "2026-11-22T05:36:30.5Z"));
+        assert_eq!(store.first_expiration(RoleKind::Execution), Some(1_795_325_790.5));
+        store.remove(&"b".into());
+        assert_eq!(store.first_expiration(RoleKind::Task), None);
     }
 
     #[test]

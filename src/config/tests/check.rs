@@ -69,6 +69,8 @@ const SEVERITIES: &[Case] = &[
     ("ECS_LOG_DRIVER=awslogs\nECS_LOGLEVEL_ON_INSTANCE=info", "would start.", None),
     ("ECS_INTROSPECTION_LOOPBACK_ONLY=true\nECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS=true", "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS (F:2): true with ECS_INTROSPECTION_LOOPBACK_ONLY; expected one of the two; no other host can connect", CHANGES),
     ("ECS_INTROSPECTION_LOOPBACK_ONLY=true\nECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS=false", "would start.", None),
+    ("ECS_ALLOW_OFFHOST_PROMETHEUS_ACCESS=true", "ECS_ALLOW_OFFHOST_PROMETHEUS_ACCESS (F:1): true, and ECS_ENABLE_PROMETHEUS_METRICS is not; expected both, or none; no metrics are served", CHANGES),
+    ("ECS_ALLOW_OFFHOST_PROMETHEUS_ACCESS=true\nECS_ENABLE_PROMETHEUS_METRICS=true", "would start.", None),
     ("ECS_MANAGE_FIREWALL=false\nECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true", "ECS_SKIP_LOCALHOST_TRAFFIC_FILTER (F:2): true, and ECS_MANAGE_FIREWALL is false; expected one of the two; the agent makes no rules in any case", CHANGES),
     ("ECS_MANAGE_FIREWALL=false\nECS_SKIP_LOCALHOST_TRAFFIC_FILTER=false", "would start.", None),
     ("ECS_IMAGE_DISK_LOW_PERCENT=50", "ECS_IMAGE_DISK_LOW_PERCENT (F:1): set without a usable ECS_IMAGE_DISK_HIGH_PERCENT", CHANGES),

@@ -78,6 +78,8 @@ pub struct TaskView {
     pub pull_stopped_at: Option<Timestamp>,
     /// When the first essential container stopped; `None` before.
     pub execution_stopped_at: Option<Timestamp>,
+    /// Since when a change waits that ECS has not accepted; `None`: ECS has accepted all that was to be reported.
+    pub unreported_since: Option<Timestamp>,
     /// What the task and its containers wait for; empty if none of them waits.
     pub waits: Vec<Waiting>,
     /// The containers, in the order of the task definition.

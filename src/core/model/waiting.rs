@@ -123,6 +123,21 @@ impl fmt::Display for Shortage {
 }
 
 impl Blocker {
+    /// All that [`Blocker::kind`] yields.
+    pub const KINDS: [&str; 11] = [
+        "host-resources",
+        "credentials",
+        "digest",
+        "pull",
+        "image-removal",
+        "disk-space",
+        "resource",
+        "engine",
+        "containers",
+        "inventory",
+        "next-try",
+    ];
+
     /// The kind of the blocker, as one word.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -215,3 +215,19 @@ fn running_is_reported_before_stopped_if_the_task_ran() {
     let [Effect::Do(_, Operation::Report(change))] = &after[..] else { panic!("{after:?}") };
     assert_eq!((change.status, change.execution_stopped_at), (TaskStatus::Stopped, Some(Timestamp(3))));
 }
+
+#[test]
+fn a_change_waits_since_it_happened_until_ecs_accepts_it() {
+    let mut task = running();
+    task.known_at = Timestamp(NOW.0 - 5);
+    let mut state = with(task);
+    let since = |state: &State| state.tasks[&"task".into()].live.unreported_since;
+    let (op, _) = reported(&mut state, NOW).unwrap();
+    assert_eq!(since(&state), Some(Timestamp(NOW.0 - 5)));
+    step(&mut state, NOW, fails(op, Failure::retryable("SubmitTaskStateChange", "throttled")));
+    let again = state.tasks[&"task".into()].live.report_retry.not_before;
+    let (op, _) = reported(&mut state, again).unwrap();
+    assert_eq!(since(&state), Some(Timestamp(NOW.0 - 5)), "as long as it fails");
+    step(&mut state, again, done(op, Output::Nothing));
+    assert_eq!(since(&state), None);
+}

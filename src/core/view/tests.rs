@@ -243,3 +243,14 @@ fn another_first_process_is_shown_though_no_document_changed() {
     container(&mut task, RunState::Exited, None);
     assert_eq!(process(&view_after(&running, &state_of(&task), &BTreeSet::new(), NOW)), None);
 }
+
+/// That a report is due is in no document either.
+#[test]
+fn a_report_that_waits_is_shown_though_no_document_changed() {
+    let mut state = state(Policy::default());
+    step(&mut state, NOW, run(spec("task", vec![container("a", &[])])));
+    let before = view(&state, NOW);
+    state.tasks.get_mut(&"task".into()).unwrap().live.unreported_since = Some(NOW);
+    let after = view_after(&before, &state, &BTreeSet::new(), NOW);
+    assert_eq!((before.tasks[0].unreported_since, after.tasks[0].unreported_since), (None, Some(NOW)));
+}

@@ -4,7 +4,7 @@
 //! to another API version when the daemon is replaced. Invariant: every change has a time limit, and a missing or broken answer
 //! is an error, never success.
 
-use super::connection::{Body, Request, Wire, read_bounded};
+use super::connection::{Body, Request, Wire};
 use super::error::{DockerError, within};
 use super::version::VersionsInUse;
 use bytes::Bytes;
@@ -32,15 +32,13 @@ impl Changer {
         limit: Duration,
     ) -> Result<Vec<u8>, DockerError> {
         let request = Request { method: &Method::POST, path, query, registry_auth: None, body: Body::Empty };
-        within(limit, async { read_bounded(self.wire.open(VersionsInUse::changes, request).await?).await }).await
+        within(limit, self.wire.fetch(VersionsInUse::changes, request)).await
     }
 
     /// Sends a POST with a JSON body.
     pub(crate) async fn post_json(&self, path: &[&str], body: &Value, limit: Duration) -> Result<(), DockerError> {
         let request = Request { method: &Method::POST, path, query: &[], registry_auth: None, body: Body::Json(body) };
-        within(limit, async { read_bounded(self.wire.open(VersionsInUse::changes, request).await?).await })
-            .await
-            .map(drop)
+        within(limit, self.wire.fetch(VersionsInUse::changes, request)).await.map(drop)
     }
 
     /// Creates a container. `wanted` is the API version that its settings were written for.
@@ -55,7 +53,7 @@ impl Changer {
         let request =
             Request { method: &Method::POST, path: &path, query: &query, registry_auth: None, body: Body::Json(body) };
         let version = |versions: &VersionsInUse| versions.create(wanted).unwrap_or_else(|| wanted.to_owned());
-        within(limit, async { read_bounded(self.wire.open(version, request).await?).await }).await
+        within(limit, self.wire.fetch(version, request)).await
     }
 
     /// Sends a POST with a tar archive as its body and returns the body of the answer.
@@ -67,7 +65,7 @@ impl Changer {
         limit: Duration,
     ) -> Result<Vec<u8>, DockerError> {
         let request = Request { method: &Method::POST, path, query, registry_auth: None, body: Body::Tar(&archive) };
-        within(limit, async { read_bounded(self.wire.open(VersionsInUse::changes, request).await?).await }).await
+        within(limit, self.wire.fetch(VersionsInUse::changes, request)).await
     }
 
     /// Sends a DELETE.
@@ -78,8 +76,6 @@ impl Changer {
         limit: Duration,
     ) -> Result<(), DockerError> {
         let request = Request { method: &Method::DELETE, path, query, registry_auth: None, body: Body::Empty };
-        within(limit, async { read_bounded(self.wire.open(VersionsInUse::changes, request).await?).await })
-            .await
-            .map(drop)
+        within(limit, self.wire.fetch(VersionsInUse::changes, request)).await.map(drop)
     }
 }

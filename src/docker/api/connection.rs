@@ -5,6 +5,7 @@
 //! [`super::change`]. Invariant: a request that the daemon refused because of its version is sent once more in a version that
 //! the daemon supports; since it was refused, nothing was done.
 
+use super::calls::Calls;
 use super::endpoint::Endpoint;
 use super::error::{DockerError, within};
 use super::unreachable::{NoConnection, expects_tls};
@@ -67,6 +68,7 @@ pub(crate) struct Wire {
     base: Url,
     versions: Arc<VersionsInUse>,
     version_limit: Duration,
+    calls: Calls,
 }
 
 impl Wire {
@@ -106,6 +108,7 @@ impl Wire {
             base,
             versions,
             version_limit,
+            calls: Calls::default(),
         })
     }
 
@@ -113,8 +116,11 @@ impl Wire {
     pub(crate) async fn negotiate(&self) -> Result<(), DockerError> {
         let request =
             Request { method: &Method::GET, path: &["version"], query: &[], registry_auth: None, body: Body::Empty };
+        let running = self.calls.begin(request.method, request.path);
         let answer = within(self.version_limit, async { parse(&read_bounded(self.send(None, request).await?).await?) });
-        match answer.await {
+        let answer = answer.await;
+        running.ended(&answer);
+        match answer {
             Ok(answer) => {
                 self.versions.set(negotiate(&answer)?);
                 Ok(())
@@ -126,8 +132,36 @@ impl Wire {
         }
     }
 
-    /// Sends a request, in the version that `version` selects from those in use, and returns the opened answer.
+    /// The calls so far.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// Sends a request, in the version that `version` selects from those in use, and returns the whole answer.
+    pub(crate) async fn fetch(
+        &self,
+        version: impl Fn(&VersionsInUse) -> String,
+        request: Request<'_>,
+    ) -> Result<Vec<u8>, DockerError> {
+        let running = self.calls.begin(request.method, request.path);
+        let answer = async { read_bounded(self.exchange(version, request).await?).await }.await;
+        running.ended(&answer);
+        answer
+    }
+
+    /// As [`Wire::fetch`], but returns the opened answer: the call counts as ended with its head.
     pub(crate) async fn open(
+        &self,
+        version: impl Fn(&VersionsInUse) -> String,
+        request: Request<'_>,
+    ) -> Result<Response, DockerError> {
+        let running = self.calls.begin(request.method, request.path);
+        let answer = self.exchange(version, request).await;
+        running.ended(&answer);
+        answer
+    }
+
+    async fn exchange(
         &self,
         version: impl Fn(&VersionsInUse) -> String,
         request: Request<'_>,
@@ -221,7 +255,7 @@ async fn read_beginning(mut response: Response, max: usize) -> Result<Vec<u8>, D
 }
 
 /// Reads a whole answer, up to [`MAX_ANSWER_BYTES`].
-pub(crate) async fn read_bounded(mut response: Response) -> Result<Vec<u8>, DockerError> {
+async fn read_bounded(mut response: Response) -> Result<Vec<u8>, DockerError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {

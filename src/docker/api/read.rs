@@ -3,7 +3,7 @@
 //! Owns reading only; it changes nothing in the daemon. bollard's answer types are not used because they are closed: one unknown
 //! status would hide a container or end a stream. Invariant: every answer is bounded in time and in size.
 
-use super::connection::{Body, Request, Wire, parse, read_bounded};
+use super::connection::{Body, Request, Wire, parse};
 use super::error::{DockerError, within};
 use super::version::VersionsInUse;
 use reqwest::{Method, Response};
@@ -51,6 +51,7 @@ impl Reader {
         registry_auth: Option<&str>,
         limit: Duration,
     ) -> Result<Value, DockerError> {
-        within(limit, async { parse(&read_bounded(self.open(path, query, registry_auth).await?).await?) }).await
+        let request = Request { method: &Method::GET, path, query, registry_auth, body: Body::Empty };
+        parse(&within(limit, self.wire.fetch(VersionsInUse::reads, request)).await?)
     }
 }

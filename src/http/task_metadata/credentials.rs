@@ -4,6 +4,7 @@
 //! is in the audit log, and neither the log nor the audit log has the id or a key.
 
 use super::audit::{Event, Request as Audited};
+use super::counts::Outcome;
 use super::peer_check::Verdict;
 use super::sources::{Credentials, Sources};
 use super::tasks::FoundRole;
@@ -68,6 +69,16 @@ impl Refusal {
             Self::Uninitialized | Self::AddressUnknown => StatusCode::SERVICE_UNAVAILABLE,
             Self::WrongAddress => StatusCode::FORBIDDEN,
             Self::Encoding => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::NoId => Outcome::NoId,
+            Self::UnknownId => Outcome::UnknownId,
+            Self::Uninitialized | Self::AddressUnknown => Outcome::NotReady,
+            Self::WrongAddress => Outcome::WrongAddress,
+            Self::Encoding => Outcome::Error,
         }
     }
 
@@ -164,6 +175,7 @@ impl Sources {
             Some(RoleKind::Task) | None => Event::TaskRole,
         };
         let status = result.as_ref().map_or_else(|refusal| refusal.status(), |_| StatusCode::OK);
+        self.requests.credentials_asked(result.as_ref().map_or_else(|refusal| refusal.outcome(), |_| Outcome::Served));
         self.audit.write(&audited(status, event));
         if verdict == Verdict::Foreign {
             self.audit.write(&audited(status, Event::WrongAddress));

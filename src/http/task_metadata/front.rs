@@ -52,6 +52,7 @@ pub(super) fn guarded(routes: Router, sources: Arc<Sources>) -> Answers {
 
 /// Passes a request on to the routes, or answers it.
 async fn passed(routes: &Answers, sources: &Sources, mut request: Request) -> Response {
+    sources.requests.all.increment();
     let Some(decoded) = decoded(request.uri().path()) else {
         return plain_text(StatusCode::BAD_REQUEST, "400 Bad Request");
     };
@@ -93,6 +94,7 @@ impl Sources {
     }
 
     fn refuse(&self, too_many: TooMany, request: &Request, path: &str, peer: Option<SocketAddr>) -> Response {
+        self.requests.throttled.increment();
         if too_many.is_logged {
             let user_agent = request.headers().get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
             self.audit.write(&Audited {

@@ -8,7 +8,7 @@
 //! an empty segment, or an encoded slash that it could mistake for a part of an id.
 //!
 //! Reading order: this file (routes), `sources`, `front` (what every request passes), `subject` (what a path is about), `limiter`,
-//! `tasks` (lookups), `audit`, then one file for each group of paths: `credentials` with `peer_check`, `v2`, and `by_id` (versions
+//! `tasks` (lookups), `audit`, `counts`, then one file for each group of paths: `credentials` with `peer_check`, `v2`, and `by_id` (versions
 //! 3 and 4). The shapes of these are in `task`, `container`, `stats` and `associations`; `documents` keeps encoded tasks, `tags` is what
 //! ECS is asked for, `place` has facts about the instance, and `log` writes errors. `protection` and `fault` have work done for
 //! containers (`requests`).
@@ -17,6 +17,7 @@ mod associations;
 mod audit;
 mod by_id;
 mod container;
+mod counts;
 mod credentials;
 mod documents;
 #[cfg(test)]
@@ -43,6 +44,7 @@ mod v2;
 mod version;
 
 pub use audit::{Audit, AuditSink};
+pub use counts::Requests;
 pub use limiter::Rates;
 pub use peer_check::PeerCheckMode;
 pub use place::{Metadata, Place, Wall};

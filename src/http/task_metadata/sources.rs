@@ -1,6 +1,7 @@
 //! Where the answers come from.
 
 use super::audit::Audit;
+use super::counts::Requests;
 use super::documents::Documents;
 use super::limiter::{Limiter, Rates};
 use super::peer_check::{PeerCheck, PeerCheckMode};
@@ -48,6 +49,7 @@ pub struct Sources {
     pub(super) shown_limit: HeaderValue,
     pub(super) guesses: Limiter,
     pub(super) peer_check: PeerCheck,
+    pub(super) requests: Arc<Requests>,
 }
 
 impl fmt::Debug for Sources {
@@ -78,6 +80,12 @@ impl Sources {
             shown_limit: header_text(format_args!("{}.00", rates.steady)),
             guesses: Limiter::new(GUESSES),
             peer_check: PeerCheck::new(peer_check),
+            requests: Arc::default(),
         }
+    }
+
+    /// The count of the requests.
+    pub fn requests(&self) -> Arc<Requests> {
+        Arc::clone(&self.requests)
     }
 }

@@ -5,6 +5,7 @@ use crate::aws::identity::roles::RoleStore;
 use crate::cgroup::Cgroups;
 use crate::docker::Docker;
 use crate::ecs::report;
+use crate::metrics::Metrics;
 use crate::resources::Resources;
 use crate::runtime::clock::Clock;
 use crate::runtime::startup::ownership::Ownership;
@@ -36,4 +37,6 @@ pub(crate) struct Edges {
     pub(crate) match_shared_volumes: bool,
     /// The lock on the container engine. It is held as long as any call can be made.
     pub(crate) ownership: Arc<Ownership>,
+    /// What is counted on the way.
+    pub(crate) metrics: Arc<Metrics>,
 }

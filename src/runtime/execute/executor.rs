@@ -6,7 +6,8 @@ use super::edges::Edges;
 use super::pulls::Pulls;
 use super::resources;
 use crate::acs;
-use crate::ecs::report;
+use crate::ecs::report::{self, SubmitError};
+use crate::metrics::{Metrics, ReportOutcome};
 use crate::runtime::trace::Labels;
 use ecs_core::model::image::ImageWork;
 use ecs_core::model::resource::Lifetime;
@@ -78,6 +79,11 @@ impl Executor {
             stops: Arc::new(Semaphore::new(max_calls)),
             reports: Arc::new(Semaphore::new(REPORTS)),
         }
+    }
+
+    /// What is counted on the way.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.edges.metrics
     }
 
     /// Number of calls that have not ended.
@@ -309,7 +315,13 @@ async fn submit(edges: &Edges, mut change: StateChange) -> Result<Output, OpErro
     for at in [&mut change.pull_started_at, &mut change.pull_stopped_at, &mut change.execution_stopped_at] {
         *at = at.map(|at| edges.clock.wall(at));
     }
-    report::submit(&edges.ecs, &edges.report, &change).await?;
+    let submitted = report::submit(&edges.ecs, &edges.report, &change).await;
+    edges.metrics.report_ended(match &submitted {
+        Ok(()) => ReportOutcome::Accepted,
+        Err(SubmitError::Rejected(_)) => ReportOutcome::Invalid,
+        Err(SubmitError::Retryable(_)) => ReportOutcome::Failed,
+    });
+    submitted?;
     Ok(Output::Nothing)
 }
 

@@ -8,6 +8,7 @@
 use super::edges::Edges;
 use super::registry_credentials::{at_mirror, credentials, drop_expired_token, mirror_failed};
 use crate::docker::PullJob;
+use crate::metrics::PullOutcome;
 use crate::runtime::clock::Clock;
 use crate::runtime::trace::Labels;
 use ecs_core::model::task::RegistryAuth;
@@ -21,6 +22,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -109,7 +111,10 @@ impl Pulls {
         let key = RequestKey::new(Step::Pull, &edges, &image);
         let now = self.shared_now();
         let (id, start) = (image.execution_credentials.clone(), |progress, ids| async move {
-            pull(&Request { edges, image, credentials_ids: ids, now }, &progress).await
+            let (began, metrics) = (Instant::now(), edges.metrics.clone());
+            let result = pull(&Request { edges, image, credentials_ids: ids, now }, &progress).await;
+            metrics.pull_ended(outcome(&result), began.elapsed());
+            result
         });
         self.share(op, labels, key, id, start).await
     }
@@ -117,6 +122,12 @@ impl Pulls {
     /// Progress of the pull or look-up of this operation; `None` if the operation waits for no call.
     pub(crate) fn progress(&self, op: OpId) -> Option<PullProgress> {
         lock(&self.inner).waiters.get(&op).map(|waiting| waiting.progress.borrow().clone())
+    }
+
+    /// Number of pulls that run or wait for their turn.
+    pub(crate) fn running(&self) -> usize {
+        let inner = lock(&self.inner);
+        inner.calls.iter().filter(|shared| shared.key.step == Step::Pull && shared.running().is_some()).count()
     }
 
     /// The present time, on the clock of the times in [`PullProgress`].
@@ -314,6 +325,15 @@ async fn pull(request: &Request, progress: &watch::Sender<PullProgress>) -> Call
             Ok(Output::Cached)
         }
         Ok(false) | Err(_) => Err(OpError::Failed(Failure { kind: FailureKind::ImageMissing, ..failure })),
+    }
+}
+
+fn outcome(result: &CallResult) -> PullOutcome {
+    match result {
+        Ok(Output::Pulled) => PullOutcome::Pulled,
+        Ok(Output::Cached) => PullOutcome::Cached,
+        Ok(_) => PullOutcome::Present,
+        Err(_) => PullOutcome::Failed,
     }
 }
 

@@ -45,6 +45,8 @@ struct Inner {
     bytes: usize,
     /// Number of lines that were dropped because the queue was full, or that could not be written.
     dropped: u64,
+    /// Number of all lines that were ever dropped.
+    dropped_so_far: u64,
     repeats: Repeats,
     is_writing: bool,
     is_closing: bool,
@@ -187,6 +189,12 @@ impl Queue {
         self.text(line)
     }
 
+    /// Number of lines that are not written yet, and of all that were dropped.
+    pub fn depth(&self) -> (usize, u64) {
+        let inner = self.lock();
+        (inner.lines.len(), inner.dropped_so_far)
+    }
+
     /// The lines that are not written yet.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> Vec<String> {
@@ -206,6 +214,7 @@ impl Inner {
             let Some(oldest) = self.lines.pop_front() else { break };
             self.bytes -= oldest.len();
             self.dropped += 1;
+            self.dropped_so_far += 1;
         }
     }
 
@@ -232,6 +241,14 @@ struct Batch {
     dropped: u64,
 }
 
+/// What of a batch was not written.
+#[derive(Default)]
+struct Lost {
+    lines: u64,
+    /// Number of earlier lines whose loss the note at the beginning of the batch reports.
+    unreported: u64,
+}
+
 /// The writing thread.
 struct Writer<W> {
     queue: Arc<Queue>,
@@ -245,22 +262,27 @@ impl<W: Write> Writer<W> {
         while let Some(batch) = self.queue.next() {
             // After a full disk or a closed pipe, the next lines are tried as usual; a note before them counts the missing ones.
             let lost = self.write(&batch);
-            self.queue.lock().dropped += lost;
+            let mut inner = self.queue.lock();
+            inner.dropped += lost.lines + lost.unreported;
+            inner.dropped_so_far += lost.lines;
         }
     }
 
-    /// Writes a batch, however long that takes. Returns the number of lines that could not be written completely.
-    fn write(&mut self, batch: &Batch) -> u64 {
+    /// Writes a batch, however long that takes. Returns what could not be written completely.
+    fn write(&mut self, batch: &Batch) -> Lost {
         if self.is_torn && self.write_all(b"\n").is_ok() {
             self.is_torn = false;
         }
-        let Err(written) = self.write_all(&batch.bytes) else { return 0 };
+        let Err(written) = self.write_all(&batch.bytes) else { return Lost::default() };
         let (done, left) = batch.bytes.split_at(written);
         self.is_torn |= done.last().is_some_and(|last| *last != b'\n');
         let lost = left.iter().filter(|byte| **byte == b'\n').count();
         let lost = u64::try_from(lost).unwrap_or(u64::MAX);
         // The note itself does not count as a missing line; the number that it reports must still be reported.
-        if written < batch.note { lost - 1 + batch.dropped } else { lost }
+        match written < batch.note {
+            true => Lost { lines: lost - 1, unreported: batch.dropped },
+            false => Lost { lines: lost, unreported: 0 },
+        }
     }
 
     /// Like [`Write::write_all`], but also waits if `out` does not block. The error is the number of bytes written.

@@ -7,21 +7,26 @@
 use super::faults::Keeper;
 use super::firewall::{self, Rules};
 use super::health::Health;
+use super::metrics::{Queues, Sources};
 use super::own_thread;
 use super::spot;
 use super::statistics::Watch;
+use crate::acs;
 use crate::config::Config;
 use crate::http::{self, Address, Answers, Audience, Serving};
-use crate::http::{introspection, task_metadata};
+use crate::http::{introspection, metrics, task_metadata};
 use crate::runtime::clock::Clock;
+use crate::runtime::execute::edges::Edges;
 use crate::runtime::execute::pulls::Pulls;
+use crate::runtime::logging::LogControl;
 use crate::runtime::startup::ownership::Ownership;
 use crate::runtime::supervisor::{Policy, Supervisor};
 use crate::store::Identity;
+use ecs_core::Event;
 use ecs_core::model::Bridges;
 use ecs_core::model::view::View;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Where a server runs.
@@ -43,11 +48,15 @@ pub struct Early {
     pub(crate) bridges: watch::Sender<Bridges>,
     /// The firewall's rules.
     pub(crate) rules: Arc<Rules>,
+    /// The log of this process, for metrics.
+    pub(crate) log: LogControl,
+    /// The requests to the task metadata server so far.
+    pub(crate) requests: Arc<task_metadata::Requests>,
 }
 
 impl Early {
-    /// Starts to serve `/health` on its socket.
-    pub fn begin() -> Self {
+    /// Starts to serve `/health` on its socket. `log` is the log of this process.
+    pub fn begin(log: LogControl) -> Self {
         let (bridges, _) = watch::channel(Bridges::default());
         let mut early = Self {
             supervisor: Supervisor::default(),
@@ -55,6 +64,8 @@ impl Early {
             health: Health::started(),
             bridges,
             rules: Arc::default(),
+            log,
+            requests: Arc::default(),
         };
         let routes = introspection::health_router(early.health_lookup());
         let socket = Address::Socket(introspection::HEALTH_SOCKET);
@@ -116,8 +127,35 @@ impl Early {
     pub(crate) fn open_task_metadata(&mut self, sources: task_metadata::Sources) {
         let settings = task_metadata::settings(Address::Loopback(task_metadata::PORT));
         let audience = Audience::containers(self.bridges.subscribe());
+        self.requests = sources.requests();
         let (answers, serving) = (task_metadata::answers(sources), self.health.metadata_port());
         self.serve(settings, audience, answers, serving, Threads::Own);
+    }
+
+    /// Opens the port of the metrics, if the configuration asks for it: for this host, or for everybody.
+    pub(crate) fn open_metrics(
+        &mut self,
+        config: &Config,
+        view: &watch::Receiver<Arc<View>>,
+        edges: &Arc<Edges>,
+        pulls: &Pulls,
+        inbox: &mpsc::Sender<Event>,
+        to_acs: &mpsc::Sender<acs::Outgoing>,
+    ) {
+        if !config.prometheus_metrics {
+            return;
+        }
+        let (audience, port): (_, fn(u16) -> Address) = match config.offhost_metrics {
+            true => (Audience::new(true, self.bridges.subscribe()), Address::Port),
+            false => (Audience::host_only(), Address::Loopback),
+        };
+        let (view, edges, pulls) = (view.clone(), edges.clone(), pulls.clone());
+        let (health, rules, requests) = (self.health.clone(), self.rules.clone(), self.requests.clone());
+        let queues = Queues { core: inbox.downgrade(), acs: to_acs.downgrade(), log: self.log.clone() };
+        let sources = Sources { view, health, edges, pulls, rules, requests, queues };
+        let routes = metrics::router(sources.scrape(), config.offhost_metrics);
+        let settings = http::Settings::new("metrics", port(metrics::PORT));
+        self.serve(settings, audience, routes.into(), Serving::default(), Threads::Shared);
     }
 
     /// Carries out operations on network faults, and removes those of ended tasks.
@@ -132,8 +170,9 @@ impl Early {
         self.supervisor.add("statistics", Policy::Restart, move || watch.clone().run(stop.clone()));
     }
 
-    /// Drains the instance when EC2 announces the end of a Spot instance.
-    pub(crate) fn watch_spot(&mut self, watch: spot::Watch) {
+    /// Drains the instance when EC2 announces the end of a Spot instance; `None`: it does not.
+    pub(crate) fn watch_spot(&mut self, watch: Option<spot::Watch>) {
+        let Some(watch) = watch else { return };
         let stop = self.stop.clone();
         self.supervisor.add("spot", Policy::Restart, move || watch.clone().run(stop.clone()));
     }
@@ -190,6 +229,8 @@ mod tests {
             health: Health::started(),
             bridges: watch::channel(Bridges::default()).0,
             rules: Arc::default(),
+            log: LogControl::default(),
+            requests: Arc::default(),
         };
         let routes = Router::new().fallback(async move || text);
         let settings = http::Settings::new("test", Address::Socket(name));

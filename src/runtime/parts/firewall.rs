@@ -11,6 +11,7 @@ use crate::host::firewall::{
     Checked, Firewall, FirewallError, METADATA_ADDRESS, METADATA_PORT, PartFailure, Settings, USUAL_BRIDGE,
 };
 use crate::host::program::Programs;
+use crate::metrics::Counter;
 use crate::runtime::Fatal;
 use crate::runtime::supervisor::PartResult;
 use ecs_core::model::{Bridges, with_causes};
@@ -32,6 +33,8 @@ pub(crate) struct Rules {
     state: Mutex<State>,
     /// Wakes the check, because Docker was restarted.
     docker_restarted: Notify,
+    /// How often rules were missing and were put back.
+    put_back: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +48,11 @@ enum State {
 }
 
 impl Rules {
+    /// How often rules were missing and were put back.
+    pub(crate) fn put_back(&self) -> u64 {
+        self.put_back.get()
+    }
+
     /// Docker was restarted, so the rules are checked at once.
     pub(crate) fn docker_restarted(&self) {
         self.docker_restarted.notify_one();
@@ -62,7 +70,7 @@ impl Rules {
             *state = State::Kept(Firewall::new(Programs::default()));
         }
         drop(state);
-        let mut history = History::default();
+        let mut history = History::new(&self.put_back);
         let checking = async {
             loop {
                 // A bridge that becomes known under its usual name is no change.
@@ -143,8 +151,8 @@ fn report_no_right() {
 }
 
 /// What was logged about the rules, so that the same is not logged every minute.
-#[derive(Debug, Default)]
-struct History {
+#[derive(Debug)]
+struct History<'a> {
     /// The settings of the last check that succeeded.
     made: Option<Settings>,
     /// The last failure; `None`: the last check succeeded.
@@ -153,10 +161,14 @@ struct History {
     /// The last failures of parts.
     part_failures: Vec<String>,
     /// How often rules were missing.
-    times_missing: u32,
+    times_missing: &'a Counter,
 }
 
-impl History {
+impl<'a> History<'a> {
+    fn new(times_missing: &'a Counter) -> Self {
+        Self { made: None, failure: None, retry: None, part_failures: Vec::new(), times_missing }
+    }
+
     /// Logs the result of a check, and returns the pause before the next one.
     fn note(&mut self, settings: Settings, checked: Result<Checked, FirewallError>) -> Duration {
         let checked = match checked {
@@ -177,8 +189,12 @@ impl History {
         } else if self.made.as_ref() != Some(&settings) {
             tracing::debug!(bridge = settings.bridges.default, "Firewall rules were adapted");
         } else if !missing.is_empty() {
-            self.times_missing = self.times_missing.saturating_add(1);
-            tracing::warn!(missing, times = self.times_missing, "Firewall rules were missing and have been put back");
+            self.times_missing.increment();
+            tracing::warn!(
+                missing,
+                times = self.times_missing.get(),
+                "Firewall rules were missing and have been put back"
+            );
         }
         self.made = Some(settings);
         INTERVAL.delay(0)
@@ -218,28 +234,29 @@ mod tests {
 
     #[test]
     fn the_same_failure_is_logged_once_and_tried_again_slower() {
-        let mut history = History::default();
+        let times_missing = Counter::default();
+        let mut history = History::new(&times_missing);
         let failure = || Err(FirewallError::Absent { program: "iptables", restore: "iptables-restore" });
         let settings =
             || Settings { localhost_filter: true, offhost_introspection: false, bridges: Bridges::default() };
         let pauses: Vec<Duration> = (0..6).map(|_| history.note(settings(), failure())).collect();
         assert!(pauses[0] < Duration::from_secs(7) && pauses[5] >= Duration::from_secs(60), "{pauses:?}");
-        assert!(history.failure.is_some() && history.times_missing == 0);
+        assert!(history.failure.is_some() && times_missing.get() == 0);
         let checked = |was_missing| {
             let part = Part { name: "nat OUTPUT".to_owned(), purpose: "", was_missing };
             Ok(Checked { parts: vec![part], failures: Vec::new() })
         };
         let pause = history.note(settings(), checked(true));
         assert!(pause >= Duration::from_secs(60) && pause <= Duration::from_secs(72), "{pause:?}");
-        assert_eq!((history.times_missing, history.failure.is_none()), (0, true), "made for the first time");
+        assert_eq!((times_missing.get(), history.failure.is_none()), (0, true), "made for the first time");
         history.note(settings(), checked(false));
         history.note(settings(), checked(true));
-        assert_eq!(history.times_missing, 1);
+        assert_eq!(times_missing.get(), 1);
         history.note(
             Settings { bridges: Bridges { named: ["mine".to_owned()].into(), default: None }, ..settings() },
             checked(true),
         );
-        assert_eq!(history.times_missing, 1, "the settings have changed, so nothing was missing");
+        assert_eq!(times_missing.get(), 1, "the settings have changed, so nothing was missing");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use crate::docker::Docker;
 use crate::host::firewall::METADATA_ADDRESS;
 use crate::http::{self, Serving};
 use crate::runtime::supervisor::PartResult;
-use crate::websocket::Contact;
+use crate::websocket::{Contact, Seen};
 use ecs_core::agent_health::{HealthFacts, Stage, Step, agent_health};
 use ecs_core::model::agent_health::AgentHealth;
 use ecs_core::model::{Bridges, Timestamp};
@@ -94,6 +94,11 @@ impl Health {
     /// Records that Docker has answered.
     pub(crate) fn docker_answered(&self) {
         self.change(|facts, now| facts.docker_answer = Some(now));
+    }
+
+    /// What is known of the links to ACS and TCS, each with its label in metrics.
+    pub(crate) fn links(&self) -> [(&'static str, Seen); 2] {
+        [("acs", self.contact.seen()), ("tcs", self.telemetry.seen())]
     }
 
     /// The agent's health at this moment.

@@ -1,7 +1,7 @@
 //! The parts that run beside the core loop until the agent stops. The supervisor owns them, and restarts each one that ends.
 //!
 //! Reading order: `early` (what runs before the registration; the ports), `firewall`, `task_metadata`, `faults` and `protection`
-//! (work for containers), `statistics`, `control_plane`, `telemetry` with `measured`, `docker_events`, `health`, `spot`, `diagnostics`.
+//! (work for containers), `statistics`, `control_plane`, `telemetry` with `measured`, `docker_events`, `health`, `spot`, `diagnostics`, `metrics`.
 
 pub(super) mod control_plane;
 pub(super) mod diagnostics;
@@ -11,6 +11,7 @@ pub(super) mod faults;
 pub(super) mod firewall;
 pub(super) mod health;
 mod measured;
+pub(super) mod metrics;
 mod own_thread;
 pub(super) mod protection;
 pub(super) mod spot;
@@ -53,7 +54,7 @@ pub(super) fn supervise(
     readers: watch::Receiver<Arc<View>>,
     pulls: Pulls,
 ) -> Supervisor {
-    let Early { mut supervisor, stop, health, bridges, rules } = early;
+    let Early { mut supervisor, stop, health, bridges, rules, .. } = early;
     // The core loop owns the state and cannot be restarted in this process; the next process starts it again.
     let (mut core, stop_core) = (Some(core), stop.clone());
     supervisor.add("core", Policy::Fatal, move || {

@@ -155,6 +155,7 @@ impl Telemetry {
                         permit.send(Outgoing::Status(self.checks().report()));
                     } else if let Some(message) = publisher.waiting.take() {
                         permit.send(message);
+                        self.count(publisher, 0);
                     }
                 }
             }
@@ -174,9 +175,17 @@ impl Telemetry {
             Interval::TooLittle => 0,
             Interval::Tasks(tasks) => waiting.push_metrics(tasks),
         };
-        if dropped + waiting.push_health(health) > 0 && !std::mem::replace(&mut publisher.is_dropping, true) {
+        let dropped = dropped + waiting.push_health(health);
+        self.count(publisher, dropped);
+        if dropped > 0 && !std::mem::replace(&mut publisher.is_dropping, true) {
             tracing::warn!("TCS takes no messages: the oldest metrics and health are dropped from now on");
         }
+    }
+
+    fn count(&self, publisher: &Publisher, dropped: usize) {
+        let metrics = &self.edges.metrics;
+        metrics.telemetry_waiting.set(publisher.waiting.len() as u64);
+        metrics.telemetry_dropped.add(dropped as u64);
     }
 
     /// Checks at each heartbeat of ACS whether Docker answers.

@@ -75,9 +75,9 @@ pub(super) async fn build(
     let (sdk, credentials) = steps::clients(config, options, &instance.region).await?;
     let (ecs, signing, contact) = (sdk.ecs(credentials.clone()), sdk.signing(), health.contact());
     let tags = steps::tags(config, &instance, &credentials, &sdk).await?;
-    let offers = &host.offers;
-    let identity = steps::register(config, &mut instance, tags, &ecs, offers, &mut store, loaded.identity).await?;
-    let policy = ecs_core::Policy { owners, ..settings::policy(config, &offers.gpus)? };
+    let identity =
+        steps::register(config, &mut instance, tags, &ecs, &host.offers, &mut store, loaded.identity).await?;
+    let policy = ecs_core::Policy { owners, ..settings::policy(config, &host.offers.gpus)? };
     let state = ecs_core::recover(policy, loaded.host, loaded.tasks);
     let clock = Arc::new(Clock::started(state.latest_moment().unwrap_or_default(), sd_notify::watchdog_enabled()));
     let edges = Arc::new(Edges {
@@ -92,6 +92,7 @@ pub(super) async fn build(
         cgroups: host.cgroups.clone(),
         match_shared_volumes: config.shared_volume_match_full_config,
         ownership,
+        metrics: Arc::default(),
     });
     let (inbox, events) = mpsc::channel::<Event>(INBOX);
     let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
@@ -105,7 +106,7 @@ pub(super) async fn build(
         state,
         store,
         view,
-        executor: Executor::new(edges.clone(), pulls.clone(), inbox.clone(), to_acs),
+        executor: Executor::new(edges.clone(), pulls.clone(), inbox.clone(), to_acs.clone()),
         clock,
         unwritten: core_loop::Unwritten::default(),
         health: health.clone(),
@@ -121,9 +122,8 @@ pub(super) async fn build(
     let statistics = parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
     let telemetry = Telemetry::beside(&control, health.telemetry(), readers.clone(), statistics);
     early.open_port(config, &identity, readers.clone(), pulls.clone(), edges.clock.clone());
-    if config.spot_draining {
-        early.watch_spot(parts::spot::Watch::new(imds, ecs, &identity));
-    }
+    early.open_metrics(config, &readers, &edges, &pulls, &inbox, &to_acs);
+    early.watch_spot(config.spot_draining.then(|| parts::spot::Watch::new(imds, ecs, &identity)));
     Ok(parts::supervise(early, core, control, telemetry, from_core, edges, inbox, readers, pulls))
 }
 

@@ -179,7 +179,7 @@ async fn a_deregistered_instance_connects_every_hour_and_reports_it() {
     for _ in 0..2 {
         assert_eq!(rig.message().await, Incoming::Deregistered);
     }
-    assert_eq!(rig.contact.seen(), Seen { last_message: None, deregistered: Some(began) });
+    assert_eq!(rig.contact.seen(), Seen { deregistered: Some(began), ..Seen::default() });
     let accepted = rig.next().await;
     assert!(accepted.first, "the first connection, so credentials are requested");
     assert_eq!(accepted.at - began, secs(2 * 3600));
