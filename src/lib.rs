@@ -26,6 +26,7 @@
 //! * [`http`]: the listener (which peers it serves, how many at once, and for how long), the answers to
 //!   `curl localhost:51678` ([`http::introspection`]), and those to containers at 169.254.170.2 ([`http::task_metadata`]).
 //! * [`metrics`]: what is counted for Prometheus, and the text of a scrape, which [`http::metrics`] serves on port 51680.
+//! * [`otlp`]: spans of tasks for an OpenTelemetry collector; [`runtime`]'s `timing` makes them.
 //! * [`config`]: one table of all settings. [`input`]: decoders of what people, programs and services wrote. [`commands`]: what the
 //!   program does, one file for each verb.
 //! * [`lane`]: threads for work that may block, a limited number for each kind of work. [`backoff`]: pauses between attempts.
@@ -50,7 +51,7 @@
 //! * **Engine**: the container engine, Docker.
 //! * **Core**: [`ecs_core`], which makes all decisions. It is a pure function over its own state.
 //! * **Edge**: a part that translates between the model and one external system: [`docker`], [`acs`], [`tcs`], [`ecs`], [`aws`],
-//!   [`resources`], [`cgroup`], [`stats`], [`host`], [`store`], [`http`], [`websocket`], [`grpc`], [`systemd`]. An edge decides
+//!   [`resources`], [`cgroup`], [`stats`], [`host`], [`store`], [`http`], [`otlp`], [`websocket`], [`grpc`], [`systemd`]. An edge decides
 //!   nothing.
 //! * **Task**: a unit that ECS runs on this instance, identified by its ARN: containers that start and end together, and their
 //!   resources.
@@ -212,6 +213,7 @@ pub mod http;
 pub mod input;
 pub mod lane;
 pub mod metrics;
+pub mod otlp;
 pub mod resources;
 pub mod runtime;
 pub mod stats;

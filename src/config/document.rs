@@ -344,6 +344,8 @@ fn operator_text(key: &Key, raw: &str) -> Result<Option<String>, WrongType> {
         | Kind::AnyCase(_)
         | Kind::Cidr
         | Kind::Decimal
+        | Kind::Pairs
+        | Kind::Headers
         | Kind::PortRange
         | Kind::Endpoint
         | Kind::DockerHost
@@ -390,6 +392,8 @@ fn expected(kind: Kind) -> String {
         | Kind::TextOrEmpty
         | Kind::Secret
         | Kind::Decimal
+        | Kind::Pairs
+        | Kind::Headers
         | Kind::TrimmedChoice(_)
         | Kind::AnyCase(_)
         | Kind::PortRange => "a string".to_owned(),

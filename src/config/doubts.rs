@@ -3,7 +3,7 @@
 //! This module only warns: it changes no value. It works on canonical values, after [`super::rules`]. Invariant: nothing here keeps
 //! the agent from starting.
 
-use super::keys::KEYS;
+use super::keys::{Group, KEYS};
 use super::names::{LOG_DRIVERS, PLUGIN_CAPABILITIES, unknown_words};
 use super::problem::{Problem, Severity};
 use super::resolve::{Resolved, Values};
@@ -115,10 +115,11 @@ fn plugin_capability(values: &Values) -> Option<Problem> {
     Some(doubt(value, format!("{shown} is no capability of the volume plugin"), expected, instead))
 }
 
-/// The two spellings of a variable with different values in one source.
+/// The two spellings of a variable with different values in one source. Those of OpenTelemetry may differ: one is for traces, the
+/// other for everything.
 fn two_spellings(sources: &[&dyn Source]) -> Vec<Problem> {
     let mut found = Vec::new();
-    for (key, alias) in KEYS.iter().filter_map(|key| Some((key, key.alias?))) {
+    for (key, alias) in KEYS.iter().filter(|key| key.group != Group::Traces).filter_map(|key| Some((key, key.alias?))) {
         let value = |source: &&dyn Source, name: &str| source.get(name).filter(|value| !value.is_empty());
         let differ = |source: &&&dyn Source| match (value(*source, key.name), value(*source, alias)) {
             (Some(upper), Some(lower)) => upper != lower,

@@ -8,11 +8,11 @@
 
 use super::kind::{Kind, Limit};
 use super::problem::Severity;
-use Group::{Aws, Document, Ecr, Images, Init, Logging, Network, Proxies, Resources, State, Timeouts};
+use Group::{Aws, Document, Ecr, Images, Init, Logging, Network, Proxies, Resources, State, Timeouts, Traces};
 use Kind::{
-    AnyCase, Choice, Cidr, Cidrs, Cluster, Decimal, DockerHost, Duration, Endpoint, Flag, HomePath, Integer, List, Map,
-    Mirrors, Names, Path, PortRange, Ports, Proxy, Rates, Region, Secret, SecretJson, Switch, Text, TextOrEmpty,
-    Trimmed, TrimmedChoice, TrimmedInteger, Unsigned16,
+    AnyCase, Choice, Cidr, Cidrs, Cluster, Decimal, DockerHost, Duration, Endpoint, Flag, Headers, HomePath, Integer,
+    List, Map, Mirrors, Names, Pairs, Path, PortRange, Ports, Proxy, Rates, Region, Secret, SecretJson, Switch, Text,
+    TextOrEmpty, Trimmed, TrimmedChoice, TrimmedInteger, Unsigned16,
 };
 use Limit::{Any, AtLeast, DefaultBelow, DefaultOutside, Signed};
 
@@ -37,6 +37,8 @@ pub enum Group {
     Timeouts,
     /// Images and metrics.
     Images,
+    /// Traces for OpenTelemetry.
+    Traces,
     /// Proxies.
     Proxies,
     /// Fields that exist only in the JSON file and in user data.
@@ -105,6 +107,7 @@ impl Group {
             Self::Network => "Task networking",
             Self::Timeouts => "Timeouts",
             Self::Images => "Images, clean-up and metrics",
+            Self::Traces => "Traces of tasks (OpenTelemetry)",
             Self::Proxies => "Proxies",
             Self::Document => "In the JSON file and in EC2 user data only",
             Self::Init => "Read by ecs-init only (accepted, without effect here)",
@@ -337,6 +340,15 @@ pub const KEYS: &[Key] = &[
     key("ECS_DISABLE_METRICS", Switch, "false", Images, "No statistics of containers, and no metrics to ECS.").json("DisableMetrics"),
     key("ECS_POLL_METRICS", Switch, "false", Images, "Read statistics of containers every ECS_POLLING_METRICS_WAIT_DURATION instead of once a second.").json("PollMetrics"),
     key("ECS_POLLING_METRICS_WAIT_DURATION", Duration(Any), "10s", Images, "Time between two readings of statistics, from 5s to 20s, if ECS_POLL_METRICS is true.").json("PollingMetricsWaitDuration"),
+
+    key("OTEL_EXPORTER_OTLP_ENDPOINT", Endpoint, "", Traces, "Collector of traces, such as http://collector:4318: requests go to /v1/traces below it. None: no traces. The Go agent has no traces."),
+    key("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Endpoint, "", Traces, "The whole URL for traces, used as it is; it takes precedence over OTEL_EXPORTER_OTLP_ENDPOINT."),
+    key("OTEL_EXPORTER_OTLP_TRACES_HEADERS", Headers, "", Traces, "Headers of requests to the collector, such as an API key; never shown. OTEL_EXPORTER_OTLP_HEADERS is the common name.").alias("OTEL_EXPORTER_OTLP_HEADERS"),
+    key("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", TrimmedInteger(DefaultOutside(1, 600_000)), "10000", Traces, "Time limit of a request to the collector, in milliseconds. OTEL_EXPORTER_OTLP_TIMEOUT is the common name.").alias("OTEL_EXPORTER_OTLP_TIMEOUT"),
+    key("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", AnyCase(&["http/json"]), "http/json", Traces, "Form of requests. Only http/json is supported; it is used in place of any other. OTEL_EXPORTER_OTLP_PROTOCOL is the common name.").alias("OTEL_EXPORTER_OTLP_PROTOCOL"),
+    key("OTEL_SERVICE_NAME", Trimmed, "", Traces, "The attribute service.name of traces; none: that of OTEL_RESOURCE_ATTRIBUTES, or ecs-agent."),
+    key("OTEL_RESOURCE_ATTRIBUTES", Pairs, "", Traces, "Further attributes of the agent in traces."),
+    key("OTEL_SDK_DISABLED", AnyCase(&["true", "false"]), "false", Traces, "No traces, whatever the other settings say."),
 
     key("HTTP_PROXY", Proxy, "", Proxies, "Proxy for http, and for https without HTTPS_PROXY.").alias("http_proxy").fatal(),
     key("HTTPS_PROXY", Proxy, "", Proxies, "Proxy for https and for the connections to ECS.").alias("https_proxy").fatal(),

@@ -4,7 +4,7 @@
 //! comma lists of ports, compact JSON. Kinds do not know variables or sources. Invariant: a parser never panics and never
 //! fails silently; every difference from the operator's text is part of the result.
 
-use super::lists::{cidr, cidrs, list, map, mirrors, names, ports};
+use super::lists::{cidr, cidrs, headers, list, map, mirrors, names, pairs, ports};
 use super::parsed::Parsed::{self, Adjusted, Doubtful, Rejected, Reset, Unset, Value as Accepted};
 use super::quoting::{bare, without_comment};
 use super::{duration, names as ecs_names};
@@ -59,6 +59,10 @@ pub enum Kind {
     Cidr,
     /// Comma-separated list; white space is kept.
     List,
+    /// Comma-separated `key=value`, percent-encoded.
+    Pairs,
+    /// The same for HTTP headers, whose values must never be shown.
+    Headers,
     /// One of these words, exactly.
     Choice(&'static [&'static str]),
     /// One of these words, exactly; white space around it is ignored.
@@ -123,6 +127,8 @@ impl Kind {
             Self::Cidrs => cidrs(raw),
             Self::Cidr => cidr(raw.trim()),
             Self::List => list(raw),
+            Self::Pairs => pairs(raw),
+            Self::Headers => headers(raw),
             Self::Choice(words) => choice(raw, words),
             Self::TrimmedChoice(words) => choice(raw.trim(), words),
             Self::AnyCase(words) => choice(&raw.trim().to_ascii_lowercase(), words),
@@ -155,7 +161,7 @@ impl Kind {
 
     /// A value of this kind may hold a secret: a wrong one is never shown, and one in effect only without its password.
     pub fn is_secret(self) -> bool {
-        matches!(self, Self::Secret | Self::SecretJson | Self::Proxy)
+        matches!(self, Self::Secret | Self::SecretJson | Self::Headers | Self::Proxy)
     }
 
     /// The expected form, for problems and for the reference page.
@@ -186,6 +192,8 @@ impl Kind {
             Self::Cidrs => "a JSON array of network ranges such as [\"10.0.0.0/8\"]".to_owned(),
             Self::Cidr => "a network range such as 10.0.0.0/8".to_owned(),
             Self::List => "a comma-separated list without spaces".to_owned(),
+            Self::Pairs => "a list such as key=value,other=value, percent-encoded".to_owned(),
+            Self::Headers => "a list of HTTP headers such as name=value,other=value, percent-encoded".to_owned(),
             Self::Choice(words) | Self::TrimmedChoice(words) | Self::AnyCase(words) => {
                 format!("one of {}", words.join(", "))
             }

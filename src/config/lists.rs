@@ -4,7 +4,9 @@
 //! [`super::kind`], nothing is dropped silently.
 
 use super::parsed::Parsed::{self, Adjusted, Doubtful, Rejected, Unset, Value as Accepted};
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The first JSON value, as Go's decoder reads it, and whether other text follows.
@@ -87,6 +89,38 @@ pub(super) fn list(raw: &str) -> Parsed {
     }
 }
 
+/// Parses `key=value,…` as OpenTelemetry writes it: white space around keys and values is ignored, values are percent-encoded. The
+/// canonical form is a JSON object.
+pub(super) fn pairs(raw: &str) -> Parsed {
+    match read_pairs(raw) {
+        Some(pairs) if pairs.is_empty() => Unset,
+        Some(pairs) => json(&pairs),
+        None => Rejected,
+    }
+}
+
+/// Parses pairs that are names and values of HTTP headers.
+pub(super) fn headers(raw: &str) -> Parsed {
+    let is_header = |(name, value): (&String, &String)| {
+        http::HeaderName::from_bytes(name.as_bytes()).is_ok() && http::HeaderValue::from_str(value).is_ok()
+    };
+    match read_pairs(raw) {
+        Some(pairs) if pairs.is_empty() => Unset,
+        Some(pairs) if pairs.iter().all(is_header) => json(&pairs),
+        Some(_) | None => Rejected,
+    }
+}
+
+fn read_pairs(raw: &str) -> Option<BTreeMap<String, String>> {
+    let members = raw.split(',').map(str::trim).filter(|member| !member.is_empty());
+    let read = |member: &str| {
+        let (key, value) = member.split_once('=')?;
+        let decoded = |text: &str| percent_decode_str(text.trim()).decode_utf8().ok().map(Cow::into_owned);
+        Some((decoded(key).filter(|key| !key.is_empty())?, decoded(value)?))
+    };
+    members.map(read).collect()
+}
+
 pub(super) fn names(raw: &str, default: &str) -> Parsed {
     let (members, more) = match array(raw, default) {
         Ok(found) => found,
@@ -167,4 +201,32 @@ pub(super) fn is_range(text: &impl AsRef<str>) -> bool {
 
 fn json<T: serde::Serialize>(value: &T) -> Parsed {
     serde_json::to_string(value).map_or(Rejected, Accepted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_read_as_opentelemetry_writes_them() {
+        for (raw, wanted) in [
+            (" ", Unset),
+            (",", Unset),
+            ("a=b", Accepted(r#"{"a":"b"}"#.to_owned())),
+            (" a = b , c=d=e%2Cf,", Accepted(r#"{"a":"b","c":"d=e,f"}"#.to_owned())),
+            ("a=", Accepted(r#"{"a":""}"#.to_owned())),
+            ("a=1,a=2", Accepted(r#"{"a":"2"}"#.to_owned())),
+            ("a", Rejected),
+            ("=b", Rejected),
+            ("a=%ff", Rejected),
+        ] {
+            assert_eq!(pairs(raw), wanted, "{raw}");
+        }
+        assert_eq!(pairs("service version=1"), Accepted(r#"{"service version":"1"}"#.to_owned()));
+        for raw in ["service version=1", "a=b%0Ac", "\u{e4}=b", "a b"] {
+            assert_eq!(headers(raw), Rejected, "{raw}");
+        }
+        let bearer = Accepted(r#"{"authorization":"Bearer x"}"#.to_owned());
+        assert_eq!((headers("authorization=Bearer%20x"), headers(" ")), (bearer, Unset));
+    }
 }

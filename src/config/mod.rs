@@ -10,7 +10,7 @@
 //! Reading order: [`keys`] (the table), [`kind`] with `parsed`, `lists`, `names` and `duration` (forms of values), [`source`]
 //! with `line_names` and `continued`, and [`document`] (sources of values), `defaults` with `realm` (defaults of a host's
 //! service), `resolve` with `repeated` (precedence), `rules` (variables that depend on each other), [`settings`] with [`log`] and
-//! [`log_settings`] (the result). What is wrong: [`problem`] (with the rule how much it matters), `unknown` (names), `laid_out`
+//! [`log_settings`] and `traces` (the result). What is wrong: [`problem`] (with the rule how much it matters), `unknown` (names), `laid_out`
 //! (JSON over several lines), `doubts` (settings that contradict each other), `shown` with `wrong_member` (what a message shows
 //! of a value), `effective` (the list of values), `meant` with `suggest` and `quoting` (what was meant), [`report`]. The command
 //! line: `flags` (the table), [`args`], and the table for people: [`help`], [`manual`], [`completion`].
@@ -56,6 +56,7 @@ pub mod settings;
 mod shown;
 pub mod source;
 mod suggest;
+mod traces;
 mod unknown;
 mod wrong_member;
 
@@ -68,6 +69,7 @@ pub use problem::{Problem, Severity};
 pub use rules::region_missing;
 pub use settings::{Config, ImagePullBehavior, PeerCheck, PortRange, ProxySettings, Rates, RetryMode, TagSource};
 pub use source::{EnvFile, Environment, STANDARD_INPUT, Source};
+pub use traces::TraceSettings;
 
 use defaults::ServiceDefaults;
 use ecs_core::model::Secret;

@@ -350,6 +350,24 @@ pub struct Config {
     #[serde(rename = "ecs_disable_docker_health_check")]
     pub docker_health_check_disabled: bool,
 
+    #[serde(rename = "otel_exporter_otlp_endpoint")]
+    pub(super) otlp_endpoint: Option<String>,
+    #[serde(rename = "otel_exporter_otlp_traces_endpoint")]
+    pub(super) otlp_traces_endpoint: Option<String>,
+    #[serde(rename = "otel_exporter_otlp_traces_headers", default, deserialize_with = "secret")]
+    pub(super) otlp_headers: Option<Secret>,
+    #[serde(rename = "otel_exporter_otlp_traces_timeout")]
+    pub(super) otlp_timeout_ms: u64,
+    /// The form of requests. There is only one.
+    #[serde(rename = "otel_exporter_otlp_traces_protocol")]
+    pub otlp_protocol: String,
+    #[serde(rename = "otel_service_name")]
+    pub(super) otel_service_name: Option<String>,
+    #[serde(rename = "otel_resource_attributes", default, deserialize_with = "from_json")]
+    pub(super) otel_resource_attributes: BTreeMap<String, String>,
+    #[serde(rename = "otel_sdk_disabled")]
+    pub(super) otel_disabled: bool,
+
     #[serde(rename = "http_proxy", default, deserialize_with = "secret")]
     pub(super) http_proxy: Option<Secret>,
     #[serde(rename = "https_proxy", default, deserialize_with = "secret")]

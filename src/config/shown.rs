@@ -88,6 +88,8 @@ pub(super) fn value(kind: Kind, raw: &str) -> Option<String> {
         | Kind::Mirrors
         | Kind::Cidrs
         | Kind::List
+        | Kind::Pairs
+        | Kind::Headers
         | Kind::Proxy => false,
     };
     let may_hide_another = raw.contains('=') || (raw.contains(['{', '[']) && raw.contains(['"', '\'', ':']));

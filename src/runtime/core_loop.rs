@@ -8,6 +8,7 @@
 use super::clock::Clock;
 use super::execute::executor::Executor;
 use super::parts::health::Health;
+use super::timing::Timing;
 use super::trace::Trace;
 use crate::backoff::{Backoff, Shape};
 use crate::store::{Store, StoreError};
@@ -49,6 +50,8 @@ pub(crate) struct CoreLoop {
     pub(crate) clock: Arc<Clock>,
     /// Logs the operations, and the status changes of tasks and containers.
     pub(crate) trace: Trace,
+    /// Records when tasks and containers got how far.
+    pub(crate) timing: Timing,
     /// The changes that are not committed yet.
     pub(crate) unwritten: Unwritten,
     /// Records each turn, and whether the state could be written.
@@ -154,6 +157,7 @@ impl CoreLoop {
         self.publish(&step.changed);
         for effect in step.effects {
             let labels = self.trace.begin(&self.state, &effect);
+            self.timing.begin(&self.state, &effect, self.clock.now());
             self.executor.start(effect, &labels);
         }
         self.executor.reap();
@@ -195,7 +199,9 @@ impl CoreLoop {
         let now = self.clock.now();
         for event in batch {
             let ended = self.trace.event(&event);
+            self.timing.event(&event, now);
             let step = ecs_core::step(&mut self.state, now, event);
+            self.timing.note(&self.state, &step.changed, now);
             Trace::taken(ended, &self.state, now);
             combined.effects.extend(step.effects);
             combined.changed.extend(step.changed);

@@ -4,7 +4,7 @@
 //! [`ecs_core`].
 //!
 //! Reading order: `startup` (from the configuration to the running parts), `core_loop`, `execute` (from the core's effects to
-//! calls of edges), `parts` (what runs beside the loop), `supervisor`; then `clock`, `trace`, `precedence`, `fatal`, `options`, `shutdown`,
+//! calls of edges), `parts` (what runs beside the loop), `supervisor`; then `clock`, `trace`, `timing`, `precedence`, `fatal`, `options`, `shutdown`,
 //! `start_over` and [`logging`].
 
 mod clock;
@@ -21,6 +21,7 @@ mod startup;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod trace;
 
 pub use fatal::Fatal;

@@ -1,5 +1,5 @@
 //! Clients of 169.254.170.2 that nobody here wrote judge its answers, from inside a container: SDKs of AWS, detectors of
-//! OpenTelemetry, urllib3.
+//! OpenTelemetry, urllib3. OpenTelemetry's own classes read the traces of tasks.
 //!
 //! `./tests/run clients` installs them from PyPI and npm into `target/tools/clients`.
 
@@ -211,4 +211,11 @@ async fn prometheus_client_reads_both_forms_of_the_metrics() {
         }
     }
     assert_eq!(read["openmetrics"]["samples"], read["classic"]["samples"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opentelemetry_reads_the_traces() {
+    if let Some((python, _)) = interpreters() {
+        super::traces::are_read_by_opentelemetry(&python.path).await;
+    }
 }

@@ -65,6 +65,7 @@ mod task_metadata;
 mod tasks;
 mod tasks_order;
 mod telemetry;
+mod traces;
 mod two_agents;
 mod up;
 mod up_first_use;

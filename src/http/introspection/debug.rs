@@ -1,9 +1,10 @@
-//! `/v1/debug/tasks`: what every task waits for, as data. The Go agent has no such path, and the list of commands does not name
-//! it.
+//! `/v1/debug/tasks`: what every task waits for, and where its time went, as data. The Go agent has no such path, and the list of
+//! commands does not name it.
 //!
 //! Owns the JSON shapes. Invariant: like every answer of this server, this one shows no settings and no credentials. The error
 //! text of a registry appears in the form in which ECS would receive it.
 
+use super::timing::{Finished, TaskTiming, Timings};
 use ecs_core::model::view::View;
 use ecs_core::model::waiting::{Blocker, PullProgress, Shortage, Waiting};
 use ecs_core::model::{OpId, TaskArn, Timestamp};
@@ -13,11 +14,13 @@ use std::sync::Arc;
 /// Looks up the progress of a pull or of a digest look-up by its operation; `None` if no such operation is in progress.
 pub type PullLookup = Arc<dyn Fn(OpId) -> Option<PullProgress> + Send + Sync>;
 
-/// The whole answer: `{"Tasks":[…]}`
+/// The whole answer: `{"Tasks":[…],"Finished":[…]}`
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Tasks<'a> {
     tasks: Vec<Task<'a>>,
+    /// Tasks that ECS knows to have stopped, the newest first. Those that are not cleaned up are among `tasks` too.
+    finished: Vec<Finished<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -27,6 +30,9 @@ struct Task<'a> {
     desired_status: String,
     known_status: String,
     waits: Vec<Wait<'a>>,
+    /// When the task and its containers got how far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings: Option<&'a TaskTiming>,
 }
 
 /// One wait of a task or of one of its containers.
@@ -107,14 +113,16 @@ struct Pull {
 }
 
 impl<'a> Tasks<'a> {
-    pub(super) fn new(view: &'a View, pulls: &PullLookup, now: Timestamp) -> Self {
-        let tasks = view.tasks.iter().map(|task| Task {
+    pub(super) fn new(view: &'a View, pulls: &PullLookup, times: &'a Timings, now: Timestamp) -> Self {
+        let times_of_tasks = times.tasks.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        let tasks = view.tasks.iter().zip(times_of_tasks).map(|(task, timings)| Task {
             arn: &task.arn,
             desired_status: task.desired.to_string(),
             known_status: task.known.to_string(),
             waits: task.waits.iter().map(|wait| Wait::new(wait, pulls, now)).collect(),
+            timings,
         });
-        Self { tasks: tasks.collect() }
+        Self { tasks: tasks.collect(), finished: times.finished.iter().map(Finished::new).collect() }
     }
 }
 
@@ -253,7 +261,7 @@ mod tests {
             ..TaskView::default()
         };
         let view = super::super::tests::view_of(vec![task]);
-        let shown = serde_json::to_value(Tasks::new(&view, &pulls(), Timestamp(100_000))).unwrap();
+        let shown = serde_json::to_value(Tasks::new(&view, &pulls(), &Timings::default(), Timestamp(100_000))).unwrap();
         let task = &shown["Tasks"][0];
         assert_eq!((&task["Arn"], &task["KnownStatus"]), (&json!("arn"), &json!("NONE")));
         let pull = json!({

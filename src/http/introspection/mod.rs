@@ -9,7 +9,7 @@
 //! open port means a registered agent. The health of an agent that is not registered yet can be read from a socket,
 //! [`HEALTH_SOCKET`], which serves only `/health`, from the start of the process to its end.
 //!
-//! Reading order: this file (routes), `task` (JSON shapes), `health` and `debug` (paths of this agent only), `lookup` (the
+//! Reading order: this file (routes), `task` (JSON shapes), `health` and `debug` with `timing` (paths of this agent only), `lookup` (the
 //! query of `/v1/tasks`). [`http`](crate::http) has the encoding (`answer`, `json`), the cleaning of paths (`path`) and the limits,
 //! and decides which peers are served. Source: spec `introspection.md` §1 to §6.
 
@@ -17,11 +17,13 @@ mod debug;
 mod health;
 mod lookup;
 mod task;
+mod timing;
 
 pub use debug::PullLookup;
 pub use health::{HealthAnswer, HealthLookup};
+pub use timing::{ContainerTiming, Moment, PhaseTiming, TaskTiming, TimingLookup, Timings};
 
-use crate::http::answer::{catch_panic, encoded, json_answer, json_body};
+use crate::http::answer::{catch_panic, encoded, json_answer, json_body, plain_text};
 use crate::http::{host_header, path};
 use axum::Router;
 use axum::extract::{RawQuery, Request, State};
@@ -76,14 +78,30 @@ pub struct Identity {
 /// Reads the clock of the moments in the [`View`] and in the progress of pulls. The wall clock may show another time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// Data that the view does not have.
+#[derive(Clone)]
+pub struct Lookups {
+    /// The progress of pulls.
+    pub pulls: PullLookup,
+    /// When tasks got how far.
+    pub timings: TimingLookup,
+    /// The present time.
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for Lookups {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lookups").finish_non_exhaustive()
+    }
+}
+
 #[derive(Clone)]
 struct Sources {
     /// The answer of `/v1/metadata`.
     identity: (StatusCode, Bytes),
     view: watch::Receiver<Arc<View>>,
     tasks: Arc<AllTasks>,
-    pulls: PullLookup,
-    clock: Clock,
+    lookups: Lookups,
 }
 
 /// The last answer of `/v1/tasks` without a query, with the view that it shows; `None` before the first request.
@@ -111,15 +129,9 @@ pub fn health_router(health: HealthLookup) -> Router {
 /// The routes of the port. Methods are not checked. As with the Go agent, an unknown path is answered with 200 and the list of
 /// commands, which names neither `/health` nor `/v1/debug/tasks`. An unknown path below one of `OWN_PATHS` is answered with
 /// 404.
-pub fn router(
-    health: HealthLookup,
-    identity: Identity,
-    view: watch::Receiver<Arc<View>>,
-    pulls: PullLookup,
-    clock: Clock,
-) -> Router {
+pub fn router(health: HealthLookup, identity: Identity, view: watch::Receiver<Arc<View>>, lookups: Lookups) -> Router {
     let identity = encoded(StatusCode::OK, &identity, "introspection/agent");
-    let sources = Sources { identity, view, tasks: Arc::default(), pulls, clock };
+    let sources = Sources { identity, view, tasks: Arc::default(), lookups };
     let mut routes = Router::new()
         .route("/v1/metadata", any(metadata))
         .route("/v1/tasks", any(tasks))
@@ -173,9 +185,18 @@ async fn tasks(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Res
     }
 }
 
-async fn debug_tasks(State(sources): State<Sources>) -> Response {
+/// `?limit=` is the number of ended tasks to show.
+async fn debug_tasks(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Response {
+    let mut pairs = url::form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes());
+    let limit = match pairs.find(|(name, _)| name == "limit").map(|(_, value)| value.parse()) {
+        None => timing::DEFAULT_LIMIT,
+        Some(Ok(limit)) => limit,
+        Some(Err(_)) => return plain_text(StatusCode::BAD_REQUEST, "limit must be a whole number such as 20\n"),
+    };
+    let Lookups { pulls, timings, clock } = &sources.lookups;
     let view = Arc::clone(&sources.view.borrow());
-    json_answer(StatusCode::OK, &debug::Tasks::new(&view, &sources.pulls, (sources.clock)()), "introspection/debug")
+    let times = timings(&view, limit);
+    json_answer(StatusCode::OK, &debug::Tasks::new(&view, pulls, &times, clock()), "introspection/debug")
 }
 
 async fn license() -> Response {

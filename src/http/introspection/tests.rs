@@ -100,7 +100,11 @@ fn healthy() -> HealthLookup {
 
 /// The routes of a registered agent that is healthy.
 fn known(identity: Identity, view: watch::Receiver<Arc<View>>) -> Router {
-    router(healthy(), identity, view, Arc::new(|_| None), Arc::new(Timestamp::default))
+    router(healthy(), identity, view, lookups(Arc::new(Timestamp::default)))
+}
+
+fn lookups(clock: Clock) -> Lookups {
+    Lookups { pulls: Arc::new(|_| None), timings: Arc::new(|_, _| Timings::default()), clock }
 }
 
 fn identity() -> Identity {
@@ -285,7 +289,7 @@ async fn health_is_the_same_on_the_port_and_on_the_socket() {
     let checks = vec![Check::unhealthy(Subject::Docker, "no answer for 61 s".to_owned())];
     let ill: HealthLookup = Arc::new(move || AgentHealth { stage: "running".to_owned(), checks: checks.clone() });
     let (view, receiver) = watch::channel(Arc::new(View::default()));
-    let port = router(ill.clone(), identity(), receiver, Arc::new(|_| None), Arc::new(Timestamp::default));
+    let port = router(ill.clone(), identity(), receiver, lookups(Arc::new(Timestamp::default)));
     for routes in [port, health_router(ill)] {
         let server = Server::with(routes, view.clone()).await;
         let answer = server.get("/health").await;
@@ -298,13 +302,56 @@ async fn health_is_the_same_on_the_port_and_on_the_socket() {
 
 /// The clock of the view is far from the wall clock: ages and remaining times are still right.
 #[tokio::test]
+async fn debug_shows_as_many_ended_tasks_as_wanted() {
+    let finished = |view: &View, limit: usize| {
+        let moment = Moment { at: "2026-11-30T12:00:00Z".to_owned(), seconds: Some(0.25) };
+        let phase = PhaseTiming { at: moment.at.clone(), seconds: None, attempts: 2, result: None };
+        let timing = || TaskTiming {
+            arn: ARN.into(),
+            family: "f".to_owned(),
+            version: "7".to_owned(),
+            is_restored: false,
+            moments: vec![("Received", Moment { at: moment.at.clone(), ..moment })],
+            containers: vec![ContainerTiming {
+                name: "web".into(),
+                moments: Vec::new(),
+                phases: vec![("Pull", PhaseTiming { at: phase.at.clone(), ..phase })],
+            }],
+        };
+        Timings {
+            tasks: vec![Some(timing()); view.tasks.len()],
+            finished: (0..limit.min(1_000)).map(|_| timing()).collect(),
+        }
+    };
+    let view = recorded(TaskStatus::Running, TaskStatus::Running);
+    let (sender, receiver) = watch::channel(Arc::new(view));
+    let lookups = Lookups { timings: Arc::new(finished), ..lookups(Arc::new(Timestamp::default)) };
+    let server = Server::with(router(healthy(), identity(), receiver, lookups), sender).await;
+    for (query, count) in [("", 100), ("?limit=2", 2), ("?x=1&limit=0", 0), ("?limit=99999", 1_000)] {
+        let shown = server.get(&format!("/v1/debug/tasks{query}")).await.json();
+        assert_eq!(shown["Finished"].as_array().unwrap().len(), count, "{query}");
+        let times = serde_json::json!({
+            "Received": {"At": "2026-11-30T12:00:00Z", "Seconds": 0.25},
+            "Containers": [{"Name": "web", "Phases": {"Pull": {"At": "2026-11-30T12:00:00Z", "Attempts": 2}}}],
+        });
+        assert_eq!(shown["Tasks"][0]["Timings"], times);
+        if count > 0 {
+            let task = serde_json::json!({"Arn": ARN, "Family": "f", "Revision": "7", "Timings": times});
+            assert_eq!(shown["Finished"][0], task);
+        }
+    }
+    let refused = server.get("/v1/debug/tasks?limit=all").await;
+    assert_eq!((refused.status, refused.body.as_str()), (400, "limit must be a whole number such as 20\n"));
+}
+
+#[tokio::test]
 async fn debug_ages_are_by_the_clock_of_the_view() {
     for start in [Timestamp(1_000), Timestamp(32_503_680_000_000)] {
         let wait = Waiting { container: None, blocker: Blocker::NextTry(Timestamp(start.0 + 50_000)), since: start };
         let waiting = TaskView { waits: vec![wait], ..task(ARN, TaskStatus::Running, TaskStatus::None, Vec::new()) };
         let (view, receiver) = watch::channel(Arc::new(view_of(vec![waiting])));
         let clock: Clock = Arc::new(move || Timestamp(start.0 + 42_000));
-        let server = Server::with(router(healthy(), identity(), receiver, Arc::new(|_| None), clock), view).await;
+        let server = Server::with(router(healthy(), identity(), receiver, lookups(clock)), view).await;
         let shown = server.get("/v1/debug/tasks").await.json();
         let wait = &shown["Tasks"][0]["Waits"][0];
         assert_eq!((&wait["AgeSeconds"], &wait["NextTryInSeconds"]), (&Value::from(42), &Value::from(8)), "{shown}");

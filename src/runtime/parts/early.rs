@@ -15,12 +15,14 @@ use crate::acs;
 use crate::config::Config;
 use crate::http::{self, Address, Answers, Audience, Serving};
 use crate::http::{introspection, metrics, task_metadata};
+use crate::otlp::Exporter;
 use crate::runtime::clock::Clock;
 use crate::runtime::execute::edges::Edges;
 use crate::runtime::execute::pulls::Pulls;
 use crate::runtime::logging::LogControl;
 use crate::runtime::startup::ownership::Ownership;
 use crate::runtime::supervisor::{Policy, Supervisor};
+use crate::runtime::timing::Timings;
 use crate::store::Identity;
 use ecs_core::Event;
 use ecs_core::model::Bridges;
@@ -105,6 +107,7 @@ impl Early {
         identity: &Identity,
         view: watch::Receiver<Arc<View>>,
         pulls: Pulls,
+        timings: Timings,
         clock: Arc<Clock>,
     ) {
         let shown = introspection::Identity {
@@ -113,8 +116,11 @@ impl Early {
             version_text: crate::version::text(),
         };
         let progress: introspection::PullLookup = Arc::new(move |op| pulls.progress(op));
+        let wall = clock.clone();
+        let times: introspection::TimingLookup = Arc::new(move |view, limit| timings.shown(view, limit, &wall));
         let now: introspection::Clock = Arc::new(move || clock.now());
-        let routes = introspection::router(self.health_lookup(), shown, view, progress, now);
+        let lookups = introspection::Lookups { pulls: progress, timings: times, clock: now };
+        let routes = introspection::router(self.health_lookup(), shown, view, lookups);
         let audience = Audience::new(config.offhost_introspection, self.bridges.subscribe());
         let port = if config.introspection_on_loopback { Address::Loopback } else { Address::Port };
         let settings = http::Settings::new("introspection", port(introspection::PORT));
@@ -170,10 +176,21 @@ impl Early {
         self.supervisor.add("statistics", Policy::Restart, move || watch.clone().run(stop.clone()));
     }
 
-    /// Drains the instance when EC2 announces the end of a Spot instance; `None`: it does not.
+    /// Sends traces, if somebody wants them.
+    pub(crate) fn export_traces(&mut self, exporter: Option<Arc<Exporter>>) {
+        let (Some(exporter), stop) = (exporter, self.stop.clone()) else { return };
+        self.supervisor.add("traces", Policy::Restart, move || {
+            let (exporter, stop) = (exporter.clone(), stop.clone());
+            async move {
+                exporter.run(stop).await;
+                Ok(())
+            }
+        });
+    }
+
+    /// Drains the instance when EC2 announces the end of a Spot instance, if somebody wants that.
     pub(crate) fn watch_spot(&mut self, watch: Option<spot::Watch>) {
-        let Some(watch) = watch else { return };
-        let stop = self.stop.clone();
+        let (Some(watch), stop) = (watch, self.stop.clone()) else { return };
         self.supervisor.add("spot", Policy::Restart, move || watch.clone().run(stop.clone()));
     }
 

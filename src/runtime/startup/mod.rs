@@ -23,6 +23,7 @@ use super::parts::control_plane::{self, ControlPlane};
 use super::parts::telemetry::Telemetry;
 use super::parts::{self, Early};
 use super::supervisor::Supervisor;
+use super::timing::Timing;
 use super::{Fatal, Options, trace};
 use crate::aws::client::sdk::Sdk;
 use crate::aws::identity::roles::RoleStore;
@@ -33,10 +34,11 @@ use crate::docker::{AuthMap, Docker};
 use crate::host::{data_dir, firewall};
 use crate::http;
 use crate::resources::Resources;
+use crate::store::Identity;
 use crate::{acs, docker};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use ecs_core::Event;
 use ecs_core::agent_health::Step;
+use ecs_core::{Event, State};
 use metadata::Metadata;
 use offers::{Host, Offers};
 use ownership::Ownership;
@@ -103,6 +105,7 @@ pub(super) async fn build(
     let core = CoreLoop {
         inbox: events,
         trace: trace::Trace::restored(&state),
+        timing: timing(config, &mut early, &identity, &instance.region, &state, &clock),
         state,
         store,
         view,
@@ -121,10 +124,24 @@ pub(super) async fn build(
     };
     let statistics = parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
     let telemetry = Telemetry::beside(&control, health.telemetry(), readers.clone(), statistics);
-    early.open_port(config, &identity, readers.clone(), pulls.clone(), edges.clock.clone());
+    early.open_port(config, &identity, readers.clone(), pulls.clone(), core.timing.timings(), edges.clock.clone());
     early.open_metrics(config, &readers, &edges, &pulls, &inbox, &to_acs);
     early.watch_spot(config.spot_draining.then(|| parts::spot::Watch::new(imds, ecs, &identity)));
     Ok(parts::supervise(early, core, control, telemetry, from_core, edges, inbox, readers, pulls))
+}
+
+/// What records when tasks got how far, and sends traces if somebody wants them.
+fn timing(
+    config: &Config,
+    early: &mut Early,
+    identity: &Identity,
+    region: &str,
+    state: &State,
+    clock: &Arc<Clock>,
+) -> Timing {
+    let (exporter, outbox) = settings::traces::exporter(config, identity, region).unzip();
+    early.export_traces(exporter);
+    Timing::restored(state, clock.clone(), Arc::new(|_, _| {}), outbox)
 }
 
 /// All sources of registry credentials.

@@ -6,6 +6,7 @@
 pub(crate) mod acs;
 pub(crate) mod aws;
 pub(crate) mod cgroups;
+pub(crate) mod traces;
 
 use super::instance::Instance;
 use super::offers::Offers;
