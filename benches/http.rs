@@ -131,7 +131,7 @@ fn statistics() -> Statistics {
         online: 2,
         ..CpuUsage::default()
     };
-    let entry = |op: &str| BlockEntry { major: 254, minor: 0, op: op.to_owned(), value: 12_345_678 };
+    let entry = |op: &str| BlockEntry { major: 254, minor: 0, op: op.into(), value: 12_345_678 };
     let usage = Usage {
         memory: MemoryUsage { usage: 12_345_678, max_usage: 23_456_789, failures: 0, limit: 67_108_864, details },
         block_io: BlockIo { service_bytes: Some(vec![entry("Read"), entry("Write")]), ..BlockIo::empty() },

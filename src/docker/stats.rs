@@ -96,7 +96,7 @@ fn block_io(stats: &Value) -> BlockIo {
         let entries = stats.get(name)?.as_array()?.iter().take(MAX_BLOCK_ENTRIES).map(|entry| BlockEntry {
             major: number(entry, "/major"),
             minor: number(entry, "/minor"),
-            op: short(entry.get("op").and_then(Value::as_str).unwrap_or_default()),
+            op: cut(entry.get("op").and_then(Value::as_str).unwrap_or_default()).into(),
             value: number(entry, "/value"),
         });
         Some(entries.collect())
@@ -117,7 +117,7 @@ fn networks(networks: Option<&Value>) -> Vec<Interface> {
     let all = networks.and_then(Value::as_object).into_iter().flatten().take(MAX_NETWORKS);
     let mut found: Vec<_> = all
         .map(|(name, counters)| Interface {
-            name: short(name),
+            name: cut(name).to_owned(),
             traffic: Traffic {
                 rx_bytes: number(counters, "/rx_bytes"),
                 rx_packets: number(counters, "/rx_packets"),
@@ -134,8 +134,8 @@ fn networks(networks: Option<&Value>) -> Vec<Interface> {
     found
 }
 
-fn short(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_NAME)].to_owned()
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_NAME)]
 }
 
 #[cfg(test)]

@@ -6,6 +6,11 @@
 use ecs_core::model::usage::{BlockEntry, BlockIo, CpuUsage, Interface, Throttling, Usage};
 use serde::{Deserialize, Serialize};
 
+/// Upper limit of the devices' entries in a list: a device may have another number after each restart.
+const MAX_ENTRIES: usize = 256;
+/// Upper limit of the entries for everything beyond these. Kernels have fewer kinds of operations.
+const MAX_REST: usize = 16;
+
 /// What a container used in its runs before the present one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -24,7 +29,7 @@ impl Carried {
             cpu: usage.cpu.clone(),
             max_memory: usage.memory.max_usage,
             memory_failures: usage.memory.failures,
-            block_io: usage.block_io.clone(),
+            block_io: bounded(usage.block_io.clone()),
             networks: usage.networks.clone(),
         }
     }
@@ -71,18 +76,57 @@ fn add_cpu(before: &CpuUsage, now: &mut CpuUsage) {
     }
 }
 
+/// The lists with at most [`MAX_ENTRIES`] devices' entries each.
+fn bounded(mut io: BlockIo) -> BlockIo {
+    let lists = [
+        &mut io.service_bytes,
+        &mut io.serviced,
+        &mut io.queued,
+        &mut io.service_time,
+        &mut io.wait_time,
+        &mut io.merged,
+        &mut io.time,
+        &mut io.sectors,
+    ];
+    for list in lists.into_iter().flatten() {
+        let rest = list.split_off(list.len().min(MAX_ENTRIES));
+        rest.into_iter().for_each(|entry| add_to_rest(list, entry));
+    }
+    io
+}
+
 /// The entries of both, those from before first.
 fn add_entries(before: Option<&[BlockEntry]>, now: &mut Option<Vec<BlockEntry>>) {
     let Some(before) = before.filter(|before| !before.is_empty()) else { return };
-    let key = |entry: &BlockEntry| (entry.major, entry.minor, entry.op.clone());
     let mut all = before.to_vec();
+    // The kernel lists devices in the same order each time, so the next entry is mostly the one after the last.
+    let mut next = 0;
     for entry in now.take().unwrap_or_default() {
-        match all.iter_mut().find(|known| key(known) == key(&entry)) {
-            Some(known) => known.value = known.value.saturating_add(entry.value),
-            None => all.push(entry),
+        let is_same = |at: &usize| is_same(&all[*at], &entry);
+        match (next..all.len()).chain(0..next).find(is_same) {
+            Some(at) => {
+                all[at].value = all[at].value.saturating_add(entry.value);
+                next = at + 1;
+            }
+            None if all.len() < MAX_ENTRIES => all.push(entry),
+            None => add_to_rest(&mut all, entry),
         }
     }
     *now = Some(all);
+}
+
+/// Adds the counter to that of device 0:0, which does not exist: the sum of all devices stays right.
+fn add_to_rest(all: &mut Vec<BlockEntry>, entry: BlockEntry) {
+    let entry = BlockEntry { major: 0, minor: 0, ..entry };
+    match all.iter_mut().rev().find(|known| is_same(known, &entry)) {
+        Some(known) => known.value = known.value.saturating_add(entry.value),
+        None if all.len() < MAX_ENTRIES + MAX_REST => all.push(entry),
+        None => {}
+    }
+}
+
+fn is_same(a: &BlockEntry, b: &BlockEntry) -> bool {
+    (a.major, a.minor) == (b.major, b.minor) && a.op == b.op
 }
 
 #[cfg(test)]
@@ -91,7 +135,7 @@ mod tests {
     use ecs_core::model::usage::{MemoryUsage, Pids, Traffic};
 
     fn entry(minor: u64, op: &str, value: u64) -> BlockEntry {
-        BlockEntry { major: 8, minor, op: op.to_owned(), value }
+        BlockEntry { major: 8, minor, op: op.into(), value }
     }
 
     fn usage(factor: u64) -> Usage {
@@ -149,6 +193,30 @@ mod tests {
         let mut none = None;
         add_entries(Some(&[]), &mut none);
         assert_eq!(none, None, "what the kernel does not count stays so");
+    }
+
+    #[test]
+    fn devices_that_come_and_go_do_not_add_up_for_ever() {
+        let sum = |usage: &Usage| (usage.block_io.bytes("read"), usage.block_io.bytes("write"));
+        let (mut last, mut expected) = (Usage::default(), 0);
+        for run in 0..100 {
+            let devices = (0..10).flat_map(|minor| ["Read", "Write"].map(|op| entry(10 * run + minor, op, 7)));
+            let mut now = Usage::default();
+            now.block_io.service_bytes = Some(devices.collect());
+            let carried = Carried::new(&last);
+            carried.add_to(&mut now);
+            expected += 70;
+            assert_eq!(sum(&now), (expected, expected), "run {run}");
+            let entries = now.block_io.service_bytes.as_ref().unwrap();
+            assert!(entries.len() <= MAX_ENTRIES + 2, "{}", entries.len());
+            last = now;
+        }
+        let entries = last.block_io.service_bytes.as_mut().unwrap();
+        assert_eq!((entries[0].minor, entries[MAX_ENTRIES].major), (0, 0), "the first devices, and the rest");
+        // One run alone may have more devices than are carried, and kinds of operations that no kernel has.
+        *entries = (0..2_000).map(|minor| entry(minor, &format!("op{minor}"), 1)).collect();
+        let kept = Carried::new(&last).block_io.service_bytes.unwrap();
+        assert_eq!(kept.len(), MAX_ENTRIES + MAX_REST);
     }
 
     #[test]

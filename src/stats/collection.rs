@@ -3,12 +3,14 @@
 //! Owns which containers are tracked: those that run, of tasks that have not ended (spec `stats.md` §2), pause containers included.
 //! A container between two runs is not tracked, but its statistics are kept.
 
+use super::carried::Carried;
 use super::history::{History, TaskStats};
 use super::saved::Saved;
 use ecs_core::model::usage::{LastStatistics, Process, Reading};
 use ecs_core::model::view::{ContainerView, TaskView, View};
 use ecs_core::model::{ContainerName, ContainerStatus, RuntimeId, TaskArn, TaskStatus};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Docker's names for networks in which a container has no interfaces of its own.
 const WITHOUT_INTERFACES: [&str; 2] = ["host", "none"];
@@ -32,6 +34,8 @@ pub struct Collection {
     saved: Saved,
     /// How many readings are kept of each container.
     capacity: usize,
+    /// How often what is to be saved has changed.
+    changes: u64,
 }
 
 #[derive(Debug)]
@@ -60,7 +64,7 @@ pub enum Gathered {
 impl Collection {
     /// Nothing is tracked yet. `capacity`: how many readings are kept of each container.
     pub fn new(saved: Saved, capacity: usize) -> Self {
-        Self { containers: BTreeMap::new(), saved, capacity }
+        Self { containers: BTreeMap::new(), saved, capacity, changes: 0 }
     }
 
     /// Tracks the containers that run in this view, and forgets those that will not run again. Returns the tracked ones.
@@ -80,21 +84,26 @@ impl Collection {
                 tracked.push(Tracked { id: id.clone(), process, has_networks: has_interfaces(container) });
             }
         }
+        // Those that are left will not run again.
+        let mut has_changed = before.values().any(|container| container.to_save().is_some());
         if !view.is_incomplete {
             let known: BTreeSet<_> = live(view).filter_map(|(_, container)| container.runtime_id.as_ref()).collect();
+            let saved = self.saved.0.len();
             self.saved.0.retain(|id, _| known.contains(id));
+            has_changed |= self.saved.0.len() < saved;
         }
+        self.changes += u64::from(has_changed);
         tracked
     }
 
-    /// Adds a reading of a tracked container. Returns true if what is to be saved has changed.
-    pub fn add(&mut self, reading: Reading, process: &Process) -> bool {
-        let Some(container) = self.containers.get_mut(&reading.id) else { return false };
+    /// Adds a reading of a tracked container.
+    pub fn add(&mut self, reading: Reading, process: &Process) {
+        let Some(container) = self.containers.get_mut(&reading.id) else { return };
         // A reading of a run that has ended meanwhile would count as one of the next run.
-        if container.process.as_ref() != Some(process) {
-            return false;
+        if container.process.as_ref() == Some(process) {
+            let has_changed = container.history.add(reading, process, container.restarts);
+            self.changes += u64::from(has_changed);
         }
-        container.history.add(reading, process, container.restarts)
     }
 
     /// The last statistics of a container. Those of a container between two runs are the last of its last run.
@@ -135,10 +144,15 @@ impl Collection {
     /// What the next process of the agent must know.
     pub fn to_save(&self) -> Saved {
         let mut saved = self.saved.clone();
-        for (id, container) in self.containers.iter().filter(|(_, container)| container.restarts.is_some()) {
-            saved.0.extend(container.history.carried().map(|carried| (id.clone(), carried.clone())));
+        for (id, container) in &self.containers {
+            saved.0.extend(container.to_save().map(|carried| (id.clone(), Arc::clone(carried))));
         }
         saved
+    }
+
+    /// How often that has changed.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 }
 
@@ -153,6 +167,10 @@ impl Container {
             restarts: container.restarts,
             history,
         }
+    }
+
+    fn to_save(&self) -> Option<&Arc<Carried>> {
+        self.history.carried().filter(|_| self.restarts.is_some())
     }
 }
 
@@ -172,7 +190,6 @@ mod tests {
     use super::*;
     use ecs_core::model::observation::Network;
     use ecs_core::model::usage::{CpuUsage, Usage};
-    use std::sync::Arc;
 
     fn run(pid: u32) -> Process {
         Process { pid, started_at: String::new() }
@@ -227,7 +244,7 @@ mod tests {
         for at in 1..=3 {
             collection.add(reading("main", at, 10), &run(1));
         }
-        assert!(!collection.add(reading("unknown", 1, 10), &run(1)));
+        collection.add(reading("unknown", 1, 10), &run(1));
         let Gathered::Tasks(reported) = collection.gather() else { panic!("there is something to report") };
         assert_eq!(reported.len(), 1, "the other task has no figures yet");
         assert_eq!((reported[0].arn.as_str(), reported[0].containers[0].memory.count), ("b", 3));
@@ -243,14 +260,19 @@ mod tests {
         let mut collection = Collection::new(Saved::default(), 80);
         let with = |pid, restarts| view(vec![task("a", vec![container("main", pid, Some(restarts))])]);
         collection.track(&with(Some(1), 0));
-        assert!(!collection.add(reading("main", 1, 100), &run(1)));
+        collection.add(reading("main", 1, 100), &run(1));
         assert_eq!(collection.track(&with(None, 1)), []);
         assert_eq!(total(&collection, "main"), Some(100));
         assert_eq!(collection.gather(), Gathered::Idle);
         collection.track(&with(Some(2), 1));
-        assert!(!collection.add(reading("main", 2, 900), &run(1)), "a late reading of the run before");
-        assert!(collection.add(reading("main", 3, 7), &run(2)));
-        assert_eq!(total(&collection, "main"), Some(107));
+        collection.add(reading("main", 2, 900), &run(1));
+        assert_eq!(
+            (total(&collection, "main"), collection.changes()),
+            (Some(100), 0),
+            "a late reading of the run before"
+        );
+        collection.add(reading("main", 3, 7), &run(2));
+        assert_eq!((total(&collection, "main"), collection.changes()), (Some(107), 1));
 
         // An agent that starts again goes on with what was saved.
         let saved = collection.to_save();
@@ -259,12 +281,15 @@ mod tests {
         assert_eq!(next.to_save(), saved, "tasks may be missing in this view");
         next.track(&with(None, 1));
         assert_eq!(next.to_save(), saved, "the container does not run yet");
+        let mut ended = Collection::new(saved.clone(), 80);
+        ended.track(&View::default());
+        assert_eq!((ended.to_save(), ended.changes()), (Saved::default(), 1), "it ended while no agent ran");
         next.track(&with(Some(2), 1));
         next.add(reading("main", 1, 9), &run(2));
         assert_eq!(total(&next, "main"), Some(109));
-        assert_eq!(next.to_save(), saved);
+        assert_eq!((next.to_save(), next.changes()), (saved, 0));
         next.track(&View::default());
-        assert_eq!(next.to_save(), Saved::default(), "the task is gone");
+        assert_eq!((next.to_save(), next.changes()), (Saved::default(), 1), "the task is gone");
     }
 
     #[test]

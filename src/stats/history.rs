@@ -43,14 +43,14 @@ pub(super) struct History {
     /// The first process of the run that the last reading is from; `None` before the first reading.
     run: Option<Process>,
     /// `None`: there was no run before this one.
-    carried: Option<Carried>,
+    carried: Option<Arc<Carried>>,
     last: Option<Arc<Statistics>>,
     window: Window,
 }
 
 impl History {
     /// No readings yet. `carried`: what an earlier process of the agent has saved. `capacity`: how many readings are kept.
-    pub(super) fn new(carried: Option<Carried>, capacity: usize) -> Self {
+    pub(super) fn new(carried: Option<Arc<Carried>>, capacity: usize) -> Self {
         Self { run: None, carried, last: None, window: Window::new(capacity) }
     }
 
@@ -63,7 +63,7 @@ impl History {
         let ended = self.last.as_ref().filter(|_| is_another_run && restarts.is_some());
         let has_changed = ended.is_some();
         if let Some(ended) = ended {
-            self.carried = Some(Carried::new(&ended.usage));
+            self.carried = Some(Arc::new(Carried::new(&ended.usage)));
         }
         if self.run.as_ref() != Some(run) {
             self.run = Some(run.clone());
@@ -88,7 +88,7 @@ impl History {
         self.last.clone()
     }
 
-    pub(super) fn carried(&self) -> Option<&Carried> {
+    pub(super) fn carried(&self) -> Option<&Arc<Carried>> {
         self.carried.as_ref()
     }
 

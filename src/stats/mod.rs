@@ -12,6 +12,8 @@ mod carried;
 mod collection;
 mod history;
 mod point;
+#[cfg(test)]
+mod properties;
 mod saved;
 mod sets;
 mod window;

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn memory_and_block_devices_are_rounded_and_added() {
-        let entry = |op: &str, value| BlockEntry { major: 8, minor: 0, op: op.to_owned(), value };
+        let entry = |op: &str, value| BlockEntry { major: 8, minor: 0, op: op.into(), value };
         let usage = Usage {
             memory: MemoryUsage { usage: 3 * MIB - 1, ..MemoryUsage::default() },
             block_io: BlockIo { service_bytes: Some(vec![entry("Read", 5), entry("Write", 6)]), ..BlockIo::empty() },

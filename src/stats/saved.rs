@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The name of the file in the data directory.
@@ -24,7 +25,7 @@ const LANE: lane::Settings = lane::Settings { threads: 1, spare: 1, limit: Durat
 /// What containers used before their last restart, by Docker's ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Saved(pub(super) BTreeMap<RuntimeId, Carried>);
+pub struct Saved(pub(super) BTreeMap<RuntimeId, Arc<Carried>>);
 
 /// The file in the data directory.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl SavedFile {
         let Some(path) = self.path.clone() else { return Saved::default() };
         let shown = path.display().to_string();
         let read = self.lane.run(&shown, move || read(&path)).await;
-        let read = read.map_err(|error| with_causes(&error)).and_then(|read| read.map_err(|error| error.to_string()));
+        let read = read.map_err(|error| with_causes(&error)).and_then(|read| read.map_err(|error| with_causes(&error)));
         read.unwrap_or_else(|error| {
             tracing::warn!(error, path = shown, "counters of restarted containers begin again");
             Saved::default()
@@ -62,7 +63,7 @@ impl SavedFile {
         let shown = path.display().to_string();
         let written = self.lane.run(&shown, move || write(&path, &saved)).await;
         let written = written.map_err(|error| with_causes(&error));
-        let written = written.and_then(|written| written.map_err(|error| error.to_string()));
+        let written = written.and_then(|written| written.map_err(|error| with_causes(&error)));
         written.map_err(|error| format!("{shown}: {error}"))
     }
 }
@@ -102,7 +103,7 @@ mod tests {
         std::fs::create_dir(&directory).unwrap();
         let file = SavedFile::new(Some(&directory));
         assert_eq!(file.read().await, Saved::default());
-        let saved = Saved(BTreeMap::from([("id".into(), Carried::default())]));
+        let saved = Saved(BTreeMap::from([("id".into(), Arc::default())]));
         file.write(saved.clone()).await.unwrap();
         assert_eq!(SavedFile::new(Some(&directory)).read().await, saved);
         std::fs::write(directory.join(FILE), "{\"id\":[").unwrap();

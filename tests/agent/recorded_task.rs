@@ -10,6 +10,7 @@ use ecs_testing::docker::{docker, inspect};
 use ecs_testing::registry::Registry;
 use ecs_testing::wait::until;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use tokio::sync::OnceCell;
 
 /// Everything that was captured. Names that differ in each run are replaced by the recorded ones.
@@ -31,6 +32,8 @@ pub(crate) struct Life {
     pub(crate) cgroup: Option<Value>,
     /// Introspection: path with query, status, content type, body.
     pub(crate) answers: Vec<(String, u16, String, Value)>,
+    /// Answers about statistics at the task metadata endpoint: status, content type and body, by the names of the recordings.
+    pub(crate) statistics: BTreeMap<&'static str, Value>,
     /// ARNs of the short tasks: exit code, start failure, pull failure, refused pull, secret failure.
     pub(crate) short: [String; 5],
     names: Vec<(String, String)>,
@@ -85,6 +88,7 @@ async fn live() -> Option<Life> {
     let mut answers = introspect(&arn, &web).await;
     send_recorded_messages(&rig, &arn, &instance).await;
     published(&rig).await;
+    let statistics = statistics(&inspected_web, &web).await;
     reconnect(&rig).await;
     let closes = |state: &State| state.records().filter(|record| record.source == Source::AcsClose).count();
     let before = rig.server.read(closes);
@@ -117,6 +121,7 @@ async fn live() -> Option<Life> {
         volumes,
         cgroup,
         answers,
+        statistics,
         short,
     };
     life.name_digests();
@@ -235,8 +240,32 @@ async fn introspect(arn: &str, web: &str) -> Vec<(String, u16, String, Value)> {
     answers
 }
 
+/// Both containers have been read several times by now.
+async fn statistics(inspect: &Value, id: &str) -> BTreeMap<&'static str, Value> {
+    let endpoint = endpoint_id(inspect);
+    let mut answers = BTreeMap::new();
+    for (name, path) in [
+        ("tmds_v3_stats", format!("/v3/{endpoint}/stats")),
+        ("tmds_v4_stats", format!("/v4/{endpoint}/stats")),
+        ("tmds_v3_task_stats", format!("/v3/{endpoint}/task/stats")),
+        ("tmds_v4_task_stats", format!("/v4/{endpoint}/task/stats")),
+        ("tmds_v3_unknown_stats", "/v3/nope/stats".to_owned()),
+        ("tmds_v4_unknown_stats", "/v4/nope/stats".to_owned()),
+        ("v2_stats", "/v2/stats".to_owned()),
+        ("v2_container_stats", format!("/v2/stats/{id}")),
+    ] {
+        let (_, status, kind, body) = ask_at(51679, &path).await;
+        answers.insert(name, json!({"status": status, "content_type": kind, "body": body}));
+    }
+    answers
+}
+
 async fn ask(path: &str) -> (String, u16, String, Value) {
-    let answer = reqwest::get(format!("http://127.0.0.1:51678{path}")).await.unwrap();
+    ask_at(51678, path).await
+}
+
+async fn ask_at(port: u16, path: &str) -> (String, u16, String, Value) {
+    let answer = reqwest::get(format!("http://127.0.0.1:{port}{path}")).await.unwrap();
     let (status, kind) = (answer.status().as_u16(), answer.headers()["content-type"].to_str().unwrap().to_owned());
     (path.to_owned(), status, kind, serde_json::from_str(&answer.text().await.unwrap()).unwrap())
 }

@@ -3,6 +3,7 @@
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
 use ecs_local::TaskStatus;
 use ecs_testing::docker::{ENDPOINT, inspect};
+use ecs_testing::docker_proxy::{DockerProxy, Hold};
 use ecs_testing::wait::until;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Keeps a processor busy, fills some memory, and has some traffic. Small enough for a memory limit of 64 MiB.
 const LOAD: &str = "dd if=/dev/zero of=/dev/shm/x bs=1M count=6 2>/dev/null; cat /shared/* >/dev/null; \
@@ -29,7 +31,7 @@ fn get(mut stream: impl Read + Write, path: &str) -> (u16, Value) {
 }
 
 /// The container's own address in the task metadata endpoint, and what is there.
-fn ask(id: &str, version: &str, path: &str) -> (u16, Value) {
+pub(crate) fn ask(id: &str, version: &str, path: &str) -> (u16, Value) {
     let environment = inspect(id)["Config"]["Env"].as_array().unwrap().clone();
     let endpoint = environment.iter().find_map(|entry| {
         entry.as_str()?.strip_prefix("ECS_CONTAINER_METADATA_URI_V4=http://169.254.170.2/v4/").map(str::to_owned)
@@ -187,9 +189,11 @@ async fn counters_go_on_over_restarts() {
             last = 200_000_000;
         }
     }
-    assert!(rig.directory.path().join("data/statistics.json").exists());
+    let file = rig.directory.path().join("data/statistics.json");
+    assert!(file.exists());
     rig.server.stop_task(&arn, "enough").unwrap();
     rig.task(&arn, TaskStatus::Stopped).await;
+    until("the file to be removed with the last such container", LIMIT, async || (!file.exists()).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,17 +205,16 @@ async fn statistics_can_be_turned_off() {
     let arn = rig.server.run_task(&definition).unwrap();
     let task = rig.task(&arn, TaskStatus::Running).await;
     let id = task.container("main").unwrap().runtime_id.clone().unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let unable = json!(format!("Unable to get container stats for: {id}"));
     assert_eq!(ask(&id, "v3", "/stats"), (400, unable.clone()));
     assert_eq!(ask(&id, "v4", "/stats"), (500, unable));
     assert_eq!(ask(&id, "v4", "/task/stats"), (200, json!({id: {}})));
 }
 
-/// An agent that cannot see the control groups, as in a container without their mount, asks Docker, and says so once.
-#[tokio::test(flavor = "multi_thread")]
-async fn docker_is_asked_where_the_counters_cannot_be_read() {
-    let Some(mut rig) = Rig::without_agent("statistics from Docker", Plan::default()).await else { return };
+/// A rig whose agent cannot see the control groups, as in a container without their mount.
+async fn without_groups(test: &str, plan: Plan<'_>) -> Option<Rig> {
+    let mut rig = Rig::without_agent(test, plan).await?;
     let script = rig.directory.path().join("hidden");
     let text = format!(
         "#!/bin/sh\nexec unshare --mount sh -c 'mount -t tmpfs none /sys/fs/cgroup && exec \"$@\"' sh {} \"$@\"\n",
@@ -221,12 +224,19 @@ async fn docker_is_asked_where_the_counters_cannot_be_read() {
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let is_allowed = Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success());
     if !is_allowed {
-        eprintln!("SKIPPED statistics from Docker: no mount namespace can be made");
-        return;
+        eprintln!("SKIPPED {test}: no mount namespace can be made");
+        return None;
     }
     rig.program = script;
     rig.start_agent();
     rig.registered().await;
+    Some(rig)
+}
+
+/// An agent that cannot see the control groups asks Docker, and says so once.
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_is_asked_where_the_counters_cannot_be_read() {
+    let Some(rig) = without_groups("statistics from Docker", Plan::default()).await else { return };
     let definition = json!({"family": "load", "containerDefinitions": [
         shell("main", &rig.image(), LOAD), shell("side", &rig.image(), FOREVER)]});
     let arn = rig.server.run_task(&definition).unwrap();
@@ -238,4 +248,37 @@ async fn docker_is_asked_where_the_counters_cannot_be_read() {
         compare(&before, &ours, &from_docker(&id));
     }
     assert_eq!(rig.log().matches("Docker is asked for those").count(), 1, "{}", rig.log());
+}
+
+/// A call about one container that Docker does not answer delays no other container.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_hangs_delays_no_other_container() {
+    let proxy = DockerProxy::start();
+    let endpoint = proxy.endpoint();
+    let environment = [("DOCKER_HOST", endpoint.as_str())];
+    let plan = Plan { environment: &environment, ..Plan::default() };
+    let Some(rig) = without_groups("hanging statistics", plan).await else { return };
+    let definition = json!({"family": "two", "containerDefinitions": [
+        shell("main", &rig.image(), FOREVER), shell("side", &rig.image(), FOREVER)]});
+    let arn = rig.server.run_task(&definition).unwrap();
+    let task = rig.task(&arn, TaskStatus::Running).await;
+    let [main, side] = ["main", "side"].map(|name| task.container(name).unwrap().runtime_id.clone().unwrap());
+    let first = statistics(&side, "v4", "").await;
+    statistics(&main, "v4", "").await;
+    proxy.hold(Vec::leak(vec![Box::leak(format!("/{main}/stats").into_boxed_str())]), Hold::Before);
+    proxy.held().await;
+    let hanging = ask(&main, "v4", "/stats").1;
+    let (began, mut last) = (Instant::now(), first);
+    for _ in 0..4 {
+        last = statistics(&side, "v4", last["read"].as_str().unwrap()).await;
+    }
+    // The limit of a call is 18 s.
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    assert_eq!(ask(&main, "v4", "/stats").1["read"], hanging["read"], "the call still hangs");
+    let is_asked = |line: &&String| line.contains(&main) && line.contains("/stats");
+    let asked = || proxy.seen().iter().filter(is_asked).count();
+    let before = asked();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(asked(), before, "no second call about the same container");
+    statistics(&main, "v4", hanging["read"].as_str().unwrap()).await;
 }

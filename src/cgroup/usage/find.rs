@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 
 /// The controllers whose counters are read, in version 1.
 pub(super) const CONTROLLERS: [&str; 5] = ["cpuacct", "cpu", "memory", "blkio", "pids"];
+/// What the lines of `mountinfo` about control groups have, whatever the version.
+pub(super) const MOUNT: &str = " - cgroup";
+/// What the kernel writes behind the path of a group that is removed.
+const REMOVED: &str = " (deleted)";
 /// Upper limit of the lines of a file that are read.
 const MAX_LINES: usize = 100_000;
 /// The shortest id that proves something. Docker's have 64 characters.
@@ -56,13 +60,13 @@ pub(super) fn mounts(text: &str) -> Vec<Mount> {
 /// The groups of the container with this id, from the text of `/proc/PID/cgroup` of its first process; `None` if the process is
 /// not in the container, or if none of its groups can be seen here.
 pub(super) fn groups(text: &str, id: &str, mounts: &[Mount]) -> Option<Groups> {
-    let lines = || {
+    let all = || {
         text.lines().take(MAX_LINES).filter_map(|line| {
             let (_, rest) = line.split_once(':')?;
-            let (controllers, path) = rest.split_once(':')?;
-            Some((controllers, container_part(path, id)?))
+            rest.split_once(':')
         })
     };
+    let lines = || all().filter_map(|(controllers, path)| Some((controllers, container_part(path, id)?)));
     let has = |list: &str, controller: &str| list.split(',').any(|name| name == controller);
     let mut directories = Vec::new();
     for controller in CONTROLLERS {
@@ -72,9 +76,11 @@ pub(super) fn groups(text: &str, id: &str, mounts: &[Mount]) -> Option<Groups> {
             directories.extend(places.filter_map(|mount| Some((controller, mount.place(path)?))));
         }
     }
-    // A host with both versions has all controllers in one of them, and groups without counters in the other.
-    if directories.iter().any(|(controller, _)| *controller == "cpuacct") {
-        return Some(Groups { version: CgroupVersion::V1, directories });
+    // A host with both versions has all controllers in one of them, and groups without counters in the other. The latter are the last
+    // that a process leaves, and the only ones that some agents in containers see.
+    if all().any(|(list, _)| has(list, "cpuacct")) {
+        let has_counters = directories.iter().any(|(controller, _)| *controller == "cpuacct");
+        return has_counters.then_some(Groups { version: CgroupVersion::V1, directories });
     }
     let (_, path) = lines().find(|(list, _)| list.is_empty())?;
     let places = mounts.iter().filter(|mount| mount.controllers.is_none()).filter_map(|mount| mount.place(path));
@@ -86,7 +92,7 @@ pub(super) fn groups(text: &str, id: &str, mounts: &[Mount]) -> Option<Groups> {
 /// it, and its first process may be in one of them.
 fn container_part<'a>(path: &'a str, id: &str) -> Option<&'a str> {
     let is_id = id.len() >= MIN_ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let at = path.find(id).filter(|_| is_id)?;
+    let at = path.find(id).filter(|_| is_id && !path.ends_with(REMOVED))?;
     let end = path[at..].find('/').map_or(path.len(), |length| at + length);
     path.starts_with('/').then_some(&path[..end])
 }
@@ -160,11 +166,24 @@ mod tests {
             format!("0::/../../docker/{ID}\n"),
             format!("0::docker/{ID}\n"),
             format!("4:memory:/docker/{ID}\n"),
+            format!("0::/docker/{ID} (deleted)\n"),
             String::new(),
         ] {
             assert_eq!(found(&text, V2), None, "{text}");
         }
         assert_eq!(groups("0::/docker/main\n", "main", &mounts(V2)), None, "too short to be an id");
+    }
+
+    /// On a host with both versions, the groups of version 2 have no counters.
+    #[test]
+    fn a_host_that_counts_in_version_1_is_not_read_in_version_2() {
+        let ended = format!("3:cpu,cpuacct:/\n0::/docker/{ID}\n");
+        assert_eq!(found(&ended, V1), None, "the process has left the groups of version 1 first");
+        let running = format!("3:cpu,cpuacct:/docker/{ID}\n0::/docker/{ID}\n");
+        let without = V1.lines().filter(|line| !line.contains("cpuacct")).collect::<Vec<_>>().join("\n");
+        assert_eq!(found(&running, &without), None, "an agent in a container that sees a part of the host");
+        let only_names = format!("1:name=systemd:/docker/{ID}\n0::/docker/{ID}\n");
+        assert_eq!(found(&only_names, V1).unwrap().0, CgroupVersion::V2);
     }
 
     #[test]

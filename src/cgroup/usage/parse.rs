@@ -100,7 +100,7 @@ pub(super) fn block_v1(text: &str) -> Vec<BlockEntry> {
         let (third, fourth) = (fields.next()?, fields.next());
         let (op, value) = fourth.map_or(("", third), |value| (third, value));
         let is_word = op.len() <= 16 && op.bytes().all(|byte| byte.is_ascii_alphabetic());
-        Some(BlockEntry { major, minor, op: op.to_owned(), value: value.parse().ok()? }).filter(|_| is_word)
+        Some(BlockEntry { major, minor, op: op.into(), value: value.parse().ok()? }).filter(|_| is_word)
     });
     entries.take(MAX_BLOCK_ENTRIES).collect()
 }
@@ -115,7 +115,7 @@ pub(super) fn block_v2(text: &str) -> Vec<BlockEntry> {
             let found = counters.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('=')?.parse().ok());
             found.unwrap_or_default()
         };
-        let entry = |op: &str, value| BlockEntry { major, minor, op: op.to_owned(), value };
+        let entry = |op: &str, value| BlockEntry { major, minor, op: op.into(), value };
         Some([entry("read", counter("rbytes")), entry("write", counter("wbytes"))])
     });
     devices.flatten().take(MAX_BLOCK_ENTRIES).collect()
@@ -155,6 +155,12 @@ pub(super) fn host_cpu(text: &str) -> (u64, u32) {
     let ticks = fields.filter_map(|field| field.parse::<u64>().ok()).fold(0, u64::saturating_add);
     let processors = lines.take_while(|line| line.starts_with("cpu")).take(MAX_PROCESSORS).count();
     (ticks.saturating_mul(TICK), u32::try_from(processors).unwrap_or_default())
+}
+
+/// `/proc/PID/stat`: the process has ended, and its parent has not taken note yet. The name of the program, which may have any
+/// characters, is in parentheses before the state.
+pub(super) fn has_ended(text: &str) -> bool {
+    text.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X', 'x']))
 }
 
 /// `/proc/meminfo`: the memory of the host in bytes.
@@ -242,6 +248,19 @@ mod tests {
         assert_eq!(host_cpu(""), (0, 0));
         assert_eq!(host_memory("MemTotal:        8147312 kB\nMemFree: 1 kB\n"), Some(8_147_312 * 1024));
         assert_eq!(host_memory("MemTotal: many kB\n"), None);
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_recognised() {
+        for (text, expected) in [
+            ("4711 (sh) Z 1 4711", true),
+            ("4711 (a) Z (b) S 1", false),
+            ("4711 (a) S (b) X 1", true),
+            ("4711 (Z) R 1 4711", false),
+            ("", false),
+        ] {
+            assert_eq!(has_ended(text), expected, "{text}");
+        }
     }
 
     proptest! {

@@ -5,7 +5,7 @@
 
 use super::parse::number;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,8 +15,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const MAX_BYTES: usize = 256 * 1024;
 /// How much more is asked for at a time, in bytes.
 const CHUNK: usize = 16 * 1024;
-/// A file of the kernel that gives less than this at once has ended: it is written line by line into pages of 4096 bytes.
+/// A file of the kernel with short lines that gives less than this at once has ended: lines are written as a whole into pages of 4096
+/// bytes.
 const WHOLE: usize = 2048;
+/// Upper limit of what is read from a file with lines of any length, in bytes. A host with 1000 containers has about 3 MB of mounts.
+const MAX_LONG: u64 = 64 << 20;
 
 /// How many more files may stay open.
 #[derive(Clone, Debug)]
@@ -115,12 +118,24 @@ impl Access<'_> {
 }
 
 /// Opens a file for reading, without waiting for anything.
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     OpenOptions::new().read(true).custom_flags(i32::try_from(flags.bits()).unwrap_or_default()).open(path)
 }
 
-/// Reads a file from its beginning. Text that is not UTF-8 ends where it begins not to be.
+/// The lines of a file that have this part, at most [`MAX_BYTES`] of them. Unlike for [`read`], the lines may have any length: of
+/// long ones, the kernel may give less than [`WHOLE`] bytes at once, long before the end. A line that is not UTF-8 is left out.
+pub(super) fn lines_with(file: impl Read, part: &str) -> io::Result<String> {
+    let mut reader = BufReader::with_capacity(CHUNK, file.take(MAX_LONG));
+    let (mut found, mut line) = (String::new(), Vec::new());
+    while reader.read_until(b'\n', &mut line)? > 0 && found.len() + line.len() <= MAX_BYTES {
+        found.push_str(std::str::from_utf8(&line).ok().filter(|line| line.contains(part)).unwrap_or_default());
+        line.clear();
+    }
+    Ok(found)
+}
+
+/// Reads a file of short lines from its beginning. Text that is not UTF-8 ends where it begins not to be.
 pub(super) fn read<'a>(file: &File, buffer: &'a mut Vec<u8>) -> io::Result<&'a str> {
     let mut length = 0;
     while length < MAX_BYTES {
@@ -162,6 +177,29 @@ pub(super) fn is_end(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use std::fs;
+
+    /// Gives the text line by line, as the kernel does with long lines of `mountinfo`.
+    struct LineByLine<'a>(&'a str);
+
+    impl Read for LineByLine<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.0.find('\n').map_or(self.0.len(), |at| at + 1).min(buffer.len());
+            let (now, rest) = self.0.split_at(length);
+            buffer[..length].copy_from_slice(now.as_bytes());
+            self.0 = rest;
+            Ok(length)
+        }
+    }
+
+    #[test]
+    fn lines_of_any_length_are_read_to_the_end() {
+        let long = format!("1 1 0:1 / / rw - overlay lowerdir={}\n", "x:".repeat(40_000));
+        let text = format!("short\n{long}a - cgroup x\n{long}last - cgroup2 y");
+        assert_eq!(lines_with(LineByLine(&text), " - cgroup").unwrap(), "a - cgroup x\nlast - cgroup2 y");
+        assert_eq!(lines_with(&[b'a', 0xff, b'\n', b'a'][..], "a").unwrap(), "a");
+        let many = "x - cgroup\n".repeat(2 * MAX_BYTES);
+        assert!(lines_with(many.as_bytes(), " - cgroup").unwrap().len() <= MAX_BYTES);
+    }
 
     #[test]
     fn a_file_stays_open_only_within_the_budget() {

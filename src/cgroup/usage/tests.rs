@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 use std::fs;
 use std::path::Path;
 
@@ -85,6 +86,7 @@ impl Host {
 
     fn process(&self, groups: &str) {
         self.write(&format!("proc/{PID}/cgroup"), groups);
+        self.write(&format!("proc/{PID}/stat"), "4711 (sleep) S 1 4711 4711");
         self.write(&format!("proc/{PID}/net/dev"), "h\nh\n  eth0: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0\n    lo: 9\n");
     }
 
@@ -163,17 +165,23 @@ fn counters_are_read_anew_with_and_without_open_files() {
     }
 }
 
+/// The container ends, and its number is given to a process of somebody else, before Docker says so.
 #[test]
 fn another_process_with_the_same_number_is_not_read() {
     let host = Host::v2();
     let mut sampler = host.sampler(100);
     read_usage(&mut sampler);
-    // The container ends, and its number is given to a process of somebody else, before Docker says so.
     fs::remove_dir_all(host.0.join("proc/4711")).unwrap();
     host.process("0::/system.slice/ssh.service\n");
-    assert_eq!(sample(&mut sampler, &target(true)), Outcome::Missing, "the open directory is that of the old process");
+    for _ in 0..2 * MAX_TRIES {
+        assert_eq!(
+            sample(&mut sampler, &target(true)),
+            Outcome::Missing,
+            "it was read, so it is not called unreadable"
+        );
+    }
     let another_run = Target { process: Process { started_at: "later".to_owned(), pid: PID }, ..target(true) };
-    assert!(matches!(sample(&mut sampler, &another_run), Outcome::Unreadable(_)));
+    assert_eq!(sample(&mut sampler, &another_run), Outcome::Missing);
 }
 
 #[test]
@@ -182,9 +190,25 @@ fn a_container_that_has_ended_is_missing() {
     let mut sampler = host.sampler(0);
     read_usage(&mut sampler);
     fs::remove_dir_all(host.0.join("cg/system.slice")).unwrap();
-    assert_eq!(sample(&mut sampler, &target(true)), Outcome::Missing);
+    for _ in 0..2 * MAX_TRIES {
+        assert_eq!(sample(&mut sampler, &target(true)), Outcome::Missing);
+    }
     sampler.keep_only(&[]);
     assert!(sampler.is_idle());
+}
+
+/// Until its parent takes note, a process that has ended is there, in the root group (version 1) or in one that is removed.
+#[test]
+fn a_container_that_ended_before_it_was_read_is_missing() {
+    for groups in ["5:pids:/\n3:cpu,cpuacct:/\n0::/docker/@\n", "0::/docker/@ (deleted)\n"] {
+        let host = Host::v1();
+        host.process(&groups.replace('@', ID));
+        host.write(&format!("proc/{PID}/stat"), "4711 (sleep) Z 1 4711 4711");
+        let mut sampler = host.sampler(100);
+        assert_eq!(sample(&mut sampler, &target(true)), Outcome::Missing, "{groups}");
+        let State::Closed(tries) = &sampler.readers[&ID.into()].state else { panic!("it is tried again") };
+        assert_eq!(tries.failed, 1);
+    }
 }
 
 #[test]
@@ -192,25 +216,143 @@ fn a_process_that_is_never_seen_is_given_up() {
     let host = Host::v2();
     fs::remove_dir_all(host.0.join("proc/4711")).unwrap();
     let mut sampler = host.sampler(100);
-    for _ in 1..MAX_MISSING {
+    for _ in 1..MAX_TRIES {
         assert_eq!(sample(&mut sampler, &target(true)), Outcome::Missing);
     }
     let unreadable = Outcome::Unreadable("its first process is not visible here".to_owned());
     for _ in 0..2 {
         assert_eq!(sample(&mut sampler, &target(true)), unreadable);
     }
+    let next =
+        |started_at: &str| Target { process: Process { pid: PID, started_at: started_at.to_owned() }, ..target(true) };
+    assert_eq!(sample(&mut sampler, &next("later")), unreadable, "nothing can be seen here");
     // It is a new container with the same number.
     host.process(&format!("0::/system.slice/docker-{ID}.scope\n"));
-    let next = Target { process: Process { pid: PID, started_at: "later".to_owned() }, ..target(true) };
-    assert!(matches!(sample(&mut sampler, &next), Outcome::Read(_)));
+    assert!(matches!(sample(&mut sampler, &next("at last")), Outcome::Read(_)));
+    // Where one container was seen, another one that is not there has ended.
+    fs::remove_dir_all(host.0.join("proc/4711")).unwrap();
+    for _ in 1..MAX_TRIES_IF_CLEAR {
+        assert_eq!(sample(&mut sampler, &next("too late")), Outcome::Missing);
+    }
+    assert_eq!(sample(&mut sampler, &next("too late")), unreadable);
 }
 
 #[test]
-fn a_host_without_the_groups_is_unreadable_at_once() {
+fn a_host_without_the_groups_is_unreadable() {
     let host = Host::v2();
     host.write("proc/self/mountinfo", "1 1 0:1 / /nowhere rw - cgroup2 cgroup2 rw\n");
-    let outcome = sample(&mut host.sampler(100), &target(true));
+    let mut sampler = host.sampler(100);
+    for _ in 1..MAX_TRIES {
+        assert_eq!(sample(&mut sampler, &target(true)), Outcome::Missing, "it may be ending");
+    }
+    let outcome = sample(&mut sampler, &target(true));
     assert_eq!(outcome, Outcome::Unreadable("its control groups are not visible here".to_owned()));
+}
+
+/// A directory in the place of a file gives an error that says nothing about the container, as too many open files do.
+#[test]
+fn a_passing_error_does_not_change_the_source() {
+    let host = Host::v2();
+    let place = format!("proc/{PID}/net/dev");
+    let file = host.0.join(&place);
+    for was_read in [false, true] {
+        let mut sampler = host.sampler(100);
+        if was_read {
+            read_usage(&mut sampler);
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        for _ in 0..2 * MAX_TRIES {
+            assert_eq!(sample(&mut sampler, &target(true)), Outcome::Failed("Is a directory".to_owned()));
+        }
+        fs::remove_dir(&file).unwrap();
+        host.write(&place, &text);
+        read_usage(&mut sampler);
+    }
+}
+
+/// A container on the host of the test below.
+#[derive(Clone, Debug)]
+struct Other {
+    id: String,
+    pid: u32,
+    run: u32,
+    used: u64,
+}
+
+impl Other {
+    fn target(&self) -> Target {
+        let process = Process { pid: self.pid, started_at: self.run.to_string() };
+        Target { id: self.id.as_str().into(), process, has_networks: false }
+    }
+
+    fn group(&self) -> String {
+        format!("docker/{}", self.id)
+    }
+
+    fn start(&self, host: &Host) {
+        host.write(&format!("cg/{}/cpu.stat", self.group()), &format!("usage_usec {}\n", self.used));
+        host.write(&format!("proc/{}/cgroup", self.pid), &format!("0::/{}\n", self.group()));
+        host.write(&format!("proc/{}/stat", self.pid), "1 (x) S 1");
+    }
+
+    fn end(&self, host: &Host) {
+        let _ = fs::remove_dir_all(host.0.join(format!("proc/{}", self.pid)));
+        let _ = fs::remove_dir_all(host.0.join(format!("cg/{}", self.group())));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Containers that start and end with few process ids, in any order: what is read of a container is its own, and one that runs is
+    /// read at once.
+    #[test]
+    fn a_reading_is_that_of_its_own_container(
+        max_files in 0..20_usize,
+        steps in prop::collection::vec((0..5_usize, 0..3_u32, 0..3_u8), 1..60),
+    ) {
+        let host = Host::new(&[("cg", "cgroup2 cgroup2 rw")]);
+        let mut sampler = host.sampler(max_files);
+        let id = |at: usize| format!("{at:064x}");
+        let mut all: Vec<_> = (0..5).map(|at| (Other { id: id(at), pid: 0, run: 0, used: 0 }, false)).collect();
+        for (step, (at, pid, is_late)) in steps.into_iter().enumerate() {
+            let (container, runs) = &mut all[at];
+            if *runs {
+                container.end(&host);
+                *runs = false;
+            }
+            // The number goes to another container as soon as its process has ended.
+            for (other, runs) in all.iter_mut().filter(|(other, runs)| *runs && other.pid == 100 + pid) {
+                other.end(&host);
+                *runs = false;
+            }
+            let (container, runs) = &mut all[at];
+            let used = 1_000 * (at as u64 + 1) + step as u64;
+            // A late view: the agent still thinks of the run before.
+            let before = container.clone();
+            *container = Other { pid: 100 + pid, run: container.run + 1, used, ..before.clone() };
+            (*runs, ()) = (true, container.start(&host));
+            let targets: Vec<_> = all.iter().filter(|(other, _)| other.run > 0).map(|(other, _)| match is_late {
+                0 if other.id == before.id => before.target(),
+                _ => other.target(),
+            }).collect();
+            sampler.keep_only(&targets);
+            for (target, outcome) in targets.iter().zip(sampler.sample(&targets)) {
+                let (other, runs) = all.iter().find(|(other, _)| other.id == target.id.as_str()).unwrap();
+                let is_this_run = *runs && other.target() == *target;
+                match outcome {
+                    Outcome::Read(reading) => {
+                        let is_own = reading.usage.cpu.total == 1_000 * other.used;
+                        prop_assert!(*runs && is_own, "{other:?}: {}", reading.usage.cpu.total);
+                    }
+                    Outcome::Missing | Outcome::Unreadable(_) => prop_assert!(!is_this_run, "{other:?} runs"),
+                    Outcome::Failed(why) => prop_assert!(false, "{why}"),
+                }
+            }
+        }
+    }
 }
 
 /// This process, as if it were the first one of a container: the real files of this machine.
@@ -218,7 +360,8 @@ fn a_host_without_the_groups_is_unreadable_at_once() {
 fn the_counters_of_this_machine_can_be_read() {
     let mut buffer = Vec::new();
     let text = read_once("/proc/self/cgroup".as_ref(), &mut buffer).unwrap();
-    let mounts = find::mounts(&read_once("/proc/self/mountinfo".as_ref(), &mut buffer).unwrap());
+    let mounts = File::open("/proc/self/mountinfo").unwrap();
+    let mounts = find::mounts(&lines_with(mounts, find::MOUNT).unwrap());
     assert!(!mounts.is_empty() && !text.is_empty());
     assert!(parse::host_cpu(&read_once("/proc/stat".as_ref(), &mut buffer).unwrap()).1 > 0);
     assert!(parse::host_memory(&read_once("/proc/meminfo".as_ref(), &mut buffer).unwrap()).unwrap() > 1 << 20);

@@ -84,7 +84,7 @@ impl FilesV1 {
         cpu: Option<&Path>,
     ) -> io::Result<CpuUsage> {
         let total = access.read(&mut self.cpu_total, cpuacct, parse::number)?.flatten();
-        let total = total.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "no processor time is counted"))?;
+        let total = total.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no processor time is counted"))?;
         let mut found = CpuUsage { total, ..CpuUsage::default() };
         access.read(&mut self.cpu_times, cpuacct, |text| parse::cpu_times(text, &mut found))?;
         found.per_cpu = access.read(&mut self.per_cpu, cpuacct, parse::per_cpu)?.unwrap_or_default();

@@ -34,7 +34,7 @@ impl FilesV2 {
     pub(super) fn read(&mut self, access: &mut Access<'_>) -> io::Result<Usage> {
         let directory = Some(self.directory.as_path());
         let cpu = access.read(&mut self.cpu, directory, parse::cpu_v2)?.flatten();
-        let cpu = cpu.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "no processor time is counted"))?;
+        let cpu = cpu.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no processor time is counted"))?;
         let [stat, usage, limit, events] = &mut self.memory;
         let details = access.read(stat, directory, |text| parse::memory(text, CgroupVersion::V2))?;
         // Compat: Docker counts how often the container ran out of memory, not how often it reached its limit.

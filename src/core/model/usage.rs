@@ -3,6 +3,10 @@
 //! The parts that read counters (control groups, Docker) and those that show them (task metadata, telemetry) share these types.
 //! Counters only grow while a container runs; a container that is started again begins at zero.
 
+mod block_io;
+
+pub use block_io::{BlockEntry, BlockIo, BlockOp};
+
 use super::RuntimeId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -218,64 +222,6 @@ impl MemoryUsage {
     }
 }
 
-/// Block devices. `None`: the kernel does not count this; with control groups of version 1 such a list is empty instead.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BlockIo {
-    /// Bytes.
-    pub service_bytes: Option<Vec<BlockEntry>>,
-    /// Operations.
-    pub serviced: Option<Vec<BlockEntry>>,
-    /// Operations that wait now. This is not a counter.
-    pub queued: Option<Vec<BlockEntry>>,
-    /// Time of the devices, in nanoseconds.
-    pub service_time: Option<Vec<BlockEntry>>,
-    /// Time in queues, in nanoseconds.
-    pub wait_time: Option<Vec<BlockEntry>>,
-    /// Operations that became a part of others.
-    pub merged: Option<Vec<BlockEntry>>,
-    /// Time of the devices, in milliseconds.
-    pub time: Option<Vec<BlockEntry>>,
-    /// Sectors.
-    pub sectors: Option<Vec<BlockEntry>>,
-}
-
-impl BlockIo {
-    /// Lists without entries.
-    pub fn empty() -> Self {
-        let empty = || Some(Vec::new());
-        Self {
-            service_bytes: empty(),
-            serviced: empty(),
-            queued: empty(),
-            service_time: empty(),
-            wait_time: empty(),
-            merged: empty(),
-            time: empty(),
-            sectors: empty(),
-        }
-    }
-
-    /// The bytes of one operation on all devices. Version 1 of the control groups writes `Read`, version 2 `read`.
-    pub fn bytes(&self, operation: &str) -> u64 {
-        let entries = self.service_bytes.iter().flatten();
-        let found = entries.filter(|entry| entry.op.eq_ignore_ascii_case(operation)).map(|entry| entry.value);
-        found.fold(0, u64::saturating_add)
-    }
-}
-
-/// A counter of one device and one kind of operation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BlockEntry {
-    /// Major number of the device.
-    pub major: u64,
-    /// Minor number of the device.
-    pub minor: u64,
-    /// The kind of operation, such as `Read`; empty if the counter is for all kinds.
-    pub op: String,
-    /// The counter.
-    pub value: u64,
-}
-
 /// Processes and threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pids {
@@ -432,14 +378,6 @@ mod tests {
             assert_eq!(memory(version, name, cache), expected, "{name} {cache}");
         }
         assert_eq!(MemoryUsage { usage: 100, ..MemoryUsage::default() }.without_cache(), 100);
-    }
-
-    #[test]
-    fn bytes_are_counted_in_both_spellings() {
-        let entry = |minor, op: &str, value| BlockEntry { major: 8, minor, op: op.to_owned(), value };
-        let entries = vec![entry(0, "Read", 1), entry(1, "read", 2), entry(0, "Write", 4), entry(0, "Total", 5)];
-        let io = BlockIo { service_bytes: Some(entries), ..BlockIo::default() };
-        assert_eq!((io.bytes("read"), io.bytes("write"), BlockIo::empty().bytes("read")), (3, 4, 0));
     }
 
     #[test]

@@ -194,7 +194,7 @@ impl Serialize for Entries<'_> {
             Some(entries) => serializer.collect_seq(entries.iter().map(|entry| Shown {
                 major: entry.major,
                 minor: entry.minor,
-                op: &entry.op,
+                op: entry.op.as_str(),
                 value: entry.value,
             })),
         }

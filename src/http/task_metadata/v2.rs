@@ -20,7 +20,8 @@ const PATHS: [(&str, &str); 8] = [
     ("/v2/metadataWithTags/", "task metadata"),
     ("/v2/stats", "task stats"),
     ("/v2/stats/", "task stats"),
-    ("/v2/stats/{*id}", "container stats"),
+    // Compat: without a task, the Go agent names the same type as for a whole task.
+    ("/v2/stats/{*id}", "task stats"),
 ];
 
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {

@@ -11,6 +11,7 @@ use super::metrics::{Queues, Sources};
 use super::own_thread;
 use super::spot;
 use super::statistics::Watch;
+use super::statistics::saving::keep_saved;
 use crate::acs;
 use crate::config::Config;
 use crate::http::{self, Address, Answers, Audience, Serving};
@@ -170,8 +171,10 @@ impl Early {
         self.supervisor.add("network faults", Policy::Restart, move || keeper.clone().run(stop.clone()));
     }
 
-    /// Reads the counters of containers.
+    /// Reads the counters of containers, and saves what must survive the agent.
     pub(crate) fn keep_statistics(&mut self, watch: Watch) {
+        let (stop, statistics) = (self.stop.clone(), watch.statistics());
+        self.supervisor.add("statistics file", Policy::Restart, move || keep_saved(statistics.clone(), stop.clone()));
         let stop = self.stop.clone();
         self.supervisor.add("statistics", Policy::Restart, move || watch.clone().run(stop.clone()));
     }

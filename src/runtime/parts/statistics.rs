@@ -2,8 +2,11 @@
 //!
 //! Owns the timer, which is one for all containers, and the choice of the source: the kernel's own counters, or Docker for a
 //! container whose counters this agent cannot see (Docker is on another host, or the agent in a container without the host's
-//! processes and control groups). Invariants: at most one reading of each source is under way; what Docker does not answer delays
-//! no other container; and no error ends this part.
+//! processes and control groups). Invariants: a container is read by one source at a time, once at a time; what Docker does not
+//! answer delays no other container (`asking`); no disk delays a reading (`saving`); and no error ends this part.
+
+mod asking;
+pub(super) mod saving;
 
 use crate::cgroup::usage::{Outcome, Sampler, Target};
 use crate::config::Config;
@@ -11,14 +14,13 @@ use crate::lane::{self, Lane};
 use crate::runtime::execute::edges::Edges;
 use crate::runtime::supervisor::PartResult;
 use crate::stats::{Collection, Gathered, SavedFile, Tracked};
-use ecs_core::model::usage::{LastStatistics, Moment, Process, Reading};
+use asking::{Answer, Asking};
+use ecs_core::model::usage::{LastStatistics, Process, Reading};
 use ecs_core::model::view::{ContainerView, View};
 use ecs_core::model::{ContainerStatus, RuntimeId, with_causes};
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -31,8 +33,6 @@ const REPORT: Duration = Duration::from_secs(20);
 const REPORTS_KEPT: u32 = 4;
 /// The threads that read counters. The kernel prints a container's in some microseconds, unless it is very busy.
 const LANE: lane::Settings = lane::Settings { threads: 1, spare: 1, limit: Duration::from_secs(10) };
-/// How many containers Docker is asked about at the same time.
-const DOCKER_CALLS: usize = 4;
 
 /// The settings of this part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub(crate) struct Statistics {
     collection: Mutex<Collection>,
     settings: Settings,
     file: SavedFile,
+    /// How often what is to be saved has changed.
+    changes: watch::Sender<u64>,
 }
 
 impl Statistics {
@@ -71,7 +73,35 @@ impl Statistics {
         let settings = Settings::new(config);
         let file = SavedFile::new(config.checkpoint.then_some(config.data_dir.as_path()));
         let saved = file.read().await;
-        Self { collection: Mutex::new(Collection::new(saved, settings.capacity())), settings, file }
+        Self::new(Collection::new(saved, settings.capacity()), settings, file)
+    }
+
+    fn new(collection: Collection, settings: Settings, file: SavedFile) -> Self {
+        Self { collection: Mutex::new(collection), settings, file, changes: watch::Sender::new(0) }
+    }
+
+    /// Tracks the containers of this view.
+    fn track(&self, view: &View) -> Vec<Tracked> {
+        self.change(|collection| collection.track(view))
+    }
+
+    fn add_answer(&self, answer: Answer) {
+        if let Some(reading) = answer.reading {
+            self.add(reading, &answer.tracked.process);
+        }
+    }
+
+    fn add(&self, reading: Reading, process: &Process) {
+        self.change(|collection| collection.add(reading, process));
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Collection) -> T) -> T {
+        let (result, changes) = {
+            let mut collection = self.lock();
+            (change(&mut collection), collection.changes())
+        };
+        self.changes.send_if_modified(|before| std::mem::replace(before, changes) != changes);
+        result
     }
 
     /// What is known of a container. The view may be newer than the last reading: a container that has just started has no
@@ -108,13 +138,9 @@ pub(crate) struct Watch {
     edges: Arc<Edges>,
 }
 
-/// The results of asking Docker.
-type Answers = Vec<(Tracked, Option<Reading>)>;
-
 /// What one run of the part knows.
 struct Run {
     statistics: Arc<Statistics>,
-    edges: Arc<Edges>,
     lane: Lane,
     /// `None` while the counters are being read, and after a reading that hung.
     sampler: Option<Sampler>,
@@ -133,7 +159,8 @@ struct Run {
     has_logged_docker: bool,
     /// The last reading did not end in time, and that is logged.
     is_hanging: bool,
-    has_unsaved: bool,
+    /// The last reading failed for some container for the moment, and that is logged.
+    is_failing: bool,
 }
 
 impl Watch {
@@ -141,36 +168,37 @@ impl Watch {
         Self { statistics, view, edges }
     }
 
+    /// The statistics that are kept.
+    pub(super) fn statistics(&self) -> Arc<Statistics> {
+        Arc::clone(&self.statistics)
+    }
+
     /// Reads until `stop` is cancelled.
     pub(crate) async fn run(self, stop: CancellationToken) -> PartResult {
         let mut run = Run::new(&self);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut answers: Option<BoxFuture<'static, Answers>> = None;
+        let mut asking = Asking::new(Arc::clone(&self.edges), run.since);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                found = ended(&mut answers) => {
-                    answers = None;
-                    run.add_answers(found);
-                }
+                answer = asking.answer() => self.statistics.add_answer(answer),
                 _ = tick.tick() => {
                     let due = run.due(Arc::clone(&self.view.borrow()));
                     let (at_docker, here) = due.into_iter().partition(|tracked| run.at_docker.contains(&tracked.id));
-                    run.read(here).await;
-                    answers = answers.or_else(|| run.ask(at_docker));
-                    run.save().await;
+                    asking.keep_only(&run.at_docker);
+                    asking.ask(at_docker);
+                    let reading = run.read(here);
+                    tokio::pin!(reading);
+                    loop {
+                        tokio::select! {
+                            () = &mut reading => break,
+                            answer = asking.answer() => self.statistics.add_answer(answer),
+                        }
+                    }
                 }
             }
         }
-    }
-}
-
-/// Waits for the answers of Docker; for ever if nobody has asked.
-async fn ended(answers: &mut Option<BoxFuture<'static, Answers>>) -> Answers {
-    match answers {
-        Some(answers) => answers.await,
-        None => std::future::pending().await,
     }
 }
 
@@ -179,7 +207,6 @@ impl Run {
         let since = Instant::now();
         Self {
             statistics: Arc::clone(&watch.statistics),
-            edges: Arc::clone(&watch.edges),
             lane: Lane::new("statistics", LANE),
             sampler: None,
             since,
@@ -191,14 +218,14 @@ impl Run {
             at_docker: BTreeSet::new(),
             has_logged_docker: false,
             is_hanging: false,
-            has_unsaved: false,
+            is_failing: false,
         }
     }
 
     /// The containers whose turn it is: all of them, or while the operator wants fewer readings, those that have just started.
     fn due(&mut self, view: Arc<View>) -> Vec<Tracked> {
         if self.view.as_ref().is_none_or(|before| !Arc::ptr_eq(before, &view)) {
-            self.tracked = self.statistics.lock().track(&view);
+            self.tracked = self.statistics.track(&view);
             let processes: BTreeMap<_, _> =
                 self.tracked.iter().map(|tracked| (&tracked.id, &tracked.process)).collect();
             self.seen.retain(|id, process| processes.get(id) == Some(&&*process));
@@ -250,6 +277,7 @@ impl Run {
                     tracing::info!("the counters of containers are read again");
                 }
                 self.sampler = Some(sampler);
+                self.note_failures(&outcomes);
                 due.iter().zip(outcomes).for_each(|(target, outcome)| self.add(target, outcome));
             }
             Err(error) if !std::mem::replace(&mut self.is_hanging, true) => {
@@ -261,11 +289,9 @@ impl Run {
 
     fn add(&mut self, target: &Target, outcome: Outcome) {
         match outcome {
-            Outcome::Read(reading) => {
-                self.has_unsaved |= self.statistics.lock().add(*reading, &target.process);
-            }
+            Outcome::Read(reading) => self.statistics.add(*reading, &target.process),
             // It is tried again in the next second, also while the operator wants fewer readings.
-            Outcome::Missing => _ = self.seen.remove(&target.id),
+            Outcome::Missing | Outcome::Failed(_) => _ = self.seen.remove(&target.id),
             Outcome::Unreadable(why) => {
                 if !std::mem::replace(&mut self.has_logged_docker, true) {
                     tracing::info!(
@@ -279,47 +305,23 @@ impl Run {
         }
     }
 
-    /// Asks Docker about these containers; `None`: there are none.
-    fn ask(&self, due: Vec<Tracked>) -> Option<BoxFuture<'static, Answers>> {
-        if due.is_empty() {
-            return None;
-        }
-        let (edges, since) = (Arc::clone(&self.edges), self.since);
-        let ask = move |tracked: Tracked| {
-            let edges = Arc::clone(&edges);
-            async move {
-                let usage = edges.docker.statistics(&tracked.id).await.unwrap_or_else(|error| {
-                    tracing::debug!(container = tracked.id.as_str(), %error, "Docker gave no statistics");
-                    None
-                });
-                let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-                let read = Moment(nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()));
-                let at = nanos(since.elapsed());
-                let reading = usage.map(|usage| Reading { id: tracked.id.clone(), read, at, usage });
-                (tracked, reading)
+    /// Logs when readings begin to fail for the moment, and when they work again.
+    fn note_failures(&mut self, outcomes: &[Outcome]) {
+        let failed = outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Failed(why) => Some(why),
+            Outcome::Read(_) | Outcome::Missing | Outcome::Unreadable(_) => None,
+        });
+        match failed {
+            Some(error) if !self.is_failing => {
+                tracing::warn!(
+                    error,
+                    "the counters of some containers cannot be read now; it is tried again each second"
+                );
             }
-        };
-        Some(stream::iter(due).map(ask).buffer_unordered(DOCKER_CALLS).collect().boxed())
-    }
-
-    fn add_answers(&mut self, answers: Answers) {
-        let mut collection = self.statistics.lock();
-        for (tracked, reading) in answers {
-            if let Some(reading) = reading {
-                self.has_unsaved |= collection.add(reading, &tracked.process);
-            }
+            None if self.is_failing => tracing::info!("the counters of all containers are read again"),
+            Some(_) | None => {}
         }
-    }
-
-    /// Saves what containers used before their last restart, if that has changed.
-    async fn save(&mut self) {
-        if !std::mem::take(&mut self.has_unsaved) {
-            return;
-        }
-        let saved = self.statistics.lock().to_save();
-        if let Err(error) = self.statistics.file.write(saved).await {
-            tracing::warn!(error, "counters of restarted containers begin again if the agent does");
-        }
+        self.is_failing = failed.is_some();
     }
 }
 
@@ -331,10 +333,9 @@ mod tests {
 
     #[test]
     fn what_is_known_follows_the_newest_view() {
-        let statistics = |is_disabled| Statistics {
-            collection: Mutex::new(Collection::new(Saved::default(), 80)),
-            settings: Settings { is_disabled, poll: None },
-            file: SavedFile::new(None),
+        let statistics = |is_disabled| {
+            let settings = Settings { is_disabled, poll: None };
+            Statistics::new(Collection::new(Saved::default(), 80), settings, SavedFile::new(None))
         };
         let container = |known, process: Option<Process>| ContainerView {
             runtime_id: Some("id".into()),
@@ -348,8 +349,8 @@ mod tests {
         assert_eq!(off.lookup(&running), LastStatistics::Untracked);
         assert_eq!(on.lookup(&container(ContainerStatus::Created, None)), LastStatistics::Untracked);
         let task = TaskView { family: "family".to_owned(), containers: vec![running.clone()], ..TaskView::default() };
-        on.lock().track(&View { tasks: vec![Arc::new(task)], ..View::default() });
-        on.lock().add(Reading { id: "id".into(), ..Reading::default() }, &Process::default());
+        on.track(&View { tasks: vec![Arc::new(task)], ..View::default() });
+        on.add(Reading { id: "id".into(), ..Reading::default() }, &Process::default());
         assert!(matches!(on.lookup(&running), LastStatistics::Known(_)));
         assert_eq!(
             on.lookup(&container(ContainerStatus::Stopped, None)),

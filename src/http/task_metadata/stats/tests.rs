@@ -107,11 +107,44 @@ fn the_recorded_statistics_come_back() {
     }
 }
 
+/// The recorded answer about a task with two containers. Each answer is compared as a whole.
+#[test]
+fn the_recorded_statistics_of_a_task_come_back() {
+    for (version, name) in [(Version::V3, "tmds_v3_task_stats"), (Version::V4, "tmds_v4_task_stats")] {
+        let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let body = golden["body"].as_object().unwrap().clone();
+        let containers = body.iter().map(|(id, shown)| ContainerView {
+            runtime_id: Some(id.as_str().into()),
+            runtime_name: shown["name"].as_str().unwrap().trim_start_matches('/').to_owned(),
+            ..ContainerView::default()
+        });
+        let task = TaskView { containers: containers.collect(), ..TaskView::default() };
+        let time = |text: &Value| {
+            let format = aws_smithy_types::date_time::Format::DateTime;
+            let time = aws_smithy_types::DateTime::from_str(text.as_str().unwrap(), format).unwrap();
+            Moment(u64::try_from(time.as_nanos()).unwrap())
+        };
+        let recorded = body.clone();
+        let lookup: StatsLookup = Arc::new(move |container| {
+            let shown = &recorded[container.runtime_id.as_ref().unwrap().as_str()];
+            LastStatistics::Known(Arc::new(Statistics {
+                read: time(&shown["read"]),
+                previous_read: Some(time(&shown["preread"])),
+                rate: Some(NetworkRate::default()),
+                ..statistics(&shown.to_string())
+            }))
+        });
+        let text = json::encode(&TaskAnswer::new(version, &task, &lookup)).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), Value::Object(body), "{name}");
+    }
+}
+
 #[test]
 fn version_2_of_control_groups_looks_as_dockers_does() {
     let mut details = MemoryDetails::zero(CgroupVersion::V2);
     details.set("anon", 5);
-    let entry = |op: &str| BlockEntry { major: 8, minor: 0, op: op.to_owned(), value: 7 };
+    let entry = |op: &str| BlockEntry { major: 8, minor: 0, op: op.into(), value: 7 };
     let usage = Usage {
         cpu: CpuUsage { total: 9_000, online: 4, ..CpuUsage::default() },
         memory: MemoryUsage { usage: 6, details, ..MemoryUsage::default() },
