@@ -118,8 +118,8 @@ fn add_entries(before: Option<&[BlockEntry]>, now: &mut Option<Vec<BlockEntry>>)
 /// Adds the counter to that of device 0:0, which does not exist: the sum of all devices stays right.
 fn add_to_rest(all: &mut Vec<BlockEntry>, entry: BlockEntry) {
     let entry = BlockEntry { major: 0, minor: 0, ..entry };
-    match all.iter_mut().rev().find(|known| is_same(known, &entry)) {
-        Some(known) => known.value = known.value.saturating_add(entry.value),
+    match all.iter().rposition(|known| is_same(known, &entry)) {
+        Some(at) => all[at].value = all[at].value.saturating_add(entry.value),
         None if all.len() < MAX_ENTRIES + MAX_REST => all.push(entry),
         None => {}
     }

@@ -63,8 +63,9 @@ async fn churn(name: &str, environment: &[(&str, &str)]) -> Option<(f64, f64)> {
         if done == WARM_UP {
             small = held(pid);
         }
-        let arns: Vec<_> = (0..AT_ONCE).map(|at| rig.server.run_task(&definitions[at as usize % LIVES.len()]).unwrap());
-        for arn in arns.collect::<Vec<_>>() {
+        let started = definitions.iter().cycle().take(AT_ONCE as usize);
+        let arns: Vec<_> = started.map(|definition| rig.server.run_task(definition).unwrap()).collect();
+        for arn in arns {
             rig.task(&arn, TaskStatus::Stopped).await;
             (peak, threads) = (peak.max(descriptors(pid)), threads.max(status(pid, "Threads")));
         }

@@ -265,7 +265,8 @@ async fn a_call_that_hangs_delays_no_other_container() {
     let [main, side] = ["main", "side"].map(|name| task.container(name).unwrap().runtime_id.clone().unwrap());
     let first = statistics(&side, "v4", "").await;
     statistics(&main, "v4", "").await;
-    proxy.hold(Vec::leak(vec![Box::leak(format!("/{main}/stats").into_boxed_str())]), Hold::Before);
+    let path: &'static str = String::leak(format!("/{main}/stats"));
+    proxy.hold(Vec::leak(vec![path]), Hold::Before);
     proxy.held().await;
     let hanging = ask(&main, "v4", "/stats").1;
     let (began, mut last) = (Instant::now(), first);
