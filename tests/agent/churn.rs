@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const CONTAINERS: u64 = 60;
 /// Containers that are started together.
 const AT_ONCE: u64 = 20;
-/// Containers before the first measurement.
+/// Containers before the first measurement, which is in the middle.
 const WARM_UP: u64 = 20;
 /// How long they live. Some end before they are read, most are read once or twice.
 const LIVES: [&str; 5] = ["exit 0", "sleep 0.3", "sleep 0.7", "sleep 1.1", "sleep 1.6"];
@@ -47,6 +47,12 @@ fn turns(rig: &Rig) -> Vec<f64> {
     })
 }
 
+/// Waits until all other containers are removed, and the agent has closed their files, which it does with its next reading.
+async fn only_one_is_left(rig: &Rig) {
+    until("the clean-up", 2 * LIMIT, async || (rig.containers().len() == 1).then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+}
+
 /// One agent, and all its containers. Returns the median and the 99th percentile of the turns in seconds.
 async fn churn(name: &str, environment: &[(&str, &str)]) -> Option<(f64, f64)> {
     let more = [("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s"), ("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached")];
@@ -57,10 +63,12 @@ async fn churn(name: &str, environment: &[(&str, &str)]) -> Option<(f64, f64)> {
     rig.task(&stays, TaskStatus::Running).await;
     let definitions: Vec<_> = LIVES.iter().map(|life| one_container(&image, life)).collect();
     let containers = count("ECS_AGENT_TEST_CHURN", CONTAINERS).max(WARM_UP + AT_ONCE);
+    let half = (containers / 2 / AT_ONCE * AT_ONCE).max(WARM_UP);
     let (mut small, mut peak, mut threads) = ((0, 0), 0, 0);
     let began = Instant::now();
     for done in (0..containers).step_by(AT_ONCE as usize) {
-        if done == WARM_UP {
+        if done == half {
+            only_one_is_left(&rig).await;
             small = held(pid);
         }
         let started = definitions.iter().cycle().take(AT_ONCE as usize);
@@ -71,8 +79,8 @@ async fn churn(name: &str, environment: &[(&str, &str)]) -> Option<(f64, f64)> {
         }
     }
     let took = began.elapsed();
-    until("the clean-up", 2 * LIMIT, async || (rig.containers().len() == 1).then_some(())).await;
-    // The files of the last containers are closed with the next view, idle connections end by themselves.
+    only_one_is_left(&rig).await;
+    // Idle connections end by themselves.
     until("the descriptors of before", 2 * LIMIT, async || (held(pid).0 <= small.0 + 3).then_some(())).await;
     let large = held(pid);
     let turns = turns(&rig);
