@@ -7,8 +7,8 @@
 //! | Docker has not answered for over a minute | not healthy: Docker |
 //! | ACS has sent nothing for over five minutes | not healthy: ACS |
 //! | the agent is reconnecting to ACS, and the last message is younger | healthy |
-//! | TCS has sent nothing for over five minutes | healthy, but mentioned: ECS gets no metrics and no health of containers |
-//! | port 51679 has been closed for over ten seconds | not healthy: task metadata |
+//! | TCS has sent nothing for over five minutes, even if it takes connections | healthy, but mentioned: ECS gets no metrics and no health of containers |
+//! | port 51679 has been closed for over ten seconds, since the registration | not healthy: task metadata |
 //! | ECS reports that the instance is not registered | not healthy: ACS, with the word "deregistered" |
 //! | the agent has been starting for less than five minutes | healthy |
 //! | the agent waits in a warm pool, however long | healthy |
@@ -95,7 +95,8 @@ pub struct HealthFacts {
     pub acs_message: Option<Timestamp>,
     /// When ECS reported that this instance is not registered; `None` if it has not, or if a connection was made since.
     pub deregistered: Option<Timestamp>,
-    /// When TCS last sent something, or the last connection to it was made.
+    /// When TCS last sent a heartbeat or an acknowledgement. A connection alone does not count: each minute or two, one on which TCS
+    /// is silent is replaced.
     pub telemetry_message: Option<Timestamp>,
     /// Since when the port of the task metadata server is closed. In contrast to the other moments, `None` means that it is open.
     pub metadata_port_closed: Option<Timestamp>,
@@ -192,7 +193,8 @@ fn metadata_port(facts: &HealthFacts, now: Timestamp) -> Check {
     let Some(at) = facts.metadata_port_closed else {
         return Check::healthy(Subject::TaskMetadata, "port 51679 is open".to_owned());
     };
-    let age = now.since(at);
+    // During the start the port is closed, however long that takes.
+    let age = now.since(at.max(facts.started));
     let check = if age > METADATA_PORT { Check::unhealthy } else { Check::healthy };
     check(Subject::TaskMetadata, format!("port 51679 is closed for {} (the log says why)", seconds(age)))
 }
@@ -285,6 +287,13 @@ mod tests {
         let facts = HealthFacts { metadata_port_closed: Some(ago(11)), ..well() };
         assert_eq!(wrong(&facts), "task metadata: port 51679 is closed for 11 s (the log says why)");
         assert!(!agent_health(&facts, NOW).is_healthy());
+    }
+
+    #[test]
+    fn a_port_that_is_closed_during_a_long_start_is_given_ten_seconds() {
+        let after = |seconds| HealthFacts { started: ago(seconds), metadata_port_closed: Some(ago(3600)), ..well() };
+        assert_eq!(wrong(&after(10)), "");
+        assert_eq!(wrong(&after(11)), "task metadata: port 51679 is closed for 11 s (the log says why)");
     }
 
     #[test]

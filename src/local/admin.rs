@@ -13,9 +13,11 @@ use super::shared::Shared;
 use super::signature;
 use super::state::State;
 use super::suggestion::did_you_mean;
+use super::telemetry::Extra;
 use super::time::now;
 use axum::body::Body;
 use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use serde::Deserialize;
@@ -55,7 +57,8 @@ POST /_local/faults/clear          {}
 POST /_local/sockets/drop          {\"which\": \"acs\"}      acs, tcs or both
 POST /_local/sockets/close         {\"which\": \"acs\", \"code\": 1000, \"reason\": \"bye\"}
 POST /_local/acs                   {\"type\": \"HeartbeatMessage\", \"message\": {...}}, or {\"text\": \"not JSON\"}
-POST /_local/tcs                   {\"type\": \"HeartbeatMessage\", \"message\": {...}}, or {\"text\": \"not JSON\"}, to all TCS connections
+POST /_local/tcs                   {\"type\": \"HeartbeatMessage\", \"message\": {...}}, or {\"text\": \"not JSON\"}, or {\"base64\": ...}, bytes
+                                   in the place of a frame, to all TCS connections
 POST /_local/tasks                 a payload task, sent unchecked
 POST /_local/manifest              {}
 POST /_local/credentials           {\"task\": \"ARN or id\"}   new credentials for its roles
@@ -126,7 +129,7 @@ fn has_token(shared: &Shared, request: &Request<Bytes>) -> bool {
     let (scheme, value) = header_text(request.headers(), "authorization").split_once(' ').unwrap_or_default();
     match scheme {
         "Basic" => {
-            let decoded = base64::engine::general_purpose::STANDARD.decode(value.trim()).unwrap_or_default();
+            let decoded = STANDARD.decode(value.trim()).unwrap_or_default();
             let text = String::from_utf8(decoded).unwrap_or_default();
             text.split_once(':').is_some_and(|(_, password)| shared.keys.is_token(password))
         }
@@ -326,12 +329,13 @@ fn put_value(shared: &Shared, path: &str, body: &Value) -> Result<(), String> {
 
 /// Sends a message or a text over all TCS connections.
 fn send_tcs(shared: &Shared, body: &Value) -> Result<(), String> {
-    let text = match (body["text"].as_str(), body["type"].as_str()) {
-        (Some(text), _) => text.to_owned(),
-        (None, Some(_)) => json!({"type": body["type"], "message": body["message"]}).to_string(),
-        (None, None) => return Err("needed: type and message, or text".to_owned()),
+    let extra = match (&body["base64"], body["text"].as_str(), body["type"].as_str()) {
+        (Value::String(coded), ..) => Extra::Bytes(STANDARD.decode(coded).map_err(|error| format!("base64: {error}"))?),
+        (_, Some(text), _) => Extra::Text(text.to_owned()),
+        (_, None, Some(_)) => Extra::Text(json!({"type": body["type"], "message": body["message"]}).to_string()),
+        (_, None, None) => return Err("needed: type and message, text, or base64".to_owned()),
     };
-    shared.change(|state| state.telemetry.add_text(&text));
+    shared.change(|state| state.telemetry.add_extra(extra));
     Ok(())
 }
 

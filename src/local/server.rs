@@ -19,6 +19,7 @@ use super::shared::Shared;
 use super::site::Site;
 use super::start::{StartError, add_accounts, listen};
 use super::state::State;
+use super::telemetry::Extra;
 use ecs_core::model::Secret;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -224,7 +225,12 @@ impl Server {
 
     /// Sends any text over all TCS connections.
     pub fn send_tcs_text(&self, text: &str) {
-        self.shared.change(|state| state.telemetry.add_text(text));
+        self.shared.change(|state| state.telemetry.add_extra(Extra::Text(text.to_owned())));
+    }
+
+    /// Sends any bytes over all TCS connections, in the place of a frame.
+    pub fn send_tcs_bytes(&self, bytes: &[u8]) {
+        self.shared.change(|state| state.telemetry.add_extra(Extra::Bytes(bytes.to_vec())));
     }
 
     /// What agents published over TCS: `{"received", "refused", "tasks": {ARN: {"at", "metrics", "health"}}, "messages": [{"at",

@@ -1,7 +1,7 @@
 //! The server's end of the TCS websocket (spec `tcs.md` §1, §2, §5): checks each message of the agent, acknowledges or refuses it,
 //! and keeps the connection open with heartbeats. This module owns only the connection; [`super::tcs_shapes`] owns the form of the
-//! messages, [`super::telemetry`] what became of them. Invariants: a message counts only if its own signature is right; published
-//! health reaches the containers that it names.
+//! messages, [`super::telemetry`] what became of them. Invariants: a message counts only if its own signature is right, and if it is
+//! about no task of another instance; published health reaches the containers that it names.
 
 use super::answers::loggable;
 use super::faults::Fault;
@@ -12,11 +12,13 @@ use super::signature;
 use super::socket::{Socket, WRITE_TIMEOUT, close};
 use super::state::State;
 use super::tcs_shapes;
+use super::telemetry::Extra;
 use super::time::now;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -62,7 +64,7 @@ pub(super) async fn serve(shared: &Shared, mut socket: Socket, handshake: Accept
 
 async fn run_connection(shared: &Shared, socket: &mut Socket, handshake: &AcceptedHandshake) -> &'static str {
     let mut changed = shared.changed.subscribe();
-    let (earlier_disconnects, mut sent) = shared.read(|state| (state.tcs_disconnect.0, state.telemetry.last_text()));
+    let (earlier_disconnects, mut sent) = shared.read(|state| (state.tcs_disconnect.0, state.telemetry.last_extra()));
     let mut heartbeat = Instant::now() + shared.options.heartbeat;
     loop {
         changed.borrow_and_update();
@@ -76,10 +78,14 @@ async fn run_connection(shared: &Shared, socket: &mut Socket, handshake: &Accept
             }
             None => {}
         }
-        let texts;
-        (texts, sent) = shared.read(|state| (state.telemetry.texts_after(sent), state.telemetry.last_text()));
-        for text in texts {
-            if !send(socket, text).await {
+        let extras;
+        (extras, sent) = shared.read(|state| (state.telemetry.extras_after(sent), state.telemetry.last_extra()));
+        for extra in extras {
+            let is_sent = match extra {
+                Extra::Text(text) => send(socket, text).await,
+                Extra::Bytes(bytes) => send_bytes(socket, &bytes).await,
+            };
+            if !is_sent {
                 return "write failed";
             }
         }
@@ -93,12 +99,15 @@ async fn run_connection(shared: &Shared, socket: &mut Socket, handshake: &Accept
                 }
             }
             incoming = socket.next() => match incoming {
-                Some(Ok(Message::Text(text))) => {
-                    let Some(answer) = answer(shared, handshake, text.as_str()).await else { return "cut on purpose" };
-                    if !answer.is_empty() && !send(socket, answer).await {
-                        return "write failed";
+                Some(Ok(Message::Text(text))) => match answer(shared, handshake, text.as_str()).await {
+                    Answer::Nothing => {}
+                    Answer::Text(text) => if !send(socket, text).await { return "write failed" },
+                    Answer::Half(text) => {
+                        send_bytes(socket, &half_frame(&text)).await;
+                        return "cut on purpose";
                     }
-                }
+                    Answer::Cut => return "cut on purpose",
+                },
                 Some(Ok(Message::Close(_))) => {
                     // The library answers with its own close frame; flushing sends it.
                     let _sent = timeout(WRITE_TIMEOUT, socket.flush()).await;
@@ -116,35 +125,60 @@ async fn send(socket: &mut Socket, text: String) -> bool {
     matches!(timeout(WRITE_TIMEOUT, socket.send(Message::text(text))).await, Ok(Ok(())))
 }
 
+/// Sends bytes as they are, in the place of a frame.
+async fn send_bytes(socket: &mut Socket, bytes: &[u8]) -> bool {
+    let stream = socket.get_mut();
+    let sending = async { stream.write_all(bytes).await.is_ok() && stream.flush().await.is_ok() };
+    matches!(timeout(WRITE_TIMEOUT, sending).await, Ok(true))
+}
+
+/// A frame with this text that ends in the middle.
+fn half_frame(text: &str) -> Vec<u8> {
+    let mut frame = vec![0x81, 126];
+    frame.extend(u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+    frame.extend(text.bytes().take(text.len() / 2));
+    frame
+}
+
+/// What a message of the agent is answered with.
+enum Answer {
+    Text(String),
+    Nothing,
+    /// Half of this text, then the connection is cut.
+    Half(String),
+    /// The connection is cut.
+    Cut,
+}
+
 fn message(kind: &str, body: &Value) -> String {
     json!({"type": kind, "message": body}).to_string()
 }
 
-/// The answer to a message of the agent, or the fault in its place. An empty text: nothing is sent. `None`: the connection is cut.
-async fn answer(shared: &Shared, handshake: &AcceptedHandshake, text: &str) -> Option<String> {
-    let refuse = |kind: &str, text: &str| Some(message(kind, &json!({"message": text})));
+/// The answer to a message of the agent, or the fault in its place.
+async fn answer(shared: &Shared, handshake: &AcceptedHandshake, text: &str) -> Answer {
+    let refuse = |kind: &str, text: &str| Answer::Text(message(kind, &json!({"message": text})));
     let accept = || shared.change(|state| received(state, handshake, text));
     match shared.change(|state| state.faults.take_named(PUBLISH)) {
-        Some(Fault::Drop) => return None,
+        Some(Fault::Drop) => return Answer::Cut,
         Some(Fault::LoseAnswer) => {
             accept();
-            return None;
+            return Answer::Cut;
         }
         Some(Fault::Empty) => {
             accept();
-            return Some(String::new());
+            return Answer::Nothing;
         }
         Some(Fault::Slow(wait)) => sleep(wait).await,
-        Some(Fault::Malformed) => return Some("{\"this is\": not JSON".to_owned()),
-        Some(Fault::Truncated) => return Some("{\"type\": \"AckPub".to_owned()),
-        Some(Fault::Page(_)) => return Some("<html><body>Sign in</body></html>".to_owned()),
+        Some(Fault::Malformed) => return Answer::Text("{\"this is\": not JSON".to_owned()),
+        Some(Fault::Truncated) => return Answer::Half(message("AckPublishMetric", &json!({"message": "OK"}))),
+        Some(Fault::Page(_)) => return Answer::Text("<html><body>Sign in</body></html>".to_owned()),
         Some(Fault::Throttle) => return refuse("ThrottlingException", "Rate exceeded"),
         Some(Fault::ServerError) => return refuse("ServerException", "Service Unavailable. Please try again later."),
         Some(Fault::AccessDenied) => return refuse("AccessDeniedException", "Forbidden"),
         Some(Fault::Error(_, code, text)) => return refuse(&code, &text),
         None => {}
     }
-    Some(accept())
+    Answer::Text(accept())
 }
 
 /// The name under which faults of published messages are added.
@@ -159,7 +193,9 @@ fn received(state: &mut State, handshake: &AcceptedHandshake, text: &str) -> Str
     let checked =
         check_signature(state, handshake, text).map_err(|problem| ("BadRequestException", problem)).and_then(|()| {
             let place = (handshake.cluster.as_str(), handshake.instance.as_str());
-            tcs_shapes::check(&kind, published, place, now()).map_err(|problem| ("InvalidParameterException", problem))
+            let acknowledgement = tcs_shapes::check(&kind, published, place, now());
+            let checked = acknowledgement.and_then(|ack| check_tasks(state, handshake, published).map(|()| ack));
+            checked.map_err(|problem| ("InvalidParameterException", problem))
         });
     let shown = if envelope.is_null() { json!(text) } else { published.clone() };
     let name = if kind.is_empty() { "(no type)" } else { kind.as_str() };
@@ -200,6 +236,20 @@ fn check_signature(state: &State, handshake: &AcceptedHandshake, text: &str) -> 
     (*request.uri_mut(), *request.headers_mut()) = (handshake.uri.clone(), headers);
     let checked = signature::check(&request, &state.site.keys, state.ec2.time(now()));
     checked.map(drop).map_err(|refused| refused.error().message)
+}
+
+/// Checks that no task of the message is on another instance. An error is the reason. A task that is not known here may have been
+/// started by an earlier session.
+fn check_tasks(state: &State, handshake: &AcceptedHandshake, message: &Value) -> Result<(), String> {
+    for list in ["taskMetrics", "tasks"] {
+        for (index, published) in message[list].as_array().into_iter().flatten().enumerate() {
+            let task = published["taskArn"].as_str().and_then(|arn| state.task(arn));
+            if task.is_some_and(|task| task.instance_arn != handshake.instance) {
+                return Err(format!("message.{list}[{index}].taskArn: the task is on another container instance."));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Passes published health on to the containers.
@@ -251,6 +301,28 @@ mod tests {
         keep_health(&mut state, &golden["message"]);
         assert_eq!(state.tasks[0].containers[0].health_status, "HEALTHY");
         assert_eq!(state.tasks[0].describe(&state.site, true)["healthStatus"], "HEALTHY");
+    }
+
+    #[test]
+    fn a_message_about_another_instances_task_is_refused() {
+        for (name, list) in [("tcs_publish_health", "tasks"), ("tcs_publish_metrics_tasks", "taskMetrics")] {
+            let message = golden(name)["message"].take();
+            let mut state = State::new(Site::example(), "judge");
+            let (ours, arn) = (handshake(&message), &message[list][0]["taskArn"]);
+            assert_eq!(check_tasks(&state, &ours, &message), Ok(()), "a task that is not known");
+            let payload = json!({"arn": arn, "containers": [{"name": "web", "essential": true}]});
+            let task = scripted_task(&state.site, "judge", &ours.instance, payload, 1.0);
+            state.add_task(task).unwrap();
+            assert_eq!(check_tasks(&state, &ours, &message), Ok(()));
+            state.tasks[0].instance_arn = "another".to_owned();
+            let problem = check_tasks(&state, &ours, &message).unwrap_err();
+            assert_eq!(problem, format!("message.{list}[0].taskArn: the task is on another container instance."));
+        }
+    }
+
+    #[test]
+    fn half_a_frame_says_how_long_it_should_be() {
+        assert_eq!(half_frame("abcd"), [0x81, 126, 0, 4, b'a', b'b']);
     }
 
     #[test]

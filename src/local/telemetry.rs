@@ -11,8 +11,17 @@ const MAX_MESSAGES: usize = 200;
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 /// Maximum number of tasks whose newest metrics are kept.
 const MAX_TASKS: usize = 1000;
-/// Maximum number of texts that wait for TCS connections.
-const MAX_TEXTS: usize = 100;
+/// Maximum number of texts and bytes that wait for TCS connections.
+const MAX_EXTRAS: usize = 100;
+
+/// What is sent to agents beside the answers to their messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Extra {
+    /// A text message.
+    Text(String),
+    /// Bytes in the place of a frame.
+    Bytes(Vec<u8>),
+}
 
 /// What agents published.
 #[derive(Debug, Default)]
@@ -25,9 +34,9 @@ pub(super) struct Telemetry {
     refused: u64,
     /// The newest metrics and health of each task, by its ARN.
     tasks: BTreeMap<String, Value>,
-    /// Texts for all connections, each with its running number.
-    texts: VecDeque<(u64, String)>,
-    last_text: u64,
+    /// What is sent over all connections beside the answers, each with its running number.
+    extras: VecDeque<(u64, Extra)>,
+    last_extra: u64,
 }
 
 impl Telemetry {
@@ -79,23 +88,23 @@ impl Telemetry {
         json!({"received": self.received, "refused": self.refused, "tasks": self.tasks, "messages": messages})
     }
 
-    /// Adds a text for all TCS connections.
-    pub(super) fn add_text(&mut self, text: &str) {
-        self.last_text += 1;
-        self.texts.push_back((self.last_text, text.to_owned()));
-        if self.texts.len() > MAX_TEXTS {
-            self.texts.pop_front();
+    /// Adds a text or bytes for all TCS connections.
+    pub(super) fn add_extra(&mut self, extra: Extra) {
+        self.last_extra += 1;
+        self.extras.push_back((self.last_extra, extra));
+        if self.extras.len() > MAX_EXTRAS {
+            self.extras.pop_front();
         }
     }
 
-    /// The number of the last text.
-    pub(super) fn last_text(&self) -> u64 {
-        self.last_text
+    /// The number of the last text or bytes.
+    pub(super) fn last_extra(&self) -> u64 {
+        self.last_extra
     }
 
-    /// The texts after this one.
-    pub(super) fn texts_after(&self, number: u64) -> Vec<String> {
-        self.texts.iter().filter(|(each, _)| *each > number).map(|(_, text)| text.clone()).collect()
+    /// The texts and bytes after this number.
+    pub(super) fn extras_after(&self, number: u64) -> Vec<Extra> {
+        self.extras.iter().filter(|(each, _)| *each > number).map(|(_, extra)| extra.clone()).collect()
     }
 }
 
@@ -128,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_tasks_and_texts_are_bounded() {
+    fn messages_tasks_and_extras_are_bounded() {
         let mut telemetry = Telemetry::default();
         for _ in 0..5 {
             telemetry.add(0.0, "x", None, json!("x".repeat(MAX_BYTES / 3)));
@@ -139,10 +148,10 @@ mod tests {
             telemetry.add(number as f64, "x", None, message);
         }
         assert_eq!((telemetry.tasks.len(), telemetry.tasks.contains_key("4")), (MAX_TASKS, false));
-        for number in 0..MAX_TEXTS + 5 {
-            telemetry.add_text(&number.to_string());
+        for number in 0..MAX_EXTRAS + 5 {
+            telemetry.add_extra(Extra::Text(number.to_string()));
         }
-        assert_eq!(telemetry.texts_after(0).len(), MAX_TEXTS);
-        assert_eq!(telemetry.texts_after(telemetry.last_text() - 1), ["104"]);
+        assert_eq!(telemetry.extras_after(0).len(), MAX_EXTRAS);
+        assert_eq!(telemetry.extras_after(telemetry.last_extra() - 1), [Extra::Text("104".to_owned())]);
     }
 }

@@ -30,15 +30,13 @@ pub(super) struct Place {
     pub(super) container_instance: String,
 }
 
-/// The texts to send, in order. `id` is random; `now` is the time of sending. None if a number cannot be written, which is logged.
-///
-/// Compat: messages that waited for a connection have the time of sending too, not that of the measurement.
-pub(super) fn texts(place: &Place, outgoing: &Outgoing, id: &str, now: Timestamp) -> Vec<String> {
+/// The texts to send, in order. `id` is random; `at` is the time of the data. None if a number cannot be written, which is logged.
+pub(super) fn texts(place: &Place, outgoing: &Outgoing, id: &str, at: Timestamp) -> Vec<String> {
     let texts = match outgoing {
-        Outgoing::Idle => metrics(place, &[], id, now),
-        Outgoing::Metrics(tasks) => metrics(place, tasks, id, now),
-        Outgoing::Health(tasks) => health(place, tasks, id, now),
-        Outgoing::Status(status) => self::status(place, status, id, now).map(|text| vec![text]),
+        Outgoing::Idle => metrics(place, &[], id, at),
+        Outgoing::Metrics(tasks) => metrics(place, tasks, id, at),
+        Outgoing::Health(tasks) => health(place, tasks, id, at),
+        Outgoing::Status(status) => self::status(place, status, id, at).map(|text| vec![text]),
     };
     texts.unwrap_or_else(|error| {
         tracing::error!(%error, "a message to TCS cannot be written");
@@ -47,7 +45,7 @@ pub(super) fn texts(place: &Place, outgoing: &Outgoing, id: &str, now: Timestamp
 }
 
 /// No tasks: the instance is idle.
-fn metrics(place: &Place, tasks: &[TaskMetrics], id: &str, now: Timestamp) -> serde_json::Result<Vec<String>> {
+fn metrics(place: &Place, tasks: &[TaskMetrics], id: &str, at: Timestamp) -> serde_json::Result<Vec<String>> {
     let metadata = |fin| MetricsMetadata {
         cluster: &place.cluster,
         container_instance: &place.container_instance,
@@ -55,7 +53,7 @@ fn metrics(place: &Place, tasks: &[TaskMetrics], id: &str, now: Timestamp) -> se
         idle: tasks.is_empty(),
         message_id: id,
     };
-    let request = |task_metrics, fin| MetricsRequest { metadata: metadata(fin), task_metrics, timestamp: Seconds(now) };
+    let request = |task_metrics, fin| MetricsRequest { metadata: metadata(fin), task_metrics, timestamp: Seconds(at) };
     // The length without tasks, and with the name and the brackets of their list.
     let empty = serde_json::to_string(&request(&[], false))?.len() + r#""taskMetrics":[],"#.len();
     let parts = parts(tasks, empty)?;
@@ -88,7 +86,7 @@ fn parts(tasks: &[TaskMetrics], empty: usize) -> serde_json::Result<Vec<Vec<Box<
     Ok(parts)
 }
 
-fn health(place: &Place, tasks: &[TaskHealth], id: &str, now: Timestamp) -> serde_json::Result<Vec<String>> {
+fn health(place: &Place, tasks: &[TaskHealth], id: &str, at: Timestamp) -> serde_json::Result<Vec<String>> {
     let parts = tasks.chunks(MAX_TASKS);
     let count = parts.len();
     let texts = parts.enumerate().map(|(index, part)| {
@@ -101,20 +99,20 @@ fn health(place: &Place, tasks: &[TaskHealth], id: &str, now: Timestamp) -> serd
                     fin: index + 1 == count,
                     message_id: id,
                 },
-                tasks: part.iter().map(|task| TaskHealthForm::new(task, now)).collect(),
-                timestamp: Seconds(now),
+                tasks: part.iter().map(|task| TaskHealthForm::new(task, at)).collect(),
+                timestamp: Seconds(at),
             },
         )
     });
     texts.collect()
 }
 
-fn status(place: &Place, status: &InstanceStatus, id: &str, now: Timestamp) -> serde_json::Result<String> {
+fn status(place: &Place, status: &InstanceStatus, id: &str, at: Timestamp) -> serde_json::Result<String> {
     let metadata =
         StatusMetadata { cluster: &place.cluster, container_instance: &place.container_instance, request_id: id };
     encode(
         "PublishInstanceStatusRequest",
-        StatusRequest { metadata, statuses: [status.into()], timestamp: Seconds(now) },
+        StatusRequest { metadata, statuses: [status.into()], timestamp: Seconds(at) },
     )
 }
 

@@ -1,13 +1,13 @@
 //! The TCS session: the messages of TCS over a [`websocket`](crate::websocket) (spec `tcs.md` §1, §2).
 //!
-//! Owns the address with its query, the timers that differ from those of ACS, and the signing of each message. Connecting and
-//! reconnecting belong to the websocket. The invariant: a message is dated and signed when the connection takes it, for the
-//! address of that connection.
+//! Owns the address with its query, the timers that differ from those of ACS, the dating and the signing of each message. Connecting
+//! and reconnecting belong to the websocket. The invariants: a message is signed when the connection takes it, for the address of
+//! that connection; all times in it are those of AWS's clock, if that of this host is known to be wrong.
 
 use super::decode;
 use super::frame::{self, FrameError};
 use super::publish::{self, Place};
-use super::{Incoming, Outgoing};
+use super::{Dated, Incoming};
 use crate::backoff::Shape;
 use crate::websocket::session::{self, EndpointError};
 use crate::websocket::{Change, Protocol, Read, Timing};
@@ -22,6 +22,13 @@ use url::Url;
 
 /// The longest pause between two attempts to connect, without its jitter.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// A connection that lasted for a shorter time is replaced after a pause.
+///
+/// The Go agent connects again at once and for ever to a TCS that ends each connection with a usual close code.
+const SHORT_LIVED: Duration = Duration::from_secs(60);
+/// The maximum age of data that is sent. AWS refuses a signature that is five minutes old, and may treat the time in a message in the
+/// same way.
+const MAX_AGE: Duration = Duration::from_secs(280);
 
 /// The settings of the session.
 #[derive(Clone, Debug)]
@@ -44,7 +51,8 @@ pub struct Settings {
 /// is treated like any other error, since ACS reports it already.
 pub fn timing() -> Timing {
     Timing {
-        inactive_instance: MAX_PAUSE,
+        short_lived: SHORT_LIVED,
+        inactive_instance: None,
         backoff: Shape { initial: Duration::from_secs(1), max: MAX_PAUSE, factor: 2.0, jitter: 0.2 },
         ..Timing::default()
     }
@@ -63,7 +71,7 @@ struct Tcs {
 
 impl Protocol for Tcs {
     type Incoming = Incoming;
-    type Outgoing = Outgoing;
+    type Outgoing = Dated;
 
     const PEER: &'static str = "TCS";
     const OUTGOING_WAITS: bool = true;
@@ -73,10 +81,20 @@ impl Protocol for Tcs {
         decode::frame(bytes)
     }
 
-    async fn write(&self, message: Outgoing) -> Vec<String> {
+    /// Compat: in the Go agent, a message that waited has the time of sending. So after an outage, the values of five minutes get
+    /// the same time. Here they have their own time.
+    async fn write(&self, message: Dated) -> Vec<String> {
+        let age = message.at.elapsed();
+        if age > MAX_AGE {
+            tracing::debug!(age_s = age.as_secs(), "a message to TCS is dropped: it is too old");
+            return Vec::new();
+        }
+        let clock = self.connection.websocket.signing.clock();
+        let at = clock.now().checked_sub(age).map_or(Timestamp::default(), timestamp);
+        let outgoing = message.outgoing.with_moments(|moment| clock.corrected(moment));
         let id = uuid::Uuid::new_v4().to_string();
         let mut signed = Vec::new();
-        for text in publish::texts(&self.place, &message, &id, now()) {
+        for text in publish::texts(&self.place, &outgoing, &id, at) {
             match self.sign(&text).await {
                 Ok(text) => {
                     self.is_unsigned.store(false, Ordering::Relaxed);
@@ -119,7 +137,7 @@ pub async fn run<E, F>(
     settings: Settings,
     discover: E,
     inbox: mpsc::Sender<Incoming>,
-    outbox: mpsc::Receiver<Outgoing>,
+    outbox: mpsc::Receiver<Dated>,
     cancel: CancellationToken,
 ) where
     E: Fn() -> F,
@@ -154,9 +172,8 @@ fn connect_url(settings: &Settings, endpoint: &str) -> Result<Url, url::ParseErr
     Ok(url)
 }
 
-/// The wall clock's time. ECS compares it with its own, so it is not the clock of the core, which never jumps.
-fn now() -> Timestamp {
-    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
+fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
 }
 
 #[cfg(test)]

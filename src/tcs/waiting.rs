@@ -2,31 +2,32 @@
 //!
 //! Owns the bounds. The invariant: at most five minutes of each wait, and of metrics at most [`MAX_TASKS`] tasks, so that an
 //! instance with many tasks does not fill its memory while TCS cannot be reached. The oldest are dropped first. (The Go agent
-//! drops the newest; but the messages are dated when they are sent, so newer ones are closer to the truth.)
+//! drops the newest.)
 
-use super::Outgoing;
 use super::health::TaskHealth;
 use super::metrics::TaskMetrics;
+use super::{Dated, Outgoing};
 use std::collections::VecDeque;
+use tokio::time::Instant;
 
 /// Maximum number of messages of each kind: one each 20 seconds, for five minutes.
 pub const MAX_MESSAGES: usize = 15;
 /// Maximum number of tasks in all waiting metrics. The newest metrics are kept, however many tasks they have.
 pub const MAX_TASKS: usize = 1500;
 
-/// The messages that wait.
+/// The messages that wait, each with the time of its data.
 #[derive(Debug, Default)]
 pub struct Waiting {
     /// The waiting metrics, oldest first; an empty list: the instance was idle.
-    metrics: VecDeque<Vec<TaskMetrics>>,
+    metrics: VecDeque<(Instant, Vec<TaskMetrics>)>,
     /// The waiting health, oldest first.
-    health: VecDeque<Vec<TaskHealth>>,
+    health: VecDeque<(Instant, Vec<TaskHealth>)>,
 }
 
 impl Waiting {
-    /// Adds the metrics of an interval; none: the instance is idle. Returns how many messages were dropped.
+    /// Adds the metrics of an interval that ends now; none: the instance is idle. Returns how many messages were dropped.
     pub fn push_metrics(&mut self, tasks: Vec<TaskMetrics>) -> usize {
-        self.metrics.push_back(tasks);
+        self.metrics.push_back((Instant::now(), tasks));
         let mut dropped = 0;
         while self.metrics.len() > MAX_MESSAGES || (self.tasks() > MAX_TASKS && self.metrics.len() > 1) {
             self.metrics.pop_front();
@@ -40,7 +41,7 @@ impl Waiting {
         if tasks.is_empty() {
             return 0;
         }
-        self.health.push_back(tasks);
+        self.health.push_back((Instant::now(), tasks));
         let dropped = self.health.len().saturating_sub(MAX_MESSAGES);
         self.health.drain(..dropped);
         dropped
@@ -57,16 +58,16 @@ impl Waiting {
     }
 
     /// Takes the next message: metrics first, then health, each oldest first.
-    pub fn take(&mut self) -> Option<Outgoing> {
-        let metrics = self.metrics.pop_front().map(|tasks| match tasks.is_empty() {
-            true => Outgoing::Idle,
-            false => Outgoing::Metrics(tasks),
+    pub fn take(&mut self) -> Option<Dated> {
+        let metrics = self.metrics.pop_front().map(|(at, tasks)| match tasks.is_empty() {
+            true => Dated { at, outgoing: Outgoing::Idle },
+            false => Dated { at, outgoing: Outgoing::Metrics(tasks) },
         });
-        metrics.or_else(|| self.health.pop_front().map(Outgoing::Health))
+        metrics.or_else(|| self.health.pop_front().map(|(at, tasks)| Dated { at, outgoing: Outgoing::Health(tasks) }))
     }
 
     fn tasks(&self) -> usize {
-        self.metrics.iter().map(Vec::len).sum()
+        self.metrics.iter().map(|(_, tasks)| tasks.len()).sum()
     }
 }
 
@@ -87,7 +88,7 @@ mod tests {
     fn taken(mut waiting: Waiting) -> Vec<String> {
         let mut found = Vec::new();
         while let Some(message) = waiting.take() {
-            found.push(match message {
+            found.push(match message.outgoing {
                 Outgoing::Metrics(tasks) => format!("m{}", tasks[0].version),
                 Outgoing::Health(tasks) => format!("h{}", tasks[0].version),
                 other => format!("{other:?}"),

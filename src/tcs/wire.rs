@@ -115,12 +115,12 @@ struct ContainerHealthForm<'a> {
 }
 
 impl<'a> TaskHealthForm<'a> {
-    /// `now` stands for the time of a result that does not exist yet.
-    pub(super) fn new(task: &'a TaskHealth, now: Timestamp) -> Self {
+    /// `at` stands for the time of a result that does not exist yet.
+    pub(super) fn new(task: &'a TaskHealth, at: Timestamp) -> Self {
         let form = |container: &'a ContainerHealth| ContainerHealthForm {
             container_name: container.name.as_str(),
             health_status: container.health.to_string(),
-            status_since: Seconds(container.since.unwrap_or(now)),
+            status_since: Seconds(container.since.unwrap_or(at)),
         };
         Self {
             containers: task.containers.iter().map(form).collect(),

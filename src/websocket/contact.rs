@@ -12,6 +12,8 @@ pub struct Contact(Arc<Mutex<Seen>>);
 pub struct Seen {
     /// When the service last sent a message or accepted a connection; `None` before the first connection.
     pub last_message: Option<Instant>,
+    /// When the service last sent a message; `None` before the first one. A connection alone does not count.
+    pub last_word: Option<Instant>,
     /// Since when the service has reported that this instance is not registered; `None` if it is registered, as far as known.
     pub deregistered: Option<Instant>,
     /// A connection is open.
@@ -29,15 +31,16 @@ impl Contact {
     /// Notes that a connection is established. It is open until the result is dropped.
     pub(crate) fn connected(&self) -> Connection {
         self.change(|seen| {
-            let connections = seen.connections.saturating_add(1);
-            *seen = Seen { last_message: Some(Instant::now()), deregistered: None, is_connected: true, connections };
+            (seen.last_message, seen.deregistered) = (Some(Instant::now()), None);
+            (seen.is_connected, seen.connections) = (true, seen.connections.saturating_add(1));
         });
         Connection(self.clone())
     }
 
     /// Notes that the service has sent a message.
     pub(crate) fn message_received(&self) {
-        self.change(|seen| seen.last_message = Some(Instant::now()));
+        let now = Some(Instant::now());
+        self.change(|seen| (seen.last_message, seen.last_word) = (now, now));
     }
 
     /// Notes that the service reported this instance as not registered. The moment of the first such report is kept.

@@ -1,27 +1,25 @@
 //! One connection from its first message to its end (spec `acs.md` §2, §3).
 //!
-//! Owns the connection's timers and the meaning of its end. It opens no connection and interprets no message. The invariant:
-//! reading and writing do not wait for each other. If the peer stops reading, answers are lost, but no messages; if the agent
+//! Owns the connection's timers. It opens no connection and interprets no message; `ending` knows the meaning of its end. The
+//! invariant: reading and writing do not wait for each other. If the peer stops reading, answers are lost, but no messages; if the agent
 //! takes no messages, reading stops (TCP then slows the peer down), but the timer for the age of the connection runs on.
 //!
 //! The Go agent's read deadline of 3 minutes has no counterpart here: [`Timing::inactivity`](super::timing::Timing) is stricter
 //! in every case.
 
-use super::connect::MAX_MESSAGE;
-use super::exchange::Exchange;
+use super::ending::{End, NextStep, after_close, after_error, close_frame_for, expired, log_broken};
+use super::exchange::{Exchange, is_logged};
 use super::protocol::{Protocol, Read};
 use super::timing::{Timing, with_jitter};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 /// Time limit for writing one message.
@@ -30,32 +28,6 @@ const WRITE_LIMIT: Duration = Duration::from_secs(180);
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Maximum number of messages that wait to be written. A longer queue would not help, since the peer counts missing heartbeats.
 const MAX_ANSWERS: usize = 64;
-
-/// The action after the end of a connection or of an attempt to connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NextStep {
-    /// Connect at once.
-    Reconnect,
-    /// Connect after the back-off.
-    ReconnectLater,
-    /// Connect after a long pause: the instance is not registered.
-    WaitForRegistration,
-    /// End the session.
-    Stop,
-}
-
-/// How a connection ended.
-struct End {
-    next: NextStep,
-    /// The close frame to send, if any; the inner `None` is a close frame without code.
-    close: Option<Option<CloseFrame>>,
-}
-
-impl End {
-    fn without_frame(next: NextStep) -> Self {
-        Self { next, close: None }
-    }
-}
 
 /// Why the writer has stopped.
 enum WriteEnd {
@@ -71,17 +43,27 @@ enum WriteEnd {
 enum Answer {
     /// These frames.
     Frames(Vec<Message>),
-    /// The texts of a message of the agent. They are made when it is their turn, since a signature ages.
-    Texts(Pin<Box<dyn Future<Output = Vec<String>> + Send>>),
+    /// The texts of a message of the agent. They are made when it is their turn, since a signature ages. The permit is given back
+    /// when all of them are written.
+    Texts(Pin<Box<dyn Future<Output = Vec<String>> + Send>>, OwnedSemaphorePermit),
 }
 
 impl Answer {
-    async fn frames(self) -> Vec<Message> {
+    async fn frames(self) -> (Vec<Message>, Option<OwnedSemaphorePermit>) {
         match self {
-            Self::Frames(frames) => frames,
-            Self::Texts(texts) => texts.await.into_iter().map(Message::text).collect(),
+            Self::Frames(frames) => (frames, None),
+            Self::Texts(texts, permit) => (texts.await.into_iter().map(Message::text).collect(), Some(permit)),
         }
     }
+}
+
+/// The next message of the agent, once there is a permit for it; `None`: there will be no more.
+async fn next_outgoing<M>(
+    permits: &Arc<Semaphore>,
+    outbox: &mut mpsc::Receiver<M>,
+) -> Option<(M, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+    Some((outbox.recv().await?, permit))
 }
 
 /// Reads messages and answers them until the connection ends.
@@ -96,6 +78,8 @@ where
     let conversation = Conversation {
         stream,
         answers,
+        // A message that waits in the agent's queue is not lost with the connection, so the writer takes one at a time.
+        permits: Arc::new(Semaphore::new(if P::OUTGOING_WAITS { 1 } else { Semaphore::MAX_PERMITS })),
         timing,
         inactive_at: now + with_jitter(timing.inactivity),
         expires: now + with_jitter(timing.lifetime),
@@ -120,7 +104,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     while let Some(answer) = queue.recv().await {
-        for message in answer.frames().await {
+        let (messages, _permit) = answer.frames().await;
+        for message in messages {
             let is_last = message.is_close();
             match timeout(WRITE_LIMIT, sink.send(message)).await {
                 Ok(Ok(())) if is_last => return WriteEnd::Closed,
@@ -137,6 +122,8 @@ struct Conversation<'a, S> {
     stream: SplitStream<WebSocketStream<S>>,
     /// The queue of the writer; each entry is one answer.
     answers: mpsc::Sender<Answer>,
+    /// The number of messages of the agent that may be in the queue.
+    permits: Arc<Semaphore>,
     timing: &'a Timing,
     /// When the connection is given up, unless a message that can be decoded arrives before.
     inactive_at: Instant,
@@ -163,10 +150,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                     writing = false;
                     self.write_ended(P::PEER, &write_end)
                 }
-                outgoing = exchange.outbox.recv(), if self.pending.is_none() && !(P::OUTGOING_WAITS && self.closing) => match outgoing {
-                    Some(outgoing) => {
+                outgoing = next_outgoing(&self.permits, &mut exchange.outbox),
+                    if self.pending.is_none() && !(P::OUTGOING_WAITS && self.closing) => match outgoing {
+                    Some((outgoing, permit)) => {
                         let protocol = exchange.protocol.clone();
-                        self.pending = Some(Answer::Texts(Box::pin(async move { protocol.write(outgoing).await })));
+                        let texts = Box::pin(async move { protocol.write(outgoing).await });
+                        self.pending = Some(Answer::Texts(texts, permit));
                         None
                     }
                     None => Some(End::without_frame(NextStep::Stop)),
@@ -190,11 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                     Err(_closed) => Some(End::without_frame(NextStep::Stop)),
                 },
                 () = sleep_until(self.inactive_at), if exchange.has_room() => {
-                    tracing::warn!(
-                        "{} Connection hasn't had any activity for too long; closing connection",
-                        P::PEER
-                    );
-                    Some(self.silent::<P>())
+                    Some(self.silent(exchange))
                 }
                 () = sleep_until(self.expires), if !self.closing => {
                     self.expire(P::PEER);
@@ -215,7 +200,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
     }
 
     /// The end of a connection on which the peer is silent.
-    fn silent<P: Protocol>(&self) -> End {
+    fn silent<P: Protocol>(&self, exchange: &Exchange<P>) -> End {
+        if exchange.is_logged() {
+            tracing::warn!("{} Connection hasn't had any activity for too long; closing connection", P::PEER);
+        }
         if P::CLOSES_SILENT && !self.closing {
             End { next: NextStep::Reconnect, close: Some(Some(expired())) }
         } else {
@@ -271,9 +259,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 let _flushed = self.stream.next().now_or_never();
                 let (code, reason) =
                     frame.as_ref().map_or((1005, ""), |frame| (frame.code.into(), frame.reason.as_str()));
-                if code == 1000 {
+                if code == 1000 && exchange.is_logged() {
                     tracing::info!(reason, "{} WebSocket connection closed for a valid reason", P::PEER);
-                } else {
+                } else if exchange.is_logged() {
                     tracing::info!(code, reason, "{} WebSocket connection closed", P::PEER);
                 }
                 return Some(End::without_frame(after_close(code, reason)));
@@ -281,9 +269,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
             None => return Some(End::without_frame(NextStep::Reconnect)),
             Some(Err(error)) => {
                 let next = after_error(&error);
-                if next == NextStep::Reconnect {
+                if next == NextStep::Reconnect && exchange.is_logged() {
                     tracing::info!("the connection to {} ended without a close frame", P::PEER);
-                } else {
+                } else if exchange.is_logged() {
                     log_broken(P::PEER, &error);
                 }
                 return Some(End { next, close: close_frame_for(&error).map(Some) });
@@ -293,9 +281,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
     }
 
     /// Counts a message that does not restart the timer; their number so far if it is to be logged.
-    fn count_dropped(&mut self) -> Option<u32> {
+    fn count_dropped<P: Protocol>(&mut self, exchange: &Exchange<P>) -> Option<u32> {
         self.dropped = self.dropped.saturating_add(1);
-        is_logged(self.dropped).then_some(self.dropped)
+        (is_logged(self.dropped) && exchange.is_logged()).then_some(self.dropped)
     }
 
     fn handle_message<P: Protocol>(&mut self, bytes: &[u8], exchange: &mut Exchange<P>) {
@@ -325,74 +313,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 tracing::error!(error = why, "a message of {} is invalid and is not acknowledged", P::PEER);
             }
             Read::Complaint(why) => {
-                if let Some(so_far) = self.count_dropped() {
+                if let Some(so_far) = self.count_dropped(exchange) {
                     tracing::warn!(so_far, reason = why, "{} does not accept a message of the agent", P::PEER);
                 }
                 return;
             }
             Read::Drop(why) => {
-                if let Some(so_far) = self.count_dropped() {
+                if let Some(so_far) = self.count_dropped(exchange) {
                     tracing::warn!(bytes = bytes.len(), so_far, reason = why, "a message of {} was dropped", P::PEER);
                 }
                 return;
             }
         }
-        exchange.contact.message_received();
+        exchange.message_received();
         self.restart_inactivity();
-    }
-}
-
-/// The reason of a close frame for a connection that is to be replaced.
-fn expired() -> CloseFrame {
-    CloseFrame { code: CloseCode::Normal, reason: "ConnectionExpired: Reconnect to continue".into() }
-}
-
-/// Whether this dropped message is logged: the first ten are, later ones rarely, so that endless garbage does not fill the disk.
-fn is_logged(count: u32) -> bool {
-    count <= 10 || count.is_power_of_two()
-}
-
-fn log_broken(peer: &str, error: &SocketError) {
-    if matches!(error, SocketError::Capacity(_)) {
-        tracing::error!(
-            limit_bytes = MAX_MESSAGE,
-            "{peer} sent a message that is too long: the connection is given up"
-        );
-    } else {
-        tracing::warn!(%error, "the connection to {peer} broke");
-    }
-}
-
-/// The close frame that answers the peer's protocol error; `None` if the peer did not cause the error.
-fn close_frame_for(error: &SocketError) -> Option<CloseFrame> {
-    let code = match error {
-        SocketError::Capacity(_) => CloseCode::Size,
-        SocketError::Utf8(_) => CloseCode::Invalid, // the reason of a close frame
-        SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
-        SocketError::Protocol(_) => CloseCode::Protocol,
-        _ => return None,
-    };
-    Some(CloseFrame { code, reason: "".into() })
-}
-
-/// The action after a close frame with this code and reason.
-pub(super) fn after_close(code: u16, reason: &str) -> NextStep {
-    if reason.contains("InactiveInstanceException") {
-        return NextStep::WaitForRegistration;
-    }
-    match code {
-        1000 | 1001 | 1006 | 1011 => NextStep::Reconnect,
-        _ => NextStep::ReconnectLater,
-    }
-}
-
-/// A connection that ends without a close frame counts as code 1006; so does one whose TLS ends without `close_notify`.
-pub(super) fn after_error(error: &SocketError) -> NextStep {
-    match error {
-        SocketError::ConnectionClosed | SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            NextStep::Reconnect
-        }
-        SocketError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => NextStep::Reconnect,
-        _ => NextStep::ReconnectLater,
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the bounds of both. It opens no connection and knows no timer of the protocol. The invariant: the agent never waits for
 //! the control plane. Messages wait here for the agent; an answer without a connection is dropped, or waits in the agent's queue.
 
-use super::contact::Contact;
+use super::contact::{Connection, Contact};
 use super::protocol::{Change, Protocol};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -32,6 +32,8 @@ pub(crate) struct Exchange<P: Protocol> {
     waiting: VecDeque<(P::Incoming, usize)>,
     /// The sum of these sizes.
     bytes: usize,
+    /// The number of connections since the service last sent a message that counts, the current one included.
+    fruitless: u32,
 }
 
 impl<P: Protocol> Exchange<P> {
@@ -42,7 +44,30 @@ impl<P: Protocol> Exchange<P> {
         cancel: CancellationToken,
         contact: Contact,
     ) -> Self {
-        Self { protocol: Arc::new(protocol), inbox, outbox, cancel, contact, waiting: VecDeque::new(), bytes: 0 }
+        let protocol = Arc::new(protocol);
+        Self { protocol, inbox, outbox, cancel, contact, waiting: VecDeque::new(), bytes: 0, fruitless: 0 }
+    }
+
+    /// Notes that a connection is made. It is open until the result is dropped.
+    pub(super) fn connected(&mut self) -> Connection {
+        let open = self.contact.connected();
+        self.fruitless = self.fruitless.saturating_add(1);
+        if self.is_logged() {
+            self.notify(Change::Connected);
+        }
+        open
+    }
+
+    /// Notes that the service has sent a message that counts.
+    pub(super) fn message_received(&mut self) {
+        self.contact.message_received();
+        self.fruitless = 0;
+    }
+
+    /// Whether what happens on this connection is logged. A peer that the agent can do without may be of no use for ever: of the
+    /// connections on which it sends nothing that counts, the first ten are logged, later ones rarely.
+    pub(super) fn is_logged(&self) -> bool {
+        !P::CLOSES_SILENT || is_logged(self.fruitless)
     }
 
     /// Whether one more message may be read.
@@ -117,4 +142,10 @@ impl<P: Protocol> Exchange<P> {
         }
         Some(done)
     }
+}
+
+/// Whether the event with this number is logged: the first ten are, later ones rarely, so that an endless series does not fill the
+/// disk.
+pub(super) fn is_logged(number: u32) -> bool {
+    number <= 10 || number.is_power_of_two()
 }

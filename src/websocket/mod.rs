@@ -5,7 +5,7 @@
 //! connection; the agent never waits for the control plane.
 //!
 //! Reading order: `protocol` (what a session must know about its messages), [`session`] (when to connect), `connect` (the
-//! handshake), `conversation` (one connection), `timing`, `exchange` (queues to and from the agent), `contact` (for the health
+//! handshake), `conversation` (one connection), `ending` (what its end means), `timing`, `exchange` (queues to and from the agent), `contact` (for the health
 //! check), `any_text` (text frames that are not UTF-8). The tests of the session are those of ACS, in `src/acs/session/tests`,
 //! and of TCS, in `src/tcs/session/tests.rs`.
 
@@ -13,6 +13,7 @@ mod any_text;
 mod connect;
 mod contact;
 mod conversation;
+mod ending;
 mod exchange;
 mod protocol;
 pub mod session;
@@ -31,6 +32,6 @@ pub use timing::Timing;
 #[cfg(test)]
 pub(crate) use connect::over;
 #[cfg(test)]
-pub(crate) use conversation::NextStep;
+pub(crate) use ending::NextStep;
 #[cfg(test)]
 pub(crate) use exchange::{Exchange, MAX_WAITING, MAX_WAITING_BYTES};

@@ -5,24 +5,21 @@
 
 use super::connect::{self, Socket};
 use super::contact::Contact;
-use super::conversation::{NextStep, converse};
-use super::exchange::Exchange;
+use super::conversation::converse;
+use super::ending::NextStep;
+use super::exchange::{Exchange, is_logged};
 use super::protocol::{Change, Protocol};
 use super::timing::{Timing, with_jitter};
 use crate::backoff::Backoff;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use ecs_core::model::with_causes;
 use std::future::Future;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-
-/// A connection that ended sooner than this is not replaced at once, whatever its close code. This prevents a tight loop.
-const SHORT_LIVED: Duration = Duration::from_secs(1);
 
 /// Why the address of the service is not known. The text of each variant is for the log.
 #[derive(Debug, thiserror::Error)]
@@ -89,14 +86,13 @@ where
             Err(next) => next,
             Ok(socket) => {
                 first = false;
-                let _open = exchange.contact.connected();
-                exchange.notify(Change::Connected);
+                let _open = exchange.connected();
                 let since = Instant::now();
                 let next = converse(socket, &timing, &mut exchange).await;
                 if since.elapsed() >= with_jitter(timing.settled) {
                     backoff.reset();
                 }
-                if next == NextStep::Reconnect && since.elapsed() < SHORT_LIVED {
+                if next == NextStep::Reconnect && since.elapsed() < timing.short_lived {
                     NextStep::ReconnectLater
                 } else {
                     next
@@ -113,7 +109,7 @@ where
             NextStep::WaitForRegistration => {
                 exchange.contact.deregistered();
                 exchange.notify(Change::Deregistered);
-                timing.inactive_instance
+                timing.inactive_instance.unwrap_or_else(|| backoff.pause())
             }
         };
         if Attempt::new::<P>(backoff.attempt()).is_logged {
@@ -137,7 +133,7 @@ struct Attempt {
 impl Attempt {
     /// A peer that the agent can do without may be missing for ever: of its failures, the first ten are logged, later ones rarely.
     fn new<P: Protocol>(number: u32) -> Self {
-        Self { number, is_logged: !P::CLOSES_SILENT || number <= 10 || number.is_power_of_two() }
+        Self { number, is_logged: !P::CLOSES_SILENT || is_logged(number) }
     }
 
     fn failed(self, error: &dyn std::fmt::Display, text: std::fmt::Arguments<'_>) {

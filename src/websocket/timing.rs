@@ -14,8 +14,10 @@ pub struct Timing {
     pub lifetime: (Duration, Duration),
     /// The age from which a connection counts as good and resets the back-off.
     pub settled: (Duration, Duration),
-    /// The pause after ECS reported that the instance is not registered.
-    pub inactive_instance: Duration,
+    /// A connection that ended sooner than this is not replaced at once, whatever its close code. This prevents a tight loop.
+    pub short_lived: Duration,
+    /// The pause after ECS reported that the instance is not registered; `None`: that of any other failed attempt.
+    pub inactive_instance: Option<Duration>,
     /// The pauses between failed attempts.
     pub backoff: Shape,
 }
@@ -27,7 +29,8 @@ impl Default for Timing {
             inactivity: (minutes(1), minutes(1)),
             lifetime: (minutes(30), minutes(5)),
             settled: (minutes(1), minutes(1)),
-            inactive_instance: minutes(60),
+            short_lived: Duration::from_secs(1),
+            inactive_instance: Some(minutes(60)),
             backoff: Shape { initial: Duration::from_millis(250), max: minutes(2), factor: 1.5, jitter: 0.2 },
         }
     }

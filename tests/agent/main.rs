@@ -68,6 +68,7 @@ mod task_metadata;
 mod tasks;
 mod tasks_order;
 mod telemetry;
+mod telemetry_faults;
 mod traces;
 mod two_agents;
 mod up;

@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Time for the next publication, which comes every 20 seconds.
-const PUBLISHED: Duration = Duration::from_secs(60);
+pub(super) const PUBLISHED: Duration = Duration::from_secs(60);
 
 /// ACS and TCS send heartbeats every second.
-fn quick(options: &mut Options, _: &Registry) {
+pub(super) fn quick(options: &mut Options, _: &Registry) {
     options.heartbeat = Duration::from_secs(1);
 }
 
-fn published<'a>(state: &'a State, kind: &'a str) -> impl Iterator<Item = &'a Record> {
+pub(super) fn published<'a>(state: &'a State, kind: &'a str) -> impl Iterator<Item = &'a Record> {
     state.records().filter(move |record| record.source == Source::TcsIn && record.name == kind)
 }
 
@@ -27,11 +27,11 @@ fn refused(state: &State) -> Vec<&Value> {
     state.records().filter(|record| record.name == "tcs/publish").map(|record| &record.body).collect()
 }
 
-fn connections(state: &State) -> usize {
+pub(super) fn connections(state: &State) -> usize {
     state.records().filter(|record| record.source == Source::TcsConnect).count()
 }
 
-async fn next_publication(rig: &Rig, why: &str) {
+pub(super) async fn next_publication(rig: &Rig, why: &str) {
     let after = rig.server.read(|state| state.records().last().map_or(0, |record| record.number));
     let is_new =
         |state: &State| published(state, "PublishMetricsRequest").any(|record| record.number > after).then_some(());
@@ -122,9 +122,7 @@ async fn a_broken_tcs_costs_no_task_and_recovers() {
     rig.server.wait_for("TCS after five refusals", PUBLISHED, connected).await.unwrap();
     next_publication(&rig, "metrics after refusals").await;
     // Answers of all kinds, while tasks run.
-    for fault in
-        [Fault::Malformed, Fault::Truncated, Fault::Page(200), Fault::Throttle, Fault::ServerError, Fault::Empty, gone]
-    {
+    for fault in [Fault::Malformed, Fault::Page(200), Fault::Throttle, Fault::ServerError, Fault::Empty, gone] {
         rig.server.fail_next("tcs/publish", 1, &fault);
     }
     rig.server.send_tcs_text("nonsense");
@@ -193,6 +191,11 @@ fn received(stats: &Value) -> f64 {
     stats["networks"].as_object().unwrap().values().map(|network| number(network, "/rx_bytes")).sum()
 }
 
+/// The bytes that all interfaces of a container have sent.
+fn sent(stats: &Value) -> f64 {
+    stats["networks"].as_object().unwrap().values().map(|network| number(network, "/tx_bytes")).sum()
+}
+
 fn written(stats: &Value) -> f64 {
     let entries = stats["blkio_stats"]["io_service_bytes_recursive"].as_array().into_iter().flatten();
     let writes = entries.filter(|entry| entry["op"].as_str().is_some_and(|op| op.eq_ignore_ascii_case("write")));
@@ -207,15 +210,14 @@ fn memory(stats: &Value) -> f64 {
     (number(stats, "/memory_stats/usage") - cache) / 1_048_576.0
 }
 
-/// Waits for metrics of the task, after this record. Returns its number and the metrics of the container.
-async fn metrics_after(rig: &Rig, arn: &str, after: u64) -> (u64, Value) {
-    let found = |state: &State| {
-        published(state, "PublishMetricsRequest").filter(|record| record.number > after).find_map(|record| {
-            let task = record.body["taskMetrics"].as_array()?.iter().find(|task| task["taskArn"] == arn)?;
-            Some((record.number, task["containerMetrics"][0].clone()))
-        })
+/// Waits until ecs-local shows metrics of the task that came after this moment. Returns when they came, and those of the container.
+async fn metrics_after(rig: &Rig, arn: &str, after: f64) -> (f64, Value) {
+    let newer = async || {
+        let task = rig.server.telemetry()["tasks"][arn].take();
+        let at = task["at"].as_f64().filter(|at| *at > after && task["metrics"].is_array())?;
+        Some((at, task["metrics"][0].clone()))
     };
-    rig.server.wait_for("metrics of the task", PUBLISHED, found).await.unwrap()
+    until("metrics of the task", PUBLISHED, newer).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,15 +225,17 @@ async fn the_metrics_are_those_that_docker_shows() {
     let Some(rig) = Rig::start("telemetry values", Plan { options: Some(quick), ..Plan::default() }).await else {
         return;
     };
-    // Keeps 32 MiB and one processor busy, and has written 8 MiB.
+    // Keeps 32 MiB and one processor busy, has written 8 MiB, and sends to the gateway.
     let command = "dd if=/dev/zero of=/f bs=1M count=8 conv=fsync; while :; do :; done & \
+                   gateway=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); \
+                   while :; do head -c 60000 /dev/zero | nc -u -w 1 $gateway 9; sleep 0.2; done & \
                    (head -c 33554432 /dev/zero; sleep 3600) | tail -c 33554432 >/dev/null";
     let mut container = shell("main", &rig.image(), command);
     container["memory"] = json!(128);
     let arn = rig.server.run_task(&json!({"family": "test", "containerDefinitions": [container]})).unwrap();
     let task = rig.task(&arn, TaskStatus::Running).await;
     let id = task.container("main").unwrap().runtime_id.clone().unwrap();
-    let (mut after, _) = metrics_after(&rig, &arn, 0).await;
+    let (mut after, _) = metrics_after(&rig, &arn, 0.0).await;
     let mut before = docker_stats(&id);
     for _ in 0..2 {
         let (next, metrics) = metrics_after(&rig, &arn, after).await;
@@ -241,6 +245,8 @@ async fn the_metrics_are_those_that_docker_shows() {
             assert!(low * 0.95 - 1.0 <= ours && ours <= high * 1.05 + 1.0, "{what}: {ours}, Docker: {low} to {high}");
         };
         between(number(&metrics, "/networkStatsSet/rxBytes/max"), received, "received");
+        between(number(&metrics, "/networkStatsSet/txBytes/max"), sent, "sent");
+        assert!(number(&metrics, "/networkStatsSet/txBytes/max") > 10_000.0, "{metrics}");
         between(number(&metrics, "/storageStatsSet/writeSizeBytes/max"), written, "written");
         let (cpu, mem) = (&metrics["cpuStatsSet"], &metrics["memoryStatsSet"]);
         between(number(mem, "/sum") / number(mem, "/sampleCount"), memory, "memory");

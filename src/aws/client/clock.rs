@@ -7,6 +7,7 @@
 use aws_smithy_async::time::TimeSource;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
+use ecs_core::model::Timestamp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -59,6 +60,14 @@ impl ServiceClock {
     }
 }
 
+impl ServiceClock {
+    /// What the clock of AWS showed at this moment of the host's clock, as far as it is known now.
+    pub fn corrected(&self, moment: Timestamp) -> Timestamp {
+        let ahead_ms = self.ahead.load(Ordering::Relaxed).saturating_mul(1000);
+        Timestamp(moment.0.saturating_add_signed(ahead_ms))
+    }
+}
+
 impl TimeSource for ServiceClock {
     fn now(&self) -> SystemTime {
         self.now()
@@ -99,6 +108,10 @@ pub(crate) mod tests {
             let concurrent = clock.learn(signed_at, status, Some(&date));
             assert_eq!(concurrent, learnt, "another call that was signed before the correction is repeated as well");
         }
+        let clock = ServiceClock::default();
+        assert_eq!(clock.corrected(Timestamp(5)), Timestamp(5));
+        clock.ahead.store(-3, Ordering::Relaxed);
+        assert_eq!([5_000, 2_000].map(|at| clock.corrected(Timestamp(at)).0), [2_000, 0]);
         let clock = ServiceClock::default();
         assert!(!clock.learn(clock.now(), 400, None) && !clock.learn(clock.now(), 400, Some("yesterday")));
         // The time of AWS equals that of the host again, as if the host's clock was corrected meanwhile.

@@ -107,7 +107,7 @@ impl Health {
         let mut facts = *self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         facts.acs_message = seen.last_message.map(|at| self.moment(at));
         facts.deregistered = seen.deregistered.map(|at| self.moment(at));
-        facts.telemetry_message = self.telemetry.seen().last_message.map(|at| self.moment(at));
+        facts.telemetry_message = self.telemetry.seen().last_word.map(|at| self.moment(at));
         facts.metadata_port_closed = self.metadata_port.closed_since().map(|at| self.moment(at));
         agent_health(&facts, self.moment(Instant::now()))
     }
@@ -299,7 +299,17 @@ mod tests {
         assert_eq!(failed(&health), [Subject::Telemetry]);
         assert_eq!(wrong(&health), [], "no telemetry is no reason to restart the agent");
         health.telemetry().connected();
+        assert_eq!(failed(&health), [Subject::Telemetry], "a connection over which TCS says nothing is of no use");
+        health.telemetry().message_received();
         assert_eq!(failed(&health), []);
+        // A TCS that falls silent: its connections are replaced each minute or two.
+        for _ in 0..5 {
+            minutes(1).await;
+            health.telemetry().connected();
+            well(&health);
+        }
+        assert_eq!(failed(&health), [Subject::Telemetry]);
+        health.telemetry().message_received();
         drop(open);
         minutes(1).await;
         well(&health);

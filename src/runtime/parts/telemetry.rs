@@ -13,7 +13,7 @@ use crate::tcs::health::task_health;
 use crate::tcs::metrics::Interval;
 use crate::tcs::status::Checks;
 use crate::tcs::waiting::Waiting;
-use crate::tcs::{Incoming, Outgoing, session};
+use crate::tcs::{Dated, Incoming, Outgoing, session};
 use crate::websocket::{self, Contact, EndpointError};
 use ecs_core::model::view::{TaskView, View};
 use ecs_core::model::{ContainerStatus, TaskStatus, Timestamp};
@@ -101,7 +101,7 @@ impl Telemetry {
         loop {
             tokio::select! {
                 ended = self.keep_session(&mut publisher, stop.clone()) => return ended,
-                () = self.acs.deregistered.notified() => {}
+                () = self.deregistered() => {}
             }
             tracing::info!("the connection to TCS is closed: this container instance is deregistered");
             if stop.run_until_cancelled(sleep(DEREGISTERED_PAUSE)).await.is_none() {
@@ -110,10 +110,21 @@ impl Telemetry {
         }
     }
 
+    /// Waits until ACS reports that the instance is not registered. ACS repeats that; a session that was told the same has no
+    /// connection to close, and goes on with its growing pauses.
+    async fn deregistered(&self) {
+        loop {
+            self.acs.deregistered.notified().await;
+            if self.settings.connection.contact.seen().deregistered.is_none() {
+                return;
+            }
+        }
+    }
+
     async fn keep_session(&self, publisher: &mut Publisher, stop: CancellationToken) -> PartResult {
         let (sender, mut receiver) = mpsc::channel::<Incoming>(1);
         // One message: the others wait in the publisher, where the oldest are dropped.
-        let (outbox, to_send) = mpsc::channel::<Outgoing>(1);
+        let (outbox, to_send) = mpsc::channel::<Dated>(1);
         let discover = || {
             let (endpoints, instance) = (self.endpoints.clone(), self.settings.container_instance.clone());
             async move {
@@ -139,7 +150,7 @@ impl Telemetry {
     }
 
     /// Publishes until the session has ended.
-    async fn publish(&self, publisher: &mut Publisher, outbox: mpsc::Sender<Outgoing>) {
+    async fn publish(&self, publisher: &mut Publisher, outbox: mpsc::Sender<Dated>) {
         loop {
             tokio::select! {
                 _ = publisher.tick.tick() => {
@@ -152,7 +163,7 @@ impl Telemetry {
                     let Ok(permit) = permit else { return };
                     publisher.is_dropping = false;
                     if std::mem::take(&mut publisher.is_status_due) {
-                        permit.send(Outgoing::Status(self.checks().report()));
+                        permit.send(Outgoing::Status(self.checks().report()).into());
                     } else if let Some(message) = publisher.waiting.take() {
                         permit.send(message);
                         self.count(publisher, 0);
@@ -226,4 +237,31 @@ fn may_run(view: &View) -> bool {
 
 fn wall_now(edges: &Edges) -> Timestamp {
     edges.clock.wall(edges.clock.now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ecs_core::model::view::ContainerView;
+
+    #[test]
+    fn an_instance_is_idle_only_if_no_container_can_run() {
+        let task = |family: &str, task: TaskStatus, container: ContainerStatus| {
+            let containers = vec![ContainerView { known: container, ..ContainerView::default() }];
+            TaskView { family: family.to_owned(), known: task, containers, ..TaskView::default() }
+        };
+        let (running, stopped) = (ContainerStatus::Running, ContainerStatus::Stopped);
+        let table = [
+            (None, false, false),
+            (None, true, true), // the state was lost, and Docker has not been asked yet
+            (Some(task("web", TaskStatus::Running, running)), false, true),
+            (Some(task("web", TaskStatus::Running, stopped)), false, false),
+            (Some(task("web", TaskStatus::Stopped, running)), false, false),
+            (Some(task("", TaskStatus::Running, running)), false, false), // not published
+        ];
+        for (task, is_incomplete, expected) in table {
+            let view = View { is_incomplete, tasks: task.into_iter().map(Arc::new).collect(), ..View::default() };
+            assert_eq!(may_run(&view), expected, "{view:?}");
+        }
+    }
 }

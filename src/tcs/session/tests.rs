@@ -1,7 +1,10 @@
 //! Tests of the session, with a TCS on loopback and, for its timers, one in memory in paused time.
 
 use super::*;
+use crate::aws::client::clock::ServiceClock;
 use crate::aws::client::proxy::ProxySettings;
+use crate::tcs::Outgoing;
+use crate::tcs::health::{ContainerHealth, TaskHealth};
 use crate::tcs::status::{Condition, InstanceStatus};
 use crate::websocket::session::keep_connected;
 use crate::websocket::tests::fake::{Peer, Refusal, Server, keys};
@@ -15,6 +18,8 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
+
+mod hostile;
 
 const ARN: &str = "arn:aws:ecs:us-west-2:123456789012:container-instance/judge/0123456789abcdef0123456789abcdef";
 const LIMIT: Duration = Duration::from_secs(10);
@@ -48,7 +53,7 @@ fn settings() -> Settings {
 
 struct Running {
     incoming: mpsc::Receiver<Incoming>,
-    outgoing: mpsc::Sender<Outgoing>,
+    outgoing: mpsc::Sender<Dated>,
     cancel: CancellationToken,
     session: JoinSet<()>,
 }
@@ -100,7 +105,7 @@ async fn a_message_is_signed_for_its_own_connection() {
     assert_eq!(timeout(LIMIT, running.incoming.recv()).await.unwrap(), Some(Incoming::Connected));
     let mut signatures = Vec::new();
     for _ in 0..2 {
-        running.outgoing.send(Outgoing::Idle).await.unwrap();
+        running.outgoing.send(Outgoing::Idle.into()).await.unwrap();
         let (lines, message) = receive(&mut peer).await;
         let names: Vec<&str> = lines.iter().map(|line| line.split_once(": ").unwrap().0).collect();
         assert_eq!(names, ["Authorization", "Host", "X-Amz-Date", "X-Amz-Security-Token"]);
@@ -110,7 +115,7 @@ async fn a_message_is_signed_for_its_own_connection() {
             (&json!("PublishMetricsRequest"), &json!(true))
         );
         let seconds = message["message"]["timestamp"].as_f64().unwrap();
-        assert!((now().as_secs_f64() - seconds).abs() < 60.0, "{seconds}");
+        assert!((timestamp(SystemTime::now()).as_secs_f64() - seconds).abs() < 60.0, "{seconds}");
         signatures.push(lines[0].clone());
     }
     assert_ne!(signatures[0], signatures[1], "the id of the message is signed too");
@@ -130,7 +135,7 @@ async fn messages_wait_for_a_connection_in_order() {
     drop(peer);
     for changed in [2_000, 3_000, 4_000] {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        running.outgoing.send(status(changed)).await.unwrap();
+        running.outgoing.send(status(changed).into()).await.unwrap();
     }
     // Some may have been written to the dead connection before its end was noticed: the last one was not.
     let mut seen = Vec::new();
@@ -179,8 +184,8 @@ async fn without_credentials_a_message_is_dropped() {
     shaky.connection.credentials = SharedCredentialsProvider::new(Shaky(AtomicU32::new(0)));
     let running = start(shaky, server.port);
     let mut peer = server.next().await;
-    running.outgoing.send(Outgoing::Metrics(Vec::new())).await.unwrap();
-    running.outgoing.send(Outgoing::Idle).await.unwrap();
+    running.outgoing.send(Outgoing::Metrics(Vec::new()).into()).await.unwrap();
+    running.outgoing.send(Outgoing::Idle.into()).await.unwrap();
     let (_, message) = receive(&mut peer).await;
     assert_eq!(message["message"]["metadata"]["idle"], true);
     assert!(timeout(Duration::from_millis(200), peer.socket.next()).await.is_err(), "only one message comes");
@@ -191,8 +196,7 @@ async fn a_refused_connection_is_tried_again() {
     for body in [r#"{"InactiveInstanceException":"gone"}"#, "<html>sign in</html>", r#"{"ThrottlingException":"slow"}"#]
     {
         let server = Server::refusing(Refusal { status: 400, body: body.to_owned() }).await;
-        let mut impatient = settings();
-        impatient.connection.timing.inactive_instance = Duration::from_millis(10);
+        let impatient = settings();
         let contact = impatient.connection.contact.clone();
         let mut running = start(impatient, server.port);
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -205,9 +209,17 @@ async fn a_refused_connection_is_tried_again() {
 struct InMemory {
     accepted: mpsc::UnboundedReceiver<(DuplexStream, Instant)>,
     contact: Contact,
-    _outgoing: mpsc::Sender<Outgoing>,
+    clock: ServiceClock,
+    outgoing: mpsc::Sender<Dated>,
     _incoming: mpsc::Receiver<Incoming>,
     _session: JoinSet<()>,
+}
+
+/// The messages of TCS on a connection in memory.
+fn tcs() -> Tcs {
+    let place = Place { cluster: "c".to_owned(), container_instance: "i".to_owned() };
+    let address = Arc::new(Mutex::new(Some(Url::parse("http://127.0.0.1/tcs/ws").unwrap())));
+    Tcs { place, connection: settings().connection, address, is_unsigned: Arc::default() }
 }
 
 fn in_memory() -> InMemory {
@@ -215,8 +227,8 @@ fn in_memory() -> InMemory {
     let (outgoing, outbox) = mpsc::channel(4);
     let (accept, accepted) = mpsc::unbounded_channel();
     let contact = Contact::default();
-    let place = Place { cluster: "c".to_owned(), container_instance: "i".to_owned() };
-    let tcs = Tcs { place, connection: settings().connection, address: Arc::default(), is_unsigned: Arc::default() };
+    let tcs = tcs();
+    let clock = tcs.connection.websocket.signing.clock().clone();
     let exchange = Exchange::new(tcs, inbox, outbox, CancellationToken::new(), contact.clone());
     let mut session = JoinSet::new();
     session.spawn(async move {
@@ -227,7 +239,7 @@ fn in_memory() -> InMemory {
         };
         keep_connected(timing(), connect, exchange).await;
     });
-    InMemory { accepted, contact, _outgoing: outgoing, _incoming: incoming, _session: session }
+    InMemory { accepted, contact, clock, outgoing, _incoming: incoming, _session: session }
 }
 
 #[tokio::test(start_paused = true)]
@@ -289,4 +301,68 @@ fn pauses_are_those_of_the_go_agent() {
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
     assert_eq!((timing.inactivity.0.as_secs(), timing.inactivity.1.as_secs()), (60, 60));
     assert_eq!((timing.lifetime.0.as_secs(), timing.lifetime.1.as_secs()), (1800, 300));
+}
+
+/// The next message of the agent on a connection in memory.
+async fn next_text(socket: &mut WebSocketStream<DuplexStream>) -> Value {
+    let message = timeout(LIMIT, socket.next()).await.expect("nothing was sent").unwrap().unwrap();
+    serde_json::from_str(message.to_text().unwrap().split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_takes_nothing_loses_one_message() {
+    let status = |changed| {
+        let (condition, previous_check) = (Condition::Ok, Timestamp(1_000));
+        Outgoing::Status(InstanceStatus { condition, previous_check, changed: Timestamp(changed * 1000) })
+    };
+    let mut rig = in_memory();
+    let (line, _) = rig.accepted.recv().await.unwrap();
+    // Nobody reads on the first connection. What fits into its buffers counts as sent.
+    let mut sent = 0;
+    while timeout(Duration::from_secs(1), rig.outgoing.reserve()).await.is_ok() {
+        sent += 1;
+        rig.outgoing.try_send(status(sent).into()).unwrap();
+        assert!(sent < 1000, "the queue is bounded");
+    }
+    drop(line);
+    let (line, _) = rig.accepted.recv().await.unwrap();
+    let mut socket = WebSocketStream::from_raw_socket(line, Role::Server, None).await;
+    let first = next_text(&mut socket).await["message"]["statuses"][0]["lastStatusChange"].as_u64().unwrap();
+    // Four wait in the agent's queue.
+    assert_eq!(first, sent - 3, "of {sent}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_have_the_time_of_their_data_by_the_clock_of_aws() {
+    let mut rig = in_memory();
+    let hour = 3600.0;
+    rig.clock.learn(SystemTime::now(), 403, Some(&crate::aws::client::clock::tests::http_date(3600)));
+    let (line, _) = rig.accepted.recv().await.unwrap();
+    let mut socket = WebSocketStream::from_raw_socket(line, Role::Server, None).await;
+    let containers = vec![ContainerHealth {
+        name: "c".into(),
+        health: ecs_core::model::Health::Healthy,
+        since: Some(Timestamp(5_000)),
+    }];
+    let (family, version) = ("f".to_owned(), "1".to_owned());
+    let health = Outgoing::Health(vec![TaskHealth { arn: "a".into(), family, version, containers }]);
+    let status =
+        InstanceStatus { condition: Condition::Ok, previous_check: Timestamp(6_000), changed: Timestamp(7_000) };
+    for (outgoing, age) in [(health, 0), (Outgoing::Status(status), 100), (Outgoing::Idle, 279)] {
+        let at = Instant::now() - Duration::from_secs(age);
+        let expected = timestamp(SystemTime::now()).as_secs_f64() + hour - age as f64;
+        rig.outgoing.send(Dated { at, outgoing }).await.unwrap();
+        let message = next_text(&mut socket).await["message"].take();
+        let found = message["timestamp"].as_f64().unwrap();
+        assert!((found - expected).abs() < 30.0, "{age}: {found}, {expected}");
+        let moments = ["/tasks/0/containers/0/statusSince", "/statuses/0/lastUpdated", "/statuses/0/lastStatusChange"];
+        for (pointer, seconds) in moments.iter().zip([5.0, 6.0, 7.0]) {
+            let off = message.pointer(pointer).map(|moment| moment.as_f64().unwrap() - hour - seconds);
+            assert!(off.is_none_or(|off| off.abs() <= 2.0), "{message}");
+        }
+    }
+    let too_old = Dated { at: Instant::now() - Duration::from_secs(281), outgoing: Outgoing::Status(status) };
+    rig.outgoing.send(too_old).await.unwrap();
+    rig.outgoing.send(Outgoing::Idle.into()).await.unwrap();
+    assert_eq!(next_text(&mut socket).await["message"]["metadata"]["idle"], true);
 }
