@@ -31,6 +31,9 @@ pub(super) struct AcceptedHandshake {
     /// Path, query and host of the connection. The agent signs its messages for them.
     uri: Uri,
     host: HeaderValue,
+    /// The number of disconnections and of texts and bytes before this connection.
+    disconnects: u64,
+    extras: u64,
 }
 
 /// Accepts a handshake. An error is the exception and its text.
@@ -53,7 +56,8 @@ pub(super) fn accept_handshake(
     let body: serde_json::Map<_, _> = query.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     state.record_request(Source::TcsConnect, "connect", body.into(), loggable(request.headers()));
     let host = request.headers().get(header::HOST).cloned().unwrap_or(HeaderValue::from_static(""));
-    Ok(AcceptedHandshake { cluster, instance: arn, uri: request.uri().clone(), host })
+    let (disconnects, extras) = (state.tcs_disconnect.0, state.telemetry.last_extra());
+    Ok(AcceptedHandshake { cluster, instance: arn, uri: request.uri().clone(), host, disconnects, extras })
 }
 
 /// Serves one connection to its end.
@@ -64,12 +68,12 @@ pub(super) async fn serve(shared: &Shared, mut socket: Socket, handshake: Accept
 
 async fn run_connection(shared: &Shared, socket: &mut Socket, handshake: &AcceptedHandshake) -> &'static str {
     let mut changed = shared.changed.subscribe();
-    let (earlier_disconnects, mut sent) = shared.read(|state| (state.tcs_disconnect.0, state.telemetry.last_extra()));
+    let mut sent = handshake.extras;
     let mut heartbeat = Instant::now() + shared.options.heartbeat;
     loop {
         changed.borrow_and_update();
         match shared.read(|state| {
-            (state.tcs_disconnect.0 > earlier_disconnects).then(|| state.tcs_disconnect.1.clone()).flatten()
+            (state.tcs_disconnect.0 > handshake.disconnects).then(|| state.tcs_disconnect.1.clone()).flatten()
         }) {
             Some(Disconnect::Drop) => return "dropped on purpose",
             Some(Disconnect::Close(code, reason)) => {
@@ -286,6 +290,8 @@ mod tests {
             instance: metadata["containerInstance"].as_str().unwrap().to_owned(),
             uri: Uri::from_static("/tcs/ws?cluster=judge"),
             host: HeaderValue::from_static("127.0.0.1:14566"),
+            disconnects: 0,
+            extras: 0,
         }
     }
 
