@@ -37,7 +37,7 @@ fn process(rig: &Rig) -> impl Future<Output = Result<(), Fatal>> + use<> {
     config.image_cleanup_interval = Span::secs(1);
     let metadata = Metadata::new(&config, Options::default()).unwrap();
     async move {
-        let early = Early::begin();
+        let early = Early::begin(ecs_agent::runtime::logging::LogControl::default());
         {
             let signals = runtime::StopSignals::catch().unwrap();
             runtime::run(config, Options::default(), metadata, early, signals).await
