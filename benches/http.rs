@@ -80,7 +80,12 @@ fn serve(runtime: &Runtime, view: watch::Receiver<Arc<View>>) -> SocketAddr {
         version_text: "Amazon ECS Agent - v1.105.1 (a8b3e7d3)".to_owned(),
     };
     let health = Arc::new(|| AgentHealth { stage: "running".to_owned(), checks: Vec::new() });
-    let routes = introspection::router(health, identity, view, Arc::new(|_| None), Arc::new(Timestamp::default));
+    let lookups = introspection::Lookups {
+        pulls: Arc::new(|_| None),
+        timings: Arc::new(|_, _| introspection::Timings::default()),
+        clock: Arc::new(Timestamp::default),
+    };
+    let routes = introspection::router(health, identity, view, lookups);
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
     let address = listener.local_addr().expect("an address");
     let settings = http::Settings::new("bench", Address::Port(0));

@@ -99,10 +99,27 @@ impl Early {
         });
     }
 
+    /// Opens the ports for people and their programs: introspection, and metrics if they are wanted.
+    #[expect(clippy::too_many_arguments, reason = "what is shown comes from all parts")]
+    pub(crate) fn open_ports(
+        &mut self,
+        config: &Config,
+        identity: &Identity,
+        view: &watch::Receiver<Arc<View>>,
+        pulls: &Pulls,
+        timings: Timings,
+        edges: &Arc<Edges>,
+        inbox: &mpsc::Sender<Event>,
+        to_acs: &mpsc::Sender<acs::Outgoing>,
+    ) {
+        self.open_port(config, identity, view.clone(), pulls.clone(), timings, edges.clock.clone());
+        self.open_metrics(config, view, edges, pulls, inbox, to_acs);
+    }
+
     /// Opens the introspection port; the start is complete. The port is bound when this returns, or a first attempt has
     /// failed: a client that learns afterwards that the agent is up can connect at once. The configuration says where it listens,
     /// and whether clients on other hosts are served.
-    pub(crate) fn open_port(
+    fn open_port(
         &mut self,
         config: &Config,
         identity: &Identity,
@@ -140,7 +157,7 @@ impl Early {
     }
 
     /// Opens the port of the metrics, if the configuration asks for it: for this host, or for everybody.
-    pub(crate) fn open_metrics(
+    fn open_metrics(
         &mut self,
         config: &Config,
         view: &watch::Receiver<Arc<View>>,

@@ -105,7 +105,7 @@ pub(super) async fn build(
     let core = CoreLoop {
         inbox: events,
         trace: trace::Trace::restored(&state),
-        timing: timing(config, &mut early, &identity, &instance.region, &state, &clock),
+        timing: timing(config, &mut early, &identity, &instance.region, &state, &edges),
         state,
         store,
         view,
@@ -124,8 +124,7 @@ pub(super) async fn build(
     };
     let statistics = parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
     let telemetry = Telemetry::beside(&control, health.telemetry(), readers.clone(), statistics);
-    early.open_port(config, &identity, readers.clone(), pulls.clone(), core.timing.timings(), edges.clock.clone());
-    early.open_metrics(config, &readers, &edges, &pulls, &inbox, &to_acs);
+    early.open_ports(config, &identity, &readers, &pulls, core.timing.timings(), &edges, &inbox, &to_acs);
     early.watch_spot(config.spot_draining.then(|| parts::spot::Watch::new(imds, ecs, &identity)));
     Ok(parts::supervise(early, core, control, telemetry, from_core, edges, inbox, readers, pulls))
 }
@@ -137,11 +136,12 @@ fn timing(
     identity: &Identity,
     region: &str,
     state: &State,
-    clock: &Arc<Clock>,
+    edges: &Edges,
 ) -> Timing {
     let (exporter, outbox) = settings::traces::exporter(config, identity, region).unzip();
     early.export_traces(exporter);
-    Timing::restored(state, clock.clone(), Arc::new(|_, _| {}), outbox)
+    let metrics = edges.metrics.clone();
+    Timing::restored(state, edges.clock.clone(), Arc::new(move |phase, took| metrics.phase(phase, took)), outbox)
 }
 
 /// All sources of registry credentials.
