@@ -1,6 +1,6 @@
 //! Counts the calls to the daemon, for metrics: how long they take, and how they fail.
 //!
-//! Every call passes `connection`, which counts it. Invariant: the labels are those of [`Operation`] and [`Reason`], whatever
+//! Every call passes `connection`, which counts it. Invariant: the labels are those of `Operation` and `Reason`, whatever
 //! the path and the daemon's answer.
 
 use super::error::DockerError;
