@@ -108,8 +108,7 @@ async fn live() -> Option<Life> {
     for arn in &short {
         rig.task(arn, TaskStatus::Stopped).await;
     }
-    let url = format!("{}/latest/dynamic/instance-identity/document", rig.server.url());
-    let document = metadata(&rig.server.url(), &url).await;
+    let document = identity_document(&rig.server.url()).await;
     let records: Vec<Record> = rig.server.read(|state| state.records().cloned().collect());
     let mut life = Life {
         names: names(&rig, &open, &instance, (&web, &inspected_web), (&side, &inspected_side)),
@@ -270,7 +269,8 @@ async fn ask_at(port: u16, path: &str) -> (String, u16, String, Value) {
     (path.to_owned(), status, kind, serde_json::from_str(&answer.text().await.unwrap()).unwrap())
 }
 
-async fn metadata(server: &str, url: &str) -> String {
+async fn identity_document(server: &str) -> String {
+    let url = format!("{server}/latest/dynamic/instance-identity/document");
     let client = reqwest::Client::new();
     let ask = client.put(format!("{server}/latest/api/token")).header("x-aws-ec2-metadata-token-ttl-seconds", "60");
     let token = ask.send().await.unwrap().text().await.unwrap();
