@@ -99,7 +99,7 @@ impl From<BlockOp> for String {
 
 impl fmt::Debug for BlockOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
+        fmt::Debug::fmt(&self.0, f)
     }
 }
 
