@@ -8,7 +8,7 @@ use ecs_testing::docker_proxy::{Behaviour, DockerProxy};
 use ecs_testing::registry::Registry;
 use ecs_testing::wait::until;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time for the next publication, which comes every 20 seconds.
 pub(super) const PUBLISHED: Duration = Duration::from_secs(60);
@@ -225,10 +225,10 @@ async fn the_metrics_are_those_that_docker_shows() {
     let Some(rig) = Rig::start("telemetry values", Plan { options: Some(quick), ..Plan::default() }).await else {
         return;
     };
-    // Keeps 32 MiB and one processor busy, has written 8 MiB, and sends to the gateway.
+    // Keeps 32 MiB and one processor busy, has written 8 MiB, and exchanges 50 KB a second with the gateway.
     let command = "dd if=/dev/zero of=/f bs=1M count=8 conv=fsync; while :; do :; done & \
                    gateway=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); \
-                   while :; do head -c 60000 /dev/zero | nc -u -w 1 $gateway 9; sleep 0.2; done & \
+                   ping -q -s 1000 -i 0.02 $gateway >/dev/null & \
                    (head -c 33554432 /dev/zero; sleep 3600) | tail -c 33554432 >/dev/null";
     let mut container = shell("main", &rig.image(), command);
     container["memory"] = json!(128);
@@ -236,17 +236,24 @@ async fn the_metrics_are_those_that_docker_shows() {
     let task = rig.task(&arn, TaskStatus::Running).await;
     let id = task.container("main").unwrap().runtime_id.clone().unwrap();
     let (mut after, _) = metrics_after(&rig, &arn, 0.0).await;
-    let mut before = docker_stats(&id);
+    let (mut before, mut asked) = (docker_stats(&id), Instant::now());
     for _ in 0..2 {
         let (next, metrics) = metrics_after(&rig, &arn, after).await;
-        let now = docker_stats(&id);
+        let (now, now_asked) = (docker_stats(&id), Instant::now());
         let between = |ours: f64, value: fn(&Value) -> f64, what: &str| {
             let (low, high) = (value(&before), value(&now));
             assert!(low * 0.95 - 1.0 <= ours && ours <= high * 1.05 + 1.0, "{what}: {ours}, Docker: {low} to {high}");
         };
         between(number(&metrics, "/networkStatsSet/rxBytes/max"), received, "received");
         between(number(&metrics, "/networkStatsSet/txBytes/max"), sent, "sent");
-        assert!(number(&metrics, "/networkStatsSet/txBytes/max") > 10_000.0, "{metrics}");
+        let seconds = (now_asked - asked).as_secs_f64();
+        for (way, value) in [("rx", received as fn(&Value) -> f64), ("tx", sent)] {
+            let docker = (value(&now) - value(&before)) / seconds;
+            let set = &metrics["networkStatsSet"][format!("{way}BytesPerSecond")];
+            let ours = number(set, "/sum") / number(set, "/sampleCount");
+            assert!(docker > 10_000.0, "there is traffic: {docker}");
+            assert!((ours - docker).abs() <= 0.05 * docker, "{way}: {ours} bytes a second, Docker: {docker}");
+        }
         between(number(&metrics, "/storageStatsSet/writeSizeBytes/max"), written, "written");
         let (cpu, mem) = (&metrics["cpuStatsSet"], &metrics["memoryStatsSet"]);
         between(number(mem, "/sum") / number(mem, "/sampleCount"), memory, "memory");
@@ -257,7 +264,7 @@ async fn the_metrics_are_those_that_docker_shows() {
         let ours = number(cpu, "/sum") / number(cpu, "/sampleCount");
         assert!((ours - docker).abs() <= 0.05 * docker + 1.0, "CPU: {ours} %, Docker: {docker} %");
         assert!(number(cpu, "/sampleCount") >= 10.0, "about one sample a second: {cpu}");
-        (after, before) = (next, now);
+        (after, before, asked) = (next, now, now_asked);
     }
     assert_eq!(rig.server.read(|state| refused(state).len()), 0);
 }
