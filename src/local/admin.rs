@@ -15,6 +15,7 @@ use super::state::State;
 use super::suggestion::did_you_mean;
 use super::telemetry::Extra;
 use super::time::now;
+use super::top::Top;
 use axum::body::Body;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -40,6 +41,7 @@ GET  /_local/records?after=N&source=S&name=X
                                    acs-out, tcs-connect, tcs-close, tcs-in)
 GET  /_local/submissions           the agent's reports, in order
 GET  /_local/telemetry             metrics and health over TCS: the newest of each task, and the last 200 messages
+GET  /_local/top                   containers of tasks that have not stopped, with their newest values: what `ecs-local top` shows
 GET  /_local/actions               what callers did or were denied: principal, action, resource, outcome, how often
 GET  /_local/accounts              accounts, the addresses of their registries, access keys (secret: the token)
 GET  /_local/identities            users and roles with a policy
@@ -185,6 +187,7 @@ fn get(shared: &Shared, path: &str, query: &str) -> Result<Value, String> {
     match path {
         "state" => Ok(shared.read(summary)),
         "telemetry" => Ok(shared.read(|state| state.telemetry.show())),
+        "top" => Ok(shared.read(|state| json!(Top::from_state(state, now())))),
         "submissions" => Ok(shared.read(|state| json!(state.submissions().collect::<Vec<_>>()))),
         "records" => {
             let query: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
@@ -200,7 +203,7 @@ fn get(shared: &Shared, path: &str, query: &str) -> Result<Value, String> {
             }))
         }
         other => admin_access::get(shared, other).ok_or_else(|| {
-            let paths = ["state", "records", "submissions", "telemetry"].into_iter().chain(GET_PATHS);
+            let paths = ["state", "records", "submissions", "telemetry", "top"].into_iter().chain(GET_PATHS);
             format!("no such path: GET /_local/{other}.{}", did_you_mean(other, paths))
         }),
     }

@@ -11,7 +11,7 @@
 //! that a test or a user wrote by hand. `ecr` and `registry` explain the words of images.
 //!
 //! Reading order. Data: `definition` (task definitions), `need` and `tasks` (life of a task), `instances` and `outbox`, `ec2`,
-//! `stored`, `faults`, `records`, `telemetry`, `actions`, `site`, `ecr` (repositories, images, policies), and `state`, which holds them.
+//! `stored`, `faults`, `records`, `telemetry` with `top`, `actions`, `site`, `ecr` (repositories, images, policies), and `state`, which holds them.
 //! Decisions on the data: `placement`, `payload` (tasks as they are sent to the agent). Access control: `keys`, `signature`,
 //! `owner`, `demand`, `permission`, `pull_through`. Handlers, on a state that is `shared`: `api` (calls), `acs`, and `tcs` with
 //! `tcs_shapes` (websockets), `imds`, `s3`, `registry` (layers, and `/v2/`), `admin` with `admin_access` (`/_local/`). The top: `http` (sockets and routing) with `calls`,
@@ -68,6 +68,7 @@ mod tcs;
 mod tcs_shapes;
 mod telemetry;
 mod time;
+mod top;
 
 pub use api_error::ApiError;
 pub use faults::{Delivery, Fault};

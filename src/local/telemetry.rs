@@ -1,6 +1,6 @@
 //! What agents published over TCS: the last messages, and the newest metrics and health of each task. This module owns the limits
 //! and the form in which people see it; it does not judge the messages. Invariant: there are never more than [`MAX_MESSAGES`]
-//! messages, [`MAX_BYTES`] of text and [`MAX_TASKS`] tasks; the oldest are dropped first.
+//! messages, [`MAX_BYTES`] of text, [`MAX_TASKS`] tasks and [`MAX_INSTANCES`] instances; the oldest are dropped first.
 
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -11,6 +11,8 @@ const MAX_MESSAGES: usize = 200;
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 /// Maximum number of tasks whose newest metrics are kept.
 const MAX_TASKS: usize = 1000;
+/// Maximum number of container instances whose last metrics are noted.
+const MAX_INSTANCES: usize = 200;
 /// Maximum number of texts and bytes that wait for TCS connections.
 const MAX_EXTRAS: usize = 100;
 
@@ -33,10 +35,58 @@ pub(super) struct Telemetry {
     received: u64,
     refused: u64,
     /// The newest metrics and health of each task, by its ARN.
-    tasks: BTreeMap<String, Value>,
+    tasks: BTreeMap<String, Newest>,
+    /// The last message with metrics of each container instance, by its ARN.
+    instances: BTreeMap<String, LastMetrics>,
     /// What is sent over all connections beside the answers, each with its running number.
     extras: VecDeque<(u64, Extra)>,
     last_extra: u64,
+}
+
+/// The newest metrics and health of a task. Times are in seconds since the epoch.
+#[derive(Debug, Default)]
+struct Newest {
+    /// When the last message about the task came.
+    at: f64,
+    /// When its metrics came, and the metrics of its containers.
+    metrics: Option<(f64, Value)>,
+    /// The health of its containers.
+    health: Option<Value>,
+    /// How often each container was restarted, since the first message about the task.
+    restarts: BTreeMap<String, u64>,
+}
+
+impl Newest {
+    fn show(&self) -> Value {
+        let mut shown = json!({"at": self.at});
+        if let Some((_, metrics)) = &self.metrics {
+            shown["metrics"] = metrics.clone();
+        }
+        if let Some(health) = &self.health {
+            shown["health"] = health.clone();
+        }
+        shown
+    }
+}
+
+/// The last message of an instance with metrics.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastMetrics {
+    /// When it came, in seconds since the epoch.
+    pub(super) at: f64,
+    /// The agent measures no container, or metrics are disabled.
+    pub(super) is_idle: bool,
+}
+
+/// The newest metrics of a container.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ContainerMetrics<'a> {
+    /// When they came, in seconds since the epoch.
+    pub(super) at: f64,
+    /// The metrics as they were sent.
+    pub(super) metrics: &'a Value,
+    /// The number of restarts since the first message; `None`: the container has no restart policy.
+    pub(super) restarts: Option<u64>,
 }
 
 impl Telemetry {
@@ -45,7 +95,7 @@ impl Telemetry {
         self.received += 1;
         self.refused += u64::from(problem.is_some());
         if problem.is_none() {
-            self.keep_tasks(at, &message);
+            self.keep(at, &message);
         }
         let bytes = message.to_string().len();
         let mut shown = json!({"at": at, "type": kind, "message": message});
@@ -60,32 +110,72 @@ impl Telemetry {
         }
     }
 
-    fn keep_tasks(&mut self, at: f64, message: &Value) {
-        for (list, inner, name) in [("taskMetrics", "containerMetrics", "metrics"), ("tasks", "containers", "health")] {
-            for task in message[list].as_array().into_iter().flatten() {
-                let Some(arn) = task["taskArn"].as_str() else { continue };
-                if self.tasks.len() >= MAX_TASKS && !self.tasks.contains_key(arn) {
-                    self.drop_oldest_task();
+    fn keep(&mut self, at: f64, message: &Value) {
+        self.keep_instance(at, &message["metadata"]);
+        for task in message["taskMetrics"].as_array().into_iter().flatten() {
+            let Some(kept) = self.task_mut(at, task) else { continue };
+            let metrics = &task["containerMetrics"];
+            for container in metrics.as_array().into_iter().flatten() {
+                let restarts = container["restartStatsSet"]["restartCount"].as_u64();
+                if let (Some(name), Some(restarts)) = (container["containerName"].as_str(), restarts) {
+                    let all = kept.restarts.entry(name.to_owned()).or_default();
+                    *all = all.saturating_add(restarts);
                 }
-                let kept = self.tasks.entry(arn.to_owned()).or_insert_with(|| json!({}));
-                kept["at"] = json!(at);
-                kept[name] = task[inner].clone();
+            }
+            kept.metrics = Some((at, metrics.clone()));
+        }
+        for task in message["tasks"].as_array().into_iter().flatten() {
+            if let Some(kept) = self.task_mut(at, task) {
+                kept.health = Some(task["containers"].clone());
             }
         }
     }
 
-    fn drop_oldest_task(&mut self) {
-        let at = |task: &Value| task["at"].as_f64().unwrap_or_default();
-        let oldest = self.tasks.iter().min_by(|(_, left), (_, right)| at(left).total_cmp(&at(right)));
-        if let Some(arn) = oldest.map(|(arn, _)| arn.clone()) {
-            self.tasks.remove(&arn);
+    /// Notes when an instance sent metrics: only such messages have the member `idle`.
+    fn keep_instance(&mut self, at: f64, metadata: &Value) {
+        let (Some(arn), Some(is_idle)) = (metadata["containerInstance"].as_str(), metadata["idle"].as_bool()) else {
+            return;
+        };
+        if self.instances.len() >= MAX_INSTANCES && !self.instances.contains_key(arn) {
+            let oldest = self.instances.iter().min_by(|(_, left), (_, right)| left.at.total_cmp(&right.at));
+            if let Some(oldest) = oldest.map(|(arn, _)| arn.clone()) {
+                self.instances.remove(&oldest);
+            }
         }
+        self.instances.insert(arn.to_owned(), LastMetrics { at, is_idle });
+    }
+
+    fn task_mut(&mut self, at: f64, task: &Value) -> Option<&mut Newest> {
+        let arn = task["taskArn"].as_str()?;
+        if self.tasks.len() >= MAX_TASKS && !self.tasks.contains_key(arn) {
+            let oldest = self.tasks.iter().min_by(|(_, left), (_, right)| left.at.total_cmp(&right.at));
+            if let Some(oldest) = oldest.map(|(arn, _)| arn.clone()) {
+                self.tasks.remove(&oldest);
+            }
+        }
+        let kept = self.tasks.entry(arn.to_owned()).or_default();
+        kept.at = at;
+        Some(kept)
+    }
+
+    /// The last message of an instance with metrics; `None`: there was none.
+    pub(super) fn last_metrics(&self, instance: &str) -> Option<LastMetrics> {
+        self.instances.get(instance).copied()
+    }
+
+    /// The newest metrics of a container; `None`: there were none.
+    pub(super) fn container(&self, task: &str, name: &str) -> Option<ContainerMetrics<'_>> {
+        let kept = self.tasks.get(task)?;
+        let (at, metrics) = kept.metrics.as_ref()?;
+        let metrics = metrics.as_array()?.iter().find(|container| container["containerName"] == name)?;
+        Some(ContainerMetrics { at: *at, metrics, restarts: kept.restarts.get(name).copied() })
     }
 
     /// The counts, the newest metrics and health by task, and the last messages, oldest first.
     pub(super) fn show(&self) -> Value {
         let messages: Vec<&Value> = self.messages.iter().map(|(message, _)| message).collect();
-        json!({"received": self.received, "refused": self.refused, "tasks": self.tasks, "messages": messages})
+        let tasks: BTreeMap<&str, Value> = self.tasks.iter().map(|(arn, task)| (arn.as_str(), task.show())).collect();
+        json!({"received": self.received, "refused": self.refused, "tasks": tasks, "messages": messages})
     }
 
     /// Adds a text or bytes for all TCS connections.
@@ -137,6 +227,29 @@ mod tests {
     }
 
     #[test]
+    fn restarts_are_counted_over_the_messages() {
+        let mut telemetry = Telemetry::default();
+        let metrics = |restarts: u64| {
+            let containers = json!([{"containerName": "web", "restartStatsSet": {"restartCount": restarts}}, {"containerName": "db"}]);
+            json!({"metadata": {"containerInstance": "i", "idle": false}, "taskMetrics": [{"taskArn": "t", "containerMetrics": containers}]})
+        };
+        for (at, restarts) in [(1.0, 0), (2.0, 2), (3.0, 1)] {
+            telemetry.add(at, "PublishMetricsRequest", None, metrics(restarts));
+        }
+        let web = telemetry.container("t", "web").unwrap();
+        assert_eq!((web.at, web.restarts), (3.0, Some(3)));
+        assert_eq!(telemetry.container("t", "db").unwrap().restarts, None);
+        assert!(telemetry.container("t", "x").is_none() && telemetry.container("u", "web").is_none());
+        let idle = json!({"metadata": {"containerInstance": "i", "idle": true}});
+        telemetry.add(4.0, "PublishMetricsRequest", None, idle.clone());
+        telemetry.add(5.0, "PublishHealthRequest", None, json!({"metadata": {"containerInstance": "i"}, "tasks": []}));
+        let last = telemetry.last_metrics("i").unwrap();
+        assert_eq!((last.at, last.is_idle), (4.0, true), "health is no metrics");
+        telemetry.add(6.0, "PublishMetricsRequest", Some("wrong"), idle);
+        assert_eq!(telemetry.last_metrics("i").unwrap().at, 4.0);
+    }
+
+    #[test]
     fn messages_tasks_and_extras_are_bounded() {
         let mut telemetry = Telemetry::default();
         for _ in 0..5 {
@@ -148,6 +261,11 @@ mod tests {
             telemetry.add(number as f64, "x", None, message);
         }
         assert_eq!((telemetry.tasks.len(), telemetry.tasks.contains_key("4")), (MAX_TASKS, false));
+        for number in 0..MAX_INSTANCES + 5 {
+            let metadata = json!({"containerInstance": number.to_string(), "idle": true});
+            telemetry.add(number as f64, "x", None, json!({"metadata": metadata}));
+        }
+        assert_eq!((telemetry.instances.len(), telemetry.last_metrics("4").is_none()), (MAX_INSTANCES, true));
         for number in 0..MAX_EXTRAS + 5 {
             telemetry.add_extra(Extra::Text(number.to_string()));
         }

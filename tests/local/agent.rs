@@ -81,10 +81,19 @@ pub(crate) async fn handshake(
     query: &str,
     keys: Option<Credentials>,
 ) -> Result<WebSocketStream<TcpStream>, (u16, String)> {
+    handshake_at(url, "/acs/ws", query, keys).await
+}
+
+async fn handshake_at(
+    url: &str,
+    path: &str,
+    query: &str,
+    keys: Option<Credentials>,
+) -> Result<WebSocketStream<TcpStream>, (u16, String)> {
     let address = url.trim_start_matches("http://");
-    let mut request = format!("ws://{address}/acs/ws?{query}").into_client_request().unwrap();
+    let mut request = format!("ws://{address}{path}?{query}").into_client_request().unwrap();
     if let Some(keys) = keys {
-        let url = format!("http://{address}/acs/ws?{query}");
+        let url = format!("http://{address}{path}?{query}");
         request.headers_mut().extend(signature(keys, "ecs", "GET", &url, &[], &[]));
     }
     let stream = TcpStream::connect(address).await.unwrap();
@@ -148,6 +157,40 @@ impl Agent {
 
     pub(crate) async fn send(&mut self, kind: &str, message: Value) {
         self.socket.send(Message::text(json!({"type": kind, "message": message}).to_string())).await.unwrap();
+    }
+
+    /// Publishes metrics over TCS: `tasks` are the members `taskMetrics`, empty for an agent that measures nothing. Waits for the
+    /// acknowledgement.
+    pub(crate) async fn publish_metrics(&self, tasks: &Value) {
+        let query = format!("agentVersion=1&cluster={}&containerInstance={}", self.cluster, self.instance);
+        let mut socket = handshake_at(&self.url, "/tcs/ws", &query, Some(self.keys.clone())).await.unwrap();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let is_idle = tasks.as_array().unwrap().is_empty();
+        let metadata = json!({
+            "cluster": self.cluster, "containerInstance": self.instance, "messageId": "m", "idle": is_idle, "fin": true,
+        });
+        let mut message = json!({"metadata": metadata, "timestamp": now});
+        if !is_idle {
+            message["taskMetrics"] = tasks.clone();
+        }
+        let body = json!({"type": "PublishMetricsRequest", "message": message}).to_string();
+        let address = self.url.trim_start_matches("http://");
+        let signed =
+            signature(self.keys.clone(), "ecs", "GET", &format!("{}/tcs/ws?{query}", self.url), &[], body.as_bytes());
+        let lines = signed.iter().map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap()));
+        let frame = format!("Host: {address}\r\n{}\r\n{body}", lines.collect::<String>());
+        socket.send(Message::text(frame)).await.unwrap();
+        let answer = async {
+            loop {
+                match socket.next().await {
+                    Some(Ok(Message::Text(text))) if !text.contains("HeartbeatMessage") => return text.to_string(),
+                    Some(Ok(_)) => {}
+                    other => panic!("the socket ended: {other:?}"),
+                }
+            }
+        };
+        let answer = tokio::time::timeout(LIMIT, answer).await.expect("an answer in time");
+        assert!(answer.contains("AckPublishMetric"), "{answer}");
     }
 
     pub(crate) async fn ack(&mut self, message: &Value) {

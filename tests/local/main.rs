@@ -11,6 +11,7 @@ mod cli;
 mod ecr;
 mod registry;
 mod sessions;
+mod top;
 
 use agent::{Agent, api, http, keys};
 use ecs_core::model::Secret;

@@ -5,10 +5,11 @@ use super::completion;
 use super::files::{Directories, buckets, read_text, texts_below};
 use super::guard::GUARD;
 use super::habits;
-use super::option_names::{COMMANDS, FLAGS, ONLY_UP, TAKE_VALUES};
+use super::option_names::{COMMANDS, FLAGS, ONLY_UP, TAKE_VALUES, TOP_VALUES};
 use super::own_settings;
 use super::registry::Embedded;
 use super::token::Token;
+use super::top;
 use crate::suggestion::did_you_mean;
 use crate::{Options, Registry};
 use ecs_core::model::Secret;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
         token: Token,
     },
     Up(Up),
+    /// Show what tasks use.
+    Top(top::Request),
 }
 
 /// The arguments of `ecs-local up`.
@@ -63,12 +66,13 @@ pub(crate) struct Up {
 
 /// Parses the arguments. The error explains the problem.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
-    let word = arguments.next().ok_or("a command is missing: serve, up, or clean")?;
+    let word = arguments.next().ok_or("a command is missing: serve, up, top, or clean")?;
     match word.as_str() {
         "-h" | "--help" | "help" => Ok(Command::Help),
         "-V" | "--version" | "version" => Ok(Command::Version),
         "serve" => options(true, arguments),
         "up" => options(false, arguments),
+        "top" => Ok(top::parse(split(arguments))?.map_or(Command::Help, Command::Top)),
         "clean" => match arguments.next().as_deref() {
             None => Ok(Command::Clean { all: false }),
             Some("-h" | "--help") => Ok(Command::Help),
@@ -181,12 +185,16 @@ fn split(arguments: impl Iterator<Item = String>) -> impl Iterator<Item = String
     arguments.flat_map(move |argument| {
         is_after_dashes |= argument == "--";
         match argument.split_once('=') {
-            Some((name, value)) if !is_after_dashes && TAKE_VALUES.contains(&name) => {
+            Some((name, value)) if !is_after_dashes && takes_value(name) => {
                 vec![name.to_owned(), value.to_owned()]
             }
             _ => vec![argument],
         }
     })
+}
+
+fn takes_value(name: &str) -> bool {
+    TAKE_VALUES.into_iter().chain(TOP_VALUES).any(|known| known == name)
 }
 
 /// The variables for the agent, which are all that is left of the arguments.
@@ -224,6 +232,7 @@ fn registry_of(
 #[cfg(test)]
 mod tests {
     use super::super::help::HELP;
+    use super::super::option_names::TOP_FLAGS;
     use super::*;
 
     fn parsed(line: &str) -> Result<Command, String> {
@@ -258,7 +267,7 @@ mod tests {
         for line in ["--version", "-V", "version", "up t.json --version"] {
             assert!(matches!(parsed(line), Ok(Command::Version)), "{line}");
         }
-        for name in TAKE_VALUES.into_iter().chain(FLAGS) {
+        for name in TAKE_VALUES.into_iter().chain(FLAGS).chain(TOP_VALUES).chain(TOP_FLAGS) {
             assert!(HELP.contains(name), "{name}");
         }
     }
@@ -296,6 +305,20 @@ mod tests {
             let text = parsed(line).unwrap_err();
             assert!(text.contains(wanted), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn top_has_options_of_its_own() {
+        let Ok(Command::Top(top)) = parsed("top --once --url=http://127.0.0.1:7 --token=a=b") else {
+            panic!("not understood")
+        };
+        assert_eq!(
+            (top.is_once, top.url.as_deref(), top.token),
+            (true, Some("http://127.0.0.1:7"), Token::Given("a=b".into()))
+        );
+        assert!(matches!(parsed("top --help"), Ok(Command::Help)));
+        assert!(parsed("serve --sort cpu").unwrap_err().contains("unknown argument `--sort`"));
+        assert!(parsed("up t.json --once").is_err());
     }
 
     #[test]
@@ -342,7 +365,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (line, expected) in [
-            ("", "a command is missing: serve, up, or clean"),
+            ("", "a command is missing: serve, up, top, or clean"),
             ("frobnicate", "unknown command `frobnicate`."),
             ("server", "unknown command `server`. Did you mean `serve`?"),
             ("serve --agent x", "unknown argument `--agent`: only `up` has it"),

@@ -1,7 +1,7 @@
 //! Completions of the command line for shells. This module owns their text, which is made from the tables of options. Invariant: every
 //! command and every option is in it.
 
-use super::option_names::{COMMANDS, FLAGS, ONLY_UP, TAKE_VALUES};
+use super::option_names::{COMMANDS, FLAGS, ONLY_UP, TAKE_VALUES, TOP_FLAGS, TOP_VALUES};
 use std::fmt::Write;
 
 /// The shells that have completions.
@@ -32,6 +32,11 @@ fn words(is_serve: bool) -> String {
     options(is_serve).collect::<Vec<_>>().join(" ")
 }
 
+/// The options of `top`.
+fn top_words() -> String {
+    TOP_VALUES.into_iter().chain(TOP_FLAGS).collect::<Vec<_>>().join(" ")
+}
+
 fn bash() -> String {
     format!(
         r#"# bash completion for ecs-local
@@ -45,6 +50,7 @@ _ecs_local() {{
         case ${{COMP_WORDS[1]}} in
         serve) words='{serve}' ;;
         up) words='{up}' ;;
+        top) words='{top}' ;;
         clean) words='--all --help' ;;
         esac
     fi
@@ -55,6 +61,7 @@ complete -o default -F _ecs_local ecs-local"#,
         shells = SHELLS.join(" "),
         serve = words(true),
         up = words(false),
+        top = top_words(),
     )
 }
 
@@ -70,6 +77,7 @@ _ecs_local() {{
         case $words[2] in
         serve) compadd -- {serve} ;;
         up) compadd -- {up} ;;
+        top) compadd -- {top} ;;
         clean) compadd -- --all --help ;;
         esac
     else
@@ -81,6 +89,7 @@ compdef _ecs_local ecs-local"#,
         shells = SHELLS.join(" "),
         serve = words(true),
         up = words(false),
+        top = top_words(),
     )
 }
 
@@ -92,9 +101,14 @@ fn fish() -> String {
         COMMANDS.join(" "),
         SHELLS.join(" ")
     );
-    for (command, is_serve) in [("serve", true), ("up", false)] {
-        for option in options(is_serve) {
-            let value = if TAKE_VALUES.contains(&option) { " -r" } else { "" };
+    let all = [
+        ("serve", options(true).collect::<Vec<_>>()),
+        ("up", options(false).collect()),
+        ("top", TOP_VALUES.into_iter().chain(TOP_FLAGS).collect()),
+    ];
+    for (command, options) in all {
+        for option in options {
+            let value = if TAKE_VALUES.contains(&option) || TOP_VALUES.contains(&option) { " -r" } else { "" };
             let name = option.trim_start_matches('-');
             // Writing to a String cannot fail.
             let _ = write!(text, "\ncomplete -c ecs-local -n '__fish_seen_subcommand_from {command}' -l {name}{value}");
@@ -112,7 +126,7 @@ mod tests {
     fn every_option_has_completions_in_every_shell() {
         for shell in SHELLS {
             let text = script(Some(shell)).unwrap();
-            for word in options(false).chain(COMMANDS) {
+            for word in options(false).chain(COMMANDS).chain(TOP_VALUES).chain(TOP_FLAGS) {
                 assert!(text.contains(word.trim_start_matches('-')), "{shell}: {word}");
             }
         }
@@ -129,6 +143,8 @@ mod tests {
             ("ecs-local serve --quiet --clu", "--cluster"),
             ("ecs-local up task", ""),
             ("ecs-local completion z", "zsh"),
+            ("ecs-local top --so", "--sort"),
+            ("ecs-local top --agent", ""),
         ];
         let mut test = bash();
         for (line, _) in cases {

@@ -18,7 +18,9 @@ pub(super) fn command(word: &str) -> Option<&'static str> {
             "`up` stops its task with Ctrl-C. `ecs-local clean` removes what earlier sessions left"
         }
         "prune" | "clear" | "reset" => "Did you mean `clean`?",
-        "ps" | "ls" | "list" | "status" | "logs" | "exec" | "attach" => {
+        "ps" | "ls" | "list" | "status" => "`ecs-local top --once` lists the containers of tasks",
+        "stats" | "htop" | "usage" => "Did you mean `top`?",
+        "logs" | "exec" | "attach" => {
             "`up` shows states and output itself. For a session of `serve`, ask the `aws ecs` commands, and `docker logs`"
         }
         "server" | "daemon" => "Did you mean `serve`?",

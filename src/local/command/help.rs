@@ -13,6 +13,8 @@ Usage:
                                             serve, start the agent, run this task, show what it waits for, its states and its
                                             output, stop it with Ctrl-C or when the terminal closes, clean up, end with the exit
                                             code of the container that ended the task
+  ecs-local top [--once] [--json] [--sort cpu|memory|name] [--url URL --token-file FILE]
+                                            show what the containers of tasks use: CPU, memory, network, disks, health
   ecs-local clean [--all]                   remove the containers, agents and directories of sessions that do not run any more;
                                             with --all also the containers of sessions whose directory is not here
   ecs-local completion bash|zsh|fish        print the completions for a shell
@@ -48,6 +50,11 @@ Options:
   --agent FILE                    up: the agent's binary     [ecs-agent beside ecs-local]
   --agent-log                     up: show the agent's log
   --remove-volumes                up: remove the volumes of scope shared that this run made; without it they stay
+  --once                          top: one table, and no more. Without it a terminal shows the newest values until q or Ctrl-C; a
+                                  pipe gets a table every 20 s
+  --json                          top: objects, one a line, in place of tables
+  --sort cpu|memory|name          top: the order of containers                              [cpu]
+  --url URL                       top: a server that is no session of yours on this machine, with --token or --token-file
   -h, --help                      this text
   -V, --version                   the version
 

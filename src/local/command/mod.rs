@@ -4,7 +4,7 @@
 //! In reading order: `registry`, `files`, `option_names` and `arguments` with `habits`, `help` and `completion`, `token`, `output`,
 //! `signals`, `start_problem` and `limits`; `session` (directory and lock), `child` and `guard` (what happens after SIGKILL), `leftovers`;
 //! `welcome`; `up` with `definition_file`, `own_settings`, `refused` with `machine`, `settings`, `agent`, `role_address`, `states`,
-//! `containers` with `container_output`, `health`, `waits`, `not_started`, `exit_code`, `end` and `shared_volumes`.
+//! `containers` with `container_output`, `health`, `waits`, `not_started`, `exit_code`, `end` and `shared_volumes`; `top`.
 
 mod agent;
 mod arguments;
@@ -37,6 +37,7 @@ mod signals;
 mod start_problem;
 mod states;
 mod token;
+mod top;
 mod up;
 mod waits;
 mod welcome;
@@ -105,6 +106,7 @@ pub fn main() -> ExitCode {
             }
             Command::Serve { options, quiet, token } => serve(options, quiet, &token).await,
             Command::Up(request) => up::up(request).await,
+            Command::Top(request) => top::run(request).await,
         }
     });
     match result {
@@ -132,6 +134,7 @@ async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<u8, S
         Ok(server) => {
             warn_beyond_loopback(asked);
             print_start(&server, quiet, token, &region, directory.as_deref());
+            session.note_address(&server.url(), server.token()).unwrap_or_else(|problem| print_error(&problem));
             found.iter().for_each(|found| print_error(found));
             interrupts.next().await;
             let tasks = end_server(server).await;
@@ -139,6 +142,7 @@ async fn serve(mut options: Options, quiet: bool, token: &Token) -> Result<u8, S
             left.iter().for_each(|left| print_error(left));
             // As long as the directory is there, `clean` takes the tasks' containers for those of a session that has ended.
             if tasks > 0 || left.is_some() {
+                session.forget_address();
                 return Ok(0);
             }
             Ok(0)

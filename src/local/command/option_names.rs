@@ -1,7 +1,7 @@
 //! The names of commands and options. Reading, help and completions go by these tables.
 
 /// The commands that a person types.
-pub(super) const COMMANDS: [&str; 6] = ["serve", "up", "clean", "completion", "help", "version"];
+pub(super) const COMMANDS: [&str; 7] = ["serve", "up", "top", "clean", "completion", "help", "version"];
 
 /// The options with a value.
 pub(super) const TAKE_VALUES: [&str; 17] = [
@@ -29,3 +29,9 @@ pub(super) const FLAGS: [&str; 5] = ["--quiet", "--agent-log", "--remove-volumes
 
 /// The options that `serve` does not have.
 pub(super) const ONLY_UP: [&str; 3] = ["--agent", "--agent-log", "--remove-volumes"];
+
+/// The options of `top` with a value.
+pub(super) const TOP_VALUES: [&str; 4] = ["--sort", "--url", "--token", "--token-file"];
+
+/// The options of `top` without a value.
+pub(super) const TOP_FLAGS: [&str; 3] = ["--once", "--json", "--help"];

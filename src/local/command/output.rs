@@ -120,7 +120,7 @@ pub(super) fn warn_beyond_loopback(address: SocketAddr) {
 }
 
 /// `NO_COLOR` is respected as on no-color.org: any value but an empty one turns colours off.
-fn has_colours(is_terminal: bool) -> bool {
+pub(super) fn has_colours(is_terminal: bool) -> bool {
     let is_off = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     is_terminal && !is_off && std::env::var_os("TERM").is_some_and(|kind| kind != "dumb")
 }

@@ -2,12 +2,14 @@
 //! its tasks begin, and a lock that is held while it runs. Invariant: only a directory of this user, without a holder of its
 //! lock, is taken for that of a session that has ended.
 
+use ecs_core::model::Secret;
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// The beginning of every session's id. The containers of sessions are recognised by it.
 const MARK: &str = "10ca1";
@@ -21,6 +23,9 @@ const LOCK: &str = "lock";
 const AGENT: &str = "agent";
 /// The volumes that stay after the guard has removed the rest: their names, one a line.
 const VOLUMES: &str = "volumes";
+/// The address of the session's server and its token, one a line, for `top`. Only this user can read it, as the environment of the
+/// session's agent, which also has the token.
+const ADDRESS: &str = "address";
 /// Exists while the session's guard removes what the session left.
 const ENDING: &str = "ending";
 
@@ -85,6 +90,21 @@ impl Session {
         let path = self.directory.join(AGENT);
         std::fs::write(&path, format!("{pid} {started} {system}"))
             .map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Notes where the session's server listens, so that `top` finds it.
+    pub(super) fn note_address(&self, url: &str, token: &Secret) -> Result<(), String> {
+        let path = self.directory.join(ADDRESS);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let text = Zeroizing::new(format!("{url}\n{}\n", token.expose()));
+        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|error| format!("`ecs-local top` will not find this session: {}: {error}", path.display()))
+    }
+
+    /// Forgets the address: the directory stays, but the server has ended.
+    pub(super) fn forget_address(&self) {
+        // What stays is the token of a server that is gone.
+        let _removed = std::fs::remove_file(self.directory.join(ADDRESS));
     }
 
     /// The process id of the session's agent, if it still runs.
@@ -159,6 +179,18 @@ pub(super) fn running_up() -> Option<String> {
         std::fs::read_to_string(directory.join(LOCK)).is_ok_and(|kind| kind == Kind::Up.as_str()) && is_held(directory)
     };
     directories().iter().find(is_up).and_then(|directory| id_in(directory))
+}
+
+/// The addresses of the servers of this user's sessions that run, with their tokens. A session that is starting has none yet.
+pub(super) fn addresses() -> Vec<(String, Secret)> {
+    let address = |directory: &PathBuf| {
+        let text = Zeroizing::new(std::fs::read_to_string(directory.join(ADDRESS)).ok()?);
+        let (url, token) = text.trim_end_matches('\n').split_once('\n')?;
+        Some((url.to_owned(), Secret::from(token)))
+    };
+    let mut found: Vec<_> = directories().iter().filter(|path| is_held(path)).filter_map(address).collect();
+    found.sort_by(|(left, _), (right, _)| left.cmp(right));
+    found
 }
 
 /// The session with this id runs. The session of another user counts as running.
@@ -277,6 +309,23 @@ mod tests {
         File::open(&directory).unwrap().set_modified(SystemTime::now() - Duration::from_secs(120)).unwrap();
         drop(ended());
         assert!(!directory.exists());
+        session.remove().unwrap();
+    }
+
+    #[test]
+    fn only_sessions_that_run_have_an_address() {
+        use std::os::unix::fs::PermissionsExt;
+        let _alone = alone();
+        let session = Session::begin(Kind::Serve).unwrap();
+        let url = format!("http://127.0.0.1:1/{}", session.id);
+        let known = || addresses().into_iter().find(|(found, _)| *found == url);
+        assert!(known().is_none());
+        session.note_address(&url, &"a token".into()).unwrap();
+        assert_eq!(known().map(|(_, token)| token), Some("a token".into()));
+        let file = session.directory.join(ADDRESS);
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        session.forget_address();
+        assert!(known().is_none() && !file.exists());
         session.remove().unwrap();
     }
 

@@ -151,6 +151,7 @@ async fn in_session(
         Ok(server) => server,
         Err(error) => return start_problem(&error),
     };
+    session.note_address(&server.url(), server.token()).unwrap_or_else(|problem| print_error(&problem));
     let registered = server.call("RegisterTaskDefinition", definition);
     let registered = registered.map_err(|error| format!("{}: {}", request.task.display(), error.message))?;
     let is_taken = is_port_taken();

@@ -32,6 +32,7 @@ pub(super) fn welcome(server: &Server, token: &str, region: &str, directory: Opt
          aws ecr --endpoint-url {url} create-repository --repository-name hello\n  \
          aws ecr --endpoint-url {url} get-login-password | docker login --username AWS --password-stdin {registry}\n  \
          docker push {registry}/hello{accounts}\n\n\
+         What tasks use, live: ecs-local top\n\
          Records and injected faults: curl --user local:{token} {url}/_local/\n\
          Ctrl-C ends ecs-local.",
         environment.join("\n"),
