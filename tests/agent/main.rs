@@ -57,6 +57,7 @@ mod registries;
 mod registry;
 mod restart_policy;
 mod roles;
+mod roles_renewed;
 mod sdk;
 mod secrets;
 mod soak;

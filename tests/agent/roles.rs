@@ -4,9 +4,10 @@
 
 use super::port::Neighbour;
 use super::rig::{FOREVER, LIMIT, Plan, Rig, shell};
-use ecs_local::{Fault, TaskStatus};
+use ecs_local::{Fault, Options, TaskStatus};
 use ecs_testing::docker::{Image, docker, unique};
 use ecs_testing::dockerd::Dockerd;
+use ecs_testing::registry::Registry;
 use ecs_testing::wait::until;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
@@ -77,7 +78,7 @@ pub(super) struct Answer {
     pub(super) body: Value,
 }
 
-fn answer(text: &str) -> Answer {
+pub(super) fn answer(text: &str) -> Answer {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
     Answer { status, body: serde_json::from_str(body).unwrap_or_default() }
@@ -99,6 +100,15 @@ impl Scene {
 
     /// With more variables for the agent.
     pub(super) async fn start_with(test: &str, more: &[(&str, &str)]) -> Option<Self> {
+        Self::start_on(test, more, None).await
+    }
+
+    /// With more variables for the agent, and other options of the control plane.
+    pub(super) async fn start_on(
+        test: &str,
+        more: &[(&str, &str)],
+        options: Option<fn(&mut Options, &Registry)>,
+    ) -> Option<Self> {
         let dockerd = dockerd_apart(test).await?;
         let endpoint = dockerd.endpoint();
         let environment = [
@@ -112,7 +122,7 @@ impl Scene {
             ("ECS_TASK_METADATA_RPS_LIMIT", "1000,1000"),
         ];
         let environment = [&environment, more].concat();
-        let rig = Rig::start(test, Plan { environment: &environment, ..Plan::default() }).await?;
+        let rig = Rig::start(test, Plan { environment: &environment, options, ..Plan::default() }).await?;
         let image = Image::make(&unique("ecs-test-roles"), &[]);
         load(&dockerd, &image, rig.directory.path());
         Some(Self { rig, dockerd, image })
@@ -151,7 +161,7 @@ impl Scene {
     }
 
     /// Asks from the container.
-    fn ask(&self, id: &str, path: &str) -> Answer {
+    pub(super) fn ask(&self, id: &str, path: &str) -> Answer {
         answer(&self.exec(id, &format!("{URI}={path}; {ASK}")))
     }
 

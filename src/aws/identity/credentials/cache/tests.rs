@@ -36,7 +36,7 @@ fn gone() -> Result<Credentials, CredentialsError> {
     Err(CredentialsError::not_loaded("gone"))
 }
 
-async fn id(cached: &Cached<Scripted>) -> String {
+async fn id<P: ProvideCredentials>(cached: &Cached<P>) -> String {
     cached.credentials().await.map_or_else(
         |error| crate::aws::client::words::credentials_error(&error),
         |keys| keys.access_key_id().to_owned(),
@@ -207,6 +207,64 @@ async fn without_any_credentials_a_failure_is_remembered() {
     assert_eq!(left(&cached), 1);
     advance(Duration::from_secs(2)).await;
     assert_eq!(id(&cached).await, "ONE");
+}
+
+/// A metadata service that fails, or does not answer, from the second `OUTAGE.0` to the second `OUTAGE.1`. Its keys are valid for
+/// an hour.
+#[derive(Debug)]
+struct Failing {
+    began: Instant,
+    hangs: bool,
+    failures: AtomicUsize,
+}
+
+const OUTAGE: (u64, u64) = (3200, 3500);
+
+impl ProvideCredentials for Failing {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let at = self.began.elapsed().as_secs();
+            if at < OUTAGE.0 {
+                return Ok(keys("ONE", 3600));
+            }
+            if at >= OUTAGE.1 {
+                return Ok(keys("TWO", 3600));
+            }
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
+            gone()
+        })
+    }
+}
+
+/// Calls go on with the keys that they have, and newer ones are there before these end.
+#[tokio::test(start_paused = true)]
+async fn an_outage_shortly_before_the_end_ends_no_call() {
+    for hangs in [false, true] {
+        let began = Instant::now();
+        let provider = Failing { began, hangs, failures: AtomicUsize::default() };
+        let cached = Cached::new(provider, Signing::default());
+        let (mut last_of_first, mut first_of_second) = (0, None);
+        while began.elapsed() < Duration::from_secs(4000) {
+            let key = id(&cached).await;
+            let now = began.elapsed().as_secs();
+            match key.as_str() {
+                "ONE" => last_of_first = now,
+                "TWO" => first_of_second = first_of_second.or(Some(now)),
+                error => panic!("{now}: {error}"),
+            }
+            advance(Duration::from_secs(1)).await;
+        }
+        let failures = cached.provider.failures.load(Ordering::Relaxed);
+        assert!(failures >= 4, "it is asked again while it fails: {failures}");
+        let renewed = first_of_second.expect("newer keys");
+        assert!(last_of_first < renewed && renewed < 3600, "hangs: {hangs}; {last_of_first}, {renewed}");
+    }
 }
 
 /// A metadata service that does not answer for two seconds.
