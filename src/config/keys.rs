@@ -209,6 +209,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", Choice(&["none", "ec2_instance"]), "none", ID, "Source of further tags: ec2_instance needs ec2:DescribeTags.").json("ContainerInstancePropagateTagsFrom"),
     key("ECS_WARM_POOLS_CHECK", Switch, "false", ID, "Wait for the Auto Scaling warm pool before registering.").json("WarmPoolsSupport"),
     key("ECS_ENABLE_SPOT_INSTANCE_DRAINING", Switch, "false", ID, "Drain when a Spot interruption is announced.").json("SpotInstanceDrainingEnabled"),
+    key("ECS_ENABLE_REBALANCE_DRAINING", Switch, "false", ID, "Drain when EC2 recommends to replace this Spot instance (rebalance recommendation); false: it is only logged and shown, since Auto Scaling may act on it itself. The Go agent has no such setting."),
     key("ECS_INSTANCE_IP_COMPATIBILITY", AnyCase(&["ipv4", "ipv6"]), "", ID, "IP versions of the instance; none: found from its default routes.").later("the agent uses IPv4"),
     key("ECS_DETAILED_OS_FAMILY", TextOrEmpty, "LINUX", ID, "Value of the attribute ecs.os-type-detailed; set but empty: not sent."),
 
@@ -254,7 +255,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_INTROSPECTION_LOOPBACK_ONLY", Switch, "false", State, "Port 51678 listens on 127.0.0.1 only. The Go agent has no such setting."),
     key("ECS_UPDATES_ENABLED", Switch, "false", State, "Take part in updates requested by ECS.").json("UpdatesEnabled").later("ECS cannot update this agent: install the new version"),
     key("ECS_UPDATE_DOWNLOAD_DIR", Path, "", State, "Directory for updates.").json("UpdateDownloadDir").later("nothing is downloaded").harmless(),
-    key("ECS_ENABLE_RUNTIME_STATS", Switch, "false", State, "Statistics of the agent itself.").json("EnableRuntimeStats").later("no such statistics are written"),
+    key("ECS_ENABLE_RUNTIME_STATS", Switch, "false", State, "A line about the agent's own memory, threads and CPU time every two minutes, in /log/agent-runtime-stats.log (with -service in /var/log/ecs). There is no pprof.").json("EnableRuntimeStats"),
     key("ECS_ENABLE_PROMETHEUS_METRICS", Flag, "false", State, "Metrics of the agent for Prometheus, at /metrics on port 51680 of 127.0.0.1; no task gets this port. The Go agent serves nothing there."),
     key("ECS_ALLOW_OFFHOST_PROMETHEUS_ACCESS", Switch, "false", State, "Port 51680 serves every host and container, not only 127.0.0.1. The Go agent has no such setting."),
 
@@ -355,7 +356,7 @@ pub const KEYS: &[Key] = &[
     key("NO_PROXY", Text, "", Proxies, "Hosts, domains, addresses and ranges reached without a proxy; none: 169.254.169.254,169.254.170.2 and Docker. The instance metadata service and Docker are never asked through a proxy, whatever the list says.").alias("no_proxy"),
 
     field("NoIID", Flag, "false", "Register without the instance identity document; always so with ECS_EXTERNAL."),
-    field("RuntimeStatsLogFile", Path, "/log/agent-runtime-stats.log", "File of the statistics of the agent itself.").later("no such statistics are written").harmless(),
+    field("RuntimeStatsLogFile", Path, "/log/agent-runtime-stats.log", "File of the statistics of the agent itself (ECS_ENABLE_RUNTIME_STATS)."),
     field("PauseContainerTarballPath", Path, "/images/amazon-ecs-pause.tar", "Archive of the pause container's image; if it is missing, the agent makes the image."),
     field("PauseContainerImageName", Text, "amazon/amazon-ecs-pause", "Name of that image; another name than the default is not loaded from the archive.").later("the agent uses its own image for pause containers"),
     field("PauseContainerTag", Text, "0.1.0", "Tag of that image; an image with another tag than the default is not loaded from the archive.").later("the agent uses its own image for pause containers"),

@@ -43,6 +43,9 @@ pub struct LogSettings {
     pub journal: Option<String>,
 }
 
+/// Number of earlier files with figures of the agent itself that are kept.
+const EARLIER_RUNTIME_STATS: usize = 3;
+
 impl LogSettings {
     /// The settings of a process; `journal` is the value of `JOURNAL_STREAM`. Without any configuration there is no file.
     pub fn new(config: Option<&Config>, args: &Args, journal: Option<String>) -> Self {
@@ -81,6 +84,14 @@ impl Config {
             other => other,
         };
         (!self.audit_disabled).then(|| file(self, &self.audit_file, rollover))
+    }
+
+    /// The file with figures of the agent itself; `None`: there is none. As with the Go agent, its size is that of a log file, and
+    /// three earlier ones are kept, whatever the settings of the log say.
+    pub fn runtime_stats_log(&self) -> Option<LogFile> {
+        let file =
+            || LogFile { keep: Some(EARLIER_RUNTIME_STATS), ..file(self, &self.runtime_stats_file, Rollover::Size) };
+        self.runtime_stats.then(file)
     }
 }
 
@@ -139,6 +150,26 @@ mod tests {
         assert_eq!(settings(&variables, "").file, file(500_000, Rollover::Hourly, None));
         let variables = [set, ("ECS_LOG_MAX_FILE_SIZE_MB", "0.0000001"), ("ECS_LOG_ROLLOVER_TYPE", "none")];
         assert_eq!(settings(&variables, "").file, file(1, Rollover::None, Some(24)));
+    }
+
+    #[test]
+    fn figures_of_the_agent_have_a_file_if_they_are_wanted() {
+        let stats = |role: Role, variables: &[(&str, &str)]| {
+            let mut all = vec![("ECS_CONFIG_FILE", "/dev/null"), ("ECS_AGENT_CONFIG_FILE_PATH", "/dev/null")];
+            all.extend(variables);
+            Sources::open(Environment::new(all), role).load(None).config.unwrap().runtime_stats_log()
+        };
+        assert_eq!(stats(Role::Agent, &[]), None);
+        let variables = [
+            ("ECS_ENABLE_RUNTIME_STATS", "true"),
+            ("ECS_LOG_ROLLOVER_TYPE", "none"),
+            ("ECS_LOG_MAX_FILE_SIZE_MB", "1"),
+        ];
+        let wanted = |path: &str| {
+            Some(LogFile { path: path.into(), rollover: Rollover::Size, max_bytes: 1_000_000, keep: Some(3) })
+        };
+        assert_eq!(stats(Role::Agent, &variables), wanted("/log/agent-runtime-stats.log"));
+        assert_eq!(stats(Role::Service, &variables), wanted("/var/log/ecs/agent-runtime-stats.log"));
     }
 
     #[test]

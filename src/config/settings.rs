@@ -45,6 +45,9 @@ pub struct Config {
     /// The instance drains when a Spot interruption is announced.
     #[serde(rename = "ecs_enable_spot_instance_draining")]
     pub spot_draining: bool,
+    /// The instance drains when EC2 recommends to replace it.
+    #[serde(rename = "ecs_enable_rebalance_draining")]
+    pub rebalance_draining: bool,
     /// The value of the attribute `ecs.os-type-detailed`; empty: it is not sent.
     #[serde(rename = "ecs_detailed_os_family")]
     pub detailed_os_family: String,
@@ -187,6 +190,12 @@ pub struct Config {
     /// There is no log of requests for credentials.
     #[serde(rename = "ecs_audit_logfile_disabled")]
     pub(super) audit_disabled: bool,
+    /// Figures of the agent itself are written to a file.
+    #[serde(rename = "ecs_enable_runtime_stats")]
+    pub(super) runtime_stats: bool,
+    /// This file.
+    #[serde(rename = "runtimestatslogfile")]
+    pub(super) runtime_stats_file: PathBuf,
 
     /// TCP ports that tasks must not use.
     #[serde(rename = "ecs_reserved_ports")]

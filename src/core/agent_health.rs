@@ -9,6 +9,7 @@
 //! | the agent is reconnecting to ACS, and the last message is younger | healthy |
 //! | TCS has sent nothing for over five minutes, even if it takes connections | healthy, but mentioned: ECS gets no metrics and no health of containers |
 //! | port 51679 has been closed for over ten seconds, since the registration | not healthy: task metadata |
+//! | EC2 has recommended to replace this Spot instance | healthy, but mentioned: an interruption has become more probable |
 //! | ECS reports that the instance is not registered | not healthy: ACS, with the word "deregistered" |
 //! | the agent has been starting for less than five minutes | healthy |
 //! | the agent waits in a warm pool, however long | healthy |
@@ -100,6 +101,8 @@ pub struct HealthFacts {
     pub telemetry_message: Option<Timestamp>,
     /// Since when the port of the task metadata server is closed. In contrast to the other moments, `None` means that it is open.
     pub metadata_port_closed: Option<Timestamp>,
+    /// When EC2 last recommended to replace this Spot instance.
+    pub rebalance: Option<Timestamp>,
 }
 
 impl HealthFacts {
@@ -115,6 +118,7 @@ impl HealthFacts {
             deregistered: None,
             telemetry_message: None,
             metadata_port_closed: None,
+            rebalance: None,
         }
     }
 }
@@ -123,17 +127,18 @@ impl HealthFacts {
 pub fn agent_health(facts: &HealthFacts, now: Timestamp) -> AgentHealth {
     match facts.stage {
         Stage::Starting(step) => starting(facts, step, now),
-        Stage::Running => AgentHealth {
-            stage: "running".to_owned(),
-            checks: vec![
+        Stage::Running => {
+            let mut checks = vec![
                 since(facts, now, Subject::CoreLoop, facts.core_turn, CORE_LOOP, "turn"),
                 state(facts, now),
                 since(facts, now, Subject::Docker, facts.docker_answer, DOCKER, "answer"),
                 acs(facts, now),
                 since(facts, now, Subject::Telemetry, facts.telemetry_message, TELEMETRY, "word").not_essential(),
                 metadata_port(facts, now),
-            ],
-        },
+            ];
+            checks.extend(facts.rebalance.map(|at| rebalance(at, now)));
+            AgentHealth { stage: "running".to_owned(), checks }
+        }
     }
 }
 
@@ -197,6 +202,12 @@ fn metadata_port(facts: &HealthFacts, now: Timestamp) -> Check {
     let age = now.since(at.max(facts.started));
     let check = if age > METADATA_PORT { Check::unhealthy } else { Check::healthy };
     check(Subject::TaskMetadata, format!("port 51679 is closed for {} (the log says why)", seconds(age)))
+}
+
+fn rebalance(at: Timestamp, now: Timestamp) -> Check {
+    let text =
+        format!("EC2 has recommended to replace it ({} ago); it may soon be interrupted", seconds(now.since(at)));
+    Check::unhealthy(Subject::Spot, text).not_essential()
 }
 
 fn seconds(span: Span) -> String {
@@ -279,6 +290,17 @@ mod tests {
         assert!(agent_health(&facts, NOW).is_healthy());
         let never = HealthFacts { telemetry_message: None, ..well() };
         assert_eq!(wrong(&never), "telemetry: no word for 3600 s");
+    }
+
+    #[test]
+    fn a_recommendation_to_replace_the_instance_is_mentioned() {
+        let facts = HealthFacts { rebalance: Some(ago(9)), ..well() };
+        assert_eq!(
+            wrong(&facts),
+            "Spot instance: EC2 has recommended to replace it (9 s ago); it may soon be interrupted"
+        );
+        assert!(agent_health(&facts, NOW).is_healthy());
+        assert!(agent_health(&well(), NOW).checks.iter().all(|check| check.subject != Subject::Spot));
     }
 
     #[test]

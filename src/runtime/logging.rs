@@ -1,12 +1,12 @@
 //! The log: one event per line, whatever its fields hold, on standard output and in the file of `ECS_LOGFILE`.
 //!
 //! [`mod@line`] formats an event as one line of limited length, `repeats` limits repeated lines, [`queue`] passes the lines to
-//! the one thread that writes them to an output, `file` is the output that is a file. [`audit`] writes the audit log. Invariant: only these threads ever wait
+//! the one thread that writes them to an output, `file` is the output that is a file. [`plain`] writes the audit log. Invariant: only these threads ever wait
 //! for a reader of the log or for a disk.
 
-pub mod audit;
 mod file;
 pub mod line;
+pub mod plain;
 pub mod queue;
 mod repeats;
 mod surroundings;

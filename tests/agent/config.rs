@@ -306,6 +306,34 @@ async fn an_external_instance_uses_its_profile_and_no_metadata() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn figures_of_the_agent_are_written_if_they_are_wanted() {
+    let Some(mut rig) = Rig::without_agent("runtime statistics", Plan::default()).await else { return };
+    let (document, stats) = (rig.directory.path().join("config.json"), rig.directory.path().join("stats.log"));
+    let settings = serde_json::json!({"EnableRuntimeStats": true, "RuntimeStatsLogFile": stats});
+    std::fs::write(&document, settings.to_string()).unwrap();
+    rig.environment.push(("ECS_AGENT_CONFIG_FILE_PATH".to_owned(), document.to_string_lossy().into_owned()));
+    rig.start_agent();
+    rig.registered().await;
+    let written = async || std::fs::read_to_string(&stats).ok().filter(|text| text.ends_with('\n'));
+    let text = ecs_testing::wait::until("a line", super::rig::LIMIT, written).await;
+    let names: Vec<&str> =
+        text.trim().split(", ").filter_map(|member| member.split_once('=')).map(|(name, _)| name).collect();
+    let wanted = [
+        "Time",
+        "HeapMemoryInUse",
+        "GoroutineCount",
+        "UpTime",
+        "ReadMemStatsOverhead",
+        "ResidentMemory",
+        "ThreadCount",
+        "OpenFiles",
+        "CPUTime",
+    ];
+    assert_eq!(names, wanted, "{text}");
+    assert!(!rig.log().contains("HeapMemoryInUse"), "it is no event of the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_nobody_believes_is_taken_with_the_flag_only() {
     let Some(mut rig) = Rig::without_agent("-k", Plan::default()).await else { return };
     let port = rig.server.url().rsplit(':').next().unwrap().parse().unwrap();

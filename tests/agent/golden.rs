@@ -284,6 +284,8 @@ fn recorded_order(name: &str) -> Vec<String> {
 fn our_order<'a>(records: impl Iterator<Item = &'a Record>, last: &str) -> Vec<String> {
     let event = |record: &Record| match record.source {
         Source::Imds if record.name == "api/token" => Some("imds token".to_owned()),
+        // No part of the start, which may take that long on a busy machine: it comes five seconds later, and only from this agent.
+        Source::Imds if record.name == "meta-data/instance-life-cycle" => None,
         Source::Imds => Some(format!("imds get {}", record.name)),
         Source::Api => Some(format!("api {}", record.name)),
         Source::AcsConnect => Some("acs_connect connect".to_owned()),

@@ -145,6 +145,50 @@ async fn the_announced_end_of_a_spot_instance_drains_it() {
     rig.wait("the instance to drain", |state| (status(state) == InstanceStatus::Draining).then_some(())).await;
 }
 
+const REBALANCE: &str = "events/recommendations/rebalance";
+
+/// It is logged, counted and mentioned once, and drains only if the operator wants that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebalance_recommendation_drains_only_on_request() {
+    let Some(mut rig) = Rig::without_agent("rebalance", Plan::default()).await else { return };
+    let status = |state: &State| state.instances()[0].status;
+    let looks = |state: &State| state.records().filter(|r| r.name == format!("meta-data/{REBALANCE}")).count();
+    let life_cycle = |state: &State| state.records().any(|r| r.name == "meta-data/instance-life-cycle");
+    // Only a Spot instance is asked about.
+    rig.start_agent();
+    rig.registered().await;
+    rig.wait("the life cycle to be asked", |state| life_cycle(state).then_some(())).await;
+    assert!(rig.terminate().success());
+    assert_eq!(rig.server.read(looks), 0);
+
+    rig.server.set_metadata("instance-life-cycle", Some("spot"));
+    rig.server.set_metadata(REBALANCE, Some("<html>Sign in</html>"));
+    rig.start_agent();
+    rig.registered().await;
+    rig.wait("a look", |state| (looks(state) >= 1).then_some(())).await;
+    rig.server.set_metadata(REBALANCE, Some(r#"{"noticeTime": "2026-10-27T08:22:00Z"}"#));
+    let line = "EC2 recommends to replace this Spot instance";
+    until("a line of the log", super::rig::LIMIT, async || rig.log().contains(line).then_some(())).await;
+    let before = rig.server.read(looks);
+    rig.wait("one more look", |state| (looks(state) > before).then_some(())).await;
+    let log = rig.log();
+    let lines: Vec<&str> = log.lines().filter(|each| each.contains(line)).collect();
+    assert!(lines.len() == 1 && lines[0].contains("count=1"), "{lines:?}");
+    let health = rig.ask("/health").await;
+    let mentioned = health["Checks"].as_array().unwrap().iter().find(|check| check["Name"] == "Spot instance").unwrap();
+    assert_eq!((&mentioned["Healthy"], &health["Healthy"]), (&json!(false), &json!(true)), "{health}");
+    let (code, text) = healthcheck("-healthcheck");
+    assert!(code == Some(0) && text.contains("Spot instance: EC2 has recommended to replace it"), "{code:?} {text}");
+    assert_eq!(rig.server.read(status), InstanceStatus::Active, "that is left to Auto Scaling");
+    assert!(rig.terminate().success());
+
+    rig.environment.push(("ECS_ENABLE_REBALANCE_DRAINING".to_owned(), "true".to_owned()));
+    rig.server.fail_next("UpdateContainerInstancesState", 2, &Fault::AccessDenied);
+    rig.start_agent();
+    rig.registered().await;
+    rig.wait("the instance to drain", |state| (status(state) == InstanceStatus::Draining).then_some(())).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tags_of_the_ec2_instance_are_those_of_the_container_instance() {
     let mut environment = vec![("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", "ec2_instance")];

@@ -1,9 +1,8 @@
-//! The lifecycle of the instance according to IMDS: its state in a warm pool, and the interruption of a Spot instance
-//! (spec `registration.md` §7, §8).
+//! The lifecycle of the instance according to IMDS: its state in a warm pool, the interruption of a Spot instance, and the
+//! recommendation to replace it (spec `registration.md` §7, §8).
 //!
-//! Owns the meaning of these two answers and the wait until the instance is in service. The caller reacts to an announced
-//! interruption. The invariant:
-//! an unknown answer is never taken for an interruption.
+//! Owns the meaning of these answers and the wait until the instance is in service. The caller reacts to what is announced. The
+//! invariant: an unknown answer is never taken for an interruption or a recommendation.
 
 use super::imds::{Imds, ImdsError};
 use ecs_core::model::text::{cleaned, cut};
@@ -13,6 +12,8 @@ use std::time::Duration;
 
 const TARGET: &str = "meta-data/autoscaling/target-lifecycle-state";
 const SPOT: &str = "meta-data/spot/instance-action";
+const REBALANCE: &str = "meta-data/events/recommendations/rebalance";
+const LIFE_CYCLE: &str = "meta-data/instance-life-cycle";
 const IN_SERVICE: &str = "InService";
 /// Maximum length of the time of an interruption, which is an RFC 3339 text.
 const MAX_TIME_BYTES: usize = 64;
@@ -95,14 +96,39 @@ pub async fn spot_notice(imds: &Imds) -> Result<Option<SpotNotice>, ImdsError> {
     Ok(imds.get(SPOT).await?.as_deref().and_then(notice))
 }
 
+/// Whether this is a Spot instance. Only such an instance is announced to be interrupted, or recommended to be replaced.
+///
+/// # Errors
+/// Fails if IMDS gives no answer, or an error status other than 404.
+pub async fn is_spot(imds: &Imds) -> Result<bool, ImdsError> {
+    Ok(imds.get(LIFE_CYCLE).await?.as_deref() == Some("spot"))
+}
+
+/// The time of EC2's recommendation to replace this instance, as the text of EC2: the risk of an interruption has risen. `None` if
+/// there is none.
+///
+/// # Errors
+/// Fails if IMDS gives no answer, or an error status other than 404.
+pub async fn rebalance_recommendation(imds: &Imds) -> Result<Option<String>, ImdsError> {
+    Ok(imds.get(REBALANCE).await?.as_deref().and_then(recommendation))
+}
+
+fn recommendation(text: &str) -> Option<String> {
+    let time = cut(&member(&serde_json::from_str(text).ok()?, "noticeTime")?, MAX_TIME_BYTES);
+    Some(time).filter(|time| !time.is_empty())
+}
+
 fn notice(text: &str) -> Option<SpotNotice> {
     let members: Map<String, Value> = serde_json::from_str(text).ok()?;
-    let member = |name: &str| {
-        let found = members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
-        found.and_then(|(_, value)| value.as_str()).map(str::to_owned)
-    };
+    let member = |name: &str| member(&members, name);
     let action = member("action").filter(|action| matches!(action.as_str(), "hibernate" | "stop" | "terminate"))?;
     Some(SpotNotice { action, time: cut(&member("time").unwrap_or_default(), MAX_TIME_BYTES) })
+}
+
+/// The text of a member. As for the Go agent, the case of its name does not matter.
+fn member(members: &Map<String, Value>, name: &str) -> Option<String> {
+    let found = members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+    found.and_then(|(_, value)| value.as_str()).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -158,6 +184,34 @@ mod tests {
             imds(&[(200, "Warmed:Pending"), (503, ""), (503, ""), (503, ""), (503, ""), (503, ""), (200, "InService")])
                 .await;
         in_service_polling(&client, Duration::from_millis(1)).await.unwrap();
+    }
+
+    #[test]
+    fn only_a_time_is_a_recommendation() {
+        let time = "2026-10-27T08:22:00Z";
+        assert_eq!(recommendation(&format!(r#"{{"noticeTime":"{time}"}}"#)).as_deref(), Some(time));
+        assert_eq!(
+            recommendation(&format!(r#"{{"noticeTime":"{}"}}"#, "x".repeat(1000))).unwrap().len(),
+            MAX_TIME_BYTES
+        );
+        for text in ["", "[]", "{}", "<html>", r#"{"noticeTime":""}"#, r#"{"noticeTime":7}"#, r#"{"action":"stop"}"#] {
+            assert_eq!(recommendation(text), None, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_spot_instance_is_one() {
+        for (answers, wanted) in [
+            (&[(200, "spot")], true),
+            (&[(200, "on-demand")], false),
+            (&[(404, "")], false),
+            (&[(200, "<html>")], false),
+        ] {
+            let (_fake, client) = imds(answers).await;
+            assert_eq!(is_spot(&client).await.unwrap(), wanted, "{answers:?}");
+        }
+        let (_fake, client) = imds(&[(403, "")]).await;
+        assert!(is_spot(&client).await.is_err());
     }
 
     #[test]

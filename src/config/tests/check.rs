@@ -228,7 +228,7 @@ fn settings_without_effect_are_not_listed_as_in_effect() {
         }
         assert!(in_effect.contains(&format!("ECS_RESERVED_MEMORY=64  ({place}:3)")), "{text}");
         // Nor are defaults of the service for features that do not exist yet.
-        for name in ["ECS_ENABLE_TASK_ENI", "ECS_AGENT_LABELS", "RuntimeStatsLogFile"] {
+        for name in ["ECS_ENABLE_TASK_ENI", "ECS_AGENT_LABELS"] {
             assert!(!in_effect.contains(name), "{name}\n{text}");
         }
         assert_eq!(loaded.without_effect().len(), 2, "the log names them, too");

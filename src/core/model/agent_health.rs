@@ -17,6 +17,8 @@ pub enum Subject {
     Telemetry,
     /// The port of the task metadata server, where containers get credentials.
     TaskMetadata,
+    /// What EC2 recommends for this Spot instance.
+    Spot,
 }
 
 impl Subject {
@@ -30,6 +32,7 @@ impl Subject {
             Self::Acs => "ACS",
             Self::Telemetry => "telemetry",
             Self::TaskMetadata => "task metadata",
+            Self::Spot => "Spot instance",
         }
     }
 }

@@ -9,6 +9,7 @@ use super::firewall::{self, Rules};
 use super::health::Health;
 use super::metrics::{Queues, Sources};
 use super::own_thread;
+use super::runtime_stats;
 use super::spot;
 use super::statistics::Watch;
 use super::statistics::saving::keep_saved;
@@ -208,9 +209,19 @@ impl Early {
         });
     }
 
-    /// Drains the instance when EC2 announces the end of a Spot instance, if somebody wants that.
-    pub(crate) fn watch_spot(&mut self, watch: Option<spot::Watch>) {
-        let (Some(watch), stop) = (watch, self.stop.clone()) else { return };
+    /// Writes figures of the agent itself to a file, if the operator wants that.
+    pub(crate) fn keep_runtime_stats(&mut self, config: &Config) {
+        let Some(file) = config.runtime_stats_log() else { return };
+        let (stats, stop) = (Arc::new(runtime_stats::RuntimeStats::new(file)), self.stop.clone());
+        self.supervisor.add("runtime stats", Policy::Restart, move || {
+            let (stats, stop) = (stats.clone(), stop.clone());
+            async move { stats.keep(stop).await }
+        });
+    }
+
+    /// Watches what EC2 announces about a Spot instance.
+    pub(crate) fn watch_spot(&mut self, watch: spot::Watch) {
+        let stop = self.stop.clone();
         self.supervisor.add("spot", Policy::Restart, move || watch.clone().run(stop.clone()));
     }
 

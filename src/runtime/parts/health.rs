@@ -6,6 +6,7 @@
 use crate::docker::Docker;
 use crate::host::firewall::METADATA_ADDRESS;
 use crate::http::{self, Serving};
+use crate::runtime::parts::spot::Recommendations;
 use crate::runtime::supervisor::PartResult;
 use crate::websocket::{Contact, Seen};
 use ecs_core::agent_health::{HealthFacts, Stage, Step, agent_health};
@@ -31,6 +32,7 @@ pub(crate) struct Health {
     contact: Contact,
     telemetry: Contact,
     metadata_port: Serving,
+    recommendations: Arc<Recommendations>,
 }
 
 impl Health {
@@ -43,6 +45,7 @@ impl Health {
             contact: Contact::default(),
             telemetry: Contact::default(),
             metadata_port: Serving::default(),
+            recommendations: Arc::default(),
         }
     }
 
@@ -59,6 +62,11 @@ impl Health {
     /// The record of the port of the task metadata server.
     pub(crate) fn metadata_port(&self) -> Serving {
         self.metadata_port.clone()
+    }
+
+    /// EC2's recommendations to replace this Spot instance, and their number.
+    pub(crate) fn recommendations(&self) -> Arc<Recommendations> {
+        self.recommendations.clone()
     }
 
     /// Records that the start has reached this step. Time in a warm pool does not count as part of the start.
@@ -108,6 +116,7 @@ impl Health {
         facts.acs_message = seen.last_message.map(|at| self.moment(at));
         facts.deregistered = seen.deregistered.map(|at| self.moment(at));
         facts.telemetry_message = self.telemetry.seen().last_word.map(|at| self.moment(at));
+        facts.rebalance = self.recommendations.last().map(|at| self.moment(at));
         facts.metadata_port_closed = self.metadata_port.closed_since().map(|at| self.moment(at));
         agent_health(&facts, self.moment(Instant::now()))
     }
@@ -278,6 +287,26 @@ mod tests {
         assert_eq!(wrong(&health), [Subject::Acs]);
         health.contact().connected();
         assert_eq!(wrong(&health), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_recommendation_of_ec2_is_mentioned_and_counted_once() {
+        let health = Health::started();
+        let _open = health.metadata_port().open();
+        health.running();
+        health.telemetry().connected();
+        let recommendations = health.recommendations();
+        assert!(recommendations.note("2026-10-27T08:22:00Z"));
+        assert!(!recommendations.note("2026-10-27T08:22:00Z"), "it is announced until the end");
+        minutes(1).await;
+        health.docker_answered();
+        let checks = health.judge().checks;
+        let mentioned: Vec<_> = checks.iter().filter(|check| !check.healthy).collect();
+        assert_eq!(mentioned.len(), 1, "{checks:?}");
+        assert!(mentioned[0].subject == Subject::Spot && mentioned[0].text.contains("(61 s ago)"), "{mentioned:?}");
+        assert_eq!(wrong(&health), [], "it is no reason to restart the agent");
+        assert!(recommendations.note("2026-10-27T09:00:00Z"));
+        assert_eq!(recommendations.count(), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,8 @@
 //! The parts that run beside the core loop until the agent stops. The supervisor owns them, and restarts each one that ends.
 //!
 //! Reading order: `early` (what runs before the registration; the ports), `firewall`, `task_metadata`, `faults` and `protection`
-//! (work for containers), `statistics`, `control_plane`, `telemetry` with `measured`, `docker_events`, `health`, `spot`, `diagnostics`, `metrics`.
+//! (work for containers), `statistics`, `control_plane`, `telemetry` with `measured`, `docker_events`, `health`, `spot`,
+//! `runtime_stats`, `diagnostics`, `metrics`.
 
 pub(super) mod control_plane;
 pub(super) mod diagnostics;
@@ -14,6 +15,7 @@ mod measured;
 pub(super) mod metrics;
 mod own_thread;
 pub(super) mod protection;
+mod runtime_stats;
 pub(super) mod spot;
 pub(super) mod statistics;
 pub(super) mod task_metadata;

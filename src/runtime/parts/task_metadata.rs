@@ -12,7 +12,7 @@ use crate::http::task_metadata::{
     TagsProblem, Tasks, Work,
 };
 use crate::runtime::execute::edges::Edges;
-use crate::runtime::logging::audit::AuditFile;
+use crate::runtime::logging::plain::{PlainFile, Purpose};
 use crate::runtime::parts::statistics::Statistics;
 use crate::runtime::startup::instance::Instance;
 use crate::store::Identity;
@@ -34,7 +34,7 @@ pub(crate) fn sources(
         cluster: identity.cluster.clone(),
         container_instance: identity.container_instance_arn.clone(),
         sink: config.audit_log().map(|file| {
-            let file = AuditFile::new(file);
+            let file = PlainFile::new(Purpose::Audit, file);
             Arc::new(move |line| file.write(line)) as AuditSink
         }),
     };

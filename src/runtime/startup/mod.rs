@@ -125,7 +125,8 @@ pub(super) async fn build(
     let statistics = parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
     let telemetry = Telemetry::beside(&control, health.telemetry(), readers.clone(), statistics);
     early.open_ports(config, &identity, &readers, &pulls, core.timing.timings(), &edges, &inbox, &to_acs);
-    early.watch_spot(config.spot_draining.then(|| parts::spot::Watch::new(imds, ecs, &identity)));
+    early.watch_spot(parts::spot::Watch::new(config, imds, ecs, &identity, health.recommendations()));
+    early.keep_runtime_stats(config);
     Ok(parts::supervise(early, core, control, telemetry, from_core, edges, inbox, readers, pulls))
 }
 

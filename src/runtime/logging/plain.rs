@@ -1,8 +1,8 @@
-//! Writes the audit log: the requests for credentials of tasks' roles.
+//! Writes files of plain lines beside the log: the audit log (requests for credentials of tasks' roles), and figures of the agent itself.
 //!
-//! Owns the thread that writes the file. Lines are passed to it through a queue of limited length, so a disk that does not answer
-//! delays no request; lines that find the queue full are counted and lost. The thread starts with the first line. It writes the lines
-//! of [`GATHERING`] together: otherwise each request would wake it, and it would take the processor from the thread that answers.
+//! Owns the thread that writes a file. Lines are passed to it through a queue of limited length, so a disk that does not answer
+//! delays no request; lines that find the queue full are counted and lost. The thread starts with the first line. It writes the
+//! lines of [`GATHERING`] together: otherwise each request would wake it, and it would take the processor from the thread that answers.
 
 use super::file::RollingFile;
 use crate::config::LogFile;
@@ -19,12 +19,40 @@ const GATHERING: Duration = Duration::from_millis(10);
 /// Stack of the writing thread, in bytes.
 const STACK: usize = 128 * 1024;
 
-/// The audit log of this process.
+/// A file of plain lines.
 #[derive(Clone, Debug)]
-pub struct AuditFile(Arc<Mutex<State>>);
+pub struct PlainFile(Arc<Mutex<State>>);
+
+/// What such a file is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose {
+    /// Requests for credentials.
+    Audit,
+    /// Figures of the agent itself.
+    RuntimeStats,
+}
+
+impl Purpose {
+    /// The file as texts name it, with its setting.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Audit => "the audit log (ECS_AUDIT_LOGFILE)",
+            Self::RuntimeStats => "the file of runtime statistics (RuntimeStatsLogFile)",
+        }
+    }
+
+    /// The name of the writing thread.
+    const fn thread(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::RuntimeStats => "runtime stats",
+        }
+    }
+}
 
 #[derive(Debug)]
 struct State {
+    purpose: Purpose,
     settings: LogFile,
     /// The queue; `None` before the first line.
     queue: Option<SyncSender<String>>,
@@ -32,17 +60,17 @@ struct State {
     lost: u64,
 }
 
-impl AuditFile {
-    /// An audit log at this place. Opens no file yet.
-    pub fn new(settings: LogFile) -> Self {
-        Self(Arc::new(Mutex::new(State { settings, queue: None, lost: 0 })))
+impl PlainFile {
+    /// A file at this place. Opens nothing yet.
+    pub fn new(purpose: Purpose, settings: LogFile) -> Self {
+        Self(Arc::new(Mutex::new(State { purpose, settings, queue: None, lost: 0 })))
     }
 
     /// Writes a line. Never waits for the disk.
     pub fn write(&self, line: String) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.queue.is_none() {
-            state.queue = started(state.settings.clone());
+            state.queue = started(state.purpose, state.settings.clone());
         }
         let full = match &state.queue {
             Some(queue) => match queue.try_send(line + "\n") {
@@ -57,19 +85,16 @@ impl AuditFile {
         }
         state.lost += 1;
         if state.lost.is_power_of_two() {
-            let lost = state.lost;
-            tracing::warn!(
-                lost,
-                "lines are missing in the audit log (ECS_AUDIT_LOGFILE): its file cannot be written fast enough"
-            );
+            let (lost, name) = (state.lost, state.purpose.name());
+            tracing::warn!(lost, "lines are missing in {name}: it cannot be written fast enough");
         }
     }
 }
 
 /// Starts the writing thread; `None` if the system cannot start one.
-fn started(settings: LogFile) -> Option<SyncSender<String>> {
+fn started(purpose: Purpose, settings: LogFile) -> Option<SyncSender<String>> {
     let (queue, lines) = sync_channel::<String>(MAX_LINES);
-    let mut file = RollingFile::new("the audit log (ECS_AUDIT_LOGFILE)", settings, SystemTime::now);
+    let mut file = RollingFile::new(purpose.name(), settings, SystemTime::now);
     let write = move || {
         precedence::renounce(); // the thread that answers containers has it, and starts this one
         while let Ok(mut text) = lines.recv() {
@@ -81,8 +106,8 @@ fn started(settings: LogFile) -> Option<SyncSender<String>> {
             let _ = file.write_all(text.as_bytes());
         }
     };
-    let thread = std::thread::Builder::new().name("audit".to_owned()).stack_size(STACK).spawn(write);
-    thread.inspect_err(|error| tracing::error!(%error, "the audit log (ECS_AUDIT_LOGFILE) cannot be written")).ok()?;
+    let thread = std::thread::Builder::new().name(purpose.thread().to_owned()).stack_size(STACK).spawn(write);
+    thread.inspect_err(|error| tracing::error!(%error, "{} cannot be written", purpose.name())).ok()?;
     Some(queue)
 }
 
@@ -97,7 +122,7 @@ mod tests {
         let top = std::env::temp_dir().join(format!("audit-{}", uuid::Uuid::new_v4().simple()));
         let path = top.join("log/audit.log");
         let settings = LogFile { path: path.clone(), rollover: Rollover::Size, max_bytes: 1_000_000, keep: None };
-        let audit = AuditFile::new(settings);
+        let audit = PlainFile::new(Purpose::Audit, settings);
         assert!(!path.exists());
         (1..=3).for_each(|number| audit.write(format!("line {number}")));
         let expected = "line 1\nline 2\nline 3\n";
