@@ -87,8 +87,14 @@ impl Early {
         });
     }
 
-    /// Makes the firewall's rules, and keeps them. After the lock: an agent that must not work with the engine changes nothing.
-    pub(crate) fn keep_firewall(&mut self, config: &Config) {
+    /// Starts what changes this host: after the lock, since an agent that must not work with the engine changes nothing.
+    pub(crate) fn change_host(&mut self, config: &Config) {
+        self.keep_firewall(config);
+        self.keep_runtime_stats(config);
+    }
+
+    /// Makes the firewall's rules, and keeps them.
+    fn keep_firewall(&mut self, config: &Config) {
         if !config.manage_firewall {
             return;
         }
@@ -210,7 +216,7 @@ impl Early {
     }
 
     /// Writes figures of the agent itself to a file, if the operator wants that.
-    pub(crate) fn keep_runtime_stats(&mut self, config: &Config) {
+    fn keep_runtime_stats(&mut self, config: &Config) {
         let Some(file) = config.runtime_stats_log() else { return };
         let (stats, stop) = (Arc::new(runtime_stats::RuntimeStats::new(file)), self.stop.clone());
         self.supervisor.add("runtime stats", Policy::Restart, move || {

@@ -76,6 +76,7 @@ impl Sources {
         let (links, now) = (self.health.links(), Instant::now());
         let is_registered = links.iter().all(|(_, seen)| seen.deregistered.is_none());
         page.single(names::INSTANCE_REGISTERED, is_registered);
+        page.single(names::REBALANCE_RECOMMENDATIONS, self.health.recommendations().count());
         let mut up = page.family(names::LINK_UP);
         links.iter().for_each(|(link, seen)| up.add(&[("link", link)], seen.is_connected));
         let mut age = page.family(names::LINK_MESSAGE_AGE);
@@ -177,6 +178,7 @@ fn check_label(subject: Subject) -> &'static str {
         Subject::Acs => "acs",
         Subject::Telemetry => "telemetry",
         Subject::TaskMetadata => "task_metadata",
+        Subject::Spot => "spot",
     }
 }
 

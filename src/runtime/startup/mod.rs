@@ -67,7 +67,7 @@ pub(super) async fn build(
     health.step(Step::State);
     let ownership = Arc::new(Ownership::take(config, options, &docker).await?);
     early.keep_lock(ownership.clone());
-    early.keep_firewall(config);
+    early.change_host(config);
     let (store, loaded) = steps::state(config, &instance).await?;
     let (docker, mut store, owners) = ownership.identify(config, docker, store, &loaded).await?;
     data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
@@ -126,7 +126,6 @@ pub(super) async fn build(
     let telemetry = Telemetry::beside(&control, health.telemetry(), readers.clone(), statistics);
     early.open_ports(config, &identity, &readers, &pulls, core.timing.timings(), &edges, &inbox, &to_acs);
     early.watch_spot(parts::spot::Watch::new(config, imds, ecs, &identity, health.recommendations()));
-    early.keep_runtime_stats(config);
     Ok(parts::supervise(early, core, control, telemetry, from_core, edges, inbox, readers, pulls))
 }
 
