@@ -163,6 +163,8 @@ impl Site {
         };
         let site = Self { host, container, neighbour, kind: Kind::new(kind) };
         let ids = [("CONTAINER", site.container.id()), ("NEIGHBOUR", site.neighbour.id())];
+        // A new namespace has the value of the first one, where an agent may run.
+        site.host.run("sysctl -qw net.ipv4.conf.all.route_localnet=0");
         for line in NETWORK.trim().lines() {
             let line = ids.iter().fold(line.to_owned(), |line, (name, id)| line.replace(name, &id.to_string()));
             let (place, command) = line.split_once(' ').unwrap();
