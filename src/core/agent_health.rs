@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_closed_during_a_long_start_is_given_ten_seconds() {
+    fn a_port_closed_during_a_long_start_has_ten_seconds() {
         let after = |seconds| HealthFacts { started: ago(seconds), metadata_port_closed: Some(ago(3600)), ..well() };
         assert_eq!(wrong(&after(10)), "");
         assert_eq!(wrong(&after(11)), "task metadata: port 51679 is closed for 11 s (the log says why)");

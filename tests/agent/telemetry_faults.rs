@@ -74,14 +74,14 @@ async fn a_tcs_that_sends_anything_costs_no_task_and_little() {
 }
 
 /// TCS sends nothing by itself.
-fn mute(options: &mut Options, _: &Registry) {
+fn silent(options: &mut Options, _: &Registry) {
     options.heartbeat = Duration::from_secs(3600);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_to_a_mute_tcs_is_no_good_news() {
-    let plan = Plan { options: Some(mute), ..Plan::default() };
-    let Some(mut rig) = Rig::without_agent("mute telemetry", plan).await else { return };
+async fn a_connection_to_a_silent_tcs_does_not_count() {
+    let plan = Plan { options: Some(silent), ..Plan::default() };
+    let Some(mut rig) = Rig::without_agent("silent telemetry", plan).await else { return };
     rig.server.fail_next("tcs/publish", 1000, &Fault::Empty);
     rig.start_agent();
     rig.registered().await;

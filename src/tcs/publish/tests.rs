@@ -145,7 +145,7 @@ fn the_metrics_of_a_task_are_the_recorded_ones() {
 }
 
 #[test]
-fn the_metrics_of_other_recorded_tasks_lack_only_what_does_not_run_here() {
+fn other_recorded_metrics_lack_only_what_does_not_run_here() {
     for (name, later) in [
         ("ebs/tcs_publish_metrics", "volumeMetrics"),
         ("service_connect/tcs_publish_metrics", "serviceConnectMetricsWrapper"),
