@@ -283,3 +283,34 @@ async fn a_call_that_hangs_delays_no_other_container() {
     assert_eq!(asked(), before, "no second call about the same container");
     statistics(&main, "v4", hanging["read"].as_str().unwrap()).await;
 }
+
+/// An agent without a free descriptor reads again as soon as it has some, by itself and not from Docker.
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_open_files_do_not_change_the_source() {
+    let Some(rig) = Rig::start("statistics without descriptors", Plan::default()).await else { return };
+    let definition = super::rig::one_container(&rig.image(), FOREVER);
+    let arn = rig.server.run_task(&definition).unwrap();
+    let task = rig.task(&arn, TaskStatus::Running).await;
+    let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+    let before = statistics(&id, "v4", "").await;
+    let limit = |limit: &str| {
+        let pid = rig.pid().to_string();
+        let limit = format!("--nofile={limit}:");
+        assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
+    };
+    // No number below this is free.
+    limit("8");
+    let error = "the counters of some containers cannot be read now";
+    until("the first reading that fails", LIMIT, async || rig.log().contains(error).then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    limit("1024");
+    let after = statistics(&id, "v4", before["read"].as_str().unwrap()).await;
+    statistics(&id, "v4", after["read"].as_str().unwrap()).await;
+    let log = rig.log();
+    assert_eq!(log.matches(error).count(), 1, "{log}");
+    assert!(
+        log.contains("Too many open files") && log.contains("the counters of all containers are read again"),
+        "{log}"
+    );
+    assert!(!log.contains("Docker is asked"), "{log}");
+}
