@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::websocket::NextStep;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 #[tokio::test(start_paused = true)]
 async fn a_tcs_that_ends_each_connection_is_not_hammered() {
@@ -13,7 +15,8 @@ async fn a_tcs_that_ends_each_connection_is_not_hammered() {
             pauses.extend(ended.map(|ended: Instant| (at - ended).as_secs()));
             let mut socket = WebSocketStream::from_raw_socket(line, Role::Server, None).await;
             tokio::time::sleep(Duration::from_secs(seconds)).await;
-            socket.close(None).await.unwrap();
+            let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            socket.close(Some(frame)).await.unwrap();
             ended = Some(Instant::now());
         }
         let min_s = [1, 2, 4, 8, 16, 32, 60, 60, 60];
