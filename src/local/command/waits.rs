@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The time limit for one look.
 const LIMIT: Duration = Duration::from_secs(5);
 /// The largest page that is read, in bytes.
-const MAX_PAGE: usize = 1024 * 1024;
+const MAX_PAGE: usize = 8 * 1024 * 1024;
 /// A wait is shown when it is this old, in seconds. Most are over sooner.
 const MIN_AGE: u64 = 1;
 /// How soon the next line of a pull is printed without a terminal.
@@ -249,7 +249,7 @@ impl Pull {
 async fn waits(task: &str) -> Option<Vec<Wait>> {
     let stream = TcpStream::connect(ADDRESS).await.ok()?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
-    let request = Request::get("/v1/debug/tasks").header("host", ADDRESS).header("connection", "close");
+    let request = Request::get("/v1/debug/tasks?limit=0").header("host", ADDRESS).header("connection", "close");
     let request = request.body(Body::empty()).ok()?;
     let reading = async move {
         let answer = sender.send_request(request).await.ok()?;
