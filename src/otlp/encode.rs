@@ -15,10 +15,13 @@ const ERROR: u8 = 2;
 pub(super) fn request(resource: &[(String, String)], version: &str, spans: &[Span]) -> String {
     let resource: Vec<Json> =
         resource.iter().map(|(key, value)| json!({"key": key, "value": {"stringValue": value}})).collect();
-    let spans: Vec<Json> = spans.iter().map(span).collect();
+    // Each span becomes text at once: the tree of a whole batch would take some ten times the memory.
+    let spans: Vec<String> = spans.iter().map(|each| span(each).to_string()).collect();
+    let (resource, spans) = (Json::from(resource), spans.join(","));
     let scope = json!({"name": "ecs-agent", "version": version});
-    let scoped = json!([{"scope": scope, "spans": spans}]);
-    json!({"resourceSpans": [{"resource": {"attributes": resource}, "scopeSpans": scoped}]}).to_string()
+    format!(
+        r#"{{"resourceSpans":[{{"resource":{{"attributes":{resource}}},"scopeSpans":[{{"scope":{scope},"spans":[{spans}]}}]}}]}}"#
+    )
 }
 
 fn span(span: &Span) -> Json {

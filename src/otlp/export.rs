@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-/// Maximum number of spans in one request.
-const MAX_BATCH: usize = 512;
+/// Maximum number of spans in one request, which then has about 80 kB.
+const MAX_BATCH: usize = 128;
 /// How long the first span of a batch waits for others.
 const LINGER: Duration = Duration::from_secs(2);
 /// Number of attempts to send a batch.

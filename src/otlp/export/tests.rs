@@ -156,7 +156,7 @@ async fn the_queue_is_bounded_and_losses_are_counted() {
     let (stop, mut running) = (CancellationToken::new(), JoinSet::new());
     let stopped = stop.clone();
     running.spawn(async move { exporter.run(stopped).await });
-    until("the rest", || outbox.len() == 0 && calls.load(Ordering::Relaxed) == 2).await;
-    assert_eq!(collector.requests().iter().map(spans_in).collect::<Vec<_>>(), [512, 507]);
+    until("the rest", || outbox.len() == 0 && calls.load(Ordering::Relaxed) == 8).await;
+    assert_eq!(collector.requests().iter().map(spans_in).collect::<Vec<_>>(), [128, 128, 128, 128, 128, 128, 128, 123]);
     stop.cancel();
 }
