@@ -214,8 +214,10 @@ impl ContainerState {
         if seen.address.is_some() {
             self.address.clone_from(&seen.address);
         }
+        // Docker calls a container unhealthy when it ends the checks of one that stops: nobody checked it.
+        let is_checked = seen.state == RunState::Running && seen.health != Health::Unknown;
         // Compat: what a check printed is kept from the change of the status on, not from each check.
-        if seen.health != Health::Unknown && seen.health != self.health {
+        if is_checked && seen.health != self.health {
             self.health = seen.health;
             self.health_since = Some(now);
             self.health_check.clone_from(&seen.last_check);
@@ -263,6 +265,26 @@ mod tests {
         full.health = Health::Unhealthy;
         container.remember(&full, NOW);
         assert_eq!(container.health, Health::Unhealthy);
+    }
+
+    /// Docker calls each container with a health check unhealthy when it stops.
+    #[test]
+    fn a_container_that_does_not_run_keeps_its_health() {
+        let with = |state, health| Observation { health, ..seen("task", "a", "id", state) };
+        for health in [Health::Healthy, Health::Unhealthy] {
+            let mut container = ContainerState::default();
+            container.remember(&with(RunState::Running, health), NOW);
+            let later = NOW + Span::secs(1);
+            for state in [RunState::Exited, RunState::Created] {
+                for other in [Health::Healthy, Health::Unhealthy, Health::Unknown] {
+                    container.remember(&with(state, other), later);
+                    assert_eq!((container.health, container.health_since), (health, Some(NOW)), "{state:?} {other:?}");
+                }
+            }
+        }
+        let mut never_checked = ContainerState::default();
+        never_checked.remember(&with(RunState::Exited, Health::Unhealthy), NOW);
+        assert_eq!((never_checked.health, never_checked.health_since), (Health::Unknown, None));
     }
 
     #[test]
