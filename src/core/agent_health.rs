@@ -133,7 +133,7 @@ pub fn agent_health(facts: &HealthFacts, now: Timestamp) -> AgentHealth {
                 state(facts, now),
                 since(facts, now, Subject::Docker, facts.docker_answer, DOCKER, "answer"),
                 acs(facts, now),
-                since(facts, now, Subject::Telemetry, facts.telemetry_message, TELEMETRY, "word").not_essential(),
+                since(facts, now, Subject::Telemetry, facts.telemetry_message, TELEMETRY, "message").not_essential(),
                 metadata_port(facts, now),
             ];
             checks.extend(facts.rebalance.map(|at| rebalance(at, now)));
@@ -286,10 +286,10 @@ mod tests {
         let facts = HealthFacts { telemetry_message: Some(ago(300)), ..well() };
         assert_eq!(wrong(&facts), "");
         let facts = HealthFacts { telemetry_message: Some(ago(301)), ..well() };
-        assert_eq!(wrong(&facts), "telemetry: no word for 301 s");
+        assert_eq!(wrong(&facts), "telemetry: no message for 301 s");
         assert!(agent_health(&facts, NOW).is_healthy());
         let never = HealthFacts { telemetry_message: None, ..well() };
-        assert_eq!(wrong(&never), "telemetry: no word for 3600 s");
+        assert_eq!(wrong(&never), "telemetry: no message for 3600 s");
     }
 
     #[test]

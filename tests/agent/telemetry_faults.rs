@@ -70,7 +70,7 @@ async fn a_tcs_that_sends_anything_costs_no_task_and_little() {
     assert!(log_now <= log + 64 * 1024, "the log has grown by {} bytes", log_now - log);
     assert!(!rig.log().contains("a part of the agent ended"), "{}", rig.log());
     let health = telemetry(&rig).await;
-    assert!(health.starts_with("last word "), "{health}");
+    assert!(health.starts_with("last message "), "{health}");
 }
 
 /// TCS sends nothing by itself.
@@ -90,12 +90,12 @@ async fn a_connection_to_a_silent_tcs_does_not_count() {
         rig.server.wait_for("a connection to TCS", PUBLISHED, connected).await.unwrap();
         // The agent may learn of it a moment later.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(telemetry(&rig).await, "no word yet", "connection {count}");
+        assert_eq!(telemetry(&rig).await, "no message yet", "connection {count}");
         rig.server.drop_tcs();
     }
     rig.server.clear_faults();
-    let has_word = async || telemetry(&rig).await.starts_with("last word ").then_some(());
-    until("a word of TCS", PUBLISHED, has_word).await;
+    let has_message = async || telemetry(&rig).await.starts_with("last message ").then_some(());
+    until("a message of TCS", PUBLISHED, has_message).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -117,11 +117,11 @@ mod tests {
         assert_eq!(status, 503);
         let text = "Docker: no answer for 75 s; ACS: no message for 301 s".to_owned();
         assert_eq!(HealthAnswer::parse(&bytes), Some(HealthAnswer { healthy: false, text }));
-        let mut mentioned = health(&[(Subject::Telemetry, "no word for 301 s")]);
+        let mut mentioned = health(&[(Subject::Telemetry, "no message for 301 s")]);
         mentioned.checks[0].essential = false;
         let (status, bytes) = body(&mentioned).await;
         assert_eq!(status, 200);
-        let text = "running; telemetry: no word for 301 s".to_owned();
+        let text = "running; telemetry: no message for 301 s".to_owned();
         assert_eq!(HealthAnswer::parse(&bytes), Some(HealthAnswer { healthy: true, text }));
     }
 
