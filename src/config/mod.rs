@@ -297,7 +297,8 @@ fn load_from(sources: &[&dyn Source], is_service: bool, mut problems: Vec<Proble
     without_effect(&mut about_values, &mut unused);
     problems.extend(about_values);
     doubts::find(&values, sources, &mut problems);
-    unknown::names(sources, rules::joined_cluster(&values), &mut problems);
+    rules::lost_cluster(&values, &mut problems);
+    unknown::names(sources, rules::joined_cluster(&values, &problems), &mut problems);
     rules::cluster(&values, sources, &mut problems);
     let settled: Vec<&str> = unused.iter().map(|unused| unused.place.as_str()).collect();
     laid_out::report(sources, &settled, &mut problems);

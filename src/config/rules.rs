@@ -49,28 +49,36 @@ pub fn region_missing() -> Problem {
     }
 }
 
-/// The cluster that the agent joins.
-pub(super) fn joined_cluster(values: &Values) -> &str {
-    values.get(CLUSTER).map_or(DEFAULT_CLUSTER, |cluster| cluster.canonical.as_str())
+/// The cluster that the agent joins; `None`: it does not start, so it joins none. Call this after [`lost_cluster`].
+pub(super) fn joined_cluster<'a>(values: &'a Values, problems: &[Problem]) -> Option<&'a str> {
+    let cluster = values.get(CLUSTER).map_or(DEFAULT_CLUSTER, |cluster| cluster.canonical.as_str());
+    (!problems.iter().any(Problem::is_fatal)).then_some(cluster)
 }
 
-/// A cluster that is set to nothing is `default`, and an instance with a value that is no text would join `default` instead of its
-/// cluster. A cluster that is named in another notation, such as `export ECS_CLUSTER=…`, is a problem of its line only: an instance
-/// with such a file is in `default` already. Call this when all other problems are known.
-pub(super) fn cluster(values: &Values, sources: &[&dyn Source], problems: &mut Vec<Problem>) {
-    let names = [CLUSTER, "Cluster", "ClusterArn"];
-    let mut is_known = false;
+fn is_about_cluster(problem: &Problem) -> bool {
+    [CLUSTER, "Cluster", "ClusterArn"].contains(&problem.variable.as_str())
+}
+
+/// An instance with a value that is no text would join `default` instead of its cluster, so it does not start.
+pub(super) fn lost_cluster(values: &Values, problems: &mut [Problem]) {
     let is_set = values.contains_key(CLUSTER);
-    let about_cluster = |problem: &&mut Problem| names.contains(&problem.variable.as_str());
-    for problem in problems.iter_mut().filter(about_cluster).filter(|_| !is_set) {
-        is_known |= problem.severity != Severity::Notice;
+    for problem in problems.iter_mut().filter(|problem| !is_set && is_about_cluster(problem)) {
         if problem.shape.ends_with(NOT_UTF8) {
             *problem = problem.clone().fatal();
         }
     }
-    if !problems.iter().any(|problem| problem.is_fatal() && names.contains(&problem.variable.as_str())) {
-        for problem in problems.iter_mut().filter(about_cluster).filter(|problem| problem.instead == LINE_IGNORED) {
-            problem.instead = format!("{LINE_IGNORED}, and the agent joins the cluster `{}`", joined_cluster(values));
+}
+
+/// A cluster that is set to nothing is `default`. A cluster that is named in another notation, such as `export ECS_CLUSTER=…`, is a
+/// problem of its line only: an instance with such a file is in `default` already. Call this when all other problems are known.
+pub(super) fn cluster(values: &Values, sources: &[&dyn Source], problems: &mut Vec<Problem>) {
+    let is_set = values.contains_key(CLUSTER);
+    let is_known =
+        !is_set && problems.iter().any(|found| is_about_cluster(found) && found.severity != Severity::Notice);
+    if let Some(joined) = joined_cluster(values, problems) {
+        let is_lost = |problem: &&mut Problem| is_about_cluster(problem) && problem.instead == LINE_IGNORED;
+        for problem in problems.iter_mut().filter(is_lost) {
+            problem.instead = format!("{LINE_IGNORED}, and the agent joins the cluster `{joined}`");
         }
     }
     let source = sources.iter().find(|source| source.get(CLUSTER).is_some()).filter(|_| !is_known && !is_set);

@@ -29,8 +29,8 @@ const OTHER_NAMES: [(&str, &str); 8] = [
     ("AWSTOKEN", "AWS_SESSION_TOKEN"),
 ];
 
-/// Warns about such names. `cluster` is the cluster that the agent joins.
-pub(super) fn names(sources: &[&dyn Source], cluster: &str, problems: &mut Vec<Problem>) {
+/// Warns about such names. `cluster` is the cluster that the agent joins; `None`: it joins none.
+pub(super) fn names(sources: &[&dyn Source], cluster: Option<&str>, problems: &mut Vec<Problem>) {
     let mut reported = BTreeSet::new();
     for (number, source) in sources.iter().enumerate() {
         for name in source.keys() {
@@ -42,9 +42,9 @@ pub(super) fn names(sources: &[&dyn Source], cluster: &str, problems: &mut Vec<P
             if !reported.insert(shown.clone()) {
                 continue;
             }
-            let instead = match meant {
-                Some(CLUSTER) => format!("it is ignored, and the agent joins the cluster `{cluster}`"),
-                _ => "it is ignored".to_owned(),
+            let instead = match cluster.filter(|_| meant == Some(CLUSTER)) {
+                Some(cluster) => format!("it is ignored, and the agent joins the cluster `{cluster}`"),
+                None => "it is ignored".to_owned(),
             };
             problems.push(Problem {
                 variable: shown,

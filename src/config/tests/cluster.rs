@@ -102,8 +102,18 @@ fn a_lost_line_about_the_cluster_has_its_consequence() {
         assert_eq!(shown.contains("did you mean ECS_CLUSTER=prod?"), meant, "{lines}: {shown}");
     }
     // Nothing is joined if the agent does not start.
-    let shown = texts(&check(b"ECS_CLUSTER=\"prod\"\nexport ECS_CLUSTER=prod")).join("\n");
-    assert!(!shown.contains("joins the cluster"), "{shown}");
+    for lines in [
+        &b"ECS_CLUSTER=\"prod\"\nexport ECS_CLUSTER=prod"[..],
+        b"ECS_CLUSTER=\"prod\"\nECS_CLUSTR=x",
+        b"ECS_CLUSTER=my cluster\necs_cluster=prod",
+        b"ECS_CLUSTER=pr\xffod\necs_cluster=prod",
+        b"DOCKER_HOST=nonsense\nECS_CLUSTR=prod",
+        b"DOCKER_HOST=nonsense\nexport ECS_CLUSTER=prod",
+    ] {
+        let shown = texts(&check(lines)).join("\n");
+        assert!(shown.contains("ignored") && shown.contains("the agent does not start"), "{shown}");
+        assert!(!shown.contains("joins the cluster"), "{shown}");
+    }
 }
 
 #[test]
