@@ -224,7 +224,7 @@ fn text(trimmed: &str) -> Parsed {
 fn region(name: &str) -> Parsed {
     match name {
         "" => Unset,
-        _ if ecs_names::is_region(name) => Accepted(name.to_owned()),
+        _ if ecs_names::is_region(name) && ecs_names::meant_region(name).is_none() => Accepted(name.to_owned()),
         _ => Doubtful { value: name.to_owned(), instead: "it is used, but no region has such a name" },
     }
 }

@@ -44,7 +44,8 @@ pub(super) fn meant(kind: Kind, raw: &str, default: &str) -> Option<String> {
 fn region(text: &str) -> Option<String> {
     let text = text.to_ascii_lowercase().replace(['_', ' '], "-");
     let ends = (1..=text.len()).rev().filter(|end| text.is_char_boundary(*end));
-    ends.map(|end| &text[..end]).find(|start| super::names::is_region(start)).map(str::to_owned)
+    let found = ends.map(|end| &text[..end]).find(|start| super::names::is_region(start))?;
+    Some(super::names::meant_region(found).unwrap_or_else(|| found.to_owned()))
 }
 
 fn switch(text: &str) -> Option<&'static str> {

@@ -71,6 +71,17 @@ pub(super) fn is_region(text: &str) -> bool {
     text.len() <= MAX_REGION && is_number && words.contains('-') && words.split('-').all(is_word)
 }
 
+/// The region that was meant, if the text has the form of one but a typing error in its direction, such as `us-wset-2`: all regions
+/// so far have a direction before their number.
+pub(super) fn meant_region(text: &str) -> Option<String> {
+    const DIRECTIONS: [&str; 9] =
+        ["central", "east", "north", "northeast", "northwest", "south", "southeast", "southwest", "west"];
+    let (start, number) = text.rsplit_once('-')?;
+    let (start, direction) = start.rsplit_once('-')?;
+    let meant = closest(direction, DIRECTIONS.into_iter()).filter(|meant| *meant != direction)?;
+    is_region(text).then(|| format!("{start}-{meant}-{number}"))
+}
+
 /// The known word that was meant; `None`: none is close. Case does not matter.
 pub(super) fn meant_word(word: &str, known: &[&'static str]) -> Option<&'static str> {
     const MAX_WORD: usize = 40;
@@ -229,6 +240,17 @@ mod tests {
             assert!(!is_region(other), "{other}");
         }
         assert!(!is_region(&format!("{}-1", "a-".repeat(40))));
+        for (text, meant) in [
+            ("us-wset-2", Some("us-west-2")),
+            ("ap-notheast-1", Some("ap-northeast-1")),
+            ("us-gov-eas-1", Some("us-gov-east-1")),
+            ("xy-new-9", None),
+            ("us-west-2", None),
+            ("cn-northwest-1", None),
+            ("us-wset-2a", None),
+        ] {
+            assert_eq!(meant_region(text).as_deref(), meant, "{text}");
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ const SEVERITIES: &[Case] = &[
     // What was meant is clear, but it is not what is used.
     ("AWS_DEFAULT_REGION=eu-west-1a", "AWS_DEFAULT_REGION (F:1): `eu-west-1a`; expected a region such as eu-west-1; did you mean eu-west-1?; it is used", CHANGES),
     ("AWS_DEFAULT_REGION=\"eu-west-1\"", "in quotation marks (they are part of the value here); expected a region such as eu-west-1; did you mean eu-west-1?", CHANGES),
+    ("AWS_DEFAULT_REGION=us-wset-2", "AWS_DEFAULT_REGION (F:1): `us-wset-2`; expected a region such as eu-west-1; did you mean us-west-2?; it is used", CHANGES),
     ("AWS_DEFAULT_REGION=xy-new-9", "AWS_DEFAULT_REGION=xy-new-9  (F:1)", None),
     ("ECS_DATADIR=data", "ECS_DATADIR (F:1): `data`; expected an absolute path; it is used as it is written", CHANGES),
     ("ECS_DATADIR=\"/data\"", "in quotation marks (they are part of the value here); expected an absolute path; did you mean /data?", CHANGES),
