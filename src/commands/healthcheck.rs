@@ -7,7 +7,7 @@
 
 use super::print;
 use super::process::{Process, block_on};
-use crate::config::{Action, Args};
+use crate::config::{Action, Args, kind};
 use crate::http::introspection::{self, HealthAnswer};
 use crate::runtime::logging::Stream;
 use crate::runtime::{self, Fatal};
@@ -52,15 +52,24 @@ impl<'a> Agent<'a> {
         Self { host, port: introspection::PORT, socket: introspection::HEALTH_SOCKET, trusted, limit: LIMIT }
     }
 
+    /// The port, for a person. The name of another host comes from a setting, which may be wrong.
+    fn place(&self) -> String {
+        let setting = if is_this_machine(self.host) { "" } else { " (ECS_AGENT_HEALTHCHECK_HOST)" };
+        format!("port {} of {}{setting}", self.port, self.host)
+    }
+
     /// A request to the port. Its `Host` header is a name that the agent accepts, which `self.host` need not be.
     fn request(&self, method: reqwest::Method, path: &str) -> Result<reqwest::RequestBuilder, Fatal> {
+        if !kind::is_host(self.host) {
+            let expected = kind::HOST; // the value is not shown: it could hold a password
+            return Err(Fatal::restartable(format!("not healthy: ECS_AGENT_HEALTHCHECK_HOST: expected {expected}")));
+        }
         let url = format!("http://{}:{}{path}", in_url(self.host), self.port);
         Ok(client(self.limit)?.request(method, url).header(reqwest::header::HOST, "localhost"))
     }
 
     fn no_answer(&self, error: &reqwest::Error) -> Fatal {
-        let (port, host, why) = (self.port, self.host, innermost(error));
-        Fatal::restartable(format!("not healthy: no agent answers on port {port} of {host}: {why}"))
+        Fatal::restartable(format!("not healthy: no agent answers on {}: {}", self.place(), innermost(error)))
     }
 
     /// Nothing listens on the port nor on the socket of this machine.
@@ -164,12 +173,12 @@ enum NoAgent {
 impl NoAgent {
     /// The problem, if the socket does not help.
     fn refusal(&self, agent: Agent<'_>) -> Fatal {
-        let Agent { host, port, .. } = agent;
         match self {
             Self::Closed(error) | Self::Lost(error) => agent.no_answer(error),
-            Self::Foreign(status) => foreign(&format!("port {port} of {host}"), *status),
+            Self::Foreign(status) => foreign(&agent.place(), *status),
             Self::Silent(limit) => Fatal::restartable(format!(
-                "not healthy: no agent answers on port {port} of {host}: no answer within {} s",
+                "not healthy: no agent answers on {}: no answer within {} s",
+                agent.place(),
                 limit.as_secs_f64()
             )),
         }

@@ -347,6 +347,7 @@ fn operator_text(key: &Key, raw: &str) -> Result<Option<String>, WrongType> {
         | Kind::Pairs
         | Kind::Headers
         | Kind::PortRange
+        | Kind::Host
         | Kind::Endpoint
         | Kind::DockerHost
         | Kind::Proxy => decoded::<String>(raw)?,
@@ -397,7 +398,7 @@ fn expected(kind: Kind) -> String {
         | Kind::TrimmedChoice(_)
         | Kind::AnyCase(_)
         | Kind::PortRange => "a string".to_owned(),
-        Kind::Cluster | Kind::Cidr | Kind::Endpoint | Kind::DockerHost | Kind::Proxy => {
+        Kind::Cluster | Kind::Cidr | Kind::Host | Kind::Endpoint | Kind::DockerHost | Kind::Proxy => {
             format!("a string: {}", kind.expected())
         }
     }

@@ -10,9 +10,9 @@ use super::kind::{Kind, Limit};
 use super::problem::Severity;
 use Group::{Aws, Document, Ecr, Images, Init, Logging, Network, Proxies, Resources, State, Timeouts, Traces};
 use Kind::{
-    AnyCase, Choice, Cidr, Cidrs, Cluster, Decimal, DockerHost, Duration, Endpoint, Flag, Headers, HomePath, Integer,
-    List, Map, Mirrors, Names, Pairs, Path, PortRange, Ports, Proxy, Rates, Region, Secret, SecretJson, Switch, Text,
-    TextOrEmpty, Trimmed, TrimmedChoice, TrimmedInteger, Unsigned16,
+    AnyCase, Choice, Cidr, Cidrs, Cluster, Decimal, DockerHost, Duration, Endpoint, Flag, Headers, HomePath, Host,
+    Integer, List, Map, Mirrors, Names, Pairs, Path, PortRange, Ports, Proxy, Rates, Region, Secret, SecretJson,
+    Switch, Text, TextOrEmpty, Trimmed, TrimmedChoice, TrimmedInteger, Unsigned16,
 };
 use Limit::{Any, AtLeast, DefaultBelow, DefaultOutside, Signed};
 
@@ -250,7 +250,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_CHECKPOINT", Switch, "false", State, "Keep state over restarts; default true when ECS_DATADIR is set.").json("Checkpoint"),
     key("ECS_HOST_DATA_DIR", Path, "/var/lib/ecs", State, "Parent of the data directory as Docker sees it, for volumes that the agent makes.").json("DataDirOnHost"),
     key("ECS_AGENT_CONFIG_FILE_PATH", Path, "/etc/ecs_container_agent/config.json", State, "JSON configuration file; ecs.config takes precedence.").names_file(),
-    key("ECS_AGENT_HEALTHCHECK_HOST", Text, "localhost", State, "Host that -healthcheck asks."),
+    key("ECS_AGENT_HEALTHCHECK_HOST", Host, "localhost", State, "Host that -healthcheck asks."),
     key("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", Switch, "false", State, "Port 51678 serves everybody, not only this host and containers on Docker's default bridge."),
     key("ECS_INTROSPECTION_LOOPBACK_ONLY", Switch, "false", State, "Port 51678 listens on 127.0.0.1 only. The Go agent has no such setting."),
     key("ECS_UPDATES_ENABLED", Switch, "false", State, "Take part in updates requested by ECS.").json("UpdatesEnabled").later("ECS cannot update this agent: install the new version"),

@@ -73,6 +73,8 @@ pub enum Kind {
     Rates,
     /// A port range, `N-M` or `N`.
     PortRange,
+    /// Name or address of a host. Another text is used, too, and does not work.
+    Host,
     /// URL of an HTTP service; a bare host gets `https://`.
     Endpoint,
     /// Address of Docker, `unix://path` or `tcp://host:port`.
@@ -98,6 +100,9 @@ pub enum Limit {
 
 const TRUE: [&str; 6] = ["1", "t", "T", "TRUE", "true", "True"];
 const FALSE: [&str; 6] = ["0", "f", "F", "FALSE", "false", "False"];
+
+/// The expected form of a [`Kind::Host`].
+pub const HOST: &str = "a host name or address, without scheme and port";
 
 impl Kind {
     /// Parses a text. `default` is the variable's default in the table: for most variables zero counts as not set, which is
@@ -135,6 +140,7 @@ impl Kind {
             Self::Rates => rates(raw),
             Self::PortRange => port_range(raw),
             Self::Endpoint => http_url(raw.trim(), "https://", &["http", "https"]),
+            Self::Host => host(raw),
             Self::DockerHost => docker_host(raw),
             // The HTTP clients of this agent are built without SOCKS.
             Self::Proxy => http_url(raw.trim(), "http://", &["http", "https"]),
@@ -199,6 +205,7 @@ impl Kind {
             }
             Self::Rates => "two whole numbers above 0 such as 40,60".to_owned(),
             Self::PortRange => "a port range such as 32768-60999".to_owned(),
+            Self::Host => HOST.to_owned(),
             Self::Endpoint => "an http or https URL, or a host".to_owned(),
             Self::DockerHost => "unix://PATH or tcp://HOST:PORT".to_owned(),
             Self::Proxy => "an http or https proxy URL such as http://proxy:3128".to_owned(),
@@ -226,6 +233,24 @@ fn region(name: &str) -> Parsed {
         "" => Unset,
         _ if ecs_names::is_region(name) && ecs_names::meant_region(name).is_none() => Accepted(name.to_owned()),
         _ => Doubtful { value: name.to_owned(), instead: "it is used, but no region has such a name" },
+    }
+}
+
+fn host(text: &str) -> Parsed {
+    if is_host(text) {
+        Accepted(text.to_owned())
+    } else {
+        Doubtful { value: text.to_owned(), instead: "nothing can be asked there" }
+    }
+}
+
+/// The text is the name or the address of a host, and nothing else. An IPv6 address may be in brackets.
+pub fn is_host(text: &str) -> bool {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match url::Host::parse(text) {
+        Ok(url::Host::Domain(name)) => name.chars().all(is_of_name),
+        Ok(url::Host::Ipv4(_) | url::Host::Ipv6(_)) => true,
+        Err(_) => text.parse::<std::net::Ipv6Addr>().is_ok(),
     }
 }
 

@@ -79,6 +79,7 @@ pub(super) fn value(kind: Kind, raw: &str) -> Option<String> {
         | Kind::HomePath
         | Kind::Cluster => true,
         Kind::Text
+        | Kind::Host
         | Kind::Trimmed
         | Kind::TextOrEmpty
         | Kind::Secret

@@ -170,6 +170,7 @@ async fn the_socket_is_not_used_for_another_host() {
     // No connection can be made to this address.
     let text = refused(Agent { host: "255.255.255.255", ..place.agent() }).await;
     assert!(text.contains("no agent answers on port") && !text.contains("socket @"), "{text}");
+    assert!(text.contains("of 255.255.255.255 (ECS_AGENT_HEALTHCHECK_HOST): "), "{text}");
     assert!(!text.contains("error sending request"), "the cause alone: {text}");
     assert_eq!(received.load(Ordering::SeqCst), 0);
     for (host, is_here) in [
@@ -257,4 +258,14 @@ async fn the_check_of_the_go_agent_accepts_any_answer() {
     server.join_all().await;
     let error = any_answer(agent).await.unwrap_err();
     assert!(error.message.contains("no agent answers on port"), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_with_a_scheme_or_a_port_is_named_as_the_error() {
+    for host in ["http://localhost", "localhost:51678", "[::1]:51678", "me:hunter2@localhost", "\"localhost\"", ""] {
+        let expected =
+            "not healthy: ECS_AGENT_HEALTHCHECK_HOST: expected a host name or address, without scheme and port";
+        assert_eq!(healthcheck(host).await.unwrap_err().message, expected, "{host}");
+        assert_eq!(healthcheck_http(host).await.unwrap_err().message, expected, "{host}");
+    }
 }
