@@ -349,6 +349,7 @@ fn operator_text(key: &Key, raw: &str) -> Result<Option<String>, WrongType> {
         | Kind::PortRange
         | Kind::Host
         | Kind::Endpoint
+        | Kind::PlainEndpoint
         | Kind::DockerHost
         | Kind::Proxy => decoded::<String>(raw)?,
     };
@@ -398,7 +399,13 @@ fn expected(kind: Kind) -> String {
         | Kind::TrimmedChoice(_)
         | Kind::AnyCase(_)
         | Kind::PortRange => "a string".to_owned(),
-        Kind::Cluster | Kind::Cidr | Kind::Host | Kind::Endpoint | Kind::DockerHost | Kind::Proxy => {
+        Kind::Cluster
+        | Kind::Cidr
+        | Kind::Host
+        | Kind::Endpoint
+        | Kind::PlainEndpoint
+        | Kind::DockerHost
+        | Kind::Proxy => {
             format!("a string: {}", kind.expected())
         }
     }

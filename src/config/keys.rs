@@ -11,8 +11,8 @@ use super::problem::Severity;
 use Group::{Aws, Document, Ecr, Images, Init, Logging, Network, Proxies, Resources, State, Timeouts, Traces};
 use Kind::{
     AnyCase, Choice, Cidr, Cidrs, Cluster, Decimal, DockerHost, Duration, Endpoint, Flag, Headers, HomePath, Host,
-    Integer, List, Map, Mirrors, Names, Pairs, Path, PortRange, Ports, Proxy, Rates, Region, Secret, SecretJson,
-    Switch, Text, TextOrEmpty, Trimmed, TrimmedChoice, TrimmedInteger, Unsigned16,
+    Integer, List, Map, Mirrors, Names, Pairs, Path, PlainEndpoint, PortRange, Ports, Proxy, Rates, Region, Secret,
+    SecretJson, Switch, Text, TextOrEmpty, Trimmed, TrimmedChoice, TrimmedInteger, Unsigned16,
 };
 use Limit::{Any, AtLeast, DefaultBelow, DefaultOutside, Signed};
 
@@ -220,7 +220,7 @@ pub const KEYS: &[Key] = &[
     key("AWS_ENDPOINT_URL", Endpoint, "", Aws, "Endpoint of every AWS service without one of its own.").fatal(),
     key("AWS_ENDPOINT_URL_ECS", Endpoint, "", Aws, "Endpoint of the ECS API; ECS_BACKEND_HOST takes precedence.").fatal(),
     key("AWS_ENDPOINT_URL_ECR", Endpoint, "", Aws, "Endpoint of the ECR API.").fatal(),
-    key("AWS_EC2_METADATA_SERVICE_ENDPOINT", Endpoint, "http://169.254.169.254", Aws, "Instance metadata service.").fatal(),
+    key("AWS_EC2_METADATA_SERVICE_ENDPOINT", PlainEndpoint, "http://169.254.169.254", Aws, "Instance metadata service.").fatal(),
     key("AWS_ENDPOINT_URL_EC2", Endpoint, "", Aws, "Endpoint of the EC2 API (tags).").fatal(),
     key("AWS_ENDPOINT_URL_S3", Endpoint, "", Aws, "Endpoint of S3 (environment files, log routers).").fatal(),
     key("AWS_ENDPOINT_URL_SSM", Endpoint, "", Aws, "Endpoint of Systems Manager (secrets).").fatal(),

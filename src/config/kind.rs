@@ -77,6 +77,8 @@ pub enum Kind {
     Host,
     /// URL of an HTTP service; a bare host gets `https://`.
     Endpoint,
+    /// The same for a service that has no TLS: a bare host gets `http://`.
+    PlainEndpoint,
     /// Address of Docker, `unix://path` or `tcp://host:port`.
     DockerHost,
     /// URL of a proxy, which may hold a password; a bare host gets `http://`.
@@ -140,6 +142,7 @@ impl Kind {
             Self::Rates => rates(raw),
             Self::PortRange => port_range(raw),
             Self::Endpoint => http_url(raw.trim(), "https://", &["http", "https"]),
+            Self::PlainEndpoint => http_url(raw.trim(), "http://", &["http", "https"]),
             Self::Host => host(raw),
             Self::DockerHost => docker_host(raw),
             // The HTTP clients of this agent are built without SOCKS.
@@ -161,6 +164,7 @@ impl Kind {
                 | Self::AnyCase(_)
                 | Self::Cidr
                 | Self::Endpoint
+                | Self::PlainEndpoint
                 | Self::Proxy
         )
     }
@@ -206,7 +210,7 @@ impl Kind {
             Self::Rates => "two whole numbers above 0 such as 40,60".to_owned(),
             Self::PortRange => "a port range such as 32768-60999".to_owned(),
             Self::Host => HOST.to_owned(),
-            Self::Endpoint => "an http or https URL, or a host".to_owned(),
+            Self::Endpoint | Self::PlainEndpoint => "an http or https URL, or a host".to_owned(),
             Self::DockerHost => "unix://PATH or tcp://HOST:PORT".to_owned(),
             Self::Proxy => "an http or https proxy URL such as http://proxy:3128".to_owned(),
         }

@@ -15,7 +15,7 @@ pub(super) const MAX_VALUE: usize = 64;
 /// The value in effect, for the report.
 pub(super) fn in_effect(kind: Kind, value: &str) -> Cow<'_, str> {
     match kind {
-        Kind::Endpoint | Kind::DockerHost | Kind::Proxy => address::redacted(value),
+        Kind::Endpoint | Kind::PlainEndpoint | Kind::DockerHost | Kind::Proxy => address::redacted(value),
         kind if kind.is_secret() => Cow::Borrowed("[set, not shown]"),
         _ => address::without_passwords(value),
     }
@@ -73,6 +73,7 @@ pub(super) fn value(kind: Kind, raw: &str) -> Option<String> {
         | Kind::Rates
         | Kind::PortRange
         | Kind::Endpoint
+        | Kind::PlainEndpoint
         | Kind::DockerHost
         | Kind::Region
         | Kind::Path

@@ -200,6 +200,10 @@ fn words_switches_and_documents() {
         ("AWS_ENDPOINT_URL_ECR", "ecr.ex\u{e4}mple", Some("https://ecr.xn--exmple-cua"), 0),
         ("AWS_ENDPOINT_URL_S3", "http://h/\u{e4}?q=<", Some("http://h/%C3%A4?q=%3C"), 0),
         ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://[fd00:ec2::254]/", Some("http://[fd00:ec2::254]"), 0),
+        // The metadata service has no TLS.
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "169.254.169.254", Some("http://169.254.169.254"), 0),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", " 127.0.0.1:1338/ ", Some("http://127.0.0.1:1338"), 1),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "https://imds.example", Some("https://imds.example"), 0),
         ("ECS_AGENT_HEALTHCHECK_HOST", "agent.example", Some("agent.example"), 0),
         ("ECS_AGENT_HEALTHCHECK_HOST", "fd00::1", Some("fd00::1"), 0),
         ("ECS_AGENT_HEALTHCHECK_HOST", "[fd00::1]", Some("[fd00::1]"), 0),

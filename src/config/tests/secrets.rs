@@ -74,7 +74,7 @@ fn no_password_in_an_address_is_shown() {
             format!("[\"https://{MARKER}@h.example\"]"),
             format!("{{\"k\": \"see https://me:{MARKER}@h.example\"}}"),
         ];
-        if matches!(key.kind, kind::Kind::Endpoint | kind::Kind::DockerHost) {
+        if matches!(key.kind, kind::Kind::Endpoint | kind::Kind::PlainEndpoint | kind::Kind::DockerHost) {
             values.extend([format!("me:{MARKER}@h.example"), format!("http://me:{MARKER}/@{MARKER}@h.example")]);
         }
         for value in values {
