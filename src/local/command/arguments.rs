@@ -2,7 +2,7 @@
 //! argument is an error.
 
 use super::completion;
-use super::files::{Directories, buckets, read_text, texts_below};
+use super::files::{Directories, STANDARD_INPUT, buckets, read_text, texts_below};
 use super::guard::GUARD;
 use super::habits;
 use super::option_names::{COMMANDS, FLAGS, ONLY_UP, TAKE_VALUES, TOP_VALUES};
@@ -146,7 +146,7 @@ fn options(serve: bool, arguments: impl Iterator<Item = String>) -> Result<Comma
             "--agent-log" if !serve => up.agent_log = true,
             "--remove-volumes" if !serve => up.remove_volumes = true,
             "--" if !serve => up.environment = variables(arguments.by_ref())?,
-            "-" if !serve && up.task.as_os_str().is_empty() => up.task = PathBuf::from("/dev/stdin"),
+            "-" if !serve && up.task.as_os_str().is_empty() => up.task = PathBuf::from(STANDARD_INPUT),
             other if !serve && !other.starts_with('-') && up.task.as_os_str().is_empty() => {
                 up.task = PathBuf::from(other)
             }

@@ -2,7 +2,7 @@
 //! RegisterTaskDefinition, the output of DescribeTaskDefinition, and the console's JSON tab. Invariant: an error shows no value
 //! of the file.
 
-use super::habits;
+use super::{files, habits};
 use crate::ecr::strict_json;
 use crate::objects::kind_of;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ const READ_ONLY: [&str; 9] = [
 
 /// Reads the text of a file as input for RegisterTaskDefinition. The path is for the errors.
 pub(super) fn read(path: &Path, text: &str) -> Result<Value, String> {
-    let shown = path.display();
+    let shown = files::shown(path);
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim().is_empty() {
         return Err(format!("{shown} is empty"));
@@ -122,6 +122,8 @@ mod tests {
         assert_eq!(found, "t.json: `family` occurs twice in an object at line 2 column 9");
         let inner = read("{\"containerDefinitions\": [{\"name\": \"a\", \"name\": \"b\"}]}").unwrap_err();
         assert!(inner.contains("`name` occurs twice"), "{inner}");
+        let piped = super::read(Path::new(files::STANDARD_INPUT), "[1]").unwrap_err();
+        assert!(piped.starts_with("standard input: a task definition is an object"), "{piped}");
         assert!(read("{\"family\": \"a\", \"cpu\": {\"family\": 1}}").is_ok());
     }
 

@@ -2,6 +2,7 @@
 //! a path that is of the wrong kind.
 
 use ecs_core::model::Secret;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -17,14 +18,22 @@ pub(crate) struct Directories {
     pub(crate) buckets: Option<PathBuf>,
 }
 
+/// The path of standard input, which `-` means.
+pub(super) const STANDARD_INPUT: &str = "/dev/stdin";
+
+/// A path as messages name it.
+pub(super) fn shown(path: &Path) -> Cow<'_, str> {
+    if path == Path::new(STANDARD_INPUT) { "standard input".into() } else { path.to_string_lossy() }
+}
+
 /// The text of a file.
 pub(super) fn read_text(path: &Path) -> Result<String, String> {
     let bytes = std::fs::read(path).map_err(|error| problem(path, &error))?;
     match String::from_utf8(bytes) {
         // Text in UTF-16 without its mark is UTF-8 with zeros.
-        Ok(text) if text.contains('\0') => Err(format!("{} {}", path.display(), encoding(text.as_bytes()))),
+        Ok(text) if text.contains('\0') => Err(format!("{} {}", shown(path), encoding(text.as_bytes()))),
         Ok(text) => Ok(text),
-        Err(error) => Err(format!("{} {}", path.display(), encoding(error.as_bytes()))),
+        Err(error) => Err(format!("{} {}", shown(path), encoding(error.as_bytes()))),
     }
 }
 
@@ -51,9 +60,9 @@ fn encoding(bytes: &[u8]) -> &'static str {
 /// Path and problem, in words.
 fn problem(path: &Path, error: &std::io::Error) -> String {
     match error.kind() {
-        ErrorKind::IsADirectory => format!("{} is a directory, not a file", path.display()),
-        ErrorKind::NotADirectory => format!("{} is a file, not a directory", path.display()),
-        _ => format!("{}: {error}", path.display()),
+        ErrorKind::IsADirectory => format!("{} is a directory, not a file", shown(path)),
+        ErrorKind::NotADirectory => format!("{} is a file, not a directory", shown(path)),
+        _ => format!("{}: {error}", shown(path)),
     }
 }
 
@@ -97,6 +106,8 @@ mod tests {
     #[test]
     fn a_path_of_the_wrong_kind_is_named() {
         let (directory, file) = (Path::new("/proc/self"), Path::new("/proc/self/status"));
+        let input = problem(Path::new(STANDARD_INPUT), &ErrorKind::IsADirectory.into());
+        assert_eq!(input, "standard input is a directory, not a file");
         assert_eq!(read_text(directory), Err("/proc/self is a directory, not a file".to_owned()));
         assert_eq!(texts_below(file), Err("/proc/self/status is a file, not a directory".to_owned()));
         let binary = std::env::current_exe().unwrap();

@@ -6,7 +6,7 @@ use super::agent::Agent;
 use super::arguments::Up;
 use super::containers::{Ends, Follower};
 use super::exit_code::exit_code;
-use super::files::read_text;
+use super::files::{read_text, shown};
 use super::guard::Guard;
 use super::health::endless_waits;
 use super::machine::Machine;
@@ -120,7 +120,7 @@ fn is_port_taken() -> bool {
 /// Checks that the definition has nothing that `up` cannot run, and no mistake. All findings are reported together.
 fn can_run(file: &Path, definition: &Value, machine: &Machine) -> Result<(), String> {
     let found = refused(definition, machine);
-    let file = file.display();
+    let file = shown(file);
     let mistakes = crate::definition::checked(&refused::without(definition, &found)).err();
     // A list begins with a line break.
     let space = |mistakes: &str| if mistakes.starts_with('\n') { "" } else { " " };
@@ -153,7 +153,7 @@ async fn in_session(
     };
     session.note_address(&server.url(), server.token()).unwrap_or_else(|problem| print_error(&problem));
     let registered = server.call("RegisterTaskDefinition", definition);
-    let registered = registered.map_err(|error| format!("{}: {}", request.task.display(), error.message))?;
+    let registered = registered.map_err(|error| format!("{}: {}", shown(&request.task), error.message))?;
     let is_taken = is_port_taken();
     let mut agent = Agent::start(request, &server, session, definition)?;
     let mut run =

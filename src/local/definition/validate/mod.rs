@@ -223,13 +223,21 @@ fn no_cycle(found: &mut Findings, definition: &TaskDefinition) {
     for c in &definition.container_definitions {
         let depended = c.depends_on.iter().map(|dependency| dependency.container_name.as_str());
         let linked = c.links.iter().filter_map(|link| link.split(':').next());
-        waiting.insert(&c.name, depended.chain(linked).filter(is_known).collect());
+        let mut targets: BTreeSet<&str> = depended.chain(linked).filter(is_known).collect();
+        found.require(!targets.remove(c.name.as_str()), || format!("Container '{}' waits for itself.", c.name));
+        waiting.insert(&c.name, targets);
     }
     while let Some(free) = waiting.iter().find(|(_, targets)| targets.is_empty()).map(|(name, _)| *name) {
         waiting.remove(free);
         waiting.values_mut().for_each(|targets| {
             targets.remove(free);
         });
+    }
+    // What only waits for the circle is not part of it.
+    while let Some(outside) =
+        waiting.keys().find(|name| !waiting.values().any(|targets| targets.contains(*name))).copied()
+    {
+        waiting.remove(outside);
     }
     found.require(waiting.is_empty(), || {
         let names: Vec<_> = waiting.keys().copied().collect();
@@ -388,7 +396,8 @@ mod tests {
             ),
             (json!({"dependsOn": [{"containerName": "b", "condition": "HEALTHY"}]}), "has no healthCheck"),
             (json!({"dependsOn": [{"containerName": "b", "condition": "LATER"}]}), "use START, COMPLETE"),
-            (json!({"dependsOn": [{"containerName": "a", "condition": "START"}]}), "in a circle: a"),
+            (json!({"dependsOn": [{"containerName": "a", "condition": "START"}]}), "Container 'a' waits for itself."),
+            (json!({"links": ["a"]}), "Container 'a' waits for itself."),
             (json!({"healthCheck": {"command": ["true"]}}), "must start with CMD"),
             (json!({"healthCheck": {"command": ["CMD", "true"], "retries": 11}}), "must be 1 to 10"),
             (json!({"environment": [{"name": "A=B", "value": ""}]}), "must not contain `=`"),
@@ -403,6 +412,19 @@ mod tests {
         let text = with_first(json!({"dependsOn": [{"containerName": "none", "condition": "LATER"}]}));
         assert!(text.contains("Unknown container 'none' in dependsOn"), "{text}");
         assert!(text.contains("Condition `LATER` in dependsOn is invalid"), "{text}");
+    }
+
+    #[test]
+    fn a_circle_is_named_without_what_only_waits_for_it() {
+        let start = |name: &str| json!([{"containerName": name, "condition": "START"}]);
+        let text = verdict(|definition| {
+            let mut more = definition["containerDefinitions"][1].clone();
+            (more["name"], more["dependsOn"]) = (json!("waiting"), start("a"));
+            definition["containerDefinitions"][0]["dependsOn"] = start("b");
+            definition["containerDefinitions"][1]["dependsOn"] = start("a");
+            definition["containerDefinitions"].as_array_mut().unwrap().push(more);
+        });
+        assert!(text.contains("Containers wait for each other in a circle: a, b."), "{text}");
     }
 
     #[test]
