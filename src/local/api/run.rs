@@ -252,6 +252,8 @@ mod tests {
                 json!({"containerOverrides": [{"name": "a", "cpu": "1"}]}),
                 "containerOverrides[0].cpu: it must be a whole number",
             ),
+            (json!({"environment": []}), "`environment` is a member of a container override: move it into one."),
+            (json!({"containerOverrides": [{"taskRoleArn": "r"}]}), "is a member of the overrides: move it up."),
             (json!({"containerOverrides": [{"name": "b"}]}), "b is not a container in the TaskDefinition"),
             (json!({"ephemeralStorage": {"sizeInGiB": 21}}), "not for tasks on EC2"),
         ] {

@@ -2,7 +2,8 @@
 //! at the first one, so each is mended in a copy and the copy is decoded again. This module owns that repair; `unreadable` has the
 //! words. Invariant: a part that was mended is never reported, and a document with a mistake is never accepted.
 
-use super::unreadable::{missing_member, problem};
+use super::misplaced;
+use super::unreadable::{missing_member, problem, unknown_member};
 use crate::objects::Strict;
 use ecs_core::model::text::cut;
 use serde::de::DeserializeOwned;
@@ -22,7 +23,7 @@ type Place = Vec<Step>;
 
 /// One step of the way to a place: sorted as a person counts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
+pub(super) enum Step {
     Item(usize),
     Member(String),
 }
@@ -52,7 +53,10 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, value: Value) -> Result<T,
             }
             let path = error.path().to_string();
             let shown = if path == "." { String::new() } else { format!("{path}: ") };
-            mistakes.insert((place, cut(&format!("{shown}{}", problem(&text)), MAX_TEXT)));
+            let misplaced = unknown_member(&text)
+                .and_then(|(name, _)| misplaced::remedy::<T>(&place[..place.len().saturating_sub(1)], name));
+            let words = misplaced.unwrap_or_else(|| problem(&text));
+            mistakes.insert((place, cut(&format!("{shown}{words}"), MAX_TEXT)));
         }
         if !mend(&mut copy, &broken, tried.entry(broken.clone()).or_default()) {
             break;
@@ -93,7 +97,7 @@ pub(super) fn listed(problems: &[String], has_more: bool) -> Option<String> {
     }
 }
 
-fn attempt<T: DeserializeOwned>(value: &Value) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
+pub(super) fn attempt<T: DeserializeOwned>(value: &Value) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
     serde_path_to_error::deserialize(Strict(value))
 }
 

@@ -1,8 +1,9 @@
 //! Task definitions as `aws ecs register-task-definition` takes them. This module owns their types and defaults; `validate`
-//! checks them, `requires` lists the attributes that an instance needs, `mistakes` finds all that cannot be read, and `unreadable` has
-//! the words for it. Invariant: an unknown member is an error, unless it is `null`; a member that is `null` counts as not set.
+//! checks them, `requires` lists the attributes that an instance needs, `mistakes` finds all that cannot be read, `misplaced` what is at the
+//! wrong level, and `unreadable` has the words. Invariant: an unknown member is an error, unless it is `null`, which counts as not set.
 
 mod checked;
+mod misplaced;
 mod mistakes;
 mod requires;
 mod shapes;

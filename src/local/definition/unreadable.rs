@@ -16,12 +16,16 @@ pub(super) fn missing_member(text: &str) -> Option<&str> {
     text.strip_prefix("missing field ").and_then(quoted)
 }
 
+/// The name of the member that is unknown, and those that are known there, according to the decoder's error.
+pub(super) fn unknown_member(text: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
+    // The text lists the known names in back quotes too.
+    let mut names = text.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    Some((names.next().unwrap_or_default(), names))
+}
+
 /// What the decoder's error says, in words.
 pub(super) fn problem(text: &str) -> String {
-    if let Some(rest) = text.strip_prefix("unknown field ") {
-        // The text lists the known names in back quotes too.
-        let mut names = rest.split('`').skip(1).step_by(2);
-        let given = names.next().unwrap_or_default();
+    if let Some((given, names)) = unknown_member(text) {
         let known: Vec<&str> = names.take(MAX_NAMES).collect();
         let suggestion = did_you_mean(given, known.iter().copied());
         return match suggestion.as_str() {
