@@ -102,6 +102,16 @@ pub(super) fn set_live_lines(lines: Vec<String>) {
     }
 }
 
+/// Removes the changing lines about this task or container.
+pub(super) fn drop_live_lines(name: &str) {
+    if has_live_lines() {
+        let mut screen = SCREEN.lock().unwrap_or_else(PoisonError::into_inner);
+        screen.erase();
+        screen.forget(name);
+        screen.draw();
+    }
+}
+
 /// A bar for a percentage.
 pub(super) fn bar(percent: u64) -> String {
     let full = usize::try_from(percent.min(100)).unwrap_or(100) * BAR / 100;
@@ -144,6 +154,11 @@ fn print(stream: Stream, text: &str) {
 }
 
 impl Screen {
+    /// Removes the lines that begin with this name and a colon.
+    fn forget(&mut self, name: &str) {
+        self.lines.retain(|line| !line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')));
+    }
+
     fn erase(&mut self) {
         if self.drawn > 0 {
             let _written = write!(std::io::stderr().lock(), "\x1b[{}A\x1b[J", self.drawn);
@@ -177,6 +192,14 @@ mod tests {
         let error = std::io::Error::from_raw_os_error(2);
         let text = error_line(&format!("a.json: {error}; b: {error}"));
         assert_eq!(text, "ecs-local: a.json: No such file or directory; b: No such file or directory");
+    }
+
+    #[test]
+    fn lines_of_a_name_are_removed_and_no_others() {
+        let lines = ["container a: waits", "container ab: waits", "task: waits"].map(str::to_owned).to_vec();
+        let mut screen = Screen { lines, drawn: 0 };
+        screen.forget("container a");
+        assert_eq!(screen.lines, ["container ab: waits", "task: waits"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::not_started::{self, has_run};
 use super::output::print_line;
+use super::waits::Stopped;
 use crate::{Task, TaskContainer, TaskStatus};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,8 @@ pub(super) struct Shown {
     lines: BTreeMap<String, String>,
     /// Reasons that are left to the end of `up`, by the name of task or container.
     held: BTreeMap<String, String>,
+    /// What was shown as stopped.
+    pub(super) stopped: Stopped,
 }
 
 /// A state of the task or of a container.
@@ -21,6 +24,7 @@ struct State {
     name: String,
     line: String,
     reason: Option<String>,
+    has_stopped: bool,
     /// The reason may be that of `up`'s own end, which is printed last: it is not printed before.
     is_last_word: bool,
 }
@@ -32,6 +36,7 @@ impl Shown {
             name: "task".to_owned(),
             line: format!("{}, desired {}", task.last_status, task.desired_status),
             reason: task.stopped_reason.clone(),
+            has_stopped: task.last_status == TaskStatus::Stopped,
             is_last_word: !has_run_at_all && task.containers.iter().all(|container| container.reason.is_none()),
         }];
         for container in &task.containers {
@@ -47,6 +52,7 @@ impl Shown {
                 name: format!("container {}", container.name),
                 line: format!("{}{code}{addresses}", container.last_status),
                 reason: plain.or_else(|| container.reason.clone()).filter(|_| !is_explained),
+                has_stopped: container.last_status == TaskStatus::Stopped,
                 is_last_word: container.essential && !has_run(container),
             });
         }
@@ -60,7 +66,9 @@ impl Shown {
 
     /// Prints the states that were not shown yet.
     pub(super) fn show(&mut self, task: &Task, quiet: bool) {
-        for state in Self::states(task) {
+        let states = Self::states(task);
+        states.iter().filter(|state| state.has_stopped).for_each(|state| self.stopped.add(&state.name));
+        for state in states {
             let text = state.text();
             if self.lines.get(&state.name) == Some(&text) {
                 continue;

@@ -231,10 +231,10 @@ impl Run<'_> {
         }
         let follower = Follower::start(arn, begin, quiet, endless_waits(definition));
         let mut waits = JoinSet::new();
-        if !quiet {
-            waits.spawn(waits::show(arn.to_owned()));
-        }
         let mut shown = Shown::default();
+        if !quiet {
+            waits.spawn(waits::show(arn.to_owned(), shown.stopped.clone()));
+        }
         let followed = self.follow(agent, arn, &mut shown).await;
         waits.shutdown().await;
         set_live_lines(Vec::new());

@@ -2,12 +2,13 @@
 //! reading of the page and the lines made from it. Invariant: an agent without such a page is no error.
 
 use super::end::without_pull;
-use super::output::{bar, has_live_lines, print_line, set_live_lines};
+use super::output::{bar, drop_live_lines, has_live_lines, print_line, set_live_lines};
 use axum::body::{Body, to_bytes};
 use http::Request;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -75,28 +76,54 @@ struct Pull {
 /// The largest number of different failures that are shown in full.
 const MAX_FAILURES: usize = 50;
 
-/// Shows the waits of a task until it is dropped.
-pub(super) async fn show(task: String) {
+/// The tasks and containers that were shown as stopped. What the page says about them is over: it may have been read before.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stopped(Arc<Mutex<BTreeSet<String>>>);
+
+impl Stopped {
+    /// Adds a name as the lines begin with it, and removes its lines from the terminal.
+    pub(super) fn add(&self, name: &str) {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.insert(name.to_owned()) {
+            drop_live_lines(name);
+        }
+    }
+
+    /// Hands the waits that are not over to `use_them`. Nothing is added meanwhile.
+    fn with_open<T>(&self, waits: &[Wait], use_them: impl FnOnce(&[&Wait]) -> T) -> T {
+        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_shown = |wait: &&Wait| wait.age_seconds >= MIN_AGE || wait.pull.is_some();
+        let open: Vec<&Wait> = waits.iter().filter(is_shown).filter(|wait| !names.contains(&wait.subject())).collect();
+        use_them(&open)
+    }
+}
+
+/// Shows the waits of a task until it is dropped, except those of what has stopped.
+pub(super) async fn show(task: String, stopped: Stopped) {
     let (mut shown, mut failures) = (Printed::new(), BTreeSet::new());
     loop {
         let waits = timeout(LIMIT, waits(&task)).await.ok().flatten().unwrap_or_default();
-        let waits: Vec<&Wait> =
-            waits.iter().filter(|wait| wait.age_seconds >= MIN_AGE || wait.pull.is_some()).collect();
-        if has_live_lines() {
-            // A live line is cut at the edge of the terminal.
-            for wait in &waits {
-                let Some(line) = wait.failure() else { continue };
-                let is_first = !failures.iter().any(|(key, _)| *key == wait.key());
-                if failures.len() < MAX_FAILURES && failures.insert((wait.key(), line.clone())) {
-                    print_line(&line);
-                    wait.hint().filter(|_| is_first).iter().for_each(|hint| print_line(hint));
-                }
+        stopped.with_open(&waits, |waits| {
+            if has_live_lines() {
+                print_failures(waits, &mut failures);
+                set_live_lines(waits.iter().map(|wait| wait.line(true, false)).collect());
+            } else {
+                print_due(waits, &mut shown, Instant::now());
             }
-            set_live_lines(waits.iter().map(|wait| wait.line(true, false)).collect());
-        } else {
-            print_due(&waits, &mut shown, Instant::now());
-        }
+        });
         tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Prints the failures that were not printed yet: a live line is cut at the edge of the terminal.
+fn print_failures(waits: &[&Wait], printed: &mut BTreeSet<(String, String)>) {
+    for wait in waits {
+        let Some(line) = wait.failure() else { continue };
+        let is_first = !printed.iter().any(|(key, _)| *key == wait.key());
+        if printed.len() < MAX_FAILURES && printed.insert((wait.key(), line.clone())) {
+            print_line(&line);
+            wait.hint().filter(|_| is_first).iter().for_each(|hint| print_line(hint));
+        }
     }
 }
 
@@ -295,6 +322,18 @@ mod tests {
         );
         assert_eq!(other.line(true, false), "container work: waits for prepare to be SUCCESS");
         assert_eq!(wait(json!({"Text": "waits for its share"})).line(false, false), "task: waits for its share");
+    }
+
+    #[test]
+    fn a_container_that_has_stopped_waits_for_nothing() {
+        let of = |name: &str| wait(json!({"Container": name, "Text": "waits for Docker to stop it", "AgeSeconds": 2}));
+        let (waits, stopped) = ([of("stub"), of("stub2")], Stopped::default());
+        let open = |stopped: &Stopped| {
+            stopped.with_open(&waits, |open| open.iter().map(|wait| wait.subject()).collect::<Vec<_>>())
+        };
+        assert_eq!(open(&stopped), ["container stub", "container stub2"]);
+        stopped.add("container stub");
+        assert_eq!(open(&stopped), ["container stub2"]);
     }
 
     #[test]
