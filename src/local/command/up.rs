@@ -97,7 +97,7 @@ pub(crate) async fn up(request: Up) -> Result<u8, String> {
     let guard = Guard::start(&session).await?;
     let volumes = SharedVolumes::before(&definition).await;
     let mut is_placed = false;
-    let result = in_session(&request, &session, &definition, token, &mut interrupts, &mut is_placed).await;
+    let result = in_session(&request, &session, &report, &definition, token, &mut interrupts, &mut is_placed).await;
     set_live_lines(Vec::new());
     // Docker may be the reason why no task was placed.
     let removed = if is_placed { leftovers::remove_containers(&session.id).await.map(drop) } else { Ok(()) };
@@ -136,6 +136,7 @@ fn can_run(file: &Path, definition: &Value, machine: &Machine) -> Result<(), Str
 async fn in_session(
     request: &Up,
     session: &Session,
+    report: &Value,
     definition: &Value,
     token: Option<ecs_core::model::Secret>,
     interrupts: &mut Interrupts,
@@ -163,7 +164,7 @@ async fn in_session(
             if is_taken {
                 print_error(PORT_TAKEN);
             }
-            role_address::warn(request, definition).await;
+            role_address::warn(request, report, definition).await;
             run.task(&mut agent, &registered["taskDefinition"]).await
         }
         Err(problem) => Err(problem),
