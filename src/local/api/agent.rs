@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 pub(super) fn register(state: &mut State, body: &Value) -> Answer {
     // Compat: this call reports a missing cluster as ClientException.
     let cluster = cluster_of(state, body).map_err(|error| ApiError::client(error.message))?;
+    super::labels::check_attributes(&body["attributes"])?;
     let token = body["clientToken"].as_str().map(str::to_owned);
     let given = body["containerInstanceArn"].as_str().filter(|arn| !arn.is_empty());
     let repeated = state.instances.iter().find(|instance| token.is_some() && instance.client_token == token);

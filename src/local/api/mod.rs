@@ -7,6 +7,7 @@ mod clusters;
 mod definitions;
 mod ecr;
 mod instances;
+mod labels;
 mod members;
 mod protection;
 mod request;
@@ -55,6 +56,7 @@ const OPERATIONS: [&str; 23] = [
 /// Answers one call of the ECS API.
 pub(super) fn ecs(state: &mut State, operation: &str, body: &Value) -> Answer {
     members::check(operation, body)?;
+    labels::check_tags(&body["tags"])?;
     match operation {
         "RegisterContainerInstance" => agent::register(state, body),
         "DiscoverPollEndpoint" => Ok(agent::discover(state)),

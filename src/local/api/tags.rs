@@ -17,14 +17,13 @@ pub(super) fn tag(state: &mut State, body: &Value) -> Answer {
     if !state.tags.contains_key(arn) && state.tags.len() >= MAX_TAGGED {
         return Err(ApiError::client(format!("{MAX_TAGGED} resources have tags already.")));
     }
-    let tags = state.tags.entry(arn.to_owned()).or_default();
+    let mut tags = state.tags.get(arn).cloned().unwrap_or_default();
     for new in body["tags"].as_array().into_iter().flatten() {
         tags.retain(|known| known["key"] != new["key"]);
         tags.push(new.clone());
     }
-    if tags.len() > 50 {
-        tags.truncate(50);
-    }
+    super::labels::check_count(tags.len())?;
+    state.tags.insert(arn.to_owned(), tags);
     Ok(json!({}))
 }
 
