@@ -8,7 +8,7 @@ use ecs_core::model::{Secret, Span};
 use std::collections::BTreeMap;
 
 /// Where traces are sent, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TraceSettings {
     /// The URL of requests. It may hold a password.
     pub url: String,
@@ -18,6 +18,13 @@ pub struct TraceSettings {
     pub timeout: Span,
     /// Attributes of the agent.
     pub attributes: BTreeMap<String, String>,
+}
+
+// The URL may hold a password.
+impl std::fmt::Debug for TraceSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TraceSettings").field("attributes", &self.attributes).finish_non_exhaustive()
+    }
 }
 
 impl Config {

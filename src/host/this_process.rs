@@ -3,10 +3,14 @@
 //! Reads files of `/proc`, which no disk is behind. What cannot be read is left out.
 
 use std::fs;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Ticks a second in `/proc`: the same on every Linux that this program runs on.
 const TICKS: u64 = 100;
+
+/// When this process started. Computed once: the clock may be set, and the kernel counts in ticks.
+static STARTED: OnceLock<Option<Duration>> = OnceLock::new();
 
 /// The use that a process makes of the machine.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,7 +37,7 @@ impl Usage {
         let file = |name: &str| fs::read_to_string(format!("/proc/{name}")).unwrap_or_default();
         let (stat, status, limits) = (file("self/stat"), file("self/status"), file("self/limits"));
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-        let started = wall.and_then(|wall| started(&stat, &file("uptime"), wall));
+        let started = *STARTED.get_or_init(|| wall.and_then(|wall| started(&stat, &file("uptime"), wall)));
         // The descriptor of the directory itself is no longer open when the number is shown.
         let open = fs::read_dir("/proc/self/fd").ok().map(|files| files.count().saturating_sub(1));
         Self {

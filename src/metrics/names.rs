@@ -52,7 +52,7 @@ families! {
     INSTANCE_REGISTERED Gauge "ecs_agent_instance_registered" "0 if ECS says that this instance is not registered."
     REBALANCE_RECOMMENDATIONS Counter "ecs_agent_rebalance_recommendations_total" "Recommendations of EC2 to replace this Spot instance."
     LINK_UP Gauge "ecs_agent_link_up" "1 while a connection to this service is open: ACS sends tasks, TCS gets metrics."
-    LINK_MESSAGE_AGE Gauge "ecs_agent_link_last_message_age_seconds" "Seconds since this service last sent anything. A heartbeat comes about every minute. Absent before the first connection."
+    LINK_MESSAGE_AGE Gauge "ecs_agent_link_last_message_age_seconds" "Seconds since this service last sent anything, or since the first connection. A heartbeat comes about every minute. Absent before the first connection."
     LINK_CONNECTIONS Counter "ecs_agent_link_connections_total" "Connections to this service that were made."
     TASKS Gauge "ecs_agent_tasks" "Tasks by the status that they have reached. A stopped task stays until its containers are removed."
     CONTAINERS Gauge "ecs_agent_containers" "Containers of tasks by the status that they have reached."

@@ -21,6 +21,8 @@ use url::Url;
 
 /// Maximum number of spans in one request, which then has about 80 kB.
 const MAX_BATCH: usize = 128;
+/// Length in characters from which on a part of a header counts as a secret.
+const MIN_SECRET: usize = 6;
 /// How long the first span of a batch waits for others.
 const LINGER: Duration = Duration::from_secs(2);
 /// Number of attempts to send a batch.
@@ -41,7 +43,7 @@ const LAST_LIMIT: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Where spans are sent, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// The URL of requests, such as `http://collector:4318/v1/traces`. It may hold a password.
     pub url: Url,
@@ -55,6 +57,13 @@ pub struct Settings {
     pub version: String,
     /// The operator's proxies.
     pub proxy: ProxySettings,
+}
+
+// The URL may hold a password.
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings").field("host", &self.url.host_str()).finish_non_exhaustive()
+    }
 }
 
 /// Sends spans until it is stopped.
@@ -111,11 +120,15 @@ impl Exporter {
     pub async fn run(&self, stop: CancellationToken) {
         let mut losses = Losses { logged_at: None, logged: self.outbox.dropped(), is_failing: false };
         let _stopped = stop.run_until_cancelled(self.keep_sending(&mut losses)).await;
-        let last = self.outbox.take(MAX_BATCH);
-        if !last.is_empty() {
-            let body = self.body(&last);
-            let _may_be_lost = timeout(LAST_LIMIT, self.attempt(&body)).await;
-        }
+        let all = async {
+            loop {
+                let last = self.outbox.take(MAX_BATCH);
+                if last.is_empty() || !matches!(self.attempt(&self.body(&last)).await, Attempt::Accepted(_)) {
+                    return;
+                }
+            }
+        };
+        let _may_be_lost = timeout(LAST_LIMIT, all).await;
     }
 
     async fn keep_sending(&self, losses: &mut Losses) {
@@ -173,7 +186,11 @@ impl Exporter {
     /// The text of an error of the collector, unless it repeats a header.
     fn shown(&self, answer: &[u8]) -> String {
         let text = String::from_utf8_lossy(answer);
-        let repeats = |(_, secret): &(String, Secret)| !secret.is_empty() && text.contains(secret.expose());
+        // Also a part, such as the token without the word before it.
+        let repeats = |(_, secret): &(String, Secret)| {
+            let mut parts = secret.expose().split_whitespace().filter(|part| part.len() >= MIN_SECRET);
+            !secret.is_empty() && (text.contains(secret.expose()) || parts.any(|part| text.contains(part)))
+        };
         if self.settings.headers.iter().any(repeats) { "[not shown]".to_owned() } else { cleaned(&text) }
     }
 
@@ -211,7 +228,7 @@ impl Exporter {
         if status.is_success() {
             let refused = encode::refused(&answer).map(|(spans, reason)| {
                 self.outbox.count_dropped(spans);
-                format!("{}: {reason}", self.host())
+                format!("{}: {}", self.host(), self.shown(reason.as_bytes()))
             });
             return Attempt::Accepted(refused);
         }

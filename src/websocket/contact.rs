@@ -14,6 +14,8 @@ pub struct Seen {
     pub last_message: Option<Instant>,
     /// When the service last sent a message; `None` before the first one. A connection alone does not count.
     pub last_word: Option<Instant>,
+    /// When the first connection was made; `None`: there was none.
+    pub first_connection: Option<Instant>,
     /// Since when the service has reported that this instance is not registered; `None` if it is registered, as far as known.
     pub deregistered: Option<Instant>,
     /// A connection is open.
@@ -32,6 +34,7 @@ impl Contact {
     pub(crate) fn connected(&self) -> Connection {
         self.change(|seen| {
             (seen.last_message, seen.deregistered) = (Some(Instant::now()), None);
+            seen.first_connection.get_or_insert_with(Instant::now);
             (seen.is_connected, seen.connections) = (true, seen.connections.saturating_add(1));
         });
         Connection(self.clone())

@@ -48,13 +48,12 @@ impl RoleStore {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
-    /// When the first credentials of this kind expire, in seconds since the epoch; `None`: there are none, or ECS has not written
-    /// their expiration as a time.
-    pub fn first_expiration(&self, kind: RoleKind) -> Option<f64> {
+    /// When these credentials expire, in seconds since the epoch; `None`: there are none with this id, or ECS has not written their
+    /// expiration as a time.
+    pub fn expiration(&self, id: &CredentialsId) -> Option<f64> {
         let map = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
-        let same_kind = map.values().filter(|role| role.kind == kind);
-        let at = same_kind.filter_map(|role| DateTime::from_str(&role.expiration, Format::DateTimeWithOffset).ok());
-        at.min().map(|at| at.as_secs_f64())
+        let at = DateTime::from_str(&map.get(id)?.expiration, Format::DateTimeWithOffset).ok()?;
+        Some(at.as_secs_f64())
     }
 
     /// Removes the credentials with this id. Callers that hold a copy keep it until they drop it.
@@ -91,21 +90,17 @@ mod tests {
     }
 
     #[test]
-    fn the_first_expiration_is_that_of_the_kind() {
+    fn an_expiration_is_a_time_or_unknown() {
         let store = RoleStore::default();
-        let until = |id: &str, kind, expiration: &str| RoleCredentials {
-            kind,
-            expiration: expiration.to_owned(),
-            ..credentials(id, "KEY")
-        };
-        store.insert(until("a", RoleKind::Execution, "2026-11-22T05:36:38Z"));
-        store.insert(until("b", RoleKind::Task, "2026-11-22T05:36:37Z"));
-        store.insert(until("c", RoleKind::Execution, "soon"));
-        assert_eq!(store.first_expiration(RoleKind::Execution), Some(1_795_325_798.0));
-        store.insert(until("d", RoleKind::Execution, "2026-11-22T05:36:30.5Z"));
-        assert_eq!(store.first_expiration(RoleKind::Execution), Some(1_795_325_790.5));
-        store.remove(&"b".into());
-        assert_eq!(store.first_expiration(RoleKind::Task), None);
+        for (expiration, expected) in [
+            ("2026-11-22T05:36:38Z", Some(1_795_325_798.0)),
+            ("2026-11-22T05:36:30.5Z", Some(1_795_325_790.5)),
+            ("soon", None),
+        ] {
+            store.insert(RoleCredentials { expiration: expiration.to_owned(), ..credentials("a", "KEY") });
+            assert_eq!(store.expiration(&"a".into()), expected, "{expiration}");
+        }
+        assert_eq!(store.expiration(&"b".into()), None);
     }
 
     #[test]

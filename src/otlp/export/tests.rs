@@ -100,17 +100,27 @@ async fn an_answer_that_repeats_a_header_is_not_shown() {
     let collector = Fake::start(|request| match request.number {
         0 => Answer::text(401, "hunter2 is no key"),
         1 => Answer::text(400, "no\nspans"),
+        2 => Answer::text(403, "t0kens-are-secret has expired"),
+        3 => Answer::text(200, r#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"not with hunter2"}}"#),
         _ => Answer::text(200, r#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"too old"}}"#),
     })
     .await;
-    let exporter = Exporter::new(settings(&collector.url()), Outbox::default()).unwrap();
-    for wanted in ["127.0.0.1: HTTP 401: [not shown]", "127.0.0.1: HTTP 400: no spans", "127.0.0.1: too old"] {
+    let mut settings = settings(&collector.url());
+    settings.headers.push(("authorization".to_owned(), "Bearer t0kens-are-secret".into()));
+    let exporter = Exporter::new(settings, Outbox::default()).unwrap();
+    for wanted in [
+        "127.0.0.1: HTTP 401: [not shown]",
+        "127.0.0.1: HTTP 400: no spans",
+        "127.0.0.1: HTTP 403: [not shown]",
+        "127.0.0.1: [not shown]",
+        "127.0.0.1: too old",
+    ] {
         match exporter.attempt("{}").await {
             Attempt::Refused(error) | Attempt::Accepted(Some(error)) => assert_eq!(error, wanted),
             Attempt::Accepted(None) | Attempt::Later(..) => panic!("not {wanted}"),
         }
     }
-    assert_eq!(exporter.outbox.dropped(), 1);
+    assert_eq!(exporter.outbox.dropped(), 2);
     let shown = format!("{exporter:?}");
     assert!(!shown.contains("hunter2"), "{shown}");
 }

@@ -61,7 +61,7 @@ impl Sources {
         self.pulls(&mut page);
         self.docker(&mut page);
         self.queues(&mut page);
-        self.requests(&mut page);
+        self.requests(&mut page, &view);
         self.state(&mut page);
         process(&mut page, &Usage::read());
         page.finish()
@@ -81,7 +81,7 @@ impl Sources {
         links.iter().for_each(|(link, seen)| up.add(&[("link", link)], seen.is_connected));
         let mut age = page.family(names::LINK_MESSAGE_AGE);
         for (link, seen) in &links {
-            let since = seen.last_message.map(|at| now.saturating_duration_since(at));
+            let since = seen.last_word.or(seen.first_connection).map(|at| now.saturating_duration_since(at));
             since.into_iter().for_each(|since| age.add(&[("link", link)], since));
         }
         let mut connections = page.family(names::LINK_CONNECTIONS);
@@ -141,7 +141,7 @@ impl Sources {
         page.single(names::TELEMETRY_DROPPED, metrics.telemetry_dropped.get());
     }
 
-    fn requests(&self, page: &mut Page) {
+    fn requests(&self, page: &mut Page, view: &View) {
         page.single(names::METADATA_REQUESTS, self.requests.all.get());
         page.single(names::METADATA_THROTTLED, self.requests.throttled.get());
         let mut credentials = page.family(names::CREDENTIAL_REQUESTS);
@@ -150,7 +150,10 @@ impl Sources {
         let now = clock.wall(clock.now()).as_secs_f64();
         let mut left = page.family(names::CREDENTIALS_TTL);
         for (kind, label) in [(RoleKind::Task, "task"), (RoleKind::Execution, "execution")] {
-            let first = self.edges.roles.first_expiration(kind);
+            // ECS renews those of running tasks.
+            let running = view.tasks.iter().filter(|task| task.known < TaskStatus::Stopped);
+            let roles = running.flat_map(|task| &task.roles).filter(|role| role.kind == kind);
+            let first = roles.filter_map(|role| self.edges.roles.expiration(&role.current)).min_by(f64::total_cmp);
             first.into_iter().for_each(|at| left.add(&[("role", label)], at - now));
         }
     }

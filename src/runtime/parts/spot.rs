@@ -8,6 +8,7 @@
 
 use crate::aws::identity::imds::{Imds, ImdsError};
 use crate::aws::identity::lifecycle;
+use crate::backoff::{Backoff, Shape};
 use crate::config::Config;
 use crate::ecs::drain;
 use crate::runtime::supervisor::PartResult;
@@ -22,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Interval between queries for a recommendation, as EC2 recommends it. The first one is that long after the start.
 const REBALANCE_PAUSE: Duration = Duration::from_secs(5);
+/// The pauses between attempts to drain after a recommendation.
+const REBALANCE_RETRY: Shape = Shape { initial: PAUSE, max: Duration::from_secs(300), factor: 2.0, jitter: 0.2 };
 /// Interval between questions whether this is a Spot instance, while IMDS does not answer.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(60);
 
@@ -111,7 +114,7 @@ impl Watch {
                         notice.action,
                         notice.time
                     );
-                    if self.drain().await {
+                    if self.drain(PAUSE).await {
                         return;
                     }
                 }
@@ -158,8 +161,14 @@ impl Watch {
             count,
             "EC2 recommends to replace this Spot instance (rebalance recommendation), setting state to DRAINING"
         );
-        while !self.drain().await {
-            sleep(PAUSE).await;
+        // The instance may live for days, and the role may never get the right.
+        let mut backoff = Backoff::new(REBALANCE_RETRY);
+        loop {
+            let pause = backoff.pause();
+            if self.drain(pause).await {
+                return;
+            }
+            sleep(pause).await;
         }
     }
 
@@ -175,12 +184,12 @@ impl Watch {
         }
     }
 
-    /// Drains the instance. Returns whether ECS has accepted that.
-    async fn drain(&self) -> bool {
+    /// Drains the instance. Returns whether ECS has accepted that. `pause`: the time until the next attempt.
+    async fn drain(&self, pause: Duration) -> bool {
         let drained = drain::drain(&self.ecs, &self.cluster, &self.container_instance).await;
         drained
             .inspect_err(|error| {
-                let retry_in_s = crate::backoff::seconds(PAUSE);
+                let retry_in_s = crate::backoff::seconds(pause);
                 tracing::error!(%error, retry_in_s, "the instance is not draining yet; trying again");
             })
             .is_ok()

@@ -306,7 +306,8 @@ fn restore(records: &mut Records, task: &TaskState, now: Timestamp) {
     for (index, (state, (running, stopped))) in task.states().zip(containers).enumerate() {
         let passed = [
             (state.ran, ContainerMark::Running, running),
-            (state.health == Health::Healthy, ContainerMark::Healthy, None),
+            // It may have been healthy earlier: the next time is not the first.
+            (state.health == Health::Healthy || state.health_since.is_some(), ContainerMark::Healthy, None),
             (state.known == ContainerStatus::Stopped, ContainerMark::Stopped, stopped),
         ];
         for (_, mark, at) in passed.into_iter().filter(|(has_passed, ..)| *has_passed) {

@@ -49,7 +49,11 @@ pub(super) async fn run(request: Request) -> Result<u8, String> {
             print_error("ecs-local has ended");
             return Ok(0);
         }
-        let Asked { top, problems } = ask::all(&targets).await;
+        let Asked { top, problems } = tokio::select! {
+            () = interrupts.next() => return Ok(0),
+            () = screen.quit() => return Ok(0),
+            asked = ask::all(&targets) => asked,
+        };
         let (columns, rows) = screen::size();
         if screen.draw(&table::on_terminal(&top, &problems, request.sort, columns, rows, has_colours)).is_err() {
             return Ok(0);
@@ -74,7 +78,10 @@ async fn print(request: &Request) -> Result<u8, String> {
             true => return Ok(0),
             false => {}
         }
-        let Asked { top, problems } = ask::all(&targets).await;
+        let Asked { top, problems } = tokio::select! {
+            () = interrupts.next() => return Ok(0),
+            asked = ask::all(&targets) => asked,
+        };
         if problems.len() == targets.len() && is_first {
             return Err(problems.join("\n"));
         }

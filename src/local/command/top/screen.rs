@@ -99,8 +99,8 @@ fn without_echo() -> Option<Termios> {
     let before = stdin.is_terminal().then(|| tcgetattr(&stdin).ok()).flatten()?;
     let mut quiet = before.clone();
     quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON);
-    // A read returns at once, and Ctrl-Z would leave a shell on this screen.
-    for index in [SpecialCodeIndex::VMIN, SpecialCodeIndex::VTIME, SpecialCodeIndex::VSUSP] {
+    // A read returns at once; Ctrl-Z and Ctrl-\ would leave a shell on this screen.
+    for index in [SpecialCodeIndex::VMIN, SpecialCodeIndex::VTIME, SpecialCodeIndex::VSUSP, SpecialCodeIndex::VQUIT] {
         quiet.special_codes[index] = 0;
     }
     tcsetattr(&stdin, OptionalActions::Now, &quiet).is_ok().then_some(before)
