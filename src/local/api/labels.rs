@@ -14,7 +14,7 @@ const MAX_VALUE: usize = 256;
 /// Maximum length of a name in an error, in bytes.
 const MAX_SHOWN: usize = 60;
 /// How the names of attributes begin that the agent makes itself. They do not count as custom ones.
-const OF_AGENT: [&str; 3] = ["ecs.", "com.amazonaws.ecs.", "ecs-agent."];
+const AGENT_PREFIXES: [&str; 3] = ["ecs.", "com.amazonaws.ecs.", "ecs-agent."];
 
 /// Checks the attributes of a registration.
 ///
@@ -38,7 +38,7 @@ pub(super) fn check_attributes(attributes: &Value) -> Result<(), ApiError> {
                 shown(name)
             )));
         }
-        custom += usize::from(!OF_AGENT.iter().any(|start| name.starts_with(start)));
+        custom += usize::from(!AGENT_PREFIXES.iter().any(|start| name.starts_with(start)));
     }
     match custom {
         0..=MAX_ATTRIBUTES => Ok(()),

@@ -326,8 +326,9 @@ mod tests {
 
     #[test]
     fn a_container_that_has_stopped_waits_for_nothing() {
-        let of = |name: &str| wait(json!({"Container": name, "Text": "waits for Docker to stop it", "AgeSeconds": 2}));
-        let (waits, stopped) = ([of("stub"), of("stub2")], Stopped::default());
+        let waiting =
+            |name: &str| wait(json!({"Container": name, "Text": "waits for Docker to stop it", "AgeSeconds": 2}));
+        let (waits, stopped) = ([waiting("stub"), waiting("stub2")], Stopped::default());
         let open = |stopped: &Stopped| {
             stopped.with_open(&waits, |open| open.iter().map(|wait| wait.subject()).collect::<Vec<_>>())
         };

@@ -2,9 +2,7 @@
 //! the other way round. This module owns that look at the levels, which it gets from the decoder itself. Invariant: it judges names
 //! only, and shows no value.
 
-use super::mistakes::{Step, attempt};
 use super::unreadable::unknown_member;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// The lists that make a level of their own, and what a document with such a list and an item of it are called.
@@ -17,13 +15,18 @@ const PROBE: &str = "?";
 /// Many objects have a name, so a wrong one says nothing about the level.
 const ANYWHERE: &str = "name";
 
-/// Says where the member belongs; `None`: to no other level. `way`: the place of the object that it is in.
-pub(super) fn remedy<T: DeserializeOwned>(way: &[Step], name: &str) -> Option<String> {
-    let whole = members::<T>(&json!({PROBE: 0}));
+/// Says where the member belongs; `None`: to no other level. `way`: the names and numbers that lead to the object that it is in.
+/// `error`: the decoder's error about a document, empty if there is none.
+pub(super) fn remedy(way: &[String], name: &str, error: impl Fn(&Value) -> String) -> Option<String> {
+    let members = |probe: &Value| -> Vec<String> {
+        let error = error(probe);
+        unknown_member(&error).map(|(_, known)| known.map(str::to_owned).collect()).unwrap_or_default()
+    };
     let has = |members: &[String], name: &str| members.iter().any(|member| member == name);
+    let whole = members(&json!({PROBE: 0}));
     let (list, document, item) = LEVELS.into_iter().find(|(list, ..)| has(&whole, list))?;
-    let part = members::<T>(&json!({list: [{PROBE: 0}]}));
-    let is_in_part = matches!(way.first(), Some(Step::Member(first)) if first == list);
+    let part = members(&json!({list: [{PROBE: 0}]}));
+    let is_in_part = way.first().is_some_and(|first| first == list);
     let is_of_part = has(&part, name);
     if name == ANYWHERE {
         None
@@ -36,12 +39,6 @@ pub(super) fn remedy<T: DeserializeOwned>(way: &[Step], name: &str) -> Option<St
     } else {
         None
     }
-}
-
-/// The members that the decoder knows where the probe is.
-fn members<T: DeserializeOwned>(probe: &Value) -> Vec<String> {
-    let error = attempt::<T>(probe).err().map(|error| error.inner().to_string()).unwrap_or_default();
-    unknown_member(&error).map(|(_, known)| known.map(str::to_owned).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]

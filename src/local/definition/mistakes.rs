@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use serde_path_to_error::{Path, Segment};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// Maximum number of mistakes that are reported together.
 pub(super) const MAX_MISTAKES: usize = 20;
@@ -23,9 +24,18 @@ type Place = Vec<Step>;
 
 /// One step of the way to a place: sorted as a person counts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
+enum Step {
     Item(usize),
     Member(String),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Item(index) => index.fmt(f),
+            Self::Member(name) => f.write_str(name),
+        }
+    }
 }
 
 /// Decodes `value`, which is called `what` in the error.
@@ -53,9 +63,7 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, value: Value) -> Result<T,
             }
             let path = error.path().to_string();
             let shown = if path == "." { String::new() } else { format!("{path}: ") };
-            let misplaced = unknown_member(&text)
-                .and_then(|(name, _)| misplaced::remedy::<T>(&place[..place.len().saturating_sub(1)], name));
-            let words = misplaced.unwrap_or_else(|| problem(&text));
+            let words = misplaced::<T>(&text, &place).unwrap_or_else(|| problem(&text));
             mistakes.insert((place, cut(&format!("{shown}{words}"), MAX_TEXT)));
         }
         if !mend(&mut copy, &broken, tried.entry(broken.clone()).or_default()) {
@@ -79,6 +87,16 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, value: Value) -> Result<T,
     Err(format!("{what} cannot be read:{space}{list}"))
 }
 
+/// Says where an unknown member belongs; `None`: to no other level.
+fn misplaced<T: DeserializeOwned>(text: &str, place: &[Step]) -> Option<String> {
+    let (name, _) = unknown_member(text)?;
+    let (_, way) = place.split_last()?;
+    let way: Vec<String> = way.iter().map(Step::to_string).collect();
+    misplaced::remedy(&way, name, |probe| {
+        attempt::<T>(probe).err().map(|error| error.inner().to_string()).unwrap_or_default()
+    })
+}
+
 /// The mistake is a missing member that is there under a misspelt name, which is a mistake of its own.
 fn is_misspelt(mistakes: &BTreeSet<(Place, String)>, place: &[Step], text: &str) -> bool {
     let name = text.strip_suffix(" is missing.").and_then(|text| text.rsplit(' ').next());
@@ -97,7 +115,7 @@ pub(super) fn listed(problems: &[String], has_more: bool) -> Option<String> {
     }
 }
 
-pub(super) fn attempt<T: DeserializeOwned>(value: &Value) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
+fn attempt<T: DeserializeOwned>(value: &Value) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
     serde_path_to_error::deserialize(Strict(value))
 }
 

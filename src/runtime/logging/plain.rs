@@ -2,7 +2,7 @@
 //!
 //! Owns the thread that writes a file. Lines are passed to it through a queue of limited length, so a disk that does not answer
 //! delays no request; lines that find the queue full are counted and lost. The thread starts with the first line. It writes the
-//! lines of [`GATHERING`] together: otherwise each request would wake it, and it would take the processor from the thread that answers.
+//! lines of `GATHERING` together: otherwise each request would wake it, and it would take the processor from the thread that answers.
 
 use super::file::RollingFile;
 use crate::config::LogFile;

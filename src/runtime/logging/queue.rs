@@ -2,7 +2,7 @@
 //!
 //! Owns the lines that are not written yet. Invariants: adding a line takes a short lock and waits for nothing else; the queue
 //! holds at most [`MAX_BYTES`]; when it is full, the oldest lines are dropped, and their number is written in their place. Lines
-//! that come close together are written together, [`GATHERING`] after the first: otherwise each line would wake the writing
+//! that come close together are written together, `GATHERING` after the first: otherwise each line would wake the writing
 //! thread, which then takes the processor from the thread that logs, such as that of port 51679.
 
 use super::line::{Form, Line, OWN_TARGET, hash};
