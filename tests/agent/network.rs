@@ -196,7 +196,7 @@ async fn tags_of_the_ec2_instance_are_those_of_the_container_instance() {
     let plan = Plan { environment: &environment, ..Plan::default() };
     let Some(mut rig) = Rig::without_agent("EC2 tags", plan).await else { return };
     rig.environment.push(("AWS_ENDPOINT_URL_EC2".to_owned(), rig.server.url()));
-    rig.server.set_instance_tags(&[("team", "red"), ("Name", "a & b"), ("aws:autoscaling:groupName", "x")]);
+    rig.server.set_instance_tags(&[("team", "red"), ("Name", "b + é"), ("aws:autoscaling:groupName", "x")]);
     rig.server.fail_next("DescribeTags", 1, &Fault::AccessDenied);
     rig.start_agent();
     assert_eq!(rig.ended().code(), Some(1), "{}", rig.log());
@@ -208,7 +208,7 @@ async fn tags_of_the_ec2_instance_are_those_of_the_container_instance() {
         let register = |r: &&ecs_local::Record| r.source == Source::Api && r.name == "RegisterContainerInstance";
         state.records().rfind(register).unwrap().body["tags"].clone()
     });
-    let expected = [("Name", "a & b"), ("own", "1"), ("team", "blue")];
+    let expected = [("Name", "b + é"), ("own", "1"), ("team", "blue")];
     assert_eq!(call, json!(expected.map(|(key, value)| json!({"key": key, "value": value}))));
 }
 

@@ -1,8 +1,7 @@
 //! Writes files of plain lines beside the log: the audit log (requests for credentials of tasks' roles), and figures of the agent itself.
 //!
 //! Owns the thread that writes a file. Lines are passed to it through a queue of limited length, so a disk that does not answer
-//! delays no request; lines that find the queue full are counted and lost. The thread starts with the first line. It writes the
-//! lines of `GATHERING` together: otherwise each request would wake it, and it would take the processor from the thread that answers.
+//! delays no request; lines that find the queue full are counted and lost. The thread starts with the first line.
 
 use super::file::RollingFile;
 use crate::config::LogFile;
@@ -10,12 +9,10 @@ use crate::runtime::precedence;
 use std::io::Write;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Upper limit of the number of waiting lines.
 const MAX_LINES: usize = 1024;
-/// Time between the first line that waits and its write, for further lines.
-const GATHERING: Duration = Duration::from_millis(10);
 /// Stack of the writing thread, in bytes.
 const STACK: usize = 128 * 1024;
 
@@ -97,13 +94,9 @@ fn started(purpose: Purpose, settings: LogFile) -> Option<SyncSender<String>> {
     let mut file = RollingFile::new(purpose.name(), settings, SystemTime::now);
     let write = move || {
         precedence::renounce(); // the thread that answers containers has it, and starts this one
-        while let Ok(mut text) = lines.recv() {
-            std::thread::sleep(GATHERING);
-            for line in lines.try_iter() {
-                text.push_str(&line);
-            }
-            // A failure was logged, and the next lines try again.
-            let _ = file.write_all(text.as_bytes());
+        for line in lines {
+            // A failure was logged, and the next line tries again.
+            let _ = file.write_all(line.as_bytes());
         }
     };
     let thread = std::thread::Builder::new().name(purpose.thread().to_owned()).stack_size(STACK).spawn(write);
@@ -115,7 +108,7 @@ fn started(purpose: Purpose, settings: LogFile) -> Option<SyncSender<String>> {
 mod tests {
     use super::*;
     use crate::config::Rollover;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn lines_reach_the_file_and_its_directory_is_made() {

@@ -1,9 +1,7 @@
 //! The queue between the threads that log and the thread that writes.
 //!
 //! Owns the lines that are not written yet. Invariants: adding a line takes a short lock and waits for nothing else; the queue
-//! holds at most [`MAX_BYTES`]; when it is full, the oldest lines are dropped, and their number is written in their place. Lines
-//! that come close together are written together, `GATHERING` after the first: otherwise each line would wake the writing
-//! thread, which then takes the processor from the thread that logs, such as that of port 51679.
+//! holds at most [`MAX_BYTES`]; when it is full, the oldest lines are dropped, and their number is written in their place.
 
 use super::line::{Form, Line, OWN_TARGET, hash};
 use super::repeats::{LeftOut, Repeats};
@@ -19,8 +17,6 @@ pub const MAX_BYTES: usize = 512 * 1024;
 pub const MAX_LINES: usize = 4096;
 /// Size of one write, in bytes; the last line may exceed it.
 const BATCH: usize = 32 * 1024;
-/// Time between the first line that waits and its write, for further lines.
-const GATHERING: Duration = Duration::from_millis(10);
 /// Pause between attempts when the output does not block and its reader is too slow.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Stack of the writing thread, in bytes: enough for formatting and writing.
@@ -50,10 +46,6 @@ struct Inner {
     repeats: Repeats,
     is_writing: bool,
     is_closing: bool,
-    /// The writing thread waits for a first line; while it gathers or writes, no line wakes it.
-    is_idle: bool,
-    /// Number of threads that wait until everything is written.
-    flushing: usize,
     /// There is a writing thread, so waiting for it makes sense.
     has_writer: bool,
 }
@@ -88,20 +80,15 @@ impl Queue {
         if inner.repeats.admits(place, same, now, &line) {
             inner.push(self.text(line));
         }
-        if std::mem::take(&mut inner.is_idle) || inner.bytes >= BATCH {
-            self.work.notify_one();
-        }
+        self.work.notify_one();
     }
 
     /// Waits until everything is written, for at most `limit`. Returns false if something is left.
     pub fn flush(&self, limit: Duration) -> bool {
-        let mut inner = self.lock();
-        inner.flushing += 1;
-        self.work.notify_one();
+        let inner = self.lock();
         let is_busy = |inner: &mut Inner| inner.has_writer && (inner.is_writing || !inner.lines.is_empty());
-        let (mut inner, waited) =
+        let (_inner, waited) =
             self.done.wait_timeout_while(inner, limit, is_busy).unwrap_or_else(PoisonError::into_inner);
-        inner.flushing -= 1;
         !waited.timed_out()
     }
 
@@ -129,7 +116,6 @@ impl Queue {
                 inner.push(line);
             }
             if !inner.lines.is_empty() {
-                inner = self.gathered(inner);
                 inner.is_writing = true;
                 let dropped = std::mem::take(&mut inner.dropped);
                 let mut bytes = if dropped == 0 { Vec::new() } else { self.dropped(dropped).into_bytes() };
@@ -142,7 +128,6 @@ impl Queue {
                 inner.has_writer = false;
                 return None;
             }
-            inner.is_idle = true;
             inner = match inner.repeats.next_end() {
                 Some(end) => {
                     let limit = end.saturating_duration_since(Instant::now());
@@ -151,12 +136,6 @@ impl Queue {
                 None => self.work.wait(inner).unwrap_or_else(PoisonError::into_inner),
             };
         }
-    }
-
-    /// Waits for further lines, unless somebody waits for those that there are.
-    fn gathered<'a>(&self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
-        let is_early = |inner: &mut Inner| !inner.is_closing && inner.flushing == 0 && inner.bytes < BATCH;
-        self.work.wait_timeout_while(inner, GATHERING, is_early).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// The line as it is written.
