@@ -163,7 +163,7 @@ async fn a_hanging_tcs_delays_neither_tasks_nor_the_end() {
         let checks = health["Checks"].as_array().unwrap();
         checks.iter().find(|check| check["Name"] == name).unwrap()["Text"].as_str().unwrap().to_owned()
     };
-    assert_eq!(check("telemetry"), "no word yet");
+    assert_eq!(check("telemetry"), "no message yet");
     assert_eq!(check("task metadata"), "port 51679 is open");
     let tried = async || rig.log().contains("Failed to connect to TCS").then_some(());
     until("the attempt to be given up after 30 s", LIMIT, tried).await;
