@@ -28,7 +28,7 @@ const REPEATED: &str = "x-rate-limit-request-forwarded-for";
 /// agent's program says about its settings.
 pub(super) async fn warn(request: &Up, report: &Value, definition: &Value) {
     let makes_rules = makes_rules(report);
-    // An agent of root makes the rules unless it is told not to, or says why it cannot.
+    // An agent that runs as root makes the rules, unless a setting forbids it, or logs why it cannot.
     let may_lack_rules = !rustix::process::geteuid().is_root() || !makes_rules;
     if may_lack_rules && !definition["taskRoleArn"].is_null() && !leads_to_agent(ADDRESS).await {
         print_error(&remedy(agent::program(request).as_deref().unwrap_or(Path::new("ecs-agent")), makes_rules));

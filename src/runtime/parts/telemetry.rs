@@ -110,8 +110,8 @@ impl Telemetry {
         }
     }
 
-    /// Waits until ACS reports that the instance is not registered. ACS repeats that; a session that was told the same has no
-    /// connection to close, and goes on with its growing pauses.
+    /// Waits until ACS reports that the instance is not registered. ACS repeats that. If TCS has
+    /// said so too, its session has no connection to close, and keeps its growing pauses.
     async fn deregistered(&self) {
         loop {
             self.acs.deregistered.notified().await;

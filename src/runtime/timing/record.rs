@@ -265,7 +265,7 @@ impl TaskRecord {
         Self { arn, definition, is_restored, start_is_exported, base, marks, containers }
     }
 
-    /// Takes the names of the containers anew. What is known of a container is found by its name.
+    /// Replaces the list of container names. Records of containers are matched by name.
     pub(super) fn rename(&mut self, definition: Arc<Definition>) {
         let old = std::mem::take(&mut self.containers);
         let kept = |name: &ContainerName| {
