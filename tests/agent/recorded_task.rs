@@ -72,6 +72,7 @@ async fn live() -> Option<Life> {
     let side_image =
         rig.registry.push_busybox("judge/private:latest", &["ENV IMAGE_VAR=from-image", "LABEL judge.variant=private"]);
     let instance = rig.server.read(|state| state.instances()[0].arn.clone());
+    first_message_to_tcs(&rig).await;
 
     rig.server.put_parameter("/judge/ssm", "ssm-value".into()).unwrap();
     rig.server.put_secret("judge", "asm-value".into()).unwrap();
@@ -196,6 +197,12 @@ async fn send_recorded_messages(rig: &Rig, task: &str, instance: &str) {
 }
 
 /// Waits until each kind of message was published over TCS.
+/// The Go agent was idle when it published for the first time.
+async fn first_message_to_tcs(rig: &Rig) {
+    let is_published = |record: &Record| record.source == Source::TcsIn;
+    rig.wait("the first message to TCS", |state| state.records().any(is_published).then_some(())).await;
+}
+
 async fn published(rig: &Rig) {
     let is_whole = |record: &Record| match record.name.as_str() {
         "PublishMetricsRequest" => {

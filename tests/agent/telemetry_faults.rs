@@ -3,7 +3,7 @@
 use super::footprint::status;
 use super::rig::{FOREVER, Plan, Rig, shell};
 use super::telemetry::{PUBLISHED, connections, next_publication, published, quick};
-use ecs_local::{Fault, Options, State, TaskStatus};
+use ecs_local::{Fault, Options, Source, State, TaskStatus};
 use ecs_testing::docker_proxy::{DockerProxy, Hold};
 use ecs_testing::registry::Registry;
 use ecs_testing::wait::until;
@@ -130,4 +130,25 @@ async fn a_restart_does_not_make_the_instance_idle() {
         let idle: Vec<_> = between.filter(|record| record.body["metadata"]["idle"] == true).collect();
         assert!(idle.is_empty(), "before {first}: {idle:#?}");
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_instance_is_idle_once_docker_has_shown_it() {
+    let proxy = DockerProxy::start();
+    let endpoint = proxy.endpoint();
+    let environment = [("DOCKER_HOST", endpoint.as_str())];
+    let plan = Plan { environment: &environment, options: Some(quick), ..Plan::default() };
+    let Some(mut rig) = Rig::without_agent("slow inventory", plan).await else { return };
+    // The first list shows which other agents have containers here.
+    proxy.hold_later(1, &["GET", "/containers/json"], Hold::Before);
+    rig.start_agent();
+    proxy.held().await;
+    rig.registered().await;
+    tokio::time::sleep(Duration::from_secs(2)).await; // in which ACS is connected
+    proxy.end_held();
+    let first = rig.wait("the first message", |state| {
+        let mut messages = state.records().filter(|record| record.source == Source::TcsIn);
+        messages.next().map(|record| (record.name.clone(), record.body["metadata"]["idle"].clone()))
+    });
+    assert_eq!(first.await, ("PublishMetricsRequest".to_owned(), json!(true)), "{}", rig.log());
 }

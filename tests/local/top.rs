@@ -157,9 +157,9 @@ impl Terminal {
             eprintln!("SKIPPED: there is no `script` to make a terminal");
             return None;
         }
-        // The shell shows afterwards how the terminal was left.
+        // The shell shows afterwards how the terminal was left. Ctrl-C is for it, too, and would end some shells.
         let inner = format!(
-            "stty rows 20 columns 100; '{}' top; echo \"ended with $?\"; stty -a",
+            "trap : INT; stty rows 20 columns 100; '{}' top; echo \"ended with $?\"; stty -a",
             env!("CARGO_BIN_EXE_ecs-local")
         );
         let mut command = Command::new("script");

@@ -22,6 +22,8 @@ pub enum Hold {
 #[derive(Debug)]
 struct Rule {
     line: &'static [&'static str],
+    /// How many such requests are not held.
+    spared: usize,
     hold: Hold,
 }
 
@@ -47,6 +49,8 @@ pub enum Behaviour {
 struct Shared {
     rule: Mutex<Option<Rule>>,
     held: watch::Sender<bool>,
+    /// Ends the connections of held requests.
+    ended: tokio::sync::Notify,
     behaviour: watch::Sender<Behaviour>,
     seen: Mutex<Vec<String>>,
     /// First lines, and the credentials sent with them.
@@ -85,11 +89,16 @@ impl DockerProxy {
 
     /// Holds the next request whose first line contains all these parts, and only that one.
     pub fn hold(&self, line: &'static [&'static str], hold: Hold) {
-        self.shared.held.send_replace(false);
-        *self.shared.rule.lock().expect("not poisoned") = Some(Rule { line, hold });
+        self.hold_later(0, line, hold);
     }
 
-    /// Waits until the request is held. It is held until its connection is closed.
+    /// The same, but as many requests are not held before that one.
+    pub fn hold_later(&self, spared: usize, line: &'static [&'static str], hold: Hold) {
+        self.shared.held.send_replace(false);
+        *self.shared.rule.lock().expect("not poisoned") = Some(Rule { line, spared, hold });
+    }
+
+    /// Waits until the request is held. It is held until its connection is closed, or ended by [`DockerProxy::end_held`].
     pub async fn held(&self) {
         let mut held = self.shared.held.subscribe();
         let wait = held.wait_for(|held| *held);
@@ -97,6 +106,11 @@ impl DockerProxy {
             .await
             .unwrap_or_else(|_| panic!("the request never came; seen: {:#?}", self.seen()))
             .expect("the proxy lives");
+    }
+
+    /// Ends the connection of a request that is held before Docker receives it.
+    pub fn end_held(&self) {
+        self.shared.ended.notify_waiters();
     }
 
     /// First lines of all requests so far.
@@ -167,8 +181,14 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     }
     let hold = {
         let mut rule = shared.rule.lock().expect("not poisoned");
-        let hits = rule.as_ref().is_some_and(|rule| rule.line.iter().all(|part| line.contains(part)));
-        if hits { rule.take().map(|rule| rule.hold) } else { None }
+        match rule.as_mut().filter(|rule| rule.line.iter().all(|part| line.contains(part))) {
+            Some(rule @ Rule { spared: 1.., .. }) => {
+                rule.spared -= 1;
+                None
+            }
+            Some(_) => rule.take().map(|rule| rule.hold),
+            None => None,
+        }
     };
     if hold == Some(Hold::Before) {
         return wait_for_the_end(client, shared).await;
@@ -248,8 +268,15 @@ async fn pass_on(client: UnixStream, docker: UnixStream, shared: &Shared) -> std
 
 /// Does nothing until the agent closes the connection.
 async fn wait_for_the_end(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
+    let ended = shared.ended.notified();
     shared.held.send_replace(true);
-    let mut buffer = [0; 4096];
-    while client.read(&mut buffer).await? > 0 {}
-    Ok(())
+    let closed = async {
+        let mut buffer = [0; 4096];
+        while client.read(&mut buffer).await? > 0 {}
+        Ok(())
+    };
+    tokio::select! {
+        () = ended => Ok(()),
+        closed = closed => closed,
+    }
 }

@@ -97,6 +97,10 @@ impl Telemetry {
         // A task is more important than a figure: ACS gets the endpoints, the credentials and the network first.
         let head_start = timeout(HEAD_START, self.acs.connected.notified());
         let _acs_may_be_down = stop.run_until_cancelled(head_start).await;
+        // A new instance is not called idle before Docker has shown that no container runs.
+        let mut view = self.view.clone();
+        let shown = async { view.wait_for(|view| !view.is_incomplete).await.is_ok() };
+        let _docker_may_be_down = stop.run_until_cancelled(timeout(INTERVAL, shown)).await;
         let mut publisher = Publisher::new();
         loop {
             tokio::select! {
