@@ -12,6 +12,7 @@ mod laws;
 mod life;
 mod moves;
 mod outcome;
+mod planted;
 mod recovery;
 mod run;
 mod schedule;
