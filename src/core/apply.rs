@@ -7,7 +7,7 @@ use super::effect::{Effect, Message};
 use super::event::{Event, Outcome, Output, PayloadTask};
 use super::policy::{Policy, PullBehavior};
 use super::state::{
-    Container, HostState, Key, OperationKind, OperationOwner, PendingOperation, Retry, State, TaskState,
+    Container, HostState, Key, MAX_REMOVALS, OperationKind, OperationOwner, PendingOperation, Retry, State, TaskState,
 };
 use super::step::Step;
 use super::{credentials, dependency, image, inventory, rebuild, report, resource, restart, seen};
@@ -231,9 +231,13 @@ fn container_completed(
                     container.removed = true;
                     container.observed = None;
                 }
-                Err(_) => {
+                Err(error) => {
                     backoff::ENGINE.again(&mut container.live.retry, now, &arn.0);
                     container.live.unsettled = true;
+                    container.live.failed_removals = match error {
+                        OpError::Failed(failure) if failure.kind != FailureKind::Retryable => MAX_REMOVALS,
+                        OpError::Failed(_) | OpError::Unknown(_) => container.live.failed_removals.saturating_add(1),
+                    };
                 }
             }
         }

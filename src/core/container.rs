@@ -89,7 +89,11 @@ fn next_toward_stop(task: &TaskState, index: usize) -> Next {
     }
     // A container with a due restart has ended already, so it does not wait for its dependents.
     let may_end = container.restarts.due || dependency::may_stop(task, index);
-    if may_end { Next::Raise(ContainerStatus::Stopped) } else { Next::Wait(Wait::Dependents) }
+    match may_end {
+        true if container.may_start_late() => Next::Do(OperationKind::Remove),
+        true => Next::Raise(ContainerStatus::Stopped),
+        false => Next::Wait(Wait::Dependents),
+    }
 }
 
 /// The next action for a container that should run.

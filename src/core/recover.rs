@@ -4,6 +4,7 @@
 use super::policy::Policy;
 use super::resource;
 use super::state::{HostState, Resource, State, TaskState};
+use crate::model::ContainerStatus;
 
 /// Builds the state from the documents on disk.
 ///
@@ -14,6 +15,8 @@ pub fn recover(policy: Policy, host: HostState, tasks: impl IntoIterator<Item = 
     for mut task in tasks {
         for container in task.states_mut() {
             container.live.unsettled = container.create_asked && !container.is_stopped();
+            // The earlier process may have been killed while a start was pending.
+            container.live.start_may_follow = container.known == ContainerStatus::Created;
         }
         for Resource { spec, state } in &mut task.resources {
             resource::recover(state, spec.kind.lifetime());

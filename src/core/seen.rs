@@ -66,13 +66,17 @@ pub(super) fn observe(task: &mut TaskState, index: usize, seen: &Observation, no
 
 /// Records that the container does not exist in Docker.
 pub(super) fn removed(task: &mut TaskState, index: usize, now: Timestamp, step: u64) {
+    // Nothing is missing then. Perhaps this agent has removed the container, so that it cannot start late.
+    let is_of_no_use = task.must_stop(index) && !task.containers[index].state.ran;
     let container = &mut task.containers[index].state;
     container.live.touched = step;
     container.live.process = None;
     let existed = container.observed.take().is_some();
     // A container of a rebuilt task cannot be created again, because its specification is incomplete.
     if (existed || task.reduced) && !container.is_stopped() {
-        container.fail(Failure::permanent("ContainerVanishedError", "No container matching saved ID found"));
+        if !is_of_no_use {
+            container.fail(Failure::permanent("ContainerVanishedError", "No container matching saved ID found"));
+        }
         container.raise(ContainerStatus::Stopped, now);
     }
     if container.is_stopped() {
@@ -98,6 +102,7 @@ pub(super) fn settle(task: &mut TaskState, index: usize) {
         container.live.undone_operations = 0;
         return;
     }
+    container.live.start_may_follow |= kind == OperationKind::Start;
     container.live.undone_operations += 1;
     if container.live.undone_operations >= MAX_UNDONE_OPERATIONS {
         container.fail(failure);

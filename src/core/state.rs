@@ -17,7 +17,7 @@ use crate::model::{
     ContainerKind, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Observation, OpId, ResourceSpec,
     ResourceStatus, RunState, TaskArn, TaskInfo, TaskSpec, TaskStatus, Tickets, Timestamp,
 };
-pub use container::{ContainerState, LiveContainer};
+pub use container::{ContainerState, LiveContainer, MAX_REMOVALS};
 pub use images::{ImageCleanup, TrackedImage};
 pub use operation::{OperationKind, OperationOwner, PendingOperation, PendingResourceOperation, ResourceOperationKind};
 pub use restarts::{NoRestart, Restarts};

@@ -136,6 +136,10 @@ pub struct LiveContainer {
     pub unknown_outcome: Option<(OperationKind, Failure)>,
     /// Number of consecutive operations that had an unknown outcome and turned out not to have been done.
     pub undone_operations: u32,
+    /// A start had an unknown outcome, and may still be carried out.
+    pub start_may_follow: bool,
+    /// Number of removals that failed; [`MAX_REMOVALS`] after a refusal.
+    pub failed_removals: u32,
     /// The number of the last step that did something to the container or learnt something about it. An inventory that was
     /// requested earlier says nothing about the container.
     pub touched: u64,
@@ -151,7 +155,18 @@ pub struct LiveContainer {
     pub process: Option<Process>,
 }
 
+/// After this many failed removals, or a refused one, a late start cannot be excluded, and the container is reported as stopped all
+/// the same.
+pub const MAX_REMOVALS: u32 = 3;
+
 impl ContainerState {
+    /// The container has not run, but a start with an unknown outcome may still be carried out, for example when a busy Docker gets
+    /// to it. Only a removal excludes that. (The Go agent reports the container as stopped, and stops it again if it comes.)
+    pub fn may_start_late(&self) -> bool {
+        let is_unstarted = self.observed == Some(RunState::Created);
+        is_unstarted && self.live.start_may_follow && self.live.failed_removals < MAX_REMOVALS
+    }
+
     /// The container has stopped and will not run again.
     pub fn is_stopped(&self) -> bool {
         self.known == ContainerStatus::Stopped

@@ -1,5 +1,6 @@
 //! Tests of outcomes: of operations, of pulls, and without an owner. The tests of messages from ECS are in `messages.rs`.
 
+mod late_starts;
 mod messages;
 
 use crate::model::task::Condition;

@@ -303,12 +303,19 @@ fn stop(world: &World, target: &str) -> Broken {
 }
 
 fn remove(world: &World, op: &ecs_core::model::OpId, target: &String) -> Broken {
-    if let Some(OperationOwner::Container(arn, _)) = world.state.ops.get(op) {
+    if let Some(OperationOwner::Container(arn, index)) = world.state.ops.get(op) {
         let broken = operation(world, op, Some(target), None);
         if broken.is_some() {
             return broken;
         }
         let task = &world.state.tasks[arn];
+        let container = &task.containers[*index].state;
+        if !container.is_stopped() {
+            let cannot_run = task.must_stop(*index) && !container.ran && container.observed == Some(RunState::Created);
+            let is_needed = cannot_run && container.live.start_may_follow;
+            return (!is_needed)
+                .then(|| ("only a container that may start late is removed before it has stopped", arn.to_string()));
+        }
         let is_known_stopped = world.ecs.tasks.get(arn).is_none_or(|it| it.confirmed.status == TaskStatus::Stopped);
         if !is_known_stopped || task.known != TaskStatus::Stopped {
             return Some(("a task is removed only after ECS knows that it stopped", arn.to_string()));
@@ -421,6 +428,24 @@ fn containers_in_order(world: &World, task: &TaskState, reported: &Reported, cha
     None
 }
 
+/// A container in this report that has stopped and never ran, although Docker may still carry out its start. The agent does what it can:
+/// it tries to remove such a container.
+fn starts_late(world: &World, task: &TaskState, change: &StateChange) -> Option<ContainerName> {
+    let mut stopped = change.containers.iter().filter(|it| it.status == ContainerStatus::Stopped);
+    let starts = |target: &str| {
+        let is_start = |effect: &Effect| matches!(effect, Effect::Do(_, Operation::Start(other)) if other == target);
+        world.late.iter().any(is_start)
+    };
+    let found = stopped.find(|it| {
+        let Some(index) = task.index_of(&it.container) else { return false };
+        let known = &task.containers[index].state;
+        let container = world.docker.container_of(&change.task, &it.container);
+        let can_start = container.is_some_and(|it| it.state == RunState::Created && !it.renamed);
+        can_start && starts(&task.target(index)) && known.live.failed_removals == 0 && !world.burst
+    })?;
+    Some(found.container.clone())
+}
+
 fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
     let arn = &change.task;
     for reported in &change.containers {
@@ -442,6 +467,9 @@ fn contents(world: &World, task: &TaskState, change: &StateChange) -> Broken {
         if reported.status == ContainerStatus::Running && !truth.started {
             return Some(("only a container that ran is reported as running", format!("{reported:?}")));
         }
+    }
+    if let Some(name) = starts_late(world, task, change) {
+        return Some(("no container reported as stopped can start", format!("{name} of {arn}")));
     }
     if change.status != TaskStatus::Stopped {
         return None;
