@@ -74,9 +74,7 @@ async fn live() -> Option<Life> {
     let instance = rig.server.read(|state| state.instances()[0].arn.clone());
     first_message_to_tcs(&rig).await;
 
-    rig.server.put_parameter("/judge/ssm", "ssm-value".into()).unwrap();
-    rig.server.put_secret("judge", "asm-value".into()).unwrap();
-    rig.server.put_object("judge-bucket", "app.env", "FROM_FILE=file-value\nSHARED=file\n".into()).unwrap();
+    put_values(&rig);
     let arn = rig.server.send_task(reduced(&rig, &web_image, &side_image)).unwrap();
     let short = short_tasks(&rig, &web_image);
     let task = rig.task(&arn, TaskStatus::Running).await;
@@ -197,6 +195,13 @@ async fn send_recorded_messages(rig: &Rig, task: &str, instance: &str) {
 }
 
 /// Waits until each kind of message was published over TCS.
+/// The values that the recorded task reads.
+fn put_values(rig: &Rig) {
+    rig.server.put_parameter("/judge/ssm", "ssm-value".into()).unwrap();
+    rig.server.put_secret("judge", "asm-value".into()).unwrap();
+    rig.server.put_object("judge-bucket", "app.env", "FROM_FILE=file-value\nSHARED=file\n".into()).unwrap();
+}
+
 /// The Go agent was idle when it published for the first time.
 async fn first_message_to_tcs(rig: &Rig) {
     let is_published = |record: &Record| record.source == Source::TcsIn;
