@@ -3,8 +3,8 @@
 //! The lowest layer: it imports nothing else of the agent. Plain data with `serde` derives, without I/O, a clock or a wire
 //! format: the edges translate between these types and ACS, Docker and the ECS API.
 //!
-//! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`] and [`resource`], [`image`], [`registry`] and [`secret`]
-//! (what ECS asks for), [`role`], [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`bridges`], [`owner`] (which agent created a
+//! Reading order: [`ids`], [`status`], [`time`], [`port`], [`task`], [`container`] and [`resource`], [`image`], [`registry`] and
+//! [`secret`] (what ECS asks for), [`role`], [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`bridges`], [`owner`] (which agent created a
 //! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`metadata_file`], [`view`] (what
 //! readers may see), [`waiting`] (why a task or container waits), [`protection`] and [`fault`] (what programs in a task may ask
 //! for), [`usage`] (what containers use), [`agent_health`] (the health of the agent itself). [`text`] bounds and cleans texts from outside, [`text_map`] shares maps
@@ -14,6 +14,7 @@ pub mod address;
 pub mod agent_health;
 pub mod bridges;
 pub mod cgroup;
+pub mod container;
 pub mod create;
 pub mod failure;
 pub mod fault;

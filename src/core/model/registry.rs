@@ -1,6 +1,45 @@
-//! Credentials for a container registry, kept in memory only.
+//! Where the credentials for a container registry come from, as ECS says, and the credentials themselves, which are kept in memory
+//! only.
 
 use super::Secret;
+use serde::{Deserialize, Serialize};
+
+/// Where the credentials for pulling an image come from (payload `registryAuthentication`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RegistryAuth {
+    /// The operator's `ECS_ENGINE_AUTH_DATA`, or none.
+    #[default]
+    Engine,
+    /// A token of Amazon ECR.
+    Ecr(EcrAuth),
+    /// A user and a password in a secret of Secrets Manager.
+    Secret(SecretAuth),
+}
+
+/// The secret with the credentials (`asmAuthData`). It is read with the task execution role.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SecretAuth {
+    /// ARN or name of the secret.
+    pub secret: String,
+    /// Region of the secret; empty: the region of the instance.
+    #[serde(default)]
+    pub region: String,
+}
+
+/// An ECR registry, and the role for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EcrAuth {
+    /// Account id of the registry.
+    pub registry_id: String,
+    /// Region of the registry.
+    pub region: String,
+    /// Endpoint of ECR that replaces the regional one; empty: the regional one.
+    #[serde(default)]
+    pub endpoint_override: String,
+    /// The token is requested with the task execution role instead of the instance role.
+    #[serde(default)]
+    pub use_execution_role: bool,
+}
 
 /// Credentials for one registry. If all are empty, the access is anonymous.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
