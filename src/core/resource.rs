@@ -198,8 +198,8 @@ pub(super) fn completed(task: &mut TaskState, name: &str, now: Timestamp, outcom
             removed(resource);
         }
         ResourceOperationKind::Remove => {}
-        // The next renewal comes with the next credentials.
-        ResourceOperationKind::Renew if is_given_up => resource.live.retry = Retry::default(),
+        // The next renewal comes with the next credentials. They may have arrived during this attempt, and the wait holds for them, too.
+        ResourceOperationKind::Renew if is_given_up => resource.live.retry.attempts = 0,
         ResourceOperationKind::Renew => resource.live.renewal_due = true,
         ResourceOperationKind::Create if is_unknown || failure.kind == FailureKind::Retryable => {
             if is_given_up {
