@@ -317,6 +317,10 @@ fn engine_completed(
 ) {
     let key = task.spec.arn.0.clone();
     match outcome {
+        // A person has started the container again since. An inspection shows the last run, which is stopped, too.
+        Ok(Output::Seen(Some(seen))) if kind == OperationKind::Stop && restart::is_earlier_run(task, index, &seen) => {
+            task.containers[index].state.live.unsettled = true;
+        }
         Ok(Output::Seen(seen)) => {
             match seen {
                 Some(seen) => seen::observe(task, index, &seen, now, step),
