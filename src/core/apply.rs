@@ -227,6 +227,10 @@ fn container_completed(
         OperationKind::Remove => {
             let container = &mut task.containers[index].state;
             match outcome {
+                // It has started late and ended before its removal, so how it ended is not known.
+                Ok(_) if container.observed == Some(RunState::Running) && !container.is_stopped() => {
+                    seen::removed(task, index, now, step);
+                }
                 Ok(_) => {
                     container.removed = true;
                     container.observed = None;

@@ -79,6 +79,17 @@ fn a_container_that_started_late_is_stopped_and_has_its_code() {
     assert_eq!((known.known, known.exit_code), (ContainerStatus::Stopped, Some(0)), "{stopped:?}");
 }
 
+/// Docker removes a container that has ended without a word about its exit code.
+#[test]
+fn a_container_that_ran_until_its_removal_has_vanished() {
+    let (mut state, effect) = stopped_while_a_start_is_lost(&mut { NOW });
+    step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Running))));
+    step(&mut state, NOW, done(removal(&effect), Output::Nothing));
+    let known = &state.tasks[&"task".into()].containers[0].state;
+    assert_eq!((known.known, known.exit_code), (ContainerStatus::Stopped, None));
+    assert_eq!(known.failure.as_ref().unwrap().name, "ContainerVanishedError");
+}
+
 #[test]
 fn a_removal_that_fails_delays_the_report_within_bounds() {
     let unknown = || OpError::Unknown(Failure::permanent("DockerTimeoutError", "no answer"));
