@@ -4,7 +4,7 @@ use super::print_problem;
 use crate::config::{Args, Config, Environment, Loaded, LogLevel, LogSettings, Problem, Role, Severity, Sources};
 use crate::host::memory;
 use crate::runtime::logging::{self, Log, LogControl, Stream};
-use crate::runtime::{Fatal, Metadata, Options, start_over};
+use crate::runtime::{Fatal, Metadata, Options, QuickFailures, start_over};
 use ecs_core::model::text::cleaned;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -62,6 +62,11 @@ impl Process {
     /// The options of the command line that are not part of the configuration.
     pub(super) fn options(&self) -> Options {
         self.options
+    }
+
+    /// The count of quick failures, which only the service of the host keeps.
+    pub(super) fn quick_failures(&self) -> QuickFailures {
+        QuickFailures::new(self.options.role == Role::Service && self.sources.is_notified())
     }
 
     /// The host that `-healthcheck` asks.

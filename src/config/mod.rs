@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Reading order: [`keys`] (the table), [`kind`] with `parsed`, `lists`, `names` and `duration` (forms of values), [`source`]
-//! with `line_names` and `continued`, and [`document`] (sources of values), `defaults` with `realm` (defaults of a host's
+//! with `line_names` and `continued`, `credential`, and [`document`] (sources of values), `defaults` with `realm` (defaults of a host's
 //! service), `resolve` with `repeated` (precedence), `rules` (variables that depend on each other), [`settings`] with [`log`] and
 //! [`log_settings`] and `traces` (the result). What is wrong: [`problem`] (with the rule how much it matters), `unknown` (names), `laid_out`
 //! (JSON over several lines), `doubts` (settings that contradict each other), `shown` with `wrong_member` (what a message shows
@@ -25,6 +25,7 @@
 pub mod args;
 pub mod completion;
 mod continued;
+mod credential;
 mod defaults;
 pub mod document;
 mod doubts;
@@ -71,6 +72,7 @@ pub use settings::{Config, ImagePullBehavior, PeerCheck, PortRange, ProxySetting
 pub use source::{EnvFile, Environment, STANDARD_INPUT, Source};
 pub use traces::TraceSettings;
 
+use credential::Credential;
 use defaults::ServiceDefaults;
 use ecs_core::model::Secret;
 use keys::{KEYS, Stage};
@@ -166,6 +168,7 @@ pub struct Unused {
 #[derive(Debug)]
 pub struct Sources {
     environment: Environment,
+    credential: Credential,
     /// `ecs.config`, then the vendor's file.
     files: Vec<EnvFile>,
     document: Document,
@@ -206,9 +209,11 @@ impl Sources {
             files.push(file);
             problems.extend(more.into_iter().chain(notes));
         }
+        let (credential, more) = Credential::open(&environment);
+        problems.extend(more);
         let environment = if keeps_settings { environment } else { environment.without_settings() };
         let service = is_service.then(ServiceDefaults::for_this_host);
-        let mut sources = Self { environment, files, document: Document::default(), service, problems };
+        let mut sources = Self { environment, credential, files, document: Document::default(), service, problems };
         sources.open_document();
         sources
     }
@@ -227,7 +232,7 @@ impl Sources {
 
     /// The sources in order of precedence, the highest first.
     fn layers<'a>(&'a self, user_data: Option<&'a Document>) -> Vec<&'a dyn Source> {
-        let mut layers: Vec<&dyn Source> = vec![&self.environment];
+        let mut layers: Vec<&dyn Source> = vec![&self.environment, &self.credential];
         layers.extend(self.files.iter().map(|file| file as &dyn Source));
         layers.push(&self.document);
         layers.extend(user_data.map(|document| document as &dyn Source));
@@ -246,6 +251,11 @@ impl Sources {
     /// The value of `JOURNAL_STREAM`, which systemd sets for a service whose output goes to the journal.
     pub fn journal_stream(&self) -> Option<String> {
         self.environment.get("JOURNAL_STREAM")
+    }
+
+    /// A service manager such as systemd has started this process, and wants to be notified of its state (`NOTIFY_SOCKET`).
+    pub fn is_notified(&self) -> bool {
+        self.environment.get("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty())
     }
 
     /// The files of lines that were read.

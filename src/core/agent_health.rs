@@ -14,6 +14,7 @@
 //! | the agent has been starting for less than five minutes | healthy |
 //! | the agent waits in a warm pool, however long | healthy |
 //! | the agent has been starting for over five minutes | not healthy, with what it waits for |
+//! | the agent waits because several starts in a row have failed quickly | not healthy: start |
 //!
 //! In the first five minutes, a check that has never passed counts as passed: a booting host needs time to start Docker and the
 //! network. Once a check has passed, its own limit applies.
@@ -47,6 +48,8 @@ pub enum Stage {
 /// A step of the start that may take long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// The agent waits because it has failed soon after each of its last starts.
+    QuickFailures,
     /// The agent asks the instance metadata service.
     Metadata,
     /// The agent waits for Docker.
@@ -64,12 +67,13 @@ impl Step {
         match self {
             Self::Docker => Subject::Docker,
             Self::State => Subject::State,
-            Self::Metadata | Self::WarmPool | Self::Registration => Subject::Start,
+            Self::QuickFailures | Self::Metadata | Self::WarmPool | Self::Registration => Subject::Start,
         }
     }
 
     fn waits_for(self) -> &'static str {
         match self {
+            Self::QuickFailures => "waits, because its last starts have failed soon",
             Self::Metadata => "waits for the instance metadata service",
             Self::Docker => "waits for Docker to answer",
             Self::State => "waits until the state on disk can be read and written",
@@ -145,7 +149,7 @@ pub fn agent_health(facts: &HealthFacts, now: Timestamp) -> AgentHealth {
 fn starting(facts: &HealthFacts, step: Step, now: Timestamp) -> AgentHealth {
     let age = now.since(facts.started);
     let text = format!("{} (started {} ago)", step.waits_for(), seconds(age));
-    let is_late = age > START && step != Step::WarmPool;
+    let is_late = step == Step::QuickFailures || (age > START && step != Step::WarmPool);
     let check = if is_late { Check::unhealthy } else { Check::healthy };
     AgentHealth { stage: step.waits_for().to_owned(), checks: vec![check(step.subject(), text)] }
 }
@@ -345,6 +349,12 @@ mod tests {
         let young = HealthFacts { started: ago(120), ..well() };
         assert_eq!(wrong(&HealthFacts { docker_answer: Some(ago(90)), ..young }), "Docker: no answer for 90 s");
         assert_eq!(wrong(&HealthFacts { core_turn: Some(ago(90)), ..young }), "core loop: no turn for 90 s");
+    }
+
+    #[test]
+    fn a_wait_after_quick_failures_is_not_healthy_from_its_start() {
+        let cause = "start: waits, because its last starts have failed soon (started 1 s ago)";
+        assert_eq!(wrong(&step(Step::QuickFailures, 1)), cause);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! [`ecs_core`].
 //!
 //! Reading order: `startup` (from the configuration to the running parts), `core_loop`, `execute` (from the core's effects to
-//! calls of edges), `parts` (what runs beside the loop), `supervisor`; then `clock`, `trace`, `timing`, `precedence`, `fatal`, `options`, `shutdown`,
+//! calls of edges), `parts` (what runs beside the loop), `supervisor`; then `quick_failures` (the pause before a start in a crash loop), `clock`, `trace`, `timing`, `precedence`, `fatal`, `options`, `shutdown`,
 //! `start_over` and [`logging`].
 
 mod clock;
@@ -15,6 +15,7 @@ pub mod logging;
 mod options;
 mod parts;
 mod precedence;
+mod quick_failures;
 mod shutdown;
 mod start_over;
 mod startup;
@@ -27,6 +28,7 @@ mod trace;
 pub use fatal::Fatal;
 pub use options::Options;
 pub use parts::early::Early;
+pub use quick_failures::QuickFailures;
 pub use shutdown::{StopSignals, catch_harmless_signals};
 pub use start_over::start_over;
 pub use startup::metadata::Metadata;

@@ -176,3 +176,59 @@ fn a_value_in_the_place_of_a_name_is_not_shown() {
     assert!(shown.iter().any(|text| text.starts_with("ECS_ENGINE_AUTH_DATA (") && text.contains("followed by `:`")));
     assert_eq!(shown.len(), 4, "{shown:?}");
 }
+
+/// A directory as systemd makes it for `LoadCredential=`, removed afterwards.
+struct Credentials(PathBuf);
+
+impl Credentials {
+    fn new(name: &str, content: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(format!("ecs-credentials-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("ecs-engine-auth"), content).unwrap();
+        Self(path)
+    }
+
+    /// Loads with a file that has another value.
+    fn load(&self, environment: &[(&str, &str)]) -> Loaded {
+        let name = self.0.file_name().unwrap().to_str().unwrap();
+        let lines = b"ECS_ENGINE_AUTH_TYPE=docker\nECS_ENGINE_AUTH_DATA={\"of\":{\"file\":\"x\"}}\n";
+        let file = TempFile::new(name, lines);
+        file.load(&[&[("CREDENTIALS_DIRECTORY", self.0.to_str().unwrap())], environment].concat())
+    }
+}
+
+impl Drop for Credentials {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `LoadCredential=`: below the environment, above `ecs.config`.
+#[test]
+fn a_credential_of_systemd_takes_precedence_over_the_file() {
+    let secret = format!("{{\"r.example\":\n  {{\"password\":\"{MARKER}\"}}}}");
+    let credentials = Credentials::new("good", format!("{secret}\r\n").as_bytes());
+    let loaded = credentials.load(&[]);
+    assert_eq!(texts(&loaded), [""; 0]);
+    assert!(!format!("{loaded:?}").contains(MARKER));
+    let shown = loaded.effective.iter().find(|value| value.name == "ECS_ENGINE_AUTH_DATA").unwrap();
+    assert!(shown.place.as_ref().unwrap().ends_with("-good/ecs-engine-auth"), "{shown:?}");
+    assert_eq!(loaded.config.unwrap().engine_auth_data.unwrap().expose(), secret);
+    let environment = credentials.load(&[("ECS_ENGINE_AUTH_DATA", r#"{"of":{"environment":"x"}}"#)]);
+    assert!(environment.config.unwrap().engine_auth_data.unwrap().expose().contains("environment"));
+}
+
+#[test]
+fn a_credential_that_cannot_be_used_is_one_problem() {
+    let bad = Credentials::new("bad", b"{\"r\":\"\xff\"}");
+    let loaded = bad.load(&[]);
+    let text = texts(&loaded).join("\n");
+    assert!(text.contains("ECS_ENGINE_AUTH_DATA") && text.contains("bytes that are not UTF-8"), "{text}");
+    assert_eq!(loaded.problems.len(), 1);
+    assert!(loaded.config.unwrap().engine_auth_data.unwrap().expose().contains("file"), "the file's value is used");
+    std::fs::remove_file(bad.0.join("ecs-engine-auth")).unwrap();
+    assert_eq!(texts(&bad.load(&[])), [""; 0], "a unit without this credential");
+    std::fs::create_dir(bad.0.join("ecs-engine-auth")).unwrap();
+    let text = texts(&bad.load(&[])).join("\n");
+    assert!(text.contains("cannot be read: it is a directory"), "{text}");
+}

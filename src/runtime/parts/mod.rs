@@ -38,6 +38,7 @@ pub(super) use early::Early;
 use ecs_core::Event;
 use ecs_core::model::view::View;
 use ecs_core::model::with_causes;
+use sd_notify::NotifyState;
 use statistics::Statistics;
 use std::sync::Arc;
 use telemetry::Telemetry;
@@ -119,8 +120,11 @@ pub(super) async fn serve_containers(
 fn watchdog() -> impl FnMut() {
     let mut is_up = false;
     move || {
-        let state = if is_up { sd_notify::NotifyState::Watchdog } else { sd_notify::NotifyState::Ready };
+        let state: &[NotifyState<'_>] = match is_up {
+            true => &[NotifyState::Watchdog],
+            false => &[NotifyState::Ready, NotifyState::Status("Registered with ECS")],
+        };
         is_up = true;
-        let _ = sd_notify::notify(&[state]);
+        let _ = sd_notify::notify(state);
     }
 }
