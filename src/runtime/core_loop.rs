@@ -30,8 +30,9 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Pauses between attempts to write the state. Each attempt writes everything that is pending, so there is no hurry.
 const COMMIT_RETRY: Shape =
     Shape { initial: Duration::from_millis(250), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
-/// Time that running operations have to end when the agent stops. The next start finds out how the others ended.
-const GRACE: Duration = Duration::from_secs(5);
+/// Time that running operations have to end when the agent stops: the whole stop takes less than a second. The next start finds out
+/// how the others ended.
+const GRACE: Duration = Duration::from_millis(600);
 
 /// The core loop, with everything it owns or calls.
 #[derive(Debug)]
@@ -77,6 +78,19 @@ impl Unwritten {
     }
 }
 
+/// In debug builds, this file makes the core loop stand still while all other parts go on: `tests/host` tests the watchdog so.
+#[cfg(debug_assertions)]
+const STALL: &str = "/run/ecs-agent/stall-the-core-loop";
+
+/// Stands still for ever if the test wants that, once.
+#[cfg(debug_assertions)]
+async fn stall_for_the_test() {
+    if std::fs::remove_file(STALL).is_ok() {
+        tracing::error!("the core loop stands still, as {STALL} asks for");
+        std::future::pending::<()>().await;
+    }
+}
+
 impl CoreLoop {
     /// Runs until `stop` is cancelled. While the state cannot be written, the loop starts no effect and takes no further event;
     /// readers keep the view that was published last.
@@ -107,6 +121,8 @@ impl CoreLoop {
                 received = self.inbox.recv_many(&mut batch, MAX_EVENTS_PER_TURN) => if received == 0 { break },
                 () = self.clock.sleep_until(deadline) => batch.push(Event::Tick),
             }
+            #[cfg(debug_assertions)]
+            stall_for_the_test().await;
             self.turn(batch, &stop, &mut alive).await?;
             alive();
         }

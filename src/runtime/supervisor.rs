@@ -19,14 +19,17 @@ type PartFuture = Pin<Box<dyn Future<Output = PartResult> + Send>>;
 struct Timing {
     /// The delays before restarts of a part.
     restart: Shape,
-    /// Time that the parts have to end after a stop was requested. Longer than the core loop's own grace.
+    /// Time that the parts have to end after a stop was requested.
     grace: Duration,
+    /// The same for a fatal part: the core loop may wait for its disk.
+    fatal_grace: Duration,
 }
 
 impl Default for Timing {
     fn default() -> Self {
         let (initial, max) = (Duration::from_secs(1), Duration::from_secs(32));
-        Self { restart: Shape { initial, max, factor: 2.0, jitter: 0.2 }, grace: Duration::from_secs(8) }
+        let (grace, fatal_grace) = (Duration::from_millis(700), Duration::from_secs(8));
+        Self { restart: Shape { initial, max, factor: 2.0, jitter: 0.2 }, grace, fatal_grace }
     }
 }
 
@@ -89,16 +92,19 @@ impl Supervisor {
     /// The name of the fatal part, and why it ended.
     pub(crate) async fn watch(mut self, stop: CancellationToken) -> PartResult {
         let mut fatal = Ok(());
-        let grace = self.timing.grace;
-        let overdue = async {
+        let after_stop = async |grace| {
             stop.cancelled().await;
             tokio::time::sleep(grace).await;
         };
-        tokio::pin!(overdue);
+        let (overdue, fatal_overdue) = (after_stop(self.timing.grace), after_stop(self.timing.fatal_grace));
+        tokio::pin!(overdue, fatal_overdue);
         loop {
+            let is_fatal_running = self.ids.values().any(|index| self.parts[*index].policy == Policy::Fatal);
+            // Parts that still run then are aborted when `self` is dropped.
             let joined = tokio::select! {
                 joined = self.running.join_next_with_id() => joined,
-                () = &mut overdue => None, // parts that still run are aborted when `self` is dropped
+                () = &mut overdue, if !is_fatal_running => None,
+                () = &mut fatal_overdue => None,
             };
             let Some(joined) = joined else { break };
             let (index, result) = self.outcome(joined);
@@ -153,7 +159,7 @@ mod tests {
     async fn a_panicking_part_restarts_and_a_fatal_one_ends_the_agent() {
         let short = Duration::from_millis(1);
         let restart = Shape { initial: short, max: short, factor: 1.0, jitter: 0.0 };
-        let timing = Timing { restart, grace: short };
+        let timing = Timing { restart, grace: short, fatal_grace: Duration::from_secs(60) };
         let mut supervisor = Supervisor { timing, ..Supervisor::default() };
         let stop = CancellationToken::new();
         let starts = Arc::new(AtomicU32::new(0));

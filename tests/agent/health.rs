@@ -166,6 +166,41 @@ async fn a_port_that_a_connection_holds_costs_no_task() {
     assert_eq!(status(&[], "127.0.0.1", &[]), "200");
 }
 
+/// Another program has the port where containers get credentials.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_for_containers_is_named_and_tried_again() {
+    let Some(mut rig) = Rig::without_agent("port 51679 taken", Plan::default()).await else { return };
+    let taken = TcpListener::bind("127.0.0.1:51679").unwrap();
+    rig.start_agent();
+    rig.registered().await;
+    rig.lives_once(&rig.image(), 5, "without the port").await;
+    assert!(rig.log().contains("port 51679"), "{}", rig.log());
+    says(1, "port 51679", LIMIT).await;
+    drop(taken);
+    says(0, "healthy: running", LIMIT * 2).await;
+}
+
+/// An agent of a user who is not in Docker's group.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_without_permission_is_named_with_the_remedy() {
+    if !is_root() {
+        return;
+    }
+    let Some(mut rig) = Rig::without_agent("no permission", Plan::default()).await else { return };
+    std::fs::set_permissions(rig.directory.path(), Permissions::from_mode(0o777)).unwrap();
+    rig.program = "setpriv".into();
+    rig.arguments = [&setpriv(USER)[1..], &[AGENT]].concat();
+    rig.start_agent();
+    let is_named = async || rig.log().contains("permission denied while trying to connect").then_some(());
+    until("the cause", LIMIT, is_named).await;
+    let log = rig.log();
+    assert!(
+        log.contains("docker.sock") && log.contains("add its user (uid 54321) to the group of the socket"),
+        "{log}"
+    );
+    assert_eq!(rig.terminate().code(), Some(0), "it waits for a permission, and is stopped as usual");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_health_check_names_docker_when_it_is_silent() {
     let proxy = DockerProxy::start();

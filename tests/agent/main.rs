@@ -65,6 +65,7 @@ mod start_stop;
 mod state;
 mod statistics;
 mod statistics_settings;
+mod stop;
 mod task_metadata;
 mod tasks;
 mod tasks_order;

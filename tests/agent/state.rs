@@ -380,6 +380,20 @@ async fn a_data_directory_that_cannot_be_used_is_refused() {
     assert_eq!(instances(&rig).len(), 0, "refused before it registers");
 }
 
+/// As `/var` after an error of its disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_data_directory_is_refused() {
+    let Some(mut rig) = Rig::without_agent("read-only", Plan::default()).await else { return };
+    let Some(_disk) = SmallDisk::mount(&rig) else { return };
+    let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(data(&rig)).status().unwrap();
+    assert!(remounted.success());
+    rig.start_agent();
+    assert_eq!(rig.ended().code(), Some(1));
+    let log = rig.log();
+    assert!(log.contains("ECS_DATADIR") && log.contains("ead-only file system"), "{log}");
+    assert_eq!(instances(&rig).len(), 0, "refused before it registers");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_metadata_the_saved_instance_id_is_used() {
     let Some(mut rig) = Rig::start("no metadata", Plan::default()).await else { return };
