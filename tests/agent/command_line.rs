@@ -119,6 +119,20 @@ fn a_mistake_is_two_lines_and_no_daemon() {
     assert!(unit.contains("\nRestartPreventExitStatus=2 5\n"));
 }
 
+/// `ecs-host-setup.service` and `ecs-host-check.service` run the same command, in the same sandbox.
+#[test]
+fn the_units_that_set_up_the_host_have_the_same_sandbox() {
+    let [setup, check] = ["setup", "check"].map(|name| {
+        let path = format!("{}/systemd/ecs-host-{name}.service", env!("CARGO_MANIFEST_DIR"));
+        let unit = std::fs::read_to_string(path).unwrap();
+        let (head, sandbox) = unit.split_once("# The lines from here to the end").unwrap();
+        assert!(head.contains("/usr/libexec/ecs-agent host-setup -service\n"), "{head}");
+        sandbox.split_once('\n').unwrap().1.to_owned()
+    });
+    assert_eq!(setup, check);
+    assert!(setup.contains("\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n"), "{setup}");
+}
+
 /// Files for one test.
 struct Files(TempDir);
 

@@ -43,6 +43,11 @@ def archive(path, files):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def units(tree):
+    """The units of systemd, by name."""
+    return {path.name: path.read_text() for end in ("service", "timer") for path in (tree.top / "systemd").glob(f"*.{end}")}
+
+
 class Run:
     """One run of the user data, with its files."""
 
@@ -50,8 +55,7 @@ class Run:
         self.sandbox = Sandbox(folder, programs)
         self.root = self.sandbox.root / "system"
         self.etc = self.root / "etc/ecs"
-        unit = tree.text("systemd/ecs.service")
-        own = archive(self.sandbox.root / "bucket/ecs-agent.tar.gz", files or {"ecs-agent": AGENT, "ecs.service": unit})
+        own = archive(self.sandbox.root / "bucket/ecs-agent.tar.gz", files or {"ecs-agent": AGENT, **units(tree)})
         (self.sandbox.root / "bucket/ecs.config").write_text(config)
         if before:
             self.etc.mkdir(parents=True)
@@ -104,10 +108,10 @@ def good(checks):
     checks.equal("ecs.config has mode 0600", oct(made.config.stat().st_mode & 0o7777) if made.config.exists() else None, "0o600")
     checks.equal("nothing else is left in /etc/ecs", made.left(), ["ecs.config"])
     checks.equal("no temporary file is left", list((made.sandbox.root / "tmp").iterdir()), [])
-    agent, unit = made.root / "usr/libexec/ecs-agent", made.root / "etc/systemd/system/ecs.service"
+    agent, system = made.root / "usr/libexec/ecs-agent", made.root / "etc/systemd/system"
     checks.equal("the agent is installed", [agent.read_text(), oct(agent.stat().st_mode & 0o7777)], [AGENT, "0o755"])
-    checks.equal("the unit is installed", [unit.read_text(), oct(unit.stat().st_mode & 0o7777)],
-                 [checks.tree.text("systemd/ecs.service"), "0o644"])
+    checks.equal("all units are installed", {unit.name: unit.read_text() for unit in system.iterdir()}, units(checks.tree))
+    checks.equal("the units have mode 0644", {oct(unit.stat().st_mode & 0o7777) for unit in system.iterdir()}, {"0o644"})
     secrets = [line for line in outcome.output.splitlines() if SECRET in line or "AUTH_DATA" in line]
     checks.equal("no password is printed", secrets, [])
     checks.expect("no password is an argument", not any(SECRET in argument for call in outcome.calls for argument in call))
@@ -156,7 +160,7 @@ def failures(checks):
         "the download breaks off": ({"scenario": "broken"}, "fetching s3://config-of-web/ecs.config"),
         "another archive": ({"sha256": "1" * 64}, "comparing the SHA-256 of ecs-agent.tar.gz with AgentSha256"),
         "an archive without the unit": ({"files": {"ecs-agent": AGENT}}, "unpacking ecs-agent.tar.gz"),
-        "an agent for another machine": ({"files": {"ecs-agent": "\x7fELF", "ecs.service": "x"}}, "checking ecs.config"),
+        "an agent for another machine": ({"files": {"ecs-agent": "\x7fELF", **units(checks.tree)}}, "checking ecs.config"),
         "an ecs.config that the agent refuses": ({"config": "ECS_CLUSTER=REFUSED\n"}, "checking ecs.config"),
         "no packages": ({"scenario": "no-packages"}, "installing Docker and cfn-signal"),
     }
@@ -237,9 +241,8 @@ def waiting(checks):
 
 
 def archives(checks):
-    """Only the two files of the archive are unpacked. And the real agent checks the real settings, if it is built."""
-    unit = checks.tree.text("systemd/ecs.service")
-    made = attempt(checks, files={"ecs-agent": AGENT, "ecs.service": unit, "surprise": "x"})
+    """Only the known files of the archive are unpacked. And the real agent checks the real settings, if it is built."""
+    made = attempt(checks, files={"ecs-agent": AGENT, **units(checks.tree), "surprise": "x"})
     checks.expect("other files of an archive are ignored", made.outcome.code == 0 and not list(made.root.rglob("surprise")))
     built = [path for name in ("debug", "release") for path in [checks.tree.top / "target" / name / "ecs-agent"] if path.exists()]
     if not built:

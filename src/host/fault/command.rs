@@ -1,9 +1,39 @@
 //! Command lines as data. Nothing here runs a program.
 
+use rustix::process::geteuid;
+use rustix::thread::{CapabilitySet, capabilities};
 use std::fmt;
+use std::path::Path;
+use std::time::Duration;
 
 /// The seconds for which `iptables` and `ip6tables` wait for other programs that change the rules.
 const LOCK_WAIT: &str = "5";
+
+/// Exists on a host whose init is systemd.
+const SYSTEMD: &str = "/run/systemd/system";
+
+/// What runs the commands that read and change the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Runner {
+    /// This process.
+    #[default]
+    Agent,
+    /// systemd, each as a short unit of its own. So the service needs no right to change the network, which it would hold all the
+    /// time for something that few tasks ever ask for.
+    Systemd,
+}
+
+impl Runner {
+    /// What can run them on this host: systemd only if this process is root and lacks the right.
+    pub fn for_this_process() -> Self {
+        let has_right = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
+        let is_service = !has_right && geteuid().is_root() && Path::new(SYSTEMD).exists();
+        if is_service { Self::Systemd } else { Self::Agent }
+    }
+}
+
+/// The rights of such a unit: what `iptables` and `tc` need, and `nsenter` for the network of a task.
+const RIGHTS: &str = "--property=CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE";
 
 /// The program and its arguments. Each word reaches the program as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +62,21 @@ impl CommandLine {
         Self([vec!["nsenter".to_owned(), format!("--net={file}")], self.0].concat())
     }
 
+    /// The same command as this runner runs it, within the time limit.
+    pub(super) fn by(self, runner: Runner, limit: Duration) -> Self {
+        if runner == Runner::Agent {
+            return self;
+        }
+        // The unit gets the input, and its output and exit code come back. Of its end systemd writes nothing to the journal.
+        let words = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--setenv=LC_ALL=C", RIGHTS];
+        let end = [
+            "--property=LogLevelMax=notice".to_owned(),
+            format!("--property=RuntimeMaxSec={}ms", limit.as_millis()),
+            "--".to_owned(),
+        ];
+        Self([Self::new(words).0, end.into(), self.0].concat())
+    }
+
     /// The program.
     pub(super) fn program(&self) -> &str {
         self.0.first().map_or("", String::as_str)
@@ -47,5 +92,22 @@ impl fmt::Display for CommandLine {
     /// The words with spaces between them, for the log and for a batch of `tc`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_of_systemd_is_the_same_command_in_a_unit() {
+        let line = || CommandLine::iptables("iptables", ["-S", "OUTPUT"]);
+        let limit = Duration::from_millis(4321);
+        assert_eq!(line().by(Runner::Agent, limit), line());
+        let by_systemd = line().in_namespace(Some("/proc/7/ns/net")).by(Runner::Systemd, limit);
+        let text = by_systemd.to_string();
+        assert!(text.starts_with("systemd-run --quiet --pipe --wait --collect "), "{text}");
+        let end = "--property=RuntimeMaxSec=4321ms -- nsenter --net=/proc/7/ns/net iptables -w 5 -S OUTPUT";
+        assert!(text.ends_with(end), "{text}");
     }
 }

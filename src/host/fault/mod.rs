@@ -17,6 +17,7 @@ mod shaping;
 
 use crate::host::program::Programs;
 use blackhole::Family;
+pub use command::Runner;
 use ecs_core::model::TaskArn;
 use ecs_core::model::fault::{BlackholePort, Fault, FaultError, FaultId, FaultNetwork, FaultOperation, FaultStatus};
 use record::{Record, Records};
@@ -38,6 +39,7 @@ type NetworkLock = Arc<RwLock<()>>;
 #[derive(Debug)]
 pub struct Faults {
     programs: Programs,
+    runner: Runner,
     records: Records,
     /// The lock of each network that has an operation.
     locks: Mutex<BTreeMap<Option<String>, NetworkLock>>,
@@ -50,7 +52,8 @@ impl Faults {
     /// The faults that an earlier process has recorded in `directory`. `None`: nothing is recorded, because the agent keeps no
     /// state.
     pub async fn restored(programs: Programs, directory: Option<&Path>) -> Self {
-        Self { programs, records: Records::restored(directory).await, locks: Mutex::default() }
+        let runner = Runner::for_this_process();
+        Self { programs, runner, records: Records::restored(directory).await, locks: Mutex::default() }
     }
 
     /// Whether a fault is recorded.
@@ -138,7 +141,7 @@ impl Faults {
     }
 
     fn run<'a>(&'a self, namespace: &'a Option<String>, task: &'a TaskArn, deadline: Instant) -> Run<'a> {
-        Run { programs: &self.programs, namespace: namespace.as_deref(), deadline, task }
+        Run { programs: &self.programs, runner: self.runner, namespace: namespace.as_deref(), deadline, task }
     }
 
     fn lock(&self, namespace: Option<&str>) -> NetworkLock {

@@ -1,7 +1,7 @@
 //! Runs the commands of one operation, until its deadline.
 
 use super::blackhole::{self, Family};
-use super::command::CommandLine;
+use super::command::{CommandLine, Runner};
 use super::shaping::{self, Shape};
 use crate::host::program::{Call, Outcome, ProgramError, Programs};
 use ecs_core::model::TaskArn;
@@ -21,6 +21,7 @@ pub(super) struct Made {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run<'a> {
     pub(super) programs: &'a Programs,
+    pub(super) runner: Runner,
     /// The file of the network namespace; `None`: the agent's own.
     pub(super) namespace: Option<&'a str>,
     /// No command runs longer than this.
@@ -165,8 +166,8 @@ impl Run<'_> {
     }
 
     async fn ended(&self, line: CommandLine, input: &str) -> Result<Outcome, ProgramError> {
-        let line = line.in_namespace(self.namespace);
         let limit = self.deadline.saturating_duration_since(Instant::now());
+        let line = line.in_namespace(self.namespace).by(self.runner, limit);
         let arguments = line.arguments();
         let call = Call { program: line.program(), arguments: &arguments, input, limit };
         if limit.is_zero() {

@@ -105,7 +105,7 @@ async fn can_inject_faults(config: &Config) -> bool {
     if config.external {
         return false;
     }
-    let obstacle = fault::probe::obstacle(&Programs::default()).await;
+    let obstacle = fault::probe::obstacle(&Programs::default(), fault::Runner::for_this_process()).await;
     if let Some(reason) = &obstacle {
         tracing::info!(reason, "Fault injection capability not enabled");
     }
