@@ -46,6 +46,8 @@ pub struct Args {
     pub print: bool,
     /// `host-setup` removes what it has made.
     pub undo: bool,
+    /// `host-setup` makes the AppArmor profile, too.
+    pub apparmor: bool,
     /// The shell of `completion`.
     pub shell: Shell,
     /// The command that `help` is about; `None`: all of them.
@@ -302,6 +304,7 @@ impl Parser {
             Meaning::Json => self.args.json = on,
             Meaning::Print => self.args.print = on,
             Meaning::Undo => self.args.undo = on,
+            Meaning::AppArmor => self.args.apparmor = on,
             Meaning::Level | Meaning::OutputLevel | Meaning::FileLevel | Meaning::Nothing => self.without_effect(flag),
         }
         Ok(())
@@ -361,6 +364,7 @@ impl Parser {
             ("json", args.json, check),
             ("print", args.print, setup),
             ("undo", args.undo, setup),
+            ("apparmor", args.apparmor, setup),
         ] {
             if is_set && args.action != action {
                 return Err(ArgsError::OnlyFor(name, command));

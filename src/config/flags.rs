@@ -23,7 +23,7 @@ pub enum Action {
     EcsAttributes,
     /// Load the configuration and print a report about it.
     CheckConfig,
-    /// Make the firewall rules, remove them, or print them.
+    /// Make the settings of the host, take them back, or print them.
     HostSetup,
     /// Print [`super::help::reference`].
     ConfigReference,
@@ -81,6 +81,7 @@ pub(super) enum Meaning {
     Json,
     Print,
     Undo,
+    AppArmor,
     All,
     Nothing,
 }
@@ -154,13 +155,13 @@ pub(super) const FLAGS: &[Flag] = &[
             ("ecs-agent check-config -service new.config", "a file, before it is installed"),
             ("ecs-agent check-config -json a.config b.config", "several files, for a program"),
         ]),
-    flag("host-setup", Meaning::Do(Action::HostSetup), "Make the firewall rules that lead containers to the agent at 169.254.170.2 and guard it, as root. A running agent makes them itself where it may; this command is for one that may not, such as an agent in a container.")
-        .flags(&["service", "print", "undo"])
-        .exits(&[(0, "made, or in place already; removed; printed"), (1, "failed; the text says why")])
+    flag("host-setup", Meaning::Do(Action::HostSetup), "Make what the agent needs of this host and may not make itself, as root: above all the firewall rules that lead containers to it at 169.254.170.2 and guard it. The unit runs it before the agent and every minute; for an agent in a container, run it yourself.")
+        .flags(&["service", "print", "undo", "apparmor"])
+        .exits(&[(0, "made, or in place already; removed; printed; with -service also if a part failed, which the text says"), (1, "failed; the text says why")])
         .examples(&[
-            ("ecs-agent host-setup -print", "the rules, as commands"),
+            ("ecs-agent host-setup -print", "the settings, as commands"),
             ("sudo ecs-agent host-setup", "make them for an agent in a container"),
-            ("sudo ecs-agent host-setup -undo", "remove them"),
+            ("sudo ecs-agent host-setup -undo", "take them back"),
         ]),
     flag("config-reference", Meaning::Do(Action::ConfigReference), "Print every variable as a commented ecs.config."),
     with_value("completion", "SHELL", Meaning::Do(Action::Completion), "Print the completions for bash, zsh or fish.")
@@ -172,7 +173,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("strict", Meaning::Strict, "With check-config: exit 2 on a note, too."),
     flag("json", Meaning::Json, "With check-config: print one JSON document."),
     flag("print", Meaning::Print, "With host-setup: change nothing, and print the commands."),
-    flag("undo", Meaning::Undo, "With host-setup: remove the rules."),
+    flag("undo", Meaning::Undo, "With host-setup: take the settings back."),
+    flag("apparmor", Meaning::AppArmor, "With host-setup: write and load the AppArmor profile ecs-agent-default, for an agent in a container, too."),
     with_value("loglevel", "LEVEL", Meaning::Level, "Log level: debug, info, warn, error, crit or none. Takes precedence over ECS_LOGLEVEL and ECS_LOGLEVEL_ON_INSTANCE."),
     with_value("loglevel-driver", "LEVEL", Meaning::OutputLevel, "Log level on standard output only. Takes precedence over -loglevel."),
     with_value("loglevel-on-instance", "LEVEL", Meaning::FileLevel, "Log level in the log file only. Takes precedence over -loglevel."),

@@ -313,6 +313,7 @@ pub const KEYS: &[Key] = &[
     key("ECS_AWSVPC_BLOCK_IMDS", Switch, "false", Network, "No instance metadata for awsvpc tasks.").json("AWSVPCBlockInstanceMetdata").later("no task in network mode awsvpc runs here, so it is not needed").harmless(),
     key("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", Cidrs, "[]", Network, "Ranges that awsvpc tasks reach over the instance.").json("AWSVPCAdditionalLocalRoutes").later("no task in network mode awsvpc runs here, so it is not needed").harmless().fatal(),
     key("ECS_MANAGE_FIREWALL", Switch, "true", Network, "Make the firewall rules that lead containers to the agent at 169.254.170.2 and guard it, as ecs-init does; false: others make them. `ecs-agent host-setup -print` shows them."),
+    key("ECS_BRIDGE_BLOCK_IMDS", Switch, "false", Network, "Firewall rules that keep containers on Docker's bridges from the instance metadata service, and so from the credentials of the instance. Tasks in network mode host reach it all the same."),
     key("ECS_SKIP_LOCALHOST_TRAFFIC_FILTER", Switch, "false", Network, "No firewall rule that keeps other hosts from programs on 127.0.0.1, except from the agent's port 51679."),
     key("ECS_PAUSE_LABELS", Map, "", Network, "Labels of pause containers (pidMode and ipcMode task)."),
 

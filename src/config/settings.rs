@@ -148,6 +148,9 @@ pub struct Config {
     /// The agent makes the firewall rules for 169.254.170.2; false: others make them.
     #[serde(rename = "ecs_manage_firewall")]
     pub manage_firewall: bool,
+    /// Containers on Docker's bridges are kept from the instance metadata service.
+    #[serde(rename = "ecs_bridge_block_imds")]
+    pub bridge_block_imds: bool,
     /// Other hosts are not kept from programs on 127.0.0.1.
     #[serde(rename = "ecs_skip_localhost_traffic_filter")]
     pub skip_localhost_filter: bool,

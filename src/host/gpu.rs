@@ -1,12 +1,16 @@
-//! The GPUs of this host, from the file that ecs-init or the operator has written (spec `ecs-init.md` §8).
+//! The GPUs of this host, from the file that `host-setup`, ecs-init or the operator has written (spec `ecs-init.md` §8).
 //!
-//! The file is read once, at the start. No driver is queried. Invariant: a file that exists and cannot be read is an
+//! The agent reads the file once, at its start, and queries no driver; `host-setup` does (`discovery`). Invariant: a file that exists and cannot be read is an
 //! error. Otherwise ECS would place tasks on GPUs that they cannot get.
+
+mod discovery;
+
+pub use discovery::{DiscoveryError, Places, discover};
 
 use super::lanes::{MAX_FILE, files};
 use crate::input::json;
 use crate::lane::{LaneError, read_file};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -14,7 +18,7 @@ use std::path::Path;
 const FILE: &str = "/var/lib/ecs/gpu/nvidia-gpu-info.json";
 
 /// The content of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gpus {
     /// Version of the driver; empty if unknown.
     #[serde(rename = "DriverVersion", default)]

@@ -80,6 +80,7 @@ families! {
     STORE_COMMITS_FAILED Counter "ecs_agent_store_commits_failed_total" "Attempts to write the state that failed. The agent does nothing until one succeeds."
     STORE_FILE_BYTES Gauge "ecs_agent_store_file_bytes" "Size of the state file after the last commit."
     FIREWALL_PUT_BACK Counter "ecs_agent_firewall_rules_put_back_total" "How often rules of the firewall were missing and were put back."
+    FIREWALL_FAILING Gauge "ecs_agent_firewall_failing" "1 while rules of the firewall, or other settings of the host, cannot be made; see /v1/debug/host on port 51678."
     PROCESS_CPU Counter "process_cpu_seconds_total" "Total user and system CPU time spent in seconds."
     PROCESS_OPEN_FDS Gauge "process_open_fds" "Number of open file descriptors."
     PROCESS_MAX_FDS Gauge "process_max_fds" "Maximum number of open file descriptors."

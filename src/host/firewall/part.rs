@@ -32,6 +32,14 @@ pub enum FirewallError {
         /// The program that makes them.
         restore: &'static str,
     },
+    /// The guard of `route_localnet` cannot be put back, and `route_localnet` cannot be taken back either.
+    #[error("{error}; and {second}, so other hosts reach programs on 127.0.0.1")]
+    Unguarded {
+        /// Why the guard could not be put back.
+        error: Box<Self>,
+        /// Why `route_localnet` could not be taken back.
+        second: Box<Self>,
+    },
     /// A setting of the kernel cannot be read or written.
     #[error("{name} cannot be changed: {error}")]
     Setting {

@@ -2,7 +2,7 @@
 //!
 //! Pure: it makes text. Every rule is in a chain of our own, and every chain is entered by one rule at the beginning of a built-in
 //! chain. So our rules are found, replaced at once and removed without touching any other rule. They are those of ecs-init (spec
-//! `ecs-init.md` §4), with two differences that are stated at their place.
+//! `ecs-init.md` §4), with two differences that are stated at their place, and those of `ECS_BRIDGE_BLOCK_IMDS`.
 
 use ecs_core::model::Bridges;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::fmt;
 /// The port of the agent's server for credentials and task metadata, on 127.0.0.1.
 pub const METADATA_PORT: u16 = 51679;
 /// The introspection port.
-const INTROSPECTION_PORT: u16 = 51678;
+pub(super) const INTROSPECTION_PORT: u16 = 51678;
 /// The address at which containers expect the server; no interface has it.
 pub const METADATA_ADDRESS: &str = "169.254.170.2";
 /// The setting of the kernel that lets packets from other interfaces reach 127.0.0.0/8.
@@ -19,7 +19,12 @@ pub(super) const ROUTE_LOCALNET: &str = "net.ipv4.conf.all.route_localnet";
 pub(super) const ROUTE_LOCALNET_DEFAULT: &str = "net.ipv4.conf.default.route_localnet";
 /// Interfaces on which only containers are: the bridges of Docker's networks (`docker0`, `docker_gwbridge`, `br-…`), and that of
 /// tasks in network mode `awsvpc`. A `+` at the end stands for any characters.
-const CONTAINER_INTERFACES: [&str; 3] = ["docker+", "br-+", "ecs-bridge"];
+const CONTAINER_INTERFACES: [&str; 3] = ["docker+", "br-+", AWSVPC_BRIDGE];
+/// The bridge of tasks in network mode `awsvpc`.
+const AWSVPC_BRIDGE: &str = "ecs-bridge";
+/// What is sent to the instance metadata service.
+const TO_INSTANCE_METADATA: [(Family, &str); 2] =
+    [(Family::V4, "-d 169.254.169.254/32"), (Family::V6, "-d fd00:ec2::254/128")];
 /// The default bridge, as long as Docker has not given another name.
 pub const USUAL_BRIDGE: &str = "docker0";
 /// Upper limit of an interface's name, in bytes: that of the kernel.
@@ -32,8 +37,22 @@ pub struct Settings {
     pub localhost_filter: bool,
     /// The introspection port is open to everybody.
     pub offhost_introspection: bool,
+    /// Containers on Docker's bridges do not reach the instance metadata service.
+    pub block_metadata: bool,
     /// Docker's bridges. Other machines are not behind the named ones.
     pub bridges: Bridges,
+}
+
+impl Default for Settings {
+    /// As where the operator has set nothing.
+    fn default() -> Self {
+        Self {
+            localhost_filter: true,
+            offhost_introspection: false,
+            block_metadata: false,
+            bridges: Bridges::default(),
+        }
+    }
 }
 
 /// The version of the Internet Protocol.
@@ -104,34 +123,58 @@ impl Table {
         format!("*{}\n{}\nCOMMIT\n", self.name, lines.join("\n"))
     }
 
-    fn commands(&self) -> impl Iterator<Item = String> {
+    fn commands(&self) -> Vec<String> {
         let lines = self.hooks.iter().filter(|hook| !hook.rules.is_empty()).flat_map(|hook| {
             let rules = hook.rules.iter().map(|rule| format!("-A {} {rule}", hook.chain));
             let first = std::iter::once(format!("-N {}", hook.chain));
             first.chain(rules).chain([format!("-I {} {}", hook.builtin, hook.jump())])
         });
-        lines.map(|line| format!("{} -w -t {} {line}", self.family.program(), self.name))
+        lines.map(|line| format!("{} -w -t {} {line}", self.family.program(), self.name)).collect()
     }
 }
 
-/// The tables in the order in which they are made: the guard, [`ROUTE_LOCALNET`], then the rest.
-pub(super) fn tables(settings: &Settings) -> [Table; 3] {
-    [
-        Table { family: Family::V4, name: "filter", hooks: vec![input(Family::V4, settings)] },
-        Table { family: Family::V4, name: "nat", hooks: vec![prerouting(settings), output()] },
-        Table { family: Family::V6, name: "filter", hooks: vec![input(Family::V6, settings)] },
-    ]
+/// The tables with our part of each.
+#[derive(Clone, Debug)]
+pub(super) struct Tables {
+    /// The guard of [`ROUTE_LOCALNET`]: made before that is set, and removed after it is taken back.
+    pub(super) guard: Table,
+    /// Leads containers to the agent.
+    pub(super) nat: Table,
+    /// Closes the introspection port over IPv6.
+    pub(super) ipv6: Table,
+    /// Keep containers from the instance metadata service, over IPv4 and IPv6.
+    pub(super) metadata: [Table; 2],
 }
 
-/// The tables with every chain that the agent may have made.
-pub(super) fn all_tables() -> [Table; 3] {
-    tables(&Settings { localhost_filter: true, offhost_introspection: false, bridges: Bridges::default() })
+impl Tables {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            guard: Table { family: Family::V4, name: "filter", hooks: vec![input(Family::V4, settings)] },
+            nat: Table { family: Family::V4, name: "nat", hooks: vec![prerouting(settings), output()] },
+            ipv6: Table { family: Family::V6, name: "filter", hooks: vec![input(Family::V6, settings)] },
+            metadata: TO_INSTANCE_METADATA.map(|(family, packets)| Table {
+                family,
+                name: "raw",
+                hooks: vec![metadata(packets, settings)],
+            }),
+        }
+    }
+
+    /// The tables with every chain that the agent may have made.
+    pub(super) fn all() -> Self {
+        Self::new(&Settings { block_metadata: true, ..Settings::default() })
+    }
+
+    /// All of them, in the order in which they are removed.
+    pub(super) fn in_order_of_removal(self) -> Vec<Table> {
+        let Self { guard, nat, ipv6, metadata: [v4, v6] } = self;
+        vec![nat, ipv6, v4, v6, guard]
+    }
 }
 
 /// The commands that remove everything, for people.
 pub(super) fn undo_commands() -> Vec<String> {
-    let [guard, nat, ipv6] = all_tables();
-    let lines = [nat, ipv6, guard].into_iter().flat_map(|table| {
+    let lines = Tables::all().in_order_of_removal().into_iter().flat_map(|table| {
         let lines = table.hooks.iter().flat_map(|hook| {
             [format!("-D {} {}", hook.builtin, hook.jump()), format!("-F {}", hook.chain), format!("-X {}", hook.chain)]
         });
@@ -143,9 +186,10 @@ pub(super) fn undo_commands() -> Vec<String> {
 
 /// The same as commands for a shell, for people.
 pub(super) fn commands(settings: &Settings) -> Vec<String> {
-    let [guard, nat, ipv6] = tables(settings);
+    let Tables { guard, nat, ipv6, metadata } = Tables::new(settings);
     let setting = std::iter::once(format!("sysctl -w {ROUTE_LOCALNET}=1"));
-    guard.commands().chain(setting).chain(nat.commands()).chain(ipv6.commands()).collect()
+    let others = [nat, ipv6].into_iter().chain(metadata);
+    guard.commands().into_iter().chain(setting).chain(others.flat_map(|table| table.commands())).collect()
 }
 
 /// Rules 2, 3 and 4 of ecs-init.
@@ -176,12 +220,9 @@ fn input(family: Family, settings: &Settings) -> Hook {
 /// Rule 1 of ecs-init. There it names no interface, so a neighbour that routes the address through this host reaches the server.
 /// Here only packets from containers are let in; the last rule keeps such a rule of others from being used.
 fn prerouting(settings: &Settings) -> Hook {
-    let own = settings.bridges.default.iter().chain(&settings.bridges.named).map(String::as_str);
-    let is_covered = |name: &&str| CONTAINER_INTERFACES.into_iter().any(|pattern| covers(pattern, name));
-    let own = own.filter(|name| is_plain(name) && !is_covered(name));
-    let interfaces = own.chain(CONTAINER_INTERFACES);
-    let to_agent =
-        interfaces.map(|name| format!("-i {name} -p tcp -j DNAT --to-destination 127.0.0.1:{METADATA_PORT}"));
+    let to_agent = container_interfaces(settings)
+        .into_iter()
+        .map(|name| format!("-i {name} -p tcp -j DNAT --to-destination 127.0.0.1:{METADATA_PORT}"));
     Hook {
         builtin: "PREROUTING",
         chain: "ECS-AGENT-PREROUTING",
@@ -200,6 +241,26 @@ fn output() -> Hook {
         rules: vec![format!("-p tcp -j REDIRECT --to-ports {METADATA_PORT}")],
         purpose: "what this host, and containers on its network, send to 169.254.170.2 port 80 reaches the agent",
     }
+}
+
+/// For `ECS_BRIDGE_BLOCK_IMDS`: ecs-init has no such rule; AWS recommends to make it by hand. The table `raw` comes first, so Docker's rules,
+/// which let containers out, cannot get before it. Tasks in network mode `awsvpc` have a setting of their own.
+fn metadata(packets: &'static str, settings: &Settings) -> Hook {
+    let interfaces = container_interfaces(settings).into_iter().filter(|name| *name != AWSVPC_BRIDGE);
+    Hook {
+        builtin: "PREROUTING",
+        chain: "ECS-AGENT-IMDS",
+        packets,
+        rules: interfaces.filter(|_| settings.block_metadata).map(|name| format!("-i {name} -j DROP")).collect(),
+        purpose: "containers on Docker's bridges do not reach the instance metadata service",
+    }
+}
+
+/// The interfaces on which only containers are; a `+` at the end stands for any characters.
+pub(super) fn container_interfaces(settings: &Settings) -> Vec<&str> {
+    let own = settings.bridges.default.iter().chain(&settings.bridges.named).map(String::as_str);
+    let is_covered = |name: &&str| CONTAINER_INTERFACES.into_iter().any(|pattern| covers(pattern, name));
+    own.filter(|name| is_plain(name) && !is_covered(name)).chain(CONTAINER_INTERFACES).collect()
 }
 
 /// The name of the default bridge, or its usual name.
@@ -224,11 +285,11 @@ mod tests {
 
     fn settings(localhost_filter: bool, offhost_introspection: bool, bridge: Option<&str>) -> Settings {
         let bridges = Bridges { default: bridge.map(str::to_owned), ..Bridges::default() };
-        Settings { localhost_filter, offhost_introspection, bridges }
+        Settings { localhost_filter, offhost_introspection, bridges, ..Settings::default() }
     }
 
     fn rules(settings: &Settings) -> [Vec<String>; 4] {
-        let [guard, nat, ipv6] = tables(settings);
+        let Tables { guard, nat, ipv6, .. } = Tables::new(settings);
         [&guard.hooks[0], &nat.hooks[0], &nat.hooks[1], &ipv6.hooks[0]].map(|hook| hook.rules.clone())
     }
 
@@ -289,8 +350,20 @@ mod tests {
     }
 
     #[test]
+    fn instance_metadata_is_kept_from_bridges_if_that_is_wanted() {
+        let named = ["weird0", "eth+"].map(str::to_owned).into();
+        let bridges = Bridges { default: Some("docker0".to_owned()), named };
+        let wanted = Settings { block_metadata: true, bridges, ..Settings::default() };
+        for table in Tables::new(&wanted).metadata {
+            assert_eq!(table.hooks[0].rules, ["-i weird0 -j DROP", "-i docker+ -j DROP", "-i br-+ -j DROP"]);
+        }
+        let tables = Tables::new(&Settings { block_metadata: false, ..wanted });
+        assert!(tables.metadata.iter().all(|table| table.hooks[0].rules.is_empty()));
+    }
+
+    #[test]
     fn a_restore_replaces_our_chains_and_nothing_else() {
-        let [_, nat, _] = tables(&settings(true, false, None));
+        let nat = Tables::new(&settings(true, false, None)).nat;
         let text = nat.restore_text(&[&nat.hooks[1]]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[..3], ["*nat", ":ECS-AGENT-PREROUTING - [0:0]", ":ECS-AGENT-OUTPUT - [0:0]"]);

@@ -215,11 +215,7 @@ impl Site {
 }
 
 fn settings() -> Settings {
-    Settings {
-        localhost_filter: true,
-        offhost_introspection: false,
-        bridges: Bridges { default: Some("docker0".to_owned()), ..Bridges::default() },
-    }
+    Settings { bridges: Bridges { default: Some("docker0".to_owned()), ..Bridges::default() }, ..Settings::default() }
 }
 
 fn missing(checked: &Checked) -> Vec<&str> {

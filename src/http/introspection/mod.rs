@@ -9,18 +9,20 @@
 //! open port means a registered agent. The health of an agent that is not registered yet can be read from a socket,
 //! [`HEALTH_SOCKET`], which serves only `/health`, from the start of the process to its end.
 //!
-//! Reading order: this file (routes), `task` (JSON shapes), `health` and `debug` with `timing` (paths of this agent only), `lookup` (the
+//! Reading order: this file (routes), `task` (JSON shapes), `health`, `host`, and `debug` with `timing` (paths of this agent only), `lookup` (the
 //! query of `/v1/tasks`). [`http`](crate::http) has the encoding (`answer`, `json`), the cleaning of paths (`path`) and the limits,
 //! and decides which peers are served. Source: spec `introspection.md` §1 to §6.
 
 mod debug;
 mod health;
+mod host;
 mod lookup;
 mod task;
 mod timing;
 
 pub use debug::PullLookup;
 pub use health::{HealthAnswer, HealthLookup};
+pub use host::{HostAnswer, HostLookup, KeptBy};
 pub use timing::{ContainerTiming, Moment, PhaseTiming, TaskTiming, TimingLookup, Timings};
 
 use crate::http::answer::{catch_panic, encoded, json_answer, json_body, plain_text};
@@ -87,6 +89,8 @@ pub struct Lookups {
     pub timings: TimingLookup,
     /// The present time.
     pub clock: Clock,
+    /// Who keeps the settings of the host.
+    pub host: HostLookup,
 }
 
 impl std::fmt::Debug for Lookups {
@@ -137,6 +141,7 @@ pub fn router(health: HealthLookup, identity: Identity, view: watch::Receiver<Ar
         .route("/v1/tasks", any(tasks))
         .route("/license", any(license))
         .route("/v1/debug/tasks", any(debug_tasks))
+        .route("/v1/debug/host", any(debug_host))
         .route("/v1/debug", any(not_found))
         .route("/metrics", any(not_found))
         .route("/health", any(async move || health::answer(&health())));
@@ -193,10 +198,14 @@ async fn debug_tasks(State(sources): State<Sources>, RawQuery(query): RawQuery) 
         Some(Ok(limit)) => limit,
         Some(Err(_)) => return plain_text(StatusCode::BAD_REQUEST, "limit must be a whole number such as 20\n"),
     };
-    let Lookups { pulls, timings, clock } = &sources.lookups;
+    let Lookups { pulls, timings, clock, .. } = &sources.lookups;
     let view = Arc::clone(&sources.view.borrow());
     let times = timings(&view, limit);
     json_answer(StatusCode::OK, &debug::Tasks::new(&view, pulls, &times, clock()), "introspection/debug")
+}
+
+async fn debug_host(State(sources): State<Sources>) -> Response {
+    json_answer(StatusCode::OK, &(sources.lookups.host)(), "introspection/host")
 }
 
 async fn license() -> Response {

@@ -104,7 +104,8 @@ fn known(identity: Identity, view: watch::Receiver<Arc<View>>) -> Router {
 }
 
 fn lookups(clock: Clock) -> Lookups {
-    Lookups { pulls: Arc::new(|_| None), timings: Arc::new(|_, _| Timings::default()), clock }
+    let host = Arc::new(|| HostAnswer { kept_by: KeptBy::HostSetup, put_back: 7, ..HostAnswer::default() });
+    Lookups { pulls: Arc::new(|_| None), timings: Arc::new(|_, _| Timings::default()), clock, host }
 }
 
 fn identity() -> Identity {
@@ -263,13 +264,15 @@ async fn short_ids_are_prefixes_and_long_ids_are_whole() {
 async fn paths_of_ours_that_are_not_there_are_not_found() {
     let server = Server::start(View::default()).await;
     let bare = ["/metrics", "/metrics?x=y", "/v1/debug"];
-    let slash = ["/metrics/", "/metrics/?x=y", "/health/", "/v1/debug/", "/v1/debug/tasks/"];
+    let slash = ["/metrics/", "/metrics/?x=y", "/health/", "/v1/debug/", "/v1/debug/tasks/", "/v1/debug/host/"];
     for target in [&bare[..], &slash, &["/metrics/x", "/health/live", "/v1/debug/other"]].concat() {
         let answer = server.get(target).await;
         assert_eq!(answer.status, 404, "{target}");
         assert!(!answer.body.contains("AvailableCommands"), "{target}");
     }
     assert_eq!(server.get("/v1/debug/tasks").await.status, 200);
+    let host = server.get("/v1/debug/host").await.json();
+    assert_eq!(host, serde_json::json!({"KeptBy": "HostSetup", "PutBack": 7, "Missing": []}));
 }
 
 #[tokio::test]

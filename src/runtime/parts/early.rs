@@ -96,6 +96,7 @@ impl Early {
     /// Makes the firewall's rules, and keeps them.
     fn keep_firewall(&mut self, config: &Config) {
         if !config.manage_firewall {
+            self.rules.leave_to_others();
             return;
         }
         let settings = firewall::settings(config);
@@ -144,7 +145,9 @@ impl Early {
         let wall = clock.clone();
         let times: introspection::TimingLookup = Arc::new(move |view, limit| timings.shown(view, limit, &wall));
         let now: introspection::Clock = Arc::new(move || clock.now());
-        let lookups = introspection::Lookups { pulls: progress, timings: times, clock: now };
+        let rules = self.rules.clone();
+        let host: introspection::HostLookup = Arc::new(move || rules.answer());
+        let lookups = introspection::Lookups { pulls: progress, timings: times, clock: now, host };
         let routes = introspection::router(self.health_lookup(), shown, view, lookups);
         let audience = Audience::new(config.offhost_introspection, self.bridges.subscribe());
         let port = if config.introspection_on_loopback { Address::Loopback } else { Address::Port };

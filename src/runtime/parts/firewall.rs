@@ -1,9 +1,14 @@
 //! Keeps the firewall's rules for 169.254.170.2: made once the agent has its engine for itself, checked again every minute, when
 //! Docker was restarted, and when its bridges have changed.
 //!
+//! Where `host-setup` runs every minute, it keeps them instead, with rights that this process need not have: the unit does it so. Its
+//! record says so; while that is fresh, the firewall is left alone here, and what the record says is shown (`recorded`).
+//!
 //! An agent that stops as asked removes the rules, and so does one that a restart cannot help. After a crash they stay: the agent is
 //! started again within seconds, its tasks go on asking for credentials, and a guard that comes and goes guards nothing. A process
 //! that may not change the firewall reports that once, and works with rules that others have made.
+
+mod recorded;
 
 use crate::backoff::{Backoff, Shape, seconds};
 use crate::config::Config;
@@ -11,10 +16,14 @@ use crate::host::firewall::{
     Checked, Firewall, FirewallError, METADATA_ADDRESS, METADATA_PORT, PartFailure, Settings, USUAL_BRIDGE,
 };
 use crate::host::program::Programs;
+use crate::host::setup_record::{Found, Place, Record};
+use crate::http::introspection::{HostAnswer, KeptBy};
 use crate::metrics::Counter;
 use crate::runtime::Fatal;
 use crate::runtime::supervisor::PartResult;
 use ecs_core::model::{Bridges, with_causes};
+use recorded::Recorded;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -33,8 +42,23 @@ pub(crate) struct Rules {
     state: Mutex<State>,
     /// Wakes the check, because Docker was restarted.
     docker_restarted: Notify,
-    /// How often rules were missing and were put back.
+    /// How often rules were missing and were put back, by this process.
     put_back: Counter,
+    /// The result of the last check.
+    shown: std::sync::Mutex<Shown>,
+    /// Where `host-setup` leaves its record.
+    place: Place,
+}
+
+/// The result of a check, for metrics and introspection.
+#[derive(Clone, Debug, Default)]
+struct Shown {
+    /// The fresh record of `host-setup`; `None`: there is none.
+    record: Option<Record>,
+    /// This process lacks the right, or the configuration leaves the rules to others.
+    is_left_to_others: bool,
+    /// Why the rules could not be made; `None`: they were.
+    error: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +74,43 @@ enum State {
 impl Rules {
     /// How often rules were missing and were put back.
     pub(crate) fn put_back(&self) -> u64 {
-        self.put_back.get()
+        self.put_back.get() + self.shown().record.map_or(0, |record| record.put_back)
+    }
+
+    /// The last check could not make everything.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.answer().error.is_some()
+    }
+
+    /// Who keeps the rules, and with what result.
+    pub(crate) fn answer(&self) -> HostAnswer {
+        let (shown, put_back) = (self.shown(), self.put_back());
+        let Some(record) = shown.record else {
+            let kept_by = if shown.is_left_to_others { KeptBy::Others } else { KeptBy::Agent };
+            return HostAnswer { kept_by, put_back, error: shown.error, ..HostAnswer::default() };
+        };
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        HostAnswer {
+            kept_by: if record.rules.is_some() { KeptBy::HostSetup } else { KeptBy::Others },
+            put_back,
+            missing: record.missing,
+            put_back_at: some(record.put_back_at),
+            last_run: some(record.at),
+            error: some(record.error),
+        }
+    }
+
+    fn shown(&self) -> Shown {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn show(&self, shown: Shown) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+    }
+
+    /// The configuration leaves the rules to others.
+    pub(crate) fn leave_to_others(&self) {
+        self.show(Shown { is_left_to_others: true, ..Shown::default() });
     }
 
     /// Docker was restarted, so the rules are checked at once.
@@ -65,27 +125,21 @@ impl Rules {
         mut bridges: watch::Receiver<Bridges>,
         stop: CancellationToken,
     ) -> PartResult {
-        let mut state = self.state.lock().await;
-        if matches!(*state, State::Untouched) {
-            *state = State::Kept(Firewall::new(Programs::default()));
-        }
-        drop(state);
-        let mut history = History::new(&self.put_back);
+        let (mut history, mut recorded) = (History::new(&self.put_back), Recorded::default());
         let checking = async {
             loop {
                 // A bridge that becomes known under its usual name is no change.
                 let Bridges { default, named } = bridges.borrow_and_update().clone();
                 let default = Some(default.unwrap_or_else(|| USUAL_BRIDGE.to_owned()));
                 let settings = Settings { bridges: Bridges { default, named }, ..settings.clone() };
-                let checked = match &mut *self.state.lock().await {
-                    State::Kept(firewall) => firewall.ensure(&settings).await,
-                    State::Untouched | State::Ended => return,
+                let pause = match self.place.found().await {
+                    Found::Fresh(record) => self.leave_alone(*record, &mut recorded).await,
+                    found => {
+                        recorded.lost(&reason(&found));
+                        self.check(settings, &mut history).await
+                    }
                 };
-                if matches!(checked, Err(FirewallError::NoRight)) {
-                    report_no_right();
-                    return;
-                }
-                let pause = history.note(settings, checked);
+                let Some(pause) = pause else { return };
                 let changed = async {
                     if bridges.changed().await.is_err() {
                         std::future::pending::<()>().await; // nobody knows the bridges any more
@@ -101,6 +155,38 @@ impl Rules {
         stop.run_until_cancelled(checking).await;
         stop.cancelled().await; // what cannot be done now cannot be done by a new start of this part either
         Ok(())
+    }
+
+    /// Leaves the rules to `host-setup`, and returns the pause before the next check. `None`: the agent ends.
+    async fn leave_alone(&self, record: Record, recorded: &mut Recorded) -> Option<Duration> {
+        match &mut *self.state.lock().await {
+            State::Ended => return None,
+            // What this process has made is the same, so nothing is to be removed by it.
+            state => *state = State::Untouched,
+        }
+        recorded.note(&record);
+        self.show(Shown { record: Some(record), ..Shown::default() });
+        Some(INTERVAL.delay(0))
+    }
+
+    /// Makes and checks the rules, and returns the pause before the next check. `None`: the agent ends.
+    async fn check(&self, settings: Settings, history: &mut History<'_>) -> Option<Duration> {
+        let mut state = self.state.lock().await;
+        if matches!(*state, State::Untouched) {
+            *state = State::Kept(Firewall::new(Programs::default()));
+        }
+        let State::Kept(firewall) = &mut *state else { return None };
+        let checked = firewall.ensure(&settings).await;
+        drop(state);
+        let errors = match &checked {
+            Ok(checked) => checked.failures.iter().map(|failure| with_causes(&failure.error)).collect(),
+            Err(FirewallError::NoRight) => Vec::new(),
+            Err(error) => vec![with_causes(error)],
+        };
+        let is_left_to_others = matches!(checked, Err(FirewallError::NoRight));
+        let error = Some(errors.join("; ")).filter(|error| !error.is_empty());
+        self.show(Shown { record: None, is_left_to_others, error });
+        Some(history.note(settings, checked))
     }
 
     /// Removes the rules if the agent has ended for good.
@@ -134,12 +220,23 @@ pub(crate) fn settings(config: &Config) -> Settings {
     Settings {
         localhost_filter: !config.skip_localhost_filter,
         offhost_introspection: config.offhost_introspection,
+        block_metadata: config.bridge_block_imds,
         bridges: Bridges::default(),
     }
 }
 
 /// What a person can do where the rules cannot be made.
 const REMEDY: &str = "install iptables; as root on the host, `ecs-agent host-setup` makes the rules without the agent";
+
+/// Why `host-setup` does not keep the rules.
+fn reason(found: &Found) -> String {
+    match found {
+        Found::Stale(age_s) => format!("it has not run for {age_s} s"),
+        Found::Missing => "its record is gone".to_owned(),
+        Found::Unusable(error) => format!("its record cannot be used: {error}"),
+        Found::Fresh(_) => "it does".to_owned(),
+    }
+}
 
 fn report_no_right() {
     tracing::warn!(
@@ -158,6 +255,8 @@ struct History<'a> {
     /// The last failure; `None`: the last check succeeded.
     failure: Option<String>,
     retry: Option<Backoff>,
+    /// It was reported that this process lacks the right.
+    has_reported_no_right: bool,
     /// The last failures of parts.
     part_failures: Vec<String>,
     /// How often rules were missing.
@@ -166,13 +265,27 @@ struct History<'a> {
 
 impl<'a> History<'a> {
     fn new(times_missing: &'a Counter) -> Self {
-        Self { made: None, failure: None, retry: None, part_failures: Vec::new(), times_missing }
+        Self {
+            made: None,
+            failure: None,
+            retry: None,
+            has_reported_no_right: false,
+            part_failures: Vec::new(),
+            times_missing,
+        }
     }
 
     /// Logs the result of a check, and returns the pause before the next one.
     fn note(&mut self, settings: Settings, checked: Result<Checked, FirewallError>) -> Duration {
         let checked = match checked {
             Ok(checked) => checked,
+            Err(FirewallError::NoRight) => {
+                if !std::mem::replace(&mut self.has_reported_no_right, true) {
+                    report_no_right();
+                }
+                // Rules may be left to `host-setup` later.
+                return INTERVAL.delay(0);
+            }
             Err(error) => return self.failed(&error),
         };
         self.note_parts(&checked.failures);
@@ -200,11 +313,14 @@ impl<'a> History<'a> {
         INTERVAL.delay(0)
     }
 
-    /// Not a warning: containers reach the agent all the same.
+    /// Not a warning if nobody has asked for the part: containers reach the agent all the same.
     fn note_parts(&mut self, failures: &[PartFailure]) {
         let texts: Vec<String> = failures.iter().map(|failure| with_causes(&failure.error)).collect();
         for (failure, error) in failures.iter().zip(&texts).filter(|(_, error)| !self.part_failures.contains(error)) {
-            tracing::info!(error, "{}", failure.consequence);
+            match failure.is_wanted {
+                true => tracing::warn!(error, "{}", failure.consequence),
+                false => tracing::info!(error, "{}", failure.consequence),
+            }
         }
         self.part_failures = texts;
     }
@@ -238,7 +354,7 @@ mod tests {
         let mut history = History::new(&times_missing);
         let failure = || Err(FirewallError::Absent { program: "iptables", restore: "iptables-restore" });
         let settings =
-            || Settings { localhost_filter: true, offhost_introspection: false, bridges: Bridges::default() };
+            Settings::default;
         let pauses: Vec<Duration> = (0..6).map(|_| history.note(settings(), failure())).collect();
         assert!(pauses[0] < Duration::from_secs(7) && pauses[5] >= Duration::from_secs(60), "{pauses:?}");
         assert!(history.failure.is_some() && times_missing.get() == 0);
@@ -265,7 +381,7 @@ mod tests {
         rules.end(&Ok(())).await;
         assert!(matches!(*rules.state.lock().await, State::Ended));
         // Nor are they made by a part that is still about to begin.
-        let settings = Settings { localhost_filter: true, offhost_introspection: false, bridges: Bridges::default() };
+        let settings = Settings::default();
         let stop = CancellationToken::new();
         stop.cancel();
         rules.keep(settings, watch::channel(Bridges::default()).1, stop).await.unwrap();

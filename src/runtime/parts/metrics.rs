@@ -164,6 +164,7 @@ impl Sources {
         page.single(names::STORE_COMMITS_FAILED, metrics.commits_failed.get());
         page.single(names::STORE_FILE_BYTES, metrics.store_bytes.get());
         page.single(names::FIREWALL_PUT_BACK, self.rules.put_back());
+        page.single(names::FIREWALL_FAILING, self.rules.is_failing());
     }
 }
 

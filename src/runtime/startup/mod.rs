@@ -38,11 +38,13 @@ use crate::store::Identity;
 use crate::{acs, docker};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use ecs_core::agent_health::Step;
+use ecs_core::model::Bridges;
 use ecs_core::{Event, State};
 use metadata::Metadata;
 use offers::{Host, Offers};
 use ownership::Ownership;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// Capacity of the core loop's queue, in events. Senders wait while it is full.
@@ -203,16 +205,20 @@ pub fn registry_problems(config: &Config) -> Vec<Problem> {
     unusable.chain(with_newline).collect()
 }
 
+/// How long Docker is asked for its bridges by a command.
+const BRIDGES_LIMIT: Duration = Duration::from_secs(10);
+
 /// What the firewall's rules depend on, for a command of a person: also if the configuration leaves the rules to others. Docker is
-/// asked for its bridges once; if it does not answer, the default one has the usual name.
-pub async fn firewall_settings(config: &Config) -> firewall::Settings {
+/// asked for its bridges once; if it does not answer, they are as they were `before`, and the default one has the usual name.
+pub async fn firewall_settings(config: &Config, before: Bridges) -> firewall::Settings {
     let bridges = async {
         let docker =
             Docker::connect(settings::docker(config, config.region.as_deref().unwrap_or_default())).await.ok()?;
         let found = docker.bridges().await.ok()?;
         Some(http::with_containers_only(found, |_, _| {}))
     };
-    firewall::Settings { bridges: bridges.await.unwrap_or_default(), ..parts::firewall::settings(config) }
+    let bridges = tokio::time::timeout(BRIDGES_LIMIT, bridges).await.ok().flatten().unwrap_or(before);
+    firewall::Settings { bridges, ..parts::firewall::settings(config) }
 }
 
 /// The attributes that a registration would send, one per line: the name, and the value if there is one.
