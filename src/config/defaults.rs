@@ -2,8 +2,8 @@
 //!
 //! On an EC2 instance, ecs-init gives its agent defaults that the agent itself does not have, and most installations rely on
 //! them. This agent replaces both, so as a service it has these defaults too, below every setting of an operator. Defaults that
-//! mean nothing here are left out: updates (the package manager does them), container labels, the certificate directory, and
-//! `efsAuth`, because the volume plugin is not part of this agent. Invariant: without `-service` nothing here has an effect.
+//! mean nothing here are left out: updates (the package manager does them), container labels, and the certificate directory, which is
+//! that of the host. `efsAuth` is a default only where Amazon's volume plugin is installed, since it is not part of this agent. Invariant: without `-service` nothing here has an effect.
 
 use super::keys::find;
 use super::problem::{Problem, Severity};
@@ -41,6 +41,11 @@ const CONTAINER_PATHS: [(&str, &str); 2] = [("/data", "/var/lib/ecs/data"), ("/l
 /// Variables whose values may be such paths.
 const PATHS: [&str; 4] = ["ECS_DATADIR", "ECS_LOGFILE", "ECS_AUDIT_LOGFILE", "RuntimeStatsLogFile"];
 
+/// Amazon's volume plugin, where the packages of ecs-init put it (on SUSE: the second).
+const VOLUME_PLUGIN: [&str; 2] = ["/usr/libexec/amazon-ecs-volume-plugin", "/usr/sbin/amazon-ecs-volume-plugin"];
+/// What the plugin can do.
+const PLUGIN_CAPABILITIES: (&str, &str) = ("ECS_VOLUME_PLUGIN_CAPABILITIES", r#"["efsAuth"]"#);
+
 /// Maximum number of bytes that are read of `/etc/os-release`, which has some hundred bytes.
 const MAX_OS_RELEASE: u64 = 64 * 1024;
 
@@ -48,6 +53,7 @@ const MAX_OS_RELEASE: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct ServiceDefaults {
     os_family: String,
+    has_volume_plugin: bool,
 }
 
 impl ServiceDefaults {
@@ -56,7 +62,8 @@ impl ServiceDefaults {
         let mut text = String::new();
         let file = std::fs::File::open("/etc/os-release");
         let _unknown = file.and_then(|file| file.take(MAX_OS_RELEASE).read_to_string(&mut text));
-        Self::with(&text)
+        let has_volume_plugin = VOLUME_PLUGIN.iter().any(|path| Path::new(path).exists());
+        Self { has_volume_plugin, ..Self::with(&text) }
     }
 
     fn with(os_release: &str) -> Self {
@@ -68,7 +75,7 @@ impl ServiceDefaults {
             (Some(id), Some(version)) => format!("{id}_{version}"),
             _ => "linux".to_owned(),
         };
-        Self { os_family }
+        Self { os_family, has_volume_plugin: false }
     }
 }
 
@@ -81,6 +88,9 @@ impl Source for ServiceDefaults {
     fn get(&self, key: &str) -> Option<String> {
         if key == "ECS_DETAILED_OS_FAMILY" {
             return Some(self.os_family.clone());
+        }
+        if key == PLUGIN_CAPABILITIES.0 && self.has_volume_plugin {
+            return Some(PLUGIN_CAPABILITIES.1.to_owned());
         }
         DEFAULTS.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned())
     }
@@ -135,6 +145,17 @@ mod tests {
             assert!(matches!(key.kind.parse(value, key.default), super::super::parsed::Parsed::Value(_)), "{name}");
             assert_eq!(defaults.get(name).as_deref(), Some(value));
         }
+    }
+
+    #[test]
+    fn efs_auth_is_offered_where_the_plugin_is() {
+        let (name, value) = PLUGIN_CAPABILITIES;
+        let absent = ServiceDefaults::with("");
+        assert_eq!(absent.get(name), None);
+        let present = ServiceDefaults { has_volume_plugin: true, ..absent };
+        assert_eq!(present.get(name).as_deref(), Some(value));
+        let key = find(name).unwrap();
+        assert!(matches!(key.kind.parse(value, key.default), super::super::parsed::Parsed::Value(_)));
     }
 
     #[test]

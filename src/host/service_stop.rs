@@ -56,7 +56,9 @@ fn job<'a>(list: &'a str, unit: &str) -> Option<&'a str> {
 
 /// The unit of this process, by its control group.
 fn unit(groups: &str) -> String {
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path)));
+    let path = groups
+        .lines()
+        .find_map(|line| line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path)));
     let unit = path.and_then(|path| path.split('/').rfind(|name| name.ends_with(".service")));
     unit.unwrap_or(UNIT).to_owned()
 }

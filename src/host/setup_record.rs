@@ -104,8 +104,7 @@ impl Record {
         self.missing = self.missing.iter().take(MAX_ITEMS).map(|name| cut(name, MAX_SHORT)).collect();
         if let Some(rules) = &mut self.rules {
             rules.default_bridge = cut(&rules.default_bridge, MAX_SHORT);
-            rules.named_bridges =
-                rules.named_bridges.iter().take(MAX_ITEMS).map(|name| cut(name, MAX_SHORT)).collect();
+            rules.named_bridges = rules.named_bridges.iter().take(MAX_ITEMS).map(|name| cut(name, MAX_SHORT)).collect();
         }
         self
     }

@@ -137,6 +137,8 @@ async fn an_agent_without_the_right_works_with_rules_of_others() {
     // The host has no default route.
     assert_eq!(made.lines().filter(|line| line.starts_with("made ")).count(), 6, "{made}");
     assert!(has_rules());
+    // Nobody runs it again, so some minutes later its record is stale.
+    std::fs::remove_file(RECORD).unwrap();
     rig.program = "setpriv".into();
     rig.arguments = vec!["--bounding-set", "-net_admin", "--inh-caps", "-net_admin", env!("CARGO_BIN_EXE_ecs-agent")];
     rig.start_agent();
@@ -150,5 +152,62 @@ async fn an_agent_without_the_right_works_with_rules_of_others() {
     let again = run(&format!("{} host-setup", env!("CARGO_BIN_EXE_ecs-agent")));
     assert_eq!(again.lines().filter(|line| line.starts_with("in place ")).count(), 6, "{again}");
     run(&format!("{} host-setup -undo", env!("CARGO_BIN_EXE_ecs-agent")));
+    assert!(has_no_rules());
+}
+
+/// The record of `host-setup`. Each test of this file has the directory for itself.
+const RECORD: &str = "/run/ecs-agent/host-setup.json";
+
+fn record() -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(RECORD).unwrap()).unwrap()
+}
+
+/// As with the unit: `host-setup` keeps the rules, and the agent shows what it did. Without rights the agent makes no complaint, with
+/// rights it does not touch the rules.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_leaves_the_rules_to_host_setup() {
+    if !is_apart("the record of host-setup") {
+        return;
+    }
+    let environment = [("ECS_MANAGE_FIREWALL", "true")];
+    let plan = Plan { environment: &environment, ..Plan::default() };
+    let Some(mut rig) = Rig::without_agent("host-setup", plan).await else { return };
+    let agent = env!("CARGO_BIN_EXE_ecs-agent");
+    run(&format!("{agent} host-setup"));
+    assert_eq!((record()["PutBack"].as_u64(), record()["Error"].as_str()), (Some(0), Some("")), "{}", record());
+    for program in ["setpriv", agent] {
+        rig.program = program.into();
+        let lacks = ["--bounding-set", "-net_admin", "--inh-caps", "-net_admin", agent];
+        rig.arguments = if program == agent { Vec::new() } else { lacks.to_vec() };
+        rig.start_agent();
+        rig.registered().await;
+        run("iptables -w -F INPUT");
+        let mended = run(&format!("{agent} host-setup"));
+        assert_eq!(mended.lines().filter(|line| line.starts_with("made ")).count(), 1, "{mended}");
+        assert!(has_rules());
+        assert!(rig.terminate().success());
+        assert!(has_rules(), "they are not those of this process");
+        assert!(rig.log().contains("Firewall rules are kept outside of this process"), "{}", rig.log());
+        for silent in ["may not change the firewall", "Firewall rules are in place", "cannot be made"] {
+            assert!(!rig.log().contains(silent), "{silent}: {}", rig.log());
+        }
+    }
+    assert_eq!((record()["PutBack"].as_u64(), &record()["Missing"]), (Some(2), &json!(["filter INPUT"])), "{}", record());
+    rig.start_agent();
+    rig.registered().await;
+    let shown = until("the record to be shown", LIMIT, async || {
+        let shown: serde_json::Value =
+            reqwest::get("http://127.0.0.1:51678/v1/debug/host").await.ok()?.json().await.ok()?;
+        (shown["KeptBy"] == "HostSetup").then_some(shown)
+    });
+    let shown = shown.await;
+    assert_eq!((shown["PutBack"].as_u64(), &shown["Error"]), (Some(2), &json!(null)), "{shown}");
+    run(&format!("{agent} host-setup -undo"));
+    assert!(has_no_rules() && !std::path::Path::new(RECORD).exists());
+    // A step of the unit: the rules stay, unless the service ends for good; `systemctl` does not answer here.
+    run(&format!("{agent} host-setup"));
+    run(&format!("env SERVICE_RESULT=exit-code EXIT_CODE=exited EXIT_STATUS=1 {agent} host-setup -undo -service"));
+    assert!(has_rules());
+    run(&format!("env SERVICE_RESULT=success EXIT_CODE=exited EXIT_STATUS=0 {agent} host-setup -undo -service"));
     assert!(has_no_rules());
 }

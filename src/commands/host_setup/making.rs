@@ -28,7 +28,8 @@ pub(super) async fn make(args: &Args, config: &Config) -> Result<Report, Firewal
     firewall::check_right()?;
     let place = Place::default();
     let mut report = Report::default();
-    let lock = place.lock().await.map_err(|error| report.errors.push(format!("host-setup leaves no record: {error}"))).ok();
+    let lock =
+        place.lock().await.map_err(|error| report.errors.push(format!("host-setup leaves no record: {error}"))).ok();
     let before = place.record().ok();
     let record = Record { error: String::new(), ..before.clone().unwrap_or_default() };
     let mut run = Run { args, config, before, record, report };

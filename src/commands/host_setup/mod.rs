@@ -86,7 +86,9 @@ async fn commands(args: &Args, config: &Config) -> Result<Report, FirewallError>
     lines.extend(is_service(args).then(ebs_directory::command));
     if args.apparmor {
         let (profile, name) = (apparmor::PROFILE, apparmor::NAME);
-        lines.push(format!("cat >/etc/apparmor.d/{name} <<'END'\n{profile}END\napparmor_parser -Kr /etc/apparmor.d/{name}"));
+        lines.push(format!(
+            "cat >/etc/apparmor.d/{name} <<'END'\n{profile}END\napparmor_parser -Kr /etc/apparmor.d/{name}"
+        ));
     }
     Ok(Report { text: lines.join("\n") + "\n", ..Report::default() })
 }

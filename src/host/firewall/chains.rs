@@ -44,15 +44,11 @@ impl Chains {
         self.made.clear();
     }
 
-    /// Whether `iptables` is of the kind legacy. `None`: it is not installed.
-    pub(super) async fn is_legacy(&self) -> Result<Option<bool>, FirewallError> {
+    /// Whether `iptables` is of the kind legacy.
+    pub(super) async fn is_legacy(&self) -> Result<bool, FirewallError> {
         let call = Call { program: "iptables", arguments: &["-V"], input: "", limit: LIMIT };
-        match self.programs.run(&call).await {
-            Ok(outcome) if outcome.is_success() => Ok(Some(!outcome.output.contains("nf_tables"))),
-            Ok(outcome) => Err(failed(&call, &outcome)),
-            Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let outcome = self.programs.run(&call).await?;
+        if outcome.is_success() { Ok(!outcome.output.contains("nf_tables")) } else { Err(failed(&call, &outcome)) }
     }
 
     /// Whether a table that may hold rules of ours must be looked at.

@@ -139,8 +139,9 @@ impl Firewall {
                 Err(error) => failures.push(PartFailure { is_wanted, consequence, error }),
             }
         }
-        // Made when there was no `iptables`.
-        self.nft.remove().await?;
+        if parts.iter().any(|part| part.was_missing) {
+            self.nft.remove().await?; // made when there was no `iptables`
+        }
         Ok(parts)
     }
 
@@ -170,18 +171,16 @@ impl Firewall {
     }
 
     async fn kind(&self) -> Result<Kind, FirewallError> {
-        if let Some(is_legacy) = self.chains.is_legacy().await? {
-            return Ok(Kind::Iptables { is_legacy });
-        }
+        let missing = match self.chains.is_legacy().await {
+            Ok(is_legacy) => return Ok(Kind::Iptables { is_legacy }),
+            Err(FirewallError::Program(error)) if error.is_missing() => error,
+            Err(error) => return Err(error),
+        };
         let nft = Call { program: "nft", arguments: &["-v"], input: "", limit: LIMIT };
         match self.programs.run(&nft).await {
             Ok(outcome) if outcome.is_success() => Ok(Kind::Nft),
-            // Then `iptables` is what is missed.
-            _ => {
-                let iptables = Call { program: "iptables", arguments: &["-V"], input: "", limit: LIMIT };
-                self.programs.run(&iptables).await?;
-                Ok(Kind::Iptables { is_legacy: false })
-            }
+            // A person installs `iptables` rather.
+            _ => Err(missing.into()),
         }
     }
 

@@ -11,7 +11,10 @@ use crate::host::program::{Call, Outcome, Programs};
 
 /// Our tables: the family, and what it is for.
 const TABLES: [(&str, &str); 2] = [
-    ("ip", "containers and this host reach the agent at 169.254.170.2 port 80; other hosts reach no program on 127.0.0.1"),
+    (
+        "ip",
+        "containers and this host reach the agent at 169.254.170.2 port 80; other hosts reach no program on 127.0.0.1",
+    ),
     ("ip6", "other hosts do not reach port 51678"),
 ];
 const NAME: &str = "ecs-agent";
@@ -194,9 +197,17 @@ mod tests {
             assert!(text.contains(rule), "{rule}: {text}");
         }
         assert!(!text.contains("169.254.169.254"));
-        let wanted = Settings { localhost_filter: false, offhost_introspection: true, block_metadata: true, ..Settings::default() };
+        let wanted = Settings {
+            localhost_filter: false,
+            offhost_introspection: true,
+            block_metadata: true,
+            ..Settings::default()
+        };
         let text = ipv4(&wanted) + &ipv6(&wanted);
-        assert!(text.contains("ip daddr 127.0.0.1 tcp dport 51679 jump localhost") && !text.contains("51678"), "{text}");
+        assert!(
+            text.contains("ip daddr 127.0.0.1 tcp dport 51679 jump localhost") && !text.contains("51678"),
+            "{text}"
+        );
         assert_eq!(text.matches("iifname { \"docker*\", \"br-*\" } drop").count(), 2, "{text}");
     }
 }

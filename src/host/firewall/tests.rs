@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -80,6 +81,16 @@ impl Drop for Namespace {
     }
 }
 
+/// The programs of a kind of `iptables`.
+const PROGRAMS: [&str; 4] = ["iptables", "iptables-restore", "ip6tables", "ip6tables-restore"];
+/// A host that has the program `nft` and no `iptables`.
+const NFT_ALONE: &str = "nft alone";
+
+/// The program of a kind.
+fn multi(kind: &str) -> String {
+    if kind == NFT_ALONE { "/usr/sbin/nft".to_owned() } else { format!("/usr/sbin/xtables-{kind}-multi") }
+}
+
 /// A kind of `iptables`: legacy or nft. A directory in which the usual names lead to it.
 struct Kind(PathBuf);
 
@@ -87,13 +98,23 @@ impl Kind {
     fn new(name: &str) -> Self {
         let directory = std::env::temp_dir().join(format!("ecs-firewall-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir(&directory).unwrap();
-        for program in ["iptables", "iptables-restore", "ip6tables", "ip6tables-restore"] {
-            let multi = format!("/usr/sbin/xtables-{name}-multi");
-            std::os::unix::fs::symlink(multi, directory.join(program)).unwrap();
+        for program in PROGRAMS.into_iter().filter(|_| name != NFT_ALONE) {
+            std::os::unix::fs::symlink(multi(name), directory.join(program)).unwrap();
+        }
+        if name == NFT_ALONE {
+            std::os::unix::fs::symlink(multi(name), directory.join("nft")).unwrap();
         }
         let ip = ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"].into_iter().find(|path| Path::new(path).exists());
         std::os::unix::fs::symlink(ip.unwrap(), directory.join("ip")).unwrap();
         Self(directory)
+    }
+
+    /// Replaces a program by a script.
+    fn replace(&self, program: &str, script: &str) {
+        let path = self.0.join(program);
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     fn firewall(&self) -> Firewall {
@@ -150,7 +171,7 @@ impl Site {
     /// Servers answer on 127.0.0.1:51679, 127.0.0.1:8080, and on port 51678 of all addresses. `None`, with a message, if this
     /// process may not do that.
     fn new(test: &str, kind: &str) -> Option<Self> {
-        let multi = format!("/usr/sbin/xtables-{kind}-multi");
+        let multi = multi(kind);
         let starts = |program: &str| Command::new(program).arg("--version").output().is_ok();
         if let Some(missing) = ["ip", "nsenter", "sysctl", &multi].into_iter().find(|program| !starts(program)) {
             eprintln!("SKIPPED {test}: {missing} is not installed");
@@ -343,9 +364,231 @@ async fn without_the_filter_the_port_of_credentials_is_guarded() {
     assert_guarded(&site, "closed again");
 }
 
+/// The rules of ecs-init as they are after a crash of it, twice, and what it would leave out.
+async fn leftovers_of_each_kind(kind: &str) {
+    let Some(site) = Site::new("leftovers", kind) else { return };
+    let before = site.rules();
+    let input = "-I INPUT -p tcp --dport 51678";
+    let theirs = [
+        "iptables -t nat -A PREROUTING -p tcp -d 169.254.170.2 --dport 80 -j DNAT --to-destination 127.0.0.1:51679",
+        "iptables -I INPUT --dst 127.0.0.0/8 ! --src 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",
+        &format!("iptables {input} ! -i lo -j DROP"),
+        &format!("iptables {input} -i docker0 -j ACCEPT"),
+        &format!("ip6tables {input} ! -i lo -j DROP"),
+        &format!("ip6tables {input} -i docker0 -j ACCEPT"),
+        "iptables -t nat -A OUTPUT -p tcp -d 169.254.170.2 --dport 80 -j REDIRECT --to-ports 51679",
+    ];
+    [theirs, theirs].concat().iter().for_each(|rule| site.rule(rule));
+    site.rule("iptables -I INPUT -p tcp --dport 51678 -s 192.0.2.1 -j DROP");
+    let mut firewall = site.kind.firewall();
+    firewall.ensure(&settings()).await.unwrap();
+    assert_eq!(firewall.remove_leftovers(&settings()).await.unwrap(), 14);
+    assert_eq!(firewall.remove_leftovers(&settings()).await.unwrap(), 0);
+    assert_guarded(&site, "without the rules of ecs-init");
+    firewall.undo().await.unwrap();
+    site.rule("iptables -D INPUT -p tcp --dport 51678 -s 192.0.2.1 -j DROP"); // it is somebody else's, and stays
+    assert_eq!(site.rules(), before);
+}
+
+#[tokio::test]
+async fn what_ecs_init_has_left_is_removed_by_nft() {
+    leftovers_of_each_kind("nft").await;
+}
+
+#[tokio::test]
+async fn what_ecs_init_has_left_is_removed_by_legacy() {
+    leftovers_of_each_kind("legacy").await;
+}
+
+/// All of nftables in the host's namespace.
+fn ruleset(site: &Site) -> String {
+    site.shell("/usr/sbin/nft list ruleset")
+}
+
+#[tokio::test]
+async fn without_iptables_the_program_nft_makes_the_rules() {
+    let Some(site) = Site::new("nft alone", NFT_ALONE) else { return };
+    site.shell("/usr/sbin/nft add table ip other"); // it stays
+    let before = ruleset(&site);
+    let all = ["table ip ecs-agent", "table ip6 ecs-agent", ROUTE_LOCALNET, ACCEPT_RA];
+    let mut firewall = site.kind.firewall();
+    assert_eq!(missing(&firewall.ensure(&settings()).await.unwrap()), all);
+    assert_guarded(&site, "made");
+    let made = ruleset(&site);
+    assert_eq!(missing(&firewall.ensure(&settings()).await.unwrap()), [""; 0]);
+    assert_eq!(missing(&site.kind.firewall().ensure(&settings()).await.unwrap()), [""; 0], "by the next process");
+    assert_eq!(ruleset(&site), made, "nothing twice");
+    // As `systemctl restart nftables` does it.
+    site.shell("/usr/sbin/nft flush ruleset && /usr/sbin/nft add table ip other");
+    assert!(!site.container.reaches("169.254.170.2:80"));
+    assert_eq!(missing(&firewall.ensure(&settings()).await.unwrap()), all[..2]);
+    site.shell("/usr/sbin/nft flush chain ip ecs-agent localhost");
+    assert_eq!(missing(&firewall.ensure(&settings()).await.unwrap()), all[..1]);
+    assert_guarded(&site, "put back");
+    let open = Settings { localhost_filter: false, offhost_introspection: true, ..settings() };
+    firewall.ensure(&open).await.unwrap();
+    assert!(site.neighbour.reaches("127.0.0.1:8080") && !site.neighbour.reaches("127.0.0.1:51679"));
+    assert!(site.neighbour.reaches("10.77.0.1:51678") && site.neighbour.reaches("[fd00:77::1]:51678"));
+    // Once `iptables` is installed, its chains take the place of the tables.
+    for program in PROGRAMS {
+        std::os::unix::fs::symlink(multi("nft"), site.kind.0.join(program)).unwrap();
+    }
+    firewall.ensure(&settings()).await.unwrap();
+    assert!(!ruleset(&site).contains("ecs-agent {"), "{}", ruleset(&site));
+    assert_guarded(&site, "with iptables");
+    firewall.undo().await.unwrap();
+    PROGRAMS.iter().for_each(|program| std::fs::remove_file(site.kind.0.join(program)).unwrap());
+    firewall.ensure(&settings()).await.unwrap();
+    firewall.undo().await.unwrap();
+    assert!(!ruleset(&site).contains("ecs-agent") && ruleset(&site).contains(before.trim()), "{}", ruleset(&site));
+    assert_eq!(route_localnet_now(), "0");
+    // The commands for people do the same.
+    site.shell(&firewall.commands_here(&settings()).await.unwrap().join("\n"));
+    assert_eq!(missing(&firewall.ensure(&settings()).await.unwrap()), [""; 0]);
+    assert_guarded(&site, "made by hand");
+}
+
+/// `nft -f /etc/nftables.conf` begins with a flush of everything, that of `iptables-nft` included.
+#[tokio::test]
+async fn a_restart_of_nftables_is_mended() {
+    let Some(site) = Site::new("nftables", "nft") else { return };
+    let mut firewall = site.kind.firewall();
+    firewall.ensure(&settings()).await.unwrap();
+    site.shell("/usr/sbin/nft flush ruleset");
+    assert!(!site.container.reaches("169.254.170.2:80"));
+    let wanted = [&ALL[..1], &ALL[2..5]].concat();
+    assert_eq!(missing(&firewall.ensure(&settings()).await.unwrap()), wanted);
+    assert_guarded(&site, "put back");
+}
+
+/// Containers on bridges are kept from the metadata service of the instance, which is behind the neighbour here.
+async fn instance_metadata_of_each_kind(kind: &str) {
+    let Some(site) = Site::new("instance metadata", kind) else { return };
+    site.neighbour.run("ip addr add 169.254.169.254/32 dev lo");
+    site.neighbour.run("ip route add 172.29.0.0/24 via 10.77.0.1");
+    site.host.run("ip route add 169.254.169.254/32 via 10.77.0.2");
+    site.host.run("sysctl -qw net.ipv4.ip_forward=1");
+    let id = site.neighbour.id();
+    let server = std::thread::spawn(move || {
+        Namespace::enter(id);
+        TcpListener::bind("169.254.169.254:80").unwrap()
+    });
+    let server = server.join().unwrap();
+    std::thread::spawn(move || {
+        for stream in server.incoming() {
+            let _ = stream.and_then(|mut stream| stream.write_all(b"agent"));
+        }
+    });
+    if kind != NFT_ALONE {
+        site.rule("iptables -I FORWARD -i docker0 -j ACCEPT"); // as Docker has it
+    }
+    let service = "169.254.169.254:80";
+    let mut firewall = site.kind.firewall();
+    firewall.ensure(&settings()).await.unwrap();
+    assert!(site.container.reaches(service) && site.host.reaches(service));
+    let blocked = Settings { block_metadata: true, ..settings() };
+    let checked = firewall.ensure(&blocked).await.unwrap();
+    assert!(checked.failures.is_empty(), "{checked:?}");
+    assert!(!site.container.reaches(service) && site.host.reaches(service));
+    assert_guarded(&site, "without the metadata of the instance");
+    // Another process, without the setting: nothing is left of it.
+    site.kind.firewall().ensure(&settings()).await.unwrap();
+    assert!(site.container.reaches(service));
+    let mut firewall = site.kind.firewall();
+    firewall.ensure(&blocked).await.unwrap();
+    firewall.undo().await.unwrap();
+    assert!(site.container.reaches(service));
+    if kind != NFT_ALONE {
+        let raw = site.shell(&format!("{} -w -t raw -S", site.kind.0.join("iptables").display()));
+        assert!(!raw.contains("ECS-AGENT"), "{raw}");
+    }
+}
+
+#[tokio::test]
+async fn containers_are_kept_from_instance_metadata_by_nft() {
+    instance_metadata_of_each_kind("nft").await;
+}
+
+#[tokio::test]
+async fn containers_are_kept_from_instance_metadata_by_legacy() {
+    instance_metadata_of_each_kind("legacy").await;
+}
+
+#[tokio::test]
+async fn containers_are_kept_from_instance_metadata_by_nft_alone() {
+    instance_metadata_of_each_kind(NFT_ALONE).await;
+}
+
+/// Each call of a program checks, before and after it, that `route_localnet` stands only with its guard.
+#[tokio::test]
+async fn route_localnet_never_stands_without_its_guard() {
+    for kind in ["nft", "legacy", NFT_ALONE] {
+        let Some(site) = Site::new("the guard", kind) else { return };
+        let seen = site.kind.0.join("seen");
+        let (guard, programs) = match kind {
+            NFT_ALONE => ("/usr/sbin/nft list chain ip ecs-agent input | grep -q localhost".to_owned(), &["nft"][..]),
+            _ => {
+                let iptables = format!("{} iptables -w", multi(kind));
+                (
+                    format!("{iptables} -C INPUT -j ECS-AGENT-INPUT && {iptables} -C ECS-AGENT-INPUT {GUARD}"),
+                    &PROGRAMS[..],
+                )
+            }
+        };
+        let check = format!(
+            "check() {{ [ \"$(cat /proc/sys/net/ipv4/conf/all/route_localnet)\" = 0 ] && echo closed >>{seen} && return\n\
+             {{ {guard}; }} >/dev/null 2>&1 && echo guarded >>{seen} || echo OPEN \"$0 $*\" >>{seen}; }}",
+            seen = seen.display()
+        );
+        for program in programs {
+            let real = if kind == NFT_ALONE { multi(kind) } else { format!("{} {program}", multi(kind)) };
+            let script = format!("{check}\ncheck \"$@\"\n{real} \"$@\"\ncode=$?\ncheck \"$@\"\nexit $code");
+            site.kind.replace(program, &script);
+        }
+        let mut firewall = site.kind.firewall();
+        firewall.ensure(&settings()).await.unwrap();
+        let open = Settings { localhost_filter: true, offhost_introspection: true, ..settings() };
+        firewall.ensure(&open).await.unwrap();
+        site.kind.firewall().undo().await.unwrap();
+        let seen = std::fs::read_to_string(seen).unwrap();
+        assert!(!seen.contains("OPEN"), "{kind}: {seen}");
+        assert!(seen.contains("guarded") && seen.contains("closed"), "{kind}: {seen}");
+    }
+}
+
+const GUARD: &str = "! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP";
+
+/// The guard was flushed, and cannot be put back: `route_localnet` is taken back until it can.
+#[tokio::test]
+async fn without_its_guard_route_localnet_is_taken_back() {
+    let Some(site) = Site::new("no guard", "nft") else { return };
+    let mut firewall = site.kind.firewall();
+    firewall.ensure(&settings()).await.unwrap();
+    site.kind.replace("iptables-restore", "echo no memory >&2; exit 4");
+    // While the guard stands, a failure changes nothing.
+    site.rule("iptables -D ECS-AGENT-INPUT 2");
+    assert!(firewall.ensure(&settings()).await.unwrap_err().to_string().ends_with("exit code 4: no memory"));
+    assert_eq!(route_localnet_now(), "1");
+    site.rule("iptables -F INPUT");
+    assert!(firewall.ensure(&settings()).await.unwrap_err().to_string().ends_with("exit code 4: no memory"));
+    assert_eq!(route_localnet_now(), "0");
+    assert!(!site.neighbour.reaches("127.0.0.1:8080"));
+    // One that was set by others before is theirs.
+    site.host.run("sysctl -qw net.ipv4.conf.all.route_localnet=1");
+    assert!(site.kind.firewall().ensure(&settings()).await.is_err());
+    assert_eq!(route_localnet_now(), "1");
+    // By another process that goes on.
+    let programs = Programs::in_directories(site.kind.0.to_str().unwrap());
+    assert!(Firewall::continued(programs).ensure(&settings()).await.is_err());
+    assert_eq!(route_localnet_now(), "0");
+    site.kind.replace("iptables-restore", &format!("exec {} iptables-restore \"$@\"", multi("nft")));
+    firewall.ensure(&settings()).await.unwrap();
+    assert_guarded(&site, "put back at last");
+}
+
 #[test]
 fn the_page_shows_the_rules_of_the_code() {
-    let page = include_str!("../../../systemd/README.md");
+    let page = include_str!("../../../systemd/host.md");
     let (_, rest) = page.split_once("<!-- firewall rules: begin -->\n```bash\n").expect("the beginning");
     let (shown, _) = rest.split_once("\n```\n<!-- firewall rules: end -->").expect("the end");
     assert_eq!(shown, commands(&settings()).join("\n"));

@@ -353,8 +353,7 @@ mod tests {
         let times_missing = Counter::default();
         let mut history = History::new(&times_missing);
         let failure = || Err(FirewallError::Absent { program: "iptables", restore: "iptables-restore" });
-        let settings =
-            Settings::default;
+        let settings = Settings::default;
         let pauses: Vec<Duration> = (0..6).map(|_| history.note(settings(), failure())).collect();
         assert!(pauses[0] < Duration::from_secs(7) && pauses[5] >= Duration::from_secs(60), "{pauses:?}");
         assert!(history.failure.is_some() && times_missing.get() == 0);

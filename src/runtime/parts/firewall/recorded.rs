@@ -3,7 +3,8 @@
 use crate::host::setup_record::Record;
 
 /// What a person can do where `host-setup` fails.
-const REMEDY: &str = "as root on the host, `ecs-agent host-setup -service` shows the error; see also `systemctl status ecs-host-setup`";
+const REMEDY: &str =
+    "as root on the host, `ecs-agent host-setup -service` shows the error; see also `systemctl status ecs-host-setup`";
 
 /// What is new in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
