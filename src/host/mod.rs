@@ -16,6 +16,5 @@ pub mod kernel;
 pub mod lanes;
 pub mod memory;
 pub mod program;
-pub mod service_stop;
 pub mod setup_record;
 pub mod this_process;

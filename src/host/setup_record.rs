@@ -32,6 +32,7 @@ const MAX_BYTES: u64 = 64 * 1024;
 const MAX_SHORT: usize = 64;
 /// Upper limit of a list in the file.
 const MAX_ITEMS: usize = 64;
+const MAX_REMARKS: usize = 8;
 /// How long a run waits for another one.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
@@ -52,8 +53,10 @@ pub struct Record {
     pub put_back_at: String,
     /// What was missing then.
     pub missing: Vec<String>,
-    /// Why the last run did not make everything; empty: it did.
+    /// Why the last run did not make the rules, or a part of them that is needed; empty: it did.
     pub error: String,
+    /// What else the last run could not make, and why.
+    pub remarks: Vec<String>,
     /// The GPUs that were found on this host; `None`: none were looked for, or the driver did not list them.
     pub gpus: Option<usize>,
 }
@@ -101,6 +104,7 @@ impl Record {
             *text = cut(text, MAX_SHORT);
         }
         self.error = cleaned(&self.error);
+        self.remarks = self.remarks.iter().take(MAX_REMARKS).map(|text| cleaned(text)).collect();
         self.missing = self.missing.iter().take(MAX_ITEMS).map(|name| cut(name, MAX_SHORT)).collect();
         if let Some(rules) = &mut self.rules {
             rules.default_bridge = cut(&rules.default_bridge, MAX_SHORT);

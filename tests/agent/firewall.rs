@@ -192,7 +192,12 @@ async fn an_agent_leaves_the_rules_to_host_setup() {
             assert!(!rig.log().contains(silent), "{silent}: {}", rig.log());
         }
     }
-    assert_eq!((record()["PutBack"].as_u64(), &record()["Missing"]), (Some(2), &json!(["filter INPUT"])), "{}", record());
+    assert_eq!(
+        (record()["PutBack"].as_u64(), &record()["Missing"]),
+        (Some(2), &json!(["filter INPUT"])),
+        "{}",
+        record()
+    );
     rig.start_agent();
     rig.registered().await;
     let shown = until("the record to be shown", LIMIT, async || {
@@ -204,10 +209,18 @@ async fn an_agent_leaves_the_rules_to_host_setup() {
     assert_eq!((shown["PutBack"].as_u64(), &shown["Error"]), (Some(2), &json!(null)), "{shown}");
     run(&format!("{agent} host-setup -undo"));
     assert!(has_no_rules() && !std::path::Path::new(RECORD).exists());
-    // A step of the unit: the rules stay, unless the service ends for good; `systemctl` does not answer here.
-    run(&format!("{agent} host-setup"));
-    run(&format!("env SERVICE_RESULT=exit-code EXIT_CODE=exited EXIT_STATUS=1 {agent} host-setup -undo -service"));
-    assert!(has_rules());
-    run(&format!("env SERVICE_RESULT=success EXIT_CODE=exited EXIT_STATUS=0 {agent} host-setup -undo -service"));
-    assert!(has_no_rules());
+    // As the unit runs it: only what was changed is printed, and a failure keeps nothing from starting.
+    let quiet = format!("{agent} host-setup -service");
+    assert!(run(&quiet).contains("made      filter INPUT: ") && has_rules());
+    assert_eq!(run(&quiet), "");
+    // Rules that are left to others are removed if they were ours, and are not touched any more.
+    let to_others = format!("env ECS_MANAGE_FIREWALL=false {quiet}");
+    assert_eq!(run(&to_others), "removed   the rules: ECS_MANAGE_FIREWALL is false\n");
+    assert!(has_no_rules() && record()["Rules"].is_null());
+    std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap();
+    assert_eq!(run(&to_others), "");
+    run(&format!("{agent} host-setup -undo -service"));
+    assert_eq!(route_localnet(), "1");
+    run(&format!("{agent} host-setup -undo"));
+    assert_eq!(route_localnet(), "0");
 }

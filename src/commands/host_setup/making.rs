@@ -29,9 +29,9 @@ pub(super) async fn make(args: &Args, config: &Config) -> Result<Report, Firewal
     let place = Place::default();
     let mut report = Report::default();
     let lock =
-        place.lock().await.map_err(|error| report.errors.push(format!("host-setup leaves no record: {error}"))).ok();
+        place.lock().await.map_err(|error| report.remarks.push(format!("host-setup leaves no record: {error}"))).ok();
     let before = place.record().ok();
-    let record = Record { error: String::new(), ..before.clone().unwrap_or_default() };
+    let record = before.clone().unwrap_or_default();
     let mut run = Run { args, config, before, record, report };
     run.rules().await;
     if is_service(args) {
@@ -40,11 +40,15 @@ pub(super) async fn make(args: &Args, config: &Config) -> Result<Report, Firewal
     if args.apparmor {
         run.apparmor().await;
     }
-    let Run { mut record, mut report, .. } = run;
-    record.error = report.errors.join("; ");
+    let Run { mut record, mut report, before, .. } = run;
+    (record.error, record.remarks) = (report.errors.join("; "), report.remarks.clone());
+    let is_same = |before: Record| (before.error, before.remarks) == (record.error.clone(), record.remarks.clone());
+    report.is_known = is_service(args) && before.is_some_and(is_same);
     if let Some(lock) = lock {
         let written = place.write(record, &lock);
-        report.errors.extend(written.err().map(|error| format!("the record of host-setup cannot be written: {error}")));
+        report
+            .remarks
+            .extend(written.err().map(|error| format!("the record of host-setup cannot be written: {error}")));
     }
     Ok(report)
 }
@@ -52,6 +56,10 @@ pub(super) async fn make(args: &Args, config: &Config) -> Result<Report, Firewal
 impl Run<'_> {
     fn failed(&mut self, error: &(dyn std::error::Error + 'static)) {
         self.report.errors.push(with_causes(error));
+    }
+
+    fn remark(&mut self, error: &(dyn std::error::Error + 'static)) {
+        self.report.remarks.push(with_causes(error));
     }
 
     /// A run every minute only says what it has changed.
@@ -89,7 +97,7 @@ impl Run<'_> {
             match firewall.remove_leftovers(&settings).await {
                 Ok(0) => {}
                 Ok(count) => self.line("removed", true, &format!("{count} rules that ecs-init has left")),
-                Err(error) => self.failed(&error),
+                Err(error) => self.remark(&error),
             }
         }
     }
@@ -103,7 +111,8 @@ impl Run<'_> {
             missing.extend(Some(part.name).filter(|_| part.was_missing));
         }
         for failure in &checked.failures {
-            self.report.errors.push(format!("{}: {}", failure.consequence, with_causes(&failure.error)));
+            let texts = if failure.is_wanted { &mut self.report.errors } else { &mut self.report.remarks };
+            texts.push(format!("{}: {}", failure.consequence, with_causes(&failure.error)));
         }
         // After a change of the settings, nothing was missing.
         if !missing.is_empty() && made.as_ref() == Some(&rules) {
@@ -117,7 +126,7 @@ impl Run<'_> {
     async fn service(&mut self) {
         match ebs_directory::make() {
             Ok(is_new) => self.line("made", is_new, ebs_directory::PATH),
-            Err(error) => self.report.errors.push(format!("{} cannot be made: {error}", ebs_directory::PATH)),
+            Err(error) => self.report.remarks.push(format!("{} cannot be made: {error}", ebs_directory::PATH)),
         }
         if !self.config.gpus {
             self.record.gpus = None;
@@ -128,7 +137,7 @@ impl Run<'_> {
                     self.record.gpus = Some(count);
                     self.line("found", true, &format!("{count} GPUs"));
                 }
-                Err(error) => self.failed(&error),
+                Err(error) => self.remark(&error),
             }
         }
     }
@@ -136,7 +145,7 @@ impl Run<'_> {
     async fn apparmor(&mut self) {
         match apparmor::load(&Programs::default()).await {
             Ok(()) => self.line("made", true, &format!("the AppArmor profile {}", apparmor::NAME)),
-            Err(error) => self.failed(&error),
+            Err(error) => self.remark(&error),
         }
     }
 }

@@ -24,8 +24,12 @@ use crate::host::setup_record;
 struct Report {
     /// What was done, in lines for a person.
     text: String,
-    /// What could not be done.
+    /// Why the rules could not be made or removed.
     errors: Vec<String>,
+    /// What else could not be done: containers reach the agent all the same.
+    remarks: Vec<String>,
+    /// The errors and remarks are those of the last run, and need not be printed every minute.
+    is_known: bool,
 }
 
 /// Does what the arguments say, and prints what was done.
@@ -61,8 +65,9 @@ pub fn run(args: &Args) -> ExitCode {
 /// the agent's metrics, and does not keep the agent from starting.
 fn finish(args: &Args, report: &Report) -> ExitCode {
     print(&report.text);
-    report.errors.iter().for_each(|error| print_problem(error));
-    if report.errors.is_empty() || is_service(args) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let problems = || report.errors.iter().chain(&report.remarks);
+    problems().filter(|_| !report.is_known).for_each(|problem| print_problem(problem));
+    if problems().next().is_none() || is_service(args) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn refuse(text: &str) -> ExitCode {

@@ -4,25 +4,19 @@ use super::{Report, is_service};
 use crate::config::Args;
 use crate::host::firewall::{self, Firewall, FirewallError};
 use crate::host::program::Programs;
-use crate::host::service_stop::{Exit, ends_for_good};
 use crate::host::setup_record::Place;
 use crate::host::{apparmor, ebs_directory};
 use ecs_core::model::with_causes;
 
-/// Takes everything back. As a step after the end of the service: only if the service is not started again.
+/// Takes everything back. With `-service`, rules that are left to others stay.
 ///
 /// # Errors
 /// This process is not privileged. Everything else that fails is in the report.
 pub(super) async fn remove(args: &Args) -> Result<Report, FirewallError> {
     firewall::check_right()?;
     let mut report = Report::default();
-    if is_service(args) && !ends_for_good(&Programs::default(), &exit()).await {
-        report.text.push_str("The settings of the host stay: the service is started again.\n");
-        return Ok(report);
-    }
     let place = Place::default();
-    let _lock = place.lock().await.map_err(|error| report.errors.push(error.to_string()));
-    // The unit leaves rules alone that others make.
+    let _lock = place.lock().await.map_err(|error| report.remarks.push(error.to_string()));
     let is_left_to_others = is_service(args) && place.record().is_ok_and(|record| record.rules.is_none());
     if !is_left_to_others {
         match Firewall::new(Programs::default()).undo().await {
@@ -34,15 +28,9 @@ pub(super) async fn remove(args: &Args) -> Result<Report, FirewallError> {
     if args.apparmor
         && let Err(error) = apparmor::unload(&Programs::default()).await
     {
-        report.errors.push(with_causes(&error));
+        report.remarks.push(with_causes(&error));
     }
     // If something is left, the record goes all the same: nobody keeps the rules any more.
-    report.errors.extend(place.remove().err().map(|error| error.to_string()));
+    report.remarks.extend(place.remove().err().map(|error| error.to_string()));
     Ok(report)
-}
-
-/// What systemd says about the end of the service (`ExecStopPost=`).
-fn exit() -> Exit {
-    let variable = |name| std::env::var(name).unwrap_or_default();
-    Exit { result: variable("SERVICE_RESULT"), code: variable("EXIT_CODE"), status: variable("EXIT_STATUS") }
 }

@@ -34,7 +34,9 @@ pub struct HostAnswer {
     /// When `host-setup` last ran; `None`: it does not keep the rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<String>,
-    /// Why the last check did not make everything; `None`: it did.
+    /// Why the last check did not make the rules; `None`: it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What else `host-setup` could not make, and why.
+    pub remarks: Vec<String>,
 }

@@ -272,7 +272,7 @@ async fn paths_of_ours_that_are_not_there_are_not_found() {
     }
     assert_eq!(server.get("/v1/debug/tasks").await.status, 200);
     let host = server.get("/v1/debug/host").await.json();
-    assert_eq!(host, serde_json::json!({"KeptBy": "HostSetup", "PutBack": 7, "Missing": []}));
+    assert_eq!(host, serde_json::json!({"KeptBy": "HostSetup", "PutBack": 7, "Missing": [], "Remarks": []}));
 }
 
 #[tokio::test]

@@ -36,6 +36,22 @@ const RETRY: Shape = Shape { initial: Duration::from_secs(5), max: Duration::fro
 /// The time limit for the removal. A call that hangs must not hold up the end of the agent.
 const REMOVAL: Duration = Duration::from_secs(10);
 
+impl From<&Result<Checked, FirewallError>> for Shown {
+    /// The result of a check by this process.
+    fn from(checked: &Result<Checked, FirewallError>) -> Self {
+        match checked {
+            Ok(Checked { failures, .. }) => {
+                let text = |failure: &PartFailure| format!("{}: {}", failure.consequence, with_causes(&failure.error));
+                let (wanted, others): (Vec<_>, Vec<_>) = failures.iter().partition(|failure| failure.is_wanted);
+                let error = wanted.into_iter().map(text).reduce(|all, text| all + "; " + &text);
+                Self { error, remarks: others.into_iter().map(text).collect(), ..Self::default() }
+            }
+            Err(FirewallError::NoRight) => Self { is_left_to_others: true, ..Self::default() },
+            Err(error) => Self { error: Some(with_causes(error)), ..Self::default() },
+        }
+    }
+}
+
 /// The rules of this agent.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
@@ -59,6 +75,8 @@ struct Shown {
     is_left_to_others: bool,
     /// Why the rules could not be made; `None`: they were.
     error: Option<String>,
+    /// What else could not be made, and why.
+    remarks: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +105,8 @@ impl Rules {
         let (shown, put_back) = (self.shown(), self.put_back());
         let Some(record) = shown.record else {
             let kept_by = if shown.is_left_to_others { KeptBy::Others } else { KeptBy::Agent };
-            return HostAnswer { kept_by, put_back, error: shown.error, ..HostAnswer::default() };
+            let Shown { error, remarks, .. } = shown;
+            return HostAnswer { kept_by, put_back, error, remarks, ..HostAnswer::default() };
         };
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
         HostAnswer {
@@ -97,6 +116,7 @@ impl Rules {
             put_back_at: some(record.put_back_at),
             last_run: some(record.at),
             error: some(record.error),
+            remarks: record.remarks,
         }
     }
 
@@ -178,14 +198,7 @@ impl Rules {
         let State::Kept(firewall) = &mut *state else { return None };
         let checked = firewall.ensure(&settings).await;
         drop(state);
-        let errors = match &checked {
-            Ok(checked) => checked.failures.iter().map(|failure| with_causes(&failure.error)).collect(),
-            Err(FirewallError::NoRight) => Vec::new(),
-            Err(error) => vec![with_causes(error)],
-        };
-        let is_left_to_others = matches!(checked, Err(FirewallError::NoRight));
-        let error = Some(errors.join("; ")).filter(|error| !error.is_empty());
-        self.show(Shown { record: None, is_left_to_others, error });
+        self.show(Shown::from(&checked));
         Some(history.note(settings, checked))
     }
 

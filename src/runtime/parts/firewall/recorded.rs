@@ -37,15 +37,13 @@ impl Recorded {
 
     fn changes(&self, record: &Record) -> Vec<Change> {
         let Some(last) = &self.last else {
-            let failed = Some(Change::Failed).filter(|_| !record.error.is_empty());
+            let failed = Some(Change::Failed).filter(|_| !is_whole(record));
             return [Change::Kept].into_iter().chain(failed).collect();
         };
         let put_back = Some(Change::PutBack).filter(|_| record.put_back > last.put_back);
-        let error = match record.error.as_str() {
-            error if error == last.error => None,
-            "" => Some(Change::Mended),
-            _ => Some(Change::Failed),
-        };
+        let is_same = (&record.error, &record.remarks) == (&last.error, &last.remarks);
+        let other = if is_whole(record) { Change::Mended } else { Change::Failed };
+        let error = Some(other).filter(|_| !is_same);
         put_back.into_iter().chain(error).collect()
     }
 
@@ -56,6 +54,11 @@ impl Recorded {
             tracing::warn!(reason, remedy, "host-setup does not keep the firewall rules any more");
         }
     }
+}
+
+/// Everything could be made.
+fn is_whole(record: &Record) -> bool {
+    record.error.is_empty() && record.remarks.is_empty()
 }
 
 fn log(change: Change, record: &Record) {
@@ -70,11 +73,15 @@ fn log(change: Change, record: &Record) {
             let times = record.put_back;
             tracing::warn!(missing, times, by = "host-setup", "Firewall rules were missing and have been put back");
         }
-        Change::Failed => tracing::warn!(
-            error = record.error,
-            remedy = REMEDY,
-            "host-setup cannot make all settings of this host; containers may not reach the agent"
-        ),
+        Change::Failed if record.error.is_empty() => {
+            let error = record.remarks.join("; ");
+            tracing::warn!(error, remedy = REMEDY, "host-setup cannot make all settings of this host");
+        }
+        Change::Failed => {
+            let error = [&[record.error.clone()], &record.remarks[..]].concat().join("; ");
+            let effect = "containers may not reach the agent";
+            tracing::error!(error, effect, remedy = REMEDY, "host-setup cannot make the firewall rules");
+        }
         Change::Mended => tracing::info!("host-setup has made all settings of this host again"),
     }
 }
@@ -88,7 +95,7 @@ mod tests {
         let record = Record { put_back: 2, ..Record::default() };
         let more = Record { put_back: 3, ..record.clone() };
         let failed = Record { error: "iptables is not installed".to_owned(), ..more.clone() };
-        let other = Record { error: "no memory".to_owned(), put_back: 4, ..more.clone() };
+        let other = Record { remarks: vec!["no memory".to_owned()], put_back: 4, ..more.clone() };
         let mut recorded = Recorded::default();
         for (record, wanted) in [
             (&record, &[Change::Kept][..]),
