@@ -126,7 +126,8 @@ impl Run<'_> {
     async fn service(&mut self) {
         match ebs_directory::make() {
             Ok(is_new) => self.line("made", is_new, ebs_directory::PATH),
-            Err(error) => self.report.remarks.push(format!("{} cannot be made: {error}", ebs_directory::PATH)),
+            // As with ecs-init, which then offers no EBS volumes; this agent offers none yet.
+            Err(error) => self.line("not made", self.before.is_none(), &format!("{}: {error}", ebs_directory::PATH)),
         }
         if !self.config.gpus {
             self.record.gpus = None;

@@ -67,7 +67,7 @@ fn finish(args: &Args, report: &Report) -> ExitCode {
     print(&report.text);
     let problems = || report.errors.iter().chain(&report.remarks);
     problems().filter(|_| !report.is_known).for_each(|problem| print_problem(problem));
-    if problems().next().is_none() || is_service(args) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if problems().next().is_none() || (is_service(args) && !args.undo) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn refuse(text: &str) -> ExitCode {

@@ -28,7 +28,7 @@ use chains::Chains;
 use kernel::has_ipv6;
 use nft::NftTables;
 use part::LIMIT;
-use rules::Tables;
+use rules::{Family, Tables};
 use rustix::thread::{CapabilitySet, capabilities};
 
 /// The result of a check.
@@ -131,11 +131,14 @@ impl Firewall {
         ];
         for (table, consequence, is_wanted) in others {
             let is_passed_over = !self.chains.may_hold_rules(&table, is_legacy);
-            if is_passed_over || (table.family == rules::Family::V6 && !has_ipv6()) {
+            if is_passed_over || (table.family == Family::V6 && !has_ipv6()) {
                 continue;
             }
+            let is_unused = table.hooks.iter().all(|hook| hook.rules.is_empty());
             match self.chains.ensure(table).await {
                 Ok(more) => parts.extend(more),
+                // Without the program nothing of ours is there.
+                Err(FirewallError::Program(error)) if is_unused && error.is_missing() => {}
                 Err(error) => failures.push(PartFailure { is_wanted, consequence, error }),
             }
         }
@@ -207,11 +210,14 @@ impl Firewall {
         self.was_made = false;
         if let Kind::Iptables { is_legacy } = self.kind().await? {
             for table in Tables::all().in_order_of_removal() {
-                if !self.chains.is_in_use(&table, is_legacy) || (table.family == rules::Family::V6 && !has_ipv6()) {
+                if !self.chains.is_in_use(&table, is_legacy) || (table.family == Family::V6 && !has_ipv6()) {
                     continue;
                 }
                 for hook in &table.hooks {
-                    self.chains.remove(&table, hook).await?;
+                    match self.chains.remove(&table, hook).await {
+                        Err(FirewallError::Program(error)) if table.family == Family::V6 && error.is_missing() => {}
+                        removed => removed?,
+                    }
                 }
             }
         }

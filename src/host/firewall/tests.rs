@@ -536,7 +536,8 @@ async fn route_localnet_never_stands_without_its_guard() {
             }
         };
         let check = format!(
-            "check() {{ [ \"$(cat /proc/sys/net/ipv4/conf/all/route_localnet)\" = 0 ] && echo closed >>{seen} && return\n\
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin\n\
+             check() {{ [ \"$(cat /proc/sys/net/ipv4/conf/all/route_localnet)\" = 0 ] && echo closed >>{seen} && return\n\
              {{ {guard}; }} >/dev/null 2>&1 && echo guarded >>{seen} || echo OPEN \"$0 $*\" >>{seen}; }}",
             seen = seen.display()
         );
@@ -685,6 +686,8 @@ async fn ipv6_is_not_needed() {
     assert!(failure.error.to_string().starts_with("ip6tables is not installed"));
     assert_eq!(checked.parts.len(), 5);
     assert!(site.container.reaches("169.254.170.2:80"));
+    site.kind.firewall().undo().await.unwrap();
+    assert_eq!(route_localnet_now(), "0");
 }
 
 #[tokio::test]
