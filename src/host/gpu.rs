@@ -1,32 +1,20 @@
 //! The GPUs of this host, from the file that `host-setup`, ecs-init or the operator has written (spec `ecs-init.md` §8).
 //!
-//! The agent reads the file once, at its start, and queries no driver; `host-setup` does (`discovery`). Invariant: a file that exists and cannot be read is an
-//! error. Otherwise ECS would place tasks on GPUs that they cannot get.
+//! The agent reads the file once, at its start, and queries no driver; `host-setup` does (`discovery`). Invariant: a file that exists and
+//! cannot be read is an error. Otherwise ECS would place tasks on GPUs that they cannot get.
 
 mod discovery;
+mod list;
 
 pub use discovery::{DiscoveryError, Places, discover};
+pub use list::Gpus;
 
 use super::lanes::{MAX_FILE, files};
 use crate::input::json;
 use crate::lane::{LaneError, read_file};
-use serde::{Deserialize, Serialize};
+use list::FILE;
 use std::io::ErrorKind;
 use std::path::Path;
-
-/// Path of the file, on the host and in the container of ecs-init.
-const FILE: &str = "/var/lib/ecs/gpu/nvidia-gpu-info.json";
-
-/// The content of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gpus {
-    /// Version of the driver; empty if unknown.
-    #[serde(rename = "DriverVersion", default)]
-    pub driver: String,
-    /// Ids of the GPUs, as tasks get them.
-    #[serde(rename = "GPUIDs", default)]
-    pub ids: Vec<String>,
-}
 
 /// Why the list of GPUs is not known.
 #[derive(Debug, thiserror::Error)]

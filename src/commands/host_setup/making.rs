@@ -1,6 +1,6 @@
 //! Makes the settings of the host, and puts back what is missing of them.
 
-use super::{Report, is_service};
+use super::report::{Report, is_service};
 use crate::config::{Args, Config};
 use crate::host::firewall::{self, Checked, Firewall, FirewallError};
 use crate::host::program::Programs;

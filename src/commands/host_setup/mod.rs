@@ -2,35 +2,24 @@
 //!
 //! The unit runs it with all rights before the agent starts, after it has stopped, and every minute, so that the agent needs none
 //! (`-service`). A person runs it for an agent in a container. What it does is on the page `systemd/host.md`. Each run leaves a record,
-//! by which the agent knows that the rules are kept ([`setup_record`]). Reading order: this file, `making`, `removing`.
+//! by which the agent knows that the rules are kept ([`setup_record`]). Reading order: this file, `making`, `removing`, `report`.
 
 mod making;
 mod removing;
+mod report;
 
 use super::{print, print_problem};
-use crate::config::{Args, Config, Environment, Role, Sources};
+use crate::config::{Args, Config, Environment, Sources};
 use crate::host::firewall::{Firewall, FirewallError};
 use crate::host::program::Programs;
 use crate::host::{apparmor, ebs_directory, memory};
 use crate::runtime;
 use ecs_core::model::{Bridges, with_causes};
+use report::{Report, is_service};
 use std::process::ExitCode;
 
 #[cfg(doc)]
 use crate::host::setup_record;
-
-/// What a run has done.
-#[derive(Debug, Default)]
-struct Report {
-    /// What was done, in lines for a person.
-    text: String,
-    /// Why the rules could not be made or removed.
-    errors: Vec<String>,
-    /// What else could not be done: containers reach the agent all the same.
-    remarks: Vec<String>,
-    /// The errors and remarks are those of the last run, and need not be printed every minute.
-    is_known: bool,
-}
 
 /// Does what the arguments say, and prints what was done.
 pub fn run(args: &Args) -> ExitCode {
@@ -73,10 +62,6 @@ fn finish(args: &Args, report: &Report) -> ExitCode {
 fn refuse(text: &str) -> ExitCode {
     print_problem(text);
     ExitCode::FAILURE
-}
-
-fn is_service(args: &Args) -> bool {
-    args.role == Role::Service
 }
 
 fn config(args: &Args) -> Option<Config> {

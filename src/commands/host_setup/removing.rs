@@ -1,6 +1,6 @@
 //! Takes the settings of the host back.
 
-use super::{Report, is_service};
+use super::report::{Report, is_service};
 use crate::config::Args;
 use crate::host::firewall::{self, Firewall, FirewallError};
 use crate::host::program::Programs;

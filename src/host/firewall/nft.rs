@@ -6,7 +6,9 @@
 
 use super::kernel::has_ipv6;
 use super::part::{FirewallError, LIMIT, Part, failed};
-use super::rules::{INTROSPECTION_PORT, METADATA_ADDRESS, METADATA_PORT, Settings, bridge, container_interfaces};
+use super::rules::{
+    AWSVPC_BRIDGE, INTROSPECTION_PORT, METADATA_ADDRESS, METADATA_PORT, Settings, bridge, container_interfaces,
+};
 use crate::host::program::{Call, Outcome, Programs};
 
 /// Our tables: the family, and what it is for.
@@ -18,8 +20,6 @@ const TABLES: [(&str, &str); 2] = [
     ("ip6", "other hosts do not reach port 51678"),
 ];
 const NAME: &str = "ecs-agent";
-/// The bridge of tasks in network mode `awsvpc`.
-const AWSVPC_BRIDGE: &str = "ecs-bridge";
 
 /// The tables, and what is known about them since they were made.
 #[derive(Debug, Default)]

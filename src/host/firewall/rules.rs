@@ -21,7 +21,7 @@ pub(super) const ROUTE_LOCALNET_DEFAULT: &str = "net.ipv4.conf.default.route_loc
 /// tasks in network mode `awsvpc`. A `+` at the end stands for any characters.
 const CONTAINER_INTERFACES: [&str; 3] = ["docker+", "br-+", AWSVPC_BRIDGE];
 /// The bridge of tasks in network mode `awsvpc`.
-const AWSVPC_BRIDGE: &str = "ecs-bridge";
+pub(super) const AWSVPC_BRIDGE: &str = "ecs-bridge";
 /// What is sent to the instance metadata service.
 const TO_INSTANCE_METADATA: [(Family, &str); 2] =
     [(Family::V4, "-d 169.254.169.254/32"), (Family::V6, "-d fd00:ec2::254/128")];

@@ -3,7 +3,7 @@
 //! ecs-init calls the library of the driver. A static program cannot load it, so the program `nvidia-smi`, which comes with the driver,
 //! is asked instead. Invariants: a list that was written before is replaced by renaming; it stays as it is if the driver does not answer.
 
-use super::{FILE, Gpus};
+use super::list::{FILE, Gpus};
 use crate::host::program::{Call, Programs};
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write};
