@@ -76,6 +76,12 @@ fn file(config: &Config, path: &Path, rollover: Rollover) -> LogFile {
 }
 
 impl Config {
+    /// The paths of all log files.
+    pub fn log_paths(&self) -> Vec<PathBuf> {
+        let others = [self.audit_log(), self.runtime_stats_log()].into_iter().flatten().map(|file| file.path);
+        self.log_file.iter().cloned().chain(others).collect()
+    }
+
     /// The log of requests for credentials; `None`: there is none.
     pub fn audit_log(&self) -> Option<LogFile> {
         // Compat: `none` means hourly for the Go agent's audit log.

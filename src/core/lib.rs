@@ -21,7 +21,7 @@
 //! (the state at a start), `plan` (the order of planning), then one file for each subject: `admission`, `container`,
 //! `dependency`, `restart`, `resource`, `metadata_file`, `credentials`, `ports`, `desired`, `report`, `cleanup`, `inventory`, `image`. Helpers:
 //! `policy` (settings), `planning` (the context of planning), `backoff`, `urgency` (which commits may wait), `view` (for
-//! readers), [`agent_health`], `check` (invariants), `step` (the result).
+//! readers), [`agent_health`], [`container_form`], `check` (invariants), `step` (the result).
 //!
 //! Nothing here can wait, read a clock, draw a random number, lock, log or touch a file. This is a crate of its own, so that the
 //! compiler refuses any other part of the agent here, and any library but `serde` and `zeroize`.
@@ -35,6 +35,7 @@ mod backoff;
 mod check;
 mod cleanup;
 mod container;
+pub mod container_form;
 mod credentials;
 mod dependency;
 mod desired;

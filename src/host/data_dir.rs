@@ -18,7 +18,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 
 /// The agent's view of the file system, compared with the container engine's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum View {
+pub(super) enum View {
     /// The host's view, perhaps reduced by the sandbox of a service.
     Host,
     /// The view from inside a container.
@@ -70,13 +70,13 @@ fn place_in(mounts: &str, data_dir: &Path) -> String {
 
 /// Id of the process that listens at the engine's socket; 0 if that process is outside of this one's PID namespace; `None` if it
 /// cannot be determined.
-async fn listening_process(endpoint: &str) -> Option<i32> {
+pub(super) async fn listening_process(endpoint: &str) -> Option<i32> {
     let socket = UnixStream::connect(endpoint.strip_prefix("unix://")?);
     timeout(CONNECT, socket).await.ok()?.ok()?.peer_cred().ok()?.pid()
 }
 
 /// This process's view, given the engine's process; `None` if it cannot be determined.
-fn view(engine: i32) -> Option<View> {
+pub(super) fn view(engine: i32) -> Option<View> {
     if engine == 0 {
         return Some(View::Container);
     }
@@ -124,7 +124,7 @@ fn has_private_tmp(mounts: &str) -> bool {
 
 /// The cause of the warning if the agent is in a container: there, the data directory must be mounted from the host's directory.
 /// `None` if it may be. `data_dir` has no symbolic links.
-fn in_container(mounts: &str, data_dir: &Path, expected: &Path) -> Option<String> {
+pub(super) fn in_container(mounts: &str, data_dir: &Path, expected: &Path) -> Option<String> {
     let (point, root) = mounts
         .lines()
         .filter_map(mount)
@@ -147,7 +147,7 @@ fn below_root(path: &Path) -> &Path {
 }
 
 /// The mount point, and the directory of the file system that is mounted there (`proc_pid_mountinfo(5)`).
-fn mount(line: &str) -> Option<(PathBuf, PathBuf)> {
+pub(super) fn mount(line: &str) -> Option<(PathBuf, PathBuf)> {
     let mut fields = line.split(' ').skip(3);
     let (root, point) = (fields.next()?, fields.next()?);
     // The kernel writes a space as \040. A data directory with spaces is not expected; at worst, a warning is missing.

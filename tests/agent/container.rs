@@ -29,29 +29,41 @@ impl Container {
 
     /// Runs the command of the page, with this test's names and paths.
     fn run(&self, rig: &Rig) {
-        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/README.md")).unwrap();
-        let script = include_str!("../../examples/docker/build");
-        assert!(script.contains("${1:-ecs-agent:latest}"), "the script names the image as the page does");
-        let start = page.find("docker run --name ecs-agent ").expect("the page has the command");
-        let block = &page[start..start + page[start..].find("```").unwrap()];
-        assert_eq!(block.split_whitespace().last(), Some("ecs-agent:latest"));
         let directory = rig.directory.path().display();
         let env_file = format!("--env-file={directory}/ecs.config");
-        let volume = format!("--volume={directory}/container-data:/data");
-        let mut arguments = Vec::new();
-        for word in block.split_whitespace().skip(1).filter(|word| *word != "\\") {
-            arguments.push(match word {
-                "ecs-agent" => self.name.as_str(),
-                "ecs-agent:latest" => self.image.as_str(),
-                "--env-file=/etc/ecs/ecs.config" => env_file.as_str(),
-                "--volume=/var/lib/ecs/data:/data" => volume.as_str(),
-                other => other,
-            });
+        let data = format!("--volume={directory}/host/data:/data");
+        let logs = format!("--volume={directory}/log:/log");
+        let mut arguments = page();
+        for argument in &mut arguments {
+            *argument = match argument.as_str() {
+                "ecs-agent" => self.name.clone(),
+                "ecs-agent:latest" => self.image.clone(),
+                "--env-file=/etc/ecs/ecs.config" => env_file.clone(),
+                "--volume=/var/lib/ecs/data:/data" => data.clone(),
+                "--volume=/var/log/ecs:/log" => logs.clone(),
+                // Where Docker may not raise limits, as in some virtual machines, the capability does the same.
+                "--ulimit=nice=35" if !may_raise_limits() => "--cap-add=SYS_NICE".to_owned(),
+                other => other.to_owned(),
+            };
         }
-        assert!(arguments.contains(&env_file.as_str()) && arguments.contains(&volume.as_str()), "{arguments:?}");
+        for path in [&env_file, &data, &logs] {
+            assert!(arguments.contains(path), "{arguments:?}");
+        }
         // The image checks its health every 30 s, which is too long for a test.
-        arguments.insert(1, "--health-interval=1s");
-        docker(&arguments);
+        arguments.insert(1, "--health-interval=1s".to_owned());
+        docker(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    /// Runs the image with these flags, and without a metadata service. The agent reads the file of `rig`.
+    fn run_with(&self, rig: &Rig, flags: &[&str]) {
+        let env_file = format!("--env-file={}/ecs.config", rig.directory.path().display());
+        let first = ["run", "--detach", "--name", &self.name, &env_file];
+        docker(&[&first, flags, &[&self.image, "-blackhole-ec2-metadata"]].concat());
+    }
+
+    /// Waits for a line of the log, and returns it.
+    async fn line(&self, part: &str) -> String {
+        until(part, LIMIT, async || self.log().lines().find(|line| line.contains(part)).map(str::to_owned)).await
     }
 
     fn state(&self) -> serde_json::Value {
@@ -70,6 +82,30 @@ impl Container {
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
 }
+
+/// The words of the command of the page, without `docker`.
+fn page() -> Vec<String> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/README.md")).unwrap();
+    let script = include_str!("../../examples/docker/build");
+    assert!(script.contains("${1:-ecs-agent:latest}"), "the script names the image as the page does");
+    let command = |text: &str, end: &str| {
+        let start = text.find("docker run --name ecs-agent ").expect("the command");
+        let block = &text[start..start + text[start..].find(end).unwrap()];
+        let words = block.split_whitespace().skip(1).filter(|word| !word.starts_with('\\'));
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let words = command(&page, "```");
+    assert_eq!(words.last().map(String::as_str), Some("ecs-agent:latest"));
+    assert_eq!(words[..words.len() - 1], command(script, "$image\nDONE"), "the script prints the same");
+    words
+}
+
+fn may_raise_limits() -> bool {
+    Command::new("prlimit").args(["--nice=35", "true"]).output().is_ok_and(|output| output.status.success())
+}
+
+/// What begins the only message about what the container lacks.
+const LACKS: &str = "the container of this agent lacks something of its host";
 
 impl Drop for Container {
     fn drop(&mut self) {
@@ -94,20 +130,25 @@ async fn on_the_hosts_network_the_container_form_survives_kill_9() {
     });
     let mut file: String = lines.map(|(name, value)| format!("{name}={value}\n")).collect();
     file.push_str(&format!(
-        "# credentials\nECS_ENGINE_AUTH_TYPE=dockercfg\nECS_ENGINE_AUTH_DATA={data}\nECS_LOGLEVEL=debug\n"
+        "# credentials\nECS_ENGINE_AUTH_TYPE=dockercfg\nECS_ENGINE_AUTH_DATA={data}\nECS_LOGLEVEL=debug\n\
+         ECS_HOST_DATA_DIR={}/host\nECS_MANAGE_FIREWALL=false\n",
+        rig.directory.path().display()
     ));
     std::fs::write(rig.directory.path().join("ecs.config"), file).unwrap();
     container.run(&rig);
     rig.registered().await;
     let log = container.log();
-    let warning = "/container-data of a file system of the host; /var/lib/ecs/data of the host must be mounted there";
-    assert!(log.contains(warning), "its data is not where Docker looks for it: {log}");
+    assert!(
+        !log.contains("level=warn") && !log.contains("level=error"),
+        "the command of the page lacks nothing: {log}"
+    );
 
     let image = rig.image();
     let arn = rig.server.run_task(&one_container(&image, FOREVER)).unwrap();
     let task = rig.task(&arn, TaskStatus::Running).await;
     let id = task.container("main").unwrap().runtime_id.clone().unwrap();
     container.healthy().await;
+    docker(&["exec", &container.name, "/agent", "-healthcheck"]); // the command of the Go agent's image
     let checks = container.state()["Health"]["Log"].take();
     let output = checks.as_array().unwrap().last().unwrap()["Output"].as_str().unwrap();
     assert!(output.contains("healthy: running"), "docker inspect shows the cause: {output}");
@@ -143,4 +184,87 @@ async fn on_the_hosts_network_the_container_form_survives_kill_9() {
     let log = container.log();
     assert!(!log.contains(&basic("me", PASSWORD)) && !log.contains(PASSWORD));
     Image::remove_locally(&image);
+}
+
+/// Somebody who starts the image without a flag reads once what is missing, with flags that are those of the page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bare_container_says_at_once_what_it_lacks() {
+    let Some(rig) = Rig::without_agent("bare container", Plan::default()).await else { return };
+    let container = Container::build();
+    std::fs::write(rig.directory.path().join("ecs.config"), "AWS_DEFAULT_REGION=us-west-2\n").unwrap();
+    container.run_with(&rig, &[]);
+    let warning = container.line(LACKS).await;
+    container.line("Could not connect to docker daemon").await;
+    let log = container.log();
+    assert_eq!(log.matches(LACKS).count(), 1, "{log}");
+    let is_own = |word: &&String| {
+        word.starts_with("--")
+            && !["--name", "--detach", "--restart=", "--env-file="].iter().any(|other| word.starts_with(other))
+    };
+    let flags = page();
+    let mut missing: Vec<&String> =
+        flags.iter().filter(is_own).filter(|flag| !warning.contains(flag.as_str())).collect();
+    // Docker gives containers the host's users unless it maps them, and with cgroup v1 the host's view of control groups.
+    missing.retain(|flag| !["--userns=host", "--cgroupns=host"].contains(&flag.as_str()));
+    assert_eq!(missing, Vec::<&String>::new(), "{warning}");
+}
+
+/// What lacks only a part reads only of that part, and no other line repeats it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_with_a_socket_only_reads_no_other_warning() {
+    let Some(rig) = Rig::without_agent("socket only", Plan::default()).await else { return };
+    let container = Container::build();
+    std::fs::write(rig.directory.path().join("ecs.config"), "AWS_DEFAULT_REGION=us-west-2\n").unwrap();
+    // An operator who only changes the image has a directory of the Go agent.
+    std::fs::create_dir_all(rig.directory.path().join("go")).unwrap();
+    std::fs::write(rig.directory.path().join("go/agent.db"), "x").unwrap();
+    let data = format!("--volume={}/go:/data", rig.directory.path().display());
+    container.run_with(&rig, &["--network=none", "--volume=/var/run/docker.sock:/var/run/docker.sock", &data]);
+    let warning = container.line(LACKS).await;
+    assert!(
+        warning.contains("only /var/run/docker.sock is mounted") && !warning.contains("waits for Docker"),
+        "{warning}"
+    );
+    container.line("there is a state of the Go agent (agent.db), which this agent cannot read").await;
+    // The steps that meet what is missing are over.
+    container.line("Fault injection capability not enabled").await;
+    let log = container.log();
+    let repeats = ["firewall", "169.254.170.2", "FireLens", "CPU and memory limits"];
+    for line in log.lines().filter(|line| line.contains("level=warn") && !line.contains(LACKS)) {
+        assert!(!repeats.iter().any(|part| line.contains(part)), "{line}");
+    }
+}
+
+/// In a network of its own, which stands for that of a host: the rules are made with the programs of the host.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_container_form_keeps_the_firewall_rules_itself() {
+    let Some(rig) = Rig::without_agent("container firewall", Plan::default()).await else { return };
+    let host = Container { name: unique("ecs-test-host"), image: rig.image() };
+    docker(&["run", "--detach", "--name", &host.name, "--network=none", &host.image, "sleep", "600"]);
+    let network = format!("--network=container:{}", host.name);
+    let container = Container::build();
+    std::fs::write(rig.directory.path().join("ecs.config"), "AWS_DEFAULT_REGION=us-west-2\n").unwrap();
+    let flags = page();
+    let is_for_rules = |flag: &&str| {
+        ["--cap", "--security", "--volume=/usr", "--volume=/etc"].iter().any(|part| flag.starts_with(part))
+    };
+    let mut flags: Vec<&str> = flags.iter().map(String::as_str).filter(is_for_rules).collect();
+    assert_eq!(flags.len(), 5, "{flags:?}");
+    flags.extend([network.as_str(), "--volume=/var/run/docker.sock:/var/run/docker.sock"]);
+    container.run_with(&rig, &flags);
+    container.line("Firewall rules are in place").await;
+    let warning = container.line(LACKS).await;
+    assert!(!warning.contains("firewall rules") && !warning.contains("network faults"), "{warning}");
+    let process = host.state()["Pid"].as_i64().unwrap();
+    let inside = |command: &[&str]| {
+        let network = format!("--net=/proc/{process}/ns/net");
+        let output = Command::new("nsenter").arg(network).args(command).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(
+        inside(&["iptables", "-t", "nat", "-S"]).contains("-A ECS-AGENT-OUTPUT -p tcp -j REDIRECT --to-ports 51679")
+    );
+    assert_eq!(inside(&["cat", "/proc/sys/net/ipv4/conf/all/route_localnet"]).trim(), "1");
+    docker(&["stop", &container.name]);
+    assert!(!inside(&["iptables", "-t", "nat", "-S"]).contains("ECS-AGENT"), "they go with the agent");
 }

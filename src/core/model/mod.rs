@@ -7,7 +7,8 @@
 //! [`secret`] (what ECS asks for), [`role`], [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`bridges`], [`owner`] (which agent created a
 //! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`metadata_file`], [`view`] (what
 //! readers may see), [`waiting`] (why a task or container waits), [`protection`] and [`fault`] (what programs in a task may ask
-//! for), [`usage`] (what containers use), [`agent_health`] (the health of the agent itself). [`text`] bounds and cleans texts from outside, [`text_map`] shares maps
+//! for), [`usage`] (what containers use), [`agent_health`] (the health of the agent itself), [`container_form`] (what an agent in a
+//! container has of its host). [`text`] bounds and cleans texts from outside, [`text_map`] shares maps
 //! of them, and [`address`] hides passwords in addresses.
 
 pub mod address;
@@ -15,6 +16,7 @@ pub mod agent_health;
 pub mod bridges;
 pub mod cgroup;
 pub mod container;
+pub mod container_form;
 pub mod create;
 pub mod failure;
 pub mod fault;

@@ -22,6 +22,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::execute::edges::Edges;
 use crate::runtime::execute::pulls::Pulls;
 use crate::runtime::logging::LogControl;
+use crate::runtime::startup::container_form::ContainerForm;
 use crate::runtime::startup::ownership::Ownership;
 use crate::runtime::supervisor::{Policy, Supervisor};
 use crate::runtime::timing::Timings;
@@ -88,8 +89,11 @@ impl Early {
     }
 
     /// Starts what changes this host: after the lock, since an agent that must not work with the engine changes nothing.
-    pub(crate) fn change_host(&mut self, config: &Config) {
-        self.keep_firewall(config);
+    pub(crate) fn change_host(&mut self, config: &Config, form: &ContainerForm) {
+        // A container that may not do it has said so, unless somebody else has made the rules.
+        if !form.lacks_rules() {
+            self.keep_firewall(config);
+        }
         self.keep_runtime_stats(config);
     }
 

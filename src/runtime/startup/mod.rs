@@ -4,8 +4,9 @@
 //!
 //! Reading order: this file, `steps`, `settings` (the configuration and the host's offers become the settings of the core and
 //! of the edges), `offers` (what this host offers to tasks), `instance`, `metadata` (the client of the metadata service,
-//! needed before the configuration is complete), `ownership` (the lock on the engine, and whose containers are ours).
+//! needed before the configuration is complete), `container_form` (what a container of the agent lacks), `ownership` (the lock on the engine, and whose containers are ours).
 
+pub(super) mod container_form;
 pub(super) mod instance;
 pub(super) mod metadata;
 pub(super) mod offers;
@@ -31,12 +32,13 @@ use crate::aws::services::ecr::EcrTokens;
 use crate::aws::services::registry_secret::RegistrySecrets;
 use crate::config::{Config, Problem, Severity};
 use crate::docker::{AuthMap, Docker};
-use crate::host::{data_dir, firewall};
+use crate::host::firewall;
 use crate::http;
 use crate::resources::Resources;
 use crate::store::Identity;
 use crate::{acs, docker};
 use aws_credential_types::provider::SharedCredentialsProvider;
+use container_form::ContainerForm;
 use ecs_core::agent_health::Step;
 use ecs_core::model::Bridges;
 use ecs_core::{Event, State};
@@ -61,6 +63,7 @@ pub(super) async fn build(
 ) -> Result<Supervisor, Fatal> {
     let (config, imds) = (&config, metadata.0);
     let health = early.health.clone();
+    let form = ContainerForm::check(config).await;
     steps::cloud_init(config, &imds, steps::CLOUD_INIT_RESULT.as_ref()).await?;
     let mut instance = instance::instance(config, &imds).await?;
     health.step(Step::Docker);
@@ -69,11 +72,11 @@ pub(super) async fn build(
     health.step(Step::State);
     let ownership = Arc::new(Ownership::take(config, options, &docker).await?);
     early.keep_lock(ownership.clone());
-    early.change_host(config);
+    early.change_host(config, &form);
     let (store, loaded) = steps::state(config, &instance).await?;
     let (docker, mut store, owners) = ownership.identify(config, docker, store, &loaded).await?;
-    data_dir::check(&config.docker_host, &config.data_dir, &config.host_data_dir).await;
-    let host = Host::probe(config, &docker).await?;
+    form.check_data_dir(config).await;
+    let host = Host::probe(config, &docker, &form).await?;
     steps::warm_pool(config, &imds, &health).await?;
     health.step(Step::Registration);
     let (sdk, credentials) = steps::clients(config, options, &instance.region).await?;

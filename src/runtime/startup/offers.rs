@@ -4,6 +4,7 @@
 //! otherwise it logs a warning and goes on without them (spec `resources.md` §2, `registration.md` §6). Unlike the Go agent, it
 //! tries again if the host did not answer, and does not treat that as a refusal.
 
+use super::container_form::ContainerForm;
 use super::settings::cgroups;
 use crate::backoff::{Backoff, Shape};
 use crate::cgroup::{CgroupError, Cgroups};
@@ -63,14 +64,16 @@ impl Host {
     ///
     /// # Errors
     /// The host cannot do what the operator has asked for, or does not answer.
-    pub(crate) async fn probe(config: &Config, docker: &Docker) -> Result<Self, Fatal> {
+    pub(crate) async fn probe(config: &Config, docker: &Docker, form: &ContainerForm) -> Result<Self, Fatal> {
         // Docker answered a moment ago, so a missing answer is an error: starting again is better than offering less in some
         // runs.
         let driver = docker.cgroup_driver().await.map_err(|error| match error {
             OpError::Failed(failure) | OpError::Unknown(failure) => Fatal::restartable(failure.to_string()),
         })?;
         let cgroups = Cgroups::new(cgroups::settings(config, driver)).await;
-        let task_limits = limits(config, docker, &cgroups).await?;
+        // What the container lacks for limits is logged already; an operator who requires them gets the error.
+        let is_known = form.lacks_limits() && config.task_limits.is_none();
+        let task_limits = !is_known && limits(config, docker, &cgroups).await?;
         Ok(Self { cgroups, offers: Offers::with(task_limits, config, docker).await? })
     }
 }

@@ -37,6 +37,10 @@ const DOCKER_RETRY: Shape =
 const DISK_RETRY: Shape =
     Shape { initial: Duration::from_secs(1), max: Duration::from_secs(5), factor: 2.0, jitter: 0.2 };
 
+/// The state of the Go agent, in its data directory, and that of its early versions.
+const GO_STATE: &str = "agent.db";
+const OLD_GO_STATE: &str = "ecs_agent_data.json";
+
 /// The file with the result of cloud-init.
 pub(crate) const CLOUD_INIT_RESULT: &str = "/var/lib/cloud/data/result.json";
 
@@ -150,7 +154,16 @@ pub(crate) async fn state(config: &Config, instance: &Instance) -> Result<(Store
         return Ok((store, Loaded::default()));
     }
     let (mut store, mut loaded) = open_store(&config.data_dir).await?;
-    let Some(saved) = &loaded.identity else { return Ok((store, loaded)) };
+    let Some(saved) = &loaded.identity else {
+        if has_go_state(&config.data_dir).await {
+            tracing::warn!(
+                ECS_DATADIR = %config.data_dir.display(),
+                "there is a state of the Go agent ({GO_STATE}), which this agent cannot read: it registers a new container instance, and \
+                 no agent manages the tasks of the earlier one. To keep them, go back to the Go agent, and drain the instance first"
+            );
+        }
+        return Ok((store, loaded));
+    };
     if instance.id.is_empty() && !saved.ec2_instance_id.is_empty() {
         tracing::warn!(
             saved = saved.ec2_instance_id,
@@ -189,6 +202,13 @@ pub(crate) async fn state(config: &Config, instance: &Instance) -> Result<(Store
     }
     tracing::info!(cluster = configured, "Cluster was successfully restored");
     Ok((store, loaded))
+}
+
+/// The Go agent has had its state in this directory.
+async fn has_go_state(directory: &Path) -> bool {
+    let (path, shown) = (directory.to_owned(), directory.display().to_string());
+    let exists = move || [GO_STATE, OLD_GO_STATE].iter().any(|file| path.join(file).exists());
+    files().run(&shown, exists).await.unwrap_or(false)
 }
 
 /// Opens the store, and waits until its disk has space. An agent that cannot save its identity must not register: each attempt
@@ -268,6 +288,19 @@ pub(crate) async fn register(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_state_of_a_go_agent_is_noticed() {
+        let directory = std::env::temp_dir().join(format!("ecs-go-state-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir(&directory).unwrap();
+        assert!(!has_go_state(&directory).await && !has_go_state(&directory.join("missing")).await);
+        for file in [GO_STATE, OLD_GO_STATE] {
+            std::fs::write(directory.join(file), "").unwrap();
+            assert!(has_go_state(&directory).await, "{file}");
+            std::fs::remove_file(directory.join(file)).unwrap();
+        }
+        std::fs::remove_dir(&directory).unwrap();
+    }
 
     #[test]
     fn only_a_cloud_init_without_data_source_is_refused() {
