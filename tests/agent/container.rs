@@ -147,6 +147,8 @@ async fn on_the_hosts_network_the_container_form_survives_kill_9() {
     let arn = rig.server.run_task(&one_container(&image, FOREVER)).unwrap();
     let task = rig.task(&arn, TaskStatus::Running).await;
     let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+    let group = inspect(&id)["HostConfig"]["CgroupParent"].take();
+    assert!(group.as_str().unwrap().contains("ecs"), "it is in the group of its task: {group}");
     container.healthy().await;
     docker(&["exec", &container.name, "/agent", "-healthcheck"]); // the command of the Go agent's image
     let checks = container.state()["Health"]["Log"].take();
@@ -182,6 +184,7 @@ async fn on_the_hosts_network_the_container_form_survives_kill_9() {
     docker(&["stop", &container.name]);
     assert_eq!(container.state()["ExitCode"], 0, "it ends well when it is stopped");
     let log = container.log();
+    assert!(!log.contains("Docker is asked for those of such containers"), "it sees the counters: {log}");
     assert!(!log.contains(&basic("me", PASSWORD)) && !log.contains(PASSWORD));
     Image::remove_locally(&image);
 }
@@ -240,10 +243,16 @@ async fn a_container_with_a_socket_only_reads_no_other_warning() {
 async fn the_container_form_keeps_the_firewall_rules_itself() {
     let Some(rig) = Rig::without_agent("container firewall", Plan::default()).await else { return };
     let host = Container { name: unique("ecs-test-host"), image: rig.image() };
-    docker(&["run", "--detach", "--name", &host.name, "--network=none", &host.image, "sleep", "600"]);
+    // A control plane that never answers keeps the agent at its registration.
+    let silent = "while true; do busybox nc -l -p 9999 >/dev/null; done";
+    docker(&["run", "--detach", "--name", &host.name, "--network=none", &host.image, "busybox", "sh", "-c", silent]);
     let network = format!("--network=container:{}", host.name);
     let container = Container::build();
-    std::fs::write(rig.directory.path().join("ecs.config"), "AWS_DEFAULT_REGION=us-west-2\n").unwrap();
+    let settings = concat!(
+        "AWS_DEFAULT_REGION=us-west-2\nECS_BACKEND_HOST=http://127.0.0.1:9999\n",
+        "AWS_ACCESS_KEY_ID=x\nAWS_SECRET_ACCESS_KEY=x\n"
+    );
+    std::fs::write(rig.directory.path().join("ecs.config"), settings).unwrap();
     let flags = page();
     let is_for_rules = |flag: &&str| {
         ["--cap", "--security", "--volume=/usr", "--volume=/etc"].iter().any(|part| flag.starts_with(part))
