@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// Where programs of the host are searched, in this order: the usual `PATH` of root, and where the Go agent's container has the host's
-/// `/sbin` (spec `ecs-init.md` §10).
+/// `/sbin`.
 const DIRECTORIES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/host/sbin";
 /// Upper limit of a program's output, in bytes. A longer one is an error, because a part of it could be misread.
 pub const MAX_OUTPUT: usize = 256 * 1024;

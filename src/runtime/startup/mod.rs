@@ -75,7 +75,6 @@ pub(super) async fn build(
     early.change_host(config, &form);
     let (store, loaded) = steps::state(config, &instance).await?;
     let (docker, mut store, owners) = ownership.identify(config, docker, store, &loaded).await?;
-    form.check_data_dir(config).await;
     let host = Host::probe(config, &docker, &form).await?;
     steps::warm_pool(config, &imds, &health).await?;
     health.step(Step::Registration);

@@ -65,6 +65,7 @@ impl Host {
     /// # Errors
     /// The host cannot do what the operator has asked for, or does not answer.
     pub(crate) async fn probe(config: &Config, docker: &Docker, form: &ContainerForm) -> Result<Self, Fatal> {
+        form.check_data_dir(config).await;
         // Docker answered a moment ago, so a missing answer is an error: starting again is better than offering less in some
         // runs.
         let driver = docker.cgroup_driver().await.map_err(|error| match error {
