@@ -22,6 +22,8 @@ pub struct Lack {
 pub struct Lacks {
     /// What is missing.
     pub all: Vec<Lack>,
+    /// The agent is in a network of its own.
+    pub network: bool,
     /// The agent can neither make nor check the rules of the firewall.
     pub rules: bool,
     /// No control groups can be made for tasks.
@@ -74,7 +76,12 @@ pub fn lacks(facts: &Facts, wanted: Wanted) -> Lacks {
         fetcher(facts, wanted),
         precedence(facts),
     ];
-    Lacks { all: all.into_iter().flatten().collect(), rules: lacks_rules, limits: lacks_limits }
+    Lacks {
+        all: all.into_iter().flatten().collect(),
+        network: facts.has_own_network,
+        rules: lacks_rules,
+        limits: lacks_limits,
+    }
 }
 
 fn lack(what: impl Into<String>, without: impl Into<String>, flags: &[impl AsRef<str>]) -> Option<Lack> {
@@ -103,8 +110,8 @@ fn socket(facts: &Facts) -> Option<Lack> {
 }
 
 fn network(facts: &Facts) -> Option<Lack> {
-    let without =
-        "tasks get no credentials, port 51678 is not that of the host, and EC2's metadata service may not answer";
+    let without = "tasks get no credentials, port 51678 is that of the container and serves all who get there, and EC2's metadata service may not \
+                   answer";
     if facts.has_own_network { lack("the host's network", without, &["--network=host"]) } else { None }
 }
 
@@ -367,5 +374,6 @@ mod tests {
         assert!(!lacks(&Facts { missing_rights: vec!["NET_RAW"], ..data() }, ALL).rules);
         assert!(lacks(&Facts { groups: Groups::ReadOnly, ..data() }, ALL).limits);
         assert!(!lacks(&Facts { groups: Groups::ReadOnly, ..data() }, NOTHING).limits);
+        assert!(lacks(&Facts { has_own_network: true, ..data() }, ALL).network && !lacks(&data(), ALL).network);
     }
 }

@@ -1,9 +1,9 @@
 //! The agent as a container: the image of `examples/docker`, started by the command of `systemd/README.md`.
 
 use super::rig::{FOREVER, LIMIT, Plan, Rig, one_container};
-use ecs_local::TaskStatus;
+use ecs_local::{Options, TaskStatus};
 use ecs_testing::docker::{Image, docker, inspect, unique};
-use ecs_testing::registry::basic;
+use ecs_testing::registry::{Registry, basic};
 use ecs_testing::wait::until;
 use serde_json::json;
 use std::process::Command;
@@ -100,6 +100,14 @@ fn page() -> Vec<String> {
     words
 }
 
+/// The same lines as for the daemon, except for the state directory, which is the image's own.
+fn settings(rig: &Rig) -> String {
+    let lines = rig.environment.iter().filter(|(name, _)| {
+        name.starts_with("AWS_") || name == "NO_PROXY" || name == "ECS_CLUSTER" || name == "ECS_BACKEND_HOST"
+    });
+    lines.map(|(name, value)| format!("{name}={value}\n")).collect()
+}
+
 fn may_raise_limits() -> bool {
     Command::new("prlimit").args(["--nice=35", "true"]).output().is_ok_and(|output| output.status.success())
 }
@@ -124,11 +132,7 @@ async fn on_the_hosts_network_the_container_form_survives_kill_9() {
     let Some(mut rig) = Rig::without_agent("container", plan).await else { return };
     let container = Container::build();
     let data = json!({&rig.registry.host: {"auth": basic("me", PASSWORD)}});
-    // The same lines as for the daemon, except for the state directory, which is the image's own.
-    let lines = rig.environment.iter().filter(|(name, _)| {
-        name.starts_with("AWS_") || name == "NO_PROXY" || name == "ECS_CLUSTER" || name == "ECS_BACKEND_HOST"
-    });
-    let mut file: String = lines.map(|(name, value)| format!("{name}={value}\n")).collect();
+    let mut file = settings(&rig);
     file.push_str(&format!(
         "# credentials\nECS_ENGINE_AUTH_TYPE=dockercfg\nECS_ENGINE_AUTH_DATA={data}\nECS_LOGLEVEL=debug\n\
          ECS_HOST_DATA_DIR={}/host\nECS_MANAGE_FIREWALL=false\n",
@@ -236,6 +240,28 @@ async fn a_container_with_a_socket_only_reads_no_other_warning() {
     for line in log.lines().filter(|line| line.contains("level=warn") && !line.contains(LACKS)) {
         assert!(!repeats.iter().any(|part| line.contains(part)), "{line}");
     }
+}
+
+/// An older form of AWS's command publishes the port of introspection, and has no `--network=host`.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_the_hosts_network_a_published_port_answers() {
+    let listen: fn(&mut Options, &Registry) = |options, _| {
+        let gateway = docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
+        options.listen = format!("{gateway}:0").parse().unwrap();
+    };
+    let plan = Plan { options: Some(listen), ..Plan::default() };
+    let Some(rig) = Rig::without_agent("published port", plan).await else { return };
+    let container = Container::build();
+    // The metadata service of `ecs-local` answers this host only.
+    let keys = format!("AWS_ACCESS_KEY_ID=local\nAWS_SECRET_ACCESS_KEY={}\n", rig.server.token().expose());
+    std::fs::write(rig.directory.path().join("ecs.config"), settings(&rig) + &keys).unwrap();
+    container.run_with(&rig, &["--volume=/var/run/docker.sock:/var/run/docker.sock", "--publish=127.0.0.1::51678"]);
+    container.line("Instance registration completed successfully").await;
+    let url = format!("http://{}/v1/metadata", docker(&["port", &container.name, "51678"]));
+    let answer = until("an answer at the published port", LIMIT, async || {
+        reqwest::get(&url).await.ok()?.error_for_status().ok()?.text().await.ok()
+    });
+    assert!(answer.await.contains(&rig.cluster.name));
 }
 
 /// In a network of its own, which stands for that of a host: the rules are made with the programs of the host.

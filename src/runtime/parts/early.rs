@@ -53,6 +53,8 @@ pub struct Early {
     pub(crate) bridges: watch::Sender<Bridges>,
     /// The firewall's rules.
     pub(crate) rules: Arc<Rules>,
+    /// The agent is in a container with a network of its own.
+    has_own_network: bool,
     /// The log of this process, for metrics.
     pub(crate) log: LogControl,
     /// The requests to the task metadata server so far.
@@ -69,6 +71,7 @@ impl Early {
             health: Health::started(),
             bridges,
             rules: Arc::default(),
+            has_own_network: false,
             log,
             requests: Arc::default(),
         };
@@ -90,6 +93,7 @@ impl Early {
 
     /// Starts what changes this host: after the lock, since an agent that must not work with the engine changes nothing.
     pub(crate) fn change_host(&mut self, config: &Config, form: &ContainerForm) {
+        self.has_own_network = form.has_own_network();
         // A container that may not do it has said so, unless somebody else has made the rules.
         if !form.lacks_rules() {
             self.keep_firewall(config);
@@ -153,7 +157,9 @@ impl Early {
         let host: introspection::HostLookup = Arc::new(move || rules.answer());
         let lookups = introspection::Lookups { pulls: progress, timings: times, clock: now, host };
         let routes = introspection::router(self.health_lookup(), shown, view, lookups);
-        let audience = Audience::new(config.offhost_introspection, self.bridges.subscribe());
+        // Docker shows clients of a published port, this host too, with the address of its bridge, which is a stranger in there.
+        let everybody = config.offhost_introspection || self.has_own_network;
+        let audience = Audience::new(everybody, self.bridges.subscribe());
         let port = if config.introspection_on_loopback { Address::Loopback } else { Address::Port };
         let settings = http::Settings::new("introspection", port(introspection::PORT));
         self.serve(settings, audience, routes.into(), Serving::default(), Threads::Shared);
@@ -290,6 +296,7 @@ mod tests {
             health: Health::started(),
             bridges: watch::channel(Bridges::default()).0,
             rules: Arc::default(),
+            has_own_network: false,
             log: LogControl::default(),
             requests: Arc::default(),
         };

@@ -33,6 +33,12 @@ impl ContainerForm {
         Self(Some(lacks))
     }
 
+    /// The container has a network of its own: whoever gets to its ports does so because the operator has published them, or is on the
+    /// same network of Docker.
+    pub(crate) fn has_own_network(&self) -> bool {
+        self.0.as_ref().is_some_and(|lacks| lacks.network)
+    }
+
     /// The rules of the firewall can be neither made nor checked.
     pub(crate) fn lacks_rules(&self) -> bool {
         self.0.as_ref().is_some_and(|lacks| lacks.rules)
