@@ -151,6 +151,6 @@ deb_calls() {
     expect "a unit in /etc that hides ours is mentioned" grep -q '^ecs-agent: /etc/systemd/system/ecs.service is used' "$work/output.last"
     same "going back does the same as an upgrade" $'daemon-reload\n--no-block try-restart ecs.service' "$(calls)"
     apt remove ecs-agent >"$work/output" 2>&1
-    same "a removal stops the agent and its rules" $'stop ecs.service ecs-host-setup.*\ndaemon-reload' "$(calls)"
+    same "a removal stops the agent and its rules" $'stop ecs.service ecs-host-*\ndaemon-reload' "$(calls)"
 }
 

@@ -52,7 +52,7 @@ rpm_calls() {
     same "going back does the same as an upgrade" $'daemon-reload\ndaemon-reload\n--no-block try-restart ecs.service' "$(calls)"
     rpm_do -e ecs-agent >"$work/output" 2>&1
     same "a removal stops the agent and its rules" \
-        $'--no-reload disable ecs.service\nstop ecs.service ecs-host-setup.*\ndaemon-reload' "$(calls)"
+        $'--no-reload disable ecs.service\nstop ecs.service ecs-host-*\ndaemon-reload' "$(calls)"
 }
 
 # A package with the name and the habits of ecs-init: its removal, which comes after our installation, disables the unit of our name.
