@@ -46,7 +46,7 @@ fn main() {
         let id =
             docker(&["run", "--detach", "--label", LABEL, "--memory", "64m", "--entrypoint", "sleep", &image, "9999"]);
         let pid = docker(&["inspect", "--format", "{{.State.Pid}}", &id]).parse().expect("a number");
-        Target { id: id.as_str().into(), process: Process { pid, started_at: String::new() }, has_networks: true }
+        Target { id: id.as_str().into(), process: Process { pid, started_at: "".into() }, has_networks: true }
     };
     let targets: Vec<_> = (0..CONTAINERS).map(start).collect();
     let mut sampler = Sampler::new(Instant::now());

@@ -192,7 +192,7 @@ mod tests {
     use ecs_core::model::usage::{CpuUsage, Usage};
 
     fn run(pid: u32) -> Process {
-        Process { pid, started_at: String::new() }
+        Process { pid, started_at: "".into() }
     }
 
     fn container(name: &str, pid: Option<u32>, restarts: Option<u32>) -> ContainerView {

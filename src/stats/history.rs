@@ -119,7 +119,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn run(pid: u32) -> Process {
-        Process { pid, started_at: format!("start {pid}") }
+        Process { pid, started_at: format!("start {pid}").into() }
     }
 
     fn reading(at: u64, total: u64) -> Reading {

@@ -66,7 +66,7 @@ impl World {
         self.starts += 1;
         let container = &mut self.containers[at];
         container.restarts += u32::from(container.process != Process::default());
-        container.process = Process { pid, started_at: format!("start {}", self.starts) };
+        container.process = Process { pid, started_at: format!("start {}", self.starts).into() };
         container.counter = 0;
     }
 

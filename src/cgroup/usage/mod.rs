@@ -6,13 +6,14 @@
 //! number cannot come to mean another process; no file keeps a container's network namespace alive; and a run that was read once is
 //! never called unreadable.
 //!
-//! Reading order: this file, `find` (where the groups are), `v1` and `v2` (which file has what), `source` (how a file is read),
-//! `parse` (the forms of the files).
+//! Reading order: this file, `find` (where the groups are), `v1` and `v2` (which file has what), `quiet` (which of them need not be
+//! read now), `source` (how a file is read), `parse` (the forms of the files).
 
 mod find;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod parse;
+mod quiet;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -278,7 +279,7 @@ impl Sampler {
 
     fn read(&mut self, target: &Target, reader: &mut Reader) -> Result<Reading, Failed> {
         let (at, read) = (self.started.elapsed(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-        let mut access = Access { budget: &self.budget, buffer: &mut self.buffer };
+        let mut access = Access { now: at, budget: &self.budget, buffer: &mut self.buffer };
         let mut usage = match &mut reader.files {
             Files::V1(files) => files.read(&mut access)?,
             Files::V2(files) => files.read(&mut access)?,

@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Upper limit of what is read from a file, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
@@ -95,6 +96,8 @@ impl Source {
 /// How files are read: within this budget, into this buffer.
 #[derive(Debug)]
 pub(super) struct Access<'a> {
+    /// The time by a clock that is never set.
+    pub(super) now: Duration,
     pub(super) budget: &'a Budget,
     pub(super) buffer: &'a mut Vec<u8>,
 }

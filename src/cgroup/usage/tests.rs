@@ -96,7 +96,7 @@ impl Host {
 }
 
 fn target(has_networks: bool) -> Target {
-    Target { id: ID.into(), process: Process { pid: PID, started_at: "then".to_owned() }, has_networks }
+    Target { id: ID.into(), process: Process { pid: PID, started_at: "then".into() }, has_networks }
 }
 
 fn sample(sampler: &mut Sampler, target: &Target) -> Outcome {
@@ -166,6 +166,39 @@ fn counters_are_read_anew_with_and_without_open_files() {
 }
 
 /// The container ends, and its number is given to a process of somebody else, before Docker says so.
+/// Of a container that has not run for some readings, only what others can change is read.
+#[test]
+fn a_quiet_container_is_read_in_part() {
+    for (host, is_v1) in [(Host::v1(), true), (Host::v2(), false)] {
+        let file = |v1: &str, v2: &str| match is_v1 {
+            true => format!("cg/{}", v1.replace('@', &format!("docker/{ID}"))),
+            false => format!("cg/system.slice/docker-{ID}.scope/{v2}"),
+        };
+        let pids = file("pids/@/pids.current", "pids.current");
+        let mut sampler = host.sampler(100);
+        for count in 5..9 {
+            host.write(&pids, &format!("{count}\n"));
+            assert_eq!(read_usage(&mut sampler).pids.current, count, "it may have run just before");
+        }
+        let before = read_usage(&mut sampler);
+        host.write(&pids, "9\n");
+        host.write(
+            &file("blkio/@/blkio.throttle.io_service_bytes", "io.stat"),
+            match is_v1 {
+                true => "8:0 Read 77\nTotal 77\n",
+                false => "8:0 rbytes=77\n",
+            },
+        );
+        host.write(&format!("proc/{PID}/net/dev"), "h\nh\n  eth0: 99 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0\n");
+        let now = read_usage(&mut sampler);
+        assert_eq!((now.block_io.bytes("read"), now.networks[0].traffic.rx_bytes), (77, 99));
+        assert_eq!((&now.cpu, &now.memory, now.pids), (&before.cpu, &before.memory, before.pids));
+        host.write(&file("memory/@/memory.usage_in_bytes", "memory.current"), "16384\n");
+        let now = read_usage(&mut sampler);
+        assert_eq!((now.memory.usage, now.pids.current), (16_384, 9));
+    }
+}
+
 #[test]
 fn another_process_with_the_same_number_is_not_read() {
     let host = Host::v2();
@@ -180,7 +213,7 @@ fn another_process_with_the_same_number_is_not_read() {
             "it was read, so it is not called unreadable"
         );
     }
-    let another_run = Target { process: Process { started_at: "later".to_owned(), pid: PID }, ..target(true) };
+    let another_run = Target { process: Process { started_at: "later".into(), pid: PID }, ..target(true) };
     assert_eq!(sample(&mut sampler, &another_run), Outcome::Missing);
 }
 
@@ -224,7 +257,7 @@ fn a_process_that_is_never_seen_is_given_up() {
         assert_eq!(sample(&mut sampler, &target(true)), unreadable);
     }
     let next =
-        |started_at: &str| Target { process: Process { pid: PID, started_at: started_at.to_owned() }, ..target(true) };
+        |started_at: &str| Target { process: Process { pid: PID, started_at: started_at.into() }, ..target(true) };
     assert_eq!(sample(&mut sampler, &next("later")), unreadable, "nothing can be seen here");
     // It is a new container with the same number.
     host.process(&format!("0::/system.slice/docker-{ID}.scope\n"));
@@ -283,7 +316,7 @@ struct Other {
 
 impl Other {
     fn target(&self) -> Target {
-        let process = Process { pid: self.pid, started_at: self.run.to_string() };
+        let process = Process { pid: self.pid, started_at: self.run.to_string().into() };
         Target { id: self.id.as_str().into(), process, has_networks: false }
     }
 

@@ -4,16 +4,18 @@
 
 use super::find::CONTROLLERS;
 use super::parse;
+use super::quiet::{Quiet, Settled};
 use super::source::{Access, Source};
 use ecs_core::model::usage::{BlockIo, CgroupVersion, CpuUsage, MemoryUsage, Pids, Usage};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The files of one container.
 #[derive(Debug)]
 pub(super) struct FilesV1 {
     /// The directory of each of [`CONTROLLERS`]; `None`: the container has no group there.
-    directories: [Option<PathBuf>; CONTROLLERS.len()],
+    directories: Arc<[Option<PathBuf>; CONTROLLERS.len()]>,
     cpu_total: Source,
     cpu_times: Source,
     per_cpu: Source,
@@ -23,6 +25,7 @@ pub(super) struct FilesV1 {
     scheduler: [Source; 8],
     throttle: [Source; 2],
     pids: [Source; 2],
+    quiet: Quiet,
 }
 
 impl FilesV1 {
@@ -33,7 +36,7 @@ impl FilesV1 {
             places.into_iter().find(|path| path.is_dir()).cloned()
         });
         Self {
-            directories,
+            directories: Arc::new(directories),
             cpu_total: Source::new("cpuacct.usage"),
             cpu_times: Source::new("cpuacct.stat"),
             per_cpu: Source::new("cpuacct.usage_percpu"),
@@ -59,48 +62,67 @@ impl FilesV1 {
             .map(Source::new),
             throttle: ["blkio.throttle.io_service_bytes", "blkio.throttle.io_serviced"].map(Source::new),
             pids: ["pids.current", "pids.max"].map(Source::new),
+            quiet: Quiet::default(),
         }
     }
 
     /// All counters except the network's and the host's.
     pub(super) fn read(&mut self, access: &mut Access<'_>) -> io::Result<Usage> {
-        let directories = self.directories.clone();
+        let directories = Arc::clone(&self.directories);
         let [cpuacct, cpu, memory, blkio, pids] = directories.each_ref().map(Option::as_deref);
-        let cpu = self.read_cpu(access, cpuacct, cpu)?;
-        let memory = self.read_memory(access, memory)?;
+        let (total, per_cpu) = self.read_total(access, cpuacct)?;
+        let in_use = access.number(&mut self.memory[1], memory)?;
         let block_io = self.read_block_io(access, blkio)?;
+        if let Some(Settled { cpu, memory, pids }) = self.quiet.settled(total, in_use, access.now) {
+            return Ok(Usage { cpu, memory, block_io, pids, networks: Vec::new() });
+        }
+        let cpu = self.read_cpu(access, cpuacct, cpu)?;
+        let cpu = CpuUsage { total, per_cpu, ..cpu };
+        let memory = MemoryUsage { usage: in_use, ..self.read_memory(access, memory)? };
         let [current, limit] = &mut self.pids;
         let current = access.number(current, pids)?;
         // No limit is shown as 0 here, but not in version 2.
         let limit = access.number(limit, pids)?;
         let pids = Pids { current, limit: if limit == u64::MAX { 0 } else { limit } };
+        self.quiet.keep(&cpu, &memory, pids, access.now);
         Ok(Usage { cpu, memory, block_io, pids, networks: Vec::new() })
     }
 
+    /// The processor time, of all processors and of each.
+    fn read_total(&mut self, access: &mut Access<'_>, cpuacct: Option<&Path>) -> io::Result<(u64, Vec<u64>)> {
+        let per_cpu = access.read(&mut self.per_cpu, cpuacct, parse::per_cpu)?.unwrap_or_default();
+        let total = match per_cpu.as_slice() {
+            [] => access.read(&mut self.cpu_total, cpuacct, parse::number)?.flatten(),
+            // The kernel adds up the other file from the same counters.
+            counters => Some(counters.iter().copied().fold(0, u64::saturating_add)),
+        };
+        let total = total.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no processor time is counted"))?;
+        Ok((total, per_cpu))
+    }
+
+    /// The other counters of the processors.
     fn read_cpu(
         &mut self,
         access: &mut Access<'_>,
         cpuacct: Option<&Path>,
         cpu: Option<&Path>,
     ) -> io::Result<CpuUsage> {
-        let total = access.read(&mut self.cpu_total, cpuacct, parse::number)?.flatten();
-        let total = total.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no processor time is counted"))?;
-        let mut found = CpuUsage { total, ..CpuUsage::default() };
+        let mut found = CpuUsage::default();
         access.read(&mut self.cpu_times, cpuacct, |text| parse::cpu_times(text, &mut found))?;
-        found.per_cpu = access.read(&mut self.per_cpu, cpuacct, parse::per_cpu)?.unwrap_or_default();
         found.throttling = access.read(&mut self.throttling, cpu, parse::throttling)?.unwrap_or_default();
         Ok(found)
     }
 
+    /// The memory, but for what is in use.
     fn read_memory(&mut self, access: &mut Access<'_>, directory: Option<&Path>) -> io::Result<MemoryUsage> {
-        let [stat, usage, max_usage, failures, limit] = &mut self.memory;
+        let [stat, _, max_usage, failures, limit] = &mut self.memory;
         let details = access.read(stat, directory, |text| parse::memory(text, CgroupVersion::V1))?;
         Ok(MemoryUsage {
-            details: details.unwrap_or_default(),
-            usage: access.number(usage, directory)?,
+            usage: 0,
             max_usage: access.number(max_usage, directory)?,
             failures: access.number(failures, directory)?,
             limit: access.number(limit, directory)?,
+            details: details.unwrap_or_default(),
         })
     }
 

@@ -3,6 +3,7 @@
 //! Owns which files have which counter. The choice of files, and what is zero if a file is missing, are Docker's.
 
 use super::parse;
+use super::quiet::{Quiet, Settled};
 use super::source::{Access, Source};
 use ecs_core::model::usage::{BlockIo, CgroupVersion, MemoryUsage, Pids, Usage};
 use std::io::{self, ErrorKind};
@@ -16,6 +17,7 @@ pub(super) struct FilesV2 {
     memory: [Source; 4],
     io: Source,
     pids: [Source; 2],
+    quiet: Quiet,
 }
 
 impl FilesV2 {
@@ -27,6 +29,7 @@ impl FilesV2 {
             memory: ["memory.stat", "memory.current", "memory.max", "memory.events"].map(Source::new),
             io: Source::new("io.stat"),
             pids: ["pids.current", "pids.max"].map(Source::new),
+            quiet: Quiet::default(),
         }
     }
 
@@ -36,20 +39,25 @@ impl FilesV2 {
         let cpu = access.read(&mut self.cpu, directory, parse::cpu_v2)?.flatten();
         let cpu = cpu.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no processor time is counted"))?;
         let [stat, usage, limit, events] = &mut self.memory;
+        let in_use = access.number(usage, directory)?;
+        let entries = access.read(&mut self.io, directory, parse::block_v2)?;
+        let block_io = BlockIo { service_bytes: entries.filter(|entries| !entries.is_empty()), ..BlockIo::default() };
+        if let Some(Settled { memory, pids, .. }) = self.quiet.settled(cpu.total, in_use, access.now) {
+            return Ok(Usage { cpu, memory, block_io, pids, networks: Vec::new() });
+        }
         let details = access.read(stat, directory, |text| parse::memory(text, CgroupVersion::V2))?;
         // Compat: Docker counts how often the container ran out of memory, not how often it reached its limit.
         let failures = access.read(events, directory, |text| parse::value(text, "oom"))?.flatten();
         let memory = MemoryUsage {
             details: details.unwrap_or_default(),
-            usage: access.number(usage, directory)?,
+            usage: in_use,
             max_usage: 0,
             failures: failures.unwrap_or_default(),
             limit: access.number(limit, directory)?,
         };
-        let entries = access.read(&mut self.io, directory, parse::block_v2)?;
-        let block_io = BlockIo { service_bytes: entries.filter(|entries| !entries.is_empty()), ..BlockIo::default() };
         let [current, upper] = &mut self.pids;
         let pids = Pids { current: access.number(current, directory)?, limit: access.number(upper, directory)? };
+        self.quiet.keep(&cpu, &memory, pids, access.now);
         Ok(Usage { cpu, memory, block_io, pids, networks: Vec::new() })
     }
 }

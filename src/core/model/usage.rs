@@ -13,12 +13,13 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The first process of a running container. Another run of the same container has another process, or another time.
+/// A clone shares the text instead of copying it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     /// Its id, as the host sees it.
     pub pid: u32,
     /// RFC 3339 time of the start, as Docker prints it; empty if it is not known.
-    pub started_at: String,
+    pub started_at: Arc<str>,
 }
 
 /// All counters of one container at one moment.

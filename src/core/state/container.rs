@@ -197,7 +197,7 @@ impl ContainerState {
         self.live.health_output.clone_from(&seen.health_output);
         match (seen.state, seen.pid) {
             (RunState::Running, Some(pid)) => {
-                let started_at = seen.started_at.clone().unwrap_or_default();
+                let started_at = seen.started_at.as_deref().unwrap_or_default().into();
                 self.live.process = Some(Process { pid, started_at });
             }
             (RunState::Running, None) => {} // a list names no processes

@@ -264,10 +264,12 @@ impl Run {
             process: tracked.process.clone(),
             has_networks: tracked.has_networks,
         };
-        let (kept, due): (Vec<_>, Vec<_>) =
-            (self.tracked.iter().map(target).collect(), due.iter().map(target).collect());
+        let due: Vec<_> = due.iter().map(target).collect();
+        let kept = may_close.then(|| self.tracked.iter().map(target).collect::<Vec<_>>());
         let work = move || {
-            sampler.keep_only(&kept);
+            if let Some(kept) = kept {
+                sampler.keep_only(&kept);
+            }
             let outcomes = sampler.sample(&due);
             (sampler, due, outcomes)
         };

@@ -83,7 +83,7 @@ mod tests {
     }
 
     fn run(pid: u32) -> Process {
-        Process { pid, started_at: String::new() }
+        Process { pid, started_at: "".into() }
     }
 
     fn view(pid: u32) -> View {
