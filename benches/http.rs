@@ -84,6 +84,11 @@ fn serve(runtime: &Runtime, view: watch::Receiver<Arc<View>>) -> SocketAddr {
         pulls: Arc::new(|_| None),
         timings: Arc::new(|_, _| introspection::Timings::default()),
         clock: Arc::new(Timestamp::default),
+        host: Arc::new(|| introspection::HostAnswer {
+            kept_by: introspection::KeptBy::HostSetup,
+            put_back: 7,
+            ..introspection::HostAnswer::default()
+        }),
     };
     let routes = introspection::router(health, identity, view, lookups);
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");

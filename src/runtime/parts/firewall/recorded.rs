@@ -78,7 +78,7 @@ fn log(change: Change, record: &Record) {
             tracing::warn!(error, remedy = REMEDY, "host-setup cannot make all settings of this host");
         }
         Change::Failed => {
-            let error = [&[record.error.clone()], &record.remarks[..]].concat().join("; ");
+            let error = [std::slice::from_ref(&record.error), &record.remarks[..]].concat().join("; ");
             let effect = "containers may not reach the agent";
             tracing::error!(error, effect, remedy = REMEDY, "host-setup cannot make the firewall rules");
         }
