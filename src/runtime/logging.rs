@@ -91,8 +91,12 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.control.outputs.iter().for_each(|output| output.queue.begin_close());
-        self.flush();
+        let (outputs, until) = (&self.control.outputs, Instant::now() + LAST_LINES);
+        // All of them at once: a slow one has no part of the others' time.
+        outputs.iter().for_each(|output| output.queue.begin_close());
+        for output in outputs.iter() {
+            output.queue.close(until.saturating_duration_since(Instant::now()));
+        }
     }
 }
 

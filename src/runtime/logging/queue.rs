@@ -85,18 +85,22 @@ impl Queue {
 
     /// Waits until everything is written, for at most `limit`. Returns false if something is left.
     pub fn flush(&self, limit: Duration) -> bool {
+        self.wait_while(limit, |inner| inner.has_writer && (inner.is_writing || !inner.lines.is_empty()))
+    }
+
+    /// Returns false if the condition still holds at the limit.
+    fn wait_while(&self, limit: Duration, mut condition: impl FnMut(&Inner) -> bool) -> bool {
         let inner = self.lock();
-        let is_busy = |inner: &mut Inner| inner.has_writer && (inner.is_writing || !inner.lines.is_empty());
-        let (_inner, waited) =
-            self.done.wait_timeout_while(inner, limit, is_busy).unwrap_or_else(PoisonError::into_inner);
-        !waited.timed_out()
+        let waited = self.done.wait_timeout_while(inner, limit, |inner| condition(inner));
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Like [`Queue::flush`], but also writes the counts of the lines left out so far. Lines that are added later are not
     /// written.
     pub fn close(&self, limit: Duration) -> bool {
         self.begin_close();
-        self.flush(limit)
+        // The writing thread adds the counts before it ends.
+        self.wait_while(limit, |inner| inner.has_writer)
     }
 
     /// Like [`Queue::close`], without waiting.
@@ -452,6 +456,17 @@ mod tests {
         (0..10).for_each(|_| log_at(&queue, text, later));
         assert!(queue.close(LIMIT));
         assert!(pipe.lines().last().unwrap().contains("lines=5"), "closing does not wait for the end of the second");
+    }
+
+    #[test]
+    fn closing_waits_for_the_counts_of_an_idle_thread() {
+        let pipe = Pipe::default();
+        pipe.set(|state| state.is_open = true);
+        let queue = queue(&pipe);
+        let later = Instant::now() + LIMIT;
+        (0..6).for_each(|_| log_at(&queue, "again", later));
+        assert!(queue.flush(LIMIT) && queue.close(LIMIT));
+        assert!(pipe.lines().last().unwrap().contains("lines=1"), "{:?}", pipe.lines());
     }
 
     #[test]
