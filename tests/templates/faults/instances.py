@@ -87,6 +87,6 @@ FAULTS = [
         ("success is told in any case", "cfn-signal --exit-code $? --reason", "cfn-signal --exit-code 0 --reason"),
         ("the wait is short", "--retry 160", "--retry 3"),
         ("a closed port ends the wait", " --retry-connrefused", ""),
-        ("the archive may write where it likes", ' ecs-agent "${!units[@]}"\n', "\n"),
+        ("the archive may write where it likes", ' ecs-agent "$@"\n', "\n"),
     ),
 ]
