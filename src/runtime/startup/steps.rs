@@ -194,8 +194,8 @@ pub(crate) async fn state(config: &Config, instance: &Instance) -> Result<(Store
     }
     if saved.cluster != configured {
         return Err(Fatal::terminal(format!(
-            "the saved state is of cluster '{}', but ECS_CLUSTER names '{configured}'; set it back, or move {} away to \
-             register anew",
+            "the saved state is of cluster '{}', but ECS_CLUSTER names '{configured}'; set it back, or move the \
+             content of ECS_DATADIR, {}, away to register anew",
             saved.cluster,
             config.data_dir.display()
         )));
