@@ -4,6 +4,7 @@
 //! nothing is changed. What cannot be found out counts as there, so that nobody is told to add what is there already.
 
 use super::data_dir::{View, in_container, listening_process, mount, view};
+use super::docker_lock::form;
 use super::lanes::files;
 use super::program::{Call, Programs};
 use ecs_core::model::container_form::{Facts, Groups, Place, Socket};
@@ -16,6 +17,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// What Podman leaves in each container. Docker's mark `/.dockerenv` proves nothing: it stays in the image of a machine that was made
+/// from a container. Docker's mounts do.
+const PODMAN: &str = "/run/.containerenv";
 /// The number of the host's PID namespace (`PROC_PID_INIT_INO` in the kernel).
 const HOST_PROCESSES: u64 = 0xEFFF_FFFC;
 /// The limit of the niceness with which a thread may take one of -15: 20 minus the niceness.
@@ -49,8 +53,11 @@ pub struct Places {
 
 /// What the container has of its host; `None`: this process is not in a container, or in that of the engine.
 pub async fn facts(places: Places) -> Option<Facts> {
-    // The engines leave a mark in each container.
-    if !["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists()) {
+    let is_in_container = || {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        !form(false, &mounts).is_empty() || Path::new(PODMAN).exists()
+    };
+    if !files().run("the mounts of this process", is_in_container).await.unwrap_or(false) {
         return None;
     }
     let engine = listening_process(&places.engine).await;
@@ -307,7 +314,8 @@ mod tests {
 
     #[tokio::test]
     async fn outside_of_containers_there_is_nothing_to_say() {
-        if Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists() {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        if !form(false, &mounts).is_empty() || Path::new(PODMAN).exists() {
             return;
         }
         let places = Places {
