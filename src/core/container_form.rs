@@ -2,7 +2,7 @@
 //! No other file decides that.
 //!
 //! The service of the host has all of this by itself. Whoever starts a container has to name each of it, and what is forgotten shows only
-//! later, in tasks. So the agent says all of it once, at its start, before it waits for anything.
+//! later, in tasks. So the agent says all of it once, at its start, before it waits for Docker.
 
 use crate::model::container_form::{Facts, Groups, Place, Socket, Wanted};
 

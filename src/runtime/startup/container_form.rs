@@ -1,4 +1,4 @@
-//! Says once, before the agent waits for anything, what its container lacks of the host.
+//! Says once, before the agent waits for Docker, what its container lacks of the host.
 //!
 //! [`ecs_core::container_form`] decides what that is. What is said here is not said again by the part that meets it.
 
