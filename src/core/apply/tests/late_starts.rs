@@ -81,7 +81,7 @@ fn a_container_that_started_late_is_stopped_and_has_its_code() {
 
 /// Docker removes a container that has ended without a word about its exit code.
 #[test]
-fn a_container_that_ran_until_its_removal_has_vanished() {
+fn a_container_that_ran_until_its_removal_is_missing() {
     let (mut state, effect) = stopped_while_a_start_is_lost(&mut { NOW });
     step(&mut state, NOW, Event::Observed(Box::new(seen("task", "a", "id", RunState::Running))));
     step(&mut state, NOW, done(removal(&effect), Output::Nothing));
