@@ -94,20 +94,18 @@ impl Early {
     /// Starts what changes this host: after the lock, since an agent that must not work with the engine changes nothing.
     pub(crate) fn change_host(&mut self, config: &Config, form: &ContainerForm) {
         self.has_own_network = form.has_own_network();
-        // A container that may not do it has said so, unless somebody else has made the rules.
-        if !form.lacks_rules() {
-            self.keep_firewall(config);
-        }
+        self.keep_firewall(config, form.lacks_rules());
         self.keep_runtime_stats(config);
     }
 
-    /// Makes the firewall's rules, and keeps them.
-    fn keep_firewall(&mut self, config: &Config) {
+    /// Makes the firewall's rules, and keeps them. `lacks_rules`: this process can do neither, and has said so, unless somebody else has
+    /// made them.
+    fn keep_firewall(&mut self, config: &Config, lacks_rules: bool) {
         if !config.manage_firewall {
             self.rules.leave_to_others();
             return;
         }
-        let settings = firewall::settings(config);
+        let settings = (!lacks_rules).then(|| firewall::settings(config));
         let (rules, bridges, stop) = (self.rules.clone(), self.bridges.subscribe(), self.stop.clone());
         self.supervisor.add("firewall", Policy::Restart, move || {
             let (rules, settings, bridges, stop) = (rules.clone(), settings.clone(), bridges.clone(), stop.clone());

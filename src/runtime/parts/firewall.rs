@@ -128,7 +128,7 @@ impl Rules {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 
-    /// The configuration leaves the rules to others.
+    /// The configuration, or what this process can do, leaves the rules to others.
     pub(crate) fn leave_to_others(&self) {
         self.show(Shown { is_left_to_others: true, ..Shown::default() });
     }
@@ -138,10 +138,11 @@ impl Rules {
         self.docker_restarted.notify_one();
     }
 
-    /// Makes and checks the rules until `stop` is cancelled. `bridges` holds Docker's bridges.
+    /// Makes and checks the rules until `stop` is cancelled. `bridges` holds Docker's bridges. `settings`: `None` if this process can do
+    /// neither, which has been logged; the record of `host-setup` is shown all the same.
     pub(crate) async fn keep(
         &self,
-        settings: Settings,
+        settings: Option<Settings>,
         mut bridges: watch::Receiver<Bridges>,
         stop: CancellationToken,
     ) -> PartResult {
@@ -151,12 +152,19 @@ impl Rules {
                 // A bridge that becomes known under its usual name is no change.
                 let Bridges { default, named } = bridges.borrow_and_update().clone();
                 let default = Some(default.unwrap_or_else(|| USUAL_BRIDGE.to_owned()));
-                let settings = Settings { bridges: Bridges { default, named }, ..settings.clone() };
+                let bridges_now = Bridges { default, named };
+                let settings = settings.clone().map(|settings| Settings { bridges: bridges_now, ..settings });
                 let pause = match self.place.found().await {
                     Found::Fresh(record) => self.leave_alone(*record, &mut recorded).await,
                     found => {
                         recorded.lost(&reason(&found));
-                        self.check(settings, &mut history).await
+                        match settings {
+                            Some(settings) => self.check(settings, &mut history).await,
+                            None => {
+                                self.leave_to_others();
+                                Some(INTERVAL.delay(0))
+                            }
+                        }
                     }
                 };
                 let Some(pause) = pause else { return };
@@ -396,7 +404,22 @@ mod tests {
         let settings = Settings::default();
         let stop = CancellationToken::new();
         stop.cancel();
-        rules.keep(settings, watch::channel(Bridges::default()).1, stop).await.unwrap();
+        rules.keep(Some(settings), watch::channel(Bridges::default()).1, stop).await.unwrap();
         assert!(matches!(*rules.state.lock().await, State::Ended));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_can_make_no_rules_leaves_them_to_others() {
+        let rules = Rules::default();
+        let stop = CancellationToken::new();
+        let others = async {
+            while rules.answer().kept_by != KeptBy::Others {
+                tokio::task::yield_now().await;
+            }
+            stop.cancel();
+        };
+        let (kept, ()) = tokio::join!(rules.keep(None, watch::channel(Bridges::default()).1, stop.clone()), others);
+        kept.unwrap();
+        assert!(matches!(*rules.state.lock().await, State::Untouched));
     }
 }
