@@ -12,10 +12,10 @@
 
 AGENTS_AT_ONCE=4
 
-# In a mount namespace of its own.
+# In a mount namespace of its own. `host-setup` makes a directory in /mnt.
 alone() {
     mkdir -p /run/ecs-agent
-    mount -t tmpfs -o mode=755 tmpfs /run/ecs-agent && mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+    mount -t tmpfs -o mode=755 tmpfs /run/ecs-agent && mount -t tmpfs -o mode=1777 tmpfs /dev/shm && mount -t tmpfs tmpfs /mnt
 }
 
 # agents TEST [MODULE...]: the tests of this binary but for the clients of others, or only those of these modules.
