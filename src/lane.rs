@@ -150,6 +150,17 @@ impl Lane {
         what: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, LaneError> {
+        let (sender, mut receiver) = oneshot::channel();
+        let work = move || {
+            let _nobody_waits = sender.send(work());
+        };
+        self.carry_out(what, Box::new(work)).await?;
+        receiver.try_recv().map_err(|_| LaneError::Failed(cut(what, MAX_NAME)))
+    }
+
+    /// Does the same with work without a result. The work is boxed, so that each kind of work has no code of its own for its thread, its
+    /// turn and its limit: there are dozens.
+    async fn carry_out(&self, what: &str, work: Box<dyn FnOnce() + Send>) -> Result<(), LaneError> {
         let ticket = self.ticket(what).await?;
         let what = cut(what, MAX_NAME);
         let (sender, receiver) = oneshot::channel();
@@ -164,7 +175,7 @@ impl Lane {
         };
         std::thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(body).map_err(LaneError::NoThread)?;
         match timeout(limit, receiver).await {
-            Ok(Ok(Ok(result))) => Ok(result),
+            Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(_)) | Err(_)) => Err(LaneError::Failed(what)),
             Err(_) => {
                 tracing::warn!(lane = name, what, "no answer; the thread keeps waiting");
