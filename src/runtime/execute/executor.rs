@@ -14,8 +14,8 @@ use ecs_core::model::resource::Lifetime;
 use ecs_core::model::{Failure, Observation, OpError, OpId, StateChange};
 use ecs_core::{Effect, Event, Message, Operation, Output};
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -38,6 +38,10 @@ const PERMIT_TIME: Duration = Duration::from_secs(20);
 const STOP_PERMIT_TIME: Duration = Duration::from_secs(1);
 /// Concurrent reports of state changes (spec `ecs-api.md` §3).
 const REPORTS: usize = 10;
+
+/// The call of an operation. It is boxed: without that, each kind of operation would have code of its own to be started, and would be
+/// copied over the stack several times, tens of kilobytes each time.
+type Call = BoxFuture<'static, Result<Output, OpError>>;
 
 /// Carries out effects.
 #[derive(Debug)]
@@ -167,55 +171,58 @@ impl Executor {
             // connection.
             Operation::ResolveDigest(image) => {
                 let labels = labels.clone();
-                self.run(op, None, "resolve digest", async move { pulls.digest(edges, op, labels, image).await });
+                let digest = async move { pulls.digest(edges, op, labels, image).await };
+                self.run(op, None, "resolve digest", digest.boxed());
             }
             Operation::Pull(image) => {
                 let labels = labels.clone();
-                self.run(op, None, "pull", async move { pulls.pull(edges, op, labels, image).await });
+                let pull = async move { pulls.pull(edges, op, labels, image).await };
+                self.run(op, None, "pull", pull.boxed());
             }
-            Operation::Create(request) => self.run(op, None, "create", async move {
-                with_permit_for(PERMIT_TIME, &calls, async {
-                    resources::create_container(&edges, *request).await.map(seen)
-                })
-                .await
-            }),
-            Operation::Start(target) => self.run(op, None, "start", async move {
-                with_permit_for(PERMIT_TIME, &calls, async { edges.docker.start(&target).await.map(seen) }).await
-            }),
+            Operation::Create(request) => {
+                let create = async move { resources::create_container(&edges, *request).await.map(seen) };
+                self.run(op, None, "create", with_permit_for(PERMIT_TIME, calls, create.boxed()).boxed());
+            }
+            Operation::Start(target) => {
+                let start = async move { edges.docker.start(&target).await.map(seen) };
+                self.run(op, None, "start", with_permit_for(PERMIT_TIME, calls, start.boxed()).boxed());
+            }
             Operation::Stop { target, grace } => {
+                let grace = grace.unwrap_or(edges.stop_timeout);
+                let stop = async move { edges.docker.stop(&target, grace).await.map(maybe_seen) };
                 let stops = self.stops.clone();
-                self.run(op, None, "stop", async move {
-                    let grace = grace.unwrap_or(edges.stop_timeout);
-                    let stop = async { edges.docker.stop(&target, grace).await.map(maybe_seen) };
-                    with_permit_for(STOP_PERMIT_TIME, &stops, stop).await
-                });
+                self.run(op, None, "stop", with_permit_for(STOP_PERMIT_TIME, stops, stop.boxed()).boxed());
             }
-            Operation::Inspect(target) => self.run(op, None, "inspect", async move {
-                with_permit_for(PERMIT_TIME, &calls, async { edges.docker.inspect(&target).await.map(maybe_seen) })
-                    .await
-            }),
-            Operation::Remove(target) => self.run(op, None, "remove", async move {
-                let remove = async { edges.docker.remove(&target).await.map(|()| Output::Nothing) };
-                with_permit_for(PERMIT_TIME, &calls, remove).await
-            }),
+            Operation::Inspect(target) => {
+                let inspect = async move { edges.docker.inspect(&target).await.map(maybe_seen) };
+                self.run(op, None, "inspect", with_permit_for(PERMIT_TIME, calls, inspect.boxed()).boxed());
+            }
+            Operation::Remove(target) => {
+                let remove = async move { edges.docker.remove(&target).await.map(|()| Output::Nothing) };
+                self.run(op, None, "remove", with_permit_for(PERMIT_TIME, calls, remove.boxed()).boxed());
+            }
             Operation::CreateResource(request) => {
-                self.run(op, None, "create resource", async move { resources::create(&edges, &request).await })
+                let create = async move { resources::create(&edges, &request).await };
+                self.run(op, None, "create resource", create.boxed());
             }
             Operation::RemoveResource(request) => {
-                self.run(op, None, "remove resource", async move { resources::remove(&edges, &request).await })
+                let remove = async move { resources::remove(&edges, &request).await };
+                self.run(op, None, "remove resource", remove.boxed());
             }
             Operation::RenewResource(request) => {
-                self.run(op, None, "renew resource", async move { resources::renew(&edges, &request).await })
+                let renew = async move { resources::renew(&edges, &request).await };
+                self.run(op, None, "renew resource", renew.boxed());
             }
             Operation::Inventory => {
-                self.run(op, calls, "inventory", async move { edges.docker.inventory().await.map(Output::Inventory) })
+                let inventory = async move { edges.docker.inventory().await.map(Output::Inventory) };
+                self.run(op, Some(calls), "inventory", inventory.boxed());
             }
             Operation::CleanImages(work) => {
-                self.run(op, calls, "image clean-up", async move { clean_images(&edges, work).await });
+                self.run(op, Some(calls), "image clean-up", async move { clean_images(&edges, work).await }.boxed());
             }
             Operation::Report(change) => {
                 let reports = self.reports.clone();
-                self.run(op, reports, "report", async move { submit(&edges, *change).await });
+                self.run(op, Some(reports), "report", async move { submit(&edges, *change).await }.boxed());
             }
         }
     }
@@ -227,14 +234,8 @@ impl Executor {
         }
     }
 
-    fn run(
-        &mut self,
-        op: OpId,
-        limit: impl Into<Option<Arc<Semaphore>>>,
-        what: &'static str,
-        call: impl Future<Output = Result<Output, OpError>> + Send + 'static,
-    ) {
-        let (inbox, limit) = (self.inbox.clone(), limit.into());
+    fn run(&mut self, op: OpId, limit: Option<Arc<Semaphore>>, what: &'static str, call: Call) {
+        let inbox = self.inbox.clone();
         let call = async move {
             let _permit = match &limit {
                 Some(limit) => limit.acquire().await.ok(), // never closed, so this cannot fail
@@ -267,9 +268,8 @@ fn engine_calls(cpus: usize) -> usize {
 }
 
 /// Runs a call under a permit, which is returned after `work` even if the call still runs: from then on it only waits.
-async fn with_permit_for<T>(work: Duration, limit: &Semaphore, call: impl Future<Output = T>) -> T {
+async fn with_permit_for<T>(work: Duration, limit: Arc<Semaphore>, mut call: BoxFuture<'_, T>) -> T {
     let permit = limit.acquire().await.ok(); // never closed, so this cannot fail
-    let mut call = std::pin::pin!(call);
     if let Ok(result) = tokio::time::timeout(work, &mut call).await {
         return result;
     }
@@ -337,12 +337,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_only_waits_returns_its_permit() {
-        let limit = Semaphore::new(1);
+        let limit = Arc::new(Semaphore::new(1));
         let started = tokio::time::Instant::now();
-        let slow = with_permit_for(STOP_PERMIT_TIME, &limit, tokio::time::sleep(Duration::from_secs(30)));
+        let sleep = tokio::time::sleep(Duration::from_secs(30));
+        let slow = with_permit_for(STOP_PERMIT_TIME, limit.clone(), sleep.boxed());
         let next = async {
             tokio::task::yield_now().await;
-            with_permit_for(STOP_PERMIT_TIME, &limit, async { assert_eq!(limit.available_permits(), 0) }).await;
+            let call = async { assert_eq!(limit.available_permits(), 0) };
+            with_permit_for(STOP_PERMIT_TIME, limit.clone(), call.boxed()).await;
             started.elapsed()
         };
         let ((), waited) = tokio::join!(slow, next);
