@@ -10,13 +10,14 @@ use std::process::ExitCode;
 /// Prints the attributes, one per line.
 pub fn run(args: &Args) -> ExitCode {
     let (process, log) = Process::start(args, Stream::Error);
-    block_on(log, async {
+    let work = async {
         let printed = attributes(process).await;
         printed.map_err(|Fatal { code, message }| {
             print_problem(&message);
             Fatal { code, message: String::new() }
         })
-    })
+    };
+    block_on(log, Box::pin(work))
 }
 
 async fn attributes(process: Process) -> Result<(), Fatal> {

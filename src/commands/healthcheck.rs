@@ -112,7 +112,7 @@ enum SocketError {
 /// Prints the agent's health in one line, whatever the log level.
 pub fn run(args: &Args) -> ExitCode {
     let (process, log) = Process::start(args, Stream::Error);
-    block_on(log, report(args.action, process.healthcheck_host()))
+    block_on(log, Box::pin(report(args.action, process.healthcheck_host())))
 }
 
 async fn report(action: Action, host: String) -> Result<(), Fatal> {

@@ -6,6 +6,7 @@ use crate::host::memory;
 use crate::runtime::logging::{self, Log, LogControl, Stream};
 use crate::runtime::{Fatal, Metadata, Options, QuickFailures, start_over};
 use ecs_core::model::text::cleaned;
+use futures_util::future::LocalBoxFuture;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
@@ -188,7 +189,8 @@ fn start_logging(args: &Args, loaded: &Loaded, journal: Option<String>, stream: 
 }
 
 /// Runs the work on threads of its own. Logs its error, and returns the exit code. The last lines of the log are then written.
-pub(super) fn block_on(_until_the_end: Log, work: impl Future<Output = Result<(), Fatal>>) -> ExitCode {
+/// The work is boxed: copies of it on the stack of the main thread would stay in memory as long as the daemon runs.
+pub(super) fn block_on(_until_the_end: Log, work: LocalBoxFuture<'_, Result<(), Fatal>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)

@@ -15,7 +15,7 @@ pub fn run(args: &Args) -> ExitCode {
     let control = log.control();
     let mut has_waited = false;
     let code = block_on(log, async {
-        has_waited = daemon(process, reads_levels, control).await?;
+        has_waited = Box::pin(daemon(process, reads_levels, control)).await?;
         Ok(())
     });
     if !has_waited {
