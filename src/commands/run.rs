@@ -14,10 +14,11 @@ pub fn run(args: &Args) -> ExitCode {
     let reads_levels = process.reads_levels(args, log.control());
     let control = log.control();
     let mut has_waited = false;
-    let code = block_on(log, async {
-        has_waited = Box::pin(daemon(process, reads_levels, control)).await?;
+    let work = async {
+        has_waited = daemon(process, reads_levels, control).await?;
         Ok(())
-    });
+    };
+    let code = block_on(log, Box::pin(work));
     if !has_waited {
         return code;
     }
