@@ -61,7 +61,6 @@ fn succeeds(child: &mut Child, limit: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::OpenOptionsExt;
 
     #[test]
     fn a_host_is_joined_if_its_realm_is_named_in_time() {
@@ -76,9 +75,7 @@ mod tests {
         ];
         for (number, (script, joined)) in table.into_iter().enumerate() {
             let path = directory.join(number.to_string());
-            let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o700).open(&path).unwrap();
-            std::io::Write::write_all(&mut file, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
-            drop(file);
+            ecs_testing::program::write(&path, &format!("#!/bin/sh\n{script}\n"));
             let limit =
                 if script.contains("exec sleep") { Duration::from_millis(300) } else { Duration::from_secs(60) };
             let began = Instant::now();

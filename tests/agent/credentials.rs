@@ -8,7 +8,6 @@ use ecs_testing::docker::Image;
 use ecs_testing::docker_proxy::{DockerProxy, Hold};
 use ecs_testing::registry::{Registry, basic};
 use serde_json::{Value, json};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/execRole";
@@ -18,8 +17,7 @@ const SECRET: &str = "arn:aws:secretsmanager:us-west-2:123456789012:secret:hub-A
 /// Writes a program `docker-credential-<name>` to a directory.
 fn helper(directory: &Path, name: &str, script: &str) {
     let path = directory.join(format!("docker-credential-{name}"));
-    let mut file = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o700).open(path).unwrap();
-    std::io::Write::write_all(&mut file, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
+    ecs_testing::program::write(path, &format!("#!/bin/sh\n{script}\n"));
 }
 
 /// Writes a helper that prints credentials for this registry only, and only with the agent's environment.

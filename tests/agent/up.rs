@@ -5,8 +5,7 @@ use ecs_testing::docker::{Image, TempDir, available, docker, one_agent, unique};
 use ecs_testing::registry::container_ports;
 use ecs_testing::wait::until;
 use serde_json::{Value, json};
-use std::fs::{File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -153,8 +152,7 @@ async fn up_says_at_once_why_its_agent_is_not_ready() {
         desk.definition(json!({"family": "f", "containerDefinitions": [container("a", true, "true", &[])]}));
     // A `docker` command that is content, and no daemon for the agent.
     let command = desk.directory.path().join("docker");
-    std::fs::write(&command, "#!/bin/sh\n").unwrap();
-    std::fs::set_permissions(&command, Permissions::from_mode(0o755)).unwrap();
+    ecs_testing::program::write(&command, "#!/bin/sh\n");
     let path = format!("{}:{}", desk.directory.path().display(), std::env::var("PATH").unwrap());
     let environment = [("PATH", path.as_str()), ("DOCKER_HOST", "unix:///nonexistent/docker.sock")];
     let mut up = desk.command(&definition).envs(environment).spawn().unwrap();

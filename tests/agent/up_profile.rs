@@ -5,7 +5,6 @@ use super::roles::{ROLE, dockerd_apart, load};
 use super::up::PROGRAM;
 use ecs_testing::docker::{Image, TempDir, available, one_agent, unique};
 use serde_json::{Value, json};
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use tokio::process::Command;
 
@@ -43,8 +42,8 @@ async fn containers_of_up_get_the_keys_of_a_profile() {
         std::fs::write(&path, text).unwrap();
         path.to_string_lossy().into_owned()
     };
-    let helper = write("helper", HELPER);
-    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let helper = directory.path().join("helper").to_string_lossy().into_owned();
+    ecs_testing::program::write(&helper, HELPER);
     let container = json!({"name": "main", "image": image.reference, "memory": 32, "essential": true, "command": ["sh", "-c", ASK]});
     let definition = json!({"family": "profile", "taskRoleArn": ROLE, "containerDefinitions": [container]});
     let environment = [

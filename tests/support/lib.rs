@@ -13,6 +13,7 @@ pub mod docker;
 pub mod docker_proxy;
 pub mod dockerd;
 pub mod http_proxy;
+pub mod program;
 pub mod registry;
 pub mod registry_front;
 pub mod self_signed_front;

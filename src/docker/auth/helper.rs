@@ -172,7 +172,6 @@ pub(crate) fn credentials(answer: &[u8], registry: &str) -> Result<Option<Regist
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::OpenOptionsExt;
 
     /// A directory of programs, removed at the end. The programs are written and run one after the other: a file that any
     /// process has open for writing cannot be run, and a child of another test may have inherited the open file.
@@ -187,9 +186,7 @@ mod tests {
 
         fn write(&self, name: &str, script: &str) -> String {
             let path = self.0.join(name);
-            let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o700).open(&path).unwrap();
-            std::io::Write::write_all(&mut file, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
-            drop(file);
+            ecs_testing::program::write(&path, &format!("#!/bin/sh\n{script}\n"));
             path.to_string_lossy().into_owned()
         }
 

@@ -54,7 +54,6 @@ async fn failure(programs: &Programs, line: CommandLine) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[tokio::test]
     async fn a_host_without_the_programs_says_which_is_missing() {
@@ -64,9 +63,7 @@ mod tests {
         let mut reasons = Vec::new();
         for program in ["iptables", "tc", "nsenter", "modinfo"] {
             reasons.push(obstacle(&programs, Runner::Agent).await.unwrap_or_default());
-            let file = directory.join(program);
-            std::fs::write(&file, "#!/bin/true\n").unwrap();
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+            ecs_testing::program::write(directory.join(program), "#!/bin/true\n");
         }
         let wanted = ["iptables is not installed", "tc is not installed", "nsenter is not installed", "modinfo is not"];
         // On a host without a default route, nothing further is asked.

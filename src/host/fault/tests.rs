@@ -4,9 +4,7 @@ use super::*;
 use ecs_core::model::Protocol;
 use ecs_core::model::fault::{Destination, Direction, Interfaces, Traffic};
 use std::cell::Cell;
-use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 /// Stands for each program: records its command line, and looks up how to end. In the file `answers`, a line has a pattern, an
@@ -35,14 +33,7 @@ impl Host {
         let directory = std::env::temp_dir().join(format!("ecs-fault-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir(&directory).unwrap();
         for name in ["iptables", "ip6tables", "tc", "nsenter"] {
-            // Written by one process and run by another, which must not find it open for writing.
-            let mut file = std::fs::OpenOptions::new()
-                .create_new(true)
-                .write(true)
-                .mode(0o755)
-                .open(directory.join(name))
-                .unwrap();
-            file.write_all(PROGRAM.as_bytes()).unwrap();
+            ecs_testing::program::write(directory.join(name), PROGRAM);
         }
         let host = Self { directory };
         host.answer(answers);

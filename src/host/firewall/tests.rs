@@ -11,7 +11,6 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -113,8 +112,7 @@ impl Kind {
     fn replace(&self, program: &str, script: &str) {
         let path = self.0.join(program);
         let _ = std::fs::remove_file(&path);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        ecs_testing::program::write(&path, &format!("#!/bin/sh\n{script}\n"));
     }
 
     fn firewall(&self) -> Firewall {

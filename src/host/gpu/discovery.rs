@@ -112,7 +112,6 @@ fn put_aside(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
     use tokio::time::Instant;
 
     /// A directory with a place for devices, and one for programs. No test machine has a GPU: a script stands for `nvidia-smi`.
@@ -137,8 +136,7 @@ mod tests {
 
         fn programs(&self, script: &str) -> Programs {
             let path = self.0.join("bin/nvidia-smi");
-            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            ecs_testing::program::write(&path, &format!("#!/bin/sh\n{script}\n"));
             Programs::in_directories(&format!("{}:/usr/bin:/bin", self.0.join("bin").display()))
         }
 

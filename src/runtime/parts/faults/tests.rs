@@ -5,8 +5,6 @@ use crate::host::program::Programs;
 use ecs_core::model::fault::{BlackholePort, Direction, Fault, FaultId};
 use ecs_core::model::view::TaskView;
 use ecs_core::model::{Protocol, TaskStatus};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 /// Records its command line. `-C` fails: nothing is running.
@@ -31,9 +29,7 @@ impl Host {
         let directory = std::env::temp_dir().join(format!("ecs-faults-part-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir(&directory).unwrap();
         for name in ["iptables", "ip6tables"] {
-            let mut options = std::fs::OpenOptions::new();
-            let mut file = options.create_new(true).write(true).mode(0o755).open(directory.join(name)).unwrap();
-            file.write_all(PROGRAM.as_bytes()).unwrap();
+            ecs_testing::program::write(directory.join(name), PROGRAM);
         }
         let (view, views) = watch::channel(Arc::new(view(TaskStatus::Running)));
         let programs = Programs::in_directories(&format!("{}:/usr/bin:/bin", directory.display()));
