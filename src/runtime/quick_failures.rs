@@ -40,7 +40,7 @@ const WAITS: Shape =
 struct Record {
     /// How many processes in a row have begun, and neither ended well nor lived long.
     begun: u32,
-    /// The last of them has waited, and is executed again, to read its configuration anew.
+    /// The last of them has waited. It then executes the program again, which reads the current configuration.
     #[serde(default)]
     has_waited: bool,
 }

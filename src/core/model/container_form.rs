@@ -17,7 +17,7 @@ pub enum Socket {
 /// Where a directory of the agent is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Place {
-    /// Mounted from outside, as far as can be told from the right directory.
+    /// Mounted from the host. Whether it is the right directory of the host is checked only where that can be known.
     #[default]
     Mounted,
     /// In the container itself, and gone with it.
