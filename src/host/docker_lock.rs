@@ -102,6 +102,15 @@ pub struct DockerLock {
     name: String,
 }
 
+impl Drop for DockerLock {
+    /// Closing the files is not enough: a child that was forked a moment ago still has them open until it starts its program.
+    fn drop(&mut self) {
+        for file in lock(&self.held).iter() {
+            let _closed_anyway = file.unlock();
+        }
+    }
+}
+
 impl DockerLock {
     /// The lock for this engine and network namespace. Locks nothing yet: call [`DockerLock::take_in`] for both places, in their
     /// order.

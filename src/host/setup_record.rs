@@ -243,7 +243,14 @@ impl Place {
 
 /// Held by one run of `host-setup` at a time. Dropping it, or the end of the process, releases it.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+pub struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a child that was forked a moment ago still has it open until it starts its program.
+    fn drop(&mut self) {
+        let _closed_anyway = self.0.unlock();
+    }
+}
 
 /// This moment, as RFC 3339.
 pub fn now() -> String {
@@ -326,6 +333,8 @@ mod tests {
         let first = scratch.place().lock().await.unwrap();
         let error = scratch.place().lock().await.unwrap_err();
         assert_eq!(error.to_string(), "another host-setup has not ended for 60 s");
+        // As in a child that was forked before the first run ended and has not started its program yet.
+        let _copy = first.0.try_clone().unwrap();
         drop(first);
         scratch.place().lock().await.unwrap();
     }

@@ -75,6 +75,8 @@ fn the_error_of_the_second_agent_describes_the_first() {
     for part in ["process 4711", "in container 0123", "ECS_DATADIR /data", "cluster prod", "stop it first"] {
         assert!(text.contains(part), "{text}");
     }
+    // As in a child that was forked before the first lock ended and has not started its program yet.
+    let _copies: Vec<File> = lock(&first.held).iter().map(|file| file.try_clone().unwrap()).collect();
     drop(first);
     host.take("ABCD:EF01", 1).expect("a file that stays behind is no lock");
 }

@@ -132,7 +132,9 @@ async fn a_client_that_goes_away_loses_nothing() {
         );
         let mut stream = tokio::net::TcpStream::connect(server.url().replace("http://", "")).await.unwrap();
         stream.write_all(format!("{head}{text}").as_bytes()).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(number % 10)).await;
+        // The later ones stay for longer, so that a busy machine reads some of them.
+        let stay = if number < 10 { number } else { (number - 9) * 20 };
+        tokio::time::sleep(std::time::Duration::from_millis(stay)).await;
         drop(stream);
     }
     // A request that was cut before it was read may be given up; what others see was stored.
@@ -149,7 +151,9 @@ async fn a_client_that_goes_away_loses_nothing() {
     server.shutdown().await;
     let server = Server::start(kept(&directory)).await.unwrap();
     let client = Client { base: server.url(), ..client };
-    assert_eq!(client.get("/v2/app/tags/list").await.json()["tags"], json!(found));
+    // On a busy machine, more may have been stored after the last look.
+    let kept = client.get("/v2/app/tags/list").await.json()["tags"].as_array().unwrap().clone();
+    assert!(found.iter().all(|tag| kept.contains(tag)), "{found:?} were seen, and {kept:?} are kept");
     server.shutdown().await;
 }
 

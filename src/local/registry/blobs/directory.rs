@@ -44,7 +44,14 @@ pub(crate) struct Directory {
     path: PathBuf,
     /// The manifests that have files.
     pub(super) manifests: Mutex<BTreeSet<Digest>>,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Directory {
+    /// Closing the file is not enough: a child that was forked a moment ago still has it open until it starts its program.
+    fn drop(&mut self) {
+        let _closed_anyway = self.lock.unlock();
+    }
 }
 
 /// A layer's file in the directory.
@@ -111,7 +118,7 @@ impl Directory {
         check_content(path)?;
         check_mode(path)?;
         let lock = mark(path)?;
-        let directory = Self { path: path.to_owned(), manifests: Mutex::default(), _lock: lock };
+        let directory = Self { path: path.to_owned(), manifests: Mutex::default(), lock };
         for name in FOLDERS {
             let below = path.join(name);
             match DirBuilder::new().mode(0o700).create(&below) {
