@@ -7,7 +7,7 @@
 //! [`secret`] (what ECS asks for), [`role`], [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`bridges`], [`owner`] (which agent created a
 //! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`metadata_file`], [`view`] (what
 //! readers may see), [`waiting`] (why a task or container waits), [`protection`] and [`fault`] (what programs in a task may ask
-//! for), [`usage`] (what containers use), [`agent_health`] (the health of the agent itself), [`container_form`] (what an agent in a
+//! for), [`interface`] (the network interfaces of tasks), [`usage`] (what containers use), [`agent_health`] (the health of the agent itself), [`container_form`] (what an agent in a
 //! container has of its host). [`text`] bounds and cleans texts from outside, [`text_map`] shares maps
 //! of them, and [`address`] hides passwords in addresses.
 
@@ -22,6 +22,7 @@ pub mod failure;
 pub mod fault;
 pub mod ids;
 pub mod image;
+pub mod interface;
 pub mod metadata_file;
 pub mod observation;
 pub mod owner;
@@ -46,6 +47,7 @@ pub use cgroup::CgroupDriver;
 pub use create::{CreateRequest, SecretValues};
 pub use failure::{Failure, FailureKind, OpError, with_causes};
 pub use ids::{ContainerName, CredentialsId, EndpointId, OpId, OwnerId, RuntimeId, TaskArn};
+pub use interface::{Interface, InterfaceKind, MacAddress, NetworkRequest, Prefix, ProxyRules};
 pub use observation::{Health, Observation, RunState};
 pub use owner::{OwnerMark, Owners};
 pub use port::{PortBinding, Protocol, RangeBinding};
