@@ -9,6 +9,9 @@
 //! | JSON values in this text | [`MAX_VALUES`](crate::input::json::MAX_VALUES): 20,000 | the same |
 //! | nested levels in this text | [`MAX_DEPTH`](crate::input::json::MAX_DEPTH): 10,000 | the same |
 //! | containers of a task | [`MAX_CONTAINERS`]: 100 | the task is refused |
+//! | network interfaces of a task | [`MAX_INTERFACES`]: 16 | the task is refused |
+//! | entries of a list of a network interface | [`MAX_ADDRESSES`]: 64 | the task is refused |
+//! | entries of a list of a proxy's configuration | [`MAX_PROXY_ENTRIES`]: 1,000 | the task is refused |
 //! | containers of a payload | [`MAX_CONTAINERS_OF_PAYLOAD`]: 10,000 | the tasks whose containers exceed the limit are refused |
 //! | tasks of a manifest | [`MAX_LISTED`]: 10,000 | the manifest is not acknowledged: an incomplete one would stop tasks |
 //! | tasks that ECS confirms as to be stopped | [`MAX_LISTED`]: 10,000 | the first 10,000 are stopped |
@@ -29,6 +32,15 @@ pub(super) const MAX_TEXT: usize = 1024 * 1024;
 
 /// Maximum number of containers of one task. ECS allows 10.
 pub(super) const MAX_CONTAINERS: usize = 100;
+
+/// Maximum number of network interfaces of one task. ECS gives a task one; EC2 gives an instance at most 15.
+pub(super) const MAX_INTERFACES: usize = 16;
+
+/// Maximum number of addresses of one family, of name servers and of search domains of one network interface.
+pub(super) const MAX_ADDRESSES: usize = 64;
+
+/// Maximum number of ports or networks in one list of a proxy's configuration.
+pub(super) const MAX_PROXY_ENTRIES: usize = 1_000;
 
 /// Maximum number of containers of all tasks of one payload: ten for each task.
 pub(super) const MAX_CONTAINERS_OF_PAYLOAD: usize = 10 * MAX_TASKS;

@@ -1,10 +1,11 @@
 //! The messages of ACS on the wire (spec `acs.md` §3 to §6).
 //!
-//! Owns the envelope (type and body) and the members of each message ([`task`] and [`volume`] have those of a task). Decoding,
+//! Owns the envelope (type and body) and the members of each message ([`task`], [`volume`] and [`interface`] have those of a task). Decoding,
 //! by [`json`](crate::input::json), is tolerant: any member may be missing. It does not interpret messages. The invariants:
 //! decoding never fails because of a member that this agent does not use, and the size of a text is checked against
 //! [`limits`](super::limits) before anything is built from it.
 
+mod interface;
 mod task;
 mod volume;
 
@@ -13,7 +14,7 @@ use crate::input::envelope::Types;
 use crate::input::json::{DecodeError, Raw};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+pub(super) use interface::{Ipv4Address, NetworkInterface, ProxyConfiguration, VlanProperties};
 pub(super) use task::{
     Association, Container, DependsOn, EnvironmentFile, FirelensConfiguration, MountPoint, PortMapping,
     RegistryAuthentication, RestartPolicy, Secret, Task, VolumesFrom,
@@ -162,26 +163,6 @@ pub(super) struct AttachInterfaces {
     pub(super) task_arn: String,
     pub(super) wait_timeout_ms: i64,
     pub(super) elastic_network_interfaces: Vec<NetworkInterface>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct NetworkInterface {
-    pub(super) mac_address: String,
-    pub(super) ec2_id: String,
-    pub(super) interface_association_protocol: String,
-    pub(super) interface_vlan_properties: VlanProperties,
-    pub(super) ipv4_addresses: Vec<Value>,
-    pub(super) ipv6_addresses: Vec<Value>,
-    pub(super) subnet_gateway_ipv4_address: String,
-    pub(super) subnet_gateway_ipv6_address: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct VlanProperties {
-    pub(super) vlan_id: String,
-    pub(super) trunk_interface_mac_address: String,
 }
 
 /// A volume that ECS attaches to the instance.

@@ -7,6 +7,7 @@
 
 use super::keys::{ENVIRONMENT_ONLY, KEYS, Key, Stage, find, find_json};
 use super::kind::Kind;
+use super::lists::is_range;
 use super::parsed::Parsed;
 use super::problem::{NO_START, Problem, Severity};
 use super::source::{Class, Source, Unread, read, why_unread};
@@ -342,7 +343,7 @@ fn operator_text(key: &Key, raw: &str) -> Result<Option<String>, WrongType> {
         | Kind::Secret
         | Kind::TrimmedChoice(_)
         | Kind::AnyCase(_)
-        | Kind::Cidr
+        | Kind::LocalAddress
         | Kind::Decimal
         | Kind::Pairs
         | Kind::Headers
@@ -354,8 +355,12 @@ fn operator_text(key: &Key, raw: &str) -> Result<Option<String>, WrongType> {
         | Kind::Proxy => decoded::<String>(raw)?,
     };
     // Go parses network ranges while it decodes, so an invalid range is a wrong type.
-    let is_range = matches!(key.kind, Kind::Cidr | Kind::Cidrs);
-    if is_range && key.kind.parse(&text, key.default) == Parsed::Rejected {
+    let is_malformed = match key.kind {
+        Kind::Cidrs => key.kind.parse(&text, key.default) == Parsed::Rejected,
+        Kind::LocalAddress => !text.is_empty() && !is_range(&text),
+        _ => false,
+    };
+    if is_malformed {
         return Err(WrongType);
     }
     Ok(Some(text))
@@ -400,7 +405,7 @@ fn expected(kind: Kind) -> String {
         | Kind::AnyCase(_)
         | Kind::PortRange => "a string".to_owned(),
         Kind::Cluster
-        | Kind::Cidr
+        | Kind::LocalAddress
         | Kind::Host
         | Kind::Endpoint
         | Kind::PlainEndpoint

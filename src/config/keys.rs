@@ -10,8 +10,8 @@ use super::kind::{Kind, Limit};
 use super::problem::Severity;
 use Group::{Aws, Document, Ecr, Images, Init, Logging, Network, Proxies, Resources, State, Timeouts, Traces};
 use Kind::{
-    AnyCase, Choice, Cidr, Cidrs, Cluster, Decimal, DockerHost, Duration, Endpoint, Flag, Headers, HomePath, Host,
-    Integer, List, Map, Mirrors, Names, Pairs, Path, PlainEndpoint, PortRange, Ports, Proxy, Rates, Region, Secret,
+    AnyCase, Choice, Cidrs, Cluster, Decimal, DockerHost, Duration, Endpoint, Flag, Headers, HomePath, Host,
+    Integer, List, LocalAddress, Map, Mirrors, Names, Pairs, Path, PlainEndpoint, PortRange, Ports, Proxy, Rates, Region, Secret,
     SecretJson, Switch, Text, TextOrEmpty, Trimmed, TrimmedChoice, TrimmedInteger, Unsigned16,
 };
 use Limit::{Any, AtLeast, DefaultBelow, DefaultOutside, Signed};
@@ -307,15 +307,15 @@ pub const KEYS: &[Key] = &[
     key("ECS_ENABLE_CPU_UNBOUNDED_WINDOWS_WORKAROUND", Text, "", Resources, "Windows only.").foreign("this is not Windows").harmless(),
     key("ECS_ENABLE_MEMORY_UNBOUNDED_WINDOWS_WORKAROUND", Text, "", Resources, "Windows only.").foreign("this is not Windows").harmless(),
 
-    key("ECS_ENABLE_TASK_ENI", Switch, "false", Network, "Network interfaces for tasks (awsvpc).").json("TaskENIEnabled").later("tasks in network mode awsvpc will not be placed here"),
-    key("ECS_ENABLE_HIGH_DENSITY_ENI", Switch, "true", Network, "ENI trunking, when ECS_ENABLE_TASK_ENI is true.").later("tasks in network mode awsvpc will not be placed here"),
-    key("ECS_CNI_PLUGINS_PATH", Path, "/amazon-ecs-cni-plugins", Network, "Directory of the CNI plugins.").json("CNIPluginsPath").later("no task in network mode awsvpc runs here, so it is not needed").harmless(),
-    key("ECS_AWSVPC_BLOCK_IMDS", Switch, "false", Network, "No instance metadata for awsvpc tasks.").json("AWSVPCBlockInstanceMetdata").later("no task in network mode awsvpc runs here, so it is not needed").harmless(),
-    key("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", Cidrs, "[]", Network, "Ranges that awsvpc tasks reach over the instance.").json("AWSVPCAdditionalLocalRoutes").later("no task in network mode awsvpc runs here, so it is not needed").harmless().fatal(),
+    key("ECS_ENABLE_TASK_ENI", Switch, "false", Network, "Tasks may have network interfaces of their own (network mode awsvpc).").json("TaskENIEnabled").later("tasks in network mode awsvpc will not be placed here"),
+    key("ECS_ENABLE_HIGH_DENSITY_ENI", Switch, "true", Network, "With ECS_ENABLE_TASK_ENI: these may also be VLANs of a trunk interface, which are more.").later("tasks in network mode awsvpc will not be placed here"),
+    key("ECS_CNI_PLUGINS_PATH", Path, "/amazon-ecs-cni-plugins", Network, "Directory of the CNI plugins.").json("CNIPluginsPath").foreign("the agent sets up the networks of tasks itself, without plugins").harmless(),
+    key("ECS_AWSVPC_BLOCK_IMDS", Switch, "false", Network, "No instance metadata for tasks in network mode awsvpc, and so no credentials of the instance.").json("AWSVPCBlockInstanceMetdata").later("no task in network mode awsvpc runs here, so it is not needed").harmless(),
+    key("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", Cidrs, "[]", Network, "IPv4 ranges that tasks in network mode awsvpc reach over the instance instead of their interface.").json("AWSVPCAdditionalLocalRoutes").later("no task in network mode awsvpc runs here, so it is not needed").harmless().fatal(),
     key("ECS_MANAGE_FIREWALL", Switch, "true", Network, "Make the firewall rules that lead containers to the agent at 169.254.170.2 and guard it, as ecs-init does; false: others make them. `ecs-agent host-setup -print` shows them."),
     key("ECS_BRIDGE_BLOCK_IMDS", Switch, "false", Network, "Firewall rules that keep containers on Docker's bridges from the instance metadata service, and so from the credentials of the instance. Tasks in network mode host reach it all the same."),
     key("ECS_SKIP_LOCALHOST_TRAFFIC_FILTER", Switch, "false", Network, "No firewall rule that keeps other hosts from programs on 127.0.0.1, except from the agent's port 51679."),
-    key("ECS_PAUSE_LABELS", Map, "", Network, "Labels of pause containers (pidMode and ipcMode task)."),
+    key("ECS_PAUSE_LABELS", Map, "", Network, "Labels of pause containers, which hold the namespaces that the containers of a task share."),
 
     key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", Duration(DefaultBelow(SECOND)), "3h", Timeouts, "Time before a stopped task's containers are removed.").json("TaskCleanupWaitDuration"),
     key("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", Duration(Any), "0s", Timeouts, "Maximum random time that is added to ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION.").json("TaskCleanupWaitDurationJitter"),
@@ -361,8 +361,8 @@ pub const KEYS: &[Key] = &[
     field("PauseContainerTarballPath", Path, "/images/amazon-ecs-pause.tar", "Archive of the pause container's image; if it is missing, the agent makes the image."),
     field("PauseContainerImageName", Text, "amazon/amazon-ecs-pause", "Name of that image; another name than the default is not loaded from the archive.").later("the agent uses its own image for pause containers"),
     field("PauseContainerTag", Text, "0.1.0", "Tag of that image; an image with another tag than the default is not loaded from the archive.").later("the agent uses its own image for pause containers"),
-    field("OverrideAWSVPCLocalIPv4Address", Cidr, "", "Local address of awsvpc tasks.").later("no task in network mode awsvpc runs here, so it is not needed").harmless(),
-    field("ENIPauseContainerCleanupDelaySeconds", Integer(Signed), "0", "Time before the pause container is removed.").later("no task in network mode awsvpc runs here, so it is not needed").harmless(),
+    field("OverrideAWSVPCLocalIPv4Address", LocalAddress, "", "Address of every task in network mode awsvpc on the link to its instance; only one such task can run then. None: each task gets an address of its own.").later("no task in network mode awsvpc runs here, so it is not needed").harmless(),
+    field("ENIPauseContainerCleanupDelaySeconds", Integer(Signed), "0", "Seconds between the end of a task in network mode awsvpc and that of its network; 0 or below: none.").later("no task in network mode awsvpc runs here, so it is not needed").harmless(),
     field("CSIDriverSocketPath", Path, "/var/run/ecs/ebs-csi-driver/csi-driver.sock", "Socket of the EBS driver.").later("no task with EBS volumes runs here, so it is not needed").harmless(),
     field("NodeStageTimeout", Duration(Any), "2s", "Time limit for staging an EBS volume.").later("no task with EBS volumes runs here, so it is not needed").harmless(),
     field("NodeUnstageTimeout", Duration(Any), "30s", "Time limit for unstaging an EBS volume.").later("no task with EBS volumes runs here, so it is not needed").harmless(),

@@ -4,7 +4,7 @@
 //! comma lists of ports, compact JSON. Kinds do not know variables or sources. Invariant: a parser never panics and never
 //! fails silently; every difference from the operator's text is part of the result.
 
-use super::lists::{cidr, cidrs, headers, list, map, mirrors, names, pairs, ports};
+use super::lists::{cidrs, headers, list, local_address, map, mirrors, names, pairs, ports};
 use super::parsed::Parsed::{self, Adjusted, Doubtful, Rejected, Reset, Unset, Value as Accepted};
 use super::quoting::{bare, without_comment};
 use super::{duration, names as ecs_names};
@@ -55,8 +55,8 @@ pub enum Kind {
     Mirrors,
     /// JSON array of network ranges.
     Cidrs,
-    /// A network range.
-    Cidr,
+    /// An address of the link between the instance and a task, with a length.
+    LocalAddress,
     /// Comma-separated list; white space is kept.
     List,
     /// Comma-separated `key=value`, percent-encoded.
@@ -132,7 +132,7 @@ impl Kind {
             Self::Map => map(raw),
             Self::Mirrors => mirrors(raw),
             Self::Cidrs => cidrs(raw),
-            Self::Cidr => cidr(raw.trim()),
+            Self::LocalAddress => local_address(raw.trim()),
             Self::List => list(raw),
             Self::Pairs => pairs(raw),
             Self::Headers => headers(raw),
@@ -162,7 +162,7 @@ impl Kind {
                 | Self::TrimmedInteger(_)
                 | Self::TrimmedChoice(_)
                 | Self::AnyCase(_)
-                | Self::Cidr
+                | Self::LocalAddress
                 | Self::Endpoint
                 | Self::PlainEndpoint
                 | Self::Proxy
@@ -200,7 +200,7 @@ impl Kind {
                 "a JSON object of registry hosts such as {\"docker.io\":\"mirror.example.com/hub\"}".to_owned()
             }
             Self::Cidrs => "a JSON array of network ranges such as [\"10.0.0.0/8\"]".to_owned(),
-            Self::Cidr => "a network range such as 10.0.0.0/8".to_owned(),
+            Self::LocalAddress => "an address from 169.254.172.2/22 to 169.254.175.254/22".to_owned(),
             Self::List => "a comma-separated list without spaces".to_owned(),
             Self::Pairs => "a list such as key=value,other=value, percent-encoded".to_owned(),
             Self::Headers => "a list of HTTP headers such as name=value,other=value, percent-encoded".to_owned(),

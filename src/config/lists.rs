@@ -4,10 +4,13 @@
 //! [`super::kind`], nothing is dropped silently.
 
 use super::parsed::Parsed::{self, Adjusted, Doubtful, Rejected, Unset, Value as Accepted};
+use crate::input::prefix::prefix;
+use ecs_core::model::Prefix;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The first JSON value, as Go's decoder reads it, and whether other text follows.
 fn first_value(raw: &str) -> Option<(Value, bool)> {
@@ -171,32 +174,42 @@ fn is_part_of_name(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-:".contains(c))
 }
 
+/// The IPv6 ranges are left out: the link between the instance and its tasks is IPv4 only.
 pub(super) fn cidrs(raw: &str) -> Parsed {
-    match serde_json::from_str::<Vec<String>>(raw) {
-        Ok(ranges) if ranges.is_empty() => Unset,
-        Ok(ranges) if ranges.iter().all(is_range) => json(&ranges),
-        Ok(_) | Err(_) => Rejected,
+    let Ok(ranges) = serde_json::from_str::<Vec<String>>(raw) else { return Rejected };
+    if !ranges.iter().all(is_range) {
+        return Rejected;
+    }
+    let ipv4: Vec<&String> = ranges.iter().filter(|range| prefix::<Ipv4Addr>(range).is_some()).collect();
+    match serde_json::to_string(&ipv4) {
+        Ok(_) if ranges.is_empty() => Unset,
+        Ok(value) if ipv4.len() == ranges.len() => Accepted(value),
+        Ok(value) => Adjusted {
+            value,
+            instead: "the IPv6 ranges are left out: tasks reach the instance over IPv4 only".to_owned(),
+        },
+        Err(_) => Rejected,
     }
 }
 
-/// Parses one network range.
-pub(super) fn cidr(text: &str) -> Parsed {
-    match text {
-        "" => Unset,
-        _ if is_range(&text) => Accepted(text.to_owned()),
+/// Parses an address of the link between the instance and a task, with a length. Compat: the length is required, and has no
+/// effect.
+pub(super) fn local_address(text: &str) -> Parsed {
+    match prefix::<Ipv4Addr>(text) {
+        None if text.is_empty() => Unset,
+        Some(Prefix { address, .. }) if is_local(address) => Accepted(address.to_string()),
         _ => Rejected,
     }
 }
 
+/// Whether a task may have this address on the link to its instance (spec `networking.md` §7): neither the first two of the
+/// range nor the last one.
+fn is_local(address: Ipv4Addr) -> bool {
+    (Ipv4Addr::new(169, 254, 172, 2)..=Ipv4Addr::new(169, 254, 175, 254)).contains(&address)
+}
+
 pub(super) fn is_range(text: &impl AsRef<str>) -> bool {
-    text.as_ref().split_once('/').is_some_and(|(address, bits)| {
-        let max_bits = match address.parse::<std::net::IpAddr>() {
-            Ok(std::net::IpAddr::V4(_)) => 32,
-            Ok(std::net::IpAddr::V6(_)) => 128,
-            Err(_) => return false,
-        };
-        bits.bytes().all(|byte| byte.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits <= max_bits)
-    })
+    prefix::<IpAddr>(text.as_ref()).is_some()
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Parsed {

@@ -336,7 +336,8 @@ fn without_effect(problems: &mut Vec<Problem>, unused: &mut Vec<Unused>) {
 /// The typed configuration. The table and `Config` agree (tested), so `envy` does not fail. Its error could hold a value and is
 /// not passed on.
 fn typed(values: resolve::Values, problems: &mut Vec<Problem>) -> Option<Config> {
-    let rows = KEYS.iter().filter(|key| key.stage == Stage::Now).map(|key| key.name);
+    // A setting at stage `Later` may already have its field.
+    let rows = KEYS.iter().filter(|key| matches!(key.stage, Stage::Now | Stage::Later)).map(|key| key.name);
     let mut values = values;
     let pairs = rows.filter_map(|name| Some((name.to_owned(), values.remove(name)?.canonical)));
     let config = envy::from_iter::<_, Config>(pairs).ok();

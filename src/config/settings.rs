@@ -6,9 +6,11 @@
 //! `config.md` §2.
 
 use super::log::{LogFormat, LogLevel, Rollover};
-use ecs_core::model::{Secret, Span};
+use crate::input::prefix::prefix;
+use ecs_core::model::{Prefix, Secret, Span};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// The configuration of the agent.
@@ -230,6 +232,24 @@ pub struct Config {
     /// Tasks may have AWS Inferentia and Trainium.
     #[serde(rename = "ecs_enable_inf_support")]
     pub inferentia: bool,
+    /// Tasks may have network interfaces of their own (network mode `awsvpc`).
+    #[serde(rename = "ecs_enable_task_eni")]
+    pub task_eni: bool,
+    /// The interfaces of tasks may be VLANs of a trunk interface. False without `task_eni`.
+    #[serde(rename = "ecs_enable_high_density_eni")]
+    pub eni_trunking: bool,
+    /// Tasks in network mode `awsvpc` do not reach the instance metadata service.
+    #[serde(rename = "ecs_awsvpc_block_imds")]
+    pub awsvpc_block_imds: bool,
+    /// Ranges that tasks in network mode `awsvpc` reach over the instance.
+    #[serde(rename = "ecs_awsvpc_additional_local_routes", deserialize_with = "ranges")]
+    pub awsvpc_local_routes: Vec<Prefix<Ipv4Addr>>,
+    /// The address of every task in network mode `awsvpc` on the link to its instance; `None`: each has an address of its own.
+    #[serde(rename = "overrideawsvpclocalipv4address")]
+    pub awsvpc_local_address: Option<Ipv4Addr>,
+    /// Time between the end of a task in network mode `awsvpc` and that of its network.
+    #[serde(rename = "enipausecontainercleanupdelayseconds", deserialize_with = "seconds")]
+    pub pause_cleanup_delay: Span,
     /// Labels of pause containers.
     #[serde(rename = "ecs_pause_labels", default, deserialize_with = "from_json")]
     pub pause_labels: BTreeMap<String, String>,
@@ -509,6 +529,19 @@ impl TryFrom<Vec<u16>> for PortRange {
 fn from_json<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
     serde_json::from_str(&text).map_err(serde::de::Error::custom)
+}
+
+/// Reads network ranges.
+fn ranges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Prefix<Ipv4Addr>>, D::Error> {
+    let texts: Vec<String> = from_json(deserializer)?;
+    let ranges = texts.iter().map(|text| prefix(text)).collect::<Option<_>>();
+    ranges.ok_or_else(|| serde::de::Error::custom("a network range is malformed"))
+}
+
+/// Reads a number of seconds; a negative one counts as 0.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+    let number: i64 = from_json(deserializer)?;
+    Ok(Span::secs(u64::try_from(number).unwrap_or(0)))
 }
 
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {

@@ -66,7 +66,7 @@ pub(super) fn value(kind: Kind, raw: &str) -> Option<String> {
         | Kind::Unsigned16
         | Kind::Decimal
         | Kind::Ports
-        | Kind::Cidr
+        | Kind::LocalAddress
         | Kind::Choice(_)
         | Kind::TrimmedChoice(_)
         | Kind::AnyCase(_)

@@ -71,6 +71,13 @@ const NOT_EXTERNAL: [&str; 12] = [
     "fault-injection",
 ];
 
+/// The version of the Go agent's plugins for interfaces, and for interfaces that are VLANs. This agent needs no plugins: it sends its
+/// own version. Whether ECS reads the values is not known.
+const PLUGIN_VERSION: &str = "ecs.capability.cni-plugin-version";
+const BRANCH_PLUGIN_VERSION: &str = "ecs.capability.branch-cni-plugin-version";
+/// The version of the driver of the host's GPUs.
+const GPU_DRIVER_VERSION: &str = "ecs.capability.gpu-driver-version";
+
 /// Features of a processor that the attribute `task-eia.optimized-cpu` stands for, by the kernel's names.
 pub const OPTIMIZED_CPU: [&str; 4] = ["avx", "avx2", "sse4_1", "sse4_2"];
 
@@ -129,6 +136,21 @@ pub struct Capabilities {
     pub gmsa_domainless: bool,
     /// True: network faults work on this host.
     pub fault_injection: bool,
+    /// What tasks with network interfaces of their own may have; `None`: no such task runs on this host (`ECS_ENABLE_TASK_ENI`).
+    pub task_networks: Option<TaskNetworks>,
+}
+
+/// What tasks with network interfaces of their own may have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskNetworks {
+    /// The interfaces may be VLANs of a trunk interface (`ECS_ENABLE_HIGH_DENSITY_ENI`).
+    pub trunking: bool,
+    /// The tasks do not reach the instance metadata service (`ECS_AWSVPC_BLOCK_IMDS`).
+    pub blocks_metadata: bool,
+    /// Id of the VPC of the instance.
+    pub vpc_id: String,
+    /// Id of the subnet of the instance.
+    pub subnet_id: String,
 }
 
 /// One attribute of the container instance.
@@ -174,6 +196,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
         names.push("ecs.capability.task-cpu-mem-limit".to_owned());
         names.push("ecs.capability.increased-task-cpu-limit".to_owned());
     }
+    names.extend(task_networks(capabilities).map(str::to_owned));
     if supports("1.19") {
         names.push("com.amazonaws.ecs.capability.ecr-auth".to_owned());
         names.push("ecs.capability.execution-role-ecr-pull".to_owned());
@@ -186,12 +209,15 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     }
     names.extend(volume_drivers(capabilities));
     let driver = &capabilities.gpu_driver;
-    let driver_version = format!("ecs.capability.nvidia-driver-version.{driver}");
     if !driver.is_empty() {
-        names.push(driver_version.clone());
+        names.push(format!("ecs.capability.nvidia-driver-version.{driver}"));
+        names.push(GPU_DRIVER_VERSION.to_owned());
     }
     if capabilities.pause_image {
         names.push("ecs.capability.pid-ipc-namespace-sharing".to_owned());
+    }
+    if capabilities.task_networks.is_some() {
+        names.push("ecs.capability.aws-appmesh".to_owned());
     }
     // Elastic Inference has ended; a task that still names such a device only needs to start.
     names.push("ecs.capability.task-eia".to_owned());
@@ -210,17 +236,39 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     } else if capabilities.fault_injection {
         names.push("ecs.capability.fault-injection".to_owned());
     }
-    let mut list: Vec<Attribute> = names.into_iter().map(|name| Attribute { name, value: None }).collect();
-    if let Some(at) = list.iter().position(|attribute| attribute.name == driver_version) {
-        list.insert(at + 1, Attribute::with_value("ecs.capability.gpu-driver-version", driver));
-    }
-    list.extend(not_capabilities(capabilities));
-    list
+    let value = |name: &str| match name {
+        PLUGIN_VERSION | BRANCH_PLUGIN_VERSION => Some(capabilities.agent_version.clone()),
+        GPU_DRIVER_VERSION => Some(driver.clone()),
+        _ => None,
+    };
+    let capability = |name: String| Attribute { value: value(&name), name };
+    names.into_iter().map(capability).chain(not_capabilities(capabilities)).collect()
+}
+
+/// The capabilities of tasks with network interfaces of their own.
+fn task_networks(capabilities: &Capabilities) -> impl Iterator<Item = &'static str> {
+    let networks = capabilities.task_networks.as_ref();
+    let (trunking, blocks) = networks.map(|networks| (networks.trunking, networks.blocks_metadata)).unwrap_or_default();
+    let all = [
+        ("ecs.capability.task-eni", networks.is_some()),
+        ("ecs.capability.task-eni.ipv6", networks.is_some()),
+        (PLUGIN_VERSION, networks.is_some()),
+        ("ecs.capability.task-eni-block-instance-metadata", blocks),
+        ("ecs.capability.task-eni-trunking", trunking),
+        (BRANCH_PLUGIN_VERSION, trunking),
+    ];
+    all.into_iter().filter(|(_, is_offered)| *is_offered).map(|(name, _)| name)
 }
 
 /// The attributes of the operating system and of this program.
 fn not_capabilities(capabilities: &Capabilities) -> Vec<Attribute> {
-    let mut list = vec![Attribute::with_value("ecs.os-type", "linux"), Attribute::with_value("ecs.os-family", "LINUX")];
+    let mut list = Vec::new();
+    if let Some(networks) = &capabilities.task_networks {
+        list.push(Attribute::with_value("ecs.vpc-id", &networks.vpc_id));
+        list.push(Attribute::with_value("ecs.subnet-id", &networks.subnet_id));
+    }
+    list.push(Attribute::with_value("ecs.os-type", "linux"));
+    list.push(Attribute::with_value("ecs.os-family", "LINUX"));
     if !capabilities.os_family_detailed.is_empty() {
         list.push(Attribute::with_value("ecs.os-type-detailed", &capabilities.os_family_detailed));
     }
@@ -289,7 +337,7 @@ mod tests {
 
     /// Attributes that the recorded Go agent advertised and this version does not, with the reason.
     const NOT_YET: &[(&str, &str)] = &[
-        ("ecs.capability.aws-appmesh", "proxy configurations are refused"),
+        ("ecs.capability.aws-appmesh", "it needs interfaces of tasks, which are off in the recording"),
         (S3_FILES, "it needs the volume plugin, which is not on this host"),
     ];
     const NOT_YET_EITHER: &[(&str, &str)] = &[
@@ -314,6 +362,50 @@ mod tests {
         let expected: Vec<_> = recorded.into_iter().filter(|(name, _)| !missing.contains(&name.as_str())).collect();
         let ours: Vec<_> = attributes(&recorded_host()).into_iter().map(|a| (a.name, a.value)).collect();
         assert_eq!(ours, expected);
+    }
+
+    #[test]
+    fn tasks_with_interfaces_are_offered_as_recorded() {
+        let body = golden("awsvpc/register_container_instance")[0].clone();
+        let recorded = body["attributes"].as_array().unwrap().iter();
+        let missing = [S3_FILES, "ecs.capability.storage.ebsta-non-root-user", "ecs.capability.ipv6-only"];
+        let recorded = recorded.filter(|attribute| !missing.contains(&attribute["name"].as_str().unwrap()));
+        let own = |name: &str| (name == PLUGIN_VERSION || name == BRANCH_PLUGIN_VERSION).then(|| "0.1.0".to_owned());
+        let recorded = recorded.map(|attribute| {
+            let (name, value) = (attribute["name"].as_str().unwrap(), attribute["value"].as_str().map(str::to_owned));
+            assert_eq!(own(name).is_some(), value.as_deref() == Some("be52143-v1.3-32-gbe52143"), "{name}");
+            (name.to_owned(), own(name).or(value))
+        });
+        let networks = TaskNetworks {
+            trunking: true,
+            blocks_metadata: false,
+            vpc_id: "vpc-0123456789abcdef0".to_owned(),
+            subnet_id: "subnet-0123456789abcdef0".to_owned(),
+        };
+        let host = |networks: Option<TaskNetworks>| Capabilities {
+            task_networks: networks,
+            pause_image: true,
+            optimized_cpu: false,
+            fault_injection: true,
+            agent_version: "0.1.0".to_owned(),
+            ..recorded_host()
+        };
+        let list = |networks: Option<TaskNetworks>| -> Vec<_> {
+            let list = attributes(&host(networks)).into_iter().filter(|attribute| !attribute.is_own());
+            list.map(|attribute| (attribute.name, attribute.value)).collect()
+        };
+        assert_eq!(list(Some(networks.clone())), recorded.collect::<Vec<_>>());
+        let names = |networks: &TaskNetworks| -> Vec<String> {
+            let without: Vec<_> = list(None);
+            let added = list(Some(networks.clone())).into_iter().filter(|attribute| !without.contains(attribute));
+            added.map(|(name, _)| name.trim_start_matches("ecs.").replace("capability.", "")).collect()
+        };
+        let trunk = ["task-eni-trunking", "branch-cni-plugin-version"];
+        let all = names(&networks);
+        assert_eq!(all.iter().filter(|name| trunk.contains(&name.as_str())).count(), 2);
+        let less = TaskNetworks { trunking: false, blocks_metadata: true, ..networks };
+        let wanted = ["task-eni", "task-eni.ipv6", "cni-plugin-version", "task-eni-block-instance-metadata"];
+        assert_eq!(names(&less), [&wanted[..], &["aws-appmesh", "vpc-id", "subnet-id"]].concat());
     }
 
     #[test]

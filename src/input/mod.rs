@@ -4,7 +4,7 @@
 //! Pure: it opens nothing, and callers supply the names of members. The edges and the configuration use it; the core never
 //! sees such texts. Reading order: [`json`] (a whole document), [`members`] (one object, its values undecoded), [`truncated`]
 //! (one member of a document that was cut), [`form`] (the type of a value), [`byte_order_mark`] (files from Windows),
-//! [`endpoint`] (addresses), [`envelope`] (messages of ACS and TCS).
+//! [`endpoint`] and [`prefix`] (addresses), [`envelope`] (messages of ACS and TCS).
 //! [`ecs_core::model::text`] bounds and cleans texts that are kept or shown.
 
 pub mod byte_order_mark;
@@ -15,4 +15,5 @@ pub mod form;
 pub mod fuzz;
 pub mod json;
 pub mod members;
+pub mod prefix;
 pub mod truncated;

@@ -3,7 +3,7 @@
 //! Owns the names and types of their members, each of which may be missing. It does not interpret members. The invariant: a
 //! member that only leads to a refusal is kept as a JSON value, so that its content cannot make decoding fail.
 
-use super::{Attachment, RoleCredentials, Volume};
+use super::{Attachment, NetworkInterface, ProxyConfiguration, RoleCredentials, Volume};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -24,8 +24,8 @@ pub(in crate::acs) struct Task {
     pub(in crate::acs) pid_mode: String,
     pub(in crate::acs) ipc_mode: String,
     pub(in crate::acs) network_mode: String,
-    pub(in crate::acs) elastic_network_interfaces: Vec<Value>,
-    pub(in crate::acs) proxy_configuration: Option<Value>,
+    pub(in crate::acs) elastic_network_interfaces: Vec<NetworkInterface>,
+    pub(in crate::acs) proxy_configuration: Option<ProxyConfiguration>,
     pub(in crate::acs) role_credentials: Option<RoleCredentials>,
     pub(in crate::acs) execution_role_credentials: Option<RoleCredentials>,
     pub(in crate::acs) associations: Vec<Association>,

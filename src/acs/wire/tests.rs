@@ -1,5 +1,6 @@
 use super::task::{AsmAuthData, DockerConfig, EcrAuthData};
 use super::*;
+use serde_json::Value;
 use serde::Deserializer;
 use serde::de::value::Error;
 use serde::de::{Error as _, Visitor};

@@ -60,11 +60,23 @@ pub async fn zone_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
 /// # Errors
 /// Fails if IMDS gives no answer, an error status other than 404, or a text that is not an id.
 pub async fn vpc_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
+    of_first_interface(imds, "vpc-id").await
+}
+
+/// The id of the subnet of the instance's first network interface; `None` if the instance is in none.
+///
+/// # Errors
+/// Fails if IMDS gives no answer, an error status other than 404, or a text that is not an id.
+pub async fn subnet_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
+    of_first_interface(imds, "subnet-id").await
+}
+
+async fn of_first_interface(imds: &Imds, name: &str) -> Result<Option<String>, ImdsError> {
     let Some(mac) = present(imds.get("meta-data/mac").await)? else { return Ok(None) };
     if !mac.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':') {
         return Err(ImdsError::Nonsense); // it becomes a part of a path
     }
-    id(imds.get(&format!("meta-data/network/interfaces/macs/{mac}/vpc-id")).await)
+    id(imds.get(&format!("meta-data/network/interfaces/macs/{mac}/{name}")).await)
 }
 
 /// An IPv4 address of the instance: the private one (`local-ipv4`) or the public one (`public-ipv4`); `None` if it has none.

@@ -18,7 +18,7 @@ fn sample(key: &Key) -> (&'static str, &'static str) {
         Kind::List => (r#"["a", "b c"]"#, r#"["a","b c"]"#),
         Kind::Map => (r#"{"a": "b"}"#, r#"{"a":"b"}"#),
         Kind::Cidrs => (r#"["10.0.0.0/8"]"#, r#"["10.0.0.0/8"]"#),
-        Kind::Cidr => (r#""10.0.0.0/8""#, "10.0.0.0/8"),
+        Kind::LocalAddress => (r#""169.254.172.9/22""#, "169.254.172.9"),
         Kind::Rates => ("50", "50,60"),
         Kind::Cluster => (r#""prod""#, "prod"),
         Kind::TrimmedChoice(_) => (r#""docker""#, "docker"),

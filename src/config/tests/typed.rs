@@ -104,10 +104,45 @@ impl<'de> serde::Deserializer<'de> for &FieldNames {
 fn the_fields_of_the_configuration_are_the_rows_that_work() {
     let names = FieldNames(std::cell::Cell::new(&[]));
     assert!(Config::deserialize(&names).is_err());
+    let is_later = |field: &str| KEYS.iter().any(|key| key.stage == Stage::Later && key.name.to_lowercase() == field);
     let mut fields: Vec<String> = names.0.get().iter().map(ToString::to_string).collect();
+    fields.retain(|field| !is_later(field));
     let rows = KEYS.iter().filter(|key| key.stage == Stage::Now);
     let mut rows: Vec<String> = rows.map(|key| key.name.to_lowercase()).collect();
     fields.sort();
     rows.sort();
     assert_eq!(fields, rows);
+}
+
+#[test]
+fn the_settings_of_task_interfaces_are_typed() {
+    let defaults = config(&[]);
+    assert!(!defaults.task_eni && !defaults.eni_trunking && !defaults.awsvpc_block_imds);
+    assert_eq!((defaults.awsvpc_local_routes, defaults.awsvpc_local_address), (Vec::new(), None));
+    assert_eq!(defaults.pause_cleanup_delay, Span::secs(0));
+    let variables = [
+        ("ECS_ENABLE_TASK_ENI", "true"),
+        ("ECS_AWSVPC_BLOCK_IMDS", "true"),
+        ("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", r#"["10.0.0.0/8","fd00::/8","192.168.7.1/32"]"#),
+    ];
+    let set = config(&variables);
+    assert!(set.task_eni && set.eni_trunking && set.awsvpc_block_imds);
+    let routes: Vec<_> = set.awsvpc_local_routes.iter().map(ToString::to_string).collect();
+    assert_eq!(routes, ["10.0.0.0/8", "192.168.7.1/32"]);
+    for (delay, seconds) in [("7", 7), ("-5", 0)] {
+        let file = format!(r#"{{"ENIPauseContainerCleanupDelaySeconds": {delay}}}"#);
+        let config = layered(&[("AWS_DEFAULT_REGION", "x")], &file, "").config.unwrap();
+        assert_eq!(config.pause_cleanup_delay, Span::secs(seconds), "{delay}");
+    }
+    for (address, used) in [
+        ("169.254.172.2/22", Some("169.254.172.2")),
+        ("169.254.175.254/32", Some("169.254.175.254")),
+        ("169.254.172.1/22", None),
+        ("169.254.175.255/22", None),
+        ("10.0.0.1/8", None),
+    ] {
+        let file = format!(r#"{{"OverrideAWSVPCLocalIPv4Address": "{address}"}}"#);
+        let config = layered(&[("AWS_DEFAULT_REGION", "x")], &file, "").config.unwrap();
+        assert_eq!(config.awsvpc_local_address.map(|address| address.to_string()).as_deref(), used, "{address}");
+    }
 }
