@@ -25,6 +25,10 @@ pub fn check(state: &State) -> Result<(), String> {
                 .tasks
                 .get(arn)
                 .is_some_and(|task| task.live.report.as_ref().is_some_and(|report| report.op == *op)),
+            OperationOwner::Attachment(arn) => {
+                state.attachment_reports.get(arn).is_some_and(|report| report.op == Some(*op))
+                    && state.host.attachments.contains_key(arn)
+            }
             OperationOwner::Inventory => state.inventory.pending.is_some_and(|(id, _)| id == *op),
             OperationOwner::Images => state.images.operation.as_ref().is_some_and(|(id, _)| id == op),
             OperationOwner::Orphan(name) => state.orphans.get(name).is_some_and(|orphan| orphan.op == Some(*op)),

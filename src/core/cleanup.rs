@@ -9,7 +9,7 @@ use super::effect::Operation;
 use super::planning::Planning;
 use super::state::{ContainerState, Key, State, TaskState};
 use super::step::Step;
-use super::{credentials, image, metadata_file, resource};
+use super::{attachments, credentials, image, metadata_file, resource};
 use crate::model::{RunState, Span, TaskStatus, Timestamp};
 
 /// Starts the removal of the containers and resources that can be removed.
@@ -52,6 +52,7 @@ pub(super) fn forget(state: &mut State, task: &TaskState, now: Timestamp, out: &
     image::remember(state, task, now, out);
     out.changed.insert(Key::Task(task.spec.arn.clone()));
     credentials::forget(state, task, &mut out.effects);
+    attachments::forget(state, &task.spec.arn, out);
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! its id.
 
 use super::state::OperationKind;
+use crate::model::attachment::AttachmentChange;
 use crate::model::image::ImageWork;
 use crate::model::metadata_file::MetadataFile;
 use crate::model::task::RegistryAuth;
@@ -68,6 +69,8 @@ pub enum Operation {
     CleanImages(ImageWork),
     /// Submit a state change to ECS.
     Report(Box<StateChange>),
+    /// Report to ECS that the device of an attachment is there.
+    ReportAttachment(AttachmentChange),
 }
 
 /// A message to ACS.
@@ -104,7 +107,8 @@ impl Operation {
             | Self::RenewResource(_)
             | Self::Inventory
             | Self::CleanImages(_)
-            | Self::Report(_) => None,
+            | Self::Report(_)
+            | Self::ReportAttachment(_) => None,
         }
     }
 }

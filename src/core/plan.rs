@@ -4,7 +4,7 @@
 use super::planning::Planning;
 use super::state::{State, TaskState};
 use super::step::Step;
-use super::{admission, cleanup, container, credentials, desired, image, inventory, metadata_file, report, resource};
+use super::{admission, attachments, cleanup, container, credentials, desired, image, inventory, metadata_file, report, resource};
 use crate::model::text::cleaned;
 use crate::model::{TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
@@ -53,6 +53,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn
             break;
         }
     }
+    attachments::plan(state, now, out);
     inventory::plan(state, now, out);
 }
 

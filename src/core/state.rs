@@ -4,6 +4,7 @@
 //! when to try again). It is never stored, so it is empty after a restart of the agent. Everything else in these structs is on
 //! disk before any effect that depends on it starts.
 
+mod attachment;
 mod container;
 mod images;
 mod operation;
@@ -14,9 +15,10 @@ use super::event::Event;
 use super::policy::Policy;
 use crate::model::text::cleaned;
 use crate::model::{
-    ContainerKind, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Observation, OpId, ResourceSpec,
+    ContainerKind, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, MacAddress, Observation, OpId, ResourceSpec,
     ResourceStatus, RunState, TaskArn, TaskInfo, TaskSpec, TaskStatus, Tickets, Timestamp,
 };
+pub use attachment::{AttachmentRecord, AttachmentReport};
 pub use container::{ContainerState, LiveContainer, MAX_REMOVALS};
 pub use images::{ImageCleanup, TrackedImage};
 pub use operation::{OperationKind, OperationOwner, PendingOperation, PendingResourceOperation, ResourceOperationKind};
@@ -56,6 +58,10 @@ pub struct State {
     pub images: ImageCleanup,
     /// Messages of ECS that arrived while [`HostState::lost`] was set, in their order. They are applied after the inventory.
     pub held: Vec<Event>,
+    /// The hardware addresses of the interfaces on the host, as last seen.
+    pub interfaces: BTreeSet<MacAddress>,
+    /// The reports of attachments that are due or pending, by the attachment's ARN.
+    pub attachment_reports: BTreeMap<String, AttachmentReport>,
 }
 
 /// The key of one stored document.
@@ -82,6 +88,9 @@ pub struct HostState {
     /// The state on disk was lost, so tasks may be missing. The next inventory rebuilds the tasks whose containers it finds.
     #[serde(default)]
     pub lost: bool,
+    /// The attachments that ECS has announced, by ARN.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attachments: BTreeMap<String, AttachmentRecord>,
 }
 
 /// The state of one task.
