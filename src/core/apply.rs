@@ -10,7 +10,7 @@ use super::state::{
     Container, HostState, Key, MAX_REMOVALS, OperationKind, OperationOwner, PendingOperation, Retry, State, TaskState,
 };
 use super::step::Step;
-use super::{attachments, credentials, dependency, image, inventory, rebuild, report, resource, restart, seen};
+use super::{attachments, credentials, dependency, image, inventory, network, rebuild, report, resource, restart, seen};
 use crate::model::{
     Ack, ContainerStatus, FailureKind, Observation, OpError, RoleKind, RunState, TaskArn, TaskStatus, Timestamp,
 };
@@ -58,6 +58,7 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
                 inventory::orphan_completed(state, now, &name, &outcome);
                 BTreeSet::new()
             }
+            Some(OperationOwner::Network(arn)) => return network::completed(state, now, arn, outcome, out),
             Some(OperationOwner::Attachment(arn)) => {
                 attachments::completed(state, now, &arn, &outcome, out);
                 BTreeSet::new()

@@ -19,7 +19,7 @@
 //!
 //! Reading order: [`event`] and [`effect`] (input and output), [`state`], `apply` and `seen` (facts), `recover` and `rebuild`
 //! (the state at a start), `plan` (the order of planning), then one file for each subject: `admission`, `container`,
-//! `dependency`, `restart`, `resource`, `attachments`, `metadata_file`, `credentials`, `ports`, `desired`, `report`, `cleanup`, `inventory`, `image`. Helpers:
+//! `dependency`, `restart`, `resource`, `attachments`, `network`, `local_address`, `metadata_file`, `credentials`, `ports`, `desired`, `report`, `cleanup`, `inventory`, `image`. Helpers:
 //! `policy` (settings), `planning` (the context of planning), `backoff`, `urgency` (which commits may wait), `view` (for
 //! readers), [`agent_health`], [`container_form`], `check` (invariants), `step` (the result).
 //!
@@ -44,8 +44,10 @@ pub mod effect;
 pub mod event;
 pub mod image;
 mod inventory;
+mod local_address;
 mod metadata_file;
 pub mod model;
+mod network;
 mod plan;
 mod planning;
 mod policy;

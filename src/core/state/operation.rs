@@ -51,6 +51,8 @@ pub enum OperationOwner {
     Resource(TaskArn, String),
     /// The report of the task.
     Report(TaskArn),
+    /// The network of the task.
+    Network(TaskArn),
     /// The report of the attachment with this ARN.
     Attachment(String),
     /// The inventory.
