@@ -38,6 +38,7 @@ const LAYERS: &[Layer] = &[
     Layer { part: "cgroup", may_import: &["cgroup", "core::model", "lane", "systemd"], reason: EDGE },
     Layer { part: "stats", may_import: &["stats", "core::model", "lane"], reason: EDGE },
     Layer { part: "otlp", may_import: &["otlp", "backoff", "core::model", "aws"], reason: EDGE },
+    Layer { part: "network", may_import: &["network", "core::model", "lane"], reason: EDGE },
     Layer { part: "systemd", may_import: &["systemd"], reason: EDGE },
     Layer { part: "grpc", may_import: &["grpc", "core::model"], reason: EDGE },
     Layer { part: "host", may_import: &["host", "core::model", "input", "lane"], reason: EDGE },
@@ -66,6 +67,7 @@ const LAYERS: &[Layer] = &[
             "input",
             "lane",
             "metrics",
+            "network",
             "otlp",
             "resources",
             "stats",
@@ -128,7 +130,7 @@ fn source() -> PathBuf {
 }
 
 /// The crates below `src/` besides the agent's own.
-const CRATES: [&str; 2] = ["core/", "local/"];
+const CRATES: [&str; 3] = ["core/", "local/", "netlink/"];
 
 /// The tests of the core: the only files below `src/core` that are not part of it.
 const SIMULATOR: &str = "core/tests/";
