@@ -213,6 +213,7 @@ pub mod http;
 pub mod input;
 pub mod lane;
 pub mod metrics;
+pub mod network;
 pub mod otlp;
 pub mod resources;
 pub mod runtime;

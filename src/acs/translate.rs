@@ -173,6 +173,8 @@ fn spec(
         service_name: task.service_name,
         launch_type: task.launch_type,
         network: network(&task.network_mode),
+        interfaces: Vec::new(),
+        proxy: None,
         fault_injection: task.enable_fault_injection,
         cpu_micros: limits.cpu_micros,
         memory: limits.memory,
@@ -183,6 +185,7 @@ fn spec(
         role_credentials,
         has_role: false,
         leases: Vec::new(),
+        local_address: None,
     })
 }
 

@@ -10,7 +10,7 @@ use super::state::{
     Container, HostState, Key, MAX_REMOVALS, OperationKind, OperationOwner, PendingOperation, Retry, State, TaskState,
 };
 use super::step::Step;
-use super::{credentials, dependency, image, inventory, rebuild, report, resource, restart, seen};
+use super::{attachments, credentials, dependency, image, inventory, network, rebuild, report, resource, restart, seen};
 use crate::model::{
     Ack, ContainerStatus, FailureKind, Observation, OpError, RoleKind, RunState, TaskArn, TaskStatus, Timestamp,
 };
@@ -27,6 +27,11 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
         Event::CredentialsArrived { task, ids, ack } => {
             return credentials::arrived(state, task.as_ref(), ids, ack, out);
         }
+        // The documents of the tasks do not change.
+        Event::Attachments { attachments, ack } => {
+            return attachments::announced(state, now, attachments, ack, out);
+        }
+        Event::Interfaces(addresses) => return attachments::seen(state, now, addresses, out),
         Event::Observed(seen) => observed(state, now, &seen),
         Event::Removed { task, container, runtime_id, exit_code } => {
             let step = state.steps;
@@ -51,6 +56,11 @@ pub(super) fn apply(state: &mut State, now: Timestamp, event: Event, out: &mut S
             Some(OperationOwner::Images) => return image::completed(state, now, outcome, out),
             Some(OperationOwner::Orphan(name)) => {
                 inventory::orphan_completed(state, now, &name, &outcome);
+                BTreeSet::new()
+            }
+            Some(OperationOwner::Network(arn)) => return network::completed(state, now, arn, outcome, out),
+            Some(OperationOwner::Attachment(arn)) => {
+                attachments::completed(state, now, &arn, &outcome, out);
                 BTreeSet::new()
             }
             Some(OperationOwner::Report(arn)) => touch(state, &arn, |task| report::completed(task, now, &outcome)),

@@ -1,8 +1,9 @@
 //! The invariants of the state, as code. Tests check them after every step; so do debug builds.
 
 use super::admission;
-use super::state::{OperationOwner, Resource, State, TaskState};
+use super::state::{NetworkStatus, OperationOwner, Resource, State, TaskState};
 use crate::model::{ResourceStatus, RunState, TaskStatus};
+use std::collections::BTreeSet;
 
 /// Checks the invariants and returns the first that does not hold, in words.
 ///
@@ -25,12 +26,22 @@ pub fn check(state: &State) -> Result<(), String> {
                 .tasks
                 .get(arn)
                 .is_some_and(|task| task.live.report.as_ref().is_some_and(|report| report.op == *op)),
+            OperationOwner::Network(arn) => state.tasks.get(arn).is_some_and(|task| {
+                task.live.network.operation.as_ref().is_some_and(|operation| operation.id == *op)
+            }),
+            OperationOwner::Attachment(arn) => {
+                state.attachment_reports.get(arn).is_some_and(|report| report.op == Some(*op))
+                    && state.host.attachments.contains_key(arn)
+            }
             OperationOwner::Inventory => state.inventory.pending.is_some_and(|(id, _)| id == *op),
             OperationOwner::Images => state.images.operation.as_ref().is_some_and(|(id, _)| id == op),
             OperationOwner::Orphan(name) => state.orphans.get(name).is_some_and(|orphan| orphan.op == Some(*op)),
         };
         require(has_waiting_owner, "a pending operation has no owner that waits for it")?;
     }
+    let addresses = || state.tasks.values().filter_map(|task| task.network.local_address);
+    let distinct = addresses().collect::<BTreeSet<_>>().len();
+    require(distinct == addresses().count(), "two tasks have the same address on the bridge")?;
     require(admission::ledger_holds(state), "more of the host is given out than it has, or a port twice")
 }
 
@@ -56,6 +67,11 @@ fn check_task(state: &State, task: &TaskState) -> Result<(), String> {
     require(!task.ran || task.known >= TaskStatus::Running, "a task that ran is known as less")?;
     if let Some(report) = &task.live.report {
         require(state.ops.contains_key(&report.op), "a pending report has no owner")?;
+    }
+    let has_network = !matches!(task.network.status, NetworkStatus::None | NetworkStatus::Over);
+    require(!has_network || task.network.local_address.is_some(), "a network without an address on the bridge")?;
+    if let Some(operation) = &task.live.network.operation {
+        require(state.ops.contains_key(&operation.id), "a pending operation on the network has no owner")?;
     }
     for (spec, container) in task.pairs() {
         let named = |what: &str| format!("{what} (container {})", spec.name);

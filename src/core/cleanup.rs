@@ -9,7 +9,7 @@ use super::effect::Operation;
 use super::planning::Planning;
 use super::state::{ContainerState, Key, State, TaskState};
 use super::step::Step;
-use super::{credentials, image, metadata_file, resource};
+use super::{attachments, credentials, image, metadata_file, network, resource};
 use crate::model::{RunState, Span, TaskStatus, Timestamp};
 
 /// Starts the removal of the containers and resources that can be removed.
@@ -41,9 +41,9 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
     resource::plan(task, planning);
 }
 
-/// All containers and resources of the task are removed.
+/// All containers and resources of the task are removed, and nothing of its network is left.
 pub(super) fn is_done(task: &TaskState) -> bool {
-    task.live.removing && task.states().all(ContainerState::is_gone) && resource::all_are_removed(task)
+    task.live.removing && task.states().all(ContainerState::is_gone) && resource::all_are_removed(task) && network::is_over(task)
 }
 
 /// Forgets a task, which the caller has taken out of the state: its document and its credentials are dropped, and its images are
@@ -52,6 +52,7 @@ pub(super) fn forget(state: &mut State, task: &TaskState, now: Timestamp, out: &
     image::remember(state, task, now, out);
     out.changed.insert(Key::Task(task.spec.arn.clone()));
     credentials::forget(state, task, &mut out.effects);
+    attachments::forget(state, &task.spec.arn, out);
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::dependency::{self, NEVER_STARTED_EXIT_CODE, Readiness};
 use super::effect::{ImageRequest, Operation};
 use super::image;
+use super::network;
 use super::planning::Planning;
 use super::policy::PullBehavior;
 use super::resource;
@@ -52,6 +53,8 @@ pub(super) enum Wait {
     Resource(usize),
     /// The removal of the container's image by the image clean-up.
     ImageRemoval,
+    /// The network of the task: to be set up, or torn down.
+    Network,
     /// Room on the disk for a pull: the disk is being checked, or images are being removed.
     DiskSpace,
 }
@@ -82,7 +85,11 @@ fn next_toward_stop(task: &TaskState, index: usize) -> Next {
     if container.observed == Some(RunState::Running) {
         // If a stopped container runs again after a late start, its dependents have no use for it, so it need not wait for them.
         let may_stop = container.is_stopped() || dependency::may_stop(task, index);
-        return if may_stop { Next::Do(OperationKind::Stop) } else { Next::Wait(Wait::Dependents) };
+        return match may_stop {
+            true if network::delays_stop(task, index) => Next::Wait(Wait::Network),
+            true => Next::Do(OperationKind::Stop),
+            false => Next::Wait(Wait::Dependents),
+        };
     }
     if container.is_stopped() {
         return Next::Nothing;
@@ -121,6 +128,9 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
             if dependency::unsettled_essentials(task).next().is_some() {
                 return Next::Wait(Wait::Dependencies(None));
             }
+            if !network::is_ready_for(task, index) {
+                return Next::Wait(Wait::Network);
+            }
             let role = missing_role(task, index, OperationKind::Start, state);
             return role.map_or(Next::Do(OperationKind::Start), |role| Next::Wait(Wait::Credentials(role)));
         }
@@ -132,6 +142,7 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
     match readiness {
         Readiness::Never(failure) => Next::Fail(failure),
         Readiness::Waits(until) => Next::Wait(Wait::Dependencies(until)),
+        Readiness::Ready if !needs_no_dependency && !network::is_ready_for(task, index) => Next::Wait(Wait::Network),
         Readiness::Ready => image_wait(state, task, index, wanted, now).map_or(Next::Do(wanted), Next::Wait),
     }
 }

@@ -5,11 +5,12 @@
 //! its id.
 
 use super::state::OperationKind;
+use crate::model::attachment::AttachmentChange;
 use crate::model::image::ImageWork;
 use crate::model::metadata_file::MetadataFile;
 use crate::model::task::RegistryAuth;
 use crate::model::{
-    Ack, CreateRequest, CredentialsAck, CredentialsId, OpId, ResourceRequest, Span, StateChange, TaskArn,
+    Ack, CreateRequest, CredentialsAck, CredentialsId, NetworkRequest, OpId, ResourceRequest, Span, StateChange, TaskArn,
 };
 
 /// A request of the core.
@@ -62,12 +63,20 @@ pub enum Operation {
     RemoveResource(Box<ResourceRequest>),
     /// Renew a resource of a task with the latest credentials, before it expires.
     RenewResource(Box<ResourceRequest>),
+    /// Set up the network of a task in the namespace of its pause container. What is set up already is success. After a failure
+    /// nothing is left of it.
+    SetUpNetwork(Box<NetworkRequest>),
+    /// Tear the network of a task down, and give its interfaces back to the host. What is gone already is success, and so is a
+    /// namespace that is gone.
+    TearDownNetwork(Box<NetworkRequest>),
     /// List all containers with this agent's labels, and inspect each.
     Inventory,
     /// One operation of the image clean-up.
     CleanImages(ImageWork),
     /// Submit a state change to ECS.
     Report(Box<StateChange>),
+    /// Report to ECS that the device of an attachment is there.
+    ReportAttachment(AttachmentChange),
 }
 
 /// A message to ACS.
@@ -102,9 +111,12 @@ impl Operation {
             Self::CreateResource(_)
             | Self::RemoveResource(_)
             | Self::RenewResource(_)
+            | Self::SetUpNetwork(_)
+            | Self::TearDownNetwork(_)
             | Self::Inventory
             | Self::CleanImages(_)
-            | Self::Report(_) => None,
+            | Self::Report(_)
+            | Self::ReportAttachment(_) => None,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Every event that the core takes in.
 
+use crate::model::attachment::Attachment;
 use crate::model::image::ImageListing;
 use crate::model::{
-    Ack, ContainerName, CredentialsAck, CredentialsId, Observation, OpError, OpId, RoleKind, RuntimeId, TaskArn,
+    Ack, ContainerName, CredentialsAck, CredentialsId, MacAddress, Observation, OpError, OpId, RoleKind, RuntimeId, TaskArn,
     TaskSpec, Tickets,
 };
 use std::collections::BTreeSet;
@@ -46,6 +47,15 @@ pub enum Event {
         /// The acknowledgement to send if the task is known; `None`: nothing is sent.
         ack: Option<CredentialsAck>,
     },
+    /// ECS announced attachments.
+    Attachments {
+        /// The attachments.
+        attachments: Vec<Attachment>,
+        /// The acknowledgement to send once the attachments are on disk.
+        ack: Ack,
+    },
+    /// The interfaces with these hardware addresses are on the host now, and no others.
+    Interfaces(BTreeSet<MacAddress>),
     /// Docker showed the state of a container.
     Observed(Box<Observation>),
     /// A container was removed.

@@ -19,7 +19,7 @@
 //!
 //! Reading order: [`event`] and [`effect`] (input and output), [`state`], `apply` and `seen` (facts), `recover` and `rebuild`
 //! (the state at a start), `plan` (the order of planning), then one file for each subject: `admission`, `container`,
-//! `dependency`, `restart`, `resource`, `metadata_file`, `credentials`, `ports`, `desired`, `report`, `cleanup`, `inventory`, `image`. Helpers:
+//! `dependency`, `restart`, `resource`, `attachments`, `network`, `local_address`, `metadata_file`, `credentials`, `ports`, `desired`, `report`, `cleanup`, `inventory`, `image`. Helpers:
 //! `policy` (settings), `planning` (the context of planning), `backoff`, `urgency` (which commits may wait), `view` (for
 //! readers), [`agent_health`], [`container_form`], `check` (invariants), `step` (the result).
 //!
@@ -31,6 +31,7 @@
 mod admission;
 pub mod agent_health;
 mod apply;
+mod attachments;
 mod backoff;
 mod check;
 mod cleanup;
@@ -43,8 +44,10 @@ pub mod effect;
 pub mod event;
 pub mod image;
 mod inventory;
+mod local_address;
 mod metadata_file;
 pub mod model;
+mod network;
 mod plan;
 mod planning;
 mod policy;
@@ -90,5 +93,6 @@ pub fn step(state: &mut State, now: Timestamp, event: Event) -> Step {
 /// event.
 pub fn next_deadline(state: &State) -> Option<Timestamp> {
     let tasks = state.tasks.values().filter_map(|task| task.live.wake);
-    tasks.chain(inventory::next_deadline(state)).chain(image::next_deadline(state)).min()
+    let own = inventory::next_deadline(state).chain(image::next_deadline(state)).chain(attachments::next_deadline(state));
+    tasks.chain(own).min()
 }

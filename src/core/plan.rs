@@ -4,7 +4,7 @@
 use super::planning::Planning;
 use super::state::{State, TaskState};
 use super::step::Step;
-use super::{admission, cleanup, container, credentials, desired, image, inventory, metadata_file, report, resource};
+use super::{admission, attachments, cleanup, container, credentials, desired, image, inventory, metadata_file, network, report, resource};
 use crate::model::text::cleaned;
 use crate::model::{TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
@@ -53,6 +53,7 @@ pub(super) fn plan(state: &mut State, now: Timestamp, mut work: BTreeSet<TaskArn
             break;
         }
     }
+    attachments::plan(state, now, out);
     inventory::plan(state, now, out);
 }
 
@@ -61,6 +62,7 @@ fn plan_task(task: &mut TaskState, planning: &mut Planning<'_>) {
         planning.wake = None; // a moment from before the last change no longer counts
         let mut has_changed = desired::derive(task, planning.now);
         has_changed |= admit(task, planning);
+        has_changed |= network::plan(task, planning);
         for index in 0..task.containers.len() {
             has_changed |= container::advance(task, index, planning);
         }

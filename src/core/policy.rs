@@ -5,6 +5,7 @@
 
 use crate::model::{Owners, Span};
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 /// The operator's settings for the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,11 @@ pub struct Policy {
     pub inventory_every: Span,
     /// The image clean-up.
     pub images: ImagePolicy,
+    /// Time between the end of a task's other containers and the tear-down of its network (`ENIPauseContainerCleanupDelaySeconds`).
+    pub pause_cleanup_delay: Span,
+    /// The only address on the bridge that tasks get, so that one task in network mode `awsvpc` can run at a time
+    /// (`OverrideAWSVPCLocalIPv4Address`); `None`: each task gets another one.
+    pub local_address: Option<Ipv4Addr>,
     /// The identities whose containers belong to this agent. Other agents' containers are never taken over, changed or removed.
     pub owners: Owners,
 }
@@ -102,6 +108,8 @@ impl Default for Policy {
             cleanup_jitter: Span::default(),
             inventory_every: Span::secs(300),
             images: ImagePolicy::default(),
+            pause_cleanup_delay: Span::default(),
+            local_address: None,
             owners: Owners::default(),
         }
     }

@@ -10,7 +10,7 @@ use super::desired;
 use super::event::Event;
 use super::state::{Container, Key, Resource, State, TaskState};
 use super::step::Step;
-use super::{resource, seen};
+use super::{network, resource, seen};
 use crate::model::{ContainerStatus, Failure, Observation, RunState, TaskArn, TaskSpec, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +46,9 @@ pub(super) fn from_containers(state: &mut State, seen: &[Observation], now: Time
     for containers in found.values() {
         let Some(outline) = &containers[0].outline else { continue };
         state.host.arrivals += 1;
-        let task = task((**outline).clone(), containers, state.host.arrivals, now, state.steps);
+        let mut task = task((**outline).clone(), containers, state.host.arrivals, now, state.steps);
+        let address = task.network.local_address;
+        network::rebuilt(&mut task, state.tasks.values().all(|other| other.network.local_address != address));
         out.changed.insert(Key::Task(task.spec.arn.clone()));
         state.tasks.insert(task.spec.arn.clone(), Box::new(task));
     }

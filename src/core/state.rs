@@ -4,8 +4,10 @@
 //! when to try again). It is never stored, so it is empty after a restart of the agent. Everything else in these structs is on
 //! disk before any effect that depends on it starts.
 
+mod attachment;
 mod container;
 mod images;
+mod network;
 mod operation;
 mod restarts;
 mod retry;
@@ -14,16 +16,20 @@ use super::event::Event;
 use super::policy::Policy;
 use crate::model::text::cleaned;
 use crate::model::{
-    ContainerKind, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Observation, OpId, ResourceSpec,
+    ContainerKind, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, MacAddress, Observation, OpId, ResourceSpec,
     ResourceStatus, RunState, TaskArn, TaskInfo, TaskSpec, TaskStatus, Tickets, Timestamp,
+    is_default,
 };
+pub use attachment::{AttachmentRecord, AttachmentReport};
 pub use container::{ContainerState, LiveContainer, MAX_REMOVALS};
 pub use images::{ImageCleanup, TrackedImage};
+pub use network::{LiveNetwork, NetworkOperationKind, NetworkState, NetworkStatus, PendingNetworkOperation};
 pub use operation::{OperationKind, OperationOwner, PendingOperation, PendingResourceOperation, ResourceOperationKind};
 pub use restarts::{NoRestart, Restarts};
 pub use retry::Retry;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 /// Everything the core knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +62,10 @@ pub struct State {
     pub images: ImageCleanup,
     /// Messages of ECS that arrived while [`HostState::lost`] was set, in their order. They are applied after the inventory.
     pub held: Vec<Event>,
+    /// The hardware addresses of the interfaces on the host, as last seen.
+    pub interfaces: BTreeSet<MacAddress>,
+    /// The reports of attachments that are due or pending, by the attachment's ARN.
+    pub attachment_reports: BTreeMap<String, AttachmentReport>,
 }
 
 /// The key of one stored document.
@@ -82,6 +92,12 @@ pub struct HostState {
     /// The state on disk was lost, so tasks may be missing. The next inventory rebuilds the tasks whose containers it finds.
     #[serde(default)]
     pub lost: bool,
+    /// The attachments that ECS has announced, by ARN.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attachments: BTreeMap<String, AttachmentRecord>,
+    /// The last address of a task on the bridge that was given or returned; `None` before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_local_address: Option<Ipv4Addr>,
 }
 
 /// The state of one task.
@@ -130,6 +146,9 @@ pub struct TaskState {
     /// What the task needs besides containers.
     #[serde(default)]
     pub resources: Vec<Resource>,
+    /// The network that the containers share, if the task has interfaces of its own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub network: NetworkState,
     /// The part of the state that is kept in memory only.
     #[serde(skip)]
     pub live: LiveTask,
@@ -155,6 +174,8 @@ pub struct LiveTask {
     pub unreported_since: Option<Timestamp>,
     /// The clean-up has begun: the wait after the task's stop is over, and its containers and resources are being removed.
     pub removing: bool,
+    /// Pending operations on the task's network, and failed ones.
+    pub network: LiveNetwork,
     /// When the task must be planned again if no event concerns it before; `None`: not without an event.
     pub wake: Option<Timestamp>,
 }
@@ -309,6 +330,7 @@ impl TaskState {
             pull_stopped_at: None,
             execution_stopped_at: None,
             never_known: Vec::new(),
+            network: NetworkState { local_address: spec.local_address, ..NetworkState::default() },
             live: LiveTask::default(),
         }
     }
@@ -356,13 +378,14 @@ impl TaskState {
         self.resources.iter().filter_map(|resource| resource.state.tickets.as_ref())
     }
 
-    /// The outline of the task with the leases to release, for the labels of its containers. An agent that has lost its state
+    /// The outline of the task with the leases to release and its address on the bridge, for the labels of its containers. An agent that has lost its state
     /// reads it there.
     pub fn outline(&self) -> TaskSpec {
         let containers = self.specs().map(ContainerSpec::outline).collect();
         let resources = self.resources.iter().filter_map(|resource| resource.spec.outline()).collect();
         let leases = self.tickets().flat_map(|tickets| tickets.leases.clone()).collect();
-        TaskSpec { leases, associations: Vec::new(), ..self.spec.with(containers, resources) }
+        let local_address = self.network.local_address;
+        TaskSpec { leases, local_address, associations: Vec::new(), ..self.spec.with(containers, resources) }
     }
 
     /// The pause container, whose namespaces the others share; `None` if the task has none.

@@ -1,8 +1,9 @@
 //! Makes the view: a snapshot of the state for readers, without environment variables, settings and credentials.
 
 use super::container::{self, Next, Wait};
-use super::state::{ContainerState, Key, OperationKind, PendingOperation, State, TaskState};
-use super::{admission, credentials, dependency};
+use super::state::{ContainerState, Key, NetworkOperationKind, NetworkStatus, OperationKind, PendingOperation, State, TaskState};
+use super::{admission, credentials, dependency, network};
+use crate::model::attachment::Device;
 use crate::model::view::{ContainerView, TaskView, View};
 use crate::model::waiting::{Blocker, Waiting};
 use crate::model::{ContainerSpec, ContainerStatus, PortBinding, RoleKind, TaskArn, TaskStatus, Timestamp};
@@ -60,6 +61,9 @@ fn task_view(task: &TaskState, waits: Vec<Waiting>) -> TaskView {
         memory: task.spec.memory,
         associations: task.spec.associations.clone(),
         network: task.spec.network,
+        interfaces: task.spec.interfaces.clone(),
+        local_address: task.network.local_address,
+        network_is_up: task.network.status == NetworkStatus::Up,
         fault_injection: task.spec.fault_injection,
         roles: credentials::served(task).collect(),
         desired: task.desired,
@@ -141,9 +145,37 @@ fn waits<'a>(
         let Next::Wait(wait) = container::next(state, task, index, now) else { return None };
         let since =
             container.live.operation.map_or(container.changed_at.max(task.known_at), |operation| operation.since);
-        Some(Waiting { container: Some(spec.name.clone()), blocker: blocker(task, index, wait, now), since })
+        let (blocker, since) = match wait {
+            Wait::Network => network_blocker(state, task, since, now),
+            wait => (blocker(task, index, wait, now), since),
+        };
+        Some(Waiting { container: Some(spec.name.clone()), blocker, since })
     });
-    containers.collect()
+    let mut waits: Vec<Waiting> = containers.collect();
+    // The task has ended, and its address on the bridge is not free yet.
+    if task.known == TaskStatus::Stopped && !network::is_over(task) {
+        let (blocker, since) = network_blocker(state, task, task.known_at, now);
+        waits.push(Waiting { container: None, blocker, since });
+    }
+    waits
+}
+
+/// What the network of the task waits for, and since when.
+fn network_blocker(state: &State, task: &TaskState, since: Timestamp, now: Timestamp) -> (Blocker, Timestamp) {
+    let is_set_up = |kind| kind == NetworkOperationKind::SetUp;
+    let what = |is_set_up| if is_set_up { "set up" } else { "torn down" };
+    match network::next(state, task, now) {
+        network::Next::Wait(network::Wait::Operation(operation)) => {
+            (Blocker::Network(Some(operation.id), what(is_set_up(operation.kind))), operation.since)
+        }
+        network::Next::Wait(network::Wait::Interface(record)) => {
+            let Device::Interface(address) = record.device;
+            (Blocker::Interface(address, record.expires_at), record.announced_at)
+        }
+        network::Next::Wait(network::Wait::NextTry(at)) => (Blocker::NextTry(at), since),
+        network::Next::Wait(network::Wait::Delay(at)) => (Blocker::NetworkDelay(at), since),
+        _ => (Blocker::Network(None, what(task.desired == TaskStatus::Running)), since),
+    }
 }
 
 /// Adds to a wait its details, for readers.
@@ -166,6 +198,7 @@ fn blocker(task: &TaskState, index: usize, wait: Wait, now: Timestamp) -> Blocke
             let op = task.resources[at].state.live.operation.map(|operation| operation.id);
             Blocker::Resource(op, task.resources[at].spec.name.clone())
         }
+        Wait::Network => Blocker::Network(None, "set up"), // `network_blocker` has the details
         Wait::ImageRemoval => Blocker::ImageRemoval(task.containers[index].spec.image.clone()),
         Wait::DiskSpace => Blocker::DiskSpace,
     }

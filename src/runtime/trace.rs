@@ -4,6 +4,7 @@ mod labels;
 mod operations;
 mod waits;
 
+use ecs_core::model::attachment::{Attachment, Device};
 use ecs_core::model::view::View;
 use ecs_core::model::{ContainerStatus, Health, RuntimeId, TaskArn, TaskStatus, Timestamp};
 use ecs_core::state::{ContainerState, NoRestart, TaskState};
@@ -83,6 +84,15 @@ impl Trace {
             }
             Event::CredentialsArrived { task, .. } => {
                 tracing::debug!(task = task.as_ref().map(|(arn, _)| arn.task_id()), "Credentials have arrived");
+            }
+            Event::Attachments { attachments, .. } => {
+                for Attachment { arn, kind, device: Device::Interface(address), .. } in attachments {
+                    let task = kind.task().map(TaskArn::task_id);
+                    tracing::info!(task, attachment = arn, mac = %address, "ECS attaches a network interface");
+                }
+            }
+            Event::Interfaces(addresses) => {
+                tracing::debug!(interfaces = addresses.len(), "Network interfaces on the host");
             }
             Event::Observed(seen) => tracing::debug!(
                 task = seen.task.task_id(),

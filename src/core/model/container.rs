@@ -178,6 +178,10 @@ pub enum Runtime {
 /// Name of the pause container of a task whose containers share namespaces (spec `docker-mapping.md` §11).
 pub const PAUSE_NAME: &str = "~internal~ecs~pause~namespace";
 
+/// Name of the pause container of a task with interfaces of its own. Its containers share its namespaces too, if the task
+/// definition asks for that: the Go agent makes a second pause container for them.
+pub const NETWORK_PAUSE_NAME: &str = "~internal~ecs~pause";
+
 /// The image of pause containers. It is not pulled: the Docker edge loads it.
 pub const PAUSE_IMAGE: &str = "amazon/amazon-ecs-pause:0.1.0";
 

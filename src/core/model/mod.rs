@@ -7,12 +7,13 @@
 //! [`secret`] (what ECS asks for), [`role`], [`create`] and [`cgroup`], [`observation`] (what Docker shows), [`bridges`], [`owner`] (which agent created a
 //! container), [`failure`] (failures as the customer sees them), [`report`] (messages to ECS), [`metadata_file`], [`view`] (what
 //! readers may see), [`waiting`] (why a task or container waits), [`protection`] and [`fault`] (what programs in a task may ask
-//! for), [`interface`] (the network interfaces of tasks), [`usage`] (what containers use), [`agent_health`] (the health of the agent itself), [`container_form`] (what an agent in a
+//! for), [`interface`] (the network interfaces of tasks), [`attachment`] (devices that ECS attaches), [`usage`] (what containers use), [`agent_health`] (the health of the agent itself), [`container_form`] (what an agent in a
 //! container has of its host). [`text`] bounds and cleans texts from outside, [`text_map`] shares maps
 //! of them, and [`address`] hides passwords in addresses.
 
 pub mod address;
 pub mod agent_health;
+pub mod attachment;
 pub mod bridges;
 pub mod cgroup;
 pub mod container;

@@ -3,13 +3,14 @@
 //! Most tasks use few of the fields, so fields with their default value are not written to disk.
 
 use super::resource::ResourceSpec;
-use super::{ContainerName, CredentialsId, TaskArn, is_default};
+use super::{ContainerName, CredentialsId, Interface, ProxyRules, TaskArn, is_default};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::Ipv4Addr;
 
 pub use super::container::{
     Condition, ContainerKind, ContainerSpec, Dependency, EngineSettings, Environment, Link, LogSettings, METADATA_FILE,
-    MetadataMount, Mount, Namespace, PAUSE_IMAGE, PAUSE_NAME, RestartPolicy, Runtime, VolumesFrom,
+    MetadataMount, Mount, NETWORK_PAUSE_NAME, Namespace, PAUSE_IMAGE, PAUSE_NAME, RestartPolicy, Runtime, VolumesFrom,
 };
 pub use super::port::{PortMapping, PortRange};
 pub use super::registry::{EcrAuth, RegistryAuth, SecretAuth};
@@ -34,6 +35,12 @@ pub struct TaskSpec {
     /// The network mode of the task, as ECS named it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub network: NetworkMode,
+    /// The task's own network interfaces, the primary one first; empty unless the network mode is `awsvpc`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub interfaces: Vec<Interface>,
+    /// Redirects connections to the task's proxy (App Mesh); `None`: the task has no proxy.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub proxy: Option<ProxyRules>,
     /// True: programs in the task may start network faults (`enableFaultInjection`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub fault_injection: bool,
@@ -65,6 +72,10 @@ pub struct TaskSpec {
     /// Filled only in an outline ([`TaskSpec::outline`]); otherwise the core's state holds them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub leases: Vec<String>,
+    /// The task's address on the bridge between the host and its tasks. Filled only in an outline; otherwise the core's state
+    /// holds it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub local_address: Option<Ipv4Addr>,
 }
 
 /// The part of a task's specification that concerns the task as a whole: everything but its containers and resources.
@@ -85,6 +96,12 @@ pub struct TaskInfo {
     /// The network mode of the task, as ECS named it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub network: NetworkMode,
+    /// The task's own network interfaces, the primary one first; empty unless the network mode is `awsvpc`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub interfaces: Vec<Interface>,
+    /// Redirects connections to the task's proxy (App Mesh); `None`: the task has no proxy.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub proxy: Option<ProxyRules>,
     /// True: programs in the task may start network faults (`enableFaultInjection`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub fault_injection: bool,
@@ -141,6 +158,8 @@ pub enum NetworkMode {
     Host,
     /// Network namespaces without an outside.
     None,
+    /// One network namespace for the whole task, with interfaces of its own. It belongs to the task's pause container.
+    Awsvpc,
 }
 
 impl TaskSpec {
@@ -183,6 +202,8 @@ impl TaskSpec {
             service_name: self.service_name.clone(),
             launch_type: self.launch_type.clone(),
             network: self.network,
+            interfaces: self.interfaces.clone(),
+            proxy: self.proxy.clone(),
             fault_injection: self.fault_injection,
             cpu_micros: self.cpu_micros,
             memory: self.memory,
@@ -212,6 +233,8 @@ impl TaskInfo {
             service_name: self.service_name.clone(),
             launch_type: self.launch_type.clone(),
             network: self.network,
+            interfaces: self.interfaces.clone(),
+            proxy: self.proxy.clone(),
             fault_injection: self.fault_injection,
             cpu_micros: self.cpu_micros,
             memory: self.memory,

@@ -8,9 +8,10 @@ use super::task::{Association, LogSettings};
 use super::usage::Process;
 use super::waiting::Waiting;
 use super::{
-    ContainerKind, ContainerName, ContainerStatus, CredentialsId, EndpointId, Health, RoleKind, RuntimeId, TaskArn,
+    ContainerKind, ContainerName, ContainerStatus, CredentialsId, EndpointId, Health, Interface, RoleKind, RuntimeId, TaskArn,
     TaskStatus, TextMap, Timestamp,
 };
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 /// Everything that readers may see, at one moment.
@@ -64,6 +65,12 @@ pub struct TaskView {
     pub associations: Vec<Association>,
     /// The network mode of the task.
     pub network: NetworkMode,
+    /// The task's own network interfaces, the primary one first; empty unless the network mode is `awsvpc`.
+    pub interfaces: Vec<Interface>,
+    /// The task's address on the bridge between the host and its tasks; `None` if it has none, or none any more.
+    pub local_address: Option<Ipv4Addr>,
+    /// The network in the namespace of the pause container is set up. False for all other network modes.
+    pub network_is_up: bool,
     /// True: programs in the task may start network faults.
     pub fault_injection: bool,
     /// The roles whose credentials the task may request now.

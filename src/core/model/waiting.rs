@@ -4,7 +4,7 @@
 //! the two by the id of the operation. Invariant: no text here carries credentials or a presigned address.
 
 use super::task::Condition;
-use super::{ContainerName, ContainerStatus, CredentialsId, Health, OpId, RoleKind, TaskArn, Timestamp};
+use super::{ContainerName, ContainerStatus, CredentialsId, Health, MacAddress, OpId, RoleKind, Span, TaskArn, Timestamp};
 use std::fmt;
 
 /// One wait of a task or a container.
@@ -40,6 +40,12 @@ pub enum Blocker {
     Docker(OpId, &'static str),
     /// These containers. The wait is given up at this moment; `None`: never.
     Containers(Vec<Awaited>, Option<Timestamp>),
+    /// The network interface with this hardware address, which ECS has announced. The wait is given up at this moment.
+    Interface(MacAddress, Timestamp),
+    /// The network of the task: "set up" or "torn down". The id is that of the pending operation; `None`: it is about to begin.
+    Network(Option<OpId>, &'static str),
+    /// The delay after the end of the task's other containers, until this moment. Then its network is torn down.
+    NetworkDelay(Timestamp),
     /// The inventory: the listing of all containers of this agent.
     Inventory,
     /// The next try after a failure, at this moment.
@@ -124,7 +130,7 @@ impl fmt::Display for Shortage {
 
 impl Blocker {
     /// All that [`Blocker::kind`] yields.
-    pub const KINDS: [&str; 11] = [
+    pub const KINDS: [&str; 14] = [
         "host-resources",
         "credentials",
         "digest",
@@ -134,6 +140,9 @@ impl Blocker {
         "resource",
         "engine",
         "containers",
+        "interface",
+        "network",
+        "network-delay",
         "inventory",
         "next-try",
     ];
@@ -150,6 +159,9 @@ impl Blocker {
             Self::Resource(..) => "resource",
             Self::Docker(..) => "engine",
             Self::Containers(..) => "containers",
+            Self::Interface(..) => "interface",
+            Self::Network(..) => "network",
+            Self::NetworkDelay(_) => "network-delay",
             Self::Inventory => "inventory",
             Self::NextTry(_) => "next-try",
         }
@@ -159,15 +171,43 @@ impl Blocker {
     pub fn op(&self) -> Option<OpId> {
         match self {
             Self::Digest(op, _) | Self::Pull(op, _) | Self::Docker(op, _) => Some(*op),
-            Self::Resource(op, _) => *op,
+            Self::Resource(op, _) | Self::Network(op, _) => *op,
             Self::HostResources(_)
             | Self::Credentials(..)
             | Self::ImageRemoval(_)
             | Self::DiskSpace
             | Self::Containers(..)
+            | Self::Interface(..)
+            | Self::NetworkDelay(_)
             | Self::Inventory
             | Self::NextTry(_) => None,
         }
+    }
+}
+
+impl Waiting {
+    /// The wait in words, with the times that belong to it.
+    pub fn describe(&self, now: Timestamp) -> String {
+        let age = now.since(self.since).0 / 1000;
+        match &self.blocker {
+            Blocker::Interface(address, expires_at) => {
+                let rest = duration(expires_at.since(now));
+                format!("the interface {address} has not appeared for {age} s; it expires in {rest}")
+            }
+            Blocker::Network(Some(_), what) => format!("its network is being {what} (for {age} s)"),
+            Blocker::NetworkDelay(until) => {
+                format!("its network is torn down in {}", duration(until.since(now)))
+            }
+            other => format!("waits for {other}"),
+        }
+    }
+}
+
+/// A span for people: `40 s`, or `2 min` from two minutes on.
+fn duration(span: Span) -> String {
+    match span.0.div_ceil(1000) {
+        secs if secs < 120 => format!("{secs} s"),
+        secs => format!("{} min", secs / 60),
     }
 }
 
@@ -193,6 +233,9 @@ impl fmt::Display for Blocker {
             Self::Resource(_, name) => write!(f, "the task's resource {name}"),
             Self::Docker(_, verb) => write!(f, "Docker to {verb} it"),
             Self::Containers(awaited, _) => list(f, awaited),
+            Self::Interface(address, _) => write!(f, "the interface {address} to appear"),
+            Self::Network(_, what) => write!(f, "its network to be {what}"),
+            Self::NetworkDelay(_) => f.write_str("the delay before its network is torn down"),
             Self::Inventory => f.write_str("the listing of all containers"),
             Self::NextTry(_) => f.write_str("the next try"),
         }

@@ -51,6 +51,10 @@ pub enum OperationOwner {
     Resource(TaskArn, String),
     /// The report of the task.
     Report(TaskArn),
+    /// The network of the task.
+    Network(TaskArn),
+    /// The report of the attachment with this ARN.
+    Attachment(String),
     /// The inventory.
     Inventory,
     /// The removal of the orphan with this id.

@@ -54,7 +54,7 @@ struct Wait<'a> {
     /// The names of the containers that the container waits for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     containers: Vec<&'a str>,
-    /// Seconds until the wait for other containers is given up; `None` if it has no limit.
+    /// Seconds until the wait for other containers or for an interface is given up; `None` if it has no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     gives_up_in_seconds: Option<u64>,
     /// The resource of the task that must be created first.
@@ -144,12 +144,14 @@ impl<'a> Wait<'a> {
             Blocker::HostResources(shortages) => lacks = shortages.iter().map(Lack::new).collect(),
             Blocker::NextTry(at) => next_try = Some(seconds_until(*at, now)),
             Blocker::Resource(_, name) => resource = Some(name.as_str()),
+            Blocker::Interface(_, until) => gives_up = Some(seconds_until(*until, now)),
+            Blocker::Network(..) | Blocker::NetworkDelay(_) => {}
             Blocker::Credentials(..) | Blocker::DiskSpace | Blocker::Docker(..) | Blocker::Inventory => {}
         }
         Self {
             container: wait.container.as_ref().map(|name| name.as_str()),
             r#for: wait.blocker.kind(),
-            text: format!("waits for {}{progress_text}", wait.blocker),
+            text: format!("{}{progress_text}", wait.describe(now)),
             age_seconds: seconds_since(wait.since, now),
             image,
             containers,

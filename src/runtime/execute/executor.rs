@@ -213,6 +213,12 @@ impl Executor {
                 let renew = async move { resources::renew(&edges, &request).await };
                 self.run(op, None, "renew resource", renew.boxed());
             }
+            Operation::SetUpNetwork(_) | Operation::TearDownNetwork(_) => {
+                self.run(op, None, "network", async move { Err(no_networks()) }.boxed());
+            }
+            Operation::ReportAttachment(_) => {
+                self.run(op, None, "report attachment", async move { Err(no_networks()) }.boxed());
+            }
             Operation::Inventory => {
                 let inventory = async move { edges.docker.inventory().await.map(Output::Inventory) };
                 self.run(op, Some(calls), "inventory", inventory.boxed());
@@ -275,6 +281,11 @@ async fn with_permit_for<T>(work: Duration, limit: Arc<Semaphore>, mut call: Box
     }
     drop(permit);
     call.await
+}
+
+/// No part carries out operations on networks yet, and nothing requests one: tasks with interfaces of their own are refused.
+fn no_networks() -> OpError {
+    Failure::permanent("ContainerNetworkingError", "this agent does not set up networks of tasks").into()
 }
 
 fn seen(observation: Observation) -> Output {

@@ -155,6 +155,9 @@ pub(crate) fn policy(config: &Config, gpus: &Gpus) -> Result<Policy, Fatal> {
         cleanup_jitter: config.task_cleanup_wait_jitter,
         inventory_every: Span::secs(300),
         images: image_policy(config),
+        // No task in network mode awsvpc runs here yet.
+        pause_cleanup_delay: Span::default(),
+        local_address: None,
         owners: Owners::default(), // known once the state has been read
     })
 }

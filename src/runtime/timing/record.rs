@@ -145,7 +145,10 @@ impl Phase {
             | Operation::RenewResource(_)
             | Operation::Inventory
             | Operation::CleanImages(_)
-            | Operation::Report(_) => None,
+            | Operation::Report(_)
+            | Operation::SetUpNetwork(_)
+            | Operation::TearDownNetwork(_)
+            | Operation::ReportAttachment(_) => None,
         }
     }
 

@@ -70,6 +70,24 @@ static INVENTORY: Texts =
 static IMAGES: Texts = texts(false, "Cleaning up images", "Cleaned up images", "Failed to clean up images");
 static REPORT: Texts =
     texts(true, "Sending state change to ECS", "ECS accepted the state change", "Could not submit task state change");
+static SET_UP_NETWORK: Texts = texts(
+    true,
+    "Setting up the network of the task",
+    "Set up the network of the task",
+    "Failed to set up the network of the task",
+);
+static TEAR_DOWN_NETWORK: Texts = texts(
+    true,
+    "Tearing down the network of the task",
+    "Tore down the network of the task",
+    "Failed to tear down the network of the task",
+);
+static REPORT_ATTACHMENT: Texts = texts(
+    true,
+    "Reporting an attachment to ECS",
+    "ECS accepted the report of an attachment",
+    "Could not report an attachment",
+);
 /// There was no need to pull.
 const CACHED: &str = "The image is on this host";
 /// ECS refused the report for good.
@@ -187,7 +205,14 @@ impl Subject {
             Some(OperationOwner::Resource(arn, name)) => {
                 (subject.labels.task, subject.labels.resource) = (arn.task_id().to_owned(), name.clone());
             }
-            Some(OperationOwner::Report(arn)) => subject.labels.task = arn.task_id().to_owned(),
+            Some(OperationOwner::Report(arn) | OperationOwner::Network(arn)) => {
+                subject.labels.task = arn.task_id().to_owned();
+            }
+            Some(OperationOwner::Attachment(attachment)) => {
+                let task = state.host.attachments.get(attachment).and_then(|record| record.kind.task());
+                subject.labels.task = task.map(|arn| arn.task_id().to_owned()).unwrap_or_default();
+                subject.labels.resource.clone_from(attachment);
+            }
             Some(OperationOwner::Orphan(id)) => {
                 subject.docker_id = id.clone();
                 if let Some(orphan) = state.orphans.get(id) {
@@ -325,6 +350,9 @@ fn texts_of(operation: &Operation) -> &'static Texts {
         Operation::Inventory => &INVENTORY,
         Operation::CleanImages(_) => &IMAGES,
         Operation::Report(_) => &REPORT,
+        Operation::SetUpNetwork(_) => &SET_UP_NETWORK,
+        Operation::TearDownNetwork(_) => &TEAR_DOWN_NETWORK,
+        Operation::ReportAttachment(_) => &REPORT_ATTACHMENT,
     }
 }
 
@@ -337,6 +365,8 @@ fn retry(state: &State, owner: &OperationOwner) -> Option<Retry> {
             task(arn)?.resources.iter().find(|resource| resource.spec.name == *name)?.state.live.retry
         }
         OperationOwner::Report(arn) => task(arn)?.live.report_retry,
+        OperationOwner::Network(arn) => task(arn)?.live.network.retry,
+        OperationOwner::Attachment(arn) => state.attachment_reports.get(arn)?.retry,
         OperationOwner::Orphan(id) => state.orphans.get(id)?.retry,
         OperationOwner::Inventory => state.inventory.retry,
         OperationOwner::Images => state.images.retry,

@@ -17,6 +17,7 @@ pub(super) fn log(last: &View, next: &View) {
                 tracing::info!(task, container, "Waiting for task role credentials to arrive from ACS");
             }
             Blocker::HostResources(_) => tracing::info!(task, reason, "The task waits to be admitted"),
+            Blocker::Interface(..) => tracing::info!(task, container, reason, "The task waits for its interface"),
             // The disk may be full, or just be looked at.
             Blocker::DiskSpace | Blocker::Containers(..) | Blocker::ImageRemoval(_) | Blocker::Inventory => {
                 tracing::debug!(
@@ -30,6 +31,8 @@ pub(super) fn log(last: &View, next: &View) {
             | Blocker::Pull(..)
             | Blocker::Resource(..)
             | Blocker::Docker(..)
+            | Blocker::Network(..)
+            | Blocker::NetworkDelay(_)
             | Blocker::NextTry(_) => {}
         }
     }

@@ -1,0 +1,241 @@
+//! An interface of a task: from the host to the task's namespace, and back.
+
+use super::Job;
+use super::check::network;
+use super::place::Places;
+use super::steps::{Cause, Done};
+use ecs_core::model::interface::{Interface, InterfaceKind, MacAddress};
+use ecs_netlink::{Address, AddressFlags, Errno, Error, Link, LinkChange, Network, Route, RouteKind, Socket, Vlan};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
+
+/// The addresses of the instance metadata service.
+const METADATA: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254))];
+/// Kinds of links on top of others, whose hardware address they may have.
+const STACKED: [&str; 8] = ["vlan", "bridge", "bond", "team", "macvlan", "macvtap", "ipvlan", "ipvtap"];
+
+/// Brings an interface of the task into its namespace. The first one, with number 0, is `eth0`, and it has the default route.
+///
+/// The Go agent leaves the second interface under the name that it has on the host, without an address.
+pub(super) fn attach(job: &Job, places: &Places, number: usize, interface: &Interface) -> Done {
+    let name = format!("eth{number}");
+    let (steps, task) = (&job.steps, &places.task);
+    let link = bring(job, places, &name, interface)?;
+    if number == 0 && job.settings.block_metadata {
+        block_metadata(job, places)?;
+    }
+    let ipv4 = interface.ipv4_prefixes().map(network);
+    for address in ipv4.chain(interface.ipv6_prefixes().map(network)) {
+        steps.take(give(&name, address), || {
+            add_address(task, link.index, address, AddressFlags { is_unchecked: true, ..AddressFlags::default() })
+        })?;
+    }
+    if !link.is_up {
+        steps.take(format!("switch on {name}"), || {
+            Ok(task.change_link(link.index, &LinkChange { is_up: Some(true), ..LinkChange::default() })?)
+        })?;
+    }
+    // A dual-stack task learns its default route for IPv6 from the router.
+    let ipv6 = interface.gateway_ipv6.filter(|_| interface.is_ipv6_only()).map(network);
+    let ipv4 = interface.gateway_ipv4.filter(|_| !interface.is_ipv6_only()).map(network);
+    for gateway in ipv4.into_iter().chain(ipv6).filter(|_| number == 0) {
+        let (at, gateway) = (gateway, gateway.address);
+        let own = interface.ipv4_prefixes().map(network).chain(interface.ipv6_prefixes().map(network));
+        let is_near = own.into_iter().any(|own| own.contains(gateway)) || at.length == 0;
+        let kind =
+            if is_near { RouteKind::Via(gateway, link.index) } else { RouteKind::ViaUnchecked(gateway, link.index) };
+        let route = Route { to: Network::default_of(gateway), kind };
+        steps.take(format!("make {gateway} the gateway of {name}"), || add_route(task, &route))?;
+    }
+    Ok(())
+}
+
+/// The name of the step that adds an address.
+pub(super) fn give(name: &str, address: Network) -> String {
+    format!("give {name} the address {}/{}", address.address, address.length)
+}
+
+/// Adds an address that may be there already.
+pub(super) fn add_address(socket: &Socket, link: u32, added: Network, how: AddressFlags) -> Result<(), Cause> {
+    let Network { address, length } = added;
+    match socket.add_address(&Address { link, address, length }, how) {
+        Err(error) if error.is(Errno::EXIST) => Ok(()),
+        Err(error) if error.is(Errno::ACCESS) && address.is_ipv6() => {
+            Err(Cause::Text(format!("{error}: IPv6 is switched off in the pause container")))
+        }
+        added => Ok(added?),
+    }
+}
+
+/// Adds a route that may be there already. Another route to the same network is an error.
+pub(super) fn add_route(socket: &Socket, route: &Route) -> Result<(), Cause> {
+    match socket.add_route(route) {
+        Err(error) if error.is(Errno::EXIST) => {
+            let same = Route { to: route.to.first(), ..*route };
+            if socket.routes(route.to.address)?.contains(&same) {
+                return Ok(());
+            }
+            Err(Cause::Text(format!("{error}: there is another route to the same network")))
+        }
+        added => Ok(added?),
+    }
+}
+
+/// The link of the interface, in the task's namespace and under this name.
+fn bring(job: &Job, places: &Places, name: &str, interface: &Interface) -> Done<Link> {
+    let mac = interface.mac;
+    let look = || Ok(find(places.task.links()?, interface));
+    let present = job.steps.take(format!("look for {mac} in the task's namespace"), look)?;
+    if let Some(link) = present.filter(|link| link.name == name) {
+        return Ok(link);
+    }
+    match interface.kind {
+        InterfaceKind::Standard => {
+            // A link that is there under another name has come here, and not got its name.
+            if job.steps.take(format!("look for {mac} in the task's namespace"), look)?.is_none() {
+                bring_device(job, places, mac)?;
+            }
+        }
+        InterfaceKind::Branch { vlan, trunk } => bring_branch(job, places, name, &Branch { mac, vlan, trunk })?,
+    }
+    job.steps.take(format!("name the interface {mac} {name}"), || {
+        let link = look()?.ok_or_else(|| gone(mac))?;
+        if link.name != name {
+            places.task.change_link(link.index, &LinkChange { name: Some(name), ..LinkChange::default() })?;
+        }
+        Ok(Link { name: name.to_owned(), ..link })
+    })
+}
+
+fn gone(mac: impl fmt::Display) -> Cause {
+    Cause::Text(format!("there is no interface {mac} in the task's namespace any more"))
+}
+
+fn bring_device(job: &Job, places: &Places, mac: MacAddress) -> Done {
+    let link = job.steps.take(format!("find the interface {mac}"), || find_device(&places.host, mac))?;
+    let change = LinkChange { namespace: Some(places.task_namespace.as_fd()), ..LinkChange::default() };
+    job.steps.take(format!("move {} ({mac}) to the task's namespace", link.name), || {
+        Ok(places.host.change_link(link.index, &change)?)
+    })
+}
+
+struct Branch {
+    mac: MacAddress,
+    vlan: u16,
+    trunk: MacAddress,
+}
+
+impl Branch {
+    /// Whether the link is this VLAN on the trunk.
+    fn is(&self, link: &Link, trunk: &Link) -> bool {
+        link.kind == "vlan" && link.vlan == Some(self.vlan) && link.parent == Some(trunk.index)
+    }
+}
+
+/// Creates the VLAN in the task's namespace.
+fn bring_branch(job: &Job, places: &Places, name: &str, branch: &Branch) -> Done {
+    let (steps, host) = (&job.steps, &places.host);
+    let Branch { mac, vlan, trunk } = branch;
+    let trunk = steps.take(format!("find the trunk interface {trunk}"), || find_device(host, *trunk))?;
+    if !trunk.is_up {
+        steps.take(format!("switch on the trunk interface {}", trunk.name), || {
+            Ok(host.change_link(trunk.index, &LinkChange { is_up: Some(true), ..LinkChange::default() })?)
+        })?;
+    }
+    steps.take(format!("make VLAN {vlan} of {} in the task's namespace", trunk.name), || {
+        // The Go agent makes it on the host first, where it stays if the agent is killed.
+        let left = host.links()?.into_iter().find(|link| branch.is(link, &trunk) && link.mac == Some(mac.0));
+        if let Some(left) = left {
+            host.delete_link(left.index)?;
+        }
+        let namespace = places.task_namespace.as_fd();
+        Ok(host.create_vlan(&Vlan { name, parent: trunk.index, id: *vlan, mac: mac.0, namespace })?)
+    })
+}
+
+/// The link of the interface in its task's namespace.
+pub(super) fn find(links: Vec<Link>, interface: &Interface) -> Option<Link> {
+    let is_branch = interface.kind != InterfaceKind::Standard;
+    let is_kind = |link: &Link| if is_branch { link.kind == "vlan" } else { !is_stacked(link) };
+    links.into_iter().find(|link| link.mac == Some(interface.mac.0) && is_kind(link))
+}
+
+fn is_stacked(link: &Link) -> bool {
+    STACKED.contains(&link.kind.as_str())
+}
+
+/// The device of the host with this hardware address: links on top of it may have the same one.
+fn find_device(host: &Socket, mac: MacAddress) -> Result<Link, Cause> {
+    device(host.links()?, mac).ok_or_else(|| Cause::Text("it is not on this host".to_owned()))
+}
+
+pub(super) fn device(links: Vec<Link>, mac: MacAddress) -> Option<Link> {
+    let candidates = links.into_iter().filter(|link| link.mac == Some(mac.0) && !is_stacked(link));
+    candidates.min_by_key(|link| (!link.kind.is_empty(), link.name.len(), link.index))
+}
+
+fn metadata_routes() -> [Route; 2] {
+    METADATA.map(|address| Route { to: Network::host(address), kind: RouteKind::Blackhole })
+}
+
+fn block_metadata(job: &Job, places: &Places) -> Done {
+    for route in metadata_routes() {
+        let step = format!("block the instance metadata at {}", route.to.address);
+        job.steps.take(step, || match add_route(&places.task, &route) {
+            Err(Cause::Kernel(error)) if route.to.address.is_ipv6() && is_without_ipv6(error) => Ok(()),
+            added => added,
+        })?;
+    }
+    Ok(())
+}
+
+/// The kernel does not have IPv6.
+pub(super) fn is_without_ipv6(error: Error) -> bool {
+    [Errno::AFNOSUPPORT, Errno::OPNOTSUPP].iter().any(|errno| error.is(*errno))
+}
+
+/// Gives an interface back to the host. It is no error if it is not in the task's namespace.
+pub(super) fn give_back(job: &Job, places: &Places, interface: &Interface) -> Done {
+    let (mac, task, steps) = (interface.mac, &places.task, &job.steps);
+    let look = || Ok(find(task.links()?, interface));
+    let Some(link) = steps.take_anyway(format!("look for {mac} in the task's namespace"), look)? else { return Ok(()) };
+    if interface.kind != InterfaceKind::Standard {
+        return steps.take_anyway(format!("remove the VLAN interface {}", link.name), || {
+            may_be_gone(task.delete_link(link.index))
+        });
+    }
+    let name = host_name(mac);
+    let rename = LinkChange { is_up: Some(false), ..LinkChange::default() };
+    steps.take_anyway(format!("switch off {}", link.name), || may_be_gone(task.change_link(link.index, &rename)))?;
+    let rename = LinkChange { name: Some(&name), ..LinkChange::default() };
+    steps.take_anyway(format!("name {} {name}", link.name), || may_be_gone(task.change_link(link.index, &rename)))?;
+    let change = LinkChange { namespace: Some(places.host_namespace.as_fd()), ..LinkChange::default() };
+    steps.take_anyway(format!("move {name} back to the host"), || may_be_gone(task.change_link(link.index, &change)))
+}
+
+/// Removes the blocks of the instance metadata, which may not be there.
+pub(super) fn unblock_metadata(job: &Job, places: &Places) -> Done {
+    for route in metadata_routes().into_iter().filter(|_| job.settings.block_metadata) {
+        let step = format!("stop blocking the instance metadata at {}", route.to.address);
+        job.steps.take_anyway(step, || match places.task.delete_route(&route) {
+            Err(error) if error.is(Errno::SRCH) || is_without_ipv6(error) => Ok(()),
+            deleted => Ok(deleted?),
+        })?;
+    }
+    Ok(())
+}
+
+/// A device may be taken from the instance, and a link removed, at any time.
+pub(super) fn may_be_gone(result: ecs_netlink::Result<()>) -> Result<(), Cause> {
+    match result {
+        Err(error) if error.is_missing_link() => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// The name on the host of an interface that comes back from a task. It is unique, because the hardware address is.
+pub(super) fn host_name(mac: MacAddress) -> String {
+    format!("ecs{}", mac.to_string().replace(':', ""))
+}

@@ -1,0 +1,33 @@
+//! The set-up of a task's network.
+
+use super::place::Places;
+use super::steps::{Done, StepFailure};
+use super::{Job, NetworkError, check, interface, local_link, proxy, tear_down};
+
+/// Sets up everything, or undoes what was done.
+pub(super) fn run(job: &Job) -> Result<(), NetworkError> {
+    let nothing_done = |failure| NetworkError::Step { failure, not_undone: Vec::new() };
+    check::check(&job.steps, &job.request).map_err(nothing_done)?;
+    let places = Places::open(job).and_then(|places| places.ok_or_else(|| no_pause(job))).map_err(nothing_done)?;
+    provide(job, &places)
+        .map_err(|failure| NetworkError::Step { failure, not_undone: tear_down::give_back(job, &places) })
+}
+
+fn no_pause(job: &Job) -> StepFailure {
+    StepFailure {
+        step: "open the network namespace of the pause container".to_owned(),
+        cause: format!("its process {} has ended", job.request.pause_pid),
+    }
+}
+
+/// Images may be pulled and containers may start only after all of this.
+fn provide(job: &Job, places: &Places) -> Done {
+    for (number, attached) in job.request.interfaces.iter().enumerate() {
+        interface::attach(job, places, number, attached)?;
+    }
+    local_link::connect(job, places)?;
+    match &job.request.proxy {
+        Some(rules) => proxy::redirect(job, places, rules),
+        None => Ok(()),
+    }
+}

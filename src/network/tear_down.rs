@@ -1,0 +1,64 @@
+//! The tear-down of a task's network.
+
+use super::place::{Places, host};
+use super::steps::{Done, StepFailure};
+use super::{Job, NetworkError, interface, local_link, proxy};
+use ecs_core::model::interface::InterfaceKind;
+use ecs_netlink::{LinkChange, Socket};
+use std::time::{Duration, Instant};
+
+/// How long to wait for an interface that the kernel gives back to the host because its namespace has ended.
+const RETURN: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Tears down everything that is there.
+pub(super) fn run(job: &Job) -> Result<(), NetworkError> {
+    let failed = |failure| NetworkError::Step { failure, not_undone: Vec::new() };
+    let places = Places::open(job).map_err(failed)?;
+    let mut failures = match &places {
+        Some(places) => give_back(job, places),
+        None => after_the_end(job).err().into_iter().collect(),
+    };
+    if failures.is_empty() {
+        return Ok(());
+    }
+    Err(NetworkError::Step { failure: failures.remove(0), not_undone: failures })
+}
+
+/// Undoes a set-up in the reverse order. All steps are attempted; returns those that failed.
+pub(super) fn give_back(job: &Job, places: &Places) -> Vec<StepFailure> {
+    let mut results = vec![proxy::stop(job, places), local_link::disconnect(job, places)];
+    results.extend(job.request.interfaces.iter().rev().map(|attached| interface::give_back(job, places, attached)));
+    results.push(interface::unblock_metadata(job, places));
+    results.into_iter().filter_map(Result::err).collect()
+}
+
+/// The pause container has ended, and the kernel gives the interfaces back and removes everything else. It gives them a name that is
+/// free at that moment.
+fn after_the_end(job: &Job) -> Done {
+    let (_namespace, socket) = host(job)?;
+    for attached in job.request.interfaces.iter().filter(|attached| attached.kind == InterfaceKind::Standard) {
+        let name = interface::host_name(attached.mac);
+        job.steps.take_anyway(format!("name {} {name}", attached.mac), || {
+            let until = Instant::now() + RETURN;
+            let link = loop {
+                match interface::device(socket.links()?, attached.mac) {
+                    Some(link) => break link,
+                    // It may have been taken from the instance.
+                    None if Instant::now() > until => return Ok(()),
+                    None => std::thread::sleep(PAUSE),
+                }
+            };
+            rename(&socket, link.index, link.is_up || link.name == name, &name);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// A name is a convenience: somebody who has switched on the interface may keep its name.
+fn rename(socket: &Socket, index: u32, keeps_name: bool, name: &str) {
+    if !keeps_name {
+        let _refused = socket.change_link(index, &LinkChange { name: Some(name), ..LinkChange::default() });
+    }
+}
