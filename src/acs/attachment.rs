@@ -1,54 +1,65 @@
 //! Validates messages about attachments (spec `acs.md` §4.5, §4.6). Pure.
 //!
-//! Owns the rules, which are those of the Go agent. This version of the agent attaches nothing and does not advertise
-//! attachments. If a message comes nevertheless, it is acknowledged, and the attachment expires in ECS. The invariant: a message
-//! that breaks a rule is not acknowledged.
+//! Owns the rules, which are those of the Go agent; besides, a hardware address must be such an address. A message about a volume
+//! only gets an answer: this version of the agent attaches no volumes and does not advertise them, and the attachment expires in
+//! ECS. The invariant: a message that breaks a rule is not acknowledged.
 
+use super::limits::{MAX_ID, MAX_INTERFACES};
+use super::translate::interfaces;
 use super::wire;
+use ecs_core::model::attachment::{AttachmentKind, Device};
+use ecs_core::model::interface::InvalidMac;
+use ecs_core::model::text::cleaned;
+use ecs_core::model::{Span, TaskArn};
 
-/// Checks the network interfaces of a task (`is_for_task`) or of the instance.
+/// A device that ECS has announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// ARN of its attachment.
+    pub arn: String,
+    /// What is attached, and to what.
+    pub kind: AttachmentKind,
+    /// How it is recognized on this host.
+    pub device: Device,
+    /// How long ECS waits for it, from the moment of the message.
+    pub wait: Span,
+}
+
+/// Checks the network interfaces of a task (`is_for_task`) or of the instance, and returns them.
 pub(super) fn interfaces(
     header: &wire::Header,
     message: &wire::AttachInterfaces,
     is_for_task: bool,
-) -> Result<(), String> {
+) -> Result<Vec<Announced>, String> {
+    let list = &message.elastic_network_interfaces;
     let checks = [
         (!header.message_id.is_empty(), "messageId is not set"),
         (!header.cluster_arn.is_empty(), "clusterArn is not set"),
         (!header.container_instance_arn.is_empty(), "containerInstanceArn is not set"),
         (!is_for_task || !message.task_arn.is_empty(), "taskArn is not set"),
+        (message.task_arn.len() <= MAX_ID, "taskArn is too long"),
         (message.wait_timeout_ms > 0, "waitTimeoutMs is not above 0"),
-        (!message.elastic_network_interfaces.is_empty(), "it names no network interface"),
+        (!list.is_empty(), "it names no network interface"),
+        (list.len() <= MAX_INTERFACES, "it names more than 16 network interfaces"),
     ];
     all(&checks)?;
-    message.elastic_network_interfaces.iter().try_for_each(interface)
+    let wait = Span(message.wait_timeout_ms.unsigned_abs());
+    let task = is_for_task.then(|| TaskArn::from(message.task_arn.as_str()));
+    list.iter().map(|interface| announced(interface, task.clone(), wait)).collect()
 }
 
-fn interface(interface: &wire::NetworkInterface) -> Result<(), String> {
-    let is_ipv6_only = interface.ipv4_addresses.is_empty() && !interface.ipv6_addresses.is_empty();
-    if is_ipv6_only {
-        gateway(&interface.subnet_gateway_ipv6_address, "subnetGatewayIpv6Address")?;
-    } else {
-        all(&[(!interface.ipv4_addresses.is_empty(), "a network interface has no address")])?;
-        gateway(&interface.subnet_gateway_ipv4_address, "subnetGatewayIpv4Address")?;
+fn announced(wire: &wire::NetworkInterface, task: Option<TaskArn>, wait: Span) -> Result<Announced, String> {
+    interfaces::validate(wire)?;
+    let mac = wire.mac_address.parse().map_err(|error: InvalidMac| format!("macAddress: {error}"))?;
+    if wire.attachment_arn.len() > MAX_ID {
+        return Err("attachmentArn is too long".to_owned());
     }
-    let (protocol, vlan) = (interface.interface_association_protocol.as_str(), &interface.interface_vlan_properties);
-    let is_vlan = protocol == "vlan";
-    all(&[
-        (!interface.mac_address.is_empty(), "a network interface has no MAC address"),
-        (!interface.ec2_id.is_empty(), "a network interface has no ec2Id"),
-        (matches!(protocol, "" | "default" | "vlan"), "a network interface has an unknown association protocol"),
-        (!is_vlan || !vlan.vlan_id.is_empty(), "a VLAN interface has no vlanId"),
-        (!is_vlan || !vlan.trunk_interface_mac_address.is_empty(), "a VLAN interface has no trunk interface"),
-    ])
-}
-
-fn gateway(address: &str, name: &str) -> Result<(), String> {
-    match (address.is_empty(), address.matches('/').count()) {
-        (true, _) => Err(format!("{name} is not set")),
-        (false, 1) => Ok(()),
-        (false, _) => Err(format!("{name} is not an address with the length of its network")),
-    }
+    let kind = match task {
+        Some(task) if interfaces::is_branch(wire) => AttachmentKind::BranchInterface(task),
+        Some(task) => AttachmentKind::TaskInterface(task),
+        None => AttachmentKind::InstanceInterface,
+    };
+    Ok(Announced { arn: cleaned(&wire.attachment_arn), kind, device: Device::Interface(mac), wait })
 }
 
 /// Checks an attached volume.
@@ -108,18 +119,18 @@ mod tests {
 
     fn eni() -> Value {
         json!({
-            "macAddress": "02:00", "ec2Id": "eni-1", "ipv4Addresses": [{"privateAddress": "10.0.0.2", "primary": true}],
+            "macAddress": "02:00:00:00:00:07", "ec2Id": "eni-1", "ipv4Addresses": [{"privateAddress": "10.0.0.2", "primary": true}],
             "subnetGatewayIpv4Address": "10.0.0.1/24",
         })
     }
 
-    fn checked(message: &Value, is_for_task: bool) -> Result<(), String> {
+    fn checked(message: &Value, is_for_task: bool) -> Result<Vec<Announced>, String> {
         let text = message.to_string();
         let header = wire::Header::read(Raw::new(&text)).unwrap();
-        interfaces(&header, &wire::decode(Raw::new(&text)).unwrap(), is_for_task)
+        super::interfaces(&header, &wire::decode(Raw::new(&text)).unwrap(), is_for_task)
     }
 
-    fn attach(change: impl FnOnce(&mut Value, &mut Value)) -> Result<(), String> {
+    fn attach(change: impl FnOnce(&mut Value, &mut Value)) -> Result<Vec<Announced>, String> {
         let (mut header, mut interface) = (header(), eni());
         header["taskArn"] = json!("t");
         header["waitTimeoutMs"] = json!(1000);
@@ -130,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_network_interface_is_complete_or_refused() {
-        assert_eq!(attach(|_, _| ()), Ok(()));
+        assert_eq!(attach(|_, _| ()).map(|list| list.len()), Ok(2));
         for name in ["messageId", "clusterArn", "containerInstanceArn", "taskArn"] {
             assert_eq!(attach(|message, _| message[name] = json!("")), Err(format!("{name} is not set")));
         }
@@ -138,8 +149,9 @@ mod tests {
             assert!(attach(|message, _| message["waitTimeoutMs"] = json!(wait)).is_err());
         }
         type Case = (&'static str, Value, bool);
-        let table: [Case; 12] = [
+        let table: [Case; 13] = [
             ("macAddress", json!(""), false),
+            ("macAddress", json!("02:00"), false),
             ("ec2Id", json!(""), false),
             ("ipv4Addresses", json!([]), false),
             ("subnetGatewayIpv4Address", json!(""), false),
@@ -173,12 +185,35 @@ mod tests {
     }
 
     #[test]
+    fn every_recorded_announcement_is_understood() {
+        let golden = |name: &str| -> Value {
+            let path = format!("{}/tests/golden/awsvpc/{name}.json", env!("CARGO_MANIFEST_DIR"));
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+        };
+        let sent = golden("attach_message")["sent"]["message"].clone();
+        let [interface] = &checked(&sent, true).unwrap()[..] else { panic!("one interface") };
+        assert_eq!(Value::from(interface.arn.as_str()), sent["elasticNetworkInterfaces"][0]["attachmentArn"]);
+        assert_eq!(interface.kind.task().map(|task| json!(task.as_str())), Some(sent["taskArn"].clone()));
+        assert_eq!(interface.device, Device::Interface("06:00:00:00:01:01".parse().unwrap()));
+        assert_eq!(json!(interface.wait.0), sent["waitTimeoutMs"]);
+        let attachments = golden("attachments");
+        let trunk = checked(&attachments["trunk"]["message"]["message"], false).unwrap().remove(0);
+        assert_eq!((trunk.kind.task(), trunk.wait), (None, Span(300_000)));
+        let mut branch = sent;
+        branch["elasticNetworkInterfaces"] = golden("branch_eni")["interfaces"].clone();
+        let branch = checked(&branch, true).unwrap().remove(0);
+        assert!(matches!(branch.kind, AttachmentKind::BranchInterface(_)), "{branch:?}");
+    }
+
+    #[test]
     fn an_instance_needs_no_task_and_a_message_one_interface() {
         let mut message = header();
         message["waitTimeoutMs"] = json!(1);
         message["elasticNetworkInterfaces"] = json!([eni()]);
         let check = |message: &Value| checked(message, false);
-        assert_eq!(check(&message), Ok(()));
+        assert_eq!(check(&message).map(|list| list[0].kind.clone()), Ok(AttachmentKind::InstanceInterface));
+        message["elasticNetworkInterfaces"] = json!(vec![eni(); MAX_INTERFACES + 1]);
+        assert_eq!(check(&message), Err("it names more than 16 network interfaces".to_owned()));
         message["elasticNetworkInterfaces"] = json!([]);
         assert_eq!(check(&message), Err("it names no network interface".to_owned()));
     }

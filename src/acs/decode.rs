@@ -56,8 +56,9 @@ fn interpret(
         "PerformUpdateMessage" | "StageUpdateMessage" => update(&header)?,
         "AttachTaskNetworkInterfacesMessage" | "AttachInstanceNetworkInterfacesMessage" => {
             let is_for_task = kind == "AttachTaskNetworkInterfacesMessage";
-            attachment::interfaces(&header, &decode_body(body)?, is_for_task).map_err(MessageError::Rule)?;
-            attachment_ack(kind, &header)
+            let message: wire::AttachInterfaces = decode_body(body)?;
+            let announced = attachment::interfaces(&header, &message, is_for_task).map_err(MessageError::Rule)?;
+            Frame::Deliver(Incoming::Attachments { announced, ack: ack(header, Vec::new()) }, None)
         }
         "ConfirmAttachmentMessage" => {
             attachment::volume(&header, &decode_body(body)?).map_err(MessageError::Rule)?;

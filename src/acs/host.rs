@@ -26,6 +26,8 @@ pub struct HostFacts {
     pub is_external: bool,
     /// True: containers may use credential specs (`ECS_GMSA_SUPPORTED` is set and its requirements are met).
     pub credential_specs: bool,
+    /// True: tasks may have network interfaces of their own (`ECS_ENABLE_TASK_ENI` is true and its requirements are met).
+    pub task_networks: bool,
 }
 
 impl Default for HostFacts {
@@ -42,6 +44,7 @@ impl Default for HostFacts {
             inferentia: false,
             is_external: false,
             credential_specs: false,
+            task_networks: false,
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod translate;
 mod unsupported;
 mod wire;
 
+pub use attachment::Announced;
 pub use decode::{Frame, frame};
 pub use host::HostFacts;
 pub use translate::{ReceivedTask, Refusal};
@@ -80,6 +81,13 @@ pub enum Incoming {
         message_id: String,
         /// The tasks to stop.
         tasks: Vec<TaskArn>,
+    },
+    /// ECS attaches network interfaces to a task, or to the instance.
+    Attachments {
+        /// The interfaces.
+        announced: Vec<Announced>,
+        /// The acknowledgement, to be sent once they are on disk.
+        ack: Ack,
     },
     /// A heartbeat. It is answered already.
     Heartbeat,

@@ -144,6 +144,12 @@ fn spec(
     if names.is_empty() {
         return Err("the task has no containers".into());
     }
+    let network = network(&task.network_mode);
+    let interfaces = interfaces::all(&task.elastic_network_interfaces)?;
+    if network == NetworkMode::Awsvpc && interfaces.is_empty() {
+        return Err("the network mode is awsvpc, and the task has no network interface".into());
+    }
+    let proxy = task.proxy_configuration.as_ref().map(proxy::rules).transpose()?;
     let role_credentials = credentials_id(task.role_credentials.as_ref(), "roleCredentials")?;
     let execution_credentials = credentials_id(task.execution_role_credentials.as_ref(), "executionRoleCredentials")?;
     let env_files = env_files::resources(&mut task.containers)?;
@@ -161,7 +167,7 @@ fn spec(
     resources.extend(secrets::resources(&containers));
     metadata_file::add(&mut containers, &arn, host, new_id);
     resources.extend(credential_specs::resource(&containers));
-    namespaces::share(&mut containers, &task.pid_mode, &task.ipc_mode, new_id)?;
+    namespaces::share(&mut containers, network, &task.pid_mode, &task.ipc_mode, new_id)?;
     // Here, so that the pause container is included.
     for cgroup in resources.iter_mut().filter(|resource| matches!(resource.kind, ResourceKind::Cgroup(_))) {
         cgroup.needed_by = containers.iter().map(|container| container.name.clone()).collect();
@@ -172,9 +178,9 @@ fn spec(
         version: task.version,
         service_name: task.service_name,
         launch_type: task.launch_type,
-        network: network(&task.network_mode),
-        interfaces: Vec::new(),
-        proxy: None,
+        network,
+        interfaces,
+        proxy,
         fault_injection: task.enable_fault_injection,
         cpu_micros: limits.cpu_micros,
         memory: limits.memory,
@@ -194,6 +200,7 @@ fn network(mode: &str) -> NetworkMode {
     match mode {
         "host" => NetworkMode::Host,
         "none" => NetworkMode::None,
+        "awsvpc" => NetworkMode::Awsvpc,
         _ => NetworkMode::Bridge,
     }
 }

@@ -9,13 +9,18 @@ use super::translate::credential_specs;
 use super::wire;
 use ecs_core::model::text::cleaned;
 
+/// The network mode of tasks with network interfaces of their own.
+const AWSVPC: &str = "awsvpc";
+
 /// The first unsupported feature in the task, as a sentence; `None` if all are supported.
 pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
+    let is_awsvpc = task.network_mode == AWSVPC;
     let network_mode = format!("the network mode {}", cleaned(&task.network_mode));
     let checks = [
-        (!matches!(task.network_mode.as_str(), "" | "bridge" | "host" | "none"), network_mode.as_str()),
-        (!task.elastic_network_interfaces.is_empty(), "an elastic network interface"),
-        (task.proxy_configuration.is_some(), "a proxy configuration"),
+        (!matches!(task.network_mode.as_str(), "" | "bridge" | "host" | "none" | AWSVPC), network_mode.as_str()),
+        (is_awsvpc && !host.task_networks, "the network mode awsvpc, without ECS_ENABLE_TASK_ENI,"),
+        (!is_awsvpc && !task.elastic_network_interfaces.is_empty(), "a network interface in another mode than awsvpc"),
+        (!is_awsvpc && task.proxy_configuration.is_some(), "a proxy in another network mode than awsvpc"),
         (has_attachment(task, "serviceconnectdetail"), "an attachment of Service Connect"),
         (has_attachment(task, "amazonebs"), "a volume of EBS"),
         (!host.gpus && has_gpu(task), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),

@@ -24,6 +24,6 @@ async fn attributes(process: Process) -> Result<(), Fatal> {
     let _caught = runtime::catch_harmless_signals(|| {});
     let metadata = process.metadata()?;
     let config = process.config(&metadata).await?;
-    print(&runtime::attributes_text(&config).await?);
+    print(&runtime::attributes_text(&config, &metadata).await?);
     Ok(())
 }

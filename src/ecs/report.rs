@@ -1,4 +1,4 @@
-//! SubmitTaskStateChange: one report to ECS (spec `ecs-api.md` §4).
+//! SubmitTaskStateChange and SubmitAttachmentStateChanges: one report to ECS (spec `ecs-api.md` §4).
 //!
 //! Owns the form of the request, its limits and the meaning of its errors. The core decides which change is due, in which order,
 //! and when to repeat it; sending the same change twice is harmless. The invariant: every text fits its limit and is cut between
@@ -6,15 +6,16 @@
 
 use super::text_of;
 use aws_sdk_ecs::config::Intercept;
-use aws_sdk_ecs::error::ProvideErrorMetadata;
+use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecs::operation::submit_task_state_change::SubmitTaskStateChangeInput;
 use aws_sdk_ecs::operation::submit_task_state_change::builders::SubmitTaskStateChangeInputBuilder;
-use aws_sdk_ecs::types::{ContainerStateChange, NetworkBinding, TransportProtocol};
+use aws_sdk_ecs::types::{AttachmentStateChange, ContainerStateChange, NetworkBinding, TransportProtocol};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::ConfigBag;
+use ecs_core::model::attachment::AttachmentChange;
 use ecs_core::model::text::cleaned;
 use ecs_core::model::{ContainerChange, Failure, OpError, PortBinding, Protocol, RangeBinding, StateChange, Timestamp};
 
@@ -78,14 +79,7 @@ pub async fn submit(
         .set_execution_stopped_at(input.execution_stopped_at)
         .customize()
         .interceptor(NotEmpty);
-    let Err(error) = call.send().await else { return Ok(()) };
-    match error.code() {
-        // The failure that is made of it names the code.
-        Some("InvalidParameterException") => {
-            Err(SubmitError::Rejected(cleaned(error.message().unwrap_or("the message is missing"))))
-        }
-        Some(_) | None => Err(SubmitError::Retryable(text_of(&error))),
-    }
+    answered(call.send().await)
 }
 
 /// Makes an empty answer an error. ECS always sends an object; an empty answer comes from a proxy, and the SDK would take it as
@@ -107,6 +101,43 @@ impl Intercept for NotEmpty {
         let answer = context.response();
         let is_empty = answer.body().bytes().is_some_and(|body| body.is_empty());
         if answer.status().is_success() && is_empty { Err("the answer is empty".into()) } else { Ok(()) }
+    }
+}
+
+/// Reports that the device of an attachment is there: in a state change of its task without a status, or by itself.
+///
+/// # Errors
+/// As for [`submit`].
+pub async fn submit_attachment(
+    client: &aws_sdk_ecs::Client,
+    settings: &Settings,
+    change: &AttachmentChange,
+) -> Result<(), SubmitError> {
+    let attachment = AttachmentStateChange::builder().attachment_arn(&change.attachment).status("ATTACHED").build();
+    let attachment = attachment.expect("both members that are required were just given");
+    match &change.task {
+        Some(task) => {
+            let call = client.submit_task_state_change().cluster(&settings.cluster).task(task.as_str());
+            answered(call.attachments(attachment).customize().interceptor(NotEmpty).send().await)
+        }
+        None => {
+            let call = client.submit_attachment_state_changes().cluster(&settings.cluster);
+            answered(call.attachments(attachment).customize().interceptor(NotEmpty).send().await)
+        }
+    }
+}
+
+/// What the answer to a report means.
+fn answered<T, E: ProvideErrorMetadata + std::error::Error + 'static>(
+    answer: Result<T, SdkError<E>>,
+) -> Result<(), SubmitError> {
+    let Err(error) = answer else { return Ok(()) };
+    match error.code() {
+        // The failure that is made of it names the code.
+        Some("InvalidParameterException") => {
+            Err(SubmitError::Rejected(cleaned(error.message().unwrap_or("the message is missing"))))
+        }
+        Some(_) | None => Err(SubmitError::Retryable(text_of(&error))),
     }
 }
 
@@ -289,6 +320,27 @@ pub(crate) mod tests {
         }
         // Two headers differ on purpose: `max` in Amz-Sdk-Request (the core repeats the call after 3 attempts), and no gzip.
         assert_eq!(fake.requests()[0].header("amz-sdk-request"), Some("attempt=1; max=3"));
+    }
+
+    #[tokio::test]
+    async fn attachments_are_reported_as_recorded() {
+        let fake = Fake::start(|_| Answer::json(200, &json!({"acknowledgment": "ok"}))).await;
+        let client = client(&fake.url());
+        let of_task = golden("awsvpc/attached_report");
+        let records = golden("awsvpc/attachments")["trunk"]["records"].clone();
+        let is_report = |record: &&Value| record["op"] == "SubmitAttachmentStateChanges";
+        let of_instance = records.as_array().unwrap().iter().find(is_report).unwrap()["body"].clone();
+        for body in [&of_task, &of_instance] {
+            let attachment = body["attachments"][0]["attachmentArn"].as_str().unwrap().to_owned();
+            let change = AttachmentChange { attachment, task: body["task"].as_str().map(Into::into) };
+            submit_attachment(&client, &settings(), &change).await.unwrap();
+        }
+        let sent: Vec<Value> = fake.requests().iter().map(|request| request.json()).collect();
+        assert_eq!(sent, [of_task, of_instance]);
+        let refused = Fake::start(|_| Answer::error(400, "InvalidParameterException", "expired")).await;
+        let change = AttachmentChange { attachment: "a".to_owned(), task: None };
+        let answer = submit_attachment(&self::client(&refused.url()), &settings(), &change).await;
+        assert!(matches!(answer, Err(SubmitError::Rejected(text)) if text == "expired"));
     }
 
     #[tokio::test]

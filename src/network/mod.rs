@@ -9,6 +9,7 @@
 //! name, and a step whose result is there already succeeds, so that a change that was cut short is repeated as a whole; a change that fails
 //! is undone at once; each task has at most one change at a time; no thread of the runtime enters a namespace.
 
+mod ability;
 mod check;
 mod host;
 mod interface;
@@ -22,6 +23,7 @@ mod tear_down;
 mod tests;
 mod watch;
 
+pub use ability::{Obstacles, obstacles};
 pub use steps::StepFailure;
 pub use watch::{Watch, WatchError};
 

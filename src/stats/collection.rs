@@ -6,6 +6,7 @@
 use super::carried::Carried;
 use super::history::{History, TaskStats};
 use super::saved::Saved;
+use ecs_core::model::task::NetworkMode;
 use ecs_core::model::usage::{LastStatistics, Process, Reading};
 use ecs_core::model::view::{ContainerView, TaskView, View};
 use ecs_core::model::{ContainerName, ContainerStatus, RuntimeId, TaskArn, TaskStatus};
@@ -81,7 +82,7 @@ impl Collection {
             };
             self.containers.insert(id.clone(), Container::new(task, container, history));
             if let Some(process) = container.process.clone() {
-                tracked.push(Tracked { id: id.clone(), process, has_networks: has_interfaces(container) });
+                tracked.push(Tracked { id: id.clone(), process, has_networks: has_interfaces(task, container) });
             }
         }
         // Those that are left will not run again.
@@ -181,8 +182,10 @@ fn live(view: &View) -> impl Iterator<Item = (&TaskView, &ContainerView)> {
     containers.filter(|(_, container)| container.known < ContainerStatus::Stopped)
 }
 
-fn has_interfaces(container: &ContainerView) -> bool {
-    container.networks.iter().any(|network| !WITHOUT_INTERFACES.contains(&network.name.as_str()))
+/// In network mode `awsvpc`, all containers of a task show the task's interfaces.
+fn has_interfaces(task: &TaskView, container: &ContainerView) -> bool {
+    task.network == NetworkMode::Awsvpc
+        || container.networks.iter().any(|network| !WITHOUT_INTERFACES.contains(&network.name.as_str()))
 }
 
 #[cfg(test)]
@@ -297,7 +300,7 @@ mod tests {
         let named = |names: &[&str]| {
             let network = |name: &&str| Network { name: (*name).to_owned(), ipv4: String::new(), ipv6: String::new() };
             let networks = names.iter().map(network).collect();
-            has_interfaces(&ContainerView { networks, ..ContainerView::default() })
+            has_interfaces(&TaskView::default(), &ContainerView { networks, ..ContainerView::default() })
         };
         for (names, expected) in [
             (&["bridge"][..], true),

@@ -1,16 +1,21 @@
-//! `pidMode` and `ipcMode`: the namespaces that containers of a task share (spec `docker-mapping.md` §4, §11).
+//! The network mode `awsvpc`, `pidMode` and `ipcMode`: the namespaces that containers of a task share (spec `docker-mapping.md` §4,
+//! §11).
 //!
-//! Owns the pause container, a container of the agent's own, whose namespaces the others share if a mode is `task`. Every other
-//! container depends on its start, so the pause container is started first and stopped last. Invariant: a task has a pause
-//! container exactly if `pidMode` or `ipcMode` is `task`.
+//! Owns the pause container, a container of the agent's own, whose namespaces the others share if a mode is `task`, or whose
+//! network they share. Every other container depends on its start, so the pause container is started first and stopped last.
+//! Invariant: a task has one pause container if its network mode is `awsvpc` or if `pidMode` or `ipcMode` is `task`, otherwise none.
+//! (The Go agent makes two if both apply.)
 
-use ecs_core::model::task::{Condition, Dependency, Namespace, PAUSE_IMAGE, PAUSE_NAME};
+use ecs_core::model::task::{
+    Condition, Dependency, NETWORK_PAUSE_NAME, Namespace, NetworkMode, PAUSE_IMAGE, PAUSE_NAME,
+};
 use ecs_core::model::{ContainerKind, ContainerSpec};
 
 /// Sets the namespaces of the containers of a task, and adds the pause container if needed. `new_id` gives the pause container
 /// its endpoint id.
 pub(super) fn share(
     containers: &mut Vec<ContainerSpec>,
+    network: NetworkMode,
     pid_mode: &str,
     ipc_mode: &str,
     new_id: &mut dyn FnMut() -> String,
@@ -28,18 +33,25 @@ pub(super) fn share(
         "task" => Namespace::Pause,
         other => return Err(format!("unrecognized ipcMode {other}")),
     };
+    let has_network = network == NetworkMode::Awsvpc;
     for container in containers.iter_mut() {
         (container.pid, container.ipc) = (pid, ipc);
+        if has_network {
+            // All containers have the same interface, so nothing needs to be published. Docker would refuse it.
+            (container.ports, container.port_ranges) = (Vec::new(), Vec::new());
+        }
     }
-    if containers.iter().any(|container| container.name.as_str() == PAUSE_NAME) {
-        return Err(format!("the container name {PAUSE_NAME} is the agent's own"));
+    let is_own = |container: &&ContainerSpec| [PAUSE_NAME, NETWORK_PAUSE_NAME].contains(&container.name.as_str());
+    if let Some(container) = containers.iter().find(is_own) {
+        return Err(format!("the container name {} is the agent's own", container.name));
     }
-    if pid == Namespace::Pause || ipc == Namespace::Pause {
+    if has_network || pid == Namespace::Pause || ipc == Namespace::Pause {
+        let name = if has_network { NETWORK_PAUSE_NAME } else { PAUSE_NAME };
         for container in containers.iter_mut() {
-            container.depends_on.push(Dependency { container: PAUSE_NAME.into(), condition: Condition::Start });
+            container.depends_on.push(Dependency { container: name.into(), condition: Condition::Start });
         }
         containers.push(ContainerSpec {
-            name: PAUSE_NAME.into(),
+            name: name.into(),
             kind: ContainerKind::Pause,
             image: PAUSE_IMAGE.to_owned(),
             essential: true,
@@ -57,7 +69,8 @@ mod tests {
 
     fn shared(pid_mode: &str, ipc_mode: &str) -> Result<Vec<ContainerSpec>, String> {
         let mut containers = vec![ContainerSpec { name: "a".into(), ..ContainerSpec::default() }];
-        share(&mut containers, pid_mode, ipc_mode, &mut || "id".to_owned()).map(|()| containers)
+        let new_id = &mut || "id".to_owned();
+        share(&mut containers, NetworkMode::Bridge, pid_mode, ipc_mode, new_id).map(|()| containers)
     }
 
     #[test]
@@ -87,6 +100,26 @@ mod tests {
             } else {
                 assert_eq!(waits, []);
             }
+        }
+    }
+
+    #[test]
+    fn a_network_of_its_own_needs_one_pause_container() {
+        for ipc_mode in ["", "task"] {
+            let (container_port, host_port, protocol) = (80, 0, ecs_core::model::Protocol::Tcp);
+            let port = ecs_core::model::task::PortMapping { container_port, host_port, protocol };
+            let web = ContainerSpec { name: "web".into(), ports: vec![port], ..ContainerSpec::default() };
+            let mut containers = vec![web];
+            share(&mut containers, NetworkMode::Awsvpc, "", ipc_mode, &mut || "id".to_owned()).unwrap();
+            let [web, pause] = containers.as_slice() else { panic!("{containers:?}") };
+            assert_eq!((pause.name.as_str(), pause.kind), ("~internal~ecs~pause", ContainerKind::Pause));
+            assert_eq!(pause.ipc == Namespace::Shareable, ipc_mode == "task");
+            assert!(web.ports.is_empty() && web.depends_on[0].container == pause.name);
+        }
+        for name in [PAUSE_NAME, NETWORK_PAUSE_NAME] {
+            let mut containers = vec![ContainerSpec { name: name.into(), ..ContainerSpec::default() }];
+            let error = share(&mut containers, NetworkMode::Bridge, "", "", &mut String::new).unwrap_err();
+            assert_eq!(error, format!("the container name {name} is the agent's own"));
         }
     }
 

@@ -217,13 +217,44 @@ fn a_task_has_its_network_mode_and_may_start_faults() {
     assert_eq!(read(json!(null), json!(true)), (NetworkMode::Bridge, true));
 }
 
+/// Translates on a host whose tasks may have interfaces of their own.
+fn with_networks(value: &Value) -> ReceivedTask {
+    let host = HostFacts { task_networks: true, ..HostFacts::default() };
+    task(Raw::new(&value.to_string()), &host, &mut || "id".to_owned())
+}
+
+#[test]
+fn the_recorded_task_with_an_interface_is_translated() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/awsvpc/payload.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut task = golden["sent"]["message"]["tasks"][0].clone();
+    let ReceivedTask::Run(spec) = with_networks(&task) else { panic!("{:?}", with_networks(&task)) };
+    assert_eq!((spec.network, spec.proxy.as_ref()), (NetworkMode::Awsvpc, None));
+    let [interface] = spec.interfaces.as_slice() else { panic!("{:?}", spec.interfaces) };
+    assert_eq!((interface.id.as_str(), interface.mac.to_string()), ("eni-0000000000000000", "06:00:00:00:01:01".to_owned()));
+    let names: Vec<_> = spec.containers.iter().map(|container| container.name.as_str()).collect();
+    assert_eq!(names, ["web", "side", "~internal~ecs~pause"]);
+    task["proxyConfiguration"] = json!({"type": "APPMESH", "containerName": "side", "properties": {
+        "IgnoredUID": "1337", "ProxyEgressPort": "15001",
+    }});
+    let ReceivedTask::Run(spec) = with_networks(&task) else { panic!("{:?}", with_networks(&task)) };
+    assert_eq!(spec.proxy.map(|proxy| (proxy.ignored_uid, proxy.egress_port)), Some((Some(1337), 15001)));
+    task["elasticNetworkInterfaces"][0]["macAddress"] = json!(null);
+    let ReceivedTask::Refused(refusal) = with_networks(&task) else { panic!("it is not refused") };
+    let cause = "eni message validation: empty eni mac address in the message";
+    assert_eq!((refusal.reason, refusal.is_malformed), (invalid(cause), true));
+    task["elasticNetworkInterfaces"] = json!([]);
+    let ReceivedTask::Refused(refusal) = with_networks(&task) else { panic!("it is not refused") };
+    assert_eq!(refusal.reason, invalid("the network mode is awsvpc, and the task has no network interface"));
+}
+
 #[test]
 fn every_unsupported_feature_of_a_task_is_refused() {
     let table = [
-        ("networkMode", json!("awsvpc"), "the network mode awsvpc"),
+        ("networkMode", json!("awsvpc"), "the network mode awsvpc, without ECS_ENABLE_TASK_ENI,"),
         ("networkMode", json!("n\nat"), "the network mode n at"),
-        ("elasticNetworkInterfaces", json!([{}]), "an elastic network interface"),
-        ("proxyConfiguration", json!({"type": "APPMESH"}), "a proxy configuration"),
+        ("elasticNetworkInterfaces", json!([{}]), "a network interface in another mode than awsvpc"),
+        ("proxyConfiguration", json!({"type": "APPMESH"}), "a proxy in another network mode than awsvpc"),
         ("attachments", json!([{"attachmentType": "amazonebs"}]), "a volume of EBS"),
         ("attachments", json!([{"attachmentType": "serviceconnectdetail"}]), "an attachment of Service Connect"),
         ("associations", json!([{"type": "gpu"}]), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),

@@ -50,6 +50,18 @@ impl ContainerStatus {
             Self::None | Self::ManifestPulled | Self::Pulled | Self::Created => "PENDING",
         }
     }
+
+    /// The name of this status.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::ManifestPulled => "MANIFEST_PULLED",
+            Self::Pulled => "PULLED",
+            Self::Created => "CREATED",
+            Self::Running => "RUNNING",
+            Self::Stopped => "STOPPED",
+        }
+    }
 }
 
 impl TaskStatus {
@@ -65,14 +77,7 @@ impl TaskStatus {
 
 impl fmt::Display for ContainerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "NONE",
-            Self::ManifestPulled => "MANIFEST_PULLED",
-            Self::Pulled => "PULLED",
-            Self::Created => "CREATED",
-            Self::Running => "RUNNING",
-            Self::Stopped => "STOPPED",
-        })
+        f.write_str(self.name())
     }
 }
 

@@ -4,6 +4,7 @@
 //! metadata endpoint (v2 to v4) spells statuses differently. Invariant: a value that the engine has not given yet is left out,
 //! never invented.
 
+use crate::http::task_metadata::{Addresses, of_task};
 use ecs_core::model::observation::Mount;
 use ecs_core::model::view::{ContainerView, TaskView};
 use ecs_core::model::{ContainerKind, PortBinding, TaskStatus};
@@ -48,6 +49,8 @@ struct Container<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ports: Vec<Port>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    networks: Vec<Addresses<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     volumes: Vec<Volume<'a>>,
 }
 
@@ -91,14 +94,14 @@ impl<'a> Task<'a> {
             known_status: task.known.backend(),
             family: &task.family,
             version: &task.version,
-            containers: Some(task.containers.iter().filter_map(Container::new).collect()),
+            containers: Some(task.containers.iter().filter_map(|container| Container::new(task, container)).collect()),
         }
     }
 }
 
 impl<'a> Container<'a> {
     /// `None` for a container that is not created yet or that is the agent's own.
-    fn new(container: &'a ContainerView) -> Option<Self> {
+    fn new(task: &'a TaskView, container: &'a ContainerView) -> Option<Self> {
         if container.kind != ContainerKind::Normal {
             return None;
         }
@@ -111,6 +114,7 @@ impl<'a> Container<'a> {
             created_at: moment(container.created_at.as_deref()),
             started_at: moment(container.started_at.as_deref()),
             ports: container.ports.iter().map(Port::new).collect(),
+            networks: of_task(task, false),
             volumes: container.mounts.iter().map(Volume::new).collect(),
         })
     }

@@ -101,13 +101,14 @@ fn container(sources: &Sources, version: Version, id: &str) -> Response {
         Err(answer) => return *answer,
     };
     let view = found.container();
-    if view.networks.is_empty() {
+    // A container in network mode awsvpc has its task's network.
+    if view.networks.is_empty() && found.task.interfaces.is_empty() {
         let docker_id = view.runtime_id.as_ref().map(|id| id.as_str()).unwrap_or_default();
         let unable = if version == Version::V3 { "Unable" } else { "unable" };
         let text = format!("{unable} to generate network response for container '{docker_id}'");
         return refused(StatusCode::INTERNAL_SERVER_ERROR, &text, CONTAINER, "");
     }
-    json_answer(StatusCode::OK, &Container::new(view, version, &sources.metadata.wall), CONTAINER)
+    json_answer(StatusCode::OK, &Container::new(&found.task, view, version, &sources.metadata.wall), CONTAINER)
 }
 
 /// The task of the container. A container whose networks are not known is shown without them. (The Go agent then refuses the

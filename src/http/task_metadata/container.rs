@@ -3,10 +3,12 @@
 //! Owns the names of the members, their order, and which are left out when empty. Invariant: a value that the engine has not given
 //! yet is left out or empty, never invented.
 
+use super::network::{Addresses, networks};
 use super::place::{Wall, wall_text};
 use super::version::Version;
-use ecs_core::model::observation::{Mount, Network};
-use ecs_core::model::view::ContainerView;
+use ecs_core::model::observation::Mount;
+use ecs_core::model::task::NetworkMode;
+use ecs_core::model::view::{ContainerView, TaskView};
 use ecs_core::model::{ContainerKind, ContainerStatus, Health, PortBinding};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -29,8 +31,8 @@ pub(super) struct Container<'a> {
     ports: Vec<Port<'a>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: &'a BTreeMap<String, String>,
-    desired_status: ContainerStatus,
-    known_status: ContainerStatus,
+    desired_status: &'static str,
+    known_status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit_code: Option<i32>,
     limits: Limits,
@@ -82,18 +84,6 @@ struct Limits {
     memory: u32,
 }
 
-/// A network. Compat: there is always one IPv4 address, which may be empty.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Addresses<'a> {
-    #[serde(skip_serializing_if = "str::is_empty")]
-    network_mode: &'a str,
-    #[serde(rename = "IPv4Addresses")]
-    ipv4: [&'a str; 1],
-    #[serde(rename = "IPv6Addresses", skip_serializing_if = "Option::is_none")]
-    ipv6: Option<[&'a str; 1]>,
-}
-
 /// The health of a container with a health check.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -130,10 +120,11 @@ fn is_no_failure(exit_code: &i32) -> bool {
 }
 
 impl<'a> Container<'a> {
-    pub(super) fn new(view: &'a ContainerView, version: Version, wall: &Wall) -> Self {
+    pub(super) fn new(task: &'a TaskView, view: &'a ContainerView, version: Version, wall: &Wall) -> Self {
         let is_v4 = version == Version::V4;
         let bound = if view.ports_are_bound { view.ports.as_slice() } else { &[] };
-        let networks = || view.networks.iter().map(|network| Addresses::new(network, is_v4)).collect();
+        let networks = networks(task, view, version);
+        let (networks_of_v3, networks_of_v4) = if is_v4 { (Vec::new(), networks) } else { (networks, Vec::new()) };
         Self {
             docker_id: view.runtime_id.as_ref().map(|id| id.as_str()).unwrap_or_default(),
             name: view.name.as_str(),
@@ -142,8 +133,8 @@ impl<'a> Container<'a> {
             image_id: &view.image_id,
             ports: bound.iter().map(|binding| Port::new(binding, is_v4)).collect(),
             labels: view.labels.get(),
-            desired_status: view.desired,
-            known_status: view.known,
+            desired_status: shown(task, view, view.desired),
+            known_status: shown(task, view, view.known),
             exit_code: view.exit_code,
             limits: Limits { cpu: view.cpu.max(MIN_CPU), memory: view.memory },
             created_at: view.created_at.as_deref(),
@@ -151,15 +142,16 @@ impl<'a> Container<'a> {
             finished_at: view.finished_at.as_deref(),
             r#type: match view.kind {
                 ContainerKind::Normal => "NORMAL",
+                ContainerKind::Pause if task.network == NetworkMode::Awsvpc => "CNI_PAUSE",
                 ContainerKind::Pause => "NAMESPACE_PAUSE",
             },
-            networks_of_v3: if is_v4 { Vec::new() } else { networks() },
+            networks_of_v3,
             health: view.has_health_check.then(|| Checked::new(view, wall)),
             volumes: view.mounts.iter().map(Volume::new).collect(),
             log_driver: if is_v4 { &view.log.driver } else { "" },
             log_options: Some(view.log.options.get()).filter(|options| is_v4 && !options.is_empty()),
             container_arn: if is_v4 { &view.arn } else { "" },
-            networks_of_v4: if is_v4 { networks() } else { Vec::new() },
+            networks_of_v4,
             restart_count: view.restarts.filter(|_| is_v4),
         }
     }
@@ -176,13 +168,12 @@ impl<'a> Port<'a> {
     }
 }
 
-impl<'a> Addresses<'a> {
-    fn new(network: &'a Network, with_ipv6: bool) -> Self {
-        Self {
-            network_mode: &network.name,
-            ipv4: [&network.ipv4],
-            ipv6: (with_ipv6 && !network.ipv6.is_empty()).then_some([&network.ipv6]),
-        }
+/// The status of a container in words.
+fn shown(task: &TaskView, container: &ContainerView, status: ContainerStatus) -> &'static str {
+    let is_network = container.kind == ContainerKind::Pause && task.network == NetworkMode::Awsvpc;
+    match status {
+        ContainerStatus::Running if is_network && task.network_is_up => "RESOURCES_PROVISIONED",
+        status => status.name(),
     }
 }
 

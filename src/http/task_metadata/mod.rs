@@ -9,7 +9,7 @@
 //!
 //! Reading order: this file (routes), `sources`, `front` (what every request passes), `subject` (what a path is about), `limiter`,
 //! `tasks` (lookups), `audit`, `counts`, then one file for each group of paths: `credentials` with `peer_check`, `v2`, and `by_id` (versions
-//! 3 and 4). The shapes of these are in `task`, `container`, `stats` and `associations`; `documents` keeps encoded tasks, `tags` is what
+//! 3 and 4). The shapes of these are in `task`, `container`, `network`, `stats` and `associations`; `documents` keeps encoded tasks, `tags` is what
 //! ECS is asked for, `place` has facts about the instance, and `log` writes errors. `protection` and `fault` have work done for
 //! containers (`requests`).
 
@@ -30,6 +30,7 @@ pub mod fuzz;
 pub(crate) mod fuzz_path;
 mod limiter;
 mod log;
+mod network;
 mod peer_check;
 mod place;
 mod protection;
@@ -52,6 +53,7 @@ pub use requests::{FaultInjector, TaskProtection, Work};
 pub use sources::{Credentials, CredentialsLookup, Sources};
 pub use stats::StatsLookup;
 pub use tags::{TagLookup, TagQuestion, TagsProblem, TagsResult};
+pub(super) use network::{Addresses, of_task};
 pub use tasks::{FoundContainer, FoundRole, Tasks};
 
 use crate::http::answer::plain_text;

@@ -99,6 +99,13 @@ fn find<'a>(view: &'a View, task: &TaskArn) -> Option<&'a TaskView> {
 }
 
 fn has_address(task: &TaskView, peer: IpAddr) -> bool {
+    let own = task.interfaces.iter().flat_map(|interface| {
+        let ipv4 = interface.ipv4.iter().copied().map(IpAddr::from);
+        ipv4.chain(interface.ipv6.iter().copied().map(IpAddr::from))
+    });
+    if own.chain(task.local_address.map(IpAddr::from)).any(|address| address == peer) {
+        return true;
+    }
     let networks = task.containers.iter().flat_map(|container| &container.networks);
     let mut addresses = networks.flat_map(|network| [&network.ipv4, &network.ipv6]);
     addresses.any(|address| address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical() == peer))
@@ -119,6 +126,7 @@ fn may_get_address(container: &ContainerView) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ecs_core::model::Interface;
     use ecs_core::model::observation::Network;
     use std::sync::Arc;
     use tokio::sync::watch;
@@ -157,6 +165,17 @@ mod tests {
         let on_host = view(ContainerStatus::Running, "", NetworkMode::Host);
         assert_eq!(judged(Log, on_host, "172.17.0.3:9", Bridge).await, Verdict::Foreign);
         assert_eq!(judged(Log, Arc::default(), "172.17.0.3:9", Bridge).await, Verdict::Foreign, "no task any more");
+        let mut own = TaskView { arn: "task".into(), network: NetworkMode::Awsvpc, ..TaskView::default() };
+        own.local_address = Some([169, 254, 172, 2].into());
+        own.interfaces = vec![Interface { ipv4: vec![[10, 0, 1, 100].into()], ..Interface::default() }];
+        let own = Arc::new(View { tasks: vec![Arc::new(own)], ..View::default() });
+        for (address, expected) in [
+            ("169.254.172.2:9", Verdict::Own),
+            ("10.0.1.100:9", Verdict::Own),
+            ("169.254.172.3:9", Verdict::Foreign),
+        ] {
+            assert_eq!(judged(Enforce, own.clone(), address, Bridge).await, expected, "{address}");
+        }
         let starting = view(ContainerStatus::Created, "", NetworkMode::Bridge);
         assert_eq!(judged(Log, starting, "172.17.0.3:9", Bridge).await, Verdict::Unknown);
     }

@@ -111,7 +111,7 @@ impl<'a> Task<'a> {
         wall: &Wall,
         tags: Option<&'a Tags>,
     ) -> Self {
-        let container = |container: &'a ContainerView| Container::new(container, version, wall);
+        let container = |container: &'a ContainerView| Container::new(view, container, version, wall);
         let created = view.containers.iter().filter(|container| container.runtime_id.is_some());
         let created: Vec<_> = created.map(container).collect();
         let moment = |at: Option<_>| at.map(|at| wall_text(wall, at));

@@ -6,6 +6,7 @@
 use ecs_core::model::CredentialsId;
 use ecs_core::model::RoleKind;
 use ecs_core::model::view::{ContainerView, TaskView, View};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -71,6 +72,11 @@ impl Tasks {
         }
         let (task, index) = found.filter(|(task, index)| task.containers[*index].runtime_id.is_some())?;
         Some(FoundContainer { task: Arc::clone(task), index })
+    }
+
+    /// The task with this address on the bridge between the host and its tasks; `None` if there is none.
+    pub fn at(&self, address: Ipv4Addr) -> Option<Arc<TaskView>> {
+        self.view().tasks.iter().find(|task| task.local_address == Some(address)).map(Arc::clone)
     }
 
     /// The role whose credentials may be requested with this id; `None` if there is none.

@@ -1,69 +1,129 @@
 //! Version 2: a caller is known by its address alone (spec `task-metadata.md` §4).
 //!
-//! Only a task of network mode `awsvpc` has an address that is its own, and no such task runs here yet. So every answer is that
-//! of the Go agent to a task of another network mode.
+//! Only a task of network mode `awsvpc` has an address that is its own, on the link to its instance. Compat: every error has the
+//! status 400. The shapes are those of version 3. Unlike in the Go agent, a caller sees only containers of its own task.
 
+use super::container::Container;
 use super::log::refused;
+use super::sources::Sources;
+use super::stats::{ContainerAnswer, TaskAnswer};
+use super::tags;
+use super::task::Task;
+use super::version::Version;
 use crate::http::RemoteAddress;
+use crate::http::answer::json_answer;
 use axum::Router;
-use axum::extract::Extension;
+use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::any;
+use ecs_core::model::usage::LastStatistics;
+use ecs_core::model::view::{ContainerView, TaskView};
+use std::net::IpAddr;
+use std::sync::Arc;
 
-/// The paths, each with its request type in the log.
-const PATHS: [(&str, &str); 8] = [
-    ("/v2/metadata", "task metadata"),
-    ("/v2/metadata/", "task metadata"),
-    ("/v2/metadata/{*id}", "task metadata"),
-    ("/v2/metadataWithTags", "task metadata"),
-    ("/v2/metadataWithTags/", "task metadata"),
-    ("/v2/stats", "task stats"),
-    ("/v2/stats/", "task stats"),
-    // Compat: without a task, the Go agent names the same type as for a whole task.
-    ("/v2/stats/{*id}", "task stats"),
-];
+type Shared = State<Arc<Sources>>;
+type Caller = Option<Extension<RemoteAddress>>;
 
-pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    PATHS.into_iter().fold(Router::new(), |routes, (path, kind)| {
-        routes.route(path, any(async move |address: Option<Extension<RemoteAddress>>| unknown(address, kind)))
+const TASK: &str = "task metadata";
+const CONTAINER: &str = "container metadata";
+const TASK_STATS: &str = "task stats";
+const CONTAINER_STATS: &str = "container stats";
+
+pub(super) fn routes() -> Router<Arc<Sources>> {
+    let task = async |State(sources): Shared, caller: Caller| match task_at(&sources, caller, TASK) {
+        Ok(task) => whole(&sources, &task, None),
+        Err(answer) => *answer,
+    };
+    let tagged = async |State(sources): Shared, caller: Caller| match task_at(&sources, caller, TASK) {
+        Ok(task) => {
+            let instance = &sources.metadata.place.container_instance;
+            let tags = tags::asked(&sources.metadata.tags, instance, &task, None).await;
+            whole(&sources, &task, Some(&tags))
+        }
+        Err(answer) => *answer,
+    };
+    let container = async |State(sources): Shared, caller: Caller, Path(id): Path<String>| {
+        container(&sources, caller, &id)
+    };
+    let stats = async |State(sources): Shared, caller: Caller| match task_at(&sources, caller, TASK_STATS) {
+        Ok(task) => {
+            json_answer(StatusCode::OK, &TaskAnswer::new(Version::V3, &task, &sources.metadata.stats), TASK_STATS)
+        }
+        Err(answer) => *answer,
+    };
+    let container_stats = async |State(sources): Shared, caller: Caller, Path(id): Path<String>| {
+        container_stats(&sources, caller, &id)
+    };
+    Router::new()
+        .route("/v2/metadata", any(task))
+        .route("/v2/metadata/", any(task))
+        .route("/v2/metadata/{*id}", any(container))
+        .route("/v2/metadataWithTags", any(tagged))
+        .route("/v2/metadataWithTags/", any(tagged))
+        .route("/v2/stats", any(stats))
+        .route("/v2/stats/", any(stats))
+        .route("/v2/stats/{*id}", any(container_stats))
+}
+
+/// The task with the caller's address, or the answer that there is none.
+fn task_at(sources: &Sources, caller: Caller, kind: &str) -> Result<Arc<TaskView>, Box<Response>> {
+    let address = caller.map(|Extension(remote)| remote.address.ip().to_canonical());
+    let found = match address {
+        Some(IpAddr::V4(address)) => sources.tasks.at(address),
+        Some(IpAddr::V6(_)) | None => None,
+    };
+    found.ok_or_else(|| {
+        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        let text = format!("Unable to get task arn from request: unable to associate '{address}' with task");
+        Box::new(refused(StatusCode::BAD_REQUEST, &text, kind, ""))
     })
 }
 
-fn unknown(address: Option<Extension<RemoteAddress>>, kind: &str) -> Response {
-    let address = address.map(|Extension(remote)| remote.address.ip().to_canonical().to_string());
-    let address = address.unwrap_or_default();
-    let text = format!("Unable to get task arn from request: unable to associate '{address}' with task");
-    refused(StatusCode::BAD_REQUEST, &text, kind, "")
+fn whole(sources: &Sources, task: &TaskView, tags: Option<&tags::Tags>) -> Response {
+    let metadata = &sources.metadata;
+    json_answer(StatusCode::OK, &Task::new(task, Version::V3, &metadata.place, &metadata.wall, tags), TASK)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::body::{Body, to_bytes};
-    use axum::extract::Request;
-    use hyper::service::Service;
-    use hyper_util::service::TowerToHyperService;
-    use serde_json::{Value, json};
+/// The created container of the task with this id of Docker.
+fn with_id<'a>(task: &'a TaskView, id: &str) -> Option<&'a ContainerView> {
+    task.containers.iter().find(|container| container.runtime_id.as_ref().is_some_and(|known| known.as_str() == id))
+}
 
-    #[tokio::test]
-    async fn a_caller_is_of_no_task() {
-        let golden = format!("{}/tests/golden/tmds_v2_from_host.json", env!("CARGO_MANIFEST_DIR"));
-        let recorded: Value = serde_json::from_str(&std::fs::read_to_string(golden).unwrap()).unwrap();
-        for path in
-            ["/v2/metadata", "/v2/metadata/", "/v2/metadata/abc", "/v2/metadataWithTags/", "/v2/stats/a/b", "/v2/stats"]
-        {
-            let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
-            request.extensions_mut().insert(RemoteAddress {
-                address: "127.0.0.1:4711".parse().unwrap(),
-                location: crate::http::PeerLocation::Host,
-            });
-            let Ok(answer) = TowerToHyperService::new(routes::<()>()).call(request).await;
-            let (status, kind) =
-                (answer.status().as_u16(), answer.headers()["content-type"].to_str().unwrap().to_owned());
-            let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
-            let body: Value = serde_json::from_slice(&body).unwrap();
-            assert_eq!(json!({"status": status, "content_type": kind, "body": body}), recorded, "{path}");
+fn container(sources: &Sources, caller: Caller, id: &str) -> Response {
+    let task = match task_at(sources, caller, TASK) {
+        Ok(task) => task,
+        Err(answer) => return *answer,
+    };
+    match with_id(&task, id) {
+        Some(container) => {
+            let shown = Container::new(&task, container, Version::V3, &sources.metadata.wall);
+            json_answer(StatusCode::OK, &shown, CONTAINER)
+        }
+        None => {
+            let text = format!("Unable to generate metadata for container '{id}'");
+            refused(StatusCode::BAD_REQUEST, &text, CONTAINER, "")
         }
     }
 }
+
+fn container_stats(sources: &Sources, caller: Caller, id: &str) -> Response {
+    // Compat: without a task, the Go agent names the same type as for a whole task.
+    let task = match task_at(sources, caller, TASK_STATS) {
+        Ok(task) => task,
+        Err(answer) => return *answer,
+    };
+    let found = with_id(&task, id).map(|container| (container, (sources.metadata.stats)(container)));
+    match found {
+        Some((container, known @ (LastStatistics::Known(_) | LastStatistics::Waiting))) => {
+            json_answer(StatusCode::OK, &ContainerAnswer::new(Version::V3, container, known), CONTAINER_STATS)
+        }
+        Some((_, LastStatistics::Untracked)) | None => {
+            let text = format!("Unable to get container stats for: {id}");
+            refused(StatusCode::BAD_REQUEST, &text, CONTAINER_STATS, "")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use crate::cgroup::Cgroups;
 use crate::docker::Docker;
 use crate::ecs::report;
 use crate::metrics::Metrics;
+use crate::network::Network;
 use crate::resources::Resources;
 use crate::runtime::clock::Clock;
 use crate::runtime::startup::ownership::Ownership;
@@ -31,6 +32,8 @@ pub(crate) struct Edges {
     pub(crate) clock: Arc<Clock>,
     /// Grace period of a stop when the task definition sets none (`ECS_CONTAINER_STOP_TIMEOUT`).
     pub(crate) stop_timeout: Span,
+    /// Networks of tasks with network interfaces of their own.
+    pub(crate) network: Network,
     /// Control groups of tasks.
     pub(crate) cgroups: Cgroups,
     /// An existing shared volume must match the task definition in full (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`).

@@ -3,6 +3,7 @@
 //! Decides nothing. The number of concurrent calls of each kind is limited; the calls themselves have their own time limits.
 
 use super::edges::Edges;
+use super::networks;
 use super::pulls::Pulls;
 use super::resources;
 use crate::acs;
@@ -213,11 +214,17 @@ impl Executor {
                 let renew = async move { resources::renew(&edges, &request).await };
                 self.run(op, None, "renew resource", renew.boxed());
             }
-            Operation::SetUpNetwork(_) | Operation::TearDownNetwork(_) => {
-                self.run(op, None, "network", async move { Err(no_networks()) }.boxed());
+            Operation::SetUpNetwork(request) => {
+                self.run(op, None, "set up network", async move { networks::set_up(&edges, &request).await }.boxed());
             }
-            Operation::ReportAttachment(_) => {
-                self.run(op, None, "report attachment", async move { Err(no_networks()) }.boxed());
+            Operation::TearDownNetwork(request) => {
+                let tear_down = async move { networks::tear_down(&edges, &request).await };
+                self.run(op, None, "tear down network", tear_down.boxed());
+            }
+            Operation::ReportAttachment(change) => {
+                let reports = Some(self.reports.clone());
+                let report = async move { networks::report(&edges, &change).await };
+                self.run(op, reports, "report attachment", report.boxed());
             }
             Operation::Inventory => {
                 let inventory = async move { edges.docker.inventory().await.map(Output::Inventory) };
@@ -281,11 +288,6 @@ async fn with_permit_for<T>(work: Duration, limit: Arc<Semaphore>, mut call: Box
     }
     drop(permit);
     call.await
-}
-
-/// No part carries out operations on networks yet, and nothing requests one: tasks with interfaces of their own are refused.
-fn no_networks() -> OpError {
-    Failure::permanent("ContainerNetworkingError", "this agent does not set up networks of tasks").into()
 }
 
 fn seen(observation: Observation) -> Output {

@@ -5,6 +5,7 @@
 
 pub(super) mod edges;
 pub(super) mod executor;
+mod networks;
 pub(super) mod pulls;
 pub(super) mod registry_credentials;
 mod resources;

@@ -11,6 +11,7 @@ use crate::runtime::supervisor::PartResult;
 use crate::store::Identity;
 use crate::websocket::EndpointError;
 use ecs_core::model::CredentialsAck;
+use ecs_core::model::attachment::Attachment;
 use ecs_core::{Event, PayloadTask};
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify, mpsc};
@@ -41,6 +42,8 @@ pub(crate) struct ControlPlane {
 pub(crate) struct Signals {
     /// Notified of each connection.
     pub(crate) connected: Notify,
+    /// Notified of each announcement of network interfaces.
+    pub(crate) attached: Notify,
     /// Notified of each heartbeat.
     pub(crate) heartbeat: Notify,
     /// Notified of each report that the instance is not registered.
@@ -130,6 +133,18 @@ impl ControlPlane {
             Incoming::Manifest { timeline, running, ack } => vec![Event::Manifest { timeline, running, ack }],
             Incoming::StopVerificationAck { message_id, tasks } => {
                 vec![Event::StopVerificationAck { message_id, tasks }]
+            }
+            Incoming::Attachments { announced, ack } => {
+                let now = self.edges.clock.now();
+                tracing::info!(messageID = ack.message_id, interfaces = announced.len(), "Received attachments from ACS");
+                self.signals.attached.notify_one();
+                let attachment = |acs::Announced { arn, kind, device, wait }| Attachment {
+                    arn,
+                    kind,
+                    device,
+                    expires_at: now + wait,
+                };
+                vec![Event::Attachments { attachments: announced.into_iter().map(attachment).collect(), ack }]
             }
             Incoming::Heartbeat => {
                 self.signals.heartbeat.notify_one();

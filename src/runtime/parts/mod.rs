@@ -1,7 +1,7 @@
 //! The parts that run beside the core loop until the agent stops. The supervisor owns them, and restarts each one that ends.
 //!
 //! Reading order: `early` (what runs before the registration; the ports), `firewall`, `task_metadata`, `faults` and `protection`
-//! (work for containers), `statistics`, `control_plane`, `telemetry` with `measured`, `docker_events`, `health`, `spot`,
+//! (work for containers), `statistics`, `control_plane`, `telemetry` with `measured`, `docker_events`, `interfaces`, `health`, `spot`,
 //! `runtime_stats`, `diagnostics`, `metrics`.
 
 pub(super) mod control_plane;
@@ -11,6 +11,7 @@ pub(super) mod early;
 pub(super) mod faults;
 pub(super) mod firewall;
 pub(super) mod health;
+mod interfaces;
 mod measured;
 pub(super) mod metrics;
 mod own_thread;
@@ -56,6 +57,7 @@ pub(super) fn supervise(
     inbox: mpsc::Sender<Event>,
     readers: watch::Receiver<Arc<View>>,
     pulls: Pulls,
+    has_networks: bool,
 ) -> Supervisor {
     let Early { mut supervisor, stop, health, bridges, rules, .. } = early;
     // The core loop owns the state and cannot be restarted in this process; the next process starts it again.
@@ -67,6 +69,12 @@ pub(super) fn supervise(
             core.run(stop, watchdog()).await.map_err(|error| with_causes(&error))
         }
     });
+    if has_networks {
+        let (found, signals, stop_watch) = (inbox.clone(), control.signals.clone(), stop.clone());
+        supervisor.add("network interfaces", Policy::Restart, move || {
+            interfaces::watch(found.clone(), signals.clone(), stop_watch.clone())
+        });
+    }
     let (outbox, stop_acs) = (Arc::new(tokio::sync::Mutex::new(from_core)), stop.clone());
     supervisor.add("acs", Policy::Restart, move || {
         let (control, outbox, stop) = (control.clone(), outbox.clone(), stop_acs.clone());

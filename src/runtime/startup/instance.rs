@@ -18,6 +18,8 @@ pub(crate) struct Instance {
     pub(crate) zone_id: String,
     /// Id of the VPC; empty if unknown.
     pub(crate) vpc_id: String,
+    /// Id of the subnet; empty if unknown.
+    pub(crate) subnet_id: String,
     /// Private and public IPv4 address, for metadata files; empty if unknown, and unless containers get such files.
     pub(crate) ipv4: [String; 2],
     /// Signed identity document; `None` for an external instance, if the operator wants none, or if it cannot be read.
@@ -31,7 +33,7 @@ pub(crate) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
         return Ok(Instance { region, ..Instance::default() });
     }
     let id = answer_or_warning(document::instance_id(imds).await, "the EC2 instance id is unknown");
-    let vpc_id = answer_or_warning(document::vpc_id(imds).await, "the VPC of this instance is unknown");
+    let [vpc_id, subnet_id] = place(config, imds).await;
     let zone_id = document::zone_id(imds).await.ok().flatten();
     let ipv4 = [address(config, imds, "local-ipv4").await, address(config, imds, "public-ipv4").await];
     let document = match config.no_identity_document {
@@ -45,8 +47,22 @@ pub(crate) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
         }
         None => document.as_ref().and_then(SignedDocument::region).ok_or_else(region_missing)?,
     };
-    let [id, vpc_id, zone_id] = [id, vpc_id, zone_id].map(Option::unwrap_or_default);
-    Ok(Instance { id, region, zone_id, vpc_id, ipv4, document })
+    let [id, zone_id] = [id, zone_id].map(Option::unwrap_or_default);
+    Ok(Instance { id, region, zone_id, vpc_id, subnet_id, ipv4, document })
+}
+
+/// The ids of the VPC and of the subnet of this instance; empty if unknown. The subnet matters only if tasks may have network
+/// interfaces of their own.
+pub(crate) async fn place(config: &Config, imds: &Imds) -> [String; 2] {
+    if config.external {
+        return Default::default();
+    }
+    let vpc_id = answer_or_warning(document::vpc_id(imds).await, "the VPC of this instance is unknown");
+    let subnet_id = match config.task_eni && vpc_id.is_some() {
+        true => answer_or_warning(document::subnet_id(imds).await, "the subnet of this instance is unknown"),
+        false => None,
+    };
+    [vpc_id, subnet_id].map(Option::unwrap_or_default)
 }
 
 /// An address of this instance, if containers get metadata files; empty if it has none, or if it is unknown.

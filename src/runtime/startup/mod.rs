@@ -34,6 +34,7 @@ use crate::config::{Config, Problem, Severity};
 use crate::docker::{AuthMap, Docker};
 use crate::host::firewall;
 use crate::http;
+use crate::network::Network;
 use crate::resources::Resources;
 use crate::store::Identity;
 use crate::{acs, docker};
@@ -42,6 +43,7 @@ use container_form::ContainerForm;
 use ecs_core::agent_health::Step;
 use ecs_core::model::Bridges;
 use ecs_core::{Event, State};
+use instance::Instance;
 use metadata::Metadata;
 use offers::{Host, Offers};
 use ownership::Ownership;
@@ -75,7 +77,7 @@ pub(super) async fn build(
     early.change_host(config, &form);
     let (store, loaded) = steps::state(config, &instance).await?;
     let (docker, mut store, owners) = ownership.identify(config, docker, store, &loaded).await?;
-    let host = Host::probe(config, &docker, &form).await?;
+    let host = Host::probe(config, &docker, &form, &instance).await?;
     steps::warm_pool(config, &imds, &health).await?;
     health.step(Step::Registration);
     let (sdk, credentials) = steps::clients(config, options, &instance.region).await?;
@@ -95,6 +97,7 @@ pub(super) async fn build(
         report: settings::report(config, &identity),
         clock: clock.clone(),
         stop_timeout: config.container_stop_timeout,
+        network: Network::new(settings::network(config)),
         cgroups: host.cgroups.clone(),
         match_shared_volumes: config.shared_volume_match_full_config,
         ownership,
@@ -129,8 +132,9 @@ pub(super) async fn build(
     let statistics = parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
     let telemetry = Telemetry::beside(&control, health.telemetry(), readers.clone(), statistics);
     early.open_ports(config, &identity, &readers, &pulls, core.timing.timings(), &edges, &inbox, &to_acs);
+    let has_networks = host.offers.task_networks;
     early.watch_spot(parts::spot::Watch::new(config, imds, ecs, &identity, health.recommendations()));
-    Ok(parts::supervise(early, core, control, telemetry, from_core, edges, inbox, readers, pulls))
+    Ok(parts::supervise(early, core, control, telemetry, from_core, edges, inbox, readers, pulls, has_networks))
 }
 
 /// What records when tasks got how far, and sends traces if somebody wants them.
@@ -227,13 +231,15 @@ pub async fn firewall_settings(config: &Config, before: Bridges) -> firewall::Se
 ///
 /// # Errors
 /// The offers of this host cannot be determined. A registration would fail as well.
-pub async fn attributes_text(config: &Config) -> Result<String, Fatal> {
+pub async fn attributes_text(config: &Config, metadata: &Metadata) -> Result<String, Fatal> {
     crate::aws::install_tls();
     // A person waits for the answer, so there is one attempt only.
     let docker = Docker::connect(settings::docker(config, config.region.as_deref().unwrap_or_default())).await;
     let docker = docker.map_err(|error| Fatal::restartable(format!("Could not connect to docker daemon: {error}")))?;
-    let offers = Offers::assumed(config, &docker).await?;
-    let attributes = crate::ecs::attributes::attributes(&settings::capabilities(config, &offers));
+    let [vpc_id, subnet_id] = instance::place(config, &metadata.0).await;
+    let instance = Instance { vpc_id, subnet_id, ..Instance::default() };
+    let offers = Offers::assumed(config, &docker, &instance).await?;
+    let attributes = crate::ecs::attributes::attributes(&settings::capabilities(config, &offers, &instance));
     let lines = attributes.into_iter().map(|attribute| match attribute.value {
         Some(value) => format!("{}\t{value}\n", attribute.name),
         None => format!("{}\n", attribute.name),

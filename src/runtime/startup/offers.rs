@@ -5,6 +5,7 @@
 //! tries again if the host did not answer, and does not treat that as a refusal.
 
 use super::container_form::ContainerForm;
+use super::instance::Instance;
 use super::settings::cgroups;
 use crate::backoff::{Backoff, Shape};
 use crate::cgroup::{CgroupError, Cgroups};
@@ -14,6 +15,7 @@ use crate::host::fault;
 use crate::host::gpu::{self, Gpus};
 use crate::host::lanes::files;
 use crate::host::program::Programs;
+use crate::network;
 use crate::runtime::Fatal;
 use ecs_core::model::{OpError, with_causes};
 use std::path::Path;
@@ -22,6 +24,9 @@ use tokio::time::Instant;
 
 /// The oldest version of Docker's API with which a container can be put into a control group, as task limits require.
 const MIN_API_FOR_LIMITS: &str = "1.22";
+
+/// The oldest version of Docker's API with which ecs-init offers the network mode `awsvpc`.
+const MIN_API_FOR_NETWORKS: &str = "1.25";
 
 /// Pauses between attempts to find out whether the host can limit tasks, while it does not answer.
 const PROBE_PAUSES: Shape =
@@ -57,6 +62,10 @@ pub(crate) struct Offers {
     pub(crate) credentials_fetcher: bool,
     /// Tasks may start network faults.
     pub(crate) fault_injection: bool,
+    /// Tasks may have network interfaces of their own.
+    pub(crate) task_networks: bool,
+    /// These may be VLANs of a trunk interface.
+    pub(crate) trunking: bool,
 }
 
 impl Host {
@@ -64,7 +73,12 @@ impl Host {
     ///
     /// # Errors
     /// The host cannot do what the operator has asked for, or does not answer.
-    pub(crate) async fn probe(config: &Config, docker: &Docker, form: &ContainerForm) -> Result<Self, Fatal> {
+    pub(crate) async fn probe(
+        config: &Config,
+        docker: &Docker,
+        form: &ContainerForm,
+        instance: &Instance,
+    ) -> Result<Self, Fatal> {
         form.check_data_dir(config).await;
         // Docker answered a moment ago, so a missing answer is an error: starting again is better than offering less in some
         // runs.
@@ -75,7 +89,7 @@ impl Host {
         // What the container lacks for limits is logged already; an operator who requires them gets the error.
         let is_known = form.lacks_limits() && config.task_limits.is_none();
         let task_limits = !is_known && limits(config, docker, &cgroups).await?;
-        Ok(Self { cgroups, offers: Offers::with(task_limits, config, docker).await? })
+        Ok(Self { cgroups, offers: Offers::with(task_limits, config, docker, instance).await? })
     }
 }
 
@@ -84,18 +98,26 @@ impl Offers {
     ///
     /// # Errors
     /// The list of GPUs cannot be read.
-    pub(crate) async fn assumed(config: &Config, docker: &Docker) -> Result<Self, Fatal> {
-        Self::with(config.task_limits != Some(false) && supports_cgroup_parent(docker), config, docker).await
+    pub(crate) async fn assumed(config: &Config, docker: &Docker, instance: &Instance) -> Result<Self, Fatal> {
+        Self::with(config.task_limits != Some(false) && supports(docker, MIN_API_FOR_LIMITS), config, docker, instance).await
     }
 
-    async fn with(task_limits: bool, config: &Config, docker: &Docker) -> Result<Self, Fatal> {
+    async fn with(
+        task_limits: bool,
+        config: &Config,
+        docker: &Docker,
+        instance: &Instance,
+    ) -> Result<Self, Fatal> {
         // While Docker answers, the programs for faults do.
-        let (volume_drivers, fault_injection) = tokio::join!(volume_drivers(docker), can_inject_faults(config));
+        let (volume_drivers, fault_injection, [task_networks, trunking]) =
+            tokio::join!(volume_drivers(docker), can_inject_faults(config), task_networks(config, docker, instance));
         Ok(Self {
             docker_api_versions: docker.api_versions(),
             task_limits,
             volume_drivers,
             fault_injection,
+            task_networks,
+            trunking,
             gpus: gpus(config).await?,
             docker_version: docker.server_version(),
             pause_archive: exists(&config.pause_archive).await,
@@ -130,8 +152,33 @@ async fn exists(path: &Path) -> bool {
     files().run(&shown, move || file.exists()).await.unwrap_or(false)
 }
 
-fn supports_cgroup_parent(docker: &Docker) -> bool {
-    docker.api_versions().iter().any(|version| version == MIN_API_FOR_LIMITS)
+fn supports(docker: &Docker, api_version: &str) -> bool {
+    docker.api_versions().iter().any(|version| version == api_version)
+}
+
+/// Whether tasks may have network interfaces of their own, and whether these may be VLANs. Compat: where the instance is in no VPC,
+/// they may not. If something else is missing, the Go agent does not start; this agent runs the other tasks.
+async fn task_networks(config: &Config, docker: &Docker, instance: &Instance) -> [bool; 2] {
+    if !config.task_eni {
+        return [false; 2];
+    }
+    let mut found = network::Obstacles::default();
+    let obstacle = match instance {
+        _ if config.external => Some("this host is not an EC2 instance".to_owned()),
+        Instance { vpc_id, .. } if vpc_id.is_empty() => Some("this instance is not in a VPC".to_owned()),
+        Instance { subnet_id, .. } if subnet_id.is_empty() => Some("the subnet of this instance is unknown".to_owned()),
+        _ if !supports(docker, MIN_API_FOR_NETWORKS) => Some(format!("it needs Docker's API {MIN_API_FOR_NETWORKS}")),
+        _ => {
+            found = network::obstacles().await;
+            found.any.take()
+        }
+    };
+    if let Some(reason) = &obstacle {
+        tracing::warn!(reason, "tasks in network mode awsvpc (ECS_ENABLE_TASK_ENI) will not be placed here");
+    } else if let Some(reason) = found.vlan.as_ref().filter(|_| config.eni_trunking) {
+        tracing::warn!(reason, "the interfaces of tasks cannot be VLANs (ECS_ENABLE_HIGH_DENSITY_ENI)");
+    }
+    [obstacle.is_none(), obstacle.is_none() && config.eni_trunking && found.vlan.is_none()]
 }
 
 async fn volume_drivers(docker: &Docker) -> Vec<String> {
@@ -155,7 +202,7 @@ async fn limits(config: &Config, docker: &Docker, cgroups: &Cgroups) -> Result<b
         tracing::warn!("{text}; tasks run without them");
         Ok(false)
     };
-    if !supports_cgroup_parent(docker) {
+    if !supports(docker, MIN_API_FOR_LIMITS) {
         return refuse_or_warn(format!("they need Docker's API {MIN_API_FOR_LIMITS}"), Fatal::restartable);
     }
     match probe_limits(|| cgroups.prepare()).await {

@@ -12,11 +12,12 @@ use super::instance::Instance;
 use super::offers::Offers;
 use crate::config::{Config, ImagePullBehavior};
 use crate::docker;
-use crate::ecs::attributes::{Capabilities, OPTIMIZED_CPU};
+use crate::ecs::attributes::{Capabilities, OPTIMIZED_CPU, TaskNetworks};
 use crate::ecs::register::{self, HostResources};
 use crate::ecs::report;
 use crate::host::gpu::Gpus;
 use crate::host::kernel;
+use crate::network;
 use crate::resources;
 use crate::runtime::Fatal;
 use crate::store::Identity;
@@ -65,7 +66,7 @@ fn dynamic_ports(config: &Config) -> RangeInclusive<u16> {
 }
 
 /// The capabilities of this host, as limited by its operator.
-pub(crate) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
+pub(crate) fn capabilities(config: &Config, offers: &Offers, instance: &Instance) -> Capabilities {
     Capabilities {
         docker_api_versions: offers.docker_api_versions.clone(),
         pause_image: docker::can_build_pause_image() || offers.pause_archive,
@@ -88,6 +89,21 @@ pub(crate) fn capabilities(config: &Config, offers: &Offers) -> Capabilities {
         gmsa: config.gmsa_in_domain(),
         gmsa_domainless: config.gmsa && offers.credentials_fetcher,
         fault_injection: offers.fault_injection,
+        task_networks: offers.task_networks.then(|| TaskNetworks {
+            trunking: offers.trunking,
+            blocks_metadata: config.awsvpc_block_imds,
+            vpc_id: instance.vpc_id.clone(),
+            subnet_id: instance.subnet_id.clone(),
+        }),
+    }
+}
+
+/// Settings of the networks of tasks.
+pub(crate) fn network(config: &Config) -> network::Settings {
+    network::Settings {
+        block_metadata: config.awsvpc_block_imds,
+        additional_routes: config.awsvpc_local_routes.clone(),
+        ..network::Settings::default()
     }
 }
 
@@ -155,9 +171,8 @@ pub(crate) fn policy(config: &Config, gpus: &Gpus) -> Result<Policy, Fatal> {
         cleanup_jitter: config.task_cleanup_wait_jitter,
         inventory_every: Span::secs(300),
         images: image_policy(config),
-        // No task in network mode awsvpc runs here yet.
-        pause_cleanup_delay: Span::default(),
-        local_address: None,
+        pause_cleanup_delay: config.pause_cleanup_delay,
+        local_address: config.awsvpc_local_address,
         owners: Owners::default(), // known once the state has been read
     })
 }

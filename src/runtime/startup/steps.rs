@@ -252,7 +252,7 @@ pub(crate) async fn register(
         identity: instance.document.take(),
         resources: host_resources(config)?,
         custom_attributes: config.instance_attributes.clone(),
-        attributes: attributes(&capabilities(config, offers)),
+        attributes: attributes(&capabilities(config, offers, instance)),
         gpus: offers.gpus.ids.clone(),
         tags,
         client_token: uuid::Uuid::new_v4().to_string(),
