@@ -35,6 +35,7 @@ pub(super) fn announced(
     ack: Ack,
     out: &mut Step,
 ) -> BTreeSet<TaskArn> {
+    clear_future_moments(state, now, out);
     let mut touched = BTreeSet::new();
     let records = &mut state.host.attachments;
     for attachment in attachments {
@@ -44,7 +45,7 @@ pub(super) fn announced(
         }
         if let Some(known) = records.get_mut(&attachment.arn) {
             // ECS has sent the message again: it waits for longer now.
-            if known.status == AttachmentStatus::Announced && attachment.expires_at > known.expires_at {
+            if attachment.expires_at > known.expires_at {
                 (known.announced_at, known.expires_at) = (now, attachment.expires_at);
                 out.changed.insert(Key::Host);
             }
@@ -75,6 +76,7 @@ pub(super) fn seen(
     addresses: BTreeSet<MacAddress>,
     out: &mut Step,
 ) -> BTreeSet<TaskArn> {
+    clear_future_moments(state, now, out);
     state.interfaces = addresses;
     notice(state, now, out)
 }

@@ -79,9 +79,15 @@ pub(super) fn is_ready_for(task: &TaskState, index: usize) -> bool {
 
 /// The container with this index is the pause container, and must not be stopped before the network is torn down.
 pub(super) fn delays_stop(task: &TaskState, index: usize) -> bool {
-    let is_to_be_torn_down =
-        task.network.status.may_exist() && attempts(task, NetworkOperationKind::TearDown) < MAX_TRIES;
-    pause(task) == Some(index) && (task.live.network.operation.is_some() || is_to_be_torn_down)
+    pause(task) == Some(index) && (task.live.network.operation.is_some() || is_to_be_torn_down(task, index))
+}
+
+/// The network must be torn down before the pause container is stopped. If a pause container that has ended runs again, its
+/// namespace is another one, without a network.
+fn is_to_be_torn_down(task: &TaskState, pause: usize) -> bool {
+    task.network.status.may_exist()
+        && !task.containers[pause].state.is_stopped()
+        && attempts(task, NetworkOperationKind::TearDown) < MAX_TRIES
 }
 
 /// Nothing of the network is left.
@@ -131,17 +137,12 @@ fn next_toward_running<'a>(state: &'a State, task: &'a TaskState, pause: usize, 
 }
 
 fn next_toward_stop<'a>(state: &State, task: &'a TaskState, pause: usize, now: Timestamp) -> Next<'a> {
-    let is_given_up = attempts(task, NetworkOperationKind::TearDown) >= MAX_TRIES;
-    if !task.network.status.may_exist() || is_given_up || !is_settled_and_runs(task, pause) {
-        return Next::Nothing;
-    }
-    // If a pause container that has stopped runs again, nothing waits for its end.
-    let is_revived = task.containers[pause].state.is_stopped();
-    if !is_revived && !dependency::may_stop(task, pause) {
+    let has_reason = is_to_be_torn_down(task, pause) && is_settled_and_runs(task, pause);
+    if !has_reason || !dependency::may_stop(task, pause) {
         return Next::Nothing;
     }
     match task.live.network.torn_down_from {
-        None if !is_revived && state.policy.pause_cleanup_delay.0 > 0 => return Next::BeginDelay,
+        None if state.policy.pause_cleanup_delay.0 > 0 => return Next::BeginDelay,
         Some(at) if at > now => return Next::Wait(Wait::Delay(at)),
         None | Some(_) => {}
     }

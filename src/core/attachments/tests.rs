@@ -78,7 +78,9 @@ fn a_device_is_reported_once_in_either_order() {
         // Nothing more while the report is pending, nor afterwards.
         assert!(reports(&appear(&mut state, NOW, &[MAC])).is_empty());
         assert!(step(&mut state, NOW, done(*op, Output::Nothing)).changed.contains(&Key::Host));
-        assert!(reports(&announce(&mut state, NOW, vec![task_interface("a", expires_at)])).is_empty());
+        let again = NOW + Span::secs(1);
+        assert!(reports(&announce(&mut state, again, vec![task_interface("a", again + WAIT)])).is_empty());
+        assert_eq!(state.host.attachments["a"].expires_at, again + WAIT, "it is remembered for longer");
         assert!(reports(&appear(&mut state, NOW, &[])).is_empty());
         assert!(reports(&appear(&mut state, NOW, &[MAC])).is_empty(), "the device has come back from a task");
     }

@@ -5,15 +5,18 @@
 use crate::schedule::Rng;
 use ecs_core::model::resource::{CgroupSpec, ResourceKind, ResourceSpec, VolumeScope, VolumeSpec};
 use ecs_core::model::task::{
-    Condition, ContainerKind, Dependency, EcrAuth, PAUSE_IMAGE, PAUSE_NAME, PortMapping, RegistryAuth, RestartPolicy,
+    Condition, ContainerKind, Dependency, EcrAuth, NETWORK_PAUSE_NAME, NetworkMode, PAUSE_IMAGE, PAUSE_NAME, PortMapping, RegistryAuth, RestartPolicy,
     SecretAuth,
 };
 use ecs_core::model::{
-    Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Protocol, Span, StateChange, TaskArn, TaskSpec,
+    Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Interface, InterfaceKind, MacAddress, Protocol, Span, StateChange, TaskArn, TaskSpec,
     TaskStatus,
 };
 use ecs_core::{Event, PayloadTask};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The pause container of a task with interfaces of its own.
+pub(crate) const PAUSE: &str = NETWORK_PAUSE_NAME;
 
 /// The largest number of tasks in one schedule.
 pub(crate) const MAX_TASKS: usize = 4;
@@ -255,11 +258,14 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
         containers.reverse();
     }
     // Some tasks have a pause container, which ends last.
-    if arn.as_str().ends_with(['3', '7']) {
-        let on_pause = || Dependency { container: PAUSE_NAME.into(), condition: Condition::Start };
+    // Without drawing from `rng`, so that all other tasks are as they were before there were networks.
+    let interfaces = interfaces(Rng(rng.0 ^ 0x0e71), &arn);
+    if arn.as_str().ends_with(['3', '7']) || !interfaces.is_empty() {
+        let pause_name = if interfaces.is_empty() { PAUSE_NAME } else { PAUSE };
+        let on_pause = || Dependency { container: pause_name.into(), condition: Condition::Start };
         containers.iter_mut().for_each(|container| container.depends_on.push(on_pause()));
         let kind = ContainerKind::Pause;
-        let (name, image) = (PAUSE_NAME.into(), PAUSE_IMAGE.to_owned());
+        let (name, image) = (pause_name.into(), PAUSE_IMAGE.to_owned());
         containers.push(ContainerSpec { name, kind, image, essential: true, ..ContainerSpec::default() });
     }
     let mut resources = if rng.percent(30) { resources(rng, &mut containers) } else { Vec::new() };
@@ -286,8 +292,30 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
         role_credentials: has_task_role.then_some(role),
         cpu_micros: if rng.percent(10) { 300_000 + 500_000 * rng.below(2) } else { 0 },
         memory: if rng.percent(10) { 100 + 400 * rng.below(2) } else { 0 },
+        network: if interfaces.is_empty() { NetworkMode::Bridge } else { NetworkMode::Awsvpc },
+        interfaces,
         ..TaskSpec::default()
     }
+}
+
+/// The interfaces of a task; none for most tasks. The second of two may be a branch interface.
+fn interfaces(mut rng: Rng, arn: &TaskArn) -> Vec<Interface> {
+    if !rng.percent(35) {
+        return Vec::new();
+    }
+    let task: u8 = arn.task_id().parse().unwrap_or_default();
+    let is_branch = rng.percent(30);
+    let interface = |nth: u8| Interface {
+        id: format!("eni-{task}-{nth}"),
+        attachment: format!("attachment/{task}-{nth}"),
+        mac: MacAddress([6, 0, 0, 0, task, nth]),
+        kind: match is_branch && nth > 0 {
+            true => InterfaceKind::Branch { vlan: 101, trunk: MacAddress([6, 0, 0, 0, 0, 9]) },
+            false => InterfaceKind::Standard,
+        },
+        ..Interface::default()
+    };
+    (0..1 + rng.below(2) as u8).map(interface).collect()
 }
 
 fn volume() -> VolumeSpec {

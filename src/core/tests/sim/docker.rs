@@ -2,10 +2,12 @@
 //!
 //! Invariant: `truth` only grows. The laws judge the agent by it, even if the agent got the events late or never.
 
+use crate::control::PAUSE;
+use crate::network::Run;
 use ecs_core::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage};
 use ecs_core::model::observation::{GivenIds, LastCheck};
 use ecs_core::model::{
-    ContainerName, ContainerSpec, CreateRequest, CredentialsId, Failure, FailureKind, Health, Observation, OpError,
+    ContainerKind, ContainerName, ContainerSpec, CreateRequest, CredentialsId, Failure, FailureKind, Health, Observation, OpError,
     OwnerId, OwnerMark, RunState, RuntimeId, Span, TaskArn, TaskSpec, TextMap, task::Condition,
 };
 use ecs_core::{Effect, Event, Message, Operation, Outcome, Output};
@@ -48,6 +50,8 @@ pub(crate) struct Container {
     pub(crate) owner: Option<OwnerId>,
     /// The label with the outline of the container's task; `None` if there is none.
     pub(crate) outline: Option<Box<TaskSpec>>,
+    /// The run of the pause container whose namespace the container is in; `None`: it is in its own.
+    pub(crate) joined: Option<Run>,
     /// The ids of the task metadata endpoint in the container's environment.
     pub(crate) ids: GivenIds,
 }
@@ -162,6 +166,7 @@ impl Docker {
             foreign: false,
             owner: self.owner.clone(),
             outline: None,
+            joined: None,
             ids: GivenIds::default(),
         });
     }
@@ -215,7 +220,7 @@ impl Docker {
             runtime_name: container.name.clone(),
             runtime_id: container.id.clone(),
             state: container.state,
-            pid: (container.state == RunState::Running).then_some(1),
+            pid: (container.state == RunState::Running).then_some(container.run as u32),
             exit_code: container.exit_code,
             error: container.error.clone(),
             health: container.health,
@@ -259,10 +264,19 @@ impl Docker {
         container.started = true;
         self.last_run += 1;
         container.run = self.last_run;
+        self.join(index);
         let truth = self.truth_mut(index);
         truth.started = true;
         truth.starts += u32::from(!unsolicited);
         self.send_event(index);
+    }
+
+    /// A container that starts joins the namespace of its task's pause container.
+    fn join(&mut self, index: usize) {
+        let task = self.containers[index].task.clone();
+        let is_pause = |it: &&Container| it.task == task && !it.foreign && it.container.as_str() == PAUSE;
+        let pause = self.containers.iter().find(is_pause).filter(|it| it.state == RunState::Running);
+        self.containers[index].joined = pause.map(|it| (it.id.clone(), it.run as u32));
     }
 
     pub(crate) fn exit(&mut self, index: usize, code: i32) {
@@ -358,31 +372,37 @@ impl Docker {
                 return Err(OpError::Failed(Failure::permanent("CannotCreateContainerError", "the name is in use")));
             }
             Some(index) => index,
+            // The edge loads the image of pause containers.
+            None if request.spec.kind == ContainerKind::Pause => self.make(request),
             None if !self.images.contains(&request.spec.image) => {
                 let kind = FailureKind::ImageMissing;
                 let name = "CannotCreateContainerError".to_owned();
                 return Err(OpError::Failed(Failure { name, message: "no such image".to_owned(), kind }));
             }
-            None => {
-                self.push(request.runtime_name.clone(), request.task.clone(), request.spec.name.clone());
-                let index = self.containers.len() - 1;
-                self.containers[index].health_check = request.spec.health_check;
-                self.containers[index].image = format!("id-of-{}", request.spec.image);
-                self.containers[index].restarts = request.spec.restart.is_some();
-                self.containers[index].outline = Some(Box::new(request.outline.clone()));
-                // Customers set the variable themselves where there is no role.
-                let own = || CredentialsId::from(OWN_ID);
-                self.containers[index].ids = GivenIds {
-                    endpoint: Some(request.spec.endpoint_id.clone()),
-                    role: Some(request.role_id.clone().unwrap_or_else(own)),
-                    execution_role: request.log_role_id.clone(),
-                };
-                self.truth_mut(index).created = true;
-                self.send_event(index);
-                index
-            }
+            None => self.make(request),
         };
         self.seen(Some(index))
+    }
+
+    fn make(&mut self, request: &CreateRequest) -> usize {
+        self.push(request.runtime_name.clone(), request.task.clone(), request.spec.name.clone());
+        let index = self.containers.len() - 1;
+        self.containers[index].health_check = request.spec.health_check;
+        self.containers[index].image = format!("id-of-{}", request.spec.image);
+        self.containers[index].restarts = request.spec.restart.is_some();
+        self.containers[index].outline = Some(Box::new(request.outline.clone()));
+        // A pause container has no environment. Customers set the variable themselves where there is no role.
+        let own = || CredentialsId::from(OWN_ID);
+        if request.spec.kind == ContainerKind::Normal {
+            self.containers[index].ids = GivenIds {
+                endpoint: Some(request.spec.endpoint_id.clone()),
+                role: Some(request.role_id.clone().unwrap_or_else(own)),
+                execution_role: request.log_role_id.clone(),
+            };
+        }
+        self.truth_mut(index).created = true;
+        self.send_event(index);
+        index
     }
 
     /// The outcome of a failed effect. For a pull, the request says whether to check if the image is on this host.
@@ -503,7 +523,8 @@ impl Docker {
                 self.resources.remove(&(request.task.clone(), request.spec.name.clone()));
                 Ok(Output::Nothing)
             }
-            Effect::Do(_, Operation::Report(_))
+            Effect::Do(_, Operation::SetUpNetwork(_) | Operation::TearDownNetwork(_))
+            | Effect::Do(_, Operation::Report(_) | Operation::ReportAttachment(_))
             | Effect::Cancel(_)
             | Effect::Send(Message::Ack(_))
             | Effect::Send(Message::AckCredentials(_))

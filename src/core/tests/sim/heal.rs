@@ -15,6 +15,7 @@ impl World {
         self.has_sent_manifest = false;
         (self.burst_left, self.crash_at, self.hanging_operations, self.failing_operations) = (0, None, 0, 0);
         self.feed(Event::Tick);
+        self.show_links();
     }
 
     /// Makes one thing happen for which no time must pass; false if there is none.

@@ -39,12 +39,16 @@ impl World {
         self.unwritten.clear();
         (self.burst_left, self.crash_at, self.hanging_operations) = (0, None, 0);
         self.failed.clear();
+        self.net.failed.clear();
         self.unanswered.clear();
         self.last_operations.clear();
         laws::before_restart(self);
         self.docker.owner = Some(self.state.policy.owners.own.clone());
         if rng.percent(10) {
-            self.now = self.now - Span::millis(rng.below(100_000_000));
+            let now = self.now;
+            self.net.acknowledged.retain(|_, (_, expires_at)| *expires_at > now);
+            self.now = now - Span::millis(rng.below(100_000_000));
+            self.clock_set_back();
         }
         self.reconfigure(&mut rng);
         let policy = self.state.policy.clone();
@@ -53,10 +57,14 @@ impl World {
         let tasks: Vec<TaskState> = self.disk.tasks.values().map(reread).collect();
         self.state = ecs_core::recover(policy, host, tasks);
         self.view = ecs_core::view(&self.state, self.now);
+        self.net.shown.clear();
         if rng.percent(70) {
             self.feed(Event::Tick);
         } else {
             self.turn.steps = 1; // the first event comes before the recovered tasks are planned, as in a burst
+        }
+        if rng.percent(70) {
+            self.show_links();
         }
     }
 
@@ -92,6 +100,7 @@ impl World {
             self.lose_identity();
         }
         self.ecs.state_lost();
+        self.network_lost();
         self.crash(bits);
     }
 

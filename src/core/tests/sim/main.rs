@@ -11,6 +11,7 @@ mod heal;
 mod laws;
 mod life;
 mod moves;
+mod network;
 mod outcome;
 mod planted;
 mod recovery;

@@ -15,7 +15,14 @@ impl World {
         self.note(|_| format!("{step:?}"));
         self.now = self.now + Span::millis(7);
         match step {
-            Move::Send(shape) => self.ecs.send(shape),
+            Move::Send(shape) => {
+                self.ecs.send(shape);
+                self.plug_new(shape);
+            }
+            Move::Attach(pick, bits) => self.attach(pick, bits),
+            Move::Plug(pick, is_shown) => self.plug(pick, is_shown),
+            Move::Unplug(pick) => self.unplug(pick),
+            Move::ShowLinks => self.show_links(),
             Move::Stop(pick) => self.ecs.stop(pick),
             Move::StopSilently(pick) => {
                 self.ecs.stop_silently(pick);

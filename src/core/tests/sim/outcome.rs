@@ -1,5 +1,6 @@
 //! The execution of a pending effect, and its answer to the agent.
 
+use crate::laws;
 use crate::schedule::How;
 use crate::world::{Pending, World};
 use ecs_core::model::image::ImageWork;
@@ -52,6 +53,9 @@ impl World {
                 {
                     task.accepted.add(change); // refused for good, so it is not reported again
                 }
+                if let Effect::Do(_, operation @ Operation::ReportAttachment(_)) = &pending.effect {
+                    self.report_attachment(operation); // likewise
+                }
                 self.docker.failed(&pending.effect, failure(&pending.effect, false))
             }
             How::FailsDone => match self.perform(&pending.effect) {
@@ -75,6 +79,7 @@ impl World {
         if let (Effect::Do(_, Operation::Report(change)), false) = (&pending.effect, is_retried(&outcome)) {
             self.turn.confirmed.push((**change).clone());
         }
+        self.note_network_answer(&pending, &outcome);
         if let Effect::Do(_, Operation::RemoveResource(request)) = &pending.effect {
             let key = (request.task.clone(), request.spec.name.clone());
             match &outcome {
@@ -100,14 +105,18 @@ impl World {
                     )
             );
             let is_making = matches!(pending.effect, Effect::Do(_, Operation::CreateResource(_)));
-            let is_report = matches!(pending.effect, Effect::Do(_, Operation::Report(_)));
+            let is_report =
+                matches!(pending.effect, Effect::Do(_, Operation::Report(_) | Operation::ReportAttachment(_)));
+            // `laws::networks` judges the waits after failures of these.
+            let is_network =
+                matches!(pending.effect, Effect::Do(_, Operation::SetUpNetwork(_) | Operation::TearDownNetwork(_)));
             // An inventory from before the removal may contain the orphan once more.
             if matches!((owner, &outcome), (OperationOwner::Orphan(_), Ok(_))) {
                 self.last_operations.retain(|operation| operation.0 != *owner);
             }
             match &outcome {
                 Ok(_) => self.failed.retain(|failure| failure.0 != *owner),
-                _ if is_image_work || ((is_given_up || is_report || is_making) && !is_retried(&outcome)) => {}
+                _ if is_network || is_image_work || ((is_given_up || is_report || is_making) && !is_retried(&outcome)) => {}
                 Err(_) => {
                     let failed = (owner.clone(), self.now, self.is_to_stop(owner));
                     self.failed.push(failed);
@@ -150,7 +159,34 @@ impl World {
                 self.fetcher.give_back(request);
                 self.docker.perform(effect, false)
             }
+            Effect::Do(_, Operation::SetUpNetwork(request)) => self.set_up_network(request),
+            Effect::Do(_, Operation::TearDownNetwork(request)) => self.tear_down_network(request),
+            Effect::Do(_, operation @ Operation::ReportAttachment(_)) => {
+                self.report_attachment(operation);
+                Ok(Output::Nothing)
+            }
             other => self.docker.perform(other, false),
+        }
+    }
+
+    fn note_network_answer(&mut self, pending: &Pending, outcome: &Outcome) {
+        if !self.state.ops.contains_key(&pending.op) {
+            return; // the agent has given it up
+        }
+        match &pending.effect {
+            Effect::Do(_, Operation::SetUpNetwork(request)) => {
+                if outcome.is_ok() {
+                    self.turn.set_up.push((request.pause.clone(), request.pause_pid));
+                }
+                laws::network_answered(self, &request.task, outcome.is_ok());
+            }
+            Effect::Do(_, Operation::TearDownNetwork(request)) => {
+                laws::network_answered(self, &request.task, outcome.is_ok());
+            }
+            Effect::Do(_, Operation::ReportAttachment(change)) if !is_retried(outcome) => {
+                self.turn.attached.push(change.attachment.clone());
+            }
+            _ => {}
         }
     }
 
@@ -160,9 +196,13 @@ impl World {
             Effect::Do(_, Operation::Create(_) | Operation::Start(_))
             | Effect::Do(_, Operation::Stop { .. })
             | Effect::Do(_, Operation::Remove(_) | Operation::Pull(_)) => self.late.push(effect),
+            Effect::Do(_, Operation::SetUpNetwork(ref request) | Operation::TearDownNetwork(ref request)) => {
+                self.net.late.insert(request.task.clone());
+                self.late.push(effect);
+            }
             // A report that reached ECS counts, whether or not its answer reaches the agent. A resource that was created long
             // after it was given up would belong to no task and could not be found, so that is left out.
-            Effect::Do(_, Operation::Report(_) | Operation::CreateResource(_))
+            Effect::Do(_, Operation::Report(_) | Operation::ReportAttachment(_) | Operation::CreateResource(_))
             | Effect::Do(_, Operation::RenewResource(_) | Operation::RemoveResource(_)) => {
                 let _outcome = self.perform(&effect);
             }
@@ -182,7 +222,10 @@ impl World {
     pub(crate) fn land(&mut self, pick: usize) {
         if let Some(at) = pick.checked_rem(self.late.len()) {
             let effect = self.late.remove(at);
-            let _outcome = self.docker.perform(&effect, true);
+            let _outcome = match &effect {
+                Effect::Do(_, Operation::SetUpNetwork(_) | Operation::TearDownNetwork(_)) => self.perform(&effect),
+                _ => self.docker.perform(&effect, true),
+            };
         }
     }
 }

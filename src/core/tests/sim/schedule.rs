@@ -139,6 +139,14 @@ pub(crate) enum Move {
     LoseState(u64),
     /// The agent is killed at this point of its next turn, and restarted.
     CrashAt(Point, u64),
+    /// ECS announces an attachment, perhaps again.
+    Attach(usize, u64),
+    /// A device appears; true: the agent is shown that.
+    Plug(usize, bool),
+    /// A device goes.
+    Unplug(usize),
+    /// The agent is shown all devices.
+    ShowLinks,
 }
 
 /// The schedule of a seed.
@@ -163,7 +171,24 @@ pub(crate) fn draw(seed: u64) -> Vec<Move> {
         };
         moves.push(drawn);
     }
+    add_network_moves(seed, &mut moves);
     moves
+}
+
+/// Adds what happens to devices and attachments. The other moves of a seed are as they were before there were networks.
+fn add_network_moves(seed: u64, moves: &mut Vec<Move>) {
+    let mut rng = Rng(seed ^ 0x0e7_7e57);
+    for _ in 0..rng.below(14) {
+        let drawn = match rng.below(10) {
+            0..5 => Move::Attach(pick(&mut rng), rng.next()),
+            5..8 => Move::Plug(pick(&mut rng), rng.percent(70)),
+            8 => Move::ShowLinks,
+            _ if rng.percent(30) => Move::Unplug(pick(&mut rng)),
+            _ => Move::Advance,
+        };
+        let at = 1 + rng.below(moves.len() as u64) as usize;
+        moves.insert(at, drawn);
+    }
 }
 
 fn pick(rng: &mut Rng) -> usize {

@@ -29,6 +29,7 @@ impl World {
         {
             self.fetcher.credentials_arrived(task);
         }
+        self.note_network_event(&event);
         self.facts += u64::from(!matches!(event, Event::Completed { .. } | Event::Tick));
         let is_listing = |outcome: &Outcome| matches!(outcome, Ok(Output::Inventory(_)));
         self.listings += u64::from(matches!(&event, Event::Completed { outcome, .. } if is_listing(outcome)));
@@ -136,6 +137,7 @@ impl World {
                 },
             }
         }
+        self.commit_network(turn);
         if !self.skips_laws {
             laws::after_commit(self);
         }
@@ -153,7 +155,8 @@ impl World {
             | Effect::Do(op, Operation::Inspect(_) | Operation::Remove(_))
             | Effect::Do(op, Operation::CreateResource(_) | Operation::RenewResource(_))
             | Effect::Do(op, Operation::RemoveResource(_) | Operation::Inventory)
-            | Effect::Do(op, Operation::CleanImages(_) | Operation::Report(_)) => {
+            | Effect::Do(op, Operation::SetUpNetwork(_) | Operation::TearDownNetwork(_))
+            | Effect::Do(op, Operation::CleanImages(_) | Operation::Report(_) | Operation::ReportAttachment(_)) => {
                 let owner = self.state.ops.get(&op).cloned();
                 self.pending.push(Pending { op, effect, owner, answer: None, cancelled: false });
             }
@@ -166,6 +169,7 @@ impl World {
                 if self.ecs.acks_to_lose > 0 {
                     self.ecs.acks_to_lose -= 1;
                 } else {
+                    self.acknowledge_attachment(&ack.message_id);
                     self.ecs.acknowledged.insert(ack.message_id.clone());
                     self.ecs.messages.retain(|message| message.ack.message_id != ack.message_id);
                 }

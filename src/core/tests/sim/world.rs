@@ -5,6 +5,7 @@
 use crate::control::Ecs;
 use crate::docker::Docker;
 use crate::fetcher::Fetcher;
+use crate::network::{Net, Run};
 use crate::schedule::{Point, Rng};
 use ecs_core::model::view::View;
 use ecs_core::model::{CredentialsId, OpId, Owners, Span, StateChange, TaskArn, Timestamp};
@@ -48,6 +49,10 @@ pub(crate) struct Turn {
     pub(crate) confirmed: Vec<StateChange>,
     /// Tasks that ECS asked to stop.
     pub(crate) stops: Vec<TaskArn>,
+    /// Networks that were set up, and whose answers have arrived at the agent.
+    pub(crate) set_up: Vec<Run>,
+    /// Attachments whose reports were answered.
+    pub(crate) attached: Vec<String>,
 }
 
 /// The time at the beginning of every schedule, far from zero because the clock may be set back.
@@ -64,6 +69,7 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     pub(crate) docker: Docker,
     pub(crate) fetcher: Fetcher,
+    pub(crate) net: Net,
     pub(crate) ecs: Ecs,
     pub(crate) pending: Vec<Pending>,
     /// Effects that timed out and that will still be done.
@@ -151,6 +157,8 @@ impl World {
                 untracked: None,
                 disk: rng.percent(20).then_some((60, 30)),
             },
+            pause_cleanup_delay: Span::secs([0, 0, 20][Rng(seed ^ 0x0de1).below(3) as usize]),
+            local_address: None,
             owners: Owners { own: "us-0".into(), ..Owners::default() },
         };
         let mut world = Self {
@@ -160,6 +168,7 @@ impl World {
             disk: Disk::default(),
             docker: Docker::new(rng.percent(70)),
             fetcher: Fetcher::default(),
+            net: Net::default(),
             ecs: Ecs::default(),
             pending: Vec::new(),
             late: Vec::new(),

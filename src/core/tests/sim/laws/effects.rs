@@ -3,8 +3,8 @@
 //! Invariant: nothing here changes the world. In a burst the state has changed since the effect was decided, so laws that
 //! compare with the state check `burst` first.
 
-use super::{Before, effort, images, is_known_stopped, tickets};
-use crate::control::Reported;
+use super::{Before, effort, images, is_known_stopped, networks, tickets};
+use crate::control::{PAUSE, Reported};
 use crate::docker::Container;
 use crate::world::World;
 use ecs_core::model::image::ImageWork;
@@ -31,11 +31,18 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
             operation(world, op, None, (!world.state.policy.pull_upfront).then_some("pull"))
         }
         Effect::Do(op, Operation::Create(request)) => operation(world, op, Some(&request.runtime_name), Some("create"))
-            .or_else(|| tickets::created(world, request)),
-        Effect::Do(op, Operation::Start(target)) => operation(world, op, Some(target), Some("start")),
-        Effect::Do(op, Operation::Stop { target, .. }) => {
-            operation(world, op, Some(target), None).or_else(|| stop(world, target))
+            .or_else(|| tickets::created(world, request))
+            .or_else(|| networks::used(world, op)),
+        Effect::Do(op, Operation::Start(target)) => {
+            operation(world, op, Some(target), Some("start")).or_else(|| networks::used(world, op))
         }
+        Effect::Do(op, Operation::Stop { target, .. }) => {
+            let broken = operation(world, op, Some(target), None).or_else(|| stop(world, target));
+            broken.or_else(|| networks::stopped(world, target))
+        }
+        Effect::Do(op, Operation::SetUpNetwork(request)) => networks::set_up(world, op, request),
+        Effect::Do(op, Operation::TearDownNetwork(request)) => networks::tear_down(world, op, request),
+        Effect::Do(op, Operation::ReportAttachment(change)) => networks::reported(world, op, change),
         Effect::Do(op, Operation::Inspect(target)) => operation(world, op, Some(target), None),
         Effect::Do(op, Operation::Remove(target)) => remove(world, op, target),
         Effect::Do(op, Operation::CreateResource(request)) => {
@@ -53,7 +60,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
         }
         Effect::Do(_, Operation::CleanImages(work)) => images::clean(world, work),
         Effect::Do(_, Operation::Report(change)) => report(world, change),
-        Effect::Send(Message::Ack(ack)) => acknowledged(world, ack),
+        Effect::Send(Message::Ack(ack)) => acknowledged(world, ack).or_else(|| networks::acknowledged(world, ack)),
         Effect::Send(Message::AckCredentials(_)) => None, // judged by the step, see `credentials_are_acknowledged`
         Effect::Send(Message::VerifyStop { tasks, .. }) => {
             let is_odd = |arn: &&TaskArn| world.disk.tasks.get(*arn).is_none_or(|it| it.known == TaskStatus::Stopped);
@@ -103,6 +110,9 @@ fn too_soon(world: &mut World, effect: &Effect) -> Broken {
         | Operation::RemoveResource(_)
         | Operation::Inventory
         | Operation::CleanImages(ImageWork::List { .. })
+        | Operation::SetUpNetwork(_)
+        | Operation::TearDownNetwork(_)
+        | Operation::ReportAttachment(_)
         | Operation::Report(_) => {}
         Operation::ResolveDigest(_) | Operation::Pull(_) | Operation::CleanImages(_) => return None,
     }
@@ -366,7 +376,7 @@ fn report(world: &World, change: &StateChange) -> Broken {
     if busy {
         return Some(("one report of a task at a time", arn.to_string()));
     }
-    if change.containers.iter().any(|container| container.container.as_str() == PAUSE_NAME) {
+    if change.containers.iter().any(|container| [PAUSE_NAME, PAUSE].contains(&container.container.as_str())) {
         return Some(("a pause container is never reported", arn.to_string()));
     }
     let reported = world.ecs.tasks.get(arn).map(|task| task.confirmed.clone()).unwrap_or_default();

@@ -12,6 +12,8 @@ use std::mem::discriminant;
 const PAUSE: Span = Span::secs(1);
 /// The longest delay between two tries, including the jitter.
 const MAX_DELAY: Span = Span::millis(72_000);
+/// The longest time that the model of ECS waits for the device of an attachment.
+const MAX_ATTACHMENT_WAIT: Span = Span::secs(300);
 /// The longest `startTimeout` that the model of ECS sends, and one millisecond.
 const MAX_START_TIMEOUT: Span = Span::millis(60_001);
 
@@ -20,7 +22,9 @@ pub(super) fn again(world: &mut World, owner: &OperationOwner, operation: &Opera
     // Reports have a law of their own: nothing is reported twice.
     // A pull may ask for a check of the disk right after a listing for another purpose.
     let is_disk_check = matches!(owner, OperationOwner::Images) && world.state.images.is_pull_waiting;
-    if matches!(owner, OperationOwner::Report(_)) || world.burst || is_disk_check {
+    // Operations on networks too.
+    if matches!(owner, OperationOwner::Report(_) | OperationOwner::Attachment(_) | OperationOwner::Network(_))
+        || world.burst || is_disk_check {
         return;
     }
     let kind = discriminant(operation);
@@ -41,13 +45,15 @@ pub(super) fn again(world: &mut World, owner: &OperationOwner, operation: &Opera
 pub(super) fn no_wait_is_too_long(world: &mut World) {
     let policy = &world.state.policy;
     let kept = policy.cleanup_wait.0 + policy.cleanup_jitter.0;
-    let max_wait = Span::millis(kept.max(MAX_DELAY.0).max(MAX_START_TIMEOUT.0));
+    let max_wait = Span::millis(kept.max(MAX_DELAY.0).max(MAX_START_TIMEOUT.0).max(MAX_ATTACHMENT_WAIT.0));
     let until = world.now + max_wait;
     let late = world.state.tasks.values().find(|task| task.live.wake.is_some_and(|wake| wake > until));
     if let Some(what) = late.map(|task| format!("{} sleeps until {:?}", task.spec.arn, task.live.wake)) {
         world.breaks("no wait is longer than the longest wait", || what);
     }
-    let latest = world.now + Span::millis(max_wait.0.max(world.state.policy.inventory_every.0));
+    // The record of an attachment is kept for a day.
+    let kept = if world.state.host.attachments.is_empty() { 0 } else { MAX_ATTACHMENT_WAIT.0 + 24 * 3_600_000 };
+    let latest = world.now + Span::millis(max_wait.0.max(world.state.policy.inventory_every.0).max(kept));
     let next = ecs_core::next_deadline(&world.state);
     if next.is_some_and(|at| at > latest) {
         world.breaks("no wait is longer than the longest wait", || format!("{next:?}"));

@@ -1,5 +1,6 @@
 //! Liveness: the laws that hold when the faults have ended and nothing is left to do.
 
+use super::networks;
 use crate::world::World;
 use ecs_core::model::{ContainerKind, ContainerSpec, ContainerStatus, RunState, TaskArn, TaskStatus};
 use ecs_core::state::TaskState;
@@ -10,6 +11,7 @@ pub(crate) fn settled(world: &mut World) {
     if let Some(what) = broken {
         world.breaks("every task reaches its target", || what);
     }
+    networks::settled(world);
     let busy = !world.state.ops.is_empty() || !world.state.orphans.is_empty() || !world.pending.is_empty();
     if busy {
         let what = format!("{:?} {:?} {:?}", world.state.ops, world.state.orphans, world.pending);
@@ -105,6 +107,7 @@ fn is_given_up(world: &World, resource: &(TaskArn, String)) -> bool {
 
 /// Every task was stopped and every wait is over, so nothing may be left.
 pub(crate) fn all_gone(world: &mut World) {
+    networks::all_gone(world);
     if let Some(arn) = world.state.tasks.keys().next().cloned() {
         world.breaks("in the end everything is forgotten", || arn.to_string());
     }

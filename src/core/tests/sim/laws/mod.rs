@@ -9,22 +9,25 @@ mod effort;
 mod end;
 mod ids;
 mod images;
+mod networks;
 mod queue;
 mod restart;
 mod tickets;
 
 pub(crate) use effects::{before_effect, credentials_are_acknowledged};
 pub(crate) use end::{all_gone, everybody_had_a_share, settled};
+pub(crate) use networks::network_answered;
 pub(crate) use queue::waiting;
 
 use crate::docker::{Container, OTHER_AGENT};
 use crate::life::{reread, stored};
 use crate::world::{Turn, World};
+use ecs_core::model::attachment::AttachmentStatus;
 use ecs_core::model::resource::Lifetime;
 use ecs_core::model::view::View;
 use ecs_core::model::waiting::{Blocker, Waiting};
 use ecs_core::model::{ContainerStatus, ResourceStatus, RunState, TaskArn, TaskStatus, Timestamp};
-use ecs_core::state::{Resource, State, TaskState};
+use ecs_core::state::{AttachmentRecord, Resource, State, TaskState};
 use ecs_core::{Event, Key};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +37,8 @@ pub(crate) struct Before {
     tasks: BTreeMap<TaskArn, Seen>,
     /// The number of the step that requested the pending inventory; `None` if there is none.
     asked_in_step: Option<u64>,
+    /// The records of attachments, and whether each was reported.
+    attachments: BTreeMap<String, (AttachmentRecord, bool)>,
 }
 
 #[derive(Debug)]
@@ -58,7 +63,14 @@ impl Before {
             facts: task.states().map(|it| (it.observed, it.live.unsettled, it.live.touched)).collect(),
         };
         let asked_in_step = state.inventory.pending.map(|(_, step)| step);
-        Self { tasks: state.tasks.iter().map(|(arn, task)| (arn.clone(), seen(task))).collect(), asked_in_step }
+        let attachment = |(arn, record): (&String, &AttachmentRecord)| {
+            (arn.clone(), (record.clone(), record.status == AttachmentStatus::Reported))
+        };
+        Self {
+            tasks: state.tasks.iter().map(|(arn, task)| (arn.clone(), seen(task))).collect(),
+            asked_in_step,
+            attachments: state.host.attachments.iter().map(attachment).collect(),
+        }
     }
 
     fn knows(&self, arn: &TaskArn) -> bool {
@@ -82,6 +94,7 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     planning_again_is_idle(world);
     what_is_forgotten_is_gone(world, before);
     another_agents_containers_are_not_believed(world);
+    networks::after_step(world, before);
     if !world.state.credentials.is_subset(&world.credentials) {
         world.breaks("credentials that are known are in memory", String::new);
     }
@@ -270,6 +283,7 @@ pub(crate) fn before_waiting(world: &mut World, turn: &Turn) {
 
 pub(crate) fn after_commit(world: &mut World) {
     restart::each_restart_was_counted(world);
+    networks::after_commit(world);
     let is_stored = |task: &TaskState| {
         world
             .disk
