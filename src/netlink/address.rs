@@ -34,6 +34,8 @@ pub struct AddressFlags {
     pub is_unchecked: bool,
     /// It brings no route to its network.
     pub without_route: bool,
+    /// Packets to the last address of its network go to all neighbours (IPv4).
+    pub with_broadcast: bool,
 }
 
 impl Socket {
@@ -42,7 +44,7 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub fn addresses(&self) -> Result<Vec<Address>> {
-        self.list(&Message::new(RTM_GETADDR, 0, &fixed(AF_UNSPEC, 0, 0)), read)
+        Ok(self.list(&Message::new(RTM_GETADDR, 0, &fixed(AF_UNSPEC, 0, 0)), read)?.0)
     }
 
     /// Adds an address to a link.
@@ -60,6 +62,7 @@ impl Socket {
             .add(IFA_ADDRESS, &bytes)
             .add_u32(IFA_FLAGS, flags);
         if let IpAddr::V4(address) = added.address
+            && how.with_broadcast
             && added.length < 31
         {
             let broadcast = u32::from(address) | u32::MAX.checked_shr(added.length.into()).unwrap_or(0);

@@ -7,6 +7,7 @@ use crate::message::{
 use crate::socket::Socket;
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 pub(crate) const RTM_NEWLINK: u16 = 16;
 pub(crate) const RTM_DELLINK: u16 = 17;
@@ -33,6 +34,10 @@ const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 /// Leaves out the counters.
 const RTEXT_FILTER_SKIP_STATS: u32 = 8;
+
+/// How often a link is looked for in a list that changes all the time, and the time between two searches.
+const MAX_SEARCHES: usize = 200;
+const SEARCH_PAUSE: Duration = Duration::from_millis(5);
 
 /// The hardware address of an Ethernet device.
 pub type Mac = [u8; 6];
@@ -104,11 +109,30 @@ pub struct Vlan<'a> {
 }
 
 impl Socket {
-    /// All links of the namespace.
+    /// All links of the namespace. In a namespace that changes all the time, a link that came or went meanwhile may be missing.
     ///
     /// # Errors
     /// The kernel's.
     pub fn links(&self) -> Result<Vec<Link>> {
+        Ok(self.list_links()?.0)
+    }
+
+    /// What `choose` finds in the list of all links; `None`: it is not there.
+    ///
+    /// # Errors
+    /// The kernel's. [`Error::NoAnswer`]: the list changes all the time, and it was not found.
+    pub fn find_link<T>(&self, choose: impl Fn(Vec<Link>) -> Option<T>) -> Result<Option<T>> {
+        for _ in 0..MAX_SEARCHES {
+            let (links, is_whole) = self.list_links()?;
+            match choose(links) {
+                None if !is_whole => std::thread::sleep(SEARCH_PAUSE),
+                found => return Ok(found),
+            }
+        }
+        Err(Error::NoAnswer)
+    }
+
+    fn list_links(&self) -> Result<(Vec<Link>, bool)> {
         let question = Message::new(RTM_GETLINK, 0, &fixed(0, None)).add_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
         self.list(&question, read)
     }

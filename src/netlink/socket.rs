@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The size of the buffer for answers, in bytes. The kernel fills at most this much of a list at once.
 const BUFFER: usize = 32 * 1024;
 /// How often a list is read again because it changed in the meantime.
-const MAX_REPEATS: usize = 8;
+const MAX_REPEATS: usize = 4;
 
 /// The part of the kernel that a socket talks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,20 +89,26 @@ impl Socket {
         Ok(found)
     }
 
-    /// Asks for a list. It is whole and of one moment.
-    pub(crate) fn list<T>(&self, message: &Message, read: impl Fn(&Received<'_>) -> Option<T>) -> Result<Vec<T>> {
-        for _ in 0..MAX_REPEATS {
+    /// Asks for a list. If it changes while it is read, it is read again, for a while; then an object that came or went meanwhile may
+    /// be missing. Returns whether it is whole, too.
+    pub(crate) fn list<T>(
+        &self,
+        message: &Message,
+        read: impl Fn(&Received<'_>) -> Option<T>,
+    ) -> Result<(Vec<T>, bool)> {
+        let mut repeats = 0;
+        loop {
             let sequence = self.send(message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
             let (mut found, mut has_changed) = (Vec::new(), false);
             self.read(sequence, |message| {
                 has_changed |= message.flags & NLM_F_DUMP_INTR != 0;
                 found.extend(read(message));
             })?;
-            if !has_changed {
-                return Ok(found);
+            repeats += 1;
+            if !has_changed || repeats >= MAX_REPEATS {
+                return Ok((found, !has_changed));
             }
         }
-        Err(Error::NoAnswer)
     }
 
     /// Sends messages that belong together: all changes are made, or none. Each has a sequence number in `first..=last`, and the last

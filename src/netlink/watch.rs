@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::link::{Link, RTM_DELLINK, read};
 use crate::message::messages;
 use crate::socket::Socket;
+use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// The group of changes of links (`RTNLGRP_LINK`), as a bit.
@@ -36,8 +37,19 @@ impl LinkEvents {
     /// # Errors
     /// `ENOBUFS`: changes were lost; the list of links must be read again.
     pub fn read(&self) -> Result<Vec<LinkEvent>> {
-        let (mut found, mut buffer) = (Vec::new(), Socket::buffer());
-        while let Some(length) = self.0.receive(&mut buffer)? {
+        let (mut found, mut buffer, mut has_lost) = (Vec::new(), Socket::buffer(), false);
+        loop {
+            let length = match self.0.receive(&mut buffer) {
+                Ok(Some(length)) => length,
+                Ok(None) if has_lost => return Err(Errno::NOBUFS.into()),
+                Ok(None) => return Ok(found),
+                // The kernel reports nothing more until the socket is empty.
+                Err(error) if error.is(Errno::NOBUFS) => {
+                    has_lost = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             found.extend(messages(&buffer[..length]).filter_map(|message| {
                 let link = read(&message)?;
                 Some(if message.kind == RTM_DELLINK {
@@ -47,7 +59,6 @@ impl LinkEvents {
                 })
             }));
         }
-        Ok(found)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Job;
 use super::check::{HOST, LOCAL, network};
 use super::interface::{add_address, give};
-use super::local_link::mac;
+use super::local_link::{mac, without_link_local};
 use super::steps::{Cause, Done};
 use ecs_netlink::{AddressFlags, Errno, LinkChange, Network, Socket};
 
@@ -27,6 +27,7 @@ pub(super) fn ensure_bridge(job: &Job, host: &Socket) -> Done<u32> {
         }
     })?;
     if !bridge.is_up {
+        without_link_local(steps, host, name, bridge.index)?;
         steps.take(format!("switch on {name}"), || {
             Ok(host.change_link(bridge.index, &LinkChange { is_up: Some(true), ..LinkChange::default() })?)
         })?;

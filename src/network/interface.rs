@@ -28,9 +28,8 @@ pub(super) fn attach(job: &Job, places: &Places, number: usize, interface: &Inte
     }
     let ipv4 = interface.ipv4_prefixes().map(network);
     for address in ipv4.chain(interface.ipv6_prefixes().map(network)) {
-        steps.take(give(&name, address), || {
-            add_address(task, link.index, address, AddressFlags { is_unchecked: true, ..AddressFlags::default() })
-        })?;
+        let how = AddressFlags { is_unchecked: true, with_broadcast: true, ..AddressFlags::default() };
+        steps.take(give(&name, address), || add_address(task, link.index, address, how))?;
     }
     if !link.is_up {
         steps.take(format!("switch on {name}"), || {
@@ -86,7 +85,7 @@ pub(super) fn add_route(socket: &Socket, route: &Route) -> Result<(), Cause> {
 /// The link of the interface, in the task's namespace and under this name.
 fn bring(job: &Job, places: &Places, name: &str, interface: &Interface) -> Done<Link> {
     let mac = interface.mac;
-    let look = || Ok(find(places.task.links()?, interface));
+    let look = || Ok(places.task.find_link(|links| find(links, interface))?);
     let present = job.steps.take(format!("look for {mac} in the task's namespace"), look)?;
     if let Some(link) = present.filter(|link| link.name == name) {
         return Ok(link);
@@ -168,7 +167,7 @@ fn is_stacked(link: &Link) -> bool {
 
 /// The device of the host with this hardware address: links on top of it may have the same one.
 fn find_device(host: &Socket, mac: MacAddress) -> Result<Link, Cause> {
-    device(host.links()?, mac).ok_or_else(|| Cause::Text("it is not on this host".to_owned()))
+    host.find_link(|links| device(links, mac))?.ok_or_else(|| Cause::Text("it is not on this host".to_owned()))
 }
 
 pub(super) fn device(links: Vec<Link>, mac: MacAddress) -> Option<Link> {
@@ -199,7 +198,7 @@ pub(super) fn is_without_ipv6(error: Error) -> bool {
 /// Gives an interface back to the host. It is no error if it is not in the task's namespace.
 pub(super) fn give_back(job: &Job, places: &Places, interface: &Interface) -> Done {
     let (mac, task, steps) = (interface.mac, &places.task, &job.steps);
-    let look = || Ok(find(task.links()?, interface));
+    let look = || Ok(task.find_link(|links| find(links, interface))?);
     let Some(link) = steps.take_anyway(format!("look for {mac} in the task's namespace"), look)? else { return Ok(()) };
     if interface.kind != InterfaceKind::Standard {
         return steps.take_anyway(format!("remove the VLAN interface {}", link.name), || {

@@ -4,16 +4,16 @@
 //! those to the host, to 169.254.170.2 and to the additional networks.
 //!
 //! Beyond what the Go agent does, ports are isolated: a task cannot answer for the host to another task, nor read the credentials that
-//! the other one asks for. `ecs-eth0` has no link-local IPv6 address.
+//! the other one asks for. No link here has a link-local IPv6 address.
 
 use super::Job;
 use super::check::{AGENT, HOST, LOCAL, network};
 use super::host;
 use super::interface::{add_address, add_route, give, is_without_ipv6, may_be_gone};
 use super::place::Places;
-use super::steps::{Cause, Done};
+use super::steps::{Cause, Done, Steps};
 use ecs_core::model::interface::Prefix;
-use ecs_netlink::{AddressFlags, Errno, Link, LinkChange, Mac, Network, Route, RouteKind, Veth};
+use ecs_netlink::{AddressFlags, Errno, Link, LinkChange, Mac, Network, Route, RouteKind, Socket, Veth};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -29,13 +29,7 @@ pub(super) fn connect(job: &Job, places: &Places) -> Done {
     let bridge = host::ensure_bridge(job, &places.host)?;
     let link = ensure_veth(job, places, bridge)?;
     let (steps, task, local) = (&job.steps, &places.task, job.request.local_address);
-    steps.take(format!("keep {NAME} without a link-local IPv6 address"), || {
-        let change = LinkChange { without_link_local: true, ..LinkChange::default() };
-        match task.change_link(link, &change) {
-            Err(error) if is_without_ipv6(error) => Ok(()),
-            changed => Ok(changed?),
-        }
-    })?;
+    without_link_local(steps, task, NAME, link)?;
     steps.take(format!("switch on {NAME}"), || {
         Ok(task.change_link(link, &LinkChange { is_up: Some(true), ..LinkChange::default() })?)
     })?;
@@ -71,11 +65,23 @@ fn ensure_veth(job: &Job, places: &Places, bridge: u32) -> Done<u32> {
             create(job, places, bridge, name, mac)?
         }
     };
+    without_link_local(steps, &places.host, name, port)?;
     steps.take(format!("switch on {name}"), || {
         let change = LinkChange { is_up: Some(true), is_isolated: true, ..LinkChange::default() };
         Ok(places.host.change_link(port, &change)?)
     })?;
     Ok(index)
+}
+
+/// The link needs no IPv6 address, which would come of its own accord when it is switched on.
+pub(super) fn without_link_local(steps: &Steps, socket: &Socket, name: &str, link: u32) -> Done {
+    steps.take(format!("keep {name} without a link-local IPv6 address"), || {
+        let change = LinkChange { without_link_local: true, ..LinkChange::default() };
+        match socket.change_link(link, &change) {
+            Err(error) if is_without_ipv6(error) => Ok(()),
+            changed => Ok(changed?),
+        }
+    })
 }
 
 /// Creates both ends, and returns their numbers.

@@ -113,10 +113,12 @@ pub struct Network {
     settings: Arc<Settings>,
     lane: Lane,
     changes: Arc<Changes>,
-    /// The namespace of the host, if it is not that of this process, and planted faults.
+    /// The time limit of a step.
+    step_limit: Duration,
     planted: Planted,
 }
 
+/// For tests: the namespace of the host, if it is not that of this process, and faults.
 #[derive(Clone, Debug, Default)]
 struct Planted {
     host: Option<Arc<Namespace>>,
@@ -153,7 +155,8 @@ impl Network {
     /// Changes nothing yet.
     pub fn new(settings: Settings) -> Self {
         let lane = Lane::new("networks of tasks", LANE);
-        Self { settings: Arc::new(settings), lane, changes: Arc::default(), planted: Planted::default() }
+        let (settings, changes) = (Arc::new(settings), Arc::default());
+        Self { settings, lane, changes, step_limit: STEP, planted: Planted::default() }
     }
 
     /// Sets up the network of a task. What is there already stays.
@@ -193,7 +196,7 @@ impl Network {
         });
         tokio::select! {
             done = done => done?,
-            error = overdue(&steps, limit) => Err(error),
+            error = overdue(&steps, self.step_limit, limit) => Err(error),
         }
     }
 
@@ -210,7 +213,7 @@ impl Network {
 }
 
 /// Waits until a step, or the whole, has taken too long. The thread then takes no further step, and undoes what it did.
-async fn overdue(steps: &Steps, limit: Duration) -> NetworkError {
+async fn overdue(steps: &Steps, step_limit: Duration, limit: Duration) -> NetworkError {
     let mut first = None;
     loop {
         sleep(TICK).await;
@@ -219,7 +222,7 @@ async fn overdue(steps: &Steps, limit: Duration) -> NetworkError {
             continue; // it waits for a thread
         }
         let began = *first.get_or_insert_with(Instant::now);
-        if since >= STEP || began.elapsed() >= limit {
+        if since >= step_limit || began.elapsed() >= limit {
             steps.give_up();
             return NetworkError::Hangs { step, since };
         }

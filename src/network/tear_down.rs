@@ -42,7 +42,7 @@ fn after_the_end(job: &Job) -> Done {
         job.steps.take_anyway(format!("name {} {name}", attached.mac), || {
             let until = Instant::now() + RETURN;
             let link = loop {
-                match interface::device(socket.links()?, attached.mac) {
+                match socket.find_link(|links| interface::device(links, attached.mac))? {
                     Some(link) => break link,
                     // It may have been taken from the instance.
                     None if Instant::now() > until => return Ok(()),

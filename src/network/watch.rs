@@ -5,7 +5,7 @@
 
 use crate::lane::{self, Lane, LaneError};
 use ecs_core::model::interface::MacAddress;
-use ecs_netlink::{Errno, Error, Link, LinkEvent, LinkEvents, Protocol, Socket};
+use ecs_netlink::{Errno, Error, Link, LinkEvent, LinkEvents, Namespace, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -37,6 +37,7 @@ pub enum WatchError {
 #[derive(Debug)]
 pub struct Watch {
     events: AsyncFd<LinkEvents>,
+    namespace: Arc<Namespace>,
     lane: Lane,
     /// The links with a hardware address, by their number.
     links: BTreeMap<u32, MacAddress>,
@@ -53,15 +54,18 @@ impl Watch {
     /// # Errors
     /// The system's.
     pub fn open() -> Result<Self, WatchError> {
-        Self::with(LinkEvents::open()?)
+        Self::inside(Arc::new(Namespace::current()?))
     }
 
-    fn with(events: LinkEvents) -> Result<Self, WatchError> {
+    /// Begins to watch in a namespace.
+    pub(super) fn inside(namespace: Arc<Namespace>) -> Result<Self, WatchError> {
+        let events = namespace.on_a_thread(LinkEvents::open)?;
         // Its successor is `unsafe`, because `AsyncFd` trusts that the descriptor stays open and the same: `LinkEvents` owns its own.
         #[expect(deprecated)]
         let events = AsyncFd::with_interest(events, Interest::READABLE)?;
         Ok(Self {
             events,
+            namespace,
             lane: Lane::new("network interfaces", LANE),
             links: BTreeMap::new(),
             due: None,
@@ -108,7 +112,8 @@ impl Watch {
 
     /// Events that came before the reading are applied after it: the last event of a link is right in any case.
     async fn read_all(&mut self) -> Result<(), WatchError> {
-        let read = || Socket::open(Protocol::Route).and_then(|socket| socket.links());
+        let namespace = Arc::clone(&self.namespace);
+        let read = move || namespace.socket(Protocol::Route).and_then(|socket| socket.links());
         let links = self.lane.run("the list of network interfaces", read).await??;
         self.links = links.iter().filter_map(|link| Some((link.index, address(link)?))).collect();
         self.due = Some(Instant::now() + PERIOD);
