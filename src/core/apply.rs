@@ -10,7 +10,9 @@ use super::state::{
     Container, HostState, Key, MAX_REMOVALS, OperationKind, OperationOwner, PendingOperation, Retry, State, TaskState,
 };
 use super::step::Step;
-use super::{attachments, credentials, dependency, image, inventory, network, rebuild, report, resource, restart, seen};
+use super::{
+    attachments, credentials, dependency, image, inventory, network, rebuild, report, resource, restart, seen,
+};
 use crate::model::{
     Ack, ContainerStatus, FailureKind, Observation, OpError, RoleKind, RunState, TaskArn, TaskStatus, Timestamp,
 };

@@ -26,9 +26,10 @@ pub fn check(state: &State) -> Result<(), String> {
                 .tasks
                 .get(arn)
                 .is_some_and(|task| task.live.report.as_ref().is_some_and(|report| report.op == *op)),
-            OperationOwner::Network(arn) => state.tasks.get(arn).is_some_and(|task| {
-                task.live.network.operation.as_ref().is_some_and(|operation| operation.id == *op)
-            }),
+            OperationOwner::Network(arn) => state
+                .tasks
+                .get(arn)
+                .is_some_and(|task| task.live.network.operation.as_ref().is_some_and(|operation| operation.id == *op)),
             OperationOwner::Attachment(arn) => {
                 state.attachment_reports.get(arn).is_some_and(|report| report.op == Some(*op))
                     && state.host.attachments.contains_key(arn)

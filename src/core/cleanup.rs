@@ -43,7 +43,10 @@ pub(super) fn plan(task: &mut TaskState, planning: &mut Planning<'_>) {
 
 /// All containers and resources of the task are removed, and nothing of its network is left.
 pub(super) fn is_done(task: &TaskState) -> bool {
-    task.live.removing && task.states().all(ContainerState::is_gone) && resource::all_are_removed(task) && network::is_over(task)
+    task.live.removing
+        && task.states().all(ContainerState::is_gone)
+        && resource::all_are_removed(task)
+        && network::is_over(task)
 }
 
 /// Forgets a task, which the caller has taken out of the state: its document and its credentials are dropped, and its images are

@@ -10,7 +10,8 @@ use crate::model::image::ImageWork;
 use crate::model::metadata_file::MetadataFile;
 use crate::model::task::RegistryAuth;
 use crate::model::{
-    Ack, CreateRequest, CredentialsAck, CredentialsId, NetworkRequest, OpId, ResourceRequest, Span, StateChange, TaskArn,
+    Ack, CreateRequest, CredentialsAck, CredentialsId, NetworkRequest, OpId, ResourceRequest, Span, StateChange,
+    TaskArn,
 };
 
 /// A request of the core.

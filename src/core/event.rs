@@ -3,8 +3,8 @@
 use crate::model::attachment::Attachment;
 use crate::model::image::ImageListing;
 use crate::model::{
-    Ack, ContainerName, CredentialsAck, CredentialsId, MacAddress, Observation, OpError, OpId, RoleKind, RuntimeId, TaskArn,
-    TaskSpec, Tickets,
+    Ack, ContainerName, CredentialsAck, CredentialsId, MacAddress, Observation, OpError, OpId, RoleKind, RuntimeId,
+    TaskArn, TaskSpec, Tickets,
 };
 use std::collections::BTreeSet;
 use std::fmt;

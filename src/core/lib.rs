@@ -93,6 +93,7 @@ pub fn step(state: &mut State, now: Timestamp, event: Event) -> Step {
 /// event.
 pub fn next_deadline(state: &State) -> Option<Timestamp> {
     let tasks = state.tasks.values().filter_map(|task| task.live.wake);
-    let own = inventory::next_deadline(state).chain(image::next_deadline(state)).chain(attachments::next_deadline(state));
+    let own =
+        inventory::next_deadline(state).chain(image::next_deadline(state)).chain(attachments::next_deadline(state));
     tasks.chain(own).min()
 }

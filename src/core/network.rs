@@ -14,6 +14,7 @@ use super::desired;
 use super::effect::{Effect, Operation};
 use super::event::Outcome;
 use super::planning::Planning;
+use super::restart;
 use super::state::{
     AttachmentRecord, Key, NetworkOperationKind, NetworkStatus, OperationOwner, PendingNetworkOperation, Retry, State,
     TaskState,
@@ -160,9 +161,14 @@ fn is_settled_and_runs(task: &TaskState, pause: usize) -> bool {
 
 /// The pause container has been started again since the network was set up.
 fn is_another_run(task: &TaskState, pause: usize) -> bool {
-    let started_at = &task.containers[pause].state.started_at;
-    let is_known = started_at.is_some() && task.network.run.is_some();
-    is_known && is_settled_and_runs(task, pause) && *started_at != task.network.run
+    let (Some(now), Some(then)) = (run(task, pause), &task.network.run) else { return false };
+    is_settled_and_runs(task, pause) && restart::is_earlier(then, &now)
+}
+
+/// The start of the pause container's run, as Docker writes it; `None` if it does not run, or the time is not known.
+fn run(task: &TaskState, pause: usize) -> Option<String> {
+    let process = task.containers[pause].state.live.process.as_ref()?;
+    (!process.started_at.is_empty()).then(|| process.started_at.as_ref().to_owned())
 }
 
 /// The operation, unless it failed a moment ago.
@@ -235,7 +241,7 @@ fn begin(task: &mut TaskState, kind: NetworkOperationKind, planning: &mut Planni
     let id = planning.state.new_op(OperationOwner::Network(task.spec.arn.clone()));
     let container = &task.containers[pause].state;
     let runs = container.observed == Some(RunState::Running);
-    let run = container.started_at.clone().filter(|_| runs);
+    let run = run(task, pause).filter(|_| runs);
     let request = Box::new(NetworkRequest {
         task: task.spec.arn.clone(),
         pause: container.runtime_id.clone().unwrap_or_default(),
@@ -332,7 +338,7 @@ pub(super) fn rebuilt(task: &mut TaskState, is_free: bool) {
         return;
     }
     task.network.status = if others_ran { NetworkStatus::Up } else { NetworkStatus::Requested };
-    task.network.run = task.containers[pause].state.started_at.clone();
+    task.network.run = run(task, pause);
 }
 
 #[cfg(test)]

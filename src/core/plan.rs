@@ -4,7 +4,10 @@
 use super::planning::Planning;
 use super::state::{State, TaskState};
 use super::step::Step;
-use super::{admission, attachments, cleanup, container, credentials, desired, image, inventory, metadata_file, network, report, resource};
+use super::{
+    admission, attachments, cleanup, container, credentials, desired, image, inventory, metadata_file, network, report,
+    resource,
+};
 use crate::model::text::cleaned;
 use crate::model::{TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;

@@ -11,7 +11,9 @@ use super::event::Event;
 use super::state::{Container, Key, Resource, State, TaskState};
 use super::step::Step;
 use super::{network, resource, seen};
-use crate::model::{ContainerStatus, Failure, Observation, RunState, TaskArn, TaskSpec, Timestamp};
+use crate::model::{
+    ContainerKind, ContainerStatus, Failure, Observation, RunState, TaskArn, TaskSpec, TaskStatus, Timestamp,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The largest number of messages that are held back. Any further message is dropped and not acknowledged, so ECS sends it
@@ -86,6 +88,11 @@ fn task(outline: TaskSpec, containers: &[&Observation], arrival: u64, now: Times
         }
     }
     give_up_missing_containers(&mut task, now);
+    // A pause container alone is of no use.
+    let is_over = |container: &Container| container.spec.kind == ContainerKind::Pause || container.state.is_stopped();
+    if task.pause().is_some() && task.containers.iter().all(is_over) {
+        task.desired = TaskStatus::Stopped;
+    }
     desired::derive(&mut task, now);
     task
 }

@@ -72,7 +72,7 @@ pub(super) fn is_outdated(task: &TaskState, index: usize, seen: &Observation) ->
 /// The observed run began before the last known run.
 pub(super) fn is_earlier_run(task: &TaskState, index: usize, seen: &Observation) -> bool {
     match (&seen.started_at, &task.containers[index].state.restarts.run) {
-        (Some(seen), Some(last)) => order(seen) < order(last),
+        (Some(seen), Some(last)) => is_earlier(seen, last),
         (None, _) | (Some(_), None) => false,
     }
 }
@@ -100,6 +100,11 @@ pub(super) fn remember(task: &mut TaskState, index: usize, seen: &Observation) {
     if seen.state == RunState::Running && !container.is_stopped() {
         container.exit_code = None; // it belonged to the run before
     }
+}
+
+/// Whether the first of two of Docker's times is before the second.
+pub(super) fn is_earlier(first: &str, second: &str) -> bool {
+    order(first) < order(second)
 }
 
 /// A form of Docker's RFC 3339 times that sorts correctly as text. Docker leaves out zeros at the end of the fraction, so the

@@ -16,9 +16,8 @@ use super::event::Event;
 use super::policy::Policy;
 use crate::model::text::cleaned;
 use crate::model::{
-    ContainerKind, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, MacAddress, Observation, OpId, ResourceSpec,
-    ResourceStatus, RunState, TaskArn, TaskInfo, TaskSpec, TaskStatus, Tickets, Timestamp,
-    is_default,
+    ContainerKind, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, MacAddress, Observation, OpId,
+    ResourceSpec, ResourceStatus, RunState, TaskArn, TaskInfo, TaskSpec, TaskStatus, Tickets, Timestamp, is_default,
 };
 pub use attachment::{AttachmentRecord, AttachmentReport};
 pub use container::{ContainerState, LiveContainer, MAX_REMOVALS};

@@ -1,7 +1,9 @@
 //! Makes the view: a snapshot of the state for readers, without environment variables, settings and credentials.
 
 use super::container::{self, Next, Wait};
-use super::state::{ContainerState, Key, NetworkOperationKind, NetworkStatus, OperationKind, PendingOperation, State, TaskState};
+use super::state::{
+    ContainerState, Key, NetworkOperationKind, NetworkStatus, OperationKind, PendingOperation, State, TaskState,
+};
 use super::{admission, credentials, dependency, network};
 use crate::model::attachment::Device;
 use crate::model::view::{ContainerView, TaskView, View};

@@ -8,8 +8,8 @@ use super::task::{Association, LogSettings};
 use super::usage::Process;
 use super::waiting::Waiting;
 use super::{
-    ContainerKind, ContainerName, ContainerStatus, CredentialsId, EndpointId, Health, Interface, RoleKind, RuntimeId, TaskArn,
-    TaskStatus, TextMap, Timestamp,
+    ContainerKind, ContainerName, ContainerStatus, CredentialsId, EndpointId, Health, Interface, RoleKind, RuntimeId,
+    TaskArn, TaskStatus, TextMap, Timestamp,
 };
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -4,7 +4,9 @@
 //! the two by the id of the operation. Invariant: no text here carries credentials or a presigned address.
 
 use super::task::Condition;
-use super::{ContainerName, ContainerStatus, CredentialsId, Health, MacAddress, OpId, RoleKind, Span, TaskArn, Timestamp};
+use super::{
+    ContainerName, ContainerStatus, CredentialsId, Health, MacAddress, OpId, RoleKind, Span, TaskArn, Timestamp,
+};
 use std::fmt;
 
 /// One wait of a task or a container.

@@ -150,7 +150,8 @@ impl Scene {
 }
 
 fn name(operation: &Operation) -> String {
-    let its = |target: &str| if target.contains(PAUSE) || target.contains("internalecspause") { "pause" } else { "web" };
+    let its =
+        |target: &str| if target.contains(PAUSE) || target.contains("internalecspause") { "pause" } else { "web" };
     match operation {
         Operation::Create(request) => format!("create {}", its(request.spec.name.as_str())),
         Operation::Start(target) => format!("start {}", its(target)),

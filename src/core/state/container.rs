@@ -12,6 +12,7 @@ use crate::model::{
     ContainerStatus, CredentialsId, Failure, Health, Observation, PortBinding, RunState, RuntimeId, TextMap, Timestamp,
     is_default,
 };
+use crate::restart::is_earlier;
 use serde::{Deserialize, Serialize};
 
 /// The state of one container of a task.
@@ -197,8 +198,12 @@ impl ContainerState {
         self.live.health_output.clone_from(&seen.health_output);
         match (seen.state, seen.pid) {
             (RunState::Running, Some(pid)) => {
-                let started_at = seen.started_at.as_deref().unwrap_or_default().into();
-                self.live.process = Some(Process { pid, started_at });
+                let started_at = seen.started_at.as_deref().unwrap_or_default();
+                // Events may arrive in another order, and the process of an earlier run is gone.
+                let is_outdated = |known: &Process| is_earlier(started_at, &known.started_at);
+                if !self.live.process.as_ref().is_some_and(is_outdated) {
+                    self.live.process = Some(Process { pid, started_at: started_at.into() });
+                }
             }
             (RunState::Running, None) => {} // a list names no processes
             (RunState::Created | RunState::Exited, _) => self.live.process = None,

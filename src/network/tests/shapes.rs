@@ -26,12 +26,12 @@ fn facts(shown: &str) -> Vec<String> {
 }
 
 /// The facts of a namespace now.
-fn now(space: &Space) -> Vec<String> {
+pub(super) fn now(space: &Space) -> Vec<String> {
     facts(&space.shell("for c in 'ip addr' 'ip route show table all'; do echo \"$ $c\"; $c; done"))
 }
 
 /// The recording with our differences: the route to the host is direct, and `ecs-eth0` has no link-local IPv6 address.
-fn recorded(recording: &str) -> Vec<String> {
+pub(super) fn recorded(recording: &str) -> Vec<String> {
     let direct = |fact: String| match fact.as_str() {
         "169.254.172.1 via 169.254.172.1 dev ecs-eth0" => "169.254.172.1 dev ecs-eth0 scope link".to_owned(),
         _ => fact,

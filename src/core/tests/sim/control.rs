@@ -5,12 +5,12 @@
 use crate::schedule::Rng;
 use ecs_core::model::resource::{CgroupSpec, ResourceKind, ResourceSpec, VolumeScope, VolumeSpec};
 use ecs_core::model::task::{
-    Condition, ContainerKind, Dependency, EcrAuth, NETWORK_PAUSE_NAME, NetworkMode, PAUSE_IMAGE, PAUSE_NAME, PortMapping, RegistryAuth, RestartPolicy,
-    SecretAuth,
+    Condition, ContainerKind, Dependency, EcrAuth, NETWORK_PAUSE_NAME, NetworkMode, PAUSE_IMAGE, PAUSE_NAME,
+    PortMapping, RegistryAuth, RestartPolicy, SecretAuth,
 };
 use ecs_core::model::{
-    Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Interface, InterfaceKind, MacAddress, Protocol, Span, StateChange, TaskArn, TaskSpec,
-    TaskStatus,
+    Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, Interface, InterfaceKind, MacAddress, Protocol,
+    Span, StateChange, TaskArn, TaskSpec, TaskStatus,
 };
 use ecs_core::{Event, PayloadTask};
 use std::collections::{BTreeMap, BTreeSet};

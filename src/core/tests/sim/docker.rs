@@ -7,8 +7,8 @@ use crate::network::Run;
 use ecs_core::model::image::{ImageListing, ImageWork, ListedContainer, ListedImage};
 use ecs_core::model::observation::{GivenIds, LastCheck};
 use ecs_core::model::{
-    ContainerKind, ContainerName, ContainerSpec, CreateRequest, CredentialsId, Failure, FailureKind, Health, Observation, OpError,
-    OwnerId, OwnerMark, RunState, RuntimeId, Span, TaskArn, TaskSpec, TextMap, task::Condition,
+    ContainerKind, ContainerName, ContainerSpec, CreateRequest, CredentialsId, Failure, FailureKind, Health,
+    Observation, OpError, OwnerId, OwnerMark, RunState, RuntimeId, Span, TaskArn, TaskSpec, TextMap, task::Condition,
 };
 use ecs_core::{Effect, Event, Message, Operation, Outcome, Output};
 use std::collections::{BTreeMap, BTreeSet};

@@ -167,9 +167,8 @@ impl World {
         self.reap_namespaces();
         let refused = |text: &str| Err(OpError::Failed(Failure::permanent("ContainerNetworkingError", text)));
         let run = (request.pause.clone(), request.pause_pid);
-        let runs = |it: &&crate::docker::Container| {
-            it.id == run.0 && it.state == RunState::Running && it.run as u32 == run.1
-        };
+        let runs =
+            |it: &&crate::docker::Container| it.id == run.0 && it.state == RunState::Running && it.run as u32 == run.1;
         if !self.docker.containers.iter().any(|it| runs(&it)) {
             return refused("the namespace is gone");
         }

@@ -116,7 +116,9 @@ impl World {
             }
             match &outcome {
                 Ok(_) => self.failed.retain(|failure| failure.0 != *owner),
-                _ if is_network || is_image_work || ((is_given_up || is_report || is_making) && !is_retried(&outcome)) => {}
+                _ if is_network
+                    || is_image_work
+                    || ((is_given_up || is_report || is_making) && !is_retried(&outcome)) => {}
                 Err(_) => {
                     let failed = (owner.clone(), self.now, self.is_to_stop(owner));
                     self.failed.push(failed);

@@ -296,7 +296,9 @@ fn stop(world: &World, target: &str) -> Broken {
             || (spec.essential || spec.name == container.container)
                 && it.failure.as_ref().is_some_and(|why| !why.message.contains("state was lost"))
     };
-    if task.reduced && !is_wanted && !task.pairs().any(has_reason) {
+    let mut others = task.pairs().filter(|(spec, _)| spec.kind == ContainerKind::Normal);
+    let is_left_alone = task.pause().is_some() && others.all(|(_, it)| it.is_stopped());
+    if task.reduced && !is_wanted && !is_left_alone && !task.pairs().any(has_reason) {
         let what = format!("{} {}", container.task, container.container);
         return Some(("nothing that runs is stopped because the state was lost", what));
     }

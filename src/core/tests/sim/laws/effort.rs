@@ -24,7 +24,9 @@ pub(super) fn again(world: &mut World, owner: &OperationOwner, operation: &Opera
     let is_disk_check = matches!(owner, OperationOwner::Images) && world.state.images.is_pull_waiting;
     // Operations on networks too.
     if matches!(owner, OperationOwner::Report(_) | OperationOwner::Attachment(_) | OperationOwner::Network(_))
-        || world.burst || is_disk_check {
+        || world.burst
+        || is_disk_check
+    {
         return;
     }
     let kind = discriminant(operation);

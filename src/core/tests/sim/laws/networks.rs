@@ -4,6 +4,7 @@
 use super::Before;
 use super::effects::Broken;
 use crate::control::PAUSE;
+use crate::network::{Namespace, Run};
 use crate::world::World;
 use ecs_core::model::attachment::{AttachmentChange, AttachmentKind, AttachmentStatus, Device};
 use ecs_core::model::{Ack, NetworkRequest, OpId, RunState, Span, TaskArn, TaskStatus, Timestamp};
@@ -33,8 +34,15 @@ pub(super) fn set_up(world: &mut World, op: &OpId, request: &NetworkRequest) -> 
         return Some(("an address on the bridge is on disk before it is used", what()));
     }
     world.net.to_clean.insert(arn.clone());
-    let other = world.net.namespaces.values().find(|it| it.address == request.local_address && it.task != *arn)?;
+    let is_other = |it: &Namespace| it.address == request.local_address && it.task != *arn;
+    let (_, other) =
+        world.net.namespaces.iter().find(|(run, namespace)| is_other(namespace) && !is_disowned(world, run))?;
     Some(("no two tasks have the same address on the bridge", format!("{} and {}", other.task, what())))
+}
+
+/// The agent may not know that the container is its own: somebody has renamed it, and the state was lost.
+fn is_disowned(world: &World, run: &Run) -> bool {
+    world.was_lost && world.docker.containers.iter().any(|it| it.id == run.0 && it.renamed)
 }
 
 /// Judges a tear-down.
@@ -207,6 +215,11 @@ pub(super) fn after_step(world: &mut World, before: &Before) {
     let records = &state.host.attachments;
     world.net.reported.retain(|arn| records.contains_key(arn));
     world.turn.attached.retain(|arn| records.contains_key(arn));
+    // The failures of a report count as long as it is due.
+    world.failed.retain(|(owner, ..)| match owner {
+        OperationOwner::Attachment(arn) => state.attachment_reports.contains_key(arn),
+        _ => true,
+    });
     let stored = &world.disk.host.attachments;
     world.net.in_time.retain(|arn| records.contains_key(arn) || stored.contains_key(arn));
     world.net.arrived.retain(|arn, _| records.contains_key(arn) || stored.contains_key(arn));
@@ -257,7 +270,7 @@ pub(super) fn settled(world: &mut World) {
 /// Judges the host when every task is forgotten.
 pub(super) fn all_gone(world: &mut World) {
     world.reap_namespaces();
-    if let Some((run, namespace)) = world.net.namespaces.iter().next() {
+    if let Some((run, namespace)) = world.net.namespaces.iter().find(|(run, _)| !is_disowned(world, run)) {
         let what = format!("{run:?} {namespace:?}");
         world.breaks("in the end no network is left", || what);
     }
