@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 const MAC: &str = "0a:1b:2c:3d:4e:5f";
 const VPC: &str = "vpc-0123456789abcdef0";
-const SUBNET: &str = "subnet-0123456789abcdef0";
+pub(super) const SUBNET: &str = "subnet-0123456789abcdef0";
 /// The name of the instance's role.
 pub(super) const ROLE: &str = "ecsInstanceRole";
 const ADDRESS: &str = "127.0.0.1";

@@ -10,12 +10,12 @@
 //! A *session* is one run of the server. Its *token* is the secret access key of its user. A *scripted* task or payload is one
 //! that a test or a user wrote by hand. `ecr` and `registry` explain the words of images.
 //!
-//! Reading order. Data: `definition` (task definitions), `need` and `tasks` (life of a task), `instances` and `outbox`, `ec2`,
+//! Reading order. Data: `definition` (task definitions), `need` and `tasks` (life of a task), `interfaces` (their network interfaces), `instances` and `outbox`, `ec2`,
 //! `stored`, `faults`, `records`, `telemetry` with `top`, `actions`, `site`, `ecr` (repositories, images, policies), and `state`, which holds them.
 //! Decisions on the data: `placement`, `payload` (tasks as they are sent to the agent). Access control: `keys`, `signature`,
 //! `owner`, `demand`, `permission`, `pull_through`. Handlers, on a state that is `shared`: `api` (calls), `acs`, and `tcs` with
 //! `tcs_shapes` (websockets), `imds`, `s3`, `registry` (layers, and `/v2/`), `admin` with `admin_access` (`/_local/`). The top: `http` (sockets and routing) with `calls`,
-//! `start` and `server` (start and scripting), and [`command`] (the program `ecs-local`). Helpers: `answers`, `api_error`, `bodies`, `ids`,
+//! `start` and `server` (start and scripting), `links` (the interfaces on this host), and [`command`] (the program `ecs-local`). Helpers: `answers`, `api_error`, `bodies`, `ids`,
 //! `objects`, `options`, `profile`, `refusal`, `remedy`, `role_credentials`, `socket`, `suggestion`, `time`.
 
 mod acs;
@@ -37,7 +37,9 @@ mod http;
 mod ids;
 mod imds;
 mod instances;
+mod interfaces;
 mod keys;
+mod links;
 mod need;
 mod objects;
 mod options;

@@ -121,6 +121,7 @@ pub(super) fn task(site: &Site, launch: &Launch<'_>) -> Task {
         stopping_at: None,
         stopped_at: None,
         agent_times: Map::new(),
+        interface: None,
     }
 }
 
@@ -174,6 +175,7 @@ pub(super) fn scripted_task(site: &Site, cluster: &str, instance_arn: &str, mut 
         stopping_at: None,
         stopped_at: None,
         agent_times: Map::new(),
+        interface: None,
         payload,
     }
 }

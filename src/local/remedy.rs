@@ -33,12 +33,16 @@ const ATTRIBUTES: [(&str, &str); 29] = [
         "ecs.capability.task-cpu-mem-limit",
         "the agent cannot limit whole tasks here (its log says why): set `cpu` and `memory` of containers instead of the task",
     ),
-    ("ecs.capability.task-eni", "network mode awsvpc is not supported: use bridge, host or none"),
+    (
+        "ecs.capability.task-eni",
+        "start the agent with ECS_ENABLE_TASK_ENI=true, as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN (its log says what it lacks), \
+         or use network mode bridge, host or none",
+    ),
     (
         "ecs.capability.pid-ipc-namespace-sharing",
         "the agent has no image for the pause container (its log says why): remove `pidMode` and `ipcMode`",
     ),
-    ("ecs.capability.aws-appmesh", "App Mesh is not supported: remove `proxyConfiguration`"),
+    ("ecs.capability.aws-appmesh", "start the agent with ECS_ENABLE_TASK_ENI=true, or remove `proxyConfiguration`"),
     ("ecs.capability.efs", "the agent offers no EFS volumes: use another volume"),
     (
         "ecs.capability.efsAuth",

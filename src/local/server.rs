@@ -10,6 +10,7 @@ use super::faults::{Delivery, Fault};
 use super::http;
 use super::instances::Disconnect;
 use super::keys::Keys;
+use super::links;
 use super::options::Options;
 use super::profile::{self, Profile};
 use super::records::Record;
@@ -24,6 +25,7 @@ use ecs_core::model::Secret;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +50,8 @@ pub struct Server {
     /// Saves the registry, until all requests have ended.
     keeper: JoinSet<Result<(), SaveError>>,
     keeper_end: CancellationToken,
+    /// Ends when all network interfaces of tasks are removed; `None`: none were made.
+    links_ended: Option<oneshot::Receiver<()>>,
 }
 
 impl Server {
@@ -92,7 +96,11 @@ impl Server {
             state.ecr = ecr;
         }
         add_accounts(&mut state, &options).map_err(StartError::Value)?;
+        state.name_servers = links::name_servers();
         let shared = Arc::new(Shared::new(state, options, storage));
+        let links = links::start(Arc::downgrade(&shared));
+        let (links, links_ended) = links.map(|links| (Ok(links.work), Some(links.ended))).unwrap_or_else(|why| (Err(why), None));
+        shared.change(|state| state.links = links);
         let (mut tasks, mut keeper, keeper_end) = (JoinSet::new(), JoinSet::new(), CancellationToken::new());
         for listener in listeners {
             tasks.spawn(http::accept(Arc::clone(&shared), listener));
@@ -112,7 +120,7 @@ impl Server {
             });
         }
         keeper.spawn(registry::keep(Arc::clone(&shared), keeper_end.clone()));
-        Ok(Self { shared, tasks, keeper, keeper_end })
+        Ok(Self { shared, tasks, keeper, keeper_end, links_ended })
     }
 
     /// The address of the registry behind this ECR, as in image names.
@@ -427,6 +435,10 @@ impl Server {
     pub async fn end(mut self) -> Result<(), String> {
         self.shared.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
+        self.shared.change(State::end_interfaces);
+        if let Some(ended) = self.links_ended.take() {
+            let _done = timeout(END_LIMIT, ended).await;
+        }
         let storage = &self.shared.storage;
         storage.tasks.close();
         // If the disk hangs, nobody waits for it.

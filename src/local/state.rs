@@ -8,6 +8,8 @@ use super::ecr::Ecr;
 use super::faults::Faults;
 use super::ids::same_resource;
 use super::instances::{Disconnect, Instance, InstanceStatus};
+use super::interfaces::{InterfaceStatus, TaskInterface, announcement};
+use super::links::Work;
 use super::need::Need;
 use super::records::{Record, Records, Source};
 use super::role_credentials::{put_profile, renew};
@@ -19,6 +21,7 @@ use super::time::now;
 use ecs_core::model::Secret;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
 
 /// Maximum number of clusters.
 pub(super) const MAX_CLUSTERS: usize = 100;
@@ -80,6 +83,10 @@ pub struct State {
     pub(super) tcs_disconnect: (u64, Option<Disconnect>),
     /// What agents published over TCS.
     pub(super) telemetry: Telemetry,
+    /// Makes and removes the network interfaces of tasks; the error says why none can be made.
+    pub(super) links: Result<Sender<Work>, String>,
+    /// The name servers of tasks with network interfaces of their own.
+    pub(super) name_servers: Vec<String>,
 }
 
 /// The first sequence number: the seconds since 2024. So numbers keep rising across restarts of the server: an agent ignores a
@@ -111,6 +118,8 @@ impl State {
             acs_connections: 0,
             tcs_disconnect: (0, None),
             telemetry: Telemetry::default(),
+            links: Err("the server has just been started".to_owned()),
+            name_servers: Vec::new(),
         }
     }
 
@@ -247,6 +256,86 @@ impl State {
         }
         self.tasks.push(task);
         Ok(())
+    }
+
+    /// Why no task can have a network interface; `None`: they can.
+    pub(super) fn why_no_links(&self) -> Option<&str> {
+        self.links.as_ref().err().map(String::as_str)
+    }
+
+    /// A new network interface in this subnet; `None`: no address is free.
+    pub(super) fn new_interface(&self, subnet: &str) -> Option<TaskInterface> {
+        let living = self.tasks.iter().filter_map(|task| task.interface.as_ref());
+        let living: Vec<_> = living.filter(|interface| interface.status != InterfaceStatus::Deleted).collect();
+        TaskInterface::new(subnet, |address| living.iter().all(|interface| interface.link.address != address))
+    }
+
+    /// Begins to make the interface of a task.
+    pub(super) fn make_interface(&self, task: &str) -> Result<(), String> {
+        let links = self.links.as_ref().map_err(Clone::clone)?;
+        let task = self.task(task).ok_or("no such task")?;
+        let interface = task.interface.as_ref().ok_or("the task has no network interface")?;
+        let work = Work::Make(task.arn.clone(), interface.link.clone());
+        links.send(work).map_err(|_ended| "the thread that makes network interfaces has ended".to_owned())
+    }
+
+    /// The interface of a task exists, or cannot be made. The agent learns of it.
+    pub(super) fn interface_made(&mut self, task: &str, made: Result<(), String>) {
+        let Some(task) = self.tasks.iter_mut().find(|known| known.arn == task) else { return };
+        let Some(interface) = task.interface.as_mut().filter(|it| it.status == InterfaceStatus::Precreated) else {
+            return;
+        };
+        if let Err(problem) = made {
+            interface.status = InterfaceStatus::Deleted;
+            task.mark_stopped(&format!("The network interface cannot be made: {problem}"), now());
+            return;
+        }
+        interface.status = InterfaceStatus::Attaching;
+        let sent = task.payload["elasticNetworkInterfaces"][0].clone();
+        let (arn, cluster, instance) = (task.arn.clone(), task.cluster.clone(), task.instance_arn.clone());
+        let addressed = self.addressed(&instance, &uuid::Uuid::new_v4().to_string());
+        let message = announcement(&self.site, addressed, &arn, &cluster, &sent);
+        if let Err(problem) = self.queue(&instance, "AttachTaskNetworkInterfacesMessage", message, true) {
+            self.interface_is_over(&arn);
+            if let Some(task) = self.task_mut(&arn) {
+                task.mark_stopped(&problem, now());
+            }
+        }
+    }
+
+    /// The agent has reported these attachments of a task. The task is sent once its interface is attached.
+    pub(super) fn attached(&mut self, task: &str, attachments: &Value) -> Result<(), String> {
+        let Some(task) = self.tasks.iter_mut().find(|known| known.arn == task) else { return Ok(()) };
+        let Some(interface) = task.interface.as_mut().filter(|it| it.status == InterfaceStatus::Attaching) else {
+            return Ok(());
+        };
+        let arn = interface.attachment_arn(&self.site);
+        let mut reported = attachments.as_array().into_iter().flatten();
+        let is_attached =
+            reported.any(|reported| reported["attachmentArn"] == arn.as_str() && reported["status"] == "ATTACHED");
+        if !is_attached {
+            return Ok(());
+        }
+        interface.status = InterfaceStatus::Attached;
+        let (payload, instance) = (task.payload.clone(), task.instance_arn.clone());
+        self.queue_payload(&instance, &[payload]).map(drop)
+    }
+
+    /// The interface of a task is not needed any more.
+    pub(super) fn interface_is_over(&mut self, task: &str) {
+        let Some(task) = self.tasks.iter_mut().find(|known| known.arn == task) else { return };
+        let Some(interface) = task.interface.as_mut().filter(|it| it.status != InterfaceStatus::Deleted) else { return };
+        interface.status = InterfaceStatus::Deleted;
+        if let Ok(links) = &self.links {
+            let _ended = links.send(Work::Remove(interface.link.clone()));
+        }
+    }
+
+    /// No interface is needed any more, and no new one is made.
+    pub(super) fn end_interfaces(&mut self) {
+        let tasks: Vec<String> = self.tasks.iter().map(|task| task.arn.clone()).collect();
+        tasks.iter().for_each(|task| self.interface_is_over(task));
+        self.links = Err("the server is about to end".to_owned());
     }
 
     /// Queues a payload with these tasks for an instance. Returns the message id.

@@ -2,6 +2,7 @@
 //! agent's reports on a task, and the description of a task. Invariant: `last_status` never goes back, and a reported value is
 //! never lost.
 
+use super::interfaces::{InterfaceStatus, TaskInterface};
 use super::need::Need;
 use super::site::Site;
 use serde_json::{Value, json};
@@ -118,6 +119,8 @@ pub struct Task {
     pub(super) stopped_at: Option<f64>,
     /// `pullStartedAt`, `pullStoppedAt`, `executionStoppedAt` as the agent sent them.
     pub(super) agent_times: serde_json::Map<String, Value>,
+    /// The task's network interface; `None`: its network mode is not `awsvpc`.
+    pub(super) interface: Option<TaskInterface>,
 }
 
 impl Task {
@@ -221,16 +224,26 @@ impl Task {
         if any { result } else { "UNKNOWN" }
     }
 
+    /// The status in DescribeTasks. A task whose interface is not attached is still being provided for.
+    fn shown_status(&self) -> &'static str {
+        let is_attached = |interface: &TaskInterface| interface.status == InterfaceStatus::Attached;
+        match self.last_status {
+            TaskStatus::Pending if !self.interface.as_ref().is_none_or(is_attached) => "PROVISIONING",
+            status => status.as_str(),
+        }
+    }
+
     /// The task as in DescribeTasks.
     pub(super) fn describe(&self, site: &Site, connected: bool) -> Value {
+        let interface = self.interface.as_ref();
         let mut task = json!({
-            "attachments": [],
+            "attachments": interface.map(|interface| interface.describe(site)).into_iter().collect::<Vec<_>>(),
             "attributes": [],
             "availabilityZone": site.availability_zone(),
             "clusterArn": site.arn(&format!("cluster/{}", self.cluster)),
             "connectivity": if connected { "CONNECTED" } else { "DISCONNECTED" },
             "containerInstanceArn": self.instance_arn,
-            "containers": self.containers.iter().map(|container| container.describe(&self.arn)).collect::<Vec<_>>(),
+            "containers": self.containers.iter().map(|container| container.describe(&self.arn, interface)).collect::<Vec<_>>(),
             "cpu": self.cpu,
             "memory": self.memory,
             "createdAt": self.created_at,
@@ -238,7 +251,7 @@ impl Task {
             "enableExecuteCommand": false,
             "group": self.group,
             "healthStatus": self.health_status(),
-            "lastStatus": self.last_status.as_str(),
+            "lastStatus": self.shown_status(),
             "launchType": "EC2",
             "overrides": self.overrides,
             "startedAt": self.started_at,
@@ -259,7 +272,7 @@ impl Task {
 }
 
 impl TaskContainer {
-    fn describe(&self, task: &str) -> Value {
+    fn describe(&self, task: &str, interface: Option<&TaskInterface>) -> Value {
         json!({
             "containerArn": self.arn,
             "taskArn": task,
@@ -271,7 +284,7 @@ impl TaskContainer {
             "exitCode": self.exit_code,
             "reason": self.reason,
             "networkBindings": self.network_bindings,
-            "networkInterfaces": [],
+            "networkInterfaces": interface.map(TaskInterface::of_container).into_iter().collect::<Vec<_>>(),
             "healthStatus": self.health_status,
             "cpu": self.cpu,
             "memory": self.memory,

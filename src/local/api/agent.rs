@@ -92,9 +92,16 @@ pub(super) fn submit_task(state: &mut State, body: &Value) -> Answer {
     cluster_of(state, body)?;
     let name = required(body, "task")?;
     let task = state.task_mut(name).ok_or_else(|| ApiError::invalid("The referenced task was not found."))?;
-    task.apply_task_report(body, now());
+    // A report of attachments has no status.
+    if !body["status"].is_null() {
+        task.apply_task_report(body, now());
+    }
     let (arn, instance, stopped) =
         (task.arn.clone(), task.instance_arn.clone(), task.last_status == TaskStatus::Stopped);
+    state.attached(&arn, &body["attachments"]).map_err(ApiError::client)?;
+    if stopped {
+        state.interface_is_over(&arn);
+    }
     if stopped && let Some(instance) = state.instance_mut(&instance) {
         instance.outbox.forget_task(&arn);
     }

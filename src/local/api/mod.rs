@@ -9,6 +9,7 @@ mod ecr;
 mod instances;
 mod labels;
 mod members;
+mod network;
 mod protection;
 mod request;
 mod run;

@@ -1,6 +1,7 @@
 //! RunTask and StartTask: place a task, made from a definition and overrides, on an instance. This module owns overrides and the
 //! order of placement (the instance with the fewest tasks first). Invariant: a task exists only if its payload was queued.
 
+use super::network;
 use super::request::{Answer, cluster_of, missing, names, required};
 use crate::api_error::ApiError;
 use crate::definition::{self, TaskDefinition, TaskOverride, required_attributes, validate, without_nulls};
@@ -22,6 +23,8 @@ struct Request {
     definition: Definition,
     /// Commands from the overrides, by container name.
     commands: BTreeMap<String, Vec<String>>,
+    /// The subnet for the task's interface; `None`: it has none.
+    subnet: Option<String>,
 }
 
 /// RunTask: places tasks on any instances that fit.
@@ -96,7 +99,8 @@ fn read(state: &State, body: &Value) -> Result<Request, ApiError> {
     let commands = apply_overrides(&mut definition.spec, overrides)?;
     validate(&definition.spec).map_err(ApiError::invalid)?;
     definition.required = required_attributes(&definition.spec, |image| state.site.is_ecr(image));
-    Ok(Request { cluster, group: group_of(body, &definition.spec), definition, commands })
+    let subnet = network::subnet(state, definition.spec.network_mode(), &body["networkConfiguration"])?;
+    Ok(Request { cluster, group: group_of(body, &definition.spec), definition, commands, subnet })
 }
 
 fn group_of(body: &Value, spec: &TaskDefinition) -> String {
@@ -151,7 +155,7 @@ fn check(state: &State, request: &Request, arn: &str) -> Result<(), Misfit> {
 
 /// The placement constraints of the call and of the definition.
 fn constraints(body: &Value, spec: &TaskDefinition) -> Result<Vec<Constraint>, ApiError> {
-    for member in ["capacityProviderStrategy", "networkConfiguration", "volumeConfigurations"] {
+    for member in ["capacityProviderStrategy", "volumeConfigurations"] {
         if body[member].as_array().is_some_and(|list| !list.is_empty()) || body[member].is_object() {
             return Err(ApiError::invalid(format!("{member} is not supported here: remove it.")));
         }
@@ -180,7 +184,11 @@ fn launch(state: &mut State, body: &Value, request: &Request, instance_arn: &str
     let overrides = if body["overrides"].is_object() { without_nulls(body["overrides"].clone()) } else { json!({}) };
     let gpus =
         state.instance(instance_arn).map(|instance| free_gpus(instance, &state.held(instance_arn))).unwrap_or_default();
-    let task = payload::task(
+    let interface = match &request.subnet {
+        Some(subnet) => Some(state.new_interface(subnet).ok_or_else(|| ApiError::client("No address is free."))?),
+        None => None,
+    };
+    let mut task = payload::task(
         &state.site,
         &Launch {
             definition: &request.definition.spec,
@@ -195,9 +203,15 @@ fn launch(state: &mut State, body: &Value, request: &Request, instance_arn: &str
             gpus: &gpus,
         },
     );
-    let (arn, payload) = (task.arn.clone(), task.payload.clone());
+    if let Some(interface) = interface {
+        task.payload["elasticNetworkInterfaces"] = json!([interface.sent(&state.site, &state.name_servers)]);
+        task.interface = Some(interface);
+    }
+    let (arn, payload, waits) = (task.arn.clone(), task.payload.clone(), task.interface.is_some());
     state.add_task(task).map_err(ApiError::client)?;
-    if let Err(problem) = state.queue_payload(instance_arn, &[payload]) {
+    // A task with an interface is sent once the agent has reported the interface.
+    let sent = if waits { state.make_interface(&arn) } else { state.queue_payload(instance_arn, &[payload]).map(drop) };
+    if let Err(problem) = sent {
         state.tasks.retain(|task| task.arn != arn);
         return Err(ApiError::client(problem));
     }

@@ -66,7 +66,10 @@ pub(super) fn stop(state: &mut State, body: &Value) -> Answer {
         let payload = task.payload.clone();
         let gone = state.instance(&instance).is_none_or(|instance| instance.status == InstanceStatus::Inactive);
         match state.task_mut(&arn).filter(|_| gone) {
-            Some(task) => task.mark_stopped("", now()),
+            Some(task) => {
+                task.mark_stopped("", now());
+                state.interface_is_over(&arn);
+            }
             None if !is_reported => {
                 state.queue_payload(&instance, &[payload]).map_err(ApiError::client)?;
             }

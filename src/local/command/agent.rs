@@ -139,6 +139,7 @@ fn defaults(definition: &Value, is_set: impl Fn(&str) -> bool) -> Vec<(&'static 
     let all = [
         ("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached", true),
         ("ECS_ENABLE_GPU_SUPPORT", "true", needs_gpus(definition)),
+        ("ECS_ENABLE_TASK_ENI", "true", definition["networkMode"] == "awsvpc"),
         ("ECS_ENABLE_TASK_IAM_ROLE", "true", has_role),
         ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true", has_role),
         // A laptop may be in any network.

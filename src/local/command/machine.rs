@@ -27,6 +27,8 @@ pub(super) struct Machine {
     pub(super) cpu: u64,
     /// There is a list of GPUs.
     pub(super) has_gpus: bool,
+    /// This program may make network interfaces for tasks.
+    pub(super) has_networks: bool,
 }
 
 impl Machine {
@@ -45,6 +47,7 @@ impl Machine {
             memory: memory.map(|mib| mib.saturating_sub(reserved)),
             cpu: u64::from(processors) * 1024,
             has_gpus: Path::new(GPU_LIST).exists(),
+            has_networks: rustix::process::geteuid().is_root(),
         }
     }
 }

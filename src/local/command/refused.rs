@@ -25,7 +25,7 @@ impl Refused {
 
 /// The refused members; empty if there are none.
 pub(super) fn refused(definition: &Value, machine: &Machine) -> Vec<Refused> {
-    let mut found = without_counterpart(definition);
+    let mut found = without_counterpart(definition, machine);
     found.extend(architecture(definition, machine));
     for (at, container) in definition["containerDefinitions"].as_array().into_iter().flatten().enumerate() {
         let has_role = !definition["executionRoleArn"].is_null();
@@ -58,7 +58,7 @@ fn volume_names(definition: &Value) -> Vec<Refused> {
 }
 
 /// Members for which there is nothing on any machine of a developer.
-fn without_counterpart(definition: &Value) -> Vec<Refused> {
+fn without_counterpart(definition: &Value, machine: &Machine) -> Vec<Refused> {
     let mut found = Vec::new();
     let launch_types = definition["requiresCompatibilities"].as_array();
     if launch_types.is_some_and(|list| is_elsewhere(list)) {
@@ -67,16 +67,11 @@ fn without_counterpart(definition: &Value) -> Vec<Refused> {
             "requiresCompatibilities: tasks run on this machine, as on EC2: remove it, and use networkMode bridge",
         ));
     }
-    if definition["networkMode"] == "awsvpc" {
-        found.push(("networkMode", "networkMode awsvpc: use bridge, host or none"));
+    if definition["networkMode"] == "awsvpc" && !machine.has_networks {
+        found.push(("networkMode", "networkMode awsvpc: run ecs-local as root, or use bridge, host or none"));
     }
-    for (member, why) in [
-        ("proxyConfiguration", "proxyConfiguration: there is no App Mesh: remove it"),
-        ("ephemeralStorage", "ephemeralStorage: it is for tasks on Fargate: remove it"),
-    ] {
-        if !definition[member].is_null() {
-            found.push((member, why));
-        }
+    if !definition["ephemeralStorage"].is_null() {
+        found.push(("ephemeralStorage", "ephemeralStorage: it is for tasks on Fargate: remove it"));
     }
     let refused = |(member, why): (&'static str, &str)| Refused { parent: String::new(), member, text: why.to_owned() };
     found.into_iter().map(refused).collect()

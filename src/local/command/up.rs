@@ -213,9 +213,11 @@ impl Run<'_> {
         let quiet = self.request.quiet;
         let begin = SystemTime::now();
         self.is_placed = true;
-        let answer = self
-            .server
-            .call("RunTask", &json!({"cluster": self.cluster, "taskDefinition": definition["taskDefinitionArn"]}));
+        let mut run = json!({"cluster": self.cluster, "taskDefinition": definition["taskDefinitionArn"]});
+        if definition["networkMode"] == "awsvpc" {
+            run["networkConfiguration"] = json!({"awsvpcConfiguration": {"subnets": [crate::imds::SUBNET]}});
+        }
+        let answer = self.server.call("RunTask", &run);
         let answer = answer.map_err(|error| error.message)?;
         let Some(arn) = answer["tasks"][0]["taskArn"].as_str() else {
             let text = |member: &str| answer["failures"][0][member].as_str().unwrap_or_default().to_owned();
