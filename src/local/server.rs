@@ -8,6 +8,7 @@ use super::ecr::Principal;
 use super::ecr::policy::Policy;
 use super::faults::{Delivery, Fault};
 use super::http;
+use super::imds::SUBNET;
 use super::instances::Disconnect;
 use super::keys::Keys;
 use super::links;
@@ -183,10 +184,13 @@ impl Server {
     /// If the definition has an error, or the task cannot be placed.
     pub fn run_task(&self, definition: &Value) -> Result<String, ApiError> {
         let registered = self.call("RegisterTaskDefinition", definition)?;
-        let run = json!({
+        let mut run = json!({
             "cluster": self.shared.options.cluster,
             "taskDefinition": registered["taskDefinition"]["taskDefinitionArn"],
         });
+        if definition["networkMode"] == "awsvpc" {
+            run["networkConfiguration"] = json!({"awsvpcConfiguration": {"subnets": [SUBNET]}});
+        }
         let answer = self.call("RunTask", &run)?;
         match answer["tasks"][0]["taskArn"].as_str() {
             Some(arn) => Ok(arn.to_owned()),

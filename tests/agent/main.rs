@@ -15,6 +15,7 @@ mod rig;
 
 mod acs_input;
 mod acs_tls;
+mod awsvpc;
 mod churn;
 mod clean_up;
 mod clients;

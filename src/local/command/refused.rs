@@ -155,6 +155,7 @@ mod tests {
             memory: Some(2000),
             cpu: 2048,
             has_gpus: false,
+            has_networks: false,
         }
     }
 
@@ -245,6 +246,7 @@ mod tests {
             memory: None,
             cpu: 4096,
             has_gpus: true,
+            has_networks: true,
         };
         assert_eq!(refused(&definition, &large), []);
     }
