@@ -38,7 +38,7 @@ fn members<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
 }
 
 /// Members that are kept as JSON values; other tests cover the errors in them.
-const VALUES: [&str; 3] = ["arn", "overrides", "proxyConfiguration"];
+const VALUES: [&str; 3] = ["arn", "overrides", "index"];
 
 #[test]
 fn the_corpus_has_a_wrong_kind_of_every_member_of_a_task() {
@@ -50,6 +50,11 @@ fn the_corpus_has_a_wrong_kind_of_every_member_of_a_task() {
         ("associations[0].content.", members::<task::Content>()),
         ("attachments[0].", members::<Attachment>()),
         ("attachments[0].attachmentProperties[0].", members::<Property>()),
+        ("elasticNetworkInterfaces[0].", members::<NetworkInterface>()),
+        ("elasticNetworkInterfaces[0].interfaceVlanProperties.", members::<VlanProperties>()),
+        ("elasticNetworkInterfaces[0].ipv4Addresses[0].", members::<Ipv4Address>()),
+        ("elasticNetworkInterfaces[0].ipv6Addresses[0].", members::<interface::Ipv6Address>()),
+        ("proxyConfiguration.", members::<ProxyConfiguration>()),
         ("volumes[0].", members::<Volume>()),
         ("volumes[0].host.", members::<volume::HostVolume>()),
         ("volumes[0].dockerVolumeConfiguration.", members::<DockerVolume>()),
