@@ -97,7 +97,9 @@ impl World {
             Effect::Do(op, Operation::ResolveDigest(_)) => (op, Output::Digest(None)),
             Effect::Do(op, Operation::Pull(_)) => (op, Output::Pulled),
             Effect::Do(op, Operation::Report(_) | Operation::CreateResource(_))
-            | Effect::Do(op, Operation::RenewResource(_) | Operation::RemoveResource(_)) => (op, Output::Nothing),
+            | Effect::Do(op, Operation::RenewResource(_) | Operation::RemoveResource(_))
+            | Effect::Do(op, Operation::SetUpNetwork(_) | Operation::TearDownNetwork(_))
+            | Effect::Do(op, Operation::ReportAttachment(_)) => (op, Output::Nothing),
             Effect::Do(op, Operation::Create(request)) => (op, self.create(*request)),
             Effect::Do(op, Operation::Start(target) | Operation::Inspect(target)) => {
                 (op, self.look(&target, RunState::Running))

@@ -9,6 +9,7 @@
 
 use super::policy::Capacity;
 use super::state::{State, TaskState};
+use crate::model::task::NetworkMode;
 use crate::model::waiting::Shortage;
 use crate::model::{Protocol, Span, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
@@ -179,7 +180,9 @@ fn share(task: &TaskState) -> Share {
         share.cpu += u64::from(container.cpu);
         let memory = if container.memory_reservation > 0 { container.memory_reservation } else { container.memory };
         share.memory += u64::from(memory);
-        for port in container.ports.iter().filter(|port| port.host_port != 0) {
+        // A task with interfaces of its own publishes no ports of the host.
+        let is_own = task.spec.network == NetworkMode::Awsvpc;
+        for port in container.ports.iter().filter(|port| port.host_port != 0 && !is_own) {
             match port.protocol {
                 Protocol::Tcp => share.tcp.insert(port.host_port),
                 Protocol::Udp => share.udp.insert(port.host_port),

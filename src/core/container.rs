@@ -258,6 +258,7 @@ fn create_request(task: &TaskState, index: usize) -> CreateRequest {
         spec,
         links,
         volumes_from,
+        network: network::namespace(task, index),
         pause: task.pause().map(|pause| task.spec.runtime_name(&pause.name)),
         in_task_cgroup: resources().any(|resource| matches!(resource.kind, ResourceKind::Cgroup(_))),
         router_address: router.and_then(|router| task.containers[router].state.address.clone()),

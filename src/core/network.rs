@@ -22,7 +22,7 @@ use super::state::{
 use super::step::Step;
 use super::{attachments, local_address};
 use crate::model::task::{ContainerKind, NetworkMode};
-use crate::model::{FailureKind, NetworkRequest, OpError, RunState, TaskArn, TaskStatus, Timestamp};
+use crate::model::{ContainerNetwork, FailureKind, NetworkRequest, OpError, RunState, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
 /// After this many consecutive unknown or temporary failures, a set-up ends the task, and a tear-down is given up. The kernel
@@ -89,6 +89,15 @@ fn is_to_be_torn_down(task: &TaskState, pause: usize) -> bool {
     task.network.status.may_exist()
         && !task.containers[pause].state.is_stopped()
         && attempts(task, NetworkOperationKind::TearDown) < MAX_TRIES
+}
+
+/// The network namespace that the container with this index is created in.
+pub(super) fn namespace(task: &TaskState, index: usize) -> ContainerNetwork {
+    let Some(pause) = pause(task) else { return ContainerNetwork::Configured };
+    if pause == index {
+        return ContainerNetwork::Own(task.spec.interfaces.clone());
+    }
+    ContainerNetwork::Joined(task.containers[pause].state.runtime_id.clone().unwrap_or_default())
 }
 
 /// Nothing of the network is left.

@@ -8,7 +8,8 @@ use super::create::log;
 use super::create::{CreateContext, LABEL_CLUSTER, LABEL_TASK, body};
 use super::{Docker, observe};
 use ecs_core::model::{
-    ContainerKind, ContainerSpec, CreateRequest, Failure, Observation, OpError, OwnerMark, Protocol, SecretValues, Span,
+    ContainerKind, ContainerNetwork, ContainerSpec, CreateRequest, Failure, Observation, OpError, OwnerMark, Protocol,
+    SecretValues, Span,
 };
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
@@ -61,7 +62,10 @@ impl Docker {
         let image = self.image_present(&request.spec.image).await?.unwrap_or_default();
         let cgroup_parent = self.cgroup_parent(request).await?;
         let selinux = self.labels_files(request).await?;
-        let (host_ports, range_starts) = self.host_ports(&request.spec)?;
+        // A container in the namespace of another one publishes no ports.
+        let publishes = request.network == ContainerNetwork::Configured;
+        let ports = if publishes { self.host_ports(&request.spec)? } else { (Vec::new(), Vec::new()) };
+        let (host_ports, range_starts) = ports;
         let context = CreateContext {
             cluster: &self.settings.cluster,
             owner: self.owner.as_ref(),

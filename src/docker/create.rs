@@ -3,7 +3,7 @@
 //! Owns the mapping of spec `docker-mapping.md` §2 to §8, with the files below it. The sources in order, of which later ones
 //! take precedence: the model, the payload's own settings, control group and namespaces, ECS labels. Invariant: the ECS labels
 //! are always this agent's, since recovery finds containers by nothing else. Reading order: this file, `merge` (the payload's
-//! own settings), `namespaces`, `ports`, `accelerator`, `health_check`, `ticket`, `log` with `log_endpoint`.
+//! own settings), `namespaces`, `network`, `ports`, `accelerator`, `health_check`, `ticket`, `log` with `log_endpoint`.
 
 pub(super) mod accelerator;
 pub(super) mod health_check;
@@ -11,6 +11,7 @@ pub(super) mod log;
 pub(super) mod log_endpoint;
 pub(super) mod merge;
 pub(super) mod namespaces;
+mod network;
 pub(super) mod ports;
 pub(super) mod ticket;
 
@@ -94,6 +95,7 @@ pub(super) fn body(
         host.insert("CgroupParent".to_owned(), Value::from(parent));
     }
     namespaces::apply(&mut host, request);
+    network::apply_to_host(&mut host, request);
     ticket::apply(&mut host, request)?;
     mount_metadata(&mut host, request, context.selinux);
     log::use_execution_role(&mut host, request, request.log_role_id.as_ref().map(credentials_path))?;
@@ -111,6 +113,7 @@ pub(super) fn body(
     if let Some(problem) = health_check::problem(&config, context.image_health_check) {
         return Err(config_error(problem));
     }
+    network::apply_to_config(&mut config, request);
     set_labels(&mut config, request, context);
 
     config.insert("HostConfig".to_owned(), Value::Object(host));

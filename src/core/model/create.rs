@@ -1,6 +1,6 @@
 //! Everything that Docker needs to create one container.
 
-use super::{ContainerSpec, CredentialsId, Failure, OpError, Secret, TaskArn, TaskSpec, text};
+use super::{ContainerSpec, CredentialsId, Failure, Interface, OpError, RuntimeId, Secret, TaskArn, TaskSpec, text};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
@@ -23,6 +23,8 @@ pub struct CreateRequest {
     pub volumes_from: Vec<(String, bool)>,
     /// The name in Docker of the task's pause container; `None` if the task has none.
     pub pause: Option<String>,
+    /// The network namespace that the container lives in.
+    pub network: ContainerNetwork,
     /// The container runs below the control group of the task.
     pub in_task_cgroup: bool,
     /// Address of the task's log router; `None` if the container uses none, or its address is not known.
@@ -37,6 +39,18 @@ pub struct CreateRequest {
     pub resources: Vec<String>,
     /// The outline of the task for the container's label, from which the task is rebuilt if the agent's state is lost.
     pub outline: TaskSpec,
+}
+
+/// The network namespace that a container lives in (spec `docker-mapping.md` §4).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ContainerNetwork {
+    /// What the payload's own settings say. A pause container has a namespace of its own without an outside.
+    #[default]
+    Configured,
+    /// The container is the pause container of a task with these interfaces, and has the task's namespace.
+    Own(Vec<Interface>),
+    /// The namespace of the pause container with this id.
+    Joined(RuntimeId),
 }
 
 /// Secret values that a container is created with. No state holds them: they are looked up right before the create and dropped

@@ -45,7 +45,7 @@ pub mod waiting;
 
 pub use bridges::Bridges;
 pub use cgroup::CgroupDriver;
-pub use create::{CreateRequest, SecretValues};
+pub use create::{ContainerNetwork, CreateRequest, SecretValues};
 pub use failure::{Failure, FailureKind, OpError, with_causes};
 pub use ids::{ContainerName, CredentialsId, EndpointId, OpId, OwnerId, RuntimeId, TaskArn};
 pub use interface::{Interface, InterfaceKind, MacAddress, NetworkRequest, Prefix, ProxyRules};

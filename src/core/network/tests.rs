@@ -183,6 +183,11 @@ fn the_network_comes_before_all_other_containers() {
     assert_eq!(scene.task().network.status, NetworkStatus::Requested, "it is on disk first");
     scene.feed(done(op, Output::Nothing));
     scene.succeed("pull");
+    let created = scene.pending.iter().find_map(|(_, operation)| match operation {
+        Operation::Create(request) => Some(request.network.clone()),
+        _ => None,
+    });
+    assert_eq!(created, Some(ContainerNetwork::Joined("id-~internal~ecs~pause".into())));
     scene.succeed("create web");
     scene.succeed("start web");
     let view = crate::view(&scene.state, NOW);
@@ -197,6 +202,7 @@ fn the_labels_of_all_containers_name_the_address() {
     let (_, operation) = scene.take("create pause");
     let Operation::Create(request) = operation else { panic!() };
     assert_eq!(request.outline.local_address, scene.task().network.local_address);
+    assert_eq!(request.network, ContainerNetwork::Own(awsvpc().interfaces));
     assert!(request.outline.local_address.is_some() && request.outline.interfaces == awsvpc().interfaces);
 }
 

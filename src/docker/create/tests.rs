@@ -2,7 +2,7 @@ use super::*;
 use serde_json::json;
 
 /// The container `web` of the recorded payload, reduced to the parts that this agent supports.
-fn web() -> CreateRequest {
+pub(super) fn web() -> CreateRequest {
     let spec = json!({
         "name": "web", "image": "localhost:5001/judge/open:latest", "essential": true,
         "command": ["httpd", "-f", "-p", "80", "-h", "/www"],
@@ -32,7 +32,7 @@ fn web() -> CreateRequest {
     }
 }
 
-fn context<'a>(host_ports: &'a [u16], image_env: &'a [String]) -> CreateContext<'a> {
+pub(super) fn context<'a>(host_ports: &'a [u16], image_env: &'a [String]) -> CreateContext<'a> {
     static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
     CreateContext {
         cluster: "judge",
