@@ -160,7 +160,7 @@ impl Rig {
         let pause = Space::new().unwrap();
         let off = u8::from(!has_ipv6);
         pause.shell(&format!(
-            "sysctl -qw net.ipv6.conf.all.disable_ipv6={off} net.ipv6.conf.default.disable_ipv6={off}"
+            "for which in all default; do echo {off} >/proc/sys/net/ipv6/conf/$which/disable_ipv6; done"
         ));
         pause
     }
