@@ -13,6 +13,8 @@ use std::os::fd::AsFd;
 /// The addresses of the instance metadata service.
 const METADATA: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254))];
+/// Each link is in this network.
+const LINK_LOCAL: Network = Network { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), length: 10 };
 /// Kinds of links on top of others, whose hardware address they may have.
 const STACKED: [&str; 8] = ["vlan", "bridge", "bond", "team", "macvlan", "macvtap", "ipvlan", "ipvtap"];
 
@@ -39,10 +41,9 @@ pub(super) fn attach(job: &Job, places: &Places, number: usize, interface: &Inte
     // A dual-stack task learns its default route for IPv6 from the router.
     let ipv6 = interface.gateway_ipv6.filter(|_| interface.is_ipv6_only()).map(network);
     let ipv4 = interface.gateway_ipv4.filter(|_| !interface.is_ipv6_only()).map(network);
-    for gateway in ipv4.into_iter().chain(ipv6).filter(|_| number == 0) {
-        let (at, gateway) = (gateway, gateway.address);
-        let own = interface.ipv4_prefixes().map(network).chain(interface.ipv6_prefixes().map(network));
-        let is_near = own.into_iter().any(|own| own.contains(gateway)) || at.length == 0;
+    for Network { address: gateway, .. } in ipv4.into_iter().chain(ipv6).filter(|_| number == 0) {
+        let mut own = interface.ipv4_prefixes().map(network).chain(interface.ipv6_prefixes().map(network));
+        let is_near = own.any(|own| own.contains(gateway)) || LINK_LOCAL.contains(gateway);
         let kind =
             if is_near { RouteKind::Via(gateway, link.index) } else { RouteKind::ViaUnchecked(gateway, link.index) };
         let route = Route { to: Network::default_of(gateway), kind };
@@ -86,18 +87,11 @@ pub(super) fn add_route(socket: &Socket, route: &Route) -> Result<(), Cause> {
 fn bring(job: &Job, places: &Places, name: &str, interface: &Interface) -> Done<Link> {
     let mac = interface.mac;
     let look = || Ok(places.task.find_link(|links| find(links, interface))?);
-    let present = job.steps.take(format!("look for {mac} in the task's namespace"), look)?;
-    if let Some(link) = present.filter(|link| link.name == name) {
-        return Ok(link);
-    }
-    match interface.kind {
-        InterfaceKind::Standard => {
-            // A link that is there under another name has come here, and not got its name.
-            if job.steps.take(format!("look for {mac} in the task's namespace"), look)?.is_none() {
-                bring_device(job, places, mac)?;
-            }
-        }
-        InterfaceKind::Branch { vlan, trunk } => bring_branch(job, places, name, &Branch { mac, vlan, trunk })?,
+    match (job.steps.take(format!("look for {mac} in the task's namespace"), look)?, interface.kind) {
+        (Some(link), _) if link.name == name => return Ok(link),
+        (Some(_), _) => {} // it has come here, and not got its name
+        (None, InterfaceKind::Standard) => bring_device(job, places, mac)?,
+        (None, InterfaceKind::Branch { vlan, trunk }) => bring_branch(job, places, name, &Branch { mac, vlan, trunk })?,
     }
     job.steps.take(format!("name the interface {mac} {name}"), || {
         let link = look()?.ok_or_else(|| gone(mac))?;

@@ -12,11 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 fn rig(test: &str, count: u16) -> Option<Rig> {
     let rig = Rig::new(test)?;
     rig.attach(9);
-    if rig
-        .host
-        .shell("ip link add link ens9 name probe type vlan id 7 2>/dev/null && ip link del probe && echo yes || true")
-        == ""
-    {
+    let probe = "ip link add link ens9 name probe type vlan id 7 2>/dev/null && ip link del probe && echo yes || true";
+    if rig.host.shell(probe).is_empty() {
         eprintln!("SKIPPED {test}: this kernel has no VLANs");
         return None;
     }

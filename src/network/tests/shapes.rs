@@ -119,6 +119,32 @@ async fn both_interfaces_of_a_task_have_addresses() {
     );
 }
 
+/// A gateway that is in no network of the interface.
+#[tokio::test]
+async fn a_gateway_outside_of_the_subnet_is_used() {
+    let Some(rig) = Rig::new("a_gateway_outside_of_the_subnet_is_used") else { return };
+    rig.attach(1);
+    let pause = rig.pause(false);
+    let gateway_ipv4 = Some(Prefix { address: Ipv4Addr::new(10, 0, 1, 1), length: 32 });
+    let request = request(1, &pause, vec![Interface { gateway_ipv4, ..interface(1) }]);
+    for _ in 0..2 {
+        rig.network.set_up(&request).await.unwrap();
+    }
+    assert_eq!(pause.ask("10.0.1.1:80"), "gateway");
+
+    rig.network.tear_down(&request).await.unwrap();
+    rig.subnet.shell("ip addr add fe80::77/64 dev subnet nodad; ip addr add fd00:9::9/64 dev subnet nodad");
+    rig.subnet.serve("[fd00:9::9]:80", "behind it");
+    let pause = rig.pause(true);
+    let gateway_ipv6 = Some(Prefix { address: "fe80::77".parse().unwrap(), length: 64 });
+    let request = super::rig::request(1, &pause, vec![Interface { gateway_ipv6, ..ipv6_only(1) }]);
+    for _ in 0..2 {
+        rig.network.set_up(&request).await.unwrap();
+    }
+    settle(&pause);
+    assert_eq!(pause.ask("[fd00:9::9]:80"), "behind it");
+}
+
 #[tokio::test]
 async fn tasks_of_a_subnet_meet_there_alone() {
     let Some(rig) = Rig::new("tasks_of_a_subnet_meet_there_alone") else { return };
