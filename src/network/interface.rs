@@ -1,11 +1,13 @@
 //! An interface of a task: from the host to the task's namespace, and back.
 
-use super::Job;
 use super::check::network;
+use super::job::Job;
+use super::kernel::{add_address, add_route, give, is_without_ipv6, may_be_gone};
+use super::names::host_name;
 use super::place::Places;
 use super::steps::{Cause, Done};
 use ecs_core::model::interface::{Interface, InterfaceKind, MacAddress};
-use ecs_netlink::{Address, AddressFlags, Errno, Error, Link, LinkChange, Network, Route, RouteKind, Socket, Vlan};
+use ecs_netlink::{AddressFlags, Errno, Link, LinkChange, Network, Route, RouteKind, Socket, Vlan};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
@@ -50,37 +52,6 @@ pub(super) fn attach(job: &Job, places: &Places, number: usize, interface: &Inte
         steps.take(format!("make {gateway} the gateway of {name}"), || add_route(task, &route))?;
     }
     Ok(())
-}
-
-/// The name of the step that adds an address.
-pub(super) fn give(name: &str, address: Network) -> String {
-    format!("give {name} the address {}/{}", address.address, address.length)
-}
-
-/// Adds an address that may be there already.
-pub(super) fn add_address(socket: &Socket, link: u32, added: Network, how: AddressFlags) -> Result<(), Cause> {
-    let Network { address, length } = added;
-    match socket.add_address(&Address { link, address, length }, how) {
-        Err(error) if error.is(Errno::EXIST) => Ok(()),
-        Err(error) if error.is(Errno::ACCESS) && address.is_ipv6() => {
-            Err(Cause::Text(format!("{error}: IPv6 is switched off in the pause container")))
-        }
-        added => Ok(added?),
-    }
-}
-
-/// Adds a route that may be there already. Another route to the same network is an error.
-pub(super) fn add_route(socket: &Socket, route: &Route) -> Result<(), Cause> {
-    match socket.add_route(route) {
-        Err(error) if error.is(Errno::EXIST) => {
-            let same = Route { to: route.to.first(), ..*route };
-            if socket.routes(route.to.address)?.contains(&same) {
-                return Ok(());
-            }
-            Err(Cause::Text(format!("{error}: there is another route to the same network")))
-        }
-        added => Ok(added?),
-    }
 }
 
 /// The link of the interface, in the task's namespace and under this name.
@@ -184,11 +155,6 @@ fn block_metadata(job: &Job, places: &Places) -> Done {
     Ok(())
 }
 
-/// The kernel does not have IPv6.
-pub(super) fn is_without_ipv6(error: Error) -> bool {
-    [Errno::AFNOSUPPORT, Errno::OPNOTSUPP].iter().any(|errno| error.is(*errno))
-}
-
 /// Gives an interface back to the host. It is no error if it is not in the task's namespace.
 pub(super) fn give_back(job: &Job, places: &Places, interface: &Interface) -> Done {
     let (mac, task, steps) = (interface.mac, &places.task, &job.steps);
@@ -218,17 +184,4 @@ pub(super) fn unblock_metadata(job: &Job, places: &Places) -> Done {
         })?;
     }
     Ok(())
-}
-
-/// A device may be taken from the instance, and a link removed, at any time.
-pub(super) fn may_be_gone(result: ecs_netlink::Result<()>) -> Result<(), Cause> {
-    match result {
-        Err(error) if error.is_missing_link() => Ok(()),
-        other => Ok(other?),
-    }
-}
-
-/// The name on the host of an interface that comes back from a task. It is unique, because the hardware address is.
-pub(super) fn host_name(mac: MacAddress) -> String {
-    format!("ecs{}", mac.to_string().replace(':', ""))
 }

@@ -3,7 +3,7 @@
 //! Invariant: the task's namespace is that of the pause container's process. A process that came after it with the same number is
 //! not taken for it.
 
-use super::Job;
+use super::job::Job;
 use super::steps::{Cause, Done};
 use ecs_core::model::RuntimeId;
 use ecs_netlink::{Errno, Error, Namespace, Protocol, Socket};

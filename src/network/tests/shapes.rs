@@ -157,8 +157,9 @@ async fn tasks_of_a_subnet_meet_there_alone() {
     }
     assert_eq!(pauses[0].ask("10.0.1.101:8080"), "second");
     assert_eq!(pauses[1].ask("10.0.1.100:8080"), "first");
-    // Not even a task with a route of its own reaches the other over the bridge.
+    // Not even tasks with routes of their own reach each other over the bridge.
     pauses[0].shell("ip route add 169.254.172.3 dev ecs-eth0");
+    pauses[1].shell("ip route add 169.254.172.2 dev ecs-eth0");
     assert_eq!(pauses[0].ask("169.254.172.3:8080"), "");
     assert_eq!(rig.host.ask("169.254.172.3:8080"), "second");
     // The end of a task leaves the other alone.
