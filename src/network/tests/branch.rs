@@ -19,12 +19,13 @@ fn rig(test: &str, count: u16) -> Option<Rig> {
     }
     rig.host.shell("ip link set ens9 down");
     rig.subnet.shell("ip link set far9 nomaster; ip link set far9 up; ip addr add 10.0.3.1/24 dev subnet");
-    for vlan in 100..100 + count {
-        rig.subnet.shell(&format!(
-            "ip link add link far9 name far9.{vlan} type vlan id {vlan}
-            ip link set far9.{vlan} master subnet up"
-        ));
-    }
+    let last = 99 + count;
+    rig.subnet.shell(&format!(
+        "for id in $(seq 100 {last}); do
+            ip link add link far9 name far9.$id type vlan id $id
+            ip link set far9.$id master subnet up
+        done"
+    ));
     Some(rig)
 }
 
