@@ -22,7 +22,7 @@
 //!   credentials, clients, services. [`websocket`]: a session over a signed connection.
 //! * [`resources`]: what a task needs besides its containers: secrets, environment files, a log router's files, Kerberos
 //!   tickets, metadata files. [`cgroup`]: limits of tasks, and the counters of containers. [`stats`]: figures from these counters.
-//!   [`host`]: everything else that probes or changes this machine.
+//!   [`network`]: interfaces of tasks. [`host`]: everything else that probes or changes this machine.
 //! * [`http`]: the listener (which peers it serves, how many at once, and for how long), the answers to
 //!   `curl localhost:51678` ([`http::introspection`]), and those to containers at 169.254.170.2 ([`http::task_metadata`]).
 //! * [`metrics`]: what is counted for Prometheus, and the text of a scrape, which [`http::metrics`] serves on port 51680.
@@ -31,6 +31,8 @@
 //!   program does, one file for each verb.
 //! * [`lane`]: threads for work that may block, a limited number for each kind of work. [`backoff`]: pauses between attempts.
 //!   [`systemd`] and [`grpc`]: calls to daemons of the host.
+//! * [`ecs_netlink`]: links, addresses, routes and redirections of a network namespace, over netlink. A crate of its own, in
+//!   `src/netlink`.
 //! * [`ecs_local`]: the embedded control plane behind `ecs-local`. The agent cannot tell it from AWS, and neither uses the
 //!   other's code. A crate of its own, in `src/local`.
 //!
@@ -51,7 +53,7 @@
 //! * **Engine**: the container engine, Docker.
 //! * **Core**: [`ecs_core`], which makes all decisions. It is a pure function over its own state.
 //! * **Edge**: a part that translates between the model and one external system: [`docker`], [`acs`], [`tcs`], [`ecs`], [`aws`],
-//!   [`resources`], [`cgroup`], [`stats`], [`host`], [`store`], [`http`], [`otlp`], [`websocket`], [`grpc`], [`systemd`]. An edge decides
+//!   [`resources`], [`cgroup`], [`stats`], [`network`], [`host`], [`store`], [`http`], [`otlp`], [`websocket`], [`grpc`], [`systemd`]. An edge decides
 //!   nothing.
 //! * **Task**: a unit that ECS runs on this instance, identified by its ARN: containers that start and end together, and their
 //!   resources.

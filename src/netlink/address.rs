@@ -44,7 +44,7 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub fn addresses(&self) -> Result<Vec<Address>> {
-        Ok(self.list(&Message::new(RTM_GETADDR, 0, &fixed(AF_UNSPEC, 0, 0)), read)?.0)
+        self.list(&Message::new(RTM_GETADDR, 0, &fixed(AF_UNSPEC, 0, 0)), read)
     }
 
     /// Adds an address to a link.

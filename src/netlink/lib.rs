@@ -19,6 +19,8 @@ mod namespace;
 mod nft;
 mod route;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use address::{Address, AddressFlags};

@@ -114,7 +114,7 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub fn links(&self) -> Result<Vec<Link>> {
-        Ok(self.list_links()?.0)
+        self.list(&all_links(), read)
     }
 
     /// What `choose` finds in the list of all links; `None`: it is not there.
@@ -123,18 +123,13 @@ impl Socket {
     /// The kernel's. [`Error::NoAnswer`]: the list changes all the time, and it was not found.
     pub fn find_link<T>(&self, choose: impl Fn(Vec<Link>) -> Option<T>) -> Result<Option<T>> {
         for _ in 0..MAX_SEARCHES {
-            let (links, is_whole) = self.list_links()?;
+            let (links, is_whole) = self.list_once(&all_links(), read)?;
             match choose(links) {
                 None if !is_whole => std::thread::sleep(SEARCH_PAUSE),
                 found => return Ok(found),
             }
         }
         Err(Error::NoAnswer)
-    }
-
-    fn list_links(&self) -> Result<(Vec<Link>, bool)> {
-        let question = Message::new(RTM_GETLINK, 0, &fixed(0, None)).add_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-        self.list(&question, read)
     }
 
     /// The link with this name; `None`: there is none.
@@ -236,6 +231,10 @@ impl Socket {
 
 fn creation(is_up: Option<bool>, name: &str) -> Message {
     Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &fixed(0, is_up)).add_text(IFLA_IFNAME, name)
+}
+
+fn all_links() -> Message {
+    Message::new(RTM_GETLINK, 0, &fixed(0, None)).add_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
 }
 
 /// `ifinfomsg`.

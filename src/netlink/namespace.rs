@@ -11,8 +11,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// The stack of a thread that opens a socket, in bytes.
-const STACK: usize = 64 * 1024;
+/// The stack of a thread, in bytes.
+const STACK: usize = 256 * 1024;
 
 /// Identifies a namespace as long as it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -107,7 +107,7 @@ impl Socket {
     pub fn routes(&self, address: IpAddr) -> Result<Vec<Route>> {
         let mut fixed = [0; FIXED];
         fixed[0] = family(address);
-        Ok(self.list(&Message::new(RTM_GETROUTE, 0, &fixed), read)?.0)
+        self.list(&Message::new(RTM_GETROUTE, 0, &fixed), read)
     }
 
     /// Adds a route.

@@ -85,30 +85,36 @@ impl Socket {
     pub(crate) fn get<T>(&self, message: Message, read: impl Fn(&Received<'_>) -> Option<T>) -> Result<Option<T>> {
         let sequence = self.send(message, NLM_F_REQUEST | NLM_F_ACK)?;
         let mut found = None;
-        self.read(sequence, |message| found = read(message))?;
+        self.read(sequence, |message| found = read(message).or(found.take()))?;
         Ok(found)
     }
 
     /// Asks for a list. If it changes while it is read, it is read again, for a while; then an object that came or went meanwhile may
-    /// be missing. Returns whether it is whole, too.
-    pub(crate) fn list<T>(
+    /// be missing.
+    pub(crate) fn list<T>(&self, message: &Message, read: impl Fn(&Received<'_>) -> Option<T>) -> Result<Vec<T>> {
+        let mut repeats = 0;
+        loop {
+            let (found, is_whole) = self.list_once(message, &read)?;
+            repeats += 1;
+            if is_whole || repeats >= MAX_REPEATS {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Asks for a list. Returns whether it is whole, too: it is not if it has changed while it was read.
+    pub(crate) fn list_once<T>(
         &self,
         message: &Message,
         read: impl Fn(&Received<'_>) -> Option<T>,
     ) -> Result<(Vec<T>, bool)> {
-        let mut repeats = 0;
-        loop {
-            let sequence = self.send(message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
-            let (mut found, mut has_changed) = (Vec::new(), false);
-            self.read(sequence, |message| {
-                has_changed |= message.flags & NLM_F_DUMP_INTR != 0;
-                found.extend(read(message));
-            })?;
-            repeats += 1;
-            if !has_changed || repeats >= MAX_REPEATS {
-                return Ok((found, !has_changed));
-            }
-        }
+        let sequence = self.send(message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
+        let (mut found, mut is_whole) = (Vec::new(), true);
+        self.read(sequence, |message| {
+            is_whole &= message.flags & NLM_F_DUMP_INTR == 0;
+            found.extend(read(message));
+        })?;
+        Ok((found, is_whole))
     }
 
     /// Sends messages that belong together: all changes are made, or none. Each has a sequence number in `first..=last`, and the last
@@ -150,15 +156,15 @@ impl Socket {
         Ok(())
     }
 
-    /// Reads the answers to a question, up to the one that ends them.
+    /// Reads the answers to a question, up to the one that ends them. `read` gets that one, too.
     fn read(&self, sequence: u32, mut read: impl FnMut(&Received<'_>)) -> Result<()> {
         let mut buffer = vec![0; BUFFER];
         loop {
             let length = self.receive(&mut buffer)?.ok_or(Error::NoAnswer)?;
             for message in messages(&buffer[..length]).filter(|message| message.sequence == sequence) {
-                match outcome(&message) {
-                    Some(result) => return result,
-                    None => read(&message),
+                read(&message);
+                if let Some(result) = outcome(&message) {
+                    return result;
                 }
             }
         }

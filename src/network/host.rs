@@ -1,9 +1,9 @@
 //! The host's part, which all tasks share: the bridge with the address 169.254.172.1.
 
-use super::Job;
 use super::check::{HOST, LOCAL, network};
-use super::interface::{add_address, give};
-use super::local_link::{mac, without_link_local};
+use super::job::Job;
+use super::kernel::{add_address, give, without_link_local};
+use super::names::mac;
 use super::steps::{Cause, Done};
 use ecs_netlink::{AddressFlags, Errno, LinkChange, Network, Socket};
 

@@ -1,11 +1,13 @@
 //! An interface of a task: from the host to the task's namespace, and back.
 
-use super::Job;
 use super::check::network;
+use super::job::Job;
+use super::kernel::{add_address, add_route, give, is_without_ipv6, may_be_gone};
+use super::names::host_name;
 use super::place::Places;
 use super::steps::{Cause, Done};
 use ecs_core::model::interface::{Interface, InterfaceKind, MacAddress};
-use ecs_netlink::{Address, AddressFlags, Errno, Error, Link, LinkChange, Network, Route, RouteKind, Socket, Vlan};
+use ecs_netlink::{AddressFlags, Errno, Link, LinkChange, Network, Route, RouteKind, Socket, Vlan};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
@@ -13,6 +15,8 @@ use std::os::fd::AsFd;
 /// The addresses of the instance metadata service.
 const METADATA: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254))];
+/// Each link is in this network.
+const LINK_LOCAL: Network = Network { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), length: 10 };
 /// Kinds of links on top of others, whose hardware address they may have.
 const STACKED: [&str; 8] = ["vlan", "bridge", "bond", "team", "macvlan", "macvtap", "ipvlan", "ipvtap"];
 
@@ -39,10 +43,9 @@ pub(super) fn attach(job: &Job, places: &Places, number: usize, interface: &Inte
     // A dual-stack task learns its default route for IPv6 from the router.
     let ipv6 = interface.gateway_ipv6.filter(|_| interface.is_ipv6_only()).map(network);
     let ipv4 = interface.gateway_ipv4.filter(|_| !interface.is_ipv6_only()).map(network);
-    for gateway in ipv4.into_iter().chain(ipv6).filter(|_| number == 0) {
-        let (at, gateway) = (gateway, gateway.address);
-        let own = interface.ipv4_prefixes().map(network).chain(interface.ipv6_prefixes().map(network));
-        let is_near = own.into_iter().any(|own| own.contains(gateway)) || at.length == 0;
+    for Network { address: gateway, .. } in ipv4.into_iter().chain(ipv6).filter(|_| number == 0) {
+        let mut own = interface.ipv4_prefixes().map(network).chain(interface.ipv6_prefixes().map(network));
+        let is_near = own.any(|own| own.contains(gateway)) || LINK_LOCAL.contains(gateway);
         let kind =
             if is_near { RouteKind::Via(gateway, link.index) } else { RouteKind::ViaUnchecked(gateway, link.index) };
         let route = Route { to: Network::default_of(gateway), kind };
@@ -51,53 +54,15 @@ pub(super) fn attach(job: &Job, places: &Places, number: usize, interface: &Inte
     Ok(())
 }
 
-/// The name of the step that adds an address.
-pub(super) fn give(name: &str, address: Network) -> String {
-    format!("give {name} the address {}/{}", address.address, address.length)
-}
-
-/// Adds an address that may be there already.
-pub(super) fn add_address(socket: &Socket, link: u32, added: Network, how: AddressFlags) -> Result<(), Cause> {
-    let Network { address, length } = added;
-    match socket.add_address(&Address { link, address, length }, how) {
-        Err(error) if error.is(Errno::EXIST) => Ok(()),
-        Err(error) if error.is(Errno::ACCESS) && address.is_ipv6() => {
-            Err(Cause::Text(format!("{error}: IPv6 is switched off in the pause container")))
-        }
-        added => Ok(added?),
-    }
-}
-
-/// Adds a route that may be there already. Another route to the same network is an error.
-pub(super) fn add_route(socket: &Socket, route: &Route) -> Result<(), Cause> {
-    match socket.add_route(route) {
-        Err(error) if error.is(Errno::EXIST) => {
-            let same = Route { to: route.to.first(), ..*route };
-            if socket.routes(route.to.address)?.contains(&same) {
-                return Ok(());
-            }
-            Err(Cause::Text(format!("{error}: there is another route to the same network")))
-        }
-        added => Ok(added?),
-    }
-}
-
 /// The link of the interface, in the task's namespace and under this name.
 fn bring(job: &Job, places: &Places, name: &str, interface: &Interface) -> Done<Link> {
     let mac = interface.mac;
     let look = || Ok(places.task.find_link(|links| find(links, interface))?);
-    let present = job.steps.take(format!("look for {mac} in the task's namespace"), look)?;
-    if let Some(link) = present.filter(|link| link.name == name) {
-        return Ok(link);
-    }
-    match interface.kind {
-        InterfaceKind::Standard => {
-            // A link that is there under another name has come here, and not got its name.
-            if job.steps.take(format!("look for {mac} in the task's namespace"), look)?.is_none() {
-                bring_device(job, places, mac)?;
-            }
-        }
-        InterfaceKind::Branch { vlan, trunk } => bring_branch(job, places, name, &Branch { mac, vlan, trunk })?,
+    match (job.steps.take(format!("look for {mac} in the task's namespace"), look)?, interface.kind) {
+        (Some(link), _) if link.name == name => return Ok(link),
+        (Some(_), _) => {} // it has come here, and not got its name
+        (None, InterfaceKind::Standard) => bring_device(job, places, mac)?,
+        (None, InterfaceKind::Branch { vlan, trunk }) => bring_branch(job, places, name, &Branch { mac, vlan, trunk })?,
     }
     job.steps.take(format!("name the interface {mac} {name}"), || {
         let link = look()?.ok_or_else(|| gone(mac))?;
@@ -190,11 +155,6 @@ fn block_metadata(job: &Job, places: &Places) -> Done {
     Ok(())
 }
 
-/// The kernel does not have IPv6.
-pub(super) fn is_without_ipv6(error: Error) -> bool {
-    [Errno::AFNOSUPPORT, Errno::OPNOTSUPP].iter().any(|errno| error.is(*errno))
-}
-
 /// Gives an interface back to the host. It is no error if it is not in the task's namespace.
 pub(super) fn give_back(job: &Job, places: &Places, interface: &Interface) -> Done {
     let (mac, task, steps) = (interface.mac, &places.task, &job.steps);
@@ -224,17 +184,4 @@ pub(super) fn unblock_metadata(job: &Job, places: &Places) -> Done {
         })?;
     }
     Ok(())
-}
-
-/// A device may be taken from the instance, and a link removed, at any time.
-pub(super) fn may_be_gone(result: ecs_netlink::Result<()>) -> Result<(), Cause> {
-    match result {
-        Err(error) if error.is_missing_link() => Ok(()),
-        other => Ok(other?),
-    }
-}
-
-/// The name on the host of an interface that comes back from a task. It is unique, because the hardware address is.
-pub(super) fn host_name(mac: MacAddress) -> String {
-    format!("ecs{}", mac.to_string().replace(':', ""))
 }

@@ -6,15 +6,15 @@
 //! Beyond what the Go agent does, ports are isolated: a task cannot answer for the host to another task, nor read the credentials that
 //! the other one asks for. No link here has a link-local IPv6 address.
 
-use super::Job;
 use super::check::{AGENT, HOST, LOCAL, network};
 use super::host;
-use super::interface::{add_address, add_route, give, is_without_ipv6, may_be_gone};
+use super::job::Job;
+use super::kernel::{add_address, add_route, give, may_be_gone, without_link_local};
+use super::names::{mac, port};
 use super::place::Places;
-use super::steps::{Cause, Done, Steps};
+use super::steps::{Cause, Done};
 use ecs_core::model::interface::Prefix;
-use ecs_netlink::{AddressFlags, Errno, Link, LinkChange, Mac, Network, Route, RouteKind, Socket, Veth};
-use std::net::Ipv4Addr;
+use ecs_netlink::{AddressFlags, Errno, Link, LinkChange, Mac, Network, Route, RouteKind, Veth};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -73,17 +73,6 @@ fn ensure_veth(job: &Job, places: &Places, bridge: u32) -> Done<u32> {
     Ok(index)
 }
 
-/// The link needs no IPv6 address, which would come of its own accord when it is switched on.
-pub(super) fn without_link_local(steps: &Steps, socket: &Socket, name: &str, link: u32) -> Done {
-    steps.take(format!("keep {name} without a link-local IPv6 address"), || {
-        let change = LinkChange { without_link_local: true, ..LinkChange::default() };
-        match socket.change_link(link, &change) {
-            Err(error) if is_without_ipv6(error) => Ok(()),
-            changed => Ok(changed?),
-        }
-    })
-}
-
 /// Creates both ends, and returns their numbers.
 fn create(job: &Job, places: &Places, bridge: u32, name: &str, mac: Mac) -> Done<(u32, u32)> {
     let namespace = Some(places.task_namespace.as_fd());
@@ -114,15 +103,4 @@ pub(super) fn disconnect(job: &Job, places: &Places) -> Done {
         Some(link) => may_be_gone(places.task.delete_link(link.index)),
         None => Ok(()),
     })
-}
-
-/// The name of the host's end. It is unique, because the task's address is.
-fn port(local: Ipv4Addr) -> String {
-    format!("veth{:08x}", u32::from(local))
-}
-
-/// The hardware address of an end, by which people know whose it is.
-pub(super) fn mac(local: Ipv4Addr) -> Mac {
-    let [a, b, c, d] = local.octets();
-    [0x0a, 0x58, a, b, c, d]
 }

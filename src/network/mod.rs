@@ -13,7 +13,10 @@ mod ability;
 mod check;
 mod host;
 mod interface;
+mod job;
+mod kernel;
 mod local_link;
+mod names;
 mod place;
 mod proxy;
 mod set_up;
@@ -24,23 +27,20 @@ mod tests;
 mod watch;
 
 pub use ability::{Obstacles, obstacles};
+pub use job::{BRIDGE, NetworkError, Settings};
 pub use steps::StepFailure;
 pub use watch::{Watch, WatchError};
 
-use crate::lane::{self, Lane, LaneError};
+use crate::lane::{self, Lane};
 use ecs_core::model::TaskArn;
-use ecs_core::model::interface::{NetworkRequest, Prefix};
-use ecs_netlink::{Fault, Namespace};
+use ecs_core::model::interface::NetworkRequest;
+use job::{Job, Planted};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use steps::Steps;
 use tokio::time::{Instant, sleep};
 
-/// The usual name of the bridge between the host and its tasks.
-pub const BRIDGE: &str = "ecs-bridge";
 /// The time limit of a set-up, and of a tear-down, as in the Go agent (spec `networking.md` §4).
 const SET_UP: Duration = Duration::from_secs(60);
 const TEAR_DOWN: Duration = Duration::from_secs(30);
@@ -51,62 +51,6 @@ const TICK: Duration = Duration::from_millis(250);
 /// The threads. The kernel changes one thing at a time, so that more of them are of no use. A thread is given up by the limits above.
 const LANE: lane::Settings = lane::Settings { threads: 4, spare: 12, limit: Duration::from_secs(90) };
 
-/// Settings of the network of tasks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Tasks do not reach the instance metadata service (`ECS_AWSVPC_BLOCK_IMDS`).
-    pub block_metadata: bool,
-    /// Networks that tasks reach over the host (`ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES`).
-    pub additional_routes: Vec<Prefix<Ipv4Addr>>,
-    /// The name of the bridge.
-    pub bridge: String,
-    /// Where the processes of the host are: `/proc`, or `/host/proc` in a container.
-    pub processes: PathBuf,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        let (bridge, processes) = (BRIDGE.to_owned(), PathBuf::from("/proc"));
-        Self { block_metadata: false, additional_routes: Vec::new(), bridge, processes }
-    }
-}
-
-/// Why a change of a task's network failed.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    /// A step failed. What had been done is undone, but for what `not_undone` lists.
-    #[error("{failure}{}", also(not_undone))]
-    Step {
-        /// The step that failed.
-        failure: StepFailure,
-        /// The steps of the way back that failed.
-        not_undone: Vec<StepFailure>,
-    },
-    /// A step got no answer in time. What had been done is undone once the kernel answers.
-    #[error("{step}: no answer from the kernel for {} s", since.as_secs())]
-    Hangs {
-        /// The step.
-        step: String,
-        /// For how long.
-        since: Duration,
-    },
-    /// An earlier change of the same task's network has not ended.
-    #[error("an earlier change of the task's network has not ended: {step} ({} s)", since.as_secs())]
-    Busy {
-        /// The step of the earlier change.
-        step: String,
-        /// For how long the step has taken.
-        since: Duration,
-    },
-    /// The work could not begin.
-    #[error(transparent)]
-    Lane(#[from] LaneError),
-}
-
-fn also(failures: &[StepFailure]) -> String {
-    failures.iter().map(|failure| format!("; not undone: {failure}")).collect()
-}
-
 /// Sets up and tears down the networks of tasks.
 #[derive(Debug)]
 pub struct Network {
@@ -116,13 +60,6 @@ pub struct Network {
     /// The time limit of a step.
     step_limit: Duration,
     planted: Planted,
-}
-
-/// For tests: the namespace of the host, if it is not that of this process, and faults.
-#[derive(Clone, Debug, Default)]
-struct Planted {
-    host: Option<Arc<Namespace>>,
-    fault: Option<Fault>,
 }
 
 /// The changes under way.
@@ -140,15 +77,6 @@ impl Drop for Change {
     fn drop(&mut self) {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.task);
     }
-}
-
-/// What a change needs, on its thread.
-#[derive(Debug)]
-struct Job {
-    settings: Arc<Settings>,
-    request: NetworkRequest,
-    steps: Arc<Steps>,
-    planted: Planted,
 }
 
 impl Network {

@@ -3,10 +3,10 @@
 //! Invariant: the task's namespace is that of the pause container's process. A process that came after it with the same number is
 //! not taken for it.
 
-use super::Job;
+use super::job::Job;
 use super::steps::{Cause, Done};
 use ecs_core::model::RuntimeId;
-use ecs_netlink::{Errno, Namespace, Protocol, Socket};
+use ecs_netlink::{Errno, Error, Namespace, Protocol, Socket};
 use rustix::fs::{Mode, OFlags, open, openat};
 use std::fs::File;
 use std::io::Read;
@@ -31,7 +31,8 @@ impl Places {
         let (host_namespace, host) = host(job)?;
         job.steps.take_anyway("open the network namespace of the pause container", || {
             let Some(task_namespace) = task_namespace(job, &host_namespace)? else { return Ok(None) };
-            let task = task_namespace.socket(Protocol::Route)?.with_fault(job.planted.fault.clone());
+            let task = task_namespace.socket(Protocol::Route).map_err(|error| lacks(error, "CAP_SYS_ADMIN"))?;
+            let task = task.with_fault(job.planted.fault.clone());
             Ok(Some(Self { host_namespace, host, task_namespace, task }))
         })
     }
@@ -69,11 +70,20 @@ fn task_namespace(job: &Job, host: &Namespace) -> Result<Option<Namespace>, Caus
     let namespace = match openat(&process, "ns/net", flags, Mode::empty()) {
         // A process that has ended and was not waited for has no namespace.
         Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+        // The container may have another user, or capabilities that this process does not have.
+        Err(error @ (Errno::ACCESS | Errno::PERM)) => return Err(lacks(error.into(), "CAP_SYS_PTRACE")),
         opened => Namespace::from(opened.map_err(kernel)?),
     };
     let is_host = namespace.id()? == host.id()? || namespace.id()? == Namespace::current()?.id()?;
     let is_other = is_host || is_in_another_container(&process, &job.request.pause);
     Ok((!is_other).then_some(namespace))
+}
+
+fn lacks(error: Error, capability: &str) -> Cause {
+    if error.is(Errno::PERM) || error.is(Errno::ACCESS) {
+        return Cause::Text(format!("{error}: this process lacks {capability}"));
+    }
+    error.into()
 }
 
 /// Whether the process belongs to a container other than the pause. Control groups carry Docker's ids in their paths, but not those

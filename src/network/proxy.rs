@@ -3,8 +3,8 @@
 //! One table of nf_tables in the task's namespace, for IPv4, as the Go agent configures it. The Go agent's plug-in runs `iptables` and
 //! ignores all ports after the fifteenth; here each port has a rule.
 
-use super::Job;
 use super::check::network;
+use super::job::Job;
 use super::place::Places;
 use super::steps::{Cause, Done};
 use ecs_core::model::interface::ProxyRules;

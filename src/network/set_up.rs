@@ -1,8 +1,9 @@
 //! The set-up of a task's network.
 
+use super::job::{Job, NetworkError};
 use super::place::Places;
 use super::steps::{Done, StepFailure};
-use super::{Job, NetworkError, check, interface, local_link, proxy, tear_down};
+use super::{check, interface, local_link, proxy, tear_down};
 
 /// Sets up everything, or undoes what was done.
 pub(super) fn run(job: &Job) -> Result<(), NetworkError> {

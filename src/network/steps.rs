@@ -1,6 +1,6 @@
 //! The steps of a change: each has a name, and a failure says which one it was.
 
-use ecs_netlink::Error;
+use ecs_netlink::{Errno, Error};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -45,6 +45,7 @@ impl From<Error> for Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Kernel(error) if error.is(Errno::PERM) => write!(f, "{error}: this process lacks CAP_NET_ADMIN"),
             Self::Kernel(error) => error.fmt(f),
             Self::Text(text) => f.write_str(text),
         }

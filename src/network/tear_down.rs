@@ -1,8 +1,10 @@
 //! The tear-down of a task's network.
 
+use super::job::{Job, NetworkError};
+use super::names::host_name;
 use super::place::{Places, host};
 use super::steps::{Done, StepFailure};
-use super::{Job, NetworkError, interface, local_link, proxy};
+use super::{interface, local_link, proxy};
 use ecs_core::model::interface::InterfaceKind;
 use ecs_netlink::{LinkChange, Socket};
 use std::time::{Duration, Instant};
@@ -38,7 +40,7 @@ pub(super) fn give_back(job: &Job, places: &Places) -> Vec<StepFailure> {
 fn after_the_end(job: &Job) -> Done {
     let (_namespace, socket) = host(job)?;
     for attached in job.request.interfaces.iter().filter(|attached| attached.kind == InterfaceKind::Standard) {
-        let name = interface::host_name(attached.mac);
+        let name = host_name(attached.mac);
         job.steps.take_anyway(format!("name {} {name}", attached.mac), || {
             let until = Instant::now() + RETURN;
             let link = loop {

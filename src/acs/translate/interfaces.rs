@@ -193,6 +193,7 @@ mod tests {
         let trunk = MacAddress([6, 0, 0, 0, 2, 1]);
         assert_eq!((branch.id.as_str(), branch.kind), ("eni-0b0000000000000b", InterfaceKind::Branch { vlan: 101, trunk }));
         let mut two = golden("two_interfaces")["interfaces"].clone();
+        two[1]["index"] = json!(1); // both are 0 in the recording
         let order = |interfaces: &Value| -> Vec<String> {
             translated(interfaces).unwrap().iter().map(|interface| interface.mac.to_string()).collect()
         };

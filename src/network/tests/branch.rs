@@ -12,22 +12,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 fn rig(test: &str, count: u16) -> Option<Rig> {
     let rig = Rig::new(test)?;
     rig.attach(9);
-    if rig
-        .host
-        .shell("ip link add link ens9 name probe type vlan id 7 2>/dev/null && ip link del probe && echo yes || true")
-        == ""
-    {
+    let probe = "ip link add link ens9 name probe type vlan id 7 2>/dev/null && ip link del probe && echo yes || true";
+    if rig.host.shell(probe).is_empty() {
         eprintln!("SKIPPED {test}: this kernel has no VLANs");
         return None;
     }
     rig.host.shell("ip link set ens9 down");
     rig.subnet.shell("ip link set far9 nomaster; ip link set far9 up; ip addr add 10.0.3.1/24 dev subnet");
-    for vlan in 100..100 + count {
-        rig.subnet.shell(&format!(
-            "ip link add link far9 name far9.{vlan} type vlan id {vlan}
-            ip link set far9.{vlan} master subnet up"
-        ));
-    }
+    let last = 99 + count;
+    rig.subnet.shell(&format!(
+        "for id in $(seq 100 {last}); do
+            ip link add link far9 name far9.$id type vlan id $id
+            ip link set far9.$id master subnet up
+        done"
+    ));
     Some(rig)
 }
 

@@ -46,7 +46,7 @@ impl Space {
         let namespace = format!("--net=/proc/{}/ns/net", self.id());
         let output = Command::new("nsenter").args([&namespace, "sh", "-ec", lines]).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && error.is_empty(), "{lines}: {error}");
+        assert!(output.status.success(), "{lines}: {error}");
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -160,7 +160,7 @@ impl Rig {
         let pause = Space::new().unwrap();
         let off = u8::from(!has_ipv6);
         pause.shell(&format!(
-            "sysctl -qw net.ipv6.conf.all.disable_ipv6={off} net.ipv6.conf.default.disable_ipv6={off}"
+            "for which in all default; do echo {off} >/proc/sys/net/ipv6/conf/$which/disable_ipv6; done"
         ));
         pause
     }

@@ -119,6 +119,32 @@ async fn both_interfaces_of_a_task_have_addresses() {
     );
 }
 
+/// A gateway that is in no network of the interface.
+#[tokio::test]
+async fn a_gateway_outside_of_the_subnet_is_used() {
+    let Some(rig) = Rig::new("a_gateway_outside_of_the_subnet_is_used") else { return };
+    rig.attach(1);
+    let pause = rig.pause(false);
+    let gateway_ipv4 = Some(Prefix { address: Ipv4Addr::new(10, 0, 1, 1), length: 32 });
+    let request = request(1, &pause, vec![Interface { gateway_ipv4, ..interface(1) }]);
+    for _ in 0..2 {
+        rig.network.set_up(&request).await.unwrap();
+    }
+    assert_eq!(pause.ask("10.0.1.1:80"), "gateway");
+
+    rig.network.tear_down(&request).await.unwrap();
+    rig.subnet.shell("ip addr add fe80::77/64 dev subnet nodad; ip addr add fd00:9::9/64 dev subnet nodad");
+    rig.subnet.serve("[fd00:9::9]:80", "behind it");
+    let pause = rig.pause(true);
+    let gateway_ipv6 = Some(Prefix { address: "fe80::77".parse().unwrap(), length: 64 });
+    let request = super::rig::request(1, &pause, vec![Interface { gateway_ipv6, ..ipv6_only(1) }]);
+    for _ in 0..2 {
+        rig.network.set_up(&request).await.unwrap();
+    }
+    settle(&pause);
+    assert_eq!(pause.ask("[fd00:9::9]:80"), "behind it");
+}
+
 #[tokio::test]
 async fn tasks_of_a_subnet_meet_there_alone() {
     let Some(rig) = Rig::new("tasks_of_a_subnet_meet_there_alone") else { return };
@@ -131,8 +157,9 @@ async fn tasks_of_a_subnet_meet_there_alone() {
     }
     assert_eq!(pauses[0].ask("10.0.1.101:8080"), "second");
     assert_eq!(pauses[1].ask("10.0.1.100:8080"), "first");
-    // Not even a task with a route of its own reaches the other over the bridge.
+    // Not even tasks with routes of their own reach each other over the bridge.
     pauses[0].shell("ip route add 169.254.172.3 dev ecs-eth0");
+    pauses[1].shell("ip route add 169.254.172.2 dev ecs-eth0");
     assert_eq!(pauses[0].ask("169.254.172.3:8080"), "");
     assert_eq!(rig.host.ask("169.254.172.3:8080"), "second");
     // The end of a task leaves the other alone.
