@@ -102,7 +102,7 @@ pub struct Loaded {
     pub unused: Vec<Unused>,
     /// The value of each variable in effect, as operators see it.
     pub effective: Vec<Effective>,
-    /// Settings of features that this version does not support which ask for nothing, such as `ECS_ENABLE_TASK_ENI=false`: the agent
+    /// Settings of features that this version does not support which ask for nothing, such as `ECS_UPDATES_ENABLED=false`: the agent
     /// does the same without them.
     pub idle: Vec<Effective>,
     /// The path of `ecs.config` if it is not there and nobody named it; `None`: it was read.
@@ -336,8 +336,7 @@ fn without_effect(problems: &mut Vec<Problem>, unused: &mut Vec<Unused>) {
 /// The typed configuration. The table and `Config` agree (tested), so `envy` does not fail. Its error could hold a value and is
 /// not passed on.
 fn typed(values: resolve::Values, problems: &mut Vec<Problem>) -> Option<Config> {
-    // A setting at stage `Later` may already have its field.
-    let rows = KEYS.iter().filter(|key| matches!(key.stage, Stage::Now | Stage::Later)).map(|key| key.name);
+    let rows = KEYS.iter().filter(|key| key.stage == Stage::Now).map(|key| key.name);
     let mut values = values;
     let pairs = rows.filter_map(|name| Some((name.to_owned(), values.remove(name)?.canonical)));
     let config = envy::from_iter::<_, Config>(pairs).ok();
@@ -365,7 +364,7 @@ fn unused(key: &'static keys::Key, values: &resolve::Values) -> Option<Unused> {
     is_unused.then(|| Unused { key, place: value.place.clone().unwrap_or_default() })
 }
 
-/// `ECS_ENABLE_TASK_ENI=false` asks for nothing; nor does the default of another setting. A feature that the Go agent has without
+/// `ECS_UPDATES_ENABLED=false` asks for nothing; nor does the default of another setting. A feature that the Go agent has without
 /// being asked is asked for by `true`, too.
 fn asks_for_something(key: &'static keys::Key, value: &resolve::Resolved) -> bool {
     match key.kind {

@@ -296,7 +296,7 @@ fn no_start_with_a_cluster_that_cannot_be_used() {
 fn the_json_is_one_document_for_all_files() {
     let files = Files::new();
     let good = files.write("good", b"ECS_CLUSTER=prod\nAWS_ACCESS_KEY_ID=hunter2\nAWS_SECRET_ACCESS_KEY=hunter2\n");
-    let bad = files.write("bad", b"ECS_CLUSTER=my cluster\nECS_ENABLE_TASK_ENI=true\n");
+    let bad = files.write("bad", b"ECS_CLUSTER=my cluster\nECS_UPDATES_ENABLED=true\n");
     let output = agent(&["check-config", "--json", &good, &bad]);
     assert_eq!(output.status.code(), Some(2));
     let (text, _) = printed(&output);
@@ -312,7 +312,7 @@ fn the_json_is_one_document_for_all_files() {
     let problem = &checks[1]["problems"][0];
     assert_eq!((&problem["setting"], &problem["line"]), (&"ECS_CLUSTER".into(), &1.into()));
     assert_eq!(problem["file"], bad.as_str());
-    assert_eq!(checks[1]["unsupported"][0]["setting"], "ECS_ENABLE_TASK_ENI");
+    assert_eq!(checks[1]["unsupported"][0]["setting"], "ECS_UPDATES_ENABLED");
     let output = agent(&["-check-config", "-json", &good]);
     let json: serde_json::Value = serde_json::from_str(&printed(&output).0).unwrap();
     assert!(output.status.success() && json["ok"] == true, "{json}");

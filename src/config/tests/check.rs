@@ -41,12 +41,12 @@ const SEVERITIES: &[Case] = &[
     ("ECS_INSTANCE_ATTRIBUTES={\"a b\":\"\"}", "The agent would start, but the instance could not register: see", CHANGES),
     ("ECS_RESERVED_PORTS=[22,99999]\nECS_ENABLE_PROMETHEUS_METRICS=true", "  ECS_RESERVED_PORTS=[22,51680] (51680 since ECS_ENABLE_PROMETHEUS_METRICS is true)  (F:1)\n", CHANGES),
     ("ECS_CONTAINER_INSTANCE_TAGS={\"aws:a\":\"\"}", "the key `aws:a`; expected at most 50 tags", CHANGES),
-    ("ECS_ENABLE_TASK_ENI=true", "without effect, warning: ECS_ENABLE_TASK_ENI (F:1): not supported yet; tasks in network mode awsvpc will not be placed here", CHANGES),
+    ("ECS_UPDATES_ENABLED=true", "without effect, warning: ECS_UPDATES_ENABLED (F:1): not supported yet; ECS cannot update this agent: install the new version", CHANGES),
     ("CREDENTIALS_FETCHER_HOST=unix:///x", "without effect, warning: CREDENTIALS_FETCHER_HOST (F:1): without a meaning for this agent; the socket", CHANGES),
     // The same at once, whatever the value.
-    ("ECS_ENABLE_TASK_ENI=\"true\"", "without effect, warning: ECS_ENABLE_TASK_ENI (F:1): not supported yet", CHANGES),
+    ("ECS_UPDATES_ENABLED=\"true\"", "without effect, warning: ECS_UPDATES_ENABLED (F:1): not supported yet", CHANGES),
     ("ECS_EBSTA_SUPPORTED=true", "without effect, warning: ECS_EBSTA_SUPPORTED (F:1): not supported yet; tasks with EBS volumes will not", CHANGES),
-    ("ECS_ENABLE_HIGH_DENSITY_ENI=true", "without effect, warning: ECS_ENABLE_HIGH_DENSITY_ENI (F:1)", CHANGES),
+    ("ECS_CNI_PLUGINS_PATH=/x", "without effect, note: ECS_CNI_PLUGINS_PATH (F:1): without a meaning for this agent; the agent sets up the networks of tasks itself", NOTICE),
     // What was meant is clear, but it is not what is used.
     ("AWS_DEFAULT_REGION=eu-west-1a", "AWS_DEFAULT_REGION (F:1): `eu-west-1a`; expected a region such as eu-west-1; did you mean eu-west-1?; it is used", CHANGES),
     ("AWS_DEFAULT_REGION=\"eu-west-1\"", "in quotation marks (they are part of the value here); expected a region such as eu-west-1; did you mean eu-west-1?", CHANGES),
@@ -83,7 +83,7 @@ const SEVERITIES: &[Case] = &[
     ("HTTP_PROXY=http://a:1\nhttp_proxy=http://b:1", "http_proxy (F:2): another value than that of HTTP_PROXY beside it; expected one of the two; HTTP_PROXY is used", CHANGES),
     ("HTTP_PROXY=http://a:1\nhttp_proxy=http://a:1", "would start.", None),
     // The operator gets what is written.
-    ("ECS_ENABLE_TASK_ENI=false", "the same without these lines, since their features are not supported yet:\n  ECS_ENABLE_TASK_ENI=false  (F:1)", None),
+    ("ECS_UPDATES_ENABLED=false", "the same without these lines, since their features are not supported yet:\n  ECS_UPDATES_ENABLED=false  (F:1)", None),
     ("ECS_EBSTA_SUPPORTED=false", "not supported yet:\n  ECS_EBSTA_SUPPORTED=false  (F:1)", None),
     ("ECS_CLUSTER= prod", "note: ECS_CLUSTER (F:1): white space around `prod`; expected none; it is removed", NOTICE),
     ("ECS_LOGLEVEL= debug", "  ECS_LOGLEVEL=debug  (F:1)", NOTICE),
@@ -146,7 +146,7 @@ fn an_old_path_and_the_old_name_are_notes() {
 
 #[test]
 fn findings_are_sorted_and_the_fatal_ones_are_last() {
-    let lines = "ECS_BACKEND_HOST=ftp://x\nECS_LOGLEVEL=loud\nECS_ENABLE_TASK_ENI=true\nECS_CLUSTR=x\nECS_DATADIR=data";
+    let lines = "ECS_BACKEND_HOST=ftp://x\nECS_LOGLEVEL=loud\nECS_UPDATES_ENABLED=true\nECS_CLUSTR=x\nECS_DATADIR=data";
     let text = report::text(&check(lines.as_bytes()), false);
     let places: Vec<&str> = text.lines().filter_map(|line| line.split_once("(F:")?.1.split(')').next()).collect();
     let (_, findings) = places.split_at(places.len() - 5);
@@ -216,27 +216,27 @@ fn a_name_alone_has_its_value_in_the_environment() {
 
 #[test]
 fn settings_without_effect_are_not_listed_as_in_effect() {
-    let file = TempFile::new("unused", b"ECS_ENABLE_TASK_ENI=true\nECS_AGENT_LABELS={}\nECS_RESERVED_MEMORY=64\n");
+    let file = TempFile::new("unused", b"ECS_UPDATES_ENABLED=true\nECS_AGENT_LABELS={}\nECS_RESERVED_MEMORY=64\n");
     let environment = || Environment::new([("ECS_CONFIG_FILE", file.0.to_str().unwrap())]);
     for role in [Role::Agent, Role::Service] {
         let loaded = Sources::open(environment(), role).load(None);
         let text = report::text(&loaded, false);
         let (in_effect, apart) = text.split_once("\nwithout effect").expect("they are apart");
         let place = file.0.display();
-        for name in [format!("ECS_ENABLE_TASK_ENI ({place}:1): not"), format!("ECS_AGENT_LABELS ({place}:2): without")]
+        for name in [format!("ECS_UPDATES_ENABLED ({place}:1): not"), format!("ECS_AGENT_LABELS ({place}:2): without")]
         {
             assert!(apart.contains(&name), "{name}\n{text}");
         }
         assert!(in_effect.contains(&format!("ECS_RESERVED_MEMORY=64  ({place}:3)")), "{text}");
         // Nor are defaults of the service for features that do not exist yet.
-        for name in ["ECS_ENABLE_TASK_ENI", "ECS_AGENT_LABELS"] {
+        for name in ["ECS_UPDATES_ENABLED", "ECS_AGENT_LABELS"] {
             assert!(!in_effect.contains(name), "{name}\n{text}");
         }
         assert_eq!(loaded.without_effect().len(), 2, "the log names them, too");
     }
-    let loaded = layered(&[], r#"{"PlatformVariables": {"a": 1}, "TaskENIEnabled": true}"#, "");
+    let loaded = layered(&[], r#"{"PlatformVariables": {"a": 1}, "UpdatesEnabled": true}"#, "");
     let names: Vec<&str> = loaded.unused.iter().map(|unused| unused.key.name).collect();
-    assert_eq!(names, ["ECS_ENABLE_TASK_ENI", "PlatformVariables"]);
+    assert_eq!(names, ["ECS_UPDATES_ENABLED", "PlatformVariables"]);
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn a_file_is_checked_in_place_of_the_usual_one() {
 #[test]
 fn the_json_has_the_documented_members() {
     let loaded = check(
-        b"ECS_LOGLEVEL=loud\nECS_ENABLE_TASK_ENI=true\nECS_AGENT_LABELS=x\nECS_CLUSTER=c\nAWS_ACCESS_KEY_ID=hunter2\nAWS_SECRET_ACCESS_KEY=hunter2",
+        b"ECS_LOGLEVEL=loud\nECS_UPDATES_ENABLED=true\nECS_AGENT_LABELS=x\nECS_CLUSTER=c\nAWS_ACCESS_KEY_ID=hunter2\nAWS_SECRET_ACCESS_KEY=hunter2",
     );
     let json = report::json(Some("F"), &loaded);
     assert!(!json.to_string().contains("hunter2"), "{json}");
@@ -279,8 +279,8 @@ fn the_json_has_the_documented_members() {
         serde_json::json!([{"setting": name, "place": format!("F:{line}"), "file": "F", "line": line,
             "severity": severity, "consequence": consequence}])
     };
-    let awsvpc = "tasks in network mode awsvpc will not be placed here";
-    assert_eq!(json["unsupported"], unused("ECS_ENABLE_TASK_ENI", 2, "warning", awsvpc));
+    let updates = "ECS cannot update this agent: install the new version";
+    assert_eq!(json["unsupported"], unused("ECS_UPDATES_ENABLED", 2, "warning", updates));
     assert_eq!(json["foreign"][0]["setting"], "ECS_AGENT_LABELS");
     let effective = json["effective"].as_array().unwrap();
     let found = |name: &str| effective.iter().find(|value| value["setting"] == name).cloned().unwrap_or_default();

@@ -63,14 +63,14 @@ ECS_ENGINE_AUTH_DATA={"r":{"password":"x"}}
 #[test]
 fn unsupported_features_are_named_when_they_are_set() {
     let loaded = from(&[
-        ("ECS_ENABLE_TASK_ENI", "true"),
+        ("ECS_EBSTA_SUPPORTED", "true"),
         ("ECS_ENABLE_TASK_IAM_ROLE", "false"),
         ("ECS_UPDATES_ENABLED", "true"),
         ("ECS_IMAGE_CLEANUP_INTERVAL", "1800s"),
         ("ECS_AGENT_LABELS", "{}"),
     ]);
     let names: Vec<&str> = loaded.unused_at(Stage::Later).map(|unused| unused.key.name).collect();
-    assert_eq!(names, ["ECS_UPDATES_ENABLED", "ECS_ENABLE_TASK_ENI"]);
+    assert_eq!(names, ["ECS_UPDATES_ENABLED", "ECS_EBSTA_SUPPORTED"]);
     assert!(loaded.problems.is_empty(), "{:?}", texts(&loaded));
 }
 

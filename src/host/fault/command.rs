@@ -24,9 +24,10 @@ pub enum Runner {
 }
 
 impl Runner {
-    /// What can run them on this host: systemd only if this process is root and lacks the right.
+    /// What can run them on this host: systemd only if this process is root and lacks one of the rights.
     pub fn for_this_process() -> Self {
-        let has_right = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
+        let needed = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
+        let has_right = capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
         let is_service = !has_right && geteuid().is_root() && Path::new(SYSTEMD).exists();
         if is_service { Self::Systemd } else { Self::Agent }
     }

@@ -269,6 +269,8 @@ fn other_commands(settings: &Settings) -> [String; 2] {
 /// # Errors
 /// [`FirewallError::NoRight`].
 pub fn check_right() -> Result<(), FirewallError> {
-    let has_right = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
+    // As a service, the agent has only the first one, for the networks of tasks, and the rules are made by others.
+    let needed = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
+    let has_right = capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
     if has_right { Ok(()) } else { Err(FirewallError::NoRight) }
 }

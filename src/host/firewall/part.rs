@@ -11,7 +11,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum FirewallError {
     /// This process may not change the firewall.
-    #[error("this process may not change the firewall: it lacks the capability CAP_NET_ADMIN")]
+    #[error("this process may not change the firewall: it lacks the capability CAP_NET_ADMIN or CAP_NET_RAW")]
     NoRight,
     /// A program gave no outcome.
     #[error(transparent)]

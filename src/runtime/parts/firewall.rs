@@ -263,7 +263,7 @@ fn report_no_right() {
     tracing::warn!(
         remedy = "as a service: the unit of this version; in a container: --cap-add=NET_ADMIN and an image with iptables; or, as root \
                   on the host: `ecs-agent host-setup`. ECS_MANAGE_FIREWALL=false if others make the rules",
-        "this process may not change the firewall (it lacks CAP_NET_ADMIN): it neither makes nor checks the rules that lead containers \
+        "this process may not change the firewall (it lacks CAP_NET_ADMIN or CAP_NET_RAW): it neither makes nor checks the rules that lead containers \
          from {METADATA_ADDRESS} to port {METADATA_PORT}, and works with those of others"
     );
 }
