@@ -12,9 +12,9 @@ mod volume;
 use super::limits::{MAX_ID, MAX_TEXT};
 use crate::input::envelope::Types;
 use crate::input::json::{DecodeError, Raw};
+pub(super) use interface::{Ipv4Address, NetworkInterface, ProxyConfiguration, VlanProperties};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-pub(super) use interface::{Ipv4Address, NetworkInterface, ProxyConfiguration, VlanProperties};
 pub(super) use task::{
     Association, Container, DependsOn, EnvironmentFile, FirelensConfiguration, MountPoint, PortMapping,
     RegistryAuthentication, RestartPolicy, Secret, Task, VolumesFrom,

@@ -10,9 +10,9 @@ use super::kind::{Kind, Limit};
 use super::problem::Severity;
 use Group::{Aws, Document, Ecr, Images, Init, Logging, Network, Proxies, Resources, State, Timeouts, Traces};
 use Kind::{
-    AnyCase, Choice, Cidrs, Cluster, Decimal, DockerHost, Duration, Endpoint, Flag, Headers, HomePath, Host,
-    Integer, List, LocalAddress, Map, Mirrors, Names, Pairs, Path, PlainEndpoint, PortRange, Ports, Proxy, Rates, Region, Secret,
-    SecretJson, Switch, Text, TextOrEmpty, Trimmed, TrimmedChoice, TrimmedInteger, Unsigned16,
+    AnyCase, Choice, Cidrs, Cluster, Decimal, DockerHost, Duration, Endpoint, Flag, Headers, HomePath, Host, Integer,
+    List, LocalAddress, Map, Mirrors, Names, Pairs, Path, PlainEndpoint, PortRange, Ports, Proxy, Rates, Region,
+    Secret, SecretJson, Switch, Text, TextOrEmpty, Trimmed, TrimmedChoice, TrimmedInteger, Unsigned16,
 };
 use Limit::{Any, AtLeast, DefaultBelow, DefaultOutside, Signed};
 

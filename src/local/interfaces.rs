@@ -182,7 +182,10 @@ mod tests {
         let message = announcement(&site, addressed, "task", "default", &sent);
         assert_eq!(names(&message), names(&recorded));
         let described = interface.describe(&site);
-        assert_eq!((&described["type"], &described["status"]), (&json!("ElasticNetworkInterface"), &json!("PRECREATED")));
+        assert_eq!(
+            (&described["type"], &described["status"]),
+            (&json!("ElasticNetworkInterface"), &json!("PRECREATED"))
+        );
         assert_eq!(described["details"][0], json!({"name": "subnetId", "value": "subnet-1"}));
     }
 }

@@ -103,13 +103,8 @@ fn make(link: &Link) -> Result<(), String> {
     let socket = Socket::open(Protocol::Route).map_err(failed("the kernel cannot be asked"))?;
     let bridge = bridge(&socket)?;
     let (port, end) = names(link);
-    let pair = Veth {
-        name: &port,
-        bridge: Some(bridge),
-        peer_name: &end,
-        peer_mac: Some(link.mac),
-        peer_namespace: None,
-    };
+    let pair =
+        Veth { name: &port, bridge: Some(bridge), peer_name: &end, peer_mac: Some(link.mac), peer_namespace: None };
     match socket.create_veth(&pair) {
         Err(error) if !error.is(Errno::EXIST) => return Err(failed("a pair of links cannot be made")(error)),
         Ok(()) | Err(_) => {}
@@ -197,7 +192,8 @@ mod tests {
 
     #[test]
     fn tasks_ask_name_servers_that_they_reach() {
-        let text = "# by hand\nnameserver 127.0.0.53\nnameserver 10.0.0.2\nsearch x\nnameserver ::1\nnameserver 10.0.0.3\n";
+        let text =
+            "# by hand\nnameserver 127.0.0.53\nnameserver 10.0.0.2\nsearch x\nnameserver ::1\nnameserver 10.0.0.3\n";
         assert_eq!(reachable(text), ["10.0.0.2", "10.0.0.3"]);
         assert!(reachable("nameserver 127.0.0.11\nnameserver fe80::1\n").is_empty());
     }

@@ -100,7 +100,8 @@ impl Server {
         state.name_servers = links::name_servers();
         let shared = Arc::new(Shared::new(state, options, storage));
         let links = links::start(Arc::downgrade(&shared));
-        let (links, links_ended) = links.map(|links| (Ok(links.work), Some(links.ended))).unwrap_or_else(|why| (Err(why), None));
+        let (links, links_ended) =
+            links.map(|links| (Ok(links.work), Some(links.ended))).unwrap_or_else(|why| (Err(why), None));
         shared.change(|state| state.links = links);
         let (mut tasks, mut keeper, keeper_end) = (JoinSet::new(), JoinSet::new(), CancellationToken::new());
         for listener in listeners {

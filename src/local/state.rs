@@ -324,7 +324,9 @@ impl State {
     /// The interface of a task is not needed any more.
     pub(super) fn interface_is_over(&mut self, task: &str) {
         let Some(task) = self.tasks.iter_mut().find(|known| known.arn == task) else { return };
-        let Some(interface) = task.interface.as_mut().filter(|it| it.status != InterfaceStatus::Deleted) else { return };
+        let Some(interface) = task.interface.as_mut().filter(|it| it.status != InterfaceStatus::Deleted) else {
+            return;
+        };
         interface.status = InterfaceStatus::Deleted;
         if let Ok(links) = &self.links {
             let _ended = links.send(Work::Remove(interface.link.clone()));

@@ -12,7 +12,8 @@ use std::process::Command;
 
 const ENVIRONMENT: [(&str, &str); 2] = [("ECS_ENABLE_TASK_ENI", "true"), ("ECS_CREDENTIALS_PEER_CHECK", "enforce")];
 /// Asks for the credentials of the task.
-const ASK: &str = "printf \"GET $AWS_CONTAINER_CREDENTIALS_RELATIVE_URI HTTP/1.0\\r\\n\\r\\n\" | nc -w 9 169.254.170.2 80";
+const ASK: &str =
+    "printf \"GET $AWS_CONTAINER_CREDENTIALS_RELATIVE_URI HTTP/1.0\\r\\n\\r\\n\" | nc -w 9 169.254.170.2 80";
 
 /// A running task of two containers with its own interface: its ARN, its address, and Docker's ids of its containers.
 struct Running {
@@ -122,7 +123,8 @@ async fn a_task_has_an_interface_of_its_own() {
     scene.rig.server.stop_task(arn, "end").unwrap();
     scene.rig.task(arn, TaskStatus::Stopped).await;
     let left = async || {
-        let left: Vec<String> = links().into_iter().filter(|name| name.starts_with("ecs") || name.starts_with("veth")).collect();
+        let left: Vec<String> =
+            links().into_iter().filter(|name| name.starts_with("ecs") || name.starts_with("veth")).collect();
         (left == ["ecs-bridge"]).then_some(())
     };
     until("the removal of the interface", LIMIT, left).await;
@@ -149,7 +151,10 @@ async fn an_interface_survives_the_agent() {
     assert_eq!(attached.count(), 1, "nothing is reported twice");
     scene.rig.server.stop_task(&task.arn, "end").unwrap();
     scene.rig.task(&task.arn, TaskStatus::Stopped).await;
-    until("the removal of the interface", LIMIT, async || links().iter().all(|name| !name.starts_with("ecsl")).then_some(())).await;
+    until("the removal of the interface", LIMIT, async || {
+        links().iter().all(|name| !name.starts_with("ecsl")).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

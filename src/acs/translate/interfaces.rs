@@ -191,7 +191,10 @@ mod tests {
         }
         let branch = translated(&golden("branch_eni")["interfaces"]).unwrap().remove(0);
         let trunk = MacAddress([6, 0, 0, 0, 2, 1]);
-        assert_eq!((branch.id.as_str(), branch.kind), ("eni-0b0000000000000b", InterfaceKind::Branch { vlan: 101, trunk }));
+        assert_eq!(
+            (branch.id.as_str(), branch.kind),
+            ("eni-0b0000000000000b", InterfaceKind::Branch { vlan: 101, trunk })
+        );
         let mut two = golden("two_interfaces")["interfaces"].clone();
         two[1]["index"] = json!(1); // both are 0 in the recording
         let order = |interfaces: &Value| -> Vec<String> {
@@ -260,7 +263,11 @@ mod tests {
             ("interfaceVlanProperties", vlan("4095", "06:00:00:00:02:01"), "invalid vlan id 4095"),
             ("interfaceVlanProperties", vlan("0", "06:00:00:00:02:01"), "invalid vlan id 0"),
             ("interfaceVlanProperties", vlan("1", "trunk"), "invalid mac address trunk"),
-            ("privateDnsName", json!("x".repeat(2049)), "a text of the network interface has 2049 bytes, more than 2048"),
+            (
+                "privateDnsName",
+                json!("x".repeat(2049)),
+                "a text of the network interface has 2049 bytes, more than 2048",
+            ),
             ("domainName", json!(vec!["x"; 65]), "a list of the network interface has more than 64 entries"),
         ];
         for (name, value, cause) in table {

@@ -154,7 +154,10 @@ mod tests {
         assert_eq!((rules.ignored_gid, given.get("ignoredGID")), (None, None));
         assert_eq!(text(&rules.ingress_port.unwrap()), given["proxyIngressPort"]);
         assert_eq!(text(&rules.egress_port), given["proxyEgressPort"]);
-        assert_eq!((list(&rules.app_ports), list(&rules.ignored_ports)), (given["appPorts"].clone(), given["egressIgnoredPorts"].clone()));
+        assert_eq!(
+            (list(&rules.app_ports), list(&rules.ignored_ports)),
+            (given["appPorts"].clone(), given["egressIgnoredPorts"].clone())
+        );
         let ignored: Vec<_> = rules.ignored_networks.iter().map(|network| network.address.to_string()).collect();
         assert_eq!(json!(ignored), given["egressIgnoredIPs"]);
         assert!(rules.ignored_networks.iter().all(|network| network.length == 32));
@@ -163,7 +166,8 @@ mod tests {
     #[test]
     fn lists_may_have_spaces_networks_and_ipv6() {
         let list = " 169.254.169.254 ,10.0.0.0/8, fd00::1";
-        let rules = read("APPMESH", &[("IgnoredGID", " 7 "), ("ProxyEgressPort", "1"), ("EgressIgnoredIPs", list)]).unwrap();
+        let rules =
+            read("APPMESH", &[("IgnoredGID", " 7 "), ("ProxyEgressPort", "1"), ("EgressIgnoredIPs", list)]).unwrap();
         let networks: Vec<_> = rules.ignored_networks.iter().map(ToString::to_string).collect();
         assert_eq!(networks, ["169.254.169.254/32", "10.0.0.0/8", "fd00::1/128", "169.254.170.2/32"]);
         assert_eq!((rules.ignored_gid, rules.ingress_port, rules.egress_port), (Some(7), None, 1));

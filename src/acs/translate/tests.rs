@@ -231,7 +231,10 @@ fn the_recorded_task_with_an_interface_is_translated() {
     let ReceivedTask::Run(spec) = with_networks(&task) else { panic!("{:?}", with_networks(&task)) };
     assert_eq!((spec.network, spec.proxy.as_ref()), (NetworkMode::Awsvpc, None));
     let [interface] = spec.interfaces.as_slice() else { panic!("{:?}", spec.interfaces) };
-    assert_eq!((interface.id.as_str(), interface.mac.to_string()), ("eni-0000000000000000", "06:00:00:00:01:01".to_owned()));
+    assert_eq!(
+        (interface.id.as_str(), interface.mac.to_string()),
+        ("eni-0000000000000000", "06:00:00:00:01:01".to_owned())
+    );
     let names: Vec<_> = spec.containers.iter().map(|container| container.name.as_str()).collect();
     assert_eq!(names, ["web", "side", "~internal~ecs~pause"]);
     task["proxyConfiguration"] = json!({"type": "APPMESH", "containerName": "side", "properties": {

@@ -1,9 +1,9 @@
 use super::task::{AsmAuthData, DockerConfig, EcrAuthData};
 use super::*;
-use serde_json::Value;
 use serde::Deserializer;
 use serde::de::value::Error;
 use serde::de::{Error as _, Visitor};
+use serde_json::Value;
 
 /// A deserializer that only records the names of a type's members.
 struct Names<'a>(&'a mut &'static [&'static str]);

@@ -47,13 +47,13 @@ mod version;
 pub use audit::{Audit, AuditSink};
 pub use counts::Requests;
 pub use limiter::Rates;
+pub(super) use network::{Addresses, of_task};
 pub use peer_check::PeerCheckMode;
 pub use place::{Metadata, Place, Wall};
 pub use requests::{FaultInjector, TaskProtection, Work};
 pub use sources::{Credentials, CredentialsLookup, Sources};
 pub use stats::StatsLookup;
 pub use tags::{TagLookup, TagQuestion, TagsProblem, TagsResult};
-pub(super) use network::{Addresses, of_task};
 pub use tasks::{FoundContainer, FoundRole, Tasks};
 
 use crate::http::answer::plain_text;

@@ -170,7 +170,10 @@ mod tests {
         let task = TaskView { interfaces: vec![Interface::default()], ..TaskView::default() };
         let shown = |version| serde_json::to_string(&networks(&task, &container, version)).unwrap();
         assert_eq!(shown(Version::V3), r#"[{"NetworkMode":"bridge","IPv4Addresses":[""]}]"#);
-        assert_eq!(shown(Version::V4), r#"[{"NetworkMode":"bridge","IPv4Addresses":[""],"IPv6Addresses":["fd00::2"]}]"#);
+        assert_eq!(
+            shown(Version::V4),
+            r#"[{"NetworkMode":"bridge","IPv4Addresses":[""],"IPv6Addresses":["fd00::2"]}]"#
+        );
         assert!(of_task(&task, true).is_empty());
     }
 }

@@ -169,11 +169,9 @@ mod tests {
         own.local_address = Some([169, 254, 172, 2].into());
         own.interfaces = vec![Interface { ipv4: vec![[10, 0, 1, 100].into()], ..Interface::default() }];
         let own = Arc::new(View { tasks: vec![Arc::new(own)], ..View::default() });
-        for (address, expected) in [
-            ("169.254.172.2:9", Verdict::Own),
-            ("10.0.1.100:9", Verdict::Own),
-            ("169.254.172.3:9", Verdict::Foreign),
-        ] {
+        for (address, expected) in
+            [("169.254.172.2:9", Verdict::Own), ("10.0.1.100:9", Verdict::Own), ("169.254.172.3:9", Verdict::Foreign)]
+        {
             assert_eq!(judged(Enforce, own.clone(), address, Bridge).await, expected, "{address}");
         }
         let starting = view(ContainerStatus::Created, "", NetworkMode::Bridge);

@@ -43,18 +43,16 @@ pub(super) fn routes() -> Router<Arc<Sources>> {
         }
         Err(answer) => *answer,
     };
-    let container = async |State(sources): Shared, caller: Caller, Path(id): Path<String>| {
-        container(&sources, caller, &id)
-    };
+    let container =
+        async |State(sources): Shared, caller: Caller, Path(id): Path<String>| container(&sources, caller, &id);
     let stats = async |State(sources): Shared, caller: Caller| match task_at(&sources, caller, TASK_STATS) {
         Ok(task) => {
             json_answer(StatusCode::OK, &TaskAnswer::new(Version::V3, &task, &sources.metadata.stats), TASK_STATS)
         }
         Err(answer) => *answer,
     };
-    let container_stats = async |State(sources): Shared, caller: Caller, Path(id): Path<String>| {
-        container_stats(&sources, caller, &id)
-    };
+    let container_stats =
+        async |State(sources): Shared, caller: Caller, Path(id): Path<String>| container_stats(&sources, caller, &id);
     Router::new()
         .route("/v2/metadata", any(task))
         .route("/v2/metadata/", any(task))

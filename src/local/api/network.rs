@@ -96,7 +96,10 @@ mod tests {
         let configuration = json!({"awsvpcConfiguration": {"subnets": ["subnet-1"], "securityGroups": ["sg-1"]}});
         let task = run(&mut state, &configuration).unwrap();
         let arn = task["taskArn"].as_str().unwrap().to_owned();
-        assert_eq!((&task["lastStatus"], &task["attachments"][0]["status"]), (&json!("PROVISIONING"), &json!("PRECREATED")));
+        assert_eq!(
+            (&task["lastStatus"], &task["attachments"][0]["status"]),
+            (&json!("PROVISIONING"), &json!("PRECREATED"))
+        );
         let Ok(Work::Make(made_for, link)) = work.try_recv() else { panic!("no link is made") };
         assert_eq!((made_for.as_str(), sent(&mut state).len()), (arn.as_str(), 0));
         state.interface_made(&arn, Ok(()));

@@ -57,7 +57,10 @@ mod tests {
 
     #[test]
     fn a_failure_names_the_step_and_what_follows() {
-        let step = StepFailure { step: "give eth0 the address 10.0.1.100/24".to_owned(), cause: "File exists (EEXIST)".to_owned() };
+        let step = StepFailure {
+            step: "give eth0 the address 10.0.1.100/24".to_owned(),
+            cause: "File exists (EEXIST)".to_owned(),
+        };
         let error = failure("failed", &NetworkError::Step { failure: step, not_undone: Vec::new() });
         let OpError::Failed(found) = &error else { panic!("{error:?}") };
         let text = "ContainerNetworkingError: failed: give eth0 the address 10.0.1.100/24: File exists (EEXIST)";

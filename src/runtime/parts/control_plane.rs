@@ -136,7 +136,11 @@ impl ControlPlane {
             }
             Incoming::Attachments { announced, ack } => {
                 let now = self.edges.clock.now();
-                tracing::info!(messageID = ack.message_id, interfaces = announced.len(), "Received attachments from ACS");
+                tracing::info!(
+                    messageID = ack.message_id,
+                    interfaces = announced.len(),
+                    "Received attachments from ACS"
+                );
                 self.signals.attached.notify_one();
                 let attachment = |acs::Announced { arn, kind, device, wait }| Attachment {
                     arn,

@@ -99,15 +99,11 @@ impl Offers {
     /// # Errors
     /// The list of GPUs cannot be read.
     pub(crate) async fn assumed(config: &Config, docker: &Docker, instance: &Instance) -> Result<Self, Fatal> {
-        Self::with(config.task_limits != Some(false) && supports(docker, MIN_API_FOR_LIMITS), config, docker, instance).await
+        Self::with(config.task_limits != Some(false) && supports(docker, MIN_API_FOR_LIMITS), config, docker, instance)
+            .await
     }
 
-    async fn with(
-        task_limits: bool,
-        config: &Config,
-        docker: &Docker,
-        instance: &Instance,
-    ) -> Result<Self, Fatal> {
+    async fn with(task_limits: bool, config: &Config, docker: &Docker, instance: &Instance) -> Result<Self, Fatal> {
         // While Docker answers, the programs for faults do.
         let (volume_drivers, fault_injection, [task_networks, trunking]) =
             tokio::join!(volume_drivers(docker), can_inject_faults(config), task_networks(config, docker, instance));

@@ -67,13 +67,11 @@ async fn ask(task: Option<TaskView>, address: &str, path: &str) -> Value {
     let audit = Audit { cluster: String::new(), container_instance: String::new(), sink: None };
     let (credentials, work) = (Arc::new(|_: &_| None), fakes::work(&Arc::default()));
     let rates = Rates { steady: 40, burst: 60 };
-    let sources =
-        Sources::new(Tasks::new(receiver), metadata, credentials, work, audit, rates, PeerCheckMode::Off);
+    let sources = Sources::new(Tasks::new(receiver), metadata, credentials, work, audit, rates, PeerCheckMode::Off);
     let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
-    request.extensions_mut().insert(RemoteAddress {
-        address: address.parse().unwrap(),
-        location: crate::http::PeerLocation::Bridge,
-    });
+    request
+        .extensions_mut()
+        .insert(RemoteAddress { address: address.parse().unwrap(), location: crate::http::PeerLocation::Bridge });
     let routes = routes().with_state(Arc::new(sources));
     let Ok(answer) = TowerToHyperService::new(routes).call(request).await;
     let (status, kind) = (answer.status().as_u16(), answer.headers()["content-type"].to_str().unwrap().to_owned());
@@ -111,7 +109,10 @@ async fn a_caller_is_known_by_its_address() {
         }
     }
     let unknown = ask(Some(task.clone()), caller, "/v2/metadata/abc").await;
-    assert_eq!((&unknown["body"], &unknown["status"]), (&json!("Unable to generate metadata for container 'abc'"), &json!(400)));
+    assert_eq!(
+        (&unknown["body"], &unknown["status"]),
+        (&json!("Unable to generate metadata for container 'abc'"), &json!(400))
+    );
     let unknown = ask(Some(task.clone()), caller, "/v2/stats/abc").await;
     assert_eq!((&unknown["body"], &unknown["status"]), (&json!("Unable to get container stats for: abc"), &json!(400)));
     let stats = ask(Some(task.clone()), caller, "/v2/stats").await;
