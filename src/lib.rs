@@ -72,8 +72,11 @@
 //! * **Payload**: a message from ACS with tasks to run and to stop. **Manifest**: a message from ACS that lists every task that
 //!   should run on this instance. If the agent has other tasks, it asks ECS which of them must stop. Both have a **sequence
 //!   number**; a manifest whose number is not above the highest one seen is ignored. **Attachment**: a device that ECS attaches
-//!   to the instance or to a task, such as a network interface or a volume; this agent acknowledges such messages, but does not
-//!   attach devices yet.
+//!   to the instance or to a task, such as a network interface or a volume. The core keeps a record of each until its device is
+//!   there and reported; this agent acknowledges such messages, but does not pass them on to the core yet.
+//! * **Network** of a task: its own interfaces and the link to the host, in the namespace of its **pause container**, which
+//!   does nothing else. The containers of the task join that namespace. The **address on the bridge** is the task's address on
+//!   the link to the host ([`ecs_core::model::interface`]).
 //! * **Registration**: the cluster and the container instance ARN of this instance ([`store::Identity`]). **Owner**: the agent
 //!   that created a container, named by a label of the container. Several agents may use one engine; each has a random id and
 //!   leaves the others' containers alone ([`ecs_core::model::Owners`]).

@@ -65,7 +65,7 @@ pub enum Operation {
     /// Renew a resource of a task with the latest credentials, before it expires.
     RenewResource(Box<ResourceRequest>),
     /// Set up the network of a task in the namespace of its pause container. What is set up already is success. After a failure
-    /// nothing is left of it.
+    /// nothing is left of it (spec `networking.md` §4 to §6).
     SetUpNetwork(Box<NetworkRequest>),
     /// Tear the network of a task down, and give its interfaces back to the host. What is gone already is success, and so is a
     /// namespace that is gone.

@@ -2,8 +2,8 @@
 //!
 //! Owns [`HostState::last_local_address`](super::state::HostState). The address is how the agent recognizes a task that asks for its
 //! metadata. Which addresses are in use follows from the tasks. The search begins after the last address that was given or returned:
-//! the host may still remember a neighbour or a connection of an address that was in use a moment ago. (Source: design of the
-//! Go agent's plug-in `ecs-ipam`, which keeps a file of its own.)
+//! the host may still remember a neighbour or a connection of an address that was in use a moment ago. Source: spec
+//! `networking.md` §7. (The plug-in of the Go agent keeps these addresses in a file of its own.)
 
 use super::state::{Key, State, TaskState};
 use super::step::Step;
@@ -122,12 +122,24 @@ mod tests {
     }
 
     #[test]
+    fn a_task_without_a_free_address_has_a_clear_reason() {
+        let mut state = sample::state(Policy::default());
+        for bits in FIRST.to_bits()..=LAST.to_bits() {
+            let mut task = TaskState::new(sample::spec(&format!("task/{bits}"), Vec::new()), 1, sample::NOW);
+            task.network.local_address = Some(Ipv4Addr::from_bits(bits));
+            state.tasks.insert(task.spec.arn.clone(), Box::new(task));
+        }
+        let text = give(&mut state, &mut sample::task(Vec::new()), &mut Step::default()).unwrap_err();
+        assert!(text.contains("all 1021 addresses") && text.contains("are in use"), "{text}");
+    }
+
+    #[test]
     fn the_operators_address_is_for_one_task_at_a_time() {
         let (result, task, ..) = given(Some("169.254.173.7"), None);
         assert_eq!((result, task.network.local_address), (Ok(()), Some(address("169.254.173.7"))));
         let (result, task, ..) = given(Some("169.254.173.7"), Some("169.254.173.7"));
         let text = result.unwrap_err();
-        assert!(text.contains("the task other has") && text.contains("one task"), "{text}");
+        assert!(text.contains("the task other has") && text.contains("allows one task"), "{text}");
         assert_eq!(task.network.local_address, None);
         for outside in ["169.254.172.1", "169.254.172.0", "169.254.175.255", "10.0.0.1"] {
             let text = given(Some(outside), None).0.unwrap_err();

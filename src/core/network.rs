@@ -6,7 +6,8 @@
 //! are resolved meanwhile: Docker, not the task, asks the registry.) It is torn down when all other containers have ended, before
 //! the pause container is stopped, and again when the task has ended, because a set-up without an answer may have been carried out
 //! late. Both operations may be repeated: what is there already, or gone already, is success. Invariants: an address belongs to one
-//! task until nothing of its network is left; a network that is set up is not touched at a restart of the agent.
+//! task until nothing of its network is left; a network that is set up is not touched at a restart of the agent. Source:
+//! spec `networking.md` §4.
 
 use super::backoff;
 use super::dependency;

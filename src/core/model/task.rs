@@ -38,7 +38,7 @@ pub struct TaskSpec {
     /// The task's own network interfaces, the primary one first; empty unless the network mode is `awsvpc`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub interfaces: Vec<Interface>,
-    /// Redirects connections to the task's proxy (App Mesh); `None`: the task has no proxy.
+    /// Redirects connections to the task's proxy (spec `networking.md` §10); `None`: the task has no proxy.
     #[serde(default, skip_serializing_if = "is_default")]
     pub proxy: Option<ProxyRules>,
     /// True: programs in the task may start network faults (`enableFaultInjection`).

@@ -349,6 +349,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn waits_for_a_network_have_their_times() {
+        let mac = MacAddress([0x0a, 0, 0, 0, 0, 1]);
+        let describe = |blocker| {
+            let wait = Waiting { container: None, blocker, since: Timestamp(60_000) };
+            wait.describe(Timestamp(100_000))
+        };
+        let table = [
+            (
+                Blocker::Interface(mac, Timestamp(220_000)),
+                "the interface 0a:00:00:00:00:01 has not appeared for 40 s; it expires in 2 min",
+            ),
+            (
+                Blocker::Interface(mac, Timestamp(219_000)),
+                "the interface 0a:00:00:00:00:01 has not appeared for 40 s; it expires in 119 s",
+            ),
+            (Blocker::Network(Some(OpId(1)), "set up"), "its network is being set up (for 40 s)"),
+            (Blocker::Network(None, "torn down"), "waits for its network to be torn down"),
+            (Blocker::NetworkDelay(Timestamp(103_500)), "its network is torn down in 4 s"),
+            (Blocker::DiskSpace, "waits for room on the disk for its image"),
+        ];
+        for (blocker, text) in table {
+            assert!(Blocker::KINDS.contains(&blocker.kind()), "{text}");
+            assert_eq!(describe(blocker), text);
+        }
+    }
+
+    #[test]
     fn the_line_shows_the_progress_and_why_a_pull_waits() {
         let now = Timestamp(100_000);
         let mib = 1 << 20;

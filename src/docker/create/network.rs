@@ -1,4 +1,4 @@
-//! The network namespace of a container of a task with interfaces of its own (spec `networking.md` §8, `docker-mapping.md` §4).
+//! The network namespace of a container of a task with interfaces of its own (spec `docker-mapping.md` §4).
 //!
 //! The pause container has the task's namespace, and with it the name servers, the host name and the hosts file of the task; its
 //! first interface determines them. The other containers join that namespace, so Docker refuses such settings for them: they are

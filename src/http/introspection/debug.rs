@@ -200,7 +200,7 @@ mod tests {
     use ecs_core::model::task::{Condition, NetworkMode};
     use ecs_core::model::view::TaskView;
     use ecs_core::model::waiting::{Awaited, PullPhase, Requirement};
-    use ecs_core::model::{ContainerStatus, Health, RoleKind, TaskStatus};
+    use ecs_core::model::{ContainerStatus, Health, MacAddress, RoleKind, TaskStatus};
     use serde_json::json;
 
     /// One wait for each of most kinds of blockers.
@@ -228,6 +228,7 @@ mod tests {
             Waiting { container: None, blocker: Blocker::NextTry(Timestamp(101_200)), since },
             Waiting { container: None, blocker: Blocker::HostResources(vec![shortage]), since },
             wait("d", Blocker::Resource(None, "volume".to_owned())),
+            wait("e", Blocker::Interface(MacAddress([10, 0, 0, 0, 0, 1]), Timestamp(220_000))),
         ]
     }
 
@@ -290,6 +291,10 @@ mod tests {
                 "Lacks": [{"What": "CPU units", "Wanted": "2048", "Free": "512", "HeldBy": ["arn:aws:ecs:us-west-2:1:task/c/0123"]}],
             },
             {"Container": "d", "For": "resource", "Text": "waits for the task's resource volume", "AgeSeconds": 10, "Resource": "volume"},
+            {
+                "Container": "e", "For": "interface", "AgeSeconds": 10, "GivesUpInSeconds": 120,
+                "Text": "the interface 0a:00:00:00:00:01 has not appeared for 10 s; it expires in 2 min",
+            },
         ]);
         assert_eq!(task["Waits"], wanted);
     }

@@ -1,6 +1,6 @@
 //! Makes the moves of a schedule.
 
-use crate::control::Message;
+use crate::control::{Ecs, Message};
 use crate::docker::Container;
 use crate::schedule::{Delivery, Move};
 use crate::world::World;
@@ -15,14 +15,8 @@ impl World {
         self.note(|_| format!("{step:?}"));
         self.now = self.now + Span::millis(7);
         match step {
-            Move::Send(shape) => {
-                self.ecs.send(shape);
-                self.plug_new(shape);
-            }
-            Move::Attach(pick, bits) => self.attach(pick, bits),
-            Move::Plug(pick, is_shown) => self.plug(pick, is_shown),
-            Move::Unplug(pick) => self.unplug(pick),
-            Move::ShowLinks => self.show_links(),
+            Move::Send(shape) => self.send(shape),
+            Move::Attach(..) | Move::Plug(..) | Move::Unplug(_) | Move::ShowLinks => self.connects(step),
             Move::Stop(pick) => self.ecs.stop(pick),
             Move::StopSilently(pick) => {
                 self.ecs.stop_silently(pick);
@@ -38,16 +32,8 @@ impl World {
             Move::LateManifest => {
                 self.ecs.manifest();
             }
-            Move::OldManifest(pick) => {
-                if let Some(at) = pick.checked_rem(self.ecs.lists.len()) {
-                    self.feed(self.ecs.lists[at].clone());
-                }
-            }
-            Move::Confirm(pick) => {
-                if let Some(at) = pick.checked_rem(self.ecs.confirmations.len()) {
-                    self.feed(self.ecs.confirmations[at].clone());
-                }
-            }
+            Move::OldManifest(pick) => self.repeat(pick, |ecs| &ecs.lists),
+            Move::Confirm(pick) => self.repeat(pick, |ecs| &ecs.confirmations),
             Move::Credentials(pick, renew) => self.send_credentials(pick, renew),
             Move::LoseAcks(count) => self.ecs.acks_to_lose = count,
             Move::Do(pick, how) => {
@@ -85,6 +71,28 @@ impl World {
             | Move::TakeName(_)
             | Move::RestartDocker(_)
             | Move::LoseImage(_) => self.happens(step),
+        }
+    }
+
+    fn send(&mut self, shape: u64) {
+        self.ecs.send(shape);
+        self.plug_new(shape);
+    }
+
+    /// A message of ECS arrives, perhaps once more.
+    fn repeat(&mut self, pick: usize, among: fn(&Ecs) -> &Vec<Event>) {
+        if let Some(at) = pick.checked_rem(among(&self.ecs).len()) {
+            self.feed(among(&self.ecs)[at].clone());
+        }
+    }
+
+    /// Something happens to a device, or to what is known of it.
+    fn connects(&mut self, step: Move) {
+        match step {
+            Move::Attach(pick, bits) => self.attach(pick, bits),
+            Move::Plug(pick, is_shown) => self.plug(pick, is_shown),
+            Move::Unplug(pick) => self.unplug(pick),
+            _ => self.show_links(),
         }
     }
 

@@ -130,37 +130,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng(seed ^ 0x000b_005e_0fa1_1ce5);
-        let policy = Policy {
-            capacity: Capacity {
-                cpu: 1024,
-                memory: 700,
-                reserved_tcp: BTreeSet::from([22]),
-                gpus: BTreeSet::from(["gpu-0".to_owned()]),
-                ..Capacity::default()
-            },
-            pull: match rng.below(6) {
-                0 => PullBehavior::Always,
-                1 => PullBehavior::Once,
-                2 => PullBehavior::PreferCached,
-                _ => PullBehavior::Default,
-            },
-            pull_upfront: rng.percent(20),
-            cleanup_wait: Span::secs([30, 900][rng.below(2) as usize]),
-            cleanup_jitter: Span::secs(rng.below(3) * 10),
-            inventory_every: Span::secs(300),
-            images: ImagePolicy {
-                enabled: rng.percent(50),
-                interval: Span::secs([40, 300][rng.below(2) as usize]),
-                minimum_age: Span::secs(rng.below(2) * 60),
-                per_cycle: 1 + rng.below(2) as u32,
-                exclude: if rng.percent(20) { BTreeSet::from(["image-1".to_owned()]) } else { BTreeSet::new() },
-                untracked: None,
-                disk: rng.percent(20).then_some((60, 30)),
-            },
-            pause_cleanup_delay: Span::secs([0, 0, 20][Rng(seed ^ 0x0de1).below(3) as usize]),
-            local_address: None,
-            owners: Owners { own: "us-0".into(), ..Owners::default() },
-        };
+        let policy = policy(&mut rng, seed);
         let mut world = Self {
             now: BEGIN,
             state: ecs_core::recover(policy, HostState::default(), []),
@@ -218,5 +188,39 @@ impl World {
             self.note(|_| format!("BROKEN {text}"));
             self.broken = Some(text);
         }
+    }
+}
+
+fn policy(rng: &mut Rng, seed: u64) -> Policy {
+    Policy {
+        capacity: Capacity {
+            cpu: 1024,
+            memory: 700,
+            reserved_tcp: BTreeSet::from([22]),
+            gpus: BTreeSet::from(["gpu-0".to_owned()]),
+            ..Capacity::default()
+        },
+        pull: match rng.below(6) {
+            0 => PullBehavior::Always,
+            1 => PullBehavior::Once,
+            2 => PullBehavior::PreferCached,
+            _ => PullBehavior::Default,
+        },
+        pull_upfront: rng.percent(20),
+        cleanup_wait: Span::secs([30, 900][rng.below(2) as usize]),
+        cleanup_jitter: Span::secs(rng.below(3) * 10),
+        inventory_every: Span::secs(300),
+        images: ImagePolicy {
+            enabled: rng.percent(50),
+            interval: Span::secs([40, 300][rng.below(2) as usize]),
+            minimum_age: Span::secs(rng.below(2) * 60),
+            per_cycle: 1 + rng.below(2) as u32,
+            exclude: if rng.percent(20) { BTreeSet::from(["image-1".to_owned()]) } else { BTreeSet::new() },
+            untracked: None,
+            disk: rng.percent(20).then_some((60, 30)),
+        },
+        pause_cleanup_delay: Span::secs([0, 0, 20][Rng(seed ^ 0x0de1).below(3) as usize]),
+        local_address: None,
+        owners: Owners { own: "us-0".into(), ..Owners::default() },
     }
 }

@@ -153,7 +153,7 @@ pub(super) fn reported(world: &World, op: &OpId, change: &AttachmentChange) -> B
     if record.kind.task() != change.task.as_ref() {
         return Some(("an attachment is reported for its task", format!("{change:?}")));
     }
-    (!world.net.in_time.contains(arn)).then(|| ("only a device that was there in time is reported", arn.clone()))
+    (!world.net.in_time.contains(arn) && !world.burst).then(|| ("only a device that was there in time is reported", arn.clone()))
 }
 
 /// Judges an acknowledgement. A branch interface has no device, and so no record.
@@ -258,11 +258,11 @@ pub(super) fn settled(world: &mut World) {
     if let Some(arn) = world.state.host.attachments.iter().find(is_unknown).map(|(arn, _)| arn.clone()) {
         world.breaks("a device that was there in time is reported", || arn);
     }
-    let holds = |task: &&Box<TaskState>| {
+    let holds = |task: &TaskState| {
         task.known == TaskStatus::Stopped
             && (task.network.local_address.is_some() || task.network.status == NetworkStatus::TornDown)
     };
-    if let Some(arn) = world.state.tasks.values().find(holds).map(|task| task.spec.arn.to_string()) {
+    if let Some(arn) = world.state.tasks.values().find(|task| holds(task)).map(|task| task.spec.arn.to_string()) {
         world.breaks("a task that has ended has no address on the bridge", || arn);
     }
 }

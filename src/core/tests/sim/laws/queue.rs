@@ -4,6 +4,7 @@
 
 use super::Before;
 use crate::world::World;
+use ecs_core::model::task::NetworkMode;
 use ecs_core::model::{Protocol, TaskArn, TaskStatus};
 use ecs_core::{RESERVE_AFTER, state::TaskState};
 use std::collections::BTreeSet;
@@ -24,6 +25,8 @@ impl Needs {
         let containers = || task.specs();
         let memory = |reserved: u32, hard: u32| u64::from(if reserved > 0 { reserved } else { hard });
         let ports = containers().flat_map(|it| &it.ports).filter(|port| port.host_port > 0);
+        // A task with interfaces of its own publishes no ports of the host.
+        let ports = ports.filter(|_| task.spec.network != NetworkMode::Awsvpc);
         let gpus = containers().flat_map(|it| &it.gpus).cloned();
         let whole = task.spec.cpu_micros * 1024 / 1_000_000;
         let sum = containers().map(|it| u64::from(it.cpu)).sum();
