@@ -31,6 +31,7 @@ async fn lost_events_are_made_up_for() {
     let Some(rig) = Rig::new("lost_events_are_made_up_for") else { return };
     let mut watch = Watch::inside(Arc::new(rig.host.namespace())).unwrap();
     watch.next().await.unwrap();
+    watch.due = Some(tokio::time::Instant::now() + Duration::from_secs(3600));
     // More than the socket holds.
     rig.host.shell("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do for j in 1 2 3 4 5 6 7 8 9; do ip link add n1 type veth peer name n2; ip link del n1; done; done");
     rig.attach(1);
