@@ -52,9 +52,8 @@ fn ensure_veth(job: &Job, places: &Places, bridge: u32) -> Done<u32> {
     let name = &port(job.request.local_address);
     let (own, port) =
         steps.take(format!("look for {NAME} and {name}"), || Ok((places.task.link(NAME)?, places.host.link(name)?)))?;
-    let is_whole = |own: &Link, port: &Link| {
-        own.mac == Some(mac) && port.kind == "veth" && port.master == Some(bridge) && port.parent == Some(own.index)
-    };
+    let is_whole =
+        |own: &Link, port: &Link| port.kind == "veth" && port.master == Some(bridge) && port.parent == Some(own.index);
     let (index, port) = match (own, port) {
         (Some(own), Some(port)) if is_whole(&own, &port) => (own.index, port.index),
         (own, _) => {

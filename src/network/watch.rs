@@ -42,7 +42,7 @@ pub struct Watch {
     /// The links with a hardware address, by their number.
     links: BTreeMap<u32, MacAddress>,
     /// When all links are read again; `None`: at once.
-    due: Option<Instant>,
+    pub(super) due: Option<Instant>,
     /// Somebody waits for the result of the reading that is due.
     is_asked: bool,
     ask: Arc<Notify>,

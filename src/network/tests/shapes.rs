@@ -285,6 +285,10 @@ async fn a_name_or_route_that_is_taken_is_named() {
     rig.host.shell("ip link add ecs-bridge type veth peer name other");
     let error = text(rig.network.set_up(&request).await);
     assert_eq!(error, "make the bridge ecs-bridge: ecs-bridge is a link of the kind veth");
+    rig.host
+        .shell("ip link del ecs-bridge; ip link add ecs-bridge type bridge; ip addr add 10.9.9.1/24 dev ecs-bridge");
+    let error = text(rig.network.set_up(&request).await);
+    assert_eq!(error, "give ecs-bridge the address 169.254.172.1/22: ecs-bridge has the address 10.9.9.1/24");
     rig.host.shell("ip link del ecs-bridge");
     pause.shell("ip link add other type veth peer name more; ip link set other up; ip route add default dev other");
     let error = text(rig.network.set_up(&request).await);

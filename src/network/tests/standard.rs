@@ -68,3 +68,22 @@ async fn set_up_says_which_device_is_missing() {
     let error = super::rig::text(rig.network.set_up(&request).await);
     assert_eq!(error, format!("find the interface {}: it is not on this host", mac(1)));
 }
+
+#[tokio::test]
+async fn a_broken_link_to_the_host_is_made_again() {
+    let Some(rig) = Rig::new("a_broken_link_to_the_host_is_made_again") else { return };
+    let pause = rig.pause(false);
+    let mut request = request(1, &pause, Vec::new());
+    rig.network.set_up(&request).await.unwrap();
+    rig.host.shell("ip link del ecs-bridge");
+    assert_eq!(pause.ask("169.254.170.2:80"), "");
+    rig.network.set_up(&request).await.unwrap();
+    assert_eq!(pause.ask("169.254.170.2:80"), "agent");
+    // The task has another address than before the agent was killed.
+    request.local_address = "169.254.172.77".parse().unwrap();
+    rig.network.set_up(&request).await.unwrap();
+    assert_eq!(pause.ask("169.254.170.2:80"), "agent");
+    let addresses = pause.shell("ip -br addr show ecs-eth0");
+    assert!(addresses.contains("169.254.172.77/22") && !addresses.contains("172.2/"), "{addresses}");
+    assert_eq!(rig.host_links(), ["vetha9feac4d UP <BROADCAST,MULTICAST,UP,LOWER_UP>"]);
+}

@@ -31,9 +31,12 @@ async fn lost_events_are_made_up_for() {
     let Some(rig) = Rig::new("lost_events_are_made_up_for") else { return };
     let mut watch = Watch::inside(Arc::new(rig.host.namespace())).unwrap();
     watch.next().await.unwrap();
+    watch.due = Some(tokio::time::Instant::now() + Duration::from_secs(3600));
     // More than the socket holds.
     rig.host.shell("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do for j in 1 2 3 4 5 6 7 8 9; do ip link add n1 type veth peer name n2; ip link del n1; done; done");
     rig.attach(1);
+    // All its events are lost, also those that come some time later.
+    rig.host.shell("until ip -br link show ens1 | grep -q ' UP '; do sleep 0.1; done");
     while timeout(PATIENCE, watch.next()).await.unwrap().unwrap() != BTreeSet::from([mac(1)]) {}
     rig.host.shell("ip link del ens1");
     while timeout(PATIENCE, watch.next()).await.unwrap().unwrap() != BTreeSet::new() {}
