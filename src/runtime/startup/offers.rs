@@ -10,7 +10,7 @@ use super::settings::cgroups;
 use crate::backoff::{Backoff, Shape};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::config::Config;
-use crate::docker::Docker;
+use crate::docker::{self, Docker};
 use crate::host::fault;
 use crate::host::gpu::{self, Gpus};
 use crate::host::lanes::files;
@@ -89,7 +89,8 @@ impl Host {
         // What the container lacks for limits is logged already; an operator who requires them gets the error.
         let is_known = form.lacks_limits() && config.task_limits.is_none();
         let task_limits = !is_known && limits(config, docker, &cgroups).await?;
-        Ok(Self { cgroups, offers: Offers::with(task_limits, config, docker, instance).await? })
+        let networks = task_networks(config, docker, instance, form.has_own_network()).await;
+        Ok(Self { cgroups, offers: Offers::with(task_limits, networks, config, docker).await? })
     }
 }
 
@@ -99,14 +100,16 @@ impl Offers {
     /// # Errors
     /// The list of GPUs cannot be read.
     pub(crate) async fn assumed(config: &Config, docker: &Docker, instance: &Instance) -> Result<Self, Fatal> {
-        Self::with(config.task_limits != Some(false) && supports(docker, MIN_API_FOR_LIMITS), config, docker, instance)
-            .await
+        let networks = task_networks(config, docker, instance, false).await;
+        let task_limits = config.task_limits != Some(false) && supports(docker, MIN_API_FOR_LIMITS);
+        Self::with(task_limits, networks, config, docker).await
     }
 
-    async fn with(task_limits: bool, config: &Config, docker: &Docker, instance: &Instance) -> Result<Self, Fatal> {
+    /// `networks`: whether tasks may have network interfaces of their own, and whether these may be VLANs.
+    async fn with(task_limits: bool, networks: [bool; 2], config: &Config, docker: &Docker) -> Result<Self, Fatal> {
         // While Docker answers, the programs for faults do.
-        let (volume_drivers, fault_injection, [task_networks, trunking]) =
-            tokio::join!(volume_drivers(docker), can_inject_faults(config), task_networks(config, docker, instance));
+        let (volume_drivers, fault_injection) = tokio::join!(volume_drivers(docker), can_inject_faults(config));
+        let [task_networks, trunking] = networks;
         Ok(Self {
             docker_api_versions: docker.api_versions(),
             task_limits,
@@ -153,16 +156,20 @@ fn supports(docker: &Docker, api_version: &str) -> bool {
 }
 
 /// Whether tasks may have network interfaces of their own, and whether these may be VLANs. Compat: where the instance is in no VPC,
-/// they may not. If something else is missing, the Go agent does not start; this agent runs the other tasks.
-async fn task_networks(config: &Config, docker: &Docker, instance: &Instance) -> [bool; 2] {
+/// they may not. If something else is missing, the Go agent does not start; this agent runs the other tasks. `is_apart`: the agent does
+/// not see the host's interfaces.
+async fn task_networks(config: &Config, docker: &Docker, instance: &Instance, is_apart: bool) -> [bool; 2] {
     if !config.task_eni {
         return [false; 2];
     }
     let mut found = network::Obstacles::default();
+    let has_pause_image = docker::can_build_pause_image() || exists(&config.pause_archive).await;
     let obstacle = match instance {
         _ if config.external => Some("this host is not an EC2 instance".to_owned()),
         Instance { vpc_id, .. } if vpc_id.is_empty() => Some("this instance is not in a VPC".to_owned()),
         Instance { subnet_id, .. } if subnet_id.is_empty() => Some("the subnet of this instance is unknown".to_owned()),
+        _ if is_apart => Some("the agent's container has a network of its own, without --network=host".to_owned()),
+        _ if !has_pause_image => Some("there is no image for the pause container".to_owned()),
         _ if !supports(docker, MIN_API_FOR_NETWORKS) => Some(format!("it needs Docker's API {MIN_API_FOR_NETWORKS}")),
         _ => {
             found = network::obstacles().await;

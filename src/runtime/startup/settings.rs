@@ -25,6 +25,7 @@ use crate::version;
 use ecs_core::model::{Owners, Span, with_causes};
 use ecs_core::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 /// The cluster of an instance whose operator names none.
 const DEFAULT_CLUSTER: &str = "default";
@@ -98,12 +99,18 @@ pub(crate) fn capabilities(config: &Config, offers: &Offers, instance: &Instance
     }
 }
 
+/// The processes of the host, as an agent in a container of ecs-init sees them.
+const PROCESSES_OF_HOST: &str = "/host/proc";
+
 /// Settings of the networks of tasks.
 pub(crate) fn network(config: &Config) -> network::Settings {
+    let defaults = network::Settings::default();
+    let mounted = Path::new(PROCESSES_OF_HOST);
     network::Settings {
         block_metadata: config.awsvpc_block_imds,
         additional_routes: config.awsvpc_local_routes.clone(),
-        ..network::Settings::default()
+        processes: if mounted.join("1").exists() { mounted.to_owned() } else { defaults.processes.clone() },
+        ..defaults
     }
 }
 

@@ -153,7 +153,8 @@ pub(super) fn reported(world: &World, op: &OpId, change: &AttachmentChange) -> B
     if record.kind.task() != change.task.as_ref() {
         return Some(("an attachment is reported for its task", format!("{change:?}")));
     }
-    (!world.net.in_time.contains(arn) && !world.burst).then(|| ("only a device that was there in time is reported", arn.clone()))
+    (!world.net.in_time.contains(arn) && !world.burst)
+        .then(|| ("only a device that was there in time is reported", arn.clone()))
 }
 
 /// Judges an acknowledgement. A branch interface has no device, and so no record.
