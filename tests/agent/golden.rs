@@ -306,7 +306,10 @@ fn our_order<'a>(records: impl Iterator<Item = &'a Record>, last: &str) -> Vec<S
 
 /// Requests of the Go agent during the start that this version does not make.
 const NOT_ASKED: [(&str, &str); 4] = [
-    ("imds get meta-data/network/interfaces/macs/0a:1b:2c:3d:4e:5f/subnet-id", "it is asked only with ECS_ENABLE_TASK_ENI"),
+    (
+        "imds get meta-data/network/interfaces/macs/0a:1b:2c:3d:4e:5f/subnet-id",
+        "it is asked only with ECS_ENABLE_TASK_ENI",
+    ),
     ("imds get meta-data/outpost-arn", "the outpost attribute is not built"),
     ("acs_connect_attempt connect", "the embedded control plane logs accepted handshakes only"),
     ("tcs_connect_attempt connect", "likewise"),

@@ -151,7 +151,12 @@ fn later() -> Vec<(&'static str, Value, &'static str, &'static str)> {
     let attachment = json!([{"attachmentType": "amazonebs"}]);
     vec![
         ("/attachments", attachment, "a volume of EBS", "ecs.capability.storage.ebs-task-volume-attach"),
-        ("/networkMode", json!("awsvpc"), "the network mode awsvpc", "ecs.capability.task-eni"),
+        (
+            "/networkMode",
+            json!("awsvpc"),
+            "the network mode awsvpc, without ECS_ENABLE_TASK_ENI,",
+            "ecs.capability.task-eni",
+        ),
         ("/volumes", volume, "a volume of FSx for Windows", "ecs.capability.fsxWindowsFileServer"),
     ]
 }

@@ -26,8 +26,8 @@ FOREIGN = {"aws:ResourceAccount": "555555666666"}
 
 PULL = ("ecr:BatchGetImage", "ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer")
 PUSH = ("ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage")
-INSTANCE_BASE = {"ecs:RegisterContainerInstance", "ecs:SubmitTaskStateChange", "ecs:DiscoverPollEndpoint", "ecs:Poll", "ecs:StartTelemetrySession",
-                 "s3:GetObject", "ecr:GetAuthorizationToken", *PULL}
+INSTANCE_BASE = {"ecs:RegisterContainerInstance", "ecs:SubmitTaskStateChange", "ecs:SubmitAttachmentStateChanges", "ecs:DiscoverPollEndpoint",
+                 "ecs:Poll", "ecs:StartTelemetrySession", "s3:GetObject", "ecr:GetAuthorizationToken", *PULL}
 EXECUTION_BASE = {"ecr:GetAuthorizationToken", *PULL}
 
 ROLE, TASK, PUBLISHER = "examples/ec2/instance-role.yaml", "examples/ec2/execution-role.yaml", "examples/ecr/publisher.yaml"
@@ -55,6 +55,7 @@ EVERYTHING = {
 CALLS = [
     (ROLE, "ecs:RegisterContainerInstance", CLUSTER, OTHER_CLUSTER, {}, {}),
     (ROLE, "ecs:SubmitTaskStateChange", CLUSTER, OTHER_CLUSTER, {}, {}),
+    (ROLE, "ecs:SubmitAttachmentStateChanges", CLUSTER, OTHER_CLUSTER, {}, {}),
     *[(ROLE, action, INSTANCE, OTHER_INSTANCE, {"ecs:cluster": CLUSTER}, {"ecs:cluster": CLUSTER})
       for action in ("ecs:Poll", "ecs:StartTelemetrySession")],
     *[(ROLE, action, INSTANCE, INSTANCE, {"ecs:cluster": CLUSTER}, {"ecs:cluster": OTHER_CLUSTER})
