@@ -159,7 +159,7 @@ fn spec(
     let associations = task.associations.iter().map(association).collect();
     gpu::assign(&mut containers, &task.associations, host).map_err(TaskError::Resource)?;
     let mut resources: Vec<_> = limits.resource.into_iter().chain(volumes.resources).chain(env_files).collect();
-    resources.extend(log_router::set_up(router, &arn, host, &mut containers)?);
+    resources.extend(log_router::set_up(router, &arn, host, network, &mut containers)?);
     // The log router is set up first, since the size of its buffer depends on its own memory limit only.
     for container in containers.iter_mut().filter(|container| container.memory == 0) {
         container.memory = limits.for_containers;

@@ -9,10 +9,11 @@ use super::policy::PullBehavior;
 use super::resource;
 use super::restart;
 use super::state::{Container, OperationKind, PendingOperation, Retry, State, TaskState};
-use crate::model::task::{ContainerKind, RegistryAuth};
+use crate::model::task::{ContainerKind, NetworkMode, RegistryAuth};
 use crate::model::{
     ContainerStatus, CreateRequest, CredentialsId, Failure, ResourceKind, RoleKind, RunState, Timestamp,
 };
+use std::net::Ipv4Addr;
 
 /// The next action for one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,7 +262,15 @@ fn create_request(task: &TaskState, index: usize) -> CreateRequest {
         network: network::namespace(task, index),
         pause: task.pause().map(|pause| task.spec.runtime_name(&pause.name)),
         in_task_cgroup: resources().any(|resource| matches!(resource.kind, ResourceKind::Cgroup(_))),
-        router_address: router.and_then(|router| task.containers[router].state.address.clone()),
+        router_address: router.and_then(|router| router_address(task, router)),
+    }
+}
+
+/// The address of the log router for other containers of its task. In network mode `awsvpc` they have the same network.
+fn router_address(task: &TaskState, router: usize) -> Option<String> {
+    match task.spec.network {
+        NetworkMode::Awsvpc => Some(Ipv4Addr::LOCALHOST.to_string()),
+        NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None => task.containers[router].state.address.clone(),
     }
 }
 
@@ -424,5 +433,8 @@ mod tests {
         let request = request_of("app", &mut state, run(task));
         assert_eq!(request.router_address.as_deref(), Some("172.17.0.9"));
         assert_eq!(request.resources, ["envfile_app"]);
+        let mut task = state.tasks.remove(&"task".into()).unwrap();
+        task.spec.network = NetworkMode::Awsvpc;
+        assert_eq!(router_address(&task, 1).as_deref(), Some("127.0.0.1"));
     }
 }

@@ -88,7 +88,7 @@ fn element(out: &mut String, name: &str, argument: &str, members: &[(&str, &str)
 }
 
 fn inputs(out: &mut String, router: &LogRouterSpec) {
-    let address = "0.0.0.0";
+    let address = if router.is_local { "127.0.0.1" } else { "0.0.0.0" };
     match router.kind {
         LogRouterKind::Fluentd => {
             element(out, "source", "", &[("@type", "unix"), ("path", SOCKET)]);
@@ -194,6 +194,7 @@ pub(super) mod tests {
             container: "router".into(),
             user: String::new(),
             listens: true,
+            is_local: false,
             buffer: 16,
             adds_metadata: true,
             adds_instance: false,
@@ -276,6 +277,8 @@ pub(super) mod tests {
     #[test]
     fn the_same_for_fluent_bit_with_the_check_that_it_listens() {
         let mut fluentbit = router(LogRouterKind::Fluentbit, &OPTIONS[1..]);
+        let local = text(&LogRouterSpec { is_local: true, ..fluentbit.clone() }, &FACTS).unwrap();
+        assert!(local.contains("    Listen 127.0.0.1\n    Port 24224\n") && !local.contains("0.0.0.0"), "{local}");
         (fluentbit.adds_metadata, fluentbit.buffer) = (false, 25);
         fluentbit.external = Some(ExternalConfig::S3("arn:aws:s3:::b/k".to_owned()));
         let wanted = "

@@ -12,7 +12,7 @@ use crate::input::json::member;
 use ecs_core::model::resource::{
     ExternalConfig, LogOutput, LogRouterKind, LogRouterSpec, LogRouting, ResourceSpec, SecretTarget, SecretUse,
 };
-use ecs_core::model::task::{Condition, Dependency, Mount};
+use ecs_core::model::task::{Condition, Dependency, Mount, NetworkMode};
 use ecs_core::model::{ContainerName, ContainerSpec, ResourceKind, TaskArn};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -78,9 +78,12 @@ pub(super) fn set_up(
     request: Option<RouterRequest>,
     task: &TaskArn,
     host: &HostFacts,
+    network: NetworkMode,
     containers: &mut [ContainerSpec],
 ) -> Result<Option<ResourceSpec>, TaskError> {
-    let logs = containers.iter().map(Log::read).collect::<Result<Vec<_>, _>>()?;
+    let is_local = network == NetworkMode::Awsvpc;
+    let mut logs = containers.iter().map(Log::read).collect::<Result<Vec<_>, _>>()?;
+    logs.iter_mut().for_each(|log| log.is_reached |= is_local);
     let index_of = |router: &RouterRequest| containers.iter().position(|container| container.name == router.container);
     let at = request.as_ref().and_then(index_of);
     let (Some(request), Some(at)) = (request, at) else {
@@ -117,7 +120,8 @@ pub(super) fn set_up(
         kind: request.kind,
         container: request.container.clone(),
         user: user(router)?,
-        listens: logs[at].is_bridged,
+        listens: logs[at].is_reached,
+        is_local,
         buffer: buffer(router),
         adds_metadata: request.adds_metadata,
         adds_instance: router.environment.0.get("AWS_EXECUTION_ENV").is_some_and(|text| text == "AWS_ECS_EC2"),
@@ -163,7 +167,7 @@ fn route(
     let secrets = secrets.collect();
     outputs.push(LogOutput { container: container.name.clone(), options });
     container.log_routing = Some(LogRouting {
-        router: log.is_bridged.then(|| request.container.clone()),
+        router: log.is_reached.then(|| request.container.clone()),
         socket: format!("{directory}{SOCKET}"),
         tag: format!("{}-firelens-{}", container.name, task.task_id()),
         buffer_limit,
@@ -207,8 +211,9 @@ struct Log {
     driver: String,
     /// The log options; read only for the driver `awsfirelens`.
     options: BTreeMap<String, String>,
-    /// True: the container is on Docker's bridge network, so it reaches the router by its address.
-    is_bridged: bool,
+    /// True: the container reaches the router by an address: it is on Docker's bridge network, or all containers of the task have the
+    /// same network.
+    is_reached: bool,
 }
 
 impl Log {
@@ -231,7 +236,7 @@ impl Log {
                 options.insert(name, value);
             }
         }
-        let is_bridged = matches!(text(&host_config, "NetworkMode").as_str(), "" | "bridge" | "default");
-        Ok(Self { driver, options, is_bridged })
+        let is_reached = matches!(text(&host_config, "NetworkMode").as_str(), "" | "bridge" | "default");
+        Ok(Self { driver, options, is_reached })
     }
 }

@@ -236,8 +236,11 @@ pub struct LogRouterSpec {
     pub container: ContainerName,
     /// The container's `user` setting, `uid[:gid]`, which gets the directory of the socket; empty: none.
     pub user: String,
-    /// The router also listens on a port, because it is on Docker's bridge network.
+    /// The router also listens on a port, because it is on Docker's bridge network, or in the network of its task.
     pub listens: bool,
+    /// It listens on the loopback alone, because all containers of the task have the same network (`awsvpc`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub is_local: bool,
     /// Memory buffer of the router in MiB (`Mem_Buf_Limit`).
     pub buffer: u32,
     /// The router adds metadata of the task to each record.

@@ -154,6 +154,24 @@ fn router(spec: &TaskSpec) -> &LogRouterSpec {
 }
 
 #[test]
+fn a_router_in_the_network_of_its_task_is_reached_there_only() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/awsvpc/payload.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut task = routed("fluentbit");
+    task["networkMode"] = json!("awsvpc");
+    task["elasticNetworkInterfaces"] = golden["sent"]["message"]["tasks"][0]["elasticNetworkInterfaces"].clone();
+    for container in 0..2 {
+        let config = &mut task["containers"][container]["dockerConfig"]["hostConfig"];
+        let mut host: Value = serde_json::from_str(config.as_str().unwrap_or("{}")).unwrap();
+        host["NetworkMode"] = json!("awsvpc");
+        *config = json!(host.to_string());
+    }
+    let ReceivedTask::Run(spec) = with_networks(&task) else { panic!("{:?}", with_networks(&task)) };
+    assert_eq!((router(&spec).listens, router(&spec).is_local), (true, true));
+    assert!(spec.containers[0].log_routing.as_ref().unwrap().router.is_some());
+}
+
+#[test]
 fn the_router_and_the_app_are_configured_as_recorded() {
     for (kind, golden) in [("fluentbit", "firelens_fluentbit"), ("fluentd", "firelens_fluentd")] {
         let path = format!("{}/tests/golden/{golden}.json", env!("CARGO_MANIFEST_DIR"));
