@@ -5,7 +5,7 @@
 //! cycle (none, created, removed), so the core treats them alike. It only asks how long a kind lasts and whether it needs the
 //! execution role. Source: spec `resources.md` §1.
 
-use super::{ContainerName, TaskArn};
+use super::{ContainerName, TaskArn, is_default};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
