@@ -1,6 +1,6 @@
 //! Validates messages about attachments (spec `acs.md` §4.5, §4.6). Pure.
 //!
-//! Owns the rules, which are those of the Go agent; besides, a hardware address must be such an address. A message about a volume
+//! Owns the rules, which are those of the Go agent; besides, an interface must have an attachment ARN, and a hardware address must be one. A message about a volume
 //! only gets an answer: this version of the agent attaches no volumes and does not advertise them, and the attachment expires in
 //! ECS. The invariant: a message that breaks a rule is not acknowledged.
 
@@ -11,6 +11,9 @@ use ecs_core::model::attachment::{AttachmentKind, Device};
 use ecs_core::model::interface::InvalidMac;
 use ecs_core::model::text::cleaned;
 use ecs_core::model::{Span, TaskArn};
+
+/// The longest wait for a device that is noted. ECS waits for five minutes.
+const MAX_WAIT: Span = Span::secs(3600);
 
 /// A device that ECS has announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub(super) fn interfaces(
         (list.len() <= MAX_INTERFACES, "it names more than 16 network interfaces"),
     ];
     all(&checks)?;
-    let wait = Span(message.wait_timeout_ms.unsigned_abs());
+    let wait = Span(message.wait_timeout_ms.unsigned_abs()).min(MAX_WAIT);
     let task = is_for_task.then(|| TaskArn::from(message.task_arn.as_str()));
     list.iter().map(|interface| announced(interface, task.clone(), wait)).collect()
 }
@@ -51,8 +54,8 @@ pub(super) fn interfaces(
 fn announced(wire: &wire::NetworkInterface, task: Option<TaskArn>, wait: Span) -> Result<Announced, String> {
     interfaces::validate(wire)?;
     let mac = wire.mac_address.parse().map_err(|error: InvalidMac| format!("macAddress: {error}"))?;
-    if wire.attachment_arn.len() > MAX_ID {
-        return Err("attachmentArn is too long".to_owned());
+    if !(1..=MAX_ID).contains(&wire.attachment_arn.len()) {
+        return Err("attachmentArn is not set or too long".to_owned());
     }
     let kind = match task {
         Some(task) if interfaces::is_branch(wire) => AttachmentKind::BranchInterface(task),
@@ -119,7 +122,7 @@ mod tests {
 
     fn eni() -> Value {
         json!({
-            "macAddress": "02:00:00:00:00:07", "ec2Id": "eni-1", "ipv4Addresses": [{"privateAddress": "10.0.0.2", "primary": true}],
+            "attachmentArn": "arn:aws:ecs:r:1:attachment/a", "macAddress": "02:00:00:00:00:07", "ec2Id": "eni-1", "ipv4Addresses": [{"privateAddress": "10.0.0.2", "primary": true}],
             "subnetGatewayIpv4Address": "10.0.0.1/24",
         })
     }
@@ -149,7 +152,8 @@ mod tests {
             assert!(attach(|message, _| message["waitTimeoutMs"] = json!(wait)).is_err());
         }
         type Case = (&'static str, Value, bool);
-        let table: [Case; 13] = [
+        let table: [Case; 14] = [
+            ("attachmentArn", json!(""), false),
             ("macAddress", json!(""), false),
             ("macAddress", json!("02:00"), false),
             ("ec2Id", json!(""), false),

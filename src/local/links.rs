@@ -62,7 +62,7 @@ fn run(shared: &Weak<Shared>, work: &Receiver<Work>) {
     while let Ok(work) = work.recv() {
         match work {
             Work::Make(task, link) => {
-                let made = make(&link);
+                let made = make(&link).inspect_err(|_| drop(remove(&link)));
                 let Some(shared) = shared.upgrade() else {
                     let _gone = remove(&link);
                     break;
@@ -118,9 +118,7 @@ fn make(link: &Link) -> Result<(), String> {
 /// The number of the bridge, which leads out of this host.
 fn bridge(socket: &Socket) -> Result<u32, String> {
     let failed = |what: &'static str| move |error: ecs_netlink::Error| format!("the bridge {BRIDGE}: {what}: {error}");
-    if let Some(bridge) = socket.link(BRIDGE).map_err(failed("it cannot be looked for"))? {
-        return Ok(bridge.index);
-    }
+    // Each step is taken each time, since an earlier process may have been killed in between: what is so already is no error.
     match socket.create_bridge(BRIDGE, BRIDGE_MAC) {
         Err(error) if !error.is(Errno::EXIST) => return Err(failed("it cannot be made")(error)),
         Ok(()) | Err(_) => {}
@@ -148,12 +146,15 @@ fn bridge(socket: &Socket) -> Result<u32, String> {
 /// Adds or removes the rules that let packets of the bridge through: Docker's rules drop what they do not know. Where Docker made none,
 /// nothing needs to be let through, and the program may be missing.
 fn let_through(change: &str) {
-    for direction in ["-i", "-o"] {
-        let rule = ["FORWARD", direction, BRIDGE, "-j", "ACCEPT"];
+    const RULES: [&[&str]; 2] =
+        [&["-i", BRIDGE], &["-o", BRIDGE, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]];
+    for rule in RULES {
         let run = |action: &str| {
+            // The program waits for the lock for at most 5 s.
             let mut command = Command::new("iptables");
-            command.args(["-w", "5", action]).args(rule).stdin(Stdio::null()).stdout(Stdio::null());
-            command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+            command.args(["-w", "5", action, "FORWARD"]).args(rule).args(["-j", "ACCEPT"]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
         };
         let is_there = run("-C");
         if is_there != (change == "-I") {

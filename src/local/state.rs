@@ -316,9 +316,11 @@ impl State {
         if !is_attached {
             return Ok(());
         }
-        interface.status = InterfaceStatus::Attached;
-        let (payload, instance) = (task.payload.clone(), task.instance_arn.clone());
-        self.queue_payload(&instance, &[payload]).map(drop)
+        let (arn, payload, instance) = (task.arn.clone(), task.payload.clone(), task.instance_arn.clone());
+        self.queue_payload(&instance, &[payload])?;
+        let interface = self.task_mut(&arn).and_then(|task| task.interface.as_mut());
+        interface.into_iter().for_each(|interface| interface.status = InterfaceStatus::Attached);
+        Ok(())
     }
 
     /// The interface of a task is not needed any more.

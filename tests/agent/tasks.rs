@@ -154,7 +154,7 @@ fn later() -> Vec<(&'static str, Value, &'static str, &'static str)> {
         (
             "/networkMode",
             json!("awsvpc"),
-            "the network mode awsvpc, without ECS_ENABLE_TASK_ENI,",
+            "the network mode awsvpc, which this instance does not offer (the agent's log says why),",
             "ecs.capability.task-eni",
         ),
         ("/volumes", volume, "a volume of FSx for Windows", "ecs.capability.fsxWindowsFileServer"),

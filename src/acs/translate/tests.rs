@@ -237,6 +237,10 @@ fn the_recorded_task_with_an_interface_is_translated() {
     );
     let names: Vec<_> = spec.containers.iter().map(|container| container.name.as_str()).collect();
     assert_eq!(names, ["web", "side", "~internal~ecs~pause"]);
+    let mut with_files = task.clone();
+    with_files["volumes"] = json!([{"name": "v", "type": "efs", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}]);
+    let ReceivedTask::Refused(refusal) = with_networks(&with_files) else { panic!("it is not refused") };
+    assert!(refusal.reason.starts_with("UnsupportedTaskError: a volume of EFS or S3 Files in network mode awsvpc"));
     task["proxyConfiguration"] = json!({"type": "APPMESH", "containerName": "side", "properties": {
         "IgnoredUID": "1337", "ProxyEgressPort": "15001",
     }});
@@ -254,7 +258,11 @@ fn the_recorded_task_with_an_interface_is_translated() {
 #[test]
 fn every_unsupported_feature_of_a_task_is_refused() {
     let table = [
-        ("networkMode", json!("awsvpc"), "the network mode awsvpc, without ECS_ENABLE_TASK_ENI,"),
+        (
+            "networkMode",
+            json!("awsvpc"),
+            "the network mode awsvpc, which this instance does not offer (the agent's log says why),",
+        ),
         ("networkMode", json!("n\nat"), "the network mode n at"),
         ("elasticNetworkInterfaces", json!([{}]), "a network interface in another mode than awsvpc"),
         ("proxyConfiguration", json!({"type": "APPMESH"}), "a proxy in another network mode than awsvpc"),

@@ -58,8 +58,12 @@ pub(super) fn deregister(state: &mut State, body: &Value) -> Answer {
     if body["force"] != true && state.tasks.iter().any(living) {
         return Err(ApiError::invalid("Found running tasks on the instance. Stop them, or deregister with force."));
     }
-    for task in state.tasks.iter_mut().filter(|task| living(task)) {
-        task.mark_stopped("The container instance was deregistered", now());
+    let tasks: Vec<String> = state.tasks.iter().filter(|task| living(task)).map(|task| task.arn.clone()).collect();
+    for task in &tasks {
+        if let Some(task) = state.task_mut(task) {
+            task.mark_stopped("The container instance was deregistered", now());
+        }
+        state.interface_is_over(task);
     }
     let instance = state.instance_mut(&arn).ok_or_else(unknown)?;
     instance.status = InstanceStatus::Inactive;

@@ -1,5 +1,5 @@
 //! RunTask and StartTask: place a task, made from a definition and overrides, on an instance. This module owns overrides and the
-//! order of placement (the instance with the fewest tasks first). Invariant: a task exists only if its payload was queued.
+//! order of placement (the instance with the fewest tasks first). Invariant: a task exists only if its payload was queued, or waits for its interface.
 
 use super::network;
 use super::request::{Answer, cluster_of, missing, names, required};

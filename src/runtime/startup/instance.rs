@@ -33,7 +33,7 @@ pub(crate) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
         return Ok(Instance { region, ..Instance::default() });
     }
     let id = answer_or_warning(document::instance_id(imds).await, "the EC2 instance id is unknown");
-    let [vpc_id, subnet_id] = place(config, imds).await;
+    let [vpc_id, subnet_id] = place(config, imds).await?;
     let zone_id = document::zone_id(imds).await.ok().flatten();
     let ipv4 = [address(config, imds, "local-ipv4").await, address(config, imds, "public-ipv4").await];
     let document = match config.no_identity_document {
@@ -51,18 +51,32 @@ pub(crate) async fn instance(config: &Config, imds: &Imds) -> Result<Instance, F
     Ok(Instance { id, region, zone_id, vpc_id, subnet_id, ipv4, document })
 }
 
-/// The ids of the VPC and of the subnet of this instance; empty if unknown. The subnet matters only if tasks may have network
+/// The ids of the VPC and of the subnet of this instance; empty if it has none. The subnet matters only if tasks may have network
 /// interfaces of their own.
-pub(crate) async fn place(config: &Config, imds: &Imds) -> [String; 2] {
+///
+/// # Errors
+/// The metadata service does not answer, and tasks may have network interfaces.
+pub(crate) async fn place(config: &Config, imds: &Imds) -> Result<[String; 2], Fatal> {
     if config.external {
-        return Default::default();
+        return Ok(Default::default());
     }
-    let vpc_id = answer_or_warning(document::vpc_id(imds).await, "the VPC of this instance is unknown");
-    let subnet_id = match config.task_eni && vpc_id.is_some() {
-        true => answer_or_warning(document::subnet_id(imds).await, "the subnet of this instance is unknown"),
-        false => None,
+    let vpc_id = needed(config, document::vpc_id(imds).await, "the VPC of this instance is unknown")?;
+    let subnet_id = match config.task_eni && !vpc_id.is_empty() {
+        true => needed(config, document::subnet_id(imds).await, "the subnet of this instance is unknown")?,
+        false => String::new(),
     };
-    [vpc_id, subnet_id].map(Option::unwrap_or_default)
+    Ok([vpc_id, subnet_id])
+}
+
+/// What the metadata service has of it; empty if it has nothing. Without an answer, an agent whose tasks may have network interfaces
+/// does not start, as the Go agent: starting again is better than offering less until the next start.
+fn needed(config: &Config, answer: Result<Option<String>, ImdsError>, warning: &str) -> Result<String, Fatal> {
+    match answer {
+        Err(error) if config.task_eni && !matches!(error, ImdsError::Blackholed) => {
+            Err(Fatal::restartable(format!("{warning}, which ECS_ENABLE_TASK_ENI needs: {error}")))
+        }
+        answer => Ok(answer_or_warning(answer, warning).unwrap_or_default()),
+    }
 }
 
 /// An address of this instance, if containers get metadata files; empty if it has none, or if it is unknown.

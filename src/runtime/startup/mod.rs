@@ -132,7 +132,8 @@ pub(super) async fn build(
     let statistics = parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
     let telemetry = Telemetry::beside(&control, health.telemetry(), readers.clone(), statistics);
     early.open_ports(config, &identity, &readers, &pulls, core.timing.timings(), &edges, &inbox, &to_acs);
-    let has_networks = host.offers.task_networks;
+    // Also if nothing is offered now: attachments may have been announced before.
+    let has_networks = config.task_eni && !config.external;
     early.watch_spot(parts::spot::Watch::new(config, imds, ecs, &identity, health.recommendations()));
     Ok(parts::supervise(early, core, control, telemetry, from_core, edges, inbox, readers, pulls, has_networks))
 }
@@ -236,7 +237,7 @@ pub async fn attributes_text(config: &Config, metadata: &Metadata) -> Result<Str
     // A person waits for the answer, so there is one attempt only.
     let docker = Docker::connect(settings::docker(config, config.region.as_deref().unwrap_or_default())).await;
     let docker = docker.map_err(|error| Fatal::restartable(format!("Could not connect to docker daemon: {error}")))?;
-    let [vpc_id, subnet_id] = instance::place(config, &metadata.0).await;
+    let [vpc_id, subnet_id] = instance::place(config, &metadata.0).await?;
     let instance = Instance { vpc_id, subnet_id, ..Instance::default() };
     let offers = Offers::assumed(config, &docker, &instance).await?;
     let attributes = crate::ecs::attributes::attributes(&settings::capabilities(config, &offers, &instance));
