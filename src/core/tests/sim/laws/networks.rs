@@ -153,7 +153,8 @@ pub(super) fn reported(world: &World, op: &OpId, change: &AttachmentChange) -> B
     if record.kind.task() != change.task.as_ref() {
         return Some(("an attachment is reported for its task", format!("{change:?}")));
     }
-    (!world.net.in_time.contains(arn) && !world.burst).then(|| ("only a device that was there in time is reported", arn.clone()))
+    (!world.net.in_time.contains(arn) && !world.burst)
+        .then(|| ("only a device that was there in time is reported", arn.clone()))
 }
 
 /// Judges an acknowledgement. A branch interface has no device, and so no record.
@@ -204,8 +205,8 @@ pub(super) fn after_step(world: &mut World, before: &Before) {
     let state = &world.state;
     let gone = before.tasks.keys().filter(|arn| !state.tasks.contains_key(*arn)).cloned().collect::<BTreeSet<_>>();
     let messages = world.net.messages.values().map(|(attachment, _)| attachment);
-    let of_gone = messages.filter(|it| it.kind.task().is_some_and(|task| gone.contains(task)));
-    for attachment in of_gone {
+    let forgotten = messages.filter(|it| it.kind.task().is_some_and(|task| gone.contains(task)));
+    for attachment in forgotten {
         world.net.acknowledged.remove(&attachment.arn);
     }
     world.net.to_clean.retain(|arn| state.tasks.contains_key(arn));
