@@ -93,9 +93,9 @@ mod tests {
         assert_eq!(next(Some(LAST), &BTreeSet::from([FIRST])), Some(address("169.254.172.3")));
         assert_eq!(next(Some(address("10.0.0.1")), &none), Some(FIRST));
         let all = || (FIRST.to_bits()..=LAST.to_bits()).map(Ipv4Addr::from_bits);
-        let one = address("169.254.174.9");
-        assert_eq!(next(Some(address("169.254.174.10")), &all().filter(|it| *it != one).collect()), Some(one));
-        assert_eq!(next(Some(one), &all().collect()), None);
+        let free = address("169.254.174.9");
+        assert_eq!(next(Some(address("169.254.174.10")), &all().filter(|it| *it != free).collect()), Some(free));
+        assert_eq!(next(Some(free), &all().collect()), None);
     }
 
     /// Gives an address to a task while another one has `held`.

@@ -15,10 +15,9 @@ use super::desired;
 use super::effect::{Effect, Operation};
 use super::event::Outcome;
 use super::planning::Planning;
-use super::restart;
 use super::state::{
     AttachmentRecord, Key, NetworkOperationKind, NetworkStatus, OperationOwner, PendingNetworkOperation, Retry, State,
-    TaskState,
+    TaskState, is_earlier,
 };
 use super::step::Step;
 use super::{attachments, local_address};
@@ -172,7 +171,7 @@ fn is_settled_and_runs(task: &TaskState, pause: usize) -> bool {
 /// The pause container has been started again since the network was set up.
 fn is_another_run(task: &TaskState, pause: usize) -> bool {
     let (Some(now), Some(then)) = (run(task, pause), &task.network.run) else { return false };
-    is_settled_and_runs(task, pause) && restart::is_earlier(then, &now)
+    is_settled_and_runs(task, pause) && is_earlier(then, &now)
 }
 
 /// The start of the pause container's run, as Docker writes it; `None` if it does not run, or the time is not known.

@@ -5,7 +5,7 @@
 //! nor done twice. The known status of the container stays `RUNNING` all the while. Runs are distinguished by the time of their
 //! start, as Docker reports it. An observation of a run before the last one is outdated.
 
-use super::state::{Container, ContainerState, NoRestart, TaskState};
+use super::state::{Container, ContainerState, NoRestart, TaskState, is_earlier};
 use crate::model::task::RestartPolicy;
 use crate::model::{Failure, Observation, RunState, Timestamp};
 
@@ -100,17 +100,6 @@ pub(super) fn remember(task: &mut TaskState, index: usize, seen: &Observation) {
     if seen.state == RunState::Running && !container.is_stopped() {
         container.exit_code = None; // it belonged to the run before
     }
-}
-
-/// Whether the first of two of Docker's times is before the second.
-pub(super) fn is_earlier(first: &str, second: &str) -> bool {
-    order(first) < order(second)
-}
-
-/// A form of Docker's RFC 3339 times that sorts correctly as text. Docker leaves out zeros at the end of the fraction, so the
-/// `Z` after it must not take part in the comparison.
-fn order(time: &str) -> &str {
-    time.trim_end_matches('Z')
 }
 
 #[cfg(test)]

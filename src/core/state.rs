@@ -24,6 +24,7 @@ pub use container::{ContainerState, LiveContainer, MAX_REMOVALS};
 pub use images::{ImageCleanup, TrackedImage};
 pub use network::{LiveNetwork, NetworkOperationKind, NetworkState, NetworkStatus, PendingNetworkOperation};
 pub use operation::{OperationKind, OperationOwner, PendingOperation, PendingResourceOperation, ResourceOperationKind};
+pub(crate) use restarts::is_earlier;
 pub use restarts::{NoRestart, Restarts};
 pub use retry::Retry;
 use serde::{Deserialize, Serialize};

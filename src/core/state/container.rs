@@ -4,7 +4,7 @@
 //! that Docker last showed, `sent` is the last status that ECS has accepted. Invariant: `known` never goes back.
 
 use super::operation::{OperationKind, PendingOperation};
-use super::restarts::{NoRestart, Restarts};
+use super::restarts::{NoRestart, Restarts, is_earlier};
 use super::retry::Retry;
 use crate::model::observation::{LastCheck, Mount, Network};
 use crate::model::usage::Process;
@@ -12,7 +12,6 @@ use crate::model::{
     ContainerStatus, CredentialsId, Failure, Health, Observation, PortBinding, RunState, RuntimeId, TextMap, Timestamp,
     is_default,
 };
-use crate::restart::is_earlier;
 use serde::{Deserialize, Serialize};
 
 /// The state of one container of a task.

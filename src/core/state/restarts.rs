@@ -50,3 +50,14 @@ impl fmt::Display for NoRestart {
         }
     }
 }
+
+/// Whether the first of two of Docker's times is before the second.
+pub(crate) fn is_earlier(first: &str, second: &str) -> bool {
+    order(first) < order(second)
+}
+
+/// A form of Docker's RFC 3339 times that sorts correctly as text. Docker leaves out zeros at the end of the fraction, so the
+/// `Z` after it must not take part in the comparison.
+fn order(time: &str) -> &str {
+    time.trim_end_matches('Z')
+}

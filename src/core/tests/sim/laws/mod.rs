@@ -27,7 +27,7 @@ use ecs_core::model::resource::Lifetime;
 use ecs_core::model::view::View;
 use ecs_core::model::waiting::{Blocker, Waiting};
 use ecs_core::model::{ContainerStatus, ResourceStatus, RunState, TaskArn, TaskStatus, Timestamp};
-use ecs_core::state::{AttachmentRecord, Resource, State, TaskState};
+use ecs_core::state::{AttachmentRecord, ContainerState, OperationKind, Resource, State, TaskState};
 use ecs_core::{Event, Key};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -213,8 +213,10 @@ fn what_stops_does_not_run(world: &mut World, before: &Before) {
 fn shares_fit(world: &mut World) {
     let mut at_work: BTreeSet<&TaskArn> = BTreeSet::new();
     for (arn, task) in &world.state.tasks {
-        let is_image_work = |it: &ecs_core::state::ContainerState| it.live.operation.is_some() && !it.is_stopped();
-        if task.known != TaskStatus::Stopped && task.states().any(is_image_work) {
+        // A container that was found may be inspected, whether or not its task is admitted.
+        let is_work = |kind: OperationKind| kind != OperationKind::Inspect;
+        let works = |it: &ContainerState| it.live.operation.is_some_and(|it| is_work(it.kind)) && !it.is_stopped();
+        if task.known != TaskStatus::Stopped && task.states().any(works) {
             at_work.insert(arn);
         }
     }

@@ -205,8 +205,8 @@ pub(super) fn after_step(world: &mut World, before: &Before) {
     let state = &world.state;
     let gone = before.tasks.keys().filter(|arn| !state.tasks.contains_key(*arn)).cloned().collect::<BTreeSet<_>>();
     let messages = world.net.messages.values().map(|(attachment, _)| attachment);
-    let of_gone = messages.filter(|it| it.kind.task().is_some_and(|task| gone.contains(task)));
-    for attachment in of_gone {
+    let forgotten = messages.filter(|it| it.kind.task().is_some_and(|task| gone.contains(task)));
+    for attachment in forgotten {
         world.net.acknowledged.remove(&attachment.arn);
     }
     world.net.to_clean.retain(|arn| state.tasks.contains_key(arn));
