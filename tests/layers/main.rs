@@ -115,7 +115,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("Instant", "time comes in as an argument; otherwise no run could be repeated"),
     ("SystemTime", "time comes in as an argument; otherwise no run could be repeated"),
     ("std::fs", "nothing here touches a file"),
-    ("std::net", "nothing here opens a socket"),
+    ("std::net", "nothing here opens a socket; only the types of addresses are allowed"),
     ("std::thread", "nothing here runs concurrently"),
     ("std::sync", "one owner, no lock; only `std::sync::Arc` is allowed, for shared texts"),
     ("std::env", "only `config` reads the environment"),
@@ -124,6 +124,9 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("HashSet", "its order differs from run to run; use BTreeSet"),
     ("println", "the core prints nothing"),
 ];
+
+/// What the core may name in spite of [`FORBIDDEN`]: plain data.
+const ALLOWED: &[&str] = &["std::sync::Arc;", "std::net::Ipv4Addr;", "std::net::{IpAddr, Ipv4Addr, Ipv6Addr};"];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
@@ -302,7 +305,7 @@ fn the_core_names_nothing_from_outside() {
             continue;
         }
         for (number, line) in text.lines().enumerate() {
-            let line = code(line).replace("std::sync::Arc;", "");
+            let line = ALLOWED.iter().fold(code(line).to_owned(), |line, allowed| line.replace(allowed, ""));
             for (word, reason) in FORBIDDEN.iter().filter(|(word, _)| contains_word(&line, word)) {
                 broken.push(format!("src/{file}:{}: `{word}`: {reason}", number + 1));
             }
