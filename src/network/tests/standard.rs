@@ -29,15 +29,10 @@ async fn a_task_reaches_its_subnet_and_the_agent() {
     );
 
     // A restarted agent that does not know how far it came repeats everything, and changes nothing.
-    let before = pause
-        .shell("ip -br addr | sed -E 's/^([^@ ]*)[^ ]* +[^ ]+ +/\\1 /'; ip route show table all | sed 's/ linkdown//'");
+    let lines = r"ip -br addr | sed -E 's/^([^@ ]*)[^ ]* +[^ ]+ +/\1 /'; ip route show table all | sed 's/ linkdown//'";
+    let before = pause.shell(lines);
     rig.agent(None).set_up(&request).await.unwrap();
-    assert_eq!(
-        pause.shell(
-            "ip -br addr | sed -E 's/^([^@ ]*)[^ ]* +[^ ]+ +/\\1 /'; ip route show table all | sed 's/ linkdown//'"
-        ),
-        before
-    );
+    assert_eq!(pause.shell(lines), before);
 
     rig.network.tear_down(&request).await.unwrap();
     assert_eq!(pause.shell("ip -br link | grep -v ^lo || true"), "");
