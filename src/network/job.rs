@@ -11,6 +11,7 @@ use std::time::Duration;
 
 /// The usual name of the bridge between the host and its tasks.
 pub const BRIDGE: &str = "ecs-bridge";
+
 /// Settings of the network of tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

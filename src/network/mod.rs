@@ -44,8 +44,8 @@ use tokio::time::{Instant, sleep};
 /// The time limit of a set-up, and of a tear-down, as in the Go agent (spec `networking.md` §4).
 const SET_UP: Duration = Duration::from_secs(60);
 const TEAR_DOWN: Duration = Duration::from_secs(30);
-/// The time limit of a step.
-const STEP: Duration = Duration::from_secs(10);
+/// The time limit of a step. It waits for the kernel's lock, which others hold, too.
+const STEP: Duration = Duration::from_secs(20);
 /// How often the limits are checked.
 const TICK: Duration = Duration::from_millis(250);
 /// The threads. The kernel changes one thing at a time, so that more of them are of no use. A thread is given up by the limits above.

@@ -44,7 +44,7 @@ impl Task {
         let links = r"for which in '' up; do ip -br link show $which | sed -E 's/^([^@ ]*)[^ ]* +[^ ]+ +([^ ]+).*/\1 \2/'; done";
         let addresses =
             "ip -o addr | sed 's/.*\\(inet6*\\) \\([^ ]*\\).* \\(scope.*\\)\\\\.*/\\1 \\2 \\3/' | grep -v fe80 | sort";
-        let routes = "ip route; ip -6 route | grep -v fe80 || true";
+        let routes = "(ip route; ip -6 route | grep -v fe80 || true) | sed 's/ linkdown//'";
         self.pause.shell(&format!("{links}; {addresses}; {routes}; nft list ruleset"))
     }
 

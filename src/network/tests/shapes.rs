@@ -18,7 +18,7 @@ fn facts(shown: &str) -> Vec<String> {
             let fact = line.trim().split(" link-netnsid ").next().unwrap_or_default();
             facts.push(format!("{link}: {}", fact.replace(" noprefixroute", "").replace(" nodad", "")));
         } else if section.starts_with("ip route") && !line.trim().is_empty() {
-            facts.push(line.trim().to_owned());
+            facts.push(line.trim().replace(" linkdown", ""));
         }
     }
     facts.sort_unstable();
