@@ -245,7 +245,7 @@ mod tests {
         let received = || points.iter().map(|point| point.traffic.map_or(0, |traffic| traffic.rx_bytes));
         let counts = || points.iter().filter_map(|point| point.restarts);
         let first = reported_restarts.or_else(|| counts().next());
-        let restarts = counts().last().zip(first).and_then(|(last, first)| last.checked_sub(first));
+        let restarts = counts().next_back().zip(first).and_then(|(last, first)| last.checked_sub(first));
         (cpu, received().min().unwrap_or_default(), received().sum(), points.len() as u64, restarts)
     }
 
