@@ -1,7 +1,7 @@
 //! What the agent sees of its host from inside of a container, for [`Facts`].
 //!
 //! Nothing here needs the container engine to answer, so that an agent can say what it lacks before it waits for Docker. Invariant:
-//! nothing is changed. If it is not known whether something is there, it counts as present: nobody is told to add what exists.
+//! nothing is changed. If it is not known whether something is there, the warning does not ask for it.
 
 use super::data_dir::{View, in_container, listening_process, mount, view};
 use super::docker_lock::form;

@@ -94,13 +94,14 @@ impl History {
 
     /// What a report has of it; `None` if there is too little to report.
     pub(super) fn report(&self, name: &ContainerName) -> Option<ContainerStats> {
+        let sets = self.window.sets();
         Some(ContainerStats {
             name: name.clone(),
-            cpu: self.window.cpu()?,
-            memory: self.window.memory()?,
-            network: self.window.network(),
-            storage: self.window.storage(),
-            restarts: self.window.restarts(),
+            cpu: sets.cpu?,
+            memory: sets.memory?,
+            network: sets.network,
+            storage: sets.storage,
+            restarts: sets.restarts,
         })
     }
 

@@ -1,7 +1,7 @@
 //! What a report has of several figures: the smallest, the largest, the sum, and how many there are (spec `stats.md` §5).
 
 /// A set of figures.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FloatSet {
     /// The smallest.
     pub min: f64,
@@ -67,27 +67,54 @@ pub struct NetworkSets {
 }
 
 impl FloatSet {
-    /// The set of these figures; `None` if there are none.
-    pub(super) fn new(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
-        figures.into_iter().fold(None, |set: Option<Self>, figure| {
-            let first = Self { min: figure, max: figure, sum: 0.0, count: 0 };
-            let Self { min, max, sum, count } = set.unwrap_or(first);
-            Some(Self { min: min.min(figure), max: max.max(figure), sum: sum + figure, count: count + 1 })
-        })
+    /// The set with one more figure; `None`: there was none before.
+    pub(super) fn with(set: Option<Self>, figure: f64) -> Self {
+        Self::joined(set, Some(Self { min: figure, max: figure, sum: figure, count: 1 })).unwrap_or_default()
+    }
+
+    /// The set of the figures of both; `None` if there are none.
+    pub(super) fn joined(left: Option<Self>, right: Option<Self>) -> Option<Self> {
+        let (Some(left), Some(right)) = (left, right) else { return left.or(right) };
+        let (min, max) = (left.min.min(right.min), left.max.max(right.max));
+        Some(Self { min, max, sum: left.sum + right.sum, count: left.count + right.count })
     }
 }
 
-impl CounterSet {
-    /// The set of these values; `None` if there are none. Compat: a sum above 2^64 wraps.
-    pub(super) fn new(values: impl IntoIterator<Item = u64>) -> Option<Self> {
-        let (mut smallest, mut largest, mut all, mut count) = (u64::MAX, 0, 0_u64, 0);
-        for value in values {
-            (smallest, largest) = (value.min(smallest), value.max(largest));
-            (all, count) = (all.wrapping_add(value), count + 1);
+/// The values of a counter, added up. Compat: a sum above 2^64 wraps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CounterTotals {
+    smallest: u64,
+    largest: u64,
+    sum: u64,
+}
+
+impl Default for CounterTotals {
+    fn default() -> Self {
+        Self { smallest: u64::MAX, largest: 0, sum: 0 }
+    }
+}
+
+impl CounterTotals {
+    /// Adds one value.
+    pub(super) fn add(&mut self, value: u64) {
+        *self = self.joined(Self { smallest: value, largest: value, sum: value });
+    }
+
+    /// The values of both.
+    pub(super) fn joined(self, other: Self) -> Self {
+        Self {
+            smallest: self.smallest.min(other.smallest),
+            largest: self.largest.max(other.largest),
+            sum: self.sum.wrapping_add(other.sum),
         }
-        let ((min, overflow_min), (max, overflow_max), (sum, overflow_sum)) =
-            (split(smallest), split(largest), split(all));
-        (count > 0).then_some(Self { min, overflow_min, max, overflow_max, sum, overflow_sum, count })
+    }
+
+    /// The set of these values, of which there are `count`; `None` if there are none.
+    pub(super) fn set(self, count: u64) -> Option<CounterSet> {
+        let (min, overflow_min) = split(self.smallest);
+        let (max, overflow_max) = split(self.largest);
+        let (sum, overflow_sum) = split(self.sum);
+        (count > 0).then_some(CounterSet { min, overflow_min, max, overflow_max, sum, overflow_sum, count })
     }
 }
 
@@ -105,12 +132,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn float_set(figures: &[f64]) -> Option<FloatSet> {
+        figures.iter().fold(None, |set, figure| Some(FloatSet::with(set, *figure)))
+    }
+
+    fn counter_set(values: &[u64]) -> Option<CounterSet> {
+        let mut totals = CounterTotals::default();
+        values.iter().for_each(|value| totals.add(*value));
+        totals.set(values.len() as u64)
+    }
+
     #[test]
     fn a_set_has_the_extremes_the_sum_and_the_number() {
-        let set = FloatSet::new([1.0, 0.0, 2.5]).unwrap();
+        let set = float_set(&[1.0, 0.0, 2.5]).unwrap();
         assert_eq!(set, FloatSet { min: 0.0, max: 2.5, sum: 3.5, count: 3 });
-        assert_eq!((FloatSet::new([]), CounterSet::new([])), (None, None));
-        let set = CounterSet::new([7, 3, 5]).unwrap();
+        assert_eq!((float_set(&[]), counter_set(&[])), (None, None));
+        let set = counter_set(&[7, 3, 5]).unwrap();
         assert_eq!((set.min, set.max, set.sum, set.count), (3, 7, 15, 3));
     }
 
@@ -123,7 +160,7 @@ mod tests {
             (u64::MAX - 1, (i64::MAX, 0)), // Compat: twice the largest leaves no rest
             (u64::MAX, (i64::MAX, 1)),
         ] {
-            let set = CounterSet::new([value]).unwrap();
+            let set = counter_set(&[value]).unwrap();
             assert_eq!((set.min, set.overflow_min), expected, "{value}");
             assert_eq!((set.max, set.overflow_max, set.sum), (set.min, set.overflow_min, set.min));
         }
@@ -132,7 +169,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_set_is_within_its_extremes(figures in prop::collection::vec(0.0..1e6_f64, 1..50)) {
-            let set = FloatSet::new(figures.iter().copied()).unwrap();
+            let set = float_set(&figures).unwrap();
             prop_assert_eq!(set.count, figures.len() as u64);
             prop_assert!(figures.iter().all(|figure| set.min <= *figure && *figure <= set.max));
             let mean = set.sum / set.count as f64;

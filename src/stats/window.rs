@@ -1,110 +1,186 @@
 //! The figures of a container since the last report (spec `stats.md` §5).
 //!
-//! Owns how many are kept. Of those that a report has taken, only the last is kept: the figures after it are relative to it.
+//! Owns how many count. They are added up as they come, so that a container takes as little memory after an hour without
+//! telemetry as after a second. Compat: the Go agent keeps each reading and drops the oldest one by one. Here half of them are
+//! dropped at once, which shows only if nothing was reported for two intervals.
 
 use super::point::Point;
-use super::sets::{CounterSet, FloatSet, NetworkSets, StorageSets};
+use super::sets::{CounterTotals, FloatSet, NetworkSets, StorageSets};
 use ecs_core::model::usage::{Reading, Traffic};
-use std::collections::VecDeque;
 
 /// The figures of a container since the last report.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
-    /// The last figures that a report has taken; `None`: no report has taken any yet.
-    taken: Option<Point>,
-    /// The figures since then, the oldest first.
-    waiting: VecDeque<Point>,
-    /// Upper limit of all of them.
-    capacity: usize,
+    /// The figures of the last reading, which those of the next are relative to; `None`: there was none yet.
+    last: Option<Point>,
+    /// The number of restarts at the last report; `None`: nothing was reported, or too long ago, or there is no restart policy.
+    reported_restarts: Option<u32>,
+    /// A reading before those that are added up below is known, because it was reported.
+    is_continued: bool,
+    /// The older half of the readings; `None`: all are in the newer one.
+    older: Option<Box<Totals>>,
+    /// The newer half.
+    newer: Totals,
+    /// Upper limit of the readings of one half.
+    half: u64,
+}
+
+/// The figures of several readings, added up.
+#[derive(Clone, Debug, Default)]
+struct Totals {
+    /// The number of readings.
+    readings: u64,
+    /// The processors, in percent of all of them.
+    cpu: Option<FloatSet>,
+    /// Memory in MiB.
+    memory: Option<FloatSet>,
+    /// Bytes read from block devices.
+    read: CounterTotals,
+    /// Bytes written to block devices.
+    written: CounterTotals,
+    /// The counters of the networks, in the order of [`counters`].
+    traffic: [CounterTotals; 8],
+    /// A reading had networks.
+    has_networks: bool,
+    /// Bytes received per second.
+    rx_rate: Option<FloatSet>,
+    /// Bytes sent per second.
+    tx_rate: Option<FloatSet>,
+    /// The first and the last number of restarts; `None` without a restart policy.
+    restarts: Option<(u32, u32)>,
+}
+
+/// The counters of the networks in a fixed order.
+fn counters(traffic: &Traffic) -> [u64; 8] {
+    [
+        traffic.rx_bytes,
+        traffic.rx_dropped,
+        traffic.rx_errors,
+        traffic.rx_packets,
+        traffic.tx_bytes,
+        traffic.tx_dropped,
+        traffic.tx_errors,
+        traffic.tx_packets,
+    ]
+}
+
+impl Totals {
+    fn add(&mut self, point: &Point) {
+        let add = |set: &mut Option<FloatSet>, figure: f32| *set = Some(FloatSet::with(*set, f64::from(figure)));
+        self.readings += 1;
+        if let Some(percent) = point.cpu_percent {
+            add(&mut self.cpu, percent);
+        }
+        self.memory = Some(FloatSet::with(self.memory, f64::from(point.memory)));
+        self.read.add(point.read_bytes);
+        self.written.add(point.written_bytes);
+        // Compat: a reading without networks counts as zero beside others.
+        self.has_networks |= point.traffic.is_some();
+        let values = point.traffic.as_ref().map(counters).unwrap_or_default();
+        self.traffic.iter_mut().zip(values).for_each(|(totals, value)| totals.add(value));
+        if let Some(rate) = point.rate {
+            add(&mut self.rx_rate, rate.rx_bytes);
+            add(&mut self.tx_rate, rate.tx_bytes);
+        }
+        if let Some(count) = point.restarts {
+            self.restarts = Some((self.restarts.map_or(count, |(first, _)| first), count));
+        }
+    }
+
+    /// The figures of both, of which `later` are the later ones.
+    fn joined(mut self, later: &Self) -> Self {
+        self.traffic.iter_mut().zip(later.traffic).for_each(|(totals, value)| *totals = totals.joined(value));
+        let first = self.restarts.or(later.restarts).map(|(first, _)| first);
+        let last = later.restarts.or(self.restarts).map(|(_, last)| last);
+        Self {
+            readings: self.readings + later.readings,
+            cpu: FloatSet::joined(self.cpu, later.cpu),
+            memory: FloatSet::joined(self.memory, later.memory),
+            read: self.read.joined(later.read),
+            written: self.written.joined(later.written),
+            traffic: self.traffic,
+            has_networks: self.has_networks || later.has_networks,
+            rx_rate: FloatSet::joined(self.rx_rate, later.rx_rate),
+            tx_rate: FloatSet::joined(self.tx_rate, later.tx_rate),
+            restarts: first.zip(last),
+        }
+    }
+
+    fn storage(&self) -> Option<StorageSets> {
+        Some(StorageSets { read: self.read.set(self.readings)?, written: self.written.set(self.readings)? })
+    }
+
+    fn network(&self) -> Option<NetworkSets> {
+        let [rx_bytes, rx_dropped, rx_errors, rx_packets, tx_bytes, tx_dropped, tx_errors, tx_packets] =
+            self.traffic.map(|totals| totals.set(self.readings).filter(|_| self.has_networks));
+        Some(NetworkSets {
+            rx_bytes: rx_bytes?,
+            rx_dropped: rx_dropped?,
+            rx_errors: rx_errors?,
+            rx_packets: rx_packets?,
+            tx_bytes: tx_bytes?,
+            tx_dropped: tx_dropped?,
+            tx_errors: tx_errors?,
+            tx_packets: tx_packets?,
+            rx_rate: self.rx_rate,
+            tx_rate: self.tx_rate,
+        })
+    }
+}
+
+/// What a report has of a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Sets {
+    /// The processors, in percent of all of them; `None`: there is too little to report.
+    pub(super) cpu: Option<FloatSet>,
+    /// Memory in MiB; `None`: there is too little to report.
+    pub(super) memory: Option<FloatSet>,
+    /// Networks; `None` if the container has none.
+    pub(super) network: Option<NetworkSets>,
+    /// Block devices; `None`: there is too little to report.
+    pub(super) storage: Option<StorageSets>,
+    /// The restarts since the last report; `None` without a restart policy.
+    pub(super) restarts: Option<u32>,
 }
 
 impl Window {
     /// An empty window for this many readings, at least 2.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { taken: None, waiting: VecDeque::new(), capacity: capacity.max(2) }
+        let half = (capacity / 2).max(1) as u64;
+        let (last, older, newer) = (None, None, Totals::default());
+        Self { last, reported_restarts: None, is_continued: false, older, newer, half }
     }
 
-    /// Adds the figures of a reading. The oldest are dropped if there are too many.
+    /// Adds the figures of a reading. The older half of the readings is dropped if there are too many.
     pub(super) fn add(&mut self, reading: &Reading, restarts: Option<u32>) -> Point {
-        let point = Point::new(reading, restarts, self.last());
-        let length = self.waiting.len();
-        if length + usize::from(self.taken.is_some()) >= self.capacity {
-            // The one that was taken is the oldest.
-            if self.taken.take().is_none() {
-                self.waiting.pop_front();
-            }
-        } else if length == self.waiting.capacity() {
-            // Less than what the standard library would add: most windows have the readings of one interval.
-            self.waiting.reserve_exact((self.capacity - length).min(16));
+        let point = Point::new(reading, restarts, self.last.as_ref());
+        self.last = Some(point);
+        if self.newer.readings >= self.half && self.older.replace(Box::new(std::mem::take(&mut self.newer))).is_some() {
+            (self.reported_restarts, self.is_continued) = (None, false);
         }
-        self.waiting.push_back(point);
+        self.newer.add(&point);
         point
     }
 
     /// Marks all figures as taken by a report.
     pub(super) fn take(&mut self) {
-        self.taken = self.waiting.back().copied().or(self.taken);
-        self.waiting.clear();
+        self.reported_restarts = self.all().restarts.map(|(_, last)| last).or(self.reported_restarts);
+        self.is_continued = self.last.is_some();
+        (self.older, self.newer) = (None, Totals::default());
     }
 
-    fn last(&self) -> Option<&Point> {
-        self.waiting.back().or(self.taken.as_ref())
+    fn all(&self) -> Totals {
+        self.older.as_deref().cloned().unwrap_or_default().joined(&self.newer)
     }
 
     /// The figures for a report; none if there is only one reading yet, since most figures need two.
-    fn reported(&self) -> impl Iterator<Item = &Point> {
-        let is_enough = self.waiting.len() + usize::from(self.taken.is_some()) >= 2;
-        self.waiting.iter().filter(move |_| is_enough)
-    }
-
-    /// The processors, in percent of all of them.
-    pub(super) fn cpu(&self) -> Option<FloatSet> {
-        FloatSet::new(self.reported().filter_map(|point| point.cpu_percent).map(f64::from))
-    }
-
-    /// Memory in MiB.
-    pub(super) fn memory(&self) -> Option<FloatSet> {
-        FloatSet::new(self.reported().map(|point| f64::from(point.memory)))
-    }
-
-    /// Block devices.
-    pub(super) fn storage(&self) -> Option<StorageSets> {
-        let read = CounterSet::new(self.reported().map(|point| point.read_bytes))?;
-        Some(StorageSets { read, written: CounterSet::new(self.reported().map(|point| point.written_bytes))? })
-    }
-
-    /// Networks; `None` if the container has none. Compat: a reading without networks counts as zero beside others.
-    pub(super) fn network(&self) -> Option<NetworkSets> {
-        self.reported().find(|point| point.traffic.is_some())?;
-        let counters = |counter: fn(&Traffic) -> u64| {
-            CounterSet::new(self.reported().map(|point| point.traffic.as_ref().map_or(0, counter)))
-        };
-        let rates = || self.reported().filter_map(|point| point.rate);
-        Some(NetworkSets {
-            rx_bytes: counters(|traffic| traffic.rx_bytes)?,
-            rx_dropped: counters(|traffic| traffic.rx_dropped)?,
-            rx_errors: counters(|traffic| traffic.rx_errors)?,
-            rx_packets: counters(|traffic| traffic.rx_packets)?,
-            tx_bytes: counters(|traffic| traffic.tx_bytes)?,
-            tx_dropped: counters(|traffic| traffic.tx_dropped)?,
-            tx_errors: counters(|traffic| traffic.tx_errors)?,
-            tx_packets: counters(|traffic| traffic.tx_packets)?,
-            rx_rate: FloatSet::new(rates().map(|rate| f64::from(rate.rx_bytes))),
-            tx_rate: FloatSet::new(rates().map(|rate| f64::from(rate.tx_bytes))),
-        })
-    }
-
-    /// The restarts since the last report; `None` without a restart policy.
-    pub(super) fn restarts(&self) -> Option<u32> {
-        let counts = || self.reported().filter_map(|point| point.restarts);
-        let first = self.taken.as_ref().and_then(|point| point.restarts).or_else(|| counts().next())?;
-        counts().last()?.checked_sub(first)
-    }
-
-    /// The number of readings that are kept.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len() + usize::from(self.taken.is_some())
+    pub(super) fn sets(&self) -> Sets {
+        let all = self.all();
+        if all.readings + u64::from(self.is_continued) < 2 {
+            return Sets::default();
+        }
+        let restarts = all.restarts.and_then(|(first, last)| last.checked_sub(self.reported_restarts.unwrap_or(first)));
+        Sets { cpu: all.cpu, memory: all.memory, network: all.network(), storage: all.storage(), restarts }
     }
 }
 
@@ -129,22 +205,24 @@ mod tests {
     #[test]
     fn each_report_has_the_readings_since_the_last_one() {
         let mut window = Window::new(80);
-        assert_eq!(window.cpu(), None);
+        assert_eq!(window.sets(), Sets::default());
         window.add(&reading(1, 0), Some(0));
-        assert_eq!((window.cpu(), window.memory(), window.storage(), window.restarts()), (None, None, None, None));
+        assert_eq!(window.sets(), Sets::default());
         for second in 2..=20 {
             window.add(&reading(second, (second - 1) * SECOND / 2), Some(0));
         }
         // The first reading has no percentage, as in the recording of the Go agent.
-        assert_eq!(window.cpu(), Some(FloatSet { min: 50.0, max: 50.0, sum: 950.0, count: 19 }));
-        assert_eq!(window.memory().map(|set| set.count), Some(20));
-        let network = window.network().unwrap();
+        let sets = window.sets();
+        assert_eq!(sets.cpu, Some(FloatSet { min: 50.0, max: 50.0, sum: 950.0, count: 19 }));
+        assert_eq!(sets.memory.map(|set| set.count), Some(20));
+        let network = sets.network.unwrap();
         assert_eq!((network.rx_bytes.count, network.rx_rate.map(|set| set.count)), (20, Some(19)));
         window.take();
-        assert_eq!((window.cpu(), window.restarts(), window.len()), (None, None, 1));
+        assert_eq!((window.sets().cpu, window.sets().restarts), (None, None));
         window.add(&reading(21, 10 * SECOND), Some(2));
-        assert_eq!(window.cpu().map(|set| set.count), Some(1), "relative to the last one that was taken");
-        assert_eq!((window.memory().map(|set| set.count), window.restarts()), (Some(1), Some(2)));
+        let sets = window.sets();
+        assert_eq!(sets.cpu.map(|set| set.count), Some(1), "relative to the last one that was taken");
+        assert_eq!((sets.memory.map(|set| set.count), sets.restarts), (Some(1), Some(2)));
     }
 
     #[test]
@@ -155,31 +233,61 @@ mod tests {
             quiet.usage.networks.clear();
             window.add(&quiet, None);
         }
-        assert_eq!((window.network(), window.restarts()), (None, None));
-        assert!(window.storage().is_some());
+        let sets = window.sets();
+        assert_eq!((sets.network, sets.restarts), (None, None));
+        assert!(sets.storage.is_some());
+    }
+
+    /// The sets of these points, by the definition.
+    fn expected(points: &[Point], reported_restarts: Option<u32>) -> (Option<FloatSet>, u64, u64, u64, Option<u32>) {
+        let cpu = points.iter().filter_map(|point| point.cpu_percent);
+        let cpu = cpu.fold(None, |set, percent| Some(FloatSet::with(set, f64::from(percent))));
+        let received = || points.iter().map(|point| point.traffic.map_or(0, |traffic| traffic.rx_bytes));
+        let counts = || points.iter().filter_map(|point| point.restarts);
+        let first = reported_restarts.or_else(|| counts().next());
+        let restarts = counts().next_back().zip(first).and_then(|(last, first)| last.checked_sub(first));
+        (cpu, received().min().unwrap_or_default(), received().sum(), points.len() as u64, restarts)
     }
 
     proptest! {
         #[test]
-        fn a_window_is_bounded_and_has_the_newest(
+        fn a_window_has_the_newest_readings(
             capacity in 0..90_usize,
-            steps in prop::collection::vec((0..4_u8, 0..3_u64), 1..300),
+            steps in prop::collection::vec((0..40_u8, 0..3_u64), 1..300),
         ) {
             let mut window = Window::new(capacity);
-            let (mut second, mut since) = (0, 0_usize);
+            let half = capacity / 2;
+            let (mut second, mut points, mut reported, mut restarts, mut is_continued) = (0, Vec::new(), None, 0, false);
             for (kind, gap) in steps {
-                if kind == 0 {
-                    window.take();
-                    since = 0;
-                    continue;
+                match kind {
+                    0 => {
+                        window.take();
+                        reported = points.last().map_or(reported, |point: &Point| point.restarts);
+                        is_continued |= !points.is_empty();
+                        points.clear();
+                        continue;
+                    }
+                    1 => restarts += 1,
+                    _ => {}
                 }
                 second += gap;
-                window.add(&reading(second, second * SECOND), None);
-                since += 1;
-                prop_assert!(window.len() <= capacity.max(2));
-                prop_assert_eq!(window.waiting.len(), since.min(capacity.max(2)));
-                prop_assert_eq!(window.last().map(|point| point.traffic.unwrap().rx_bytes), Some(10 * second));
-                prop_assert!(window.cpu().is_none_or(|set| set.min >= 0.0 && set.max < 101.0));
+                points.push(window.add(&reading(second, second * SECOND), Some(restarts)));
+                let sets = window.sets();
+                let count = sets.memory.map_or(0, |set| set.count);
+                if points.len() + usize::from(is_continued) < 2 {
+                    prop_assert_eq!(sets, Sets::default());
+                    continue;
+                }
+                // All of them, or at least half of what there is room for, and never more.
+                prop_assert!(count <= (2 * half.max(1)) as u64 && count >= points.len().min(half) as u64, "{count} of {}", points.len());
+                let kept = &points[points.len() - count as usize..];
+                if kept.len() < points.len() {
+                    // Too long ago: those that are kept are compared with each other.
+                    (reported, is_continued) = (None, true);
+                }
+                let network = sets.network.unwrap();
+                let (min, sum) = (network.rx_bytes.min.unsigned_abs(), network.rx_bytes.sum.unsigned_abs());
+                prop_assert_eq!((sets.cpu, min, sum, count, sets.restarts), expected(kept, reported));
             }
         }
     }

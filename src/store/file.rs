@@ -26,8 +26,8 @@ pub(super) const FILE_MODE: u32 = 0o600;
 const OTHERS_WRITE: u32 = 0o022;
 /// The mode bit of a directory in which only the owner of a file may remove it, such as `/tmp`.
 const STICKY: u32 = 0o1000;
-/// Size of redb's page cache in bytes. A state has some hundred kilobytes.
-const CACHE_BYTES: usize = 1 << 20;
+/// Size of redb's page cache in bytes. The state is in memory anyway; what is read from the file is read at the start.
+const CACHE_BYTES: usize = 128 << 10;
 /// The error text for a file whose content makes redb panic.
 const DAMAGED: &str = "its pages are damaged";
 

@@ -170,7 +170,7 @@ impl Timing {
     fn note_task(&self, record: &mut TaskRecord, task: &TaskState, now: Timestamp) {
         let mut healthy = Vec::new();
         for (index, container) in task.states().enumerate() {
-            if self.note_container(record, index, container, now) {
+            if self.note_container(record, index, container, task.sent == TaskStatus::Stopped, now) {
                 healthy.push(index);
             }
         }
@@ -204,15 +204,16 @@ impl Timing {
         }
     }
 
-    /// Returns true if the container is healthy for the first time.
+    /// Returns true if the container is healthy for the first time. `is_last`: the record ends with this step.
     fn note_container(
         &self,
         record: &mut TaskRecord,
         index: usize,
         container: &ContainerState,
+        is_last: bool,
         now: Timestamp,
     ) -> bool {
-        self.settle(record, index, container, now);
+        self.settle(record, index, container, is_last, now);
         if container.ran {
             record.mark_container(index, ContainerMark::Running, Some(now));
         }
@@ -227,8 +228,10 @@ impl Timing {
         is_healthy
     }
 
-    /// Ends the phases that got no answer, once Docker shows what came of them.
-    fn settle(&self, record: &mut TaskRecord, index: usize, container: &ContainerState, now: Timestamp) {
+    /// Ends the phases that got no answer, once Docker shows what came of them. `is_last`: the record ends with this step, so an
+    /// answer that comes later is too late. Docker shows that a container has ended before it answers the stop, and ECS may have
+    /// accepted STOPPED by then.
+    fn settle(&self, record: &mut TaskRecord, index: usize, container: &ContainerState, is_last: bool, now: Timestamp) {
         let is_stopped = container.known == ContainerStatus::Stopped;
         for phase in Phase::ALL {
             let is_done = match phase {
@@ -244,9 +247,10 @@ impl Timing {
             // The answer may still come.
             let is_this =
                 |pending: &Pending| (pending.index, pending.phase) == (index, phase) && pending.arn == record.arn;
-            if !self.pending.values().any(is_this) {
+            if is_last || !self.pending.values().any(is_this) {
                 let result = if is_done { PhaseResult::Done } else { PhaseResult::GivenUp };
-                record.end(index, phase, now, result);
+                let ended = record.container_at(index, ContainerMark::Stopped).filter(|_| is_last).unwrap_or(now);
+                record.end(index, phase, ended, result);
             }
         }
     }

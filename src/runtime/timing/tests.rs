@@ -376,6 +376,30 @@ fn what_happened_before_a_restart_is_not_invented() {
     assert_eq!(names, ["task stop", "stop", "report"], "they fit the trace of the earlier process");
 }
 
+/// A busy Docker shows that a container has ended, and answers the stop after ECS has accepted STOPPED.
+#[test]
+fn a_stop_whose_answer_is_late_is_in_the_trace() {
+    let mut world = World::new();
+    let arn = arn(0);
+    world.run(&arn, &["app"]);
+    let first = world.spans();
+    world.observed();
+    world.take(Event::Payload { tasks: vec![PayloadTask::Stop(arn.as_str().into(), Vec::new())], seq: 1, ack: None });
+    let now = world.now;
+    let stop = world.running.iter_mut().find(|(_, _, operation)| matches!(operation, Operation::Stop { .. })).unwrap();
+    stop.0 = now + Span::secs(30);
+    world.now = now + Span::secs(2);
+    let mut seen = world.containers.values().next().unwrap().clone();
+    (seen.state, seen.pid, seen.exit_code) = (RunState::Exited, None, Some(0));
+    world.take(Event::Observed(Box::new(seen)));
+    world.settle();
+    assert!(world.now >= now + Span::secs(30), "the answer came at last");
+    let last = world.spans();
+    let shown = tree(&last, &[first, last.clone()].concat());
+    let shown: Vec<_> = shown.iter().map(|(name, _, _, seconds)| (*name, *seconds)).collect();
+    assert_eq!(shown, [("task stop", 8), ("stop", 2), ("report", 6)]);
+}
+
 /// A task as the store gives it back.
 fn without_live(task: &TaskState) -> TaskState {
     serde_json::from_value(serde_json::to_value(task).unwrap()).unwrap()
