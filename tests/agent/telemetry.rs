@@ -232,26 +232,35 @@ async fn the_metrics_are_those_that_docker_shows() {
                    (head -c 33554432 /dev/zero; sleep 3600) | tail -c 33554432 >/dev/null";
     let mut container = shell("main", &rig.image(), command);
     container["memory"] = json!(128);
+    // Without a share of its own, a container has two of 1,024: on a busy machine its pings would wait for a processor, and come in bursts.
+    container["cpu"] = json!(1024);
     let arn = rig.server.run_task(&json!({"family": "test", "containerDefinitions": [container]})).unwrap();
     let task = rig.task(&arn, TaskStatus::Running).await;
     let id = task.container("main").unwrap().runtime_id.clone().unwrap();
     let (mut after, _) = metrics_after(&rig, &arn, 0.0).await;
     let (mut before, mut asked) = (docker_stats(&id), Instant::now());
-    for _ in 0..2 {
+    let (mut compared, mut starved) = (0, 0);
+    while compared < 2 {
         let (next, metrics) = metrics_after(&rig, &arn, after).await;
         let (now, now_asked) = (docker_stats(&id), Instant::now());
         let between = |ours: f64, value: fn(&Value) -> f64, what: &str| {
             let (low, high) = (value(&before), value(&now));
             assert!(low * 0.95 - 1.0 <= ours && ours <= high * 1.05 + 1.0, "{what}: {ours}, Docker: {low} to {high}");
         };
+        let seconds = (now_asked - asked).as_secs_f64();
+        // A container that got no processor exchanged nothing that could be compared. A busy machine may do this, but not always.
+        if (sent(&now) - sent(&before)) / seconds < 10_000.0 {
+            starved += 1;
+            assert!(starved < 5, "no traffic in {starved} of {} intervals", starved + compared);
+            (after, before, asked) = (next, now, now_asked);
+            continue;
+        }
         between(number(&metrics, "/networkStatsSet/rxBytes/max"), received, "received");
         between(number(&metrics, "/networkStatsSet/txBytes/max"), sent, "sent");
-        let seconds = (now_asked - asked).as_secs_f64();
         for (way, value) in [("rx", received as fn(&Value) -> f64), ("tx", sent)] {
             let docker = (value(&now) - value(&before)) / seconds;
             let set = &metrics["networkStatsSet"][format!("{way}BytesPerSecond")];
             let ours = number(set, "/sum") / number(set, "/sampleCount");
-            assert!(docker > 10_000.0, "there is traffic: {docker}");
             assert!((ours - docker).abs() <= 0.05 * docker, "{way}: {ours} bytes a second, Docker: {docker}");
         }
         between(number(&metrics, "/storageStatsSet/writeSizeBytes/max"), written, "written");
@@ -264,6 +273,7 @@ async fn the_metrics_are_those_that_docker_shows() {
         let ours = number(cpu, "/sum") / number(cpu, "/sampleCount");
         assert!((ours - docker).abs() <= 0.05 * docker + 1.0, "CPU: {ours} %, Docker: {docker} %");
         assert!(number(cpu, "/sampleCount") >= 10.0, "about one sample a second: {cpu}");
+        compared += 1;
         (after, before, asked) = (next, now, now_asked);
     }
     assert_eq!(rig.server.read(|state| refused(state).len()), 0);
