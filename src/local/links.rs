@@ -8,6 +8,7 @@ use super::shared::Shared;
 use ecs_netlink::{
     Address, AddressFlags, Batch, Errno, Hook, LinkChange, Match, Namespace, Network, Protocol, Socket, Verdict, Veth,
 };
+use std::io::Write;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::sync::Weak;
@@ -71,7 +72,8 @@ fn run(shared: &Weak<Shared>, work: &Receiver<Work>) {
             }
             Work::Remove(link) => {
                 if let Err(problem) = remove(&link) {
-                    eprintln!("ecs-local: {problem}");
+                    // Nobody waits for this answer any more.
+                    let _written = writeln!(std::io::stderr().lock(), "ecs-local: {problem}");
                 }
             }
         }

@@ -57,7 +57,7 @@ pub(super) fn supervise(
     inbox: mpsc::Sender<Event>,
     readers: watch::Receiver<Arc<View>>,
     pulls: Pulls,
-    has_networks: bool,
+    config: &Config,
 ) -> Supervisor {
     let Early { mut supervisor, stop, health, bridges, rules, .. } = early;
     // The core loop owns the state and cannot be restarted in this process; the next process starts it again.
@@ -69,7 +69,8 @@ pub(super) fn supervise(
             core.run(stop, watchdog()).await.map_err(|error| with_causes(&error))
         }
     });
-    if has_networks {
+    // Also if this host offers no networks now: attachments may have been announced before.
+    if config.task_eni && !config.external {
         let (found, signals, stop_watch) = (inbox.clone(), control.signals.clone(), stop.clone());
         supervisor.add("network interfaces", Policy::Restart, move || {
             interfaces::watch(found.clone(), signals.clone(), stop_watch.clone())

@@ -31,13 +31,13 @@ use crate::aws::identity::roles::RoleStore;
 use crate::aws::services::ecr::EcrTokens;
 use crate::aws::services::registry_secret::RegistrySecrets;
 use crate::config::{Config, Problem, Severity};
+use crate::docker;
 use crate::docker::{AuthMap, Docker};
 use crate::host::firewall;
 use crate::http;
 use crate::network::Network;
 use crate::resources::Resources;
 use crate::store::Identity;
-use crate::{acs, docker};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use container_form::ContainerForm;
 use ecs_core::agent_health::Step;
@@ -103,8 +103,7 @@ pub(super) async fn build(
         ownership,
         metrics: Arc::default(),
     });
-    let (inbox, events) = mpsc::channel::<Event>(INBOX);
-    let (to_acs, from_core) = mpsc::channel::<acs::Outgoing>(OUTBOX);
+    let ((inbox, events), (to_acs, from_core)) = (mpsc::channel::<Event>(INBOX), mpsc::channel(OUTBOX));
     let pulls = Pulls::new(clock.clone());
     // Readers see the saved state from the first answer on, not only after the core loop's first step.
     let (view, readers) = watch::channel(Arc::new(ecs_core::view(&state, clock.now())));
@@ -132,10 +131,8 @@ pub(super) async fn build(
     let statistics = parts::serve_containers(&mut early, config, sdk, &identity, &instance, &edges, &readers).await;
     let telemetry = Telemetry::beside(&control, health.telemetry(), readers.clone(), statistics);
     early.open_ports(config, &identity, &readers, &pulls, core.timing.timings(), &edges, &inbox, &to_acs);
-    // Also if nothing is offered now: attachments may have been announced before.
-    let has_networks = config.task_eni && !config.external;
     early.watch_spot(parts::spot::Watch::new(config, imds, ecs, &identity, health.recommendations()));
-    Ok(parts::supervise(early, core, control, telemetry, from_core, edges, inbox, readers, pulls, has_networks))
+    Ok(parts::supervise(early, core, control, telemetry, from_core, edges, inbox, readers, pulls, config))
 }
 
 /// What records when tasks got how far, and sends traces if somebody wants them.

@@ -1,6 +1,6 @@
 //! Tests for secrets, environment files, credential specs and log routers.
 
-use super::{HostFacts, ReceivedTask, reason, recorded, spec_of, task};
+use super::{HostFacts, ReceivedTask, reason, recorded, spec_of, task, with_networks};
 use crate::input::json::Raw;
 use ecs_core::model::resource::{
     EnvironmentFile, ExternalConfig, LogRouterKind, LogRouterSpec, SecretKey, SecretProvider, SecretTarget,
