@@ -51,7 +51,7 @@ mod tests {
     use super::super::ecs;
     use super::*;
     use crate::instances::{Attribute, Instance};
-    use crate::links::Work;
+    use crate::interfaces::Work;
     use crate::site::Site;
     use serde_json::json;
     use std::sync::mpsc::{Receiver, channel};
