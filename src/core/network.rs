@@ -22,12 +22,29 @@ use super::state::{
 use super::step::Step;
 use super::{attachments, local_address};
 use crate::model::task::{ContainerKind, NetworkMode};
-use crate::model::{ContainerNetwork, FailureKind, NetworkRequest, OpError, RunState, TaskArn, TaskStatus, Timestamp};
+use crate::model::{
+    ContainerNetwork, FailureKind, NetworkRequest, OpError, RunState, Span, TaskArn, TaskStatus, Timestamp,
+};
 use std::collections::BTreeSet;
 
 /// After this many consecutive unknown or temporary failures, a set-up ends the task, and a tear-down is given up. The kernel
-/// removes the rest with the namespace, and gives the interfaces back to the host.
+/// removes the rest with the namespace, and gives the interfaces back to the host. An operation that was not attempted, because an
+/// earlier one has not ended, does not count.
 const MAX_TRIES: u32 = 3;
+
+/// The pause before an operation that was not attempted, because an earlier one has not ended, is requested again.
+const BUSY_PAUSE: Span = Span::secs(1);
+
+/// How long an operation is requested again while an earlier one has not ended, from its first request. A set-up and a tear-down
+/// have the time that the Go agent gives them. Nothing but the task's address waits for the clean-up, so that outlasts the threads
+/// of the edge, which are given up after 90 s.
+fn patience(kind: NetworkOperationKind) -> Span {
+    match kind {
+        NetworkOperationKind::SetUp => Span::secs(60),
+        NetworkOperationKind::TearDown => Span::secs(30),
+        NetworkOperationKind::CleanUp => Span::secs(120),
+    }
+}
 
 /// The next action for the network of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,7 +278,8 @@ fn begin(task: &mut TaskState, kind: NetworkOperationKind, planning: &mut Planni
     });
     let live = &mut task.live.network;
     if live.last.replace(kind) != Some(kind) {
-        live.retry = Retry::default(); // failures of another operation do not delay this one
+        // Failures of another operation do not delay this one.
+        (live.retry, live.since) = (Retry::default(), planning.now);
     }
     live.operation = Some(PendingNetworkOperation { id, kind, since: planning.now, run });
     let operation = match kind {
@@ -320,8 +338,16 @@ fn failed(
 ) {
     let is_unknown = matches!(error, OpError::Unknown(_));
     let failure = error.into_failure();
-    backoff::ENGINE.again(&mut task.live.network.retry, now, &task.spec.arn.0);
-    let is_given_up = task.live.network.retry.attempts >= MAX_TRIES;
+    let live = &mut task.live.network;
+    if failure.kind != FailureKind::Busy {
+        backoff::ENGINE.again(&mut live.retry, now, &task.spec.arn.0);
+    } else if now < live.since + patience(kind) {
+        live.retry.not_before = now + BUSY_PAUSE; // it was no attempt
+        return;
+    } else {
+        live.retry.attempts = MAX_TRIES;
+    }
+    let is_given_up = live.retry.attempts >= MAX_TRIES;
     match kind {
         NetworkOperationKind::SetUp if (is_unknown || failure.kind == FailureKind::Retryable) && !is_given_up => {}
         // In the Go agent only the pause container has the reason, so ECS never receives it.
