@@ -16,14 +16,15 @@ use super::effect::{Effect, Operation};
 use super::event::Outcome;
 use super::planning::Planning;
 use super::state::{
-    AttachmentRecord, Key, NetworkOperationKind, NetworkStatus, OperationOwner, PendingNetworkOperation, Retry, State,
-    TaskState, is_earlier,
+    AttachmentRecord, Key, NetworkOperationKind, NetworkStatus, OperationOwner, PendingNetworkOperation, Resource,
+    Retry, State, TaskState, is_earlier,
 };
 use super::step::Step;
 use super::{attachments, local_address};
 use crate::model::task::{ContainerKind, NetworkMode};
 use crate::model::{
-    ContainerNetwork, FailureKind, NetworkRequest, OpError, RunState, Span, TaskArn, TaskStatus, Timestamp,
+    ContainerNetwork, FailureKind, NetworkRequest, OpError, ResourceStatus, RunState, Span, TaskArn, TaskStatus,
+    Timestamp,
 };
 use std::collections::BTreeSet;
 
@@ -95,6 +96,20 @@ pub(super) fn is_ready_for(task: &TaskState, index: usize) -> bool {
     })
 }
 
+/// Something may be mounted in the network: it is up, and the process of the pause container, which leads to it, is known, or was
+/// looked for in vain.
+pub(super) fn is_usable(task: &TaskState) -> bool {
+    let is_found = |pause: usize| task.live.network.inspected || task.containers[pause].state.live.process.is_some();
+    let is_up = task.network.status == NetworkStatus::Up;
+    pause(task).is_some_and(|pause| is_up && is_settled_and_runs(task, pause) && is_found(pause))
+}
+
+/// The process of the pause container; 0 if it is not known, or if there is no such container.
+pub(super) fn pause_pid(task: &TaskState) -> u32 {
+    let process = pause(task).and_then(|pause| task.containers[pause].state.live.process.as_ref());
+    process.map_or(0, |process| process.pid)
+}
+
 /// The container with this index is the pause container, and must not be stopped before the network is torn down.
 pub(super) fn delays_stop(task: &TaskState, index: usize) -> bool {
     pause(task) == Some(index) && (task.live.network.operation.is_some() || is_to_be_torn_down(task, index))
@@ -139,8 +154,17 @@ pub(super) fn next<'a>(state: &'a State, task: &'a TaskState, now: Timestamp) ->
         NetworkStatus::Up if is_another_run(task, pause) => {
             Next::End("the pause container was started again, and so the network of the task is lost")
         }
+        NetworkStatus::Up if is_process_missing(task, pause) => Next::Inspect,
         NetworkStatus::Up | NetworkStatus::TornDown => Next::Nothing,
     }
+}
+
+/// Something must be mounted in the network, and the process that leads there is not known after a restart of the agent.
+fn is_process_missing(task: &TaskState, pause: usize) -> bool {
+    let is_unknown = task.containers[pause].state.live.process.is_none() && !task.live.network.inspected;
+    let is_to_be_mounted =
+        |it: &Resource| it.spec.kind.is_mounted_in_network() && it.state.known == ResourceStatus::None;
+    is_unknown && is_settled_and_runs(task, pause) && task.resources.iter().any(is_to_be_mounted)
 }
 
 fn next_toward_running<'a>(state: &'a State, task: &'a TaskState, pause: usize, now: Timestamp) -> Next<'a> {
