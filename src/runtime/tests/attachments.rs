@@ -70,7 +70,8 @@ impl Agent {
     fn receive(&mut self, message: &Value) {
         let decoded = frame(message.to_string().as_bytes(), &HostFacts::default(), &mut String::new);
         let Frame::Deliver(Incoming::Attachments { announced, ack }, _) = decoded else { return };
-        let expiring = |Announced { arn, kind, device, wait }| Attachment { arn, kind, device, expires_at: self.now + wait };
+        let expiring =
+            |Announced { arn, kind, device, wait }| Attachment { arn, kind, device, expires_at: self.now + wait };
         let attachments = announced.into_iter().map(expiring).collect();
         self.step(Event::Attachments { attachments, ack });
     }
@@ -135,7 +136,8 @@ fn recorded_attachments_are_answered_as_recorded() {
     let wanted = recorded(records);
     let mut message = again(message, records);
     message["message"]["taskArn"] = wanted[1]["task"].clone();
-    message["message"]["elasticNetworkInterfaces"][0]["attachmentArn"] = wanted[1]["attachments"][0]["attachmentArn"].clone();
+    message["message"]["elasticNetworkInterfaces"][0]["attachmentArn"] =
+        wanted[1]["attachments"][0]["attachmentArn"].clone();
     agent.receive(&message);
     // (At once. The Go agent finds the device after 17 s.)
     assert_eq!(agent.sent(), wanted);
@@ -201,7 +203,8 @@ fn a_kill_before_the_device_came_changes_nothing() {
     let wanted = recorded(&golden["killed_before_the_device_came"]);
     let mut message = self::golden("attach_message")["sent"].clone();
     message["message"]["taskArn"] = wanted[0]["task"].clone();
-    message["message"]["elasticNetworkInterfaces"][0]["attachmentArn"] = wanted[0]["attachments"][0]["attachmentArn"].clone();
+    message["message"]["elasticNetworkInterfaces"][0]["attachmentArn"] =
+        wanted[0]["attachments"][0]["attachmentArn"].clone();
     let mut agent = Agent::new();
     agent.receive(&message);
     assert_eq!(agent.sent().len(), 1, "the acknowledgement");

@@ -132,7 +132,13 @@ async fn a_caller_is_known_by_its_address() {
     assert_eq!(ids(&stats), ids(&golden["GET http://169.254.170.2/v2/stats"]));
     let not_up = TaskView { network_is_up: false, ..task };
     let shown = ask(Some(not_up), caller, "/v2/metadata").await;
-    assert_eq!(shown["body"]["Containers"][0]["KnownStatus"], "RUNNING", "not set up yet");
+    let pause = &shown["body"]["Containers"][0];
+    assert_eq!(pause["Type"], "CNI_PAUSE");
+    assert_eq!(
+        (&pause["DesiredStatus"], &pause["KnownStatus"]),
+        (&json!("RESOURCES_PROVISIONED"), &json!("RUNNING")),
+        "not set up yet"
+    );
 }
 
 /// Versions 3 and 4 of the same task, asked by the id of its container `web`.
