@@ -146,6 +146,7 @@ fn spec(
     }
     let network = network(&task.network_mode);
     let interfaces = interfaces::all(&task.elastic_network_interfaces)?;
+    // The Go agent runs such a task without a way out of the host, which ECS did not ask for: it gives each such task an interface.
     if network == NetworkMode::Awsvpc && interfaces.is_empty() {
         return Err("the network mode is awsvpc, and the task has no network interface".into());
     }

@@ -20,7 +20,7 @@ use super::time::now;
 use ecs_core::model::Secret;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 
 /// Maximum number of clusters.
 pub(super) const MAX_CLUSTERS: usize = 100;
@@ -83,7 +83,7 @@ pub struct State {
     /// What agents published over TCS.
     pub(super) telemetry: Telemetry,
     /// Makes and removes the network interfaces of tasks; the error says why none can be made.
-    pub(super) links: Result<Sender<Work>, String>,
+    pub(super) links: Result<SyncSender<Work>, String>,
     /// The name servers of tasks with network interfaces of their own.
     pub(super) name_servers: Vec<String>,
 }
@@ -275,7 +275,11 @@ impl State {
         let task = self.task(task).ok_or("no such task")?;
         let interface = task.interface.as_ref().ok_or("the task has no network interface")?;
         let work = Work::Make(task.arn.clone(), interface.link.clone());
-        links.send(work).map_err(|_ended| "the thread that makes network interfaces has ended".to_owned())
+        let problem = |error| match error {
+            TrySendError::Full(_) => "too many network interfaces wait to be made",
+            TrySendError::Disconnected(_) => "the thread that makes network interfaces has ended",
+        };
+        links.try_send(work).map_err(|error| problem(error).to_owned())
     }
 
     /// The interface of a task exists, or cannot be made. The agent learns of it.
@@ -330,7 +334,21 @@ impl State {
         };
         interface.status = InterfaceStatus::Deleted;
         if let Ok(links) = &self.links {
-            let _ended = links.send(Work::Remove(interface.link.clone()));
+            // There is room, since each living task has one link to remove.
+            let _ended = links.try_send(Work::Remove(interface.link.clone()));
+        }
+    }
+
+    /// ECS has waited long enough for the interface of a task. The text is that of ECS.
+    pub(super) fn interface_expired(&mut self, task: &str) {
+        let Some(task) = self.tasks.iter_mut().find(|known| known.arn == task) else { return };
+        let is_awaited = |interface: &TaskInterface| {
+            matches!(interface.status, InterfaceStatus::Precreated | InterfaceStatus::Attaching)
+        };
+        if task.interface.as_ref().is_some_and(is_awaited) {
+            task.mark_stopped("Timeout waiting for network interface provisioning to complete.", now());
+            let arn = task.arn.clone();
+            self.interface_is_over(&arn);
         }
     }
 

@@ -9,7 +9,7 @@ use super::saved::Saved;
 use ecs_core::model::task::NetworkMode;
 use ecs_core::model::usage::{LastStatistics, Process, Reading};
 use ecs_core::model::view::{ContainerView, TaskView, View};
-use ecs_core::model::{ContainerName, ContainerStatus, RuntimeId, TaskArn, TaskStatus};
+use ecs_core::model::{ContainerKind, ContainerName, ContainerStatus, RuntimeId, TaskArn, TaskStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -45,6 +45,7 @@ struct Container {
     family: String,
     version: String,
     name: ContainerName,
+    kind: ContainerKind,
     /// `None`: the container is between two runs.
     process: Option<Process>,
     restarts: Option<u32>,
@@ -122,7 +123,11 @@ impl Collection {
         }
         let mut tasks: BTreeMap<&TaskArn, TaskStats> = BTreeMap::new();
         for container in self.containers.values() {
-            let Some(stats) = container.history.report(&container.name) else { continue };
+            let Some(mut stats) = container.history.report(&container.name) else { continue };
+            if container.kind == ContainerKind::Pause {
+                // Its interfaces are those of the other containers, which report them (spec `stats.md` §5).
+                stats.network = None;
+            }
             let task = tasks.entry(&container.task).or_insert_with(|| TaskStats {
                 arn: container.task.clone(),
                 family: container.family.clone(),
@@ -164,6 +169,7 @@ impl Container {
             family: task.family.clone(),
             version: task.version.clone(),
             name: container.name.clone(),
+            kind: container.kind,
             process: container.process.clone(),
             restarts: container.restarts,
             history,
@@ -192,7 +198,7 @@ fn has_interfaces(task: &TaskView, container: &ContainerView) -> bool {
 mod tests {
     use super::*;
     use ecs_core::model::observation::Network;
-    use ecs_core::model::usage::{CpuUsage, Usage};
+    use ecs_core::model::usage::{CpuUsage, Interface, Traffic, Usage};
 
     fn run(pid: u32) -> Process {
         Process { pid, started_at: "".into() }
@@ -293,6 +299,27 @@ mod tests {
         assert_eq!((next.to_save(), next.changes()), (saved, 0));
         next.track(&View::default());
         assert_eq!((next.to_save(), next.changes()), (Saved::default(), 1), "the task is gone");
+    }
+
+    #[test]
+    fn the_network_of_a_pause_container_is_not_reported() {
+        let mut collection = Collection::new(Saved::default(), 80);
+        let pause = ContainerView { kind: ContainerKind::Pause, ..container("pause", Some(1), None) };
+        let containers = vec![container("main", Some(2), None), pause];
+        let own = TaskView { network: NetworkMode::Awsvpc, ..(*task("a", containers)).clone() };
+        let tracked = collection.track(&view(vec![Arc::new(own)]));
+        assert!(tracked.iter().all(|tracked| tracked.has_networks), "task metadata shows it of both: {tracked:?}");
+        for (name, pid) in [("pause", 1), ("main", 2)] {
+            for at in 1..=3 {
+                let mut reading = reading(name, at, 10);
+                let traffic = Traffic { rx_bytes: at * 100, ..Traffic::default() };
+                reading.usage.networks = vec![Interface { name: "eth0".to_owned(), traffic }];
+                collection.add(reading, &run(pid));
+            }
+        }
+        let Gathered::Tasks(reported) = collection.gather() else { panic!("there is something to report") };
+        let networks = reported[0].containers.iter().map(|stats| (stats.name.as_str(), stats.network.is_some()));
+        assert_eq!(networks.collect::<Vec<_>>(), [("main", true), ("pause", false)]);
     }
 
     #[test]

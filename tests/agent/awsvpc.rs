@@ -10,20 +10,21 @@ use std::io::Read as _;
 use std::net::TcpStream;
 use std::process::Command;
 
-const ENVIRONMENT: [(&str, &str); 2] = [("ECS_ENABLE_TASK_ENI", "true"), ("ECS_CREDENTIALS_PEER_CHECK", "enforce")];
+pub(super) const ENVIRONMENT: [(&str, &str); 2] =
+    [("ECS_ENABLE_TASK_ENI", "true"), ("ECS_CREDENTIALS_PEER_CHECK", "enforce")];
 /// Asks for the credentials of the task.
 const ASK: &str =
     "printf \"GET $AWS_CONTAINER_CREDENTIALS_RELATIVE_URI HTTP/1.0\\r\\n\\r\\n\" | nc -w 9 169.254.170.2 80";
 
 /// A running task of two containers with its own interface: its ARN, its address, and Docker's ids of its containers.
-struct Running {
-    arn: String,
-    address: String,
-    main: String,
-    side: String,
+pub(super) struct Running {
+    pub(super) arn: String,
+    pub(super) address: String,
+    pub(super) main: String,
+    pub(super) side: String,
 }
 
-async fn start(scene: &Scene) -> Running {
+pub(super) async fn start(scene: &Scene) -> Running {
     let image = &scene.image.reference;
     let serve = format!("while :; do echo hello | nc -l -p 8080; done & {FOREVER}");
     let definition = json!({
@@ -45,7 +46,7 @@ fn describe(scene: &Scene, arn: &str) -> Value {
 }
 
 /// The names of the links of this network namespace.
-fn links() -> Vec<String> {
+pub(super) fn links() -> Vec<String> {
     let output = Command::new("ip").args(["-o", "link"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let name = |line: &str| line.split(": ").nth(1)?.split('@').next().map(str::to_owned);
@@ -59,7 +60,7 @@ fn greeting(address: &str) -> Option<String> {
     Some(text)
 }
 
-fn ask(scene: &Scene, id: &str, url: &str) -> Value {
+pub(super) fn ask(scene: &Scene, id: &str, url: &str) -> Value {
     serde_json::from_str(&scene.exec(id, &format!("wget -qO- {url}"))).unwrap_or_default()
 }
 
@@ -84,8 +85,13 @@ async fn a_task_has_an_interface_of_its_own() {
     let answered = until("an answer of the task", LIMIT, async || greeting(address)).await;
     assert_eq!(answered, "hello\n");
     assert_eq!(scene.exec(side, "nc -w 5 127.0.0.1 8080"), "hello", "the containers share the loopback");
-    let refused = scene.exec(main, "nc -w 5 198.18.0.1 51678 </dev/null; echo \"exit code $?\"");
-    assert_ne!(refused.lines().last(), Some("exit code 0"), "the task has no way to introspection");
+    // The gateway, and the host's end of the link that every such task has.
+    for host in ["198.18.0.1", "169.254.172.1"] {
+        let ping = format!("ping -c 1 -W 5 {host} >/dev/null; nc -w 5 {host} 51678 </dev/null; echo \"exit code $?\"");
+        let refused = scene.exec(main, &ping);
+        assert_ne!(refused.lines().last(), Some("exit code 0"), "the task has no way to introspection over {host}");
+        assert!(TcpStream::connect((host, 51678)).is_ok(), "the agent itself listens on {host}");
+    }
 
     // Metadata, and the credentials of the task's role.
     let shown = ask(&scene, main, "http://169.254.170.2/v2/metadata");

@@ -16,6 +16,7 @@ mod rig;
 mod acs_input;
 mod acs_tls;
 mod awsvpc;
+mod awsvpc_recorded;
 mod churn;
 mod clean_up;
 mod clients;

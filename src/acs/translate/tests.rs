@@ -249,10 +249,17 @@ fn the_recorded_task_with_an_interface_is_translated() {
     task["elasticNetworkInterfaces"][0]["macAddress"] = json!(null);
     let ReceivedTask::Refused(refusal) = with_networks(&task) else { panic!("it is not refused") };
     let cause = "eni message validation: empty eni mac address in the message";
-    assert_eq!((refusal.reason, refusal.is_malformed), (invalid(cause), true));
+    assert_eq!((&refusal.reason, refusal.is_malformed), (&invalid(cause), true));
+    // The Go agent reports this and starts the task all the same. Here it is over.
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/awsvpc/failures.json");
+    let failures: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let reported = |case: &str, nth: usize| failures[case]["records"][nth]["body"].clone();
+    assert_eq!(reported("interface_without_mac", 1)["reason"], refusal.reason);
+    assert_eq!(reported("interface_without_mac", 2)["status"], "RUNNING");
     task["elasticNetworkInterfaces"] = json!([]);
     let ReceivedTask::Refused(refusal) = with_networks(&task) else { panic!("it is not refused") };
     assert_eq!(refusal.reason, invalid("the network mode is awsvpc, and the task has no network interface"));
+    assert_eq!(reported("no_interface", 2)["status"], "RUNNING", "the Go agent runs it, without a way out");
 }
 
 #[test]

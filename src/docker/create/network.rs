@@ -162,7 +162,11 @@ mod tests {
     /// Docker refuses a container in the namespace of another one with any of these.
     #[test]
     fn the_other_containers_join_the_namespace_of_the_pause() {
-        let golden = golden("docker_inspect_web");
+        let golden_failures = golden("failures");
+        let (golden, side) = (golden("docker_inspect_web"), golden("docker_inspect_side"));
+        for field in ["NetworkMode", "Dns", "DnsSearch", "DnsOptions", "ExtraHosts", "Links", "PortBindings"] {
+            assert_eq!(side["HostConfig"][field], golden["HostConfig"][field], "one container like the other: {field}");
+        }
         let mode = golden["HostConfig"]["NetworkMode"].as_str().unwrap();
         let mut request = web();
         request.spec.health_check = false;
@@ -183,6 +187,9 @@ mod tests {
                 "{field}"
             );
         }
+        // The Go agent passes mappings of ports on, and the task ends.
+        let refused = &golden_failures["port_mappings_in_the_payload"]["records"][5]["body"]["containers"][0];
+        assert!(refused["reason"].as_str().unwrap().ends_with("port publishing and the container type network mode"));
         for field in ["PortBindings", "PublishAllPorts"] {
             assert!(created["HostConfig"].get(field).is_none(), "{field}: {created}");
         }

@@ -6,6 +6,7 @@
 use super::*;
 use crate::http::{self, Audience};
 use ecs_core::model::agent_health::{AgentHealth, Check, Subject};
+use ecs_core::model::interface::Interface;
 use ecs_core::model::observation::Mount;
 use ecs_core::model::task::NetworkMode;
 use ecs_core::model::view::{ContainerView, TaskView};
@@ -200,6 +201,43 @@ async fn the_recorded_answers_come_back() {
     server.compare(&format!("/v1/tasks?dockerid={WEB}&taskarn={ARN}"), "tasks_bad_query").await;
     server.view.send_replace(Arc::new(recorded(TaskStatus::Stopped, TaskStatus::Stopped)));
     server.compare(&format!("/v1/tasks?taskarn={ARN}"), "stopped_task").await;
+}
+
+/// A task with an interface of its own. Its pause container is not listed.
+#[tokio::test]
+async fn the_recorded_task_with_an_interface_comes_back() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/awsvpc/tmds.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let recorded = &golden["introspection /v1/tasks"];
+    let shown = &recorded["Tasks"][0];
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut containers: Vec<ContainerView> = Vec::new();
+    for container in shown["Containers"].as_array().unwrap() {
+        containers.push(ContainerView {
+            name: text(&container["Name"]).into(),
+            runtime_id: Some(text(&container["DockerId"]).into()),
+            runtime_name: text(&container["DockerName"]),
+            image: text(&container["Image"]),
+            image_id: text(&container["ImageID"]),
+            created_at: Some(text(&container["CreatedAt"])),
+            started_at: Some(text(&container["StartedAt"])),
+            known: ContainerStatus::Running,
+            ..ContainerView::default()
+        });
+    }
+    let pause = ContainerView { kind: ContainerKind::Pause, name: "pause".into(), ..containers[0].clone() };
+    containers.push(pause);
+    let arn = text(&shown["Arn"]);
+    let mut task = task(&arn, TaskStatus::Running, TaskStatus::Running, containers);
+    task.network = NetworkMode::Awsvpc;
+    task.interfaces = vec![Interface { ipv4: vec![[10, 0, 1, 100].into()], ..Interface::default() }];
+    let server = Server::start(view_of(vec![task])).await;
+    assert_eq!(&server.get("/v1/tasks").await.json(), recorded);
+    // 75 s after the stop of the task, with a clean-up wait of 1 min.
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/awsvpc/after_cleanup.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    server.view.send_replace(Arc::new(view_of(Vec::new())));
+    assert_eq!(server.get("/v1/tasks").await.json(), golden["tasks"]);
 }
 
 /// JSON equality does not see the order of keys, what is left out, or a final newline; scripts with `grep` and `cut` do.

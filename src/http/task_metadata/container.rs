@@ -133,8 +133,9 @@ impl<'a> Container<'a> {
             image_id: &view.image_id,
             ports: bound.iter().map(|binding| Port::new(binding, is_v4)).collect(),
             labels: view.labels.get(),
-            desired_status: shown(task, view, view.desired),
-            known_status: shown(task, view, view.known),
+            // The network is wanted from the start on.
+            desired_status: shown(task, view, view.desired, true),
+            known_status: shown(task, view, view.known, task.network_is_up),
             exit_code: view.exit_code,
             limits: Limits { cpu: view.cpu.max(MIN_CPU), memory: view.memory },
             created_at: view.created_at.as_deref(),
@@ -168,11 +169,11 @@ impl<'a> Port<'a> {
     }
 }
 
-/// The status of a container in words.
-fn shown(task: &TaskView, container: &ContainerView, status: ContainerStatus) -> &'static str {
+/// The status of a container in words. `has_network`: a pause container that runs with this status has the task's network set up.
+fn shown(task: &TaskView, container: &ContainerView, status: ContainerStatus, has_network: bool) -> &'static str {
     let is_network = container.kind == ContainerKind::Pause && task.network == NetworkMode::Awsvpc;
     match status {
-        ContainerStatus::Running if is_network && task.network_is_up => "RESOURCES_PROVISIONED",
+        ContainerStatus::Running if is_network && has_network => "RESOURCES_PROVISIONED",
         status => status.name(),
     }
 }

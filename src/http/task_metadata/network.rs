@@ -148,7 +148,9 @@ mod tests {
 
     #[test]
     fn every_recorded_interface_is_shown_as_recorded() {
-        for name in ["dual_stack", "ipv6_only", "branch_eni", "app_mesh", "two_interfaces"] {
+        for name in
+            ["imds_blocked", "dual_stack", "ipv6_only", "additional_routes", "branch_eni", "app_mesh", "two_interfaces"]
+        {
             let golden = golden(name);
             let interfaces = golden["interfaces"].as_array().unwrap().iter().map(interface).collect();
             let task = TaskView { network: NetworkMode::Awsvpc, interfaces, ..TaskView::default() };

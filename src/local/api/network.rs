@@ -54,7 +54,7 @@ mod tests {
     use crate::interfaces::Work;
     use crate::site::Site;
     use serde_json::json;
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::{Receiver, sync_channel};
 
     /// A state with an instance that offers interfaces, and the work that it gives.
     fn state() -> (State, Receiver<Work>) {
@@ -64,7 +64,7 @@ mod tests {
         instance.attributes = vec![Attribute { name: "ecs.capability.task-eni".to_owned(), value: None }];
         instance.connect(1);
         state.instances.push(instance);
-        let (sender, work) = channel();
+        let (sender, work) = sync_channel(2);
         (state.links, state.name_servers) = (Ok(sender), vec!["10.0.0.2".to_owned()]);
         let definition = json!({"family": "f", "networkMode": "awsvpc", "containerDefinitions": [
             {"name": "a", "image": "i", "memory": 8},
@@ -133,6 +133,39 @@ mod tests {
         assert_eq!((&shown["lastStatus"], &shown["stopCode"]), (&json!("STOPPED"), &json!("TaskFailedToStart")));
         assert_eq!(shown["stoppedReason"], "The network interface cannot be made: no room");
         assert!(sent(&mut state).is_empty());
+    }
+
+    #[tokio::test]
+    async fn ecs_gives_up_an_interface_that_is_not_reported() {
+        let (mut state, work) = state();
+        let configuration = json!({"awsvpcConfiguration": {"subnets": ["subnet-1"]}});
+        let task = run(&mut state, &configuration).unwrap()["taskArn"].as_str().unwrap().to_owned();
+        let Ok(Work::Make(_, link)) = work.try_recv() else { panic!("no link is made") };
+        state.interface_made(&task, Ok(()));
+        let announced = sent(&mut state);
+        assert_eq!(described(&mut state, &task)["lastStatus"], "PROVISIONING");
+        state.interface_expired(&task);
+        let shown = described(&mut state, &task);
+        let reason = "Timeout waiting for network interface provisioning to complete.";
+        assert_eq!((&shown["lastStatus"], &shown["stoppedReason"]), (&json!("STOPPED"), &json!(reason)));
+        assert!(matches!(work.try_recv(), Ok(Work::Remove(removed)) if removed == link));
+        let late = json!({"task": task, "attachments": [
+            {"attachmentArn": announced[0].1["elasticNetworkInterfaces"][0]["attachmentArn"], "status": "ATTACHED"},
+        ]});
+        ecs(&mut state, "SubmitTaskStateChange", &late).unwrap();
+        assert!(sent(&mut state).is_empty(), "a late report starts nothing");
+
+        // A reported interface is not given up, and work that nobody does is not collected without end.
+        let task = run(&mut state, &configuration).unwrap()["taskArn"].as_str().unwrap().to_owned();
+        state.interface_made(&task, Ok(()));
+        let arn = sent(&mut state)[0].1["elasticNetworkInterfaces"][0]["attachmentArn"].clone();
+        let report = json!({"task": task, "attachments": [{"attachmentArn": arn, "status": "ATTACHED"}]});
+        ecs(&mut state, "SubmitTaskStateChange", &report).unwrap();
+        state.interface_expired(&task);
+        assert_eq!(described(&mut state, &task)["lastStatus"], "PENDING");
+        run(&mut state, &configuration).unwrap();
+        let text = run(&mut state, &configuration).unwrap_err().message;
+        assert_eq!(text, "too many network interfaces wait to be made");
     }
 
     #[test]

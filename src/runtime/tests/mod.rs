@@ -1,3 +1,4 @@
 //! Tests that cross two edges.
 
+mod attachments;
 mod payloads;

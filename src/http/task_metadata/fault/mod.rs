@@ -196,6 +196,11 @@ fn network(sources: &Sources, task: &TaskView, id: &str) -> Result<FaultNetwork,
         let error = format!("enableFaultInjection is not enabled for task: {}", task.arn.as_str());
         return Err((StatusCode::BAD_REQUEST, error));
     }
+    // (The Go agent starts faults in such a task. Here the caller learns that this agent does not.)
+    if task.network == NetworkMode::Awsvpc {
+        let error = "awsvpc mode is not supported by this agent. Please use host mode.";
+        return Err((StatusCode::BAD_REQUEST, error.to_owned()));
+    }
     // Compat: a task on a bridge has no interfaces, so it gets this answer, not one about its network mode.
     let interfaces = interfaces.filter(|found| !found.names.is_empty()).ok_or_else(|| {
         let text = "failed to get task metadata due to internal server error for container:";

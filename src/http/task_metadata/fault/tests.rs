@@ -47,7 +47,9 @@ async fn requests_are_checked_in_the_order_of_the_go_agent() {
     let bridge = TaskView { network: NetworkMode::Bridge, ..task() };
     let nowhere = TaskView { network: NetworkMode::None, ..task() };
     let off_bridge = TaskView { fault_injection: false, ..bridge.clone() };
-    let server = Server::with(vec![task(), disabled, bridge, nowhere, off_bridge]);
+    let own = TaskView { network: NetworkMode::Awsvpc, ..task() };
+    let off_own = TaskView { fault_injection: false, ..own.clone() };
+    let server = Server::with(vec![task(), disabled, bridge, nowhere, off_bridge, own, off_own]);
     let error = |text: &str| format!(r#"{{"Error":"{text}"}}"#);
     let unknown = error("unable to get task arn from request: unable to get task Arn from v3 endpoint ID: id-7");
     let off = error(&format!("enableFaultInjection is not enabled for task: {ARN}"));
@@ -64,6 +66,8 @@ async fn requests_are_checked_in_the_order_of_the_go_agent() {
         ("id-2", start, LATENCY, 500, unnetworked("id-2")),
         ("id-3", start, LATENCY, 500, unnetworked("id-3")),
         ("id-4", start, LATENCY, 400, off.clone()),
+        ("id-5", start, LATENCY, 400, error("awsvpc mode is not supported by this agent. Please use host mode.")),
+        ("id-6", start, LATENCY, 400, off.clone()),
         ("id-0", start, &"x".repeat(1 << 20), 400, error("the request body is too long")),
     ] {
         assert_eq!(ask(&server, id, rest, body).await, (status, wanted), "{id} {body:.40}");

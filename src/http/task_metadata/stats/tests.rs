@@ -107,6 +107,37 @@ fn the_recorded_statistics_come_back() {
     }
 }
 
+/// The counters of a task with an interface of its own, whose control groups are of version 2.
+#[test]
+fn the_recorded_networks_of_an_interface_come_back() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/awsvpc/tmds.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let with_rate = golden["v4 GET <uri>/stats"]["body"]["network_rate_stats"].clone();
+    let rate = |name: &str| with_rate[name].as_f64().unwrap() as f32;
+    let rate = Some(NetworkRate { rx_bytes: rate("rx_bytes_per_sec"), tx_bytes: rate("tx_bytes_per_sec") });
+    for version in [Version::V3, Version::V4] {
+        let name = if version == Version::V4 { "v4" } else { "v3" };
+        let body = &golden[format!("{name} GET <uri>/stats")]["body"];
+        let count = |name: &str| body["networks"]["eth0"][name].as_u64().unwrap();
+        let traffic = Traffic {
+            rx_bytes: count("rx_bytes"),
+            rx_packets: count("rx_packets"),
+            rx_errors: count("rx_errors"),
+            rx_dropped: count("rx_dropped"),
+            tx_bytes: count("tx_bytes"),
+            tx_packets: count("tx_packets"),
+            tx_errors: count("tx_errors"),
+            tx_dropped: count("tx_dropped"),
+        };
+        let networks = vec![Interface { name: "eth0".to_owned(), traffic }];
+        let statistics = Statistics { usage: Usage { networks, ..Usage::default() }, rate, ..Statistics::default() };
+        let answer: Value = serde_json::from_str(&encoded(version, statistics)).unwrap();
+        for member in ["networks", "network_rate_stats"] {
+            assert_eq!(answer.get(member), body.get(member), "{name} {member}");
+        }
+    }
+}
+
 /// The recorded answer about a task with two containers. Each answer is compared as a whole.
 #[test]
 fn the_recorded_statistics_of_a_task_come_back() {
