@@ -3,7 +3,7 @@
 //! rules that let their packets out; it needs root, or the capabilities `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`, which the agent
 //! needs as well. Invariant: what it makes for a task, it removes after the task, and the rest when no task has an interface.
 
-use super::interfaces::{GATEWAY, Link, NETWORK};
+use super::interfaces::{GATEWAY, Link, NETWORK, Work};
 use super::shared::Shared;
 use ecs_netlink::{
     Address, AddressFlags, Batch, Errno, Hook, LinkChange, Match, Namespace, Network, Protocol, Socket, Verdict, Veth,
@@ -25,15 +25,6 @@ const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 /// The name server of tasks if this host names none that they reach, as Docker's.
 const PUBLIC_RESOLVER: &str = "8.8.8.8";
-
-/// Work on the link of one task.
-#[derive(Debug)]
-pub(super) enum Work {
-    /// The task with this ARN needs its link.
-    Make(String, Link),
-    /// The link is not needed any more.
-    Remove(Link),
-}
 
 /// The thread that makes links.
 #[derive(Debug)]
