@@ -108,8 +108,9 @@ async fn a_branch_survives_kills() {
         let act = move |_| if count.fetch_add(1, Ordering::Relaxed) >= number { Err(Errno::IO.into()) } else { Ok(()) };
         rig.agent(Some(Fault(Arc::new(act))))
     };
-    // Without the state of the carrier, which follows in its own time.
-    let lines = r"ip -br addr | sed -E 's/^([^@ ]*)[^ ]* +[^ ]+ +/\1 /'; ip route | sed 's/ linkdown//'";
+    // Sorted, because links are listed by number, and a VLAN that is made again has a higher one. Without the state of the carrier,
+    // which follows in its own time.
+    let lines = r"{ ip -br addr | sed -E 's/^([^@ ]*)[^ ]* +[^ ]+ +/\1 /'; ip route | sed 's/ linkdown//'; } | sort";
     let shown = || pause.shell(lines);
     rig.network.set_up(&request).await.unwrap();
     let whole = shown();
