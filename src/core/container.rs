@@ -111,7 +111,7 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
     }
     if let Some(resource) = resource::missing_resource(task, index) {
         let is_in_network = task.resources[resource].spec.kind.is_mounted_in_network();
-        if is_in_network && !network::is_ready_for(task, index) {
+        if is_in_network && !network::is_ready_for(task, index, OperationKind::Start) {
             return Next::Wait(Wait::Network);
         }
         let is_missing = resource::credentials_missing(task, resource, state);
@@ -133,7 +133,7 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
             if dependency::unsettled_essentials(task).next().is_some() {
                 return Next::Wait(Wait::Dependencies(None));
             }
-            if !network::is_ready_for(task, index) {
+            if !network::is_ready_for(task, index, OperationKind::Start) {
                 return Next::Wait(Wait::Network);
             }
             let role = missing_role(task, index, OperationKind::Start, state);
@@ -147,7 +147,7 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
     match readiness {
         Readiness::Never(failure) => Next::Fail(failure),
         Readiness::Waits(until) => Next::Wait(Wait::Dependencies(until)),
-        Readiness::Ready if !needs_no_dependency && !network::is_ready_for(task, index) => Next::Wait(Wait::Network),
+        Readiness::Ready if !network::is_ready_for(task, index, wanted) => Next::Wait(Wait::Network),
         Readiness::Ready => image_wait(state, task, index, wanted, now).map_or(Next::Do(wanted), Next::Wait),
     }
 }

@@ -3,7 +3,7 @@
 //! Source: spec `task-engine.md` §5.
 
 use super::state::{ContainerState, TaskState};
-use crate::model::task::{Condition, Dependency};
+use crate::model::task::{Condition, ContainerKind, Dependency, NetworkMode};
 use crate::model::waiting::{Awaited, Requirement};
 use crate::model::{
     ContainerName, ContainerSpec, ContainerStatus, Failure, Health, RunState, Span, TaskSpec, TaskStatus, Timestamp,
@@ -27,7 +27,7 @@ pub(super) const NEVER_STARTED_EXIT_CODE: i32 = 143;
 pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readiness {
     let mut verdict =
         if unsettled_essentials(task).next().is_none() { Readiness::Ready } else { Readiness::Waits(None) };
-    for dependency in &task.containers[index].spec.depends_on {
+    for dependency in judged(task, index) {
         match judge(task, index, dependency, now) {
             Readiness::Ready => {}
             Readiness::Never(failure) => return Readiness::Never(failure),
@@ -42,11 +42,20 @@ pub(super) fn may_start(task: &TaskState, index: usize, now: Timestamp) -> Readi
     verdict
 }
 
+/// The dependencies that hold back a pull, a creation and a start. That on the pause container of the task's network holds back only the
+/// start, and `network` judges it.
+fn judged(task: &TaskState, index: usize) -> impl Iterator<Item = &Dependency> {
+    let is_pause = |name: &ContainerName| task.specs().any(|it| it.name == *name && it.kind == ContainerKind::Pause);
+    let has_network = task.spec.network == NetworkMode::Awsvpc;
+    let all = task.containers[index].spec.depends_on.iter();
+    all.filter(move |dependency| !(has_network && is_pause(&dependency.container)))
+}
+
 /// The containers that this one waits for, and what must happen to each of them first.
 pub(super) fn awaited(task: &TaskState, index: usize, now: Timestamp) -> Vec<Awaited> {
     let mut awaited: Vec<Awaited> =
         unsettled_essentials(task).map(|name| entry(task, name, Requirement::Inspection)).collect();
-    for dependency in &task.containers[index].spec.depends_on {
+    for dependency in judged(task, index) {
         let is_listed = awaited.iter().any(|other| other.container == dependency.container);
         if !is_listed && judge(task, index, dependency, now) != Readiness::Ready {
             awaited.push(entry(task, &dependency.container, Requirement::Condition(dependency.condition)));

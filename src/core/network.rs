@@ -16,8 +16,8 @@ use super::effect::{Effect, Operation};
 use super::event::Outcome;
 use super::planning::Planning;
 use super::state::{
-    AttachmentRecord, Key, NetworkOperationKind, NetworkStatus, OperationOwner, PendingNetworkOperation, Resource,
-    Retry, State, TaskState, is_earlier,
+    AttachmentRecord, Key, NetworkOperationKind, NetworkStatus, OperationKind, OperationOwner, PendingNetworkOperation,
+    Resource, Retry, State, TaskState, is_earlier,
 };
 use super::step::Step;
 use super::{attachments, local_address};
@@ -87,13 +87,17 @@ pub(super) fn pause(task: &TaskState) -> Option<usize> {
     task.specs().position(|spec| is_own && spec.kind == ContainerKind::Pause)
 }
 
-/// A container with this index may be created and started, as far as the network is concerned. The pause container needs only
-/// the address.
-pub(super) fn is_ready_for(task: &TaskState, index: usize) -> bool {
-    pause(task).is_none_or(|pause| match pause == index {
-        true => task.network.local_address.is_some(),
-        false => task.network.status == NetworkStatus::Up,
-    })
+/// This operation on the container with this index may begin, as far as the network is concerned. Docker pulls in the network of the
+/// host. The pause container needs the address, since its labels name it, and another one is created in its namespace while the
+/// network is set up there. Only a start needs the network. Compat: in the Go agent, everything waits for the network.
+pub(super) fn is_ready_for(task: &TaskState, index: usize, wanted: OperationKind) -> bool {
+    let Some(pause) = pause(task) else { return true };
+    match wanted {
+        OperationKind::ResolveDigest | OperationKind::Pull => true,
+        _ if pause == index => task.network.local_address.is_some(),
+        OperationKind::Create => task.containers[pause].state.runtime_id.is_some(),
+        _ => task.network.status == NetworkStatus::Up,
+    }
 }
 
 /// Something may be mounted in the network: it is up, and the process of the pause container, which leads to it, is known, or was

@@ -97,12 +97,13 @@ impl Scene {
         self.feed(Event::Tick);
     }
 
-    /// The task arrives, and its pause container is started.
+    /// The task arrives, its containers are created, and its pause container is started.
     fn with_pause(policy: Policy) -> Self {
         let mut scene = Self::new(policy);
         scene.feed(run(awsvpc()));
-        scene.succeed("create pause");
-        scene.succeed("start pause");
+        for step in ["create pause", "pull", "create web", "start pause"] {
+            scene.succeed(step);
+        }
         scene
     }
 
@@ -110,7 +111,7 @@ impl Scene {
     fn running(policy: Policy) -> Self {
         let mut scene = Self::with_pause(policy);
         scene.succeed("set up");
-        for step in ["pull", "create web", "start web", "report"] {
+        for step in ["start web", "report"] {
             scene.succeed(step);
         }
         scene
@@ -178,7 +179,7 @@ fn running(name: &str) -> Observation {
 #[test]
 fn the_network_comes_before_all_other_containers() {
     let mut scene = Scene::with_pause(Policy::default());
-    assert_eq!(scene.log, ["create pause", "start pause", "set up"], "nothing else meanwhile");
+    assert!(scene.is_requested("set up") && !scene.is_requested("start web"), "{:?}", scene.log);
     assert_eq!(scene.wait("web"), "its network is being set up (for 0 s)");
     let (op, operation) = scene.take("set up");
     let Operation::SetUpNetwork(request) = operation else { panic!() };
@@ -186,17 +187,25 @@ fn the_network_comes_before_all_other_containers() {
     assert_eq!((request.interfaces[0].mac, request.local_address.to_string().as_str()), (MAC, "169.254.172.2"));
     assert_eq!(scene.task().network.status, NetworkStatus::Requested, "it is on disk first");
     scene.feed(done(op, Output::Nothing));
-    scene.succeed("pull");
-    let created = scene.pending.iter().find_map(|(_, operation)| match operation {
-        Operation::Create(request) => Some(request.network.clone()),
-        _ => None,
-    });
-    assert_eq!(created, Some(ContainerNetwork::Joined("id-~internal~ecs~pause".into())));
-    scene.succeed("create web");
     scene.succeed("start web");
     let view = crate::view(&scene.state, NOW);
     assert!(view.tasks[0].network_is_up && view.tasks[0].local_address == Some(request.local_address));
     assert_eq!(scene.task().known, TaskStatus::Running);
+}
+
+/// Docker pulls in the network of the host, and a container can be created in a namespace whose network is not there yet.
+#[test]
+fn containers_are_pulled_and_created_while_the_network_is_set_up() {
+    let mut scene = Scene::new(Policy::default());
+    scene.feed(run(awsvpc()));
+    assert!(scene.is_requested("pull") && scene.is_requested("create pause"));
+    scene.succeed("pull");
+    assert_eq!(scene.wait("web"), "waits for its network to be set up");
+    assert!(!scene.is_requested("create web"), "the pause container is not there");
+    scene.succeed("create pause");
+    let (_, operation) = scene.take("create web");
+    let Operation::Create(request) = operation else { panic!() };
+    assert_eq!(request.network, ContainerNetwork::Joined("id-~internal~ecs~pause".into()));
 }
 
 #[test]
@@ -222,7 +231,7 @@ fn a_failed_set_up_stops_the_task_with_its_reason() {
     scene.succeed("tear down");
     scene.succeed("stop pause");
     assert_eq!(scene.task().known, TaskStatus::Stopped);
-    assert!(!scene.log.iter().any(|what| what == "create web" || what == "pull"), "{:?}", scene.log);
+    assert!(!scene.log.iter().any(|what| what == "start web"), "{:?}", scene.log);
 }
 
 #[test]
@@ -340,12 +349,12 @@ fn a_restart_touches_no_network_that_is_up() {
 fn a_network_that_is_half_set_up_at_a_restart_is_set_up_again() {
     let scene = Scene::with_pause(Policy::default());
     let address = scene.task().network.local_address;
-    let mut scene = scene.restart(vec![running(PAUSE)]);
-    assert!(scene.is_requested("set up") && !scene.is_requested("create web"));
+    let web = seen("task", "web", "id-web", RunState::Created);
+    let mut scene = scene.restart(vec![web, running(PAUSE)]);
+    assert!(scene.is_requested("set up") && !scene.is_requested("start web"));
     assert_eq!(scene.task().network.local_address, address, "it keeps its address");
     scene.succeed("set up");
-    scene.succeed("pull");
-    assert!(scene.is_requested("create web"));
+    assert!(scene.is_requested("start web"));
 }
 
 #[test]
@@ -392,8 +401,9 @@ fn the_set_up_waits_for_an_announced_interface() {
     };
     scene.feed(Event::Attachments { attachments: vec![announced], ack });
     scene.feed(run(awsvpc()));
-    scene.succeed("create pause");
-    scene.succeed("start pause");
+    for step in ["create pause", "pull", "create web", "start pause"] {
+        scene.succeed(step);
+    }
     assert!(!scene.is_requested("set up"));
     scene.now = scene.now + Span::secs(40);
     let text = "the interface 06:00:00:00:01:01 has not appeared for 40 s; it expires in 2 min";

@@ -40,15 +40,10 @@ fn request(scene: &mut Scene) -> (OpId, Box<ResourceRequest>) {
 fn a_volume_waits_for_the_network_that_it_is_mounted_in() {
     for pull_upfront in [false, true] {
         let mut scene = with_pause(Policy { pull_upfront, ..Policy::default() });
-        if pull_upfront {
-            scene.succeed("pull");
-        }
+        scene.succeed("pull");
         assert!(!scene.is_requested("create volume"), "{:?}", scene.log);
         assert_eq!(scene.wait("web"), "its network is being set up (for 0 s)");
         scene.succeed("set up");
-        if !pull_upfront {
-            scene.succeed("pull");
-        }
         assert!(!scene.is_requested("create web"));
         let (op, request) = request(&mut scene);
         assert_eq!(request.pause_pid, 4711);

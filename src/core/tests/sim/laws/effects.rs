@@ -9,7 +9,7 @@ use crate::docker::Container;
 use crate::world::World;
 use ecs_core::model::image::ImageWork;
 use ecs_core::model::resource::Lifetime;
-use ecs_core::model::task::{ContainerKind, PAUSE_IMAGE, PAUSE_NAME};
+use ecs_core::model::task::{ContainerKind, Dependency, PAUSE_IMAGE, PAUSE_NAME};
 use ecs_core::model::{
     Ack, ContainerName, ContainerSpec, ContainerStatus, CredentialsId, ResourceRequest, ResourceSpec, RunState, Span,
     StateChange, TaskArn, TaskStatus,
@@ -32,7 +32,7 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
         }
         Effect::Do(op, Operation::Create(request)) => operation(world, op, Some(&request.runtime_name), Some("create"))
             .or_else(|| tickets::created(world, request))
-            .or_else(|| networks::used(world, op)),
+            .or_else(|| networks::joined(world, op, request)),
         Effect::Do(op, Operation::Start(target)) => {
             operation(world, op, Some(target), Some("start")).or_else(|| networks::used(world, op))
         }
@@ -199,7 +199,10 @@ fn operation(world: &World, op: &ecs_core::model::OpId, target: Option<&String>,
     {
         return Some(missing);
     }
-    let missing = spec.depends_on.iter().find(|it| !world.docker.fulfils(arn, &it.container, it.condition))?;
+    // The pause container of the task's network holds back only the start.
+    let is_waited_for = |it: &&Dependency| step == "start" || it.container.as_str() != PAUSE;
+    let mut waited_for = spec.depends_on.iter().filter(is_waited_for);
+    let missing = waited_for.find(|it| !world.docker.fulfils(arn, &it.container, it.condition))?;
     Some(("dependencies hold before a container goes on", format!("{step} {arn} {} needs {missing:?}", spec.name)))
 }
 

@@ -7,7 +7,9 @@ use crate::control::PAUSE;
 use crate::network::{Namespace, Run};
 use crate::world::World;
 use ecs_core::model::attachment::{AttachmentChange, AttachmentKind, AttachmentStatus, Device};
-use ecs_core::model::{Ack, NetworkRequest, OpId, RunState, Span, TaskArn, TaskStatus, Timestamp};
+use ecs_core::model::{
+    Ack, ContainerNetwork, CreateRequest, NetworkRequest, OpId, RunState, Span, TaskArn, TaskStatus, Timestamp,
+};
 use ecs_core::state::{NetworkOperationKind, NetworkStatus, OperationOwner, TaskState};
 use ecs_core::{Effect, Operation};
 use std::collections::BTreeSet;
@@ -103,8 +105,27 @@ pub(crate) fn network_answered(world: &mut World, arn: &TaskArn, is_done: bool) 
     }
 }
 
-/// Judges the creation or start of a container: the network of its task is set up in the run of the pause container that the
-/// agent knows.
+/// Judges the creation of a container: it joins the namespace of the pause container of its task.
+pub(super) fn joined(world: &World, op: &OpId, request: &CreateRequest) -> Broken {
+    let Some(OperationOwner::Container(arn, index)) = world.state.ops.get(op) else { return None };
+    if world.state.tasks.get(arn)?.index_of(&PAUSE.into())? == *index {
+        return None;
+    }
+    let is_right = match &request.network {
+        ContainerNetwork::Joined(id) => match world.docker.find(id.as_str()) {
+            Some(at) => {
+                let container = &world.docker.containers[at];
+                container.task == *arn && container.container.as_str() == PAUSE
+            }
+            // Somebody has removed it.
+            None => !id.as_str().is_empty(),
+        },
+        _ => false,
+    };
+    (!is_right).then(|| ("a container joins its pause container", format!("{arn} {:?}", request.network)))
+}
+
+/// Judges the start of a container: the network of its task is set up in the run of the pause container that the agent knows.
 pub(super) fn used(world: &World, op: &OpId) -> Broken {
     let Some(OperationOwner::Container(arn, index)) = world.state.ops.get(op) else { return None };
     let task = world.state.tasks.get(arn)?;
