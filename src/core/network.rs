@@ -2,12 +2,11 @@
 //!
 //! Owns [`TaskState::network`](super::state::NetworkState). The task gets an address on the bridge when it is admitted, before its
 //! pause container is created, so that the labels of its containers name it. The network is set up as soon as the pause
-//! container runs; no other container is created before that. (The Go agent does not even look images up before. Here digests
-//! are resolved meanwhile: Docker, not the task, asks the registry.) It is torn down when all other containers have ended, before
-//! the pause container is stopped, and again when the task has ended, because a set-up without an answer may have been carried out
-//! late. Both operations may be repeated: what is there already, or gone already, is success. Invariants: an address belongs to one
-//! task until nothing of its network is left; a network that is set up is not touched at a restart of the agent. Source:
-//! spec `networking.md` §4.
+//! container runs; no other container is started before that. Meanwhile the others are pulled, and created in its namespace. It is
+//! torn down when all other containers have ended, before the pause container is stopped, and again when the task has ended, because
+//! a set-up without an answer may have been carried out late. Both operations may be repeated: what is there already, or gone
+//! already, is success. Invariants: an address belongs to one task until nothing of its network is left; a network that is set up is
+//! not touched at a restart of the agent. Source: spec `networking.md` §4.
 
 use super::backoff;
 use super::dependency;
