@@ -84,8 +84,11 @@ async fn a_task_has_an_interface_of_its_own() {
     let answered = until("an answer of the task", LIMIT, async || greeting(address)).await;
     assert_eq!(answered, "hello\n");
     assert_eq!(scene.exec(side, "nc -w 5 127.0.0.1 8080"), "hello", "the containers share the loopback");
-    let refused = scene.exec(main, "nc -w 5 198.18.0.1 51678 </dev/null; echo \"exit code $?\"");
-    assert_ne!(refused.lines().last(), Some("exit code 0"), "the task has no way to introspection");
+    // Over its interface, and over the bridge to the agent.
+    for host in ["198.18.0.1", "169.254.172.1"] {
+        let refused = scene.exec(main, &format!("nc -w 5 {host} 51678 </dev/null; echo \"exit code $?\""));
+        assert_ne!(refused.lines().last(), Some("exit code 0"), "the task has no way to introspection at {host}");
+    }
 
     // Metadata, and the credentials of the task's role.
     let shown = ask(&scene, main, "http://169.254.170.2/v2/metadata");
