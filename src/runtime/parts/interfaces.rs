@@ -47,16 +47,20 @@ mod tests {
         let (inbox, mut events) = mpsc::channel(4);
         for _ in 0..2 {
             let stop = CancellationToken::new();
-            let part = tokio::spawn(watch(inbox.clone(), Arc::clone(&signals), stop.clone()));
-            for is_asked in [false, true] {
-                if is_asked {
-                    signals.attached.notify_one();
+            let part = watch(inbox.clone(), Arc::clone(&signals), stop.clone());
+            let looks = async {
+                for is_asked in [false, true] {
+                    if is_asked {
+                        signals.attached.notify_one();
+                    }
+                    let event = timeout(Duration::from_secs(20), events.recv()).await.unwrap();
+                    assert!(matches!(event, Some(Event::Interfaces(_))), "{event:?}");
                 }
-                let event = timeout(Duration::from_secs(20), events.recv()).await.unwrap();
-                assert!(matches!(event, Some(Event::Interfaces(_))), "{event:?}");
-            }
-            stop.cancel();
-            part.await.unwrap().unwrap();
+                stop.cancel();
+            };
+            let (ended, ()) = tokio::join!(part, looks);
+            ended.unwrap();
+            // Links of other programs come and go meanwhile.
             while events.try_recv().is_ok() {}
         }
     }
