@@ -66,10 +66,11 @@ async fn a_hundred_and_twenty_tasks_start_at_once() {
     assert_eq!(rig.host.shell("ip -br link show master ecs-bridge"), "");
 }
 
-/// The links, addresses and routes of the host and of the pause container.
+/// The links, addresses and routes of the host and of the pause container, without the state of the carrier, which follows in its own
+/// time.
 fn state(rig: &Rig, pause: &Space) -> [String; 2] {
-    let lines =
-        "ip -br link; ip -br addr; ip route show table all; ip -6 route show table all; ip neigh show nud permanent";
+    let lines = r"(ip -br link; ip -br addr; ip route show table all; ip -6 route show table all; ip neigh show nud permanent) |
+        sed -E 's/^([^ ]+) +(UP|DOWN|UNKNOWN) +/\1 /; s/ linkdown//; s/NO-CARRIER,|,LOWER_UP//g'";
     [rig.host.shell(lines), pause.shell(lines)]
 }
 
