@@ -11,7 +11,7 @@
 //! | containers of a task | [`MAX_CONTAINERS`]: 100 | the task is refused |
 //! | network interfaces of a task | [`MAX_INTERFACES`]: 16 | the task is refused |
 //! | entries of a list of a network interface | [`MAX_ADDRESSES`]: 64 | the task is refused |
-//! | entries of a list of a proxy's configuration | [`MAX_PROXY_ENTRIES`]: 1,000 | the task is refused |
+//! | entries of a list of a proxy's configuration | [`MAX_PROXY_ENTRIES`]: 100 | the task is refused |
 //! | containers of a payload | [`MAX_CONTAINERS_OF_PAYLOAD`]: 10,000 | the tasks whose containers exceed the limit are refused |
 //! | tasks of a manifest | [`MAX_LISTED`]: 10,000 | the manifest is not acknowledged: an incomplete one would stop tasks |
 //! | tasks that ECS confirms as to be stopped | [`MAX_LISTED`]: 10,000 | the first 10,000 are stopped |
@@ -40,7 +40,7 @@ pub(super) const MAX_INTERFACES: usize = 16;
 pub(super) const MAX_ADDRESSES: usize = 64;
 
 /// Maximum number of ports or networks in one list of a proxy's configuration.
-pub(super) const MAX_PROXY_ENTRIES: usize = 1_000;
+pub(super) const MAX_PROXY_ENTRIES: usize = 100;
 
 /// Maximum number of containers of all tasks of one payload: ten for each task.
 pub(super) const MAX_CONTAINERS_OF_PAYLOAD: usize = 10 * MAX_TASKS;

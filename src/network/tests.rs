@@ -8,6 +8,7 @@ mod branch;
 mod cards;
 mod faults;
 mod many;
+mod proxy;
 mod rig;
 mod shapes;
 mod standard;

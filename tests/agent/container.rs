@@ -216,6 +216,28 @@ async fn a_bare_container_says_at_once_what_it_lacks() {
     assert_eq!(missing, Vec::<&String>::new(), "{warning}");
 }
 
+/// Tasks with network interfaces of their own need more of the host, which the warning names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_says_what_networks_of_tasks_need() {
+    let Some(rig) = Rig::without_agent("networks in a container", Plan::default()).await else { return };
+    let lines = "AWS_DEFAULT_REGION=us-west-2\nECS_ENABLE_TASK_ENI=true\n";
+    std::fs::write(rig.directory.path().join("ecs.config"), lines).unwrap();
+    let awsvpc = "no tasks in network mode awsvpc are placed here (ECS_ENABLE_TASK_ENI)";
+    let container = Container::build();
+    container.run_with(&rig, &[]);
+    let warning = container.line(LACKS).await;
+    let missing = format!("CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE, the host's processes: {awsvpc}");
+    assert!(warning.contains(&missing) && warning.contains("--cap-add=SYS_PTRACE"), "{warning}");
+    drop(container);
+    let container = Container::build();
+    let rights = ["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"].map(|right| format!("--cap-add={right}"));
+    let mut flags: Vec<&str> = rights.iter().map(String::as_str).collect();
+    flags.push("--volume=/proc:/host/proc:ro");
+    container.run_with(&rig, &flags);
+    let warning = container.line(LACKS).await;
+    assert!(!warning.contains(awsvpc), "{warning}");
+}
+
 /// What lacks only a part reads only of that part, and no other line repeats it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_with_a_socket_only_reads_no_other_warning() {

@@ -5,7 +5,7 @@ use super::rig::{Rig, Space, dual_stack, interface, request, text};
 use ecs_core::model::interface::{NetworkRequest, Prefix, ProxyRules};
 use ecs_netlink::{Errno, Fault, Moment};
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -244,21 +244,22 @@ async fn a_step_without_an_answer_is_given_up() {
 #[tokio::test]
 async fn a_task_waits_for_its_turn() {
     let Some(rig) = Rig::new("a_task_waits_for_its_turn") else { return };
-    let held = Arc::new(Mutex::new(()));
-    let gate = Arc::clone(&held);
+    let is_held = Arc::new(AtomicBool::new(true));
+    let held = Arc::clone(&is_held);
     let (fault, _) = planted(move |_, _| {
-        drop(gate.lock());
+        while held.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         Ok(())
     });
     let agent = Network { step_limit: Duration::from_secs(1), ..rig.agent(Some(fault)) };
     let pauses: Vec<Space> = (0..5).map(|_| rig.pause(false)).collect();
     let tasks: Vec<_> = (1..).zip(&pauses).map(|(number, pause)| request(number, pause, Vec::new())).collect();
-    let guard = held.lock().unwrap();
     let four = futures_util::future::join_all(tasks[..4].iter().map(|task| agent.set_up(task))).await;
     assert!(four.iter().all(|done| matches!(done, Err(NetworkError::Hangs { .. }))), "{four:?}");
     let mut fifth = std::pin::pin!(agent.set_up(&tasks[4]));
     assert!(tokio::time::timeout(Duration::from_secs(2), &mut fifth).await.is_err());
-    drop(guard);
+    is_held.store(false, Ordering::Relaxed);
     fifth.await.unwrap();
     assert_eq!(pauses[4].ask("169.254.170.2:80"), "agent");
 }

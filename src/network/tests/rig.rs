@@ -15,8 +15,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Enough for a connection inside this machine; what is dropped costs this long.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// Enough for a connection inside this machine, whose first packet may be lost and sent again after 1 s and 3 s: the kernel takes up to a
+/// second to use a link that was switched on. What is dropped costs this long.
+const PATIENCE: Duration = Duration::from_millis(3500);
 
 /// A network namespace, and the process that keeps it.
 pub(super) struct Space(Child);

@@ -33,3 +33,35 @@ pub(crate) async fn watch(inbox: mpsc::Sender<Event>, signals: Arc<Signals>, sto
         () = stop.cancelled() => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    /// A part that was started again sends all interfaces, though nothing has changed; and so does a new announcement.
+    #[tokio::test]
+    async fn a_restarted_watch_sends_everything_again() {
+        let signals = Arc::new(Signals::default());
+        let (inbox, mut events) = mpsc::channel(4);
+        for _ in 0..2 {
+            let stop = CancellationToken::new();
+            let part = watch(inbox.clone(), Arc::clone(&signals), stop.clone());
+            let looks = async {
+                for is_asked in [false, true] {
+                    if is_asked {
+                        signals.attached.notify_one();
+                    }
+                    let event = timeout(Duration::from_secs(20), events.recv()).await.unwrap();
+                    assert!(matches!(event, Some(Event::Interfaces(_))), "{event:?}");
+                }
+                stop.cancel();
+            };
+            let (ended, ()) = tokio::join!(part, looks);
+            ended.unwrap();
+            // Links of other programs come and go meanwhile.
+            while events.try_recv().is_ok() {}
+        }
+    }
+}
