@@ -9,8 +9,6 @@ use ecs_core::state::{NetworkOperationKind, TaskState};
 
 /// After this many failures an operation is given up.
 const MAX_TRIES: u32 = 3;
-/// In a burst an operation is requested a little earlier than it is started.
-const BURST: Span = Span::secs(2);
 
 /// How long an operation is repeated at least while an earlier one has not ended.
 fn patience(kind: NetworkOperationKind) -> Span {
@@ -21,11 +19,14 @@ fn patience(kind: NetworkOperationKind) -> Span {
     }
 }
 
-/// Notes the request of an operation.
-pub(super) fn asked(world: &mut World, arn: &TaskArn, kind: NetworkOperationKind) {
-    let known = world.net.asked.entry(arn.clone()).or_insert((kind, world.now));
-    if known.0 != kind {
-        *known = (kind, world.now);
+/// Notes the operations that were requested.
+fn note_requests(world: &mut World) {
+    for (arn, task) in &world.state.tasks {
+        let Some(operation) = &task.live.network.operation else { continue };
+        let known = world.net.asked.entry(arn.clone()).or_insert((operation.kind, world.now));
+        if known.0 != operation.kind {
+            *known = (operation.kind, world.now);
+        }
     }
 }
 
@@ -33,8 +34,7 @@ pub(super) fn asked(world: &mut World, arn: &TaskArn, kind: NetworkOperationKind
 pub(super) fn is_given_up(world: &World, arn: &TaskArn) -> bool {
     let Some((_, kind, count, _)) = world.net.failed.iter().find(|it| it.0 == *arn) else { return false };
     let asked = world.net.asked.get(arn).filter(|(asked, _)| asked == kind);
-    // What was requested in a burst is not noted.
-    *count >= MAX_TRIES || asked.is_none_or(|(kind, since)| world.now + BURST >= *since + patience(*kind))
+    *count >= MAX_TRIES || asked.is_none_or(|(kind, since)| world.now >= *since + patience(*kind))
 }
 
 /// Judges the ends of tasks and the addresses that are given back.
@@ -59,6 +59,7 @@ pub(super) fn after_step(world: &mut World, before: &Before) {
     if let Some((law, arn)) = broken {
         world.breaks(law, || arn.to_string());
     }
+    note_requests(world);
 }
 
 fn ends_as_busy(task: &TaskState) -> bool {

@@ -70,7 +70,7 @@ pub(super) fn tear_down(world: &mut World, op: &OpId, request: &NetworkRequest) 
 }
 
 /// An operation on a network: for a known task, one at a time, and after a wait if it has just failed.
-fn operation(world: &mut World, op: &OpId, request: &NetworkRequest) -> Broken {
+fn operation(world: &World, op: &OpId, request: &NetworkRequest) -> Broken {
     let arn = &request.task;
     if !world.disk.tasks.contains_key(arn) {
         return Some(("no effect for an unknown task", arn.to_string()));
@@ -85,7 +85,6 @@ fn operation(world: &mut World, op: &OpId, request: &NetworkRequest) -> Broken {
         return Some(("one operation at a time on a network", arn.to_string()));
     }
     let kind = kind(world, arn)?;
-    busy::asked(world, arn, kind);
     let failed = world.net.failed.iter().find(|it| it.0 == *arn && it.1 == kind)?;
     (world.now < failed.3 + Span::secs(1) && !world.burst)
         .then(|| ("there is a wait after a failure", format!("{arn} {kind:?}")))
