@@ -73,7 +73,7 @@
 //!   should run on this instance. If the agent has other tasks, it asks ECS which of them must stop. Both have a **sequence
 //!   number**; a manifest whose number is not above the highest one seen is ignored. **Attachment**: a device that ECS attaches
 //!   to the instance or to a task, such as a network interface or a volume. The core keeps a record of each until its device is
-//!   there and reported; this agent acknowledges such messages, but does not pass them on to the core yet.
+//!   there and reported. Messages about volumes are only acknowledged: this agent attaches none.
 //! * **Network** of a task: its own interfaces and the link to the host, in the namespace of its **pause container**, which
 //!   does nothing else. The containers of the task join that namespace. The **address on the bridge** is the task's address on
 //!   the link to the host ([`ecs_core::model::interface`]).

@@ -1,8 +1,8 @@
 //! Validates messages about attachments (spec `acs.md` §4.5, §4.6). Pure.
 //!
-//! Owns the rules, which are those of the Go agent; besides, an interface must have an attachment ARN, and a hardware address must be one. A message about a volume
-//! only gets an answer: this version of the agent attaches no volumes and does not advertise them, and the attachment expires in
-//! ECS. The invariant: a message that breaks a rule is not acknowledged.
+//! Owns the rules, which are those of the Go agent; besides, an interface must have the ARN of its attachment, and its hardware
+//! address must be one. A message about a volume only gets an answer: this version of the agent attaches no volumes and does not
+//! advertise them, and the attachment expires in ECS. The invariant: a message that breaks a rule is not acknowledged.
 
 use super::limits::{MAX_ID, MAX_INTERFACES};
 use super::translate::interfaces;
@@ -151,6 +151,8 @@ mod tests {
         for wait in [0, -1] {
             assert!(attach(|message, _| message["waitTimeoutMs"] = json!(wait)).is_err());
         }
+        let wait_for = |millis: i64| attach(|message, _| message["waitTimeoutMs"] = json!(millis)).unwrap()[0].wait;
+        assert_eq!([300_000, 3_600_001, i64::MAX].map(wait_for), [Span(300_000), MAX_WAIT, MAX_WAIT]);
         type Case = (&'static str, Value, bool);
         let table: [Case; 14] = [
             ("attachmentArn", json!(""), false),

@@ -90,6 +90,37 @@ async fn efs_and_s3_files_are_mounted_with_the_task_role() {
     assert!(id.len() > 8 && !shown.contains(&id) && !scene.rig.log().contains(&id), "{id}");
 }
 
+/// The plugin gets the path of the network namespace that the containers of the task share, which exists by then with its interface.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_mounted_in_the_network_of_the_task() {
+    let test = "efs in a network";
+    if !is_apart(test) {
+        return;
+    }
+    let plugin = VolumePlugin::start();
+    let more = [("ECS_VOLUME_PLUGIN_CAPABILITIES", r#"["efsAuth"]"#), ("ECS_ENABLE_TASK_ENI", "true")];
+    let Some(scene) = Scene::start_with(test, &more).await else { return };
+    let mut container = shell("main", &scene.image.reference, FOREVER);
+    container["mountPoints"] = json!([
+        {"sourceVolume": "data", "containerPath": "/data"}, {"sourceVolume": "objects", "containerPath": "/objects"},
+    ]);
+    let definition = json!({"family": "files", "networkMode": "awsvpc", "taskRoleArn": ROLE,
+        "containerDefinitions": [container], "volumes": volumes()});
+    let arn = scene.rig.server.run_task(&definition).unwrap();
+    let task = scene.rig.task(&arn, TaskStatus::Running).await;
+    let id = task.container("main").unwrap().runtime_id.clone().unwrap();
+    let asked: Vec<Value> = plugin.calls("Create").into_iter().map(|body| body["Opts"]["o"].clone()).collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    let main = std::fs::read_link(format!("/proc/{}/ns/net", scene.dockerd.inspect(&id)["Pid"])).unwrap();
+    for options in &asked {
+        let (before, path) = options.as_str().unwrap().rsplit_once(",netns=").unwrap();
+        assert!(before.starts_with("tls,") && before.contains(",iam,awscredsuri=/v2/credentials/"), "{before}");
+        assert_eq!(std::fs::read_link(path).unwrap(), main, "{path}");
+    }
+    scene.rig.server.stop_task(&arn, "end").unwrap();
+    scene.rig.task(&arn, TaskStatus::Stopped).await;
+}
+
 /// A container is started again only when the agent has the credentials with which its volume is mounted, also if the agent has
 /// lost its state. The path in the volume stays the same.
 #[tokio::test(flavor = "multi_thread")]

@@ -100,6 +100,7 @@ fn removal(tickets: Tickets) -> ResourceRequest {
         spec: ResourceSpec { name: "credentialspec".to_owned(), needed_by: Vec::new(), kind },
         execution_credentials: None,
         role_id: None,
+        pause_pid: 0,
         tickets: Some(tickets),
     }
 }

@@ -250,18 +250,18 @@ fn reported_attachments_make_room_for_new_ones() {
     let mut state = state(Policy::default());
     let at = |nth: usize| NOW + Span::secs(nth as u64);
     let task = |nth: usize| format!("arn:x:task/c/{nth}");
-    let of_task = |nth: usize| {
+    let for_task = |nth: usize| {
         attachment(&format!("{nth:04}"), AttachmentKind::TaskInterface(task(nth).as_str().into()), MAC, at(nth) + WAIT)
     };
     for nth in 0..MAX_RECORDS {
-        assert!(is_acknowledged(&announce(&mut state, at(nth), vec![of_task(nth)])));
+        assert!(is_acknowledged(&announce(&mut state, at(nth), vec![for_task(nth)])));
         let record = state.host.attachments.get_mut(&format!("{nth:04}")).unwrap();
         record.status = AttachmentStatus::Reported;
     }
     // The first task still runs, so its attachment is kept.
     let first = crate::state::TaskState::new(spec(&task(0), vec![container("web", &[])]), 1, NOW);
     state.tasks.insert(first.spec.arn.clone(), Box::new(first));
-    let step = announce(&mut state, at(MAX_RECORDS), vec![of_task(MAX_RECORDS)]);
+    let step = announce(&mut state, at(MAX_RECORDS), vec![for_task(MAX_RECORDS)]);
     assert!(is_acknowledged(&step) && step.changed.contains(&Key::Host));
     assert_eq!(state.host.attachments.len(), MAX_RECORDS);
     let has = |arn: &str| state.host.attachments.contains_key(arn);

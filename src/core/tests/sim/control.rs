@@ -275,6 +275,18 @@ fn spec(rng: &mut Rng, arn: TaskArn) -> TaskSpec {
         let needed_by = containers.first().map(|container| container.name.clone()).into_iter().collect();
         resources.push(ResourceSpec { name: "volume".to_owned(), needed_by, kind: ResourceKind::Volume(volume) });
     }
+    // The first container of some tasks with interfaces mounts a volume in the task's network, with or without a role.
+    if arn.as_str().ends_with(['1', '4', '5', '8']) && !interfaces.is_empty() {
+        match resources.iter_mut().find_map(|resource| volume_of(&mut resource.kind)) {
+            Some(volume) => volume.in_network = true,
+            None => {
+                let volume = VolumeSpec { runtime_name: format!("v-{arn}"), in_network: true, ..volume() };
+                let needed_by = containers.first().map(|container| container.name.clone()).into_iter().collect();
+                let kind = ResourceKind::Volume(volume);
+                resources.push(ResourceSpec { name: "volume".to_owned(), needed_by, kind });
+            }
+        }
+    }
     let needs_role = containers.iter().any(|container| container.registry_auth != RegistryAuth::Engine)
         || resources.iter().any(|resource| resource.kind.needs_execution_role());
     let id = CredentialsId::from(format!("credentials-of-{arn}"));
@@ -316,6 +328,13 @@ fn interfaces(mut rng: Rng, arn: &TaskArn) -> Vec<Interface> {
         ..Interface::default()
     };
     (0..1 + rng.below(2) as u8).map(interface).collect()
+}
+
+fn volume_of(kind: &mut ResourceKind) -> Option<&mut VolumeSpec> {
+    match kind {
+        ResourceKind::Volume(volume) => Some(volume),
+        _ => None,
+    }
 }
 
 fn volume() -> VolumeSpec {

@@ -40,6 +40,7 @@ impl World {
         (self.burst_left, self.crash_at, self.hanging_operations) = (0, None, 0);
         self.failed.clear();
         self.net.failed.clear();
+        self.net.asked.clear();
         self.unanswered.clear();
         self.last_operations.clear();
         laws::before_restart(self);

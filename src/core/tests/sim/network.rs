@@ -4,14 +4,14 @@
 //! A namespace lives as long as a container in it runs. Then the kernel gives its devices back to the host.
 
 use crate::schedule::Rng;
-use crate::world::{Turn, World};
+use crate::world::{Pending, Turn, World};
 use ecs_core::model::attachment::{Attachment, AttachmentKind, AttachmentStatus, Device};
 use ecs_core::model::{
     Ack, Failure, Interface, InterfaceKind, MacAddress, NetworkRequest, OpError, RunState, RuntimeId, Span, TaskArn,
     Timestamp,
 };
 use ecs_core::state::NetworkOperationKind;
-use ecs_core::{Event, Operation, Outcome, Output, PayloadTask};
+use ecs_core::{Effect, Event, Operation, Outcome, Output, PayloadTask};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -40,8 +40,11 @@ pub(crate) struct Net {
     pub(crate) stored: BTreeSet<Run>,
     /// Tasks whose set-up was requested and whose last clean-up was not requested since.
     pub(crate) to_clean: BTreeSet<TaskArn>,
-    /// Consecutive failures: the task, the operation, how many, and when the last one was.
+    /// Consecutive failures: the task, the operation, how many, and when the last one was. One that was refused because an earlier
+    /// one had not ended does not count.
     pub(crate) failed: Vec<(TaskArn, NetworkOperationKind, u32, Timestamp)>,
+    /// The last kind of operation on the network of a task, and when the first one of this kind was requested.
+    pub(crate) asked: BTreeMap<TaskArn, (NetworkOperationKind, Timestamp)>,
     /// Tasks with an operation that may be carried out late.
     pub(crate) late: BTreeSet<TaskArn>,
     /// The devices that the agent was last shown.
@@ -193,6 +196,18 @@ impl World {
         self.net.namespaces.retain(|_, namespace| namespace.task != request.task);
         self.reap_namespaces();
         Ok(Output::Nothing)
+    }
+
+    /// The thread of an earlier operation may still be at work. It refuses most other operations on the same network until then.
+    pub(crate) fn is_network_busy(&self, pending: &Pending) -> bool {
+        let task = |effect: &Effect| match effect {
+            Effect::Do(_, Operation::SetUpNetwork(request) | Operation::TearDownNetwork(request)) => {
+                Some(request.task.clone())
+            }
+            _ => None,
+        };
+        let wanted = task(&pending.effect);
+        wanted.is_some() && !pending.op.0.is_multiple_of(3) && self.late.iter().any(|late| task(late) == wanted)
     }
 
     pub(crate) fn report_attachment(&mut self, operation: &Operation) {

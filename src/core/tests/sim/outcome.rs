@@ -10,6 +10,9 @@ use ecs_core::model::{Failure, FailureKind, Observation, OpError, ResourceKind};
 use ecs_core::state::OperationOwner;
 use ecs_core::{Effect, Event, Message, Operation, Outcome, Output};
 
+/// The text of an operation on a network that is refused because an earlier one has not ended.
+pub(crate) const BUSY: &str = "busy with an earlier one";
+
 impl World {
     pub(crate) fn go_on(&mut self, at: usize, how: How) {
         let mut pending = self.pending.remove(at);
@@ -38,10 +41,14 @@ impl World {
             }
         }
         let outcome = match how {
+            How::Works if self.is_network_busy(&pending) => Err(OpError::Failed(Failure::busy("Error", BUSY))),
             How::Works => self.perform(&pending.effect),
             How::AnswersLater => {
                 pending.answer = Some(self.perform(&pending.effect));
                 return self.pending.push(pending);
+            }
+            How::FailsForNow if is_network(&pending.effect) && pending.op.0.is_multiple_of(2) => {
+                Err(OpError::Failed(Failure::busy("Error", BUSY)))
             }
             How::FailsForNow => self.docker.failed(&pending.effect, failure(&pending.effect, true)),
             How::Fails | How::Refuses => {
@@ -108,8 +115,7 @@ impl World {
             let is_report =
                 matches!(pending.effect, Effect::Do(_, Operation::Report(_) | Operation::ReportAttachment(_)));
             // `laws::networks` judges the waits after failures of these.
-            let is_network =
-                matches!(pending.effect, Effect::Do(_, Operation::SetUpNetwork(_) | Operation::TearDownNetwork(_)));
+            let is_network = is_network(&pending.effect);
             // An inventory from before the removal may contain the orphan once more.
             if matches!((owner, &outcome), (OperationOwner::Orphan(_), Ok(_))) {
                 self.last_operations.retain(|operation| operation.0 != *owner);
@@ -180,10 +186,10 @@ impl World {
                 if outcome.is_ok() {
                     self.turn.set_up.push((request.pause.clone(), request.pause_pid));
                 }
-                laws::network_answered(self, &request.task, outcome.is_ok());
+                laws::network_answered(self, &request.task, outcome);
             }
             Effect::Do(_, Operation::TearDownNetwork(request)) => {
-                laws::network_answered(self, &request.task, outcome.is_ok());
+                laws::network_answered(self, &request.task, outcome);
             }
             Effect::Do(_, Operation::ReportAttachment(change)) if !is_retried(outcome) => {
                 self.turn.attached.push(change.attachment.clone());
@@ -237,6 +243,10 @@ impl World {
 fn without_details(seen: Observation) -> Observation {
     let is_looked_at = seen.runtime_id.0.ends_with(['0', '2', '4', '6', '8']);
     if is_looked_at { seen } else { Observation { started_at: None, error: None, ..seen } }
+}
+
+fn is_network(effect: &Effect) -> bool {
+    matches!(effect, Effect::Do(_, Operation::SetUpNetwork(_) | Operation::TearDownNetwork(_)))
 }
 
 fn is_retried(outcome: &Outcome) -> bool {

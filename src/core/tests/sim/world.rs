@@ -14,6 +14,7 @@ use ecs_core::{
     Capacity, Effect, ImagePolicy, Key, Operation, Outcome, Policy, PullBehavior, State, TaskState, UntrackedPolicy,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 /// An effect that the agent has started and that has not been answered.
 #[derive(Clone, Debug)]
@@ -220,7 +221,8 @@ fn policy(rng: &mut Rng, seed: u64) -> Policy {
             disk: rng.percent(20).then_some((60, 30)),
         },
         pause_cleanup_delay: Span::secs([0, 0, 20][Rng(seed ^ 0x0de1).below(3) as usize]),
-        local_address: None,
+        // Some operators allow one such task at a time.
+        local_address: (Rng(seed ^ 0x10ca1).below(8) == 0).then_some(Ipv4Addr::new(169, 254, 173, 7)),
         owners: Owners { own: "us-0".into(), ..Owners::default() },
     }
 }

@@ -46,7 +46,8 @@ pub(crate) fn before_effect(world: &mut World, effect: &Effect) {
         Effect::Do(op, Operation::Inspect(target)) => operation(world, op, Some(target), None),
         Effect::Do(op, Operation::Remove(target)) => remove(world, op, target),
         Effect::Do(op, Operation::CreateResource(request)) => {
-            resource(world, op, request).or_else(|| resource_creation(world, request))
+            let broken = resource(world, op, request).or_else(|| resource_creation(world, request));
+            broken.or_else(|| networks::mounted(world, request))
         }
         Effect::Do(op, Operation::RenewResource(request)) => {
             resource(world, op, request).or_else(|| tickets::renewed(world, request))

@@ -4,6 +4,7 @@
 //! Where possible, a law judges by what is true in the world, not by what the agent knows. Each law has a name, which a failure
 //! prints. `README.md` lists which law found which planted bug.
 
+mod busy;
 mod effects;
 mod effort;
 mod end;
@@ -30,6 +31,7 @@ use ecs_core::model::{ContainerStatus, ResourceStatus, RunState, TaskArn, TaskSt
 use ecs_core::state::{AttachmentRecord, ContainerState, OperationKind, Resource, State, TaskState};
 use ecs_core::{Event, Key};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 /// The facts before a step, to check afterwards that nothing goes back.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ struct Seen {
     known: TaskStatus,
     sent: TaskStatus,
     admitted: bool,
+    /// The task's address on the bridge, and whether it was refused one.
+    local_address: (Option<Ipv4Addr>, bool),
     containers: Vec<(ContainerStatus, ContainerStatus)>,
     /// For each container: the last observed state, whether it is unsettled, and the step in which it was last touched.
     facts: Vec<(Option<RunState>, bool, u64)>,
@@ -59,6 +63,7 @@ impl Before {
             known: task.known,
             sent: task.sent,
             admitted: task.admitted,
+            local_address: (task.network.local_address, networks::is_without_address(task)),
             containers: task.states().map(|it| (it.known, it.sent)).collect(),
             facts: task.states().map(|it| (it.observed, it.live.unsettled, it.live.touched)).collect(),
         };
@@ -95,6 +100,7 @@ pub(crate) fn after_step(world: &mut World, before: &Before) {
     what_is_forgotten_is_gone(world, before);
     another_agents_containers_are_not_believed(world);
     networks::after_step(world, before);
+    busy::after_step(world, before);
     if !world.state.credentials.is_subset(&world.credentials) {
         world.breaks("credentials that are known are in memory", String::new);
     }

@@ -1,21 +1,22 @@
 //! Attachments and networks: what is announced and seen is reported once; a network is set up before the containers that use it,
 //! and torn down after them; no address and no device belongs to two tasks.
 
-use super::Before;
 use super::effects::Broken;
+use super::{Before, busy};
 use crate::control::PAUSE;
 use crate::network::{Namespace, Run};
 use crate::world::World;
 use ecs_core::model::attachment::{AttachmentChange, AttachmentKind, AttachmentStatus, Device};
 use ecs_core::model::{
-    Ack, ContainerNetwork, CreateRequest, NetworkRequest, OpId, RunState, Span, TaskArn, TaskStatus, Timestamp,
+    Ack, ContainerNetwork, CreateRequest, FailureKind, NetworkRequest, OpId, ResourceRequest, RunState, Span, TaskArn,
+    TaskStatus, Timestamp,
 };
 use ecs_core::state::{NetworkOperationKind, NetworkStatus, OperationOwner, TaskState};
-use ecs_core::{Effect, Operation};
+use ecs_core::{Effect, Operation, Outcome};
 use std::collections::BTreeSet;
 
-/// After this many failures a tear-down is given up.
-const MAX_TRIES: u32 = 3;
+/// How long the report of a device that was there in time is repeated after its attachment has expired.
+const REPORT_AFTER_EXPIRY: Span = Span::secs(3600);
 
 /// Judges a set-up.
 pub(super) fn set_up(world: &mut World, op: &OpId, request: &NetworkRequest) -> Broken {
@@ -95,14 +96,30 @@ fn kind(world: &World, arn: &TaskArn) -> Option<NetworkOperationKind> {
 }
 
 /// Counts the failures of operations on networks.
-pub(crate) fn network_answered(world: &mut World, arn: &TaskArn, is_done: bool) {
+pub(crate) fn network_answered(world: &mut World, arn: &TaskArn, outcome: &Outcome) {
     let Some(kind) = kind(world, arn) else { return };
     let earlier = world.net.failed.iter().position(|it| it.0 == *arn);
     let earlier = earlier.map(|at| world.net.failed.remove(at));
-    if !is_done {
-        let count = earlier.filter(|it| it.1 == kind).map_or(0, |it| it.2);
-        world.net.failed.push((arn.clone(), kind, count + 1, world.now));
+    let Err(error) = outcome else { return };
+    let is_attempt = error.clone().into_failure().kind != FailureKind::Busy;
+    let count = earlier.filter(|it| it.1 == kind).map_or(0, |it| it.2);
+    world.net.failed.push((arn.clone(), kind, count + u32::from(is_attempt), world.now));
+}
+
+/// Judges the creation of a resource that is mounted in the network of its task.
+pub(super) fn mounted(world: &World, request: &ResourceRequest) -> Broken {
+    if !request.spec.kind.is_mounted_in_network() || world.burst {
+        return None;
     }
+    let run = world.net.was_set_up.get(&request.task);
+    // The edge refuses a process that is not known.
+    let is_its = run.is_some_and(|run| request.pause_pid == 0 || run.1 == request.pause_pid);
+    (!is_its).then(|| ("a volume is mounted in the network of its task", format!("{} {run:?}", request.task)))
+}
+
+/// The task was refused an address, because another one has the only one.
+pub(super) fn is_without_address(task: &TaskState) -> bool {
+    task.reason.as_ref().is_some_and(|reason| reason.contains("has the only address"))
 }
 
 /// Judges the creation of a container: it joins the namespace of the pause container of its task.
@@ -147,7 +164,7 @@ pub(super) fn stopped(world: &mut World, target: &str) -> Broken {
     let container = &world.docker.containers[world.docker.find(target)?];
     let run = (container.id.clone(), container.run as u32);
     let namespace = world.net.namespaces.get(&run)?;
-    let is_given_up = world.net.failed.iter().any(|it| it.0 == namespace.task && it.2 >= MAX_TRIES);
+    let is_given_up = busy::is_given_up(world, &namespace.task);
     // A set-up without an answer may have been carried out after the tear-down.
     let is_late = world.net.late.contains(&namespace.task);
     let is_its = container.container.as_str() == PAUSE && !container.unsolicited;
@@ -186,7 +203,10 @@ pub(super) fn acknowledged(world: &World, ack: &Ack) -> Broken {
     if is_branch && is_stored && !world.burst {
         return Some(("a branch interface has no record", attachment.arn.clone()));
     }
-    let needs_none = is_branch || attachment.expires_at <= world.now || world.burst;
+    // The task may be cleaned up in the same step.
+    let is_over = |task: &TaskArn| world.ecs.tasks[task].accepted.status == TaskStatus::Stopped;
+    let is_task_over = attachment.kind.task().is_some_and(is_over);
+    let needs_none = is_branch || is_task_over || attachment.expires_at <= world.now || world.burst;
     (!needs_none && !is_stored).then(|| ("what is acknowledged is on disk", attachment.arn.clone()))
 }
 
@@ -199,6 +219,14 @@ pub(super) fn after_step(world: &mut World, before: &Before) {
         let is_task_gone = record.kind.task().is_some_and(|task| !state.tasks.contains_key(task));
         if !is_kept && record.expires_at > world.now && !is_task_gone {
             broken = Some(("an attachment is kept until it expires", arn.clone()));
+        }
+        let was_forgotten =
+            record.kind.task().is_some_and(|task| before.knows(task) && !state.tasks.contains_key(task));
+        // If the agent was killed, only what is on disk counts as seen.
+        let was_seen = record.status == AttachmentStatus::Seen;
+        let is_due = was_seen && world.net.in_time.contains(arn) && !world.net.accepted.contains(arn);
+        if !is_kept && is_due && !was_forgotten && world.now < record.expires_at + REPORT_AFTER_EXPIRY {
+            broken = Some(("a device that was there in time is reported", arn.clone()));
         }
         let is_task_known = record.kind.task().is_some_and(|task| state.tasks.contains_key(task));
         if !is_kept && *reported && is_task_known {
@@ -233,6 +261,7 @@ pub(super) fn after_step(world: &mut World, before: &Before) {
     world.net.to_clean.retain(|arn| state.tasks.contains_key(arn));
     world.net.late.retain(|arn| state.tasks.contains_key(arn));
     world.net.failed.retain(|it| state.tasks.contains_key(&it.0));
+    world.net.asked.retain(|arn, _| state.tasks.contains_key(arn));
     // A record that is gone may be announced again, and another device may be in time.
     let records = &state.host.attachments;
     world.net.reported.retain(|arn| records.contains_key(arn));
