@@ -35,16 +35,33 @@ impl Floor {
 
     /// Creates and starts one container in this control group, and returns its name.
     pub(crate) async fn run(&self, control_group: &str) -> String {
+        self.create(control_group, &json!({"Cmd": ["sh", "-c", STOPPABLE]})).await
+    }
+
+    /// Creates and starts one container in this control group, with these members beside the usual ones, and returns its name.
+    pub(crate) async fn create(&self, control_group: &str, members: &Value) -> String {
         let name = unique("ecs-bench");
-        let body = json!({
+        let mut body = json!({
             "Image": self.image,
-            "Cmd": ["sh", "-c", STOPPABLE],
             "Labels": {"com.amazonaws.ecs.cluster": self.cluster},
             "HostConfig": {"Memory": 32 << 20, "CpuShares": 2, "CgroupParent": control_group, "IpcMode": "shareable"},
         });
+        for (member, value) in members.as_object().into_iter().flatten() {
+            match value.as_object() {
+                Some(inner) => inner.iter().for_each(|(name, value)| body[member][name] = value.clone()),
+                None => body[member] = value.clone(),
+            }
+        }
         self.post(&format!("/containers/create?name={name}"), Some(&body)).await;
         self.post(&format!("/containers/{name}/start"), None).await;
         name
+    }
+
+    /// The process of a running container.
+    pub(crate) async fn pid(&self, name: &str) -> u64 {
+        let answer = self.client.get(format!("http://docker/v1.41/containers/{name}/json")).send().await;
+        let shown: Value = answer.expect("Docker answers").json().await.expect("a container");
+        shown["State"]["Pid"].as_u64().expect("a process")
     }
 
     pub(crate) async fn remove(&self, name: &str) {

@@ -1,6 +1,6 @@
 //! The whole agent: size, start-up, memory, and one task, a hundred tasks and a task of fifty containers against what Docker
 //! alone needs, measured in the same run. Credentials of roles while tasks start, against a bare server (see `credentials`).
-//! What watching containers costs (see `statistics`).
+//! What watching containers costs (see `statistics`). A task with a network interface of its own (see `network`).
 //!
 //! `cargo bench --bench agent`, and with `--target x86_64-unknown-linux-musl` for the static binary. After `--`, name the parts
 //! to run (`"50 containers"`); without names, all parts run. Needs what the agent's tests need (`./tests/run` installs it). For
@@ -13,6 +13,7 @@
 
 mod credentials;
 mod floor;
+mod network;
 mod process;
 mod statistics;
 
@@ -86,6 +87,9 @@ async fn measure() {
     let image = registry.push_busybox("bench/busybox", &[]);
     if is_wanted("one task") {
         one_task(&image).await;
+    }
+    if is_wanted("awsvpc") {
+        network::network(&image).await;
     }
     if is_wanted("credentials") {
         credentials::credentials(&image).await;

@@ -24,8 +24,6 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
         ),
         (!is_awsvpc && !task.elastic_network_interfaces.is_empty(), "a network interface in another mode than awsvpc"),
         (!is_awsvpc && task.proxy_configuration.is_some(), "a proxy in another network mode than awsvpc"),
-        // They would be mounted over the instance's own interface, past the security groups of the task.
-        (is_awsvpc && has_shared_files(task), "a volume of EFS or S3 Files in network mode awsvpc"),
         (has_attachment(task, "serviceconnectdetail"), "an attachment of Service Connect"),
         (has_attachment(task, "amazonebs"), "a volume of EBS"),
         (!host.gpus && has_gpu(task), "a GPU, without ECS_ENABLE_GPU_SUPPORT,"),
@@ -42,10 +40,6 @@ pub(super) fn in_task(task: &wire::Task, host: &HostFacts) -> Option<String> {
 /// Whether the task has an attachment of this type. The Go agent ignores all other types.
 fn has_attachment(task: &wire::Task, kind: &str) -> bool {
     task.attachments.iter().any(|attachment| attachment.attachment_type == kind)
-}
-
-fn has_shared_files(task: &wire::Task) -> bool {
-    has_attachment(task, "s3files") || task.volumes.iter().any(|volume| volume.kind == "efs")
 }
 
 fn has_gpu(task: &wire::Task) -> bool {

@@ -151,7 +151,9 @@ fn force(values: &mut Values, name: &'static str, value: &str, why: &str) {
 
 /// Sets values that follow from other variables.
 fn trunking_and_prometheus(values: &mut Values) {
-    if !is_true(values, "ECS_ENABLE_TASK_ENI") {
+    // The default has no effect then, and needs no line.
+    let is_set = values.get("ECS_ENABLE_HIGH_DENSITY_ENI").is_some_and(|resolved| resolved.place.is_some());
+    if is_set && !is_true(values, "ECS_ENABLE_TASK_ENI") {
         force(values, "ECS_ENABLE_HIGH_DENSITY_ENI", "false", "since ECS_ENABLE_TASK_ENI is not true");
     }
     let prometheus = is_true(values, "ECS_ENABLE_PROMETHEUS_METRICS");

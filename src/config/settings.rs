@@ -235,7 +235,7 @@ pub struct Config {
     /// Tasks may have network interfaces of their own (network mode `awsvpc`).
     #[serde(rename = "ecs_enable_task_eni")]
     pub task_eni: bool,
-    /// The interfaces of tasks may be VLANs of a trunk interface. False without `task_eni`.
+    /// The interfaces of tasks may be VLANs of a trunk interface. Has no effect without `task_eni`.
     #[serde(rename = "ecs_enable_high_density_eni")]
     pub eni_trunking: bool,
     /// Tasks in network mode `awsvpc` do not reach the instance metadata service.

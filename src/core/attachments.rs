@@ -16,7 +16,7 @@ use super::event::Outcome;
 use super::state::{AttachmentRecord, Key, OperationOwner, State, TaskState};
 use super::step::Step;
 use crate::model::attachment::{Attachment, AttachmentChange, AttachmentKind, AttachmentStatus, Device};
-use crate::model::{Ack, FailureKind, MacAddress, OpError, Span, TaskArn, Timestamp};
+use crate::model::{Ack, FailureKind, MacAddress, OpError, Span, TaskArn, TaskStatus, Timestamp};
 use std::collections::BTreeSet;
 
 /// How long the report of a device that was seen in time is repeated after the attachment has expired.
@@ -24,7 +24,8 @@ const REPORT_AFTER_EXPIRY: Span = Span::secs(3600);
 /// How long the record of a reported attachment is kept after it has expired, if its task is not known here. ECS may repeat its
 /// message meanwhile, and nothing is reported twice.
 const KEPT_WITHOUT_TASK: Span = Span::secs(24 * 3600);
-/// Limit of the number of records. An instance has far fewer interfaces. Above it, a message is not acknowledged.
+/// Limit of the number of records. Above it, records of reported attachments go first: an instance that runs short tasks has many of
+/// them. If there is none, a message is not acknowledged; no instance has so many interfaces on their way.
 const MAX_RECORDS: usize = 1000;
 
 /// Writes the attachments that ECS has announced, and returns the tasks to plan again.
@@ -37,19 +38,19 @@ pub(super) fn announced(
 ) -> BTreeSet<TaskArn> {
     clear_future_moments(state, now, out);
     let mut touched = BTreeSet::new();
-    let records = &mut state.host.attachments;
+    let mut is_complete = true;
     for attachment in attachments {
         let is_branch = matches!(attachment.kind, AttachmentKind::BranchInterface(_));
         if is_branch || attachment.expires_at <= now {
             continue;
         }
-        if let Some(known) = records.get_mut(&attachment.arn) {
+        if let Some(known) = state.host.attachments.get_mut(&attachment.arn) {
             // ECS has sent the message again: it waits for longer now.
             if attachment.expires_at > known.expires_at {
                 (known.announced_at, known.expires_at) = (now, attachment.expires_at);
                 out.changed.insert(Key::Host);
             }
-        } else if records.len() < MAX_RECORDS {
+        } else if has_room(state, out) {
             let record = AttachmentRecord {
                 kind: attachment.kind.clone(),
                 device: attachment.device,
@@ -57,16 +58,36 @@ pub(super) fn announced(
                 expires_at: attachment.expires_at,
                 status: AttachmentStatus::Announced,
             };
-            records.insert(attachment.arn, record);
+            state.host.attachments.insert(attachment.arn, record);
             out.changed.insert(Key::Host);
         } else {
-            return touched; // not acknowledged, so ECS sends the message again
+            is_complete = false;
+            continue;
         }
         touched.extend(attachment.kind.task().cloned());
     }
-    out.effects.push(Effect::Send(Message::Ack(ack)));
+    if is_complete {
+        out.effects.push(Effect::Send(Message::Ack(ack))); // otherwise ECS sends the message again
+    }
     touched.extend(notice(state, now, out));
     touched
+}
+
+/// There is room for one more record, perhaps because one of a reported attachment was removed: of a task that is over, if there is
+/// one, and then the oldest.
+fn has_room(state: &mut State, out: &mut Step) -> bool {
+    if state.host.attachments.len() < MAX_RECORDS {
+        return true;
+    }
+    let is_at_work = |record: &AttachmentRecord| {
+        let task = record.kind.task().map(|arn| state.tasks.get(arn));
+        task.is_none_or(|task| task.is_some_and(|task| task.known != TaskStatus::Stopped))
+    };
+    let reported = state.host.attachments.iter().filter(|(_, record)| record.status == AttachmentStatus::Reported);
+    let first = reported.min_by_key(|(_, record)| (is_at_work(record), record.announced_at));
+    let Some(arn) = first.map(|(arn, _)| arn.clone()) else { return false };
+    remove(state, &arn, out);
+    true
 }
 
 /// Writes which hardware addresses are on the host now: all of them. Returns the tasks to plan again.

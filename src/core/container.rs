@@ -110,6 +110,10 @@ fn next_toward_running(state: &State, task: &TaskState, index: usize, now: Times
         return Next::Wait(Wait::Admission);
     }
     if let Some(resource) = resource::missing_resource(task, index) {
+        let is_in_network = task.resources[resource].spec.kind.is_mounted_in_network();
+        if is_in_network && !network::is_ready_for(task, index) {
+            return Next::Wait(Wait::Network);
+        }
         let is_missing = resource::credentials_missing(task, resource, state);
         let (role, resource) = (Wait::Credentials(RoleKind::Execution), Wait::Resource(resource));
         return Next::Wait(if is_missing { role } else { resource });

@@ -24,6 +24,8 @@ pub struct Lacks {
     pub all: Vec<Lack>,
     /// The agent is in a network of its own.
     pub network: bool,
+    /// The host's processes are not visible at `/proc`.
+    pub processes: bool,
     /// The agent can neither make nor check the rules of the firewall.
     pub rules: bool,
     /// No control groups can be made for tasks.
@@ -68,6 +70,7 @@ pub fn lacks(facts: &Facts, wanted: Wanted) -> Lacks {
         users(facts),
         data(facts),
         rules,
+        task_networks(facts, wanted),
         limits,
         statistics(facts, wanted),
         logs(facts),
@@ -79,6 +82,7 @@ pub fn lacks(facts: &Facts, wanted: Wanted) -> Lacks {
     Lacks {
         all: all.into_iter().flatten().collect(),
         network: facts.has_own_network,
+        processes: facts.has_own_processes,
         rules: lacks_rules,
         limits: lacks_limits,
     }
@@ -163,6 +167,23 @@ fn rules(facts: &Facts, wanted: Wanted) -> Option<Lack> {
     lack(parts.join(", "), without, &flags)
 }
 
+/// Beyond the host's network.
+fn task_networks(facts: &Facts, wanted: Wanted) -> Option<Lack> {
+    let rights = &facts.missing_network_rights;
+    let lacks_processes = facts.has_own_processes && !facts.has_processes_of_host;
+    if !wanted.networks || (rights.is_empty() && !lacks_processes) {
+        return None;
+    }
+    let mut parts: Vec<String> = rights.iter().map(|right| format!("CAP_{right}")).collect();
+    let mut flags: Vec<String> = rights.iter().map(|right| format!("--cap-add={right}")).collect();
+    if lacks_processes {
+        parts.push("the host's processes".to_owned());
+        flags.push("--pid=host".to_owned());
+    }
+    let without = "no tasks in network mode awsvpc are placed here (ECS_ENABLE_TASK_ENI)";
+    lack(parts.join(", "), without, &flags)
+}
+
 fn limits(facts: &Facts, wanted: Wanted) -> Option<Lack> {
     if !wanted.limits || facts.groups == Groups::Writable {
         return None;
@@ -232,9 +253,17 @@ fn precedence(facts: &Facts) -> Option<Lack> {
 mod tests {
     use super::*;
 
-    const ALL: Wanted = Wanted { rules: true, limits: true, statistics: true, faults: true, gpus: true, gmsa: true };
-    const NOTHING: Wanted =
-        Wanted { rules: false, limits: false, statistics: false, faults: false, gpus: false, gmsa: false };
+    const ALL: Wanted =
+        Wanted { rules: true, limits: true, statistics: true, faults: true, gpus: true, gmsa: true, networks: true };
+    const NOTHING: Wanted = Wanted {
+        rules: false,
+        limits: false,
+        statistics: false,
+        faults: false,
+        gpus: false,
+        gmsa: false,
+        networks: false,
+    };
 
     fn data() -> Facts {
         let data = (Place::Mounted, "/data".to_owned());
@@ -248,12 +277,14 @@ mod tests {
             has_own_network: true,
             has_own_users: false,
             has_own_processes: true,
+            has_processes_of_host: false,
             has_own_groups: true,
             groups: Groups::Own,
             data: (Place::Inside, "/data".to_owned()),
             data_on_host: "/var/lib/ecs/data".to_owned(),
             lost_logs: vec!["/log".to_owned()],
             missing_rights: vec!["NET_ADMIN"],
+            missing_network_rights: vec!["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"],
             missing_programs: vec!["iptables", "tc", "nsenter"],
             has_fixed_settings: true,
             is_host_set_up: false,
@@ -275,8 +306,8 @@ mod tests {
         let lacks = lacks(&bare(), ALL);
         let flags = "--volume=/var/run:/var/run --network=host --volume=/var/lib/ecs/data:/data --cap-add=NET_ADMIN \
                      --volume=/usr:/usr:ro --volume=/etc/alternatives:/etc/alternatives:ro --security-opt=systempaths=unconfined \
-                     --security-opt=apparmor=unconfined --volume=/sys/fs/cgroup:/sys/fs/cgroup --pid=host --cgroupns=host \
-                     --volume=/var/log/ecs:/log --volume=/var/lib/ecs/gpu:/var/lib/ecs/gpu:ro \
+                     --security-opt=apparmor=unconfined --cap-add=SYS_ADMIN --cap-add=SYS_PTRACE --pid=host \
+                     --volume=/sys/fs/cgroup:/sys/fs/cgroup --cgroupns=host --volume=/var/log/ecs:/log --volume=/var/lib/ecs/gpu:/var/lib/ecs/gpu:ro \
                      --volume=/var/credentials-fetcher/socket:/var/credentials-fetcher/socket --ulimit=nice=35";
         assert_eq!(lacks.flags(), flags);
         assert!(lacks.rules && lacks.limits);
@@ -341,6 +372,19 @@ mod tests {
             ),
             (Facts { groups: Groups::Own, ..data() }, NOTHING, "", ""),
             (Facts { has_own_processes: true, ..data() }, ALL, "the host's processes: Docker is asked", "--pid=host"),
+            (
+                Facts { missing_network_rights: vec!["SYS_PTRACE"], has_own_processes: true, ..data() },
+                Wanted { networks: true, ..NOTHING },
+                "CAP_SYS_PTRACE, the host's processes: no tasks in network mode awsvpc",
+                "--cap-add=SYS_PTRACE --pid=host",
+            ),
+            (
+                Facts { has_own_processes: true, has_processes_of_host: true, ..data() },
+                Wanted { networks: true, ..NOTHING },
+                "",
+                "",
+            ),
+            (Facts { missing_network_rights: vec!["SYS_ADMIN"], ..data() }, NOTHING, "", ""),
             (Facts { has_own_groups: true, ..data() }, ALL, "Docker is asked", "--cgroupns=host"),
             (
                 Facts { lost_logs: vec!["/log".to_owned(), "/audit".to_owned()], ..data() },

@@ -16,18 +16,36 @@ use super::effect::{Effect, Operation};
 use super::event::Outcome;
 use super::planning::Planning;
 use super::state::{
-    AttachmentRecord, Key, NetworkOperationKind, NetworkStatus, OperationOwner, PendingNetworkOperation, Retry, State,
-    TaskState, is_earlier,
+    AttachmentRecord, Key, NetworkOperationKind, NetworkStatus, OperationOwner, PendingNetworkOperation, Resource,
+    Retry, State, TaskState, is_earlier,
 };
 use super::step::Step;
 use super::{attachments, local_address};
 use crate::model::task::{ContainerKind, NetworkMode};
-use crate::model::{ContainerNetwork, FailureKind, NetworkRequest, OpError, RunState, TaskArn, TaskStatus, Timestamp};
+use crate::model::{
+    ContainerNetwork, FailureKind, NetworkRequest, OpError, ResourceStatus, RunState, Span, TaskArn, TaskStatus,
+    Timestamp,
+};
 use std::collections::BTreeSet;
 
 /// After this many consecutive unknown or temporary failures, a set-up ends the task, and a tear-down is given up. The kernel
-/// removes the rest with the namespace, and gives the interfaces back to the host.
+/// removes the rest with the namespace, and gives the interfaces back to the host. An operation that was not attempted, because an
+/// earlier one has not ended, does not count.
 const MAX_TRIES: u32 = 3;
+
+/// The pause before an operation that was not attempted, because an earlier one has not ended, is requested again.
+const BUSY_PAUSE: Span = Span::secs(1);
+
+/// How long an operation is requested again while an earlier one has not ended, from its first request. A set-up and a tear-down
+/// have the time that the Go agent gives them. Nothing but the task's address waits for the clean-up, so that outlasts the threads
+/// of the edge, which are given up after 90 s.
+fn patience(kind: NetworkOperationKind) -> Span {
+    match kind {
+        NetworkOperationKind::SetUp => Span::secs(60),
+        NetworkOperationKind::TearDown => Span::secs(30),
+        NetworkOperationKind::CleanUp => Span::secs(120),
+    }
+}
 
 /// The next action for the network of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +96,20 @@ pub(super) fn is_ready_for(task: &TaskState, index: usize) -> bool {
     })
 }
 
+/// Something may be mounted in the network: it is up, and the process of the pause container, which leads to it, is known, or was
+/// looked for in vain.
+pub(super) fn is_usable(task: &TaskState) -> bool {
+    let is_found = |pause: usize| task.live.network.inspected || task.containers[pause].state.live.process.is_some();
+    let is_up = task.network.status == NetworkStatus::Up;
+    pause(task).is_some_and(|pause| is_up && is_settled_and_runs(task, pause) && is_found(pause))
+}
+
+/// The process of the pause container; 0 if it is not known, or if there is no such container.
+pub(super) fn pause_pid(task: &TaskState) -> u32 {
+    let process = pause(task).and_then(|pause| task.containers[pause].state.live.process.as_ref());
+    process.map_or(0, |process| process.pid)
+}
+
 /// The container with this index is the pause container, and must not be stopped before the network is torn down.
 pub(super) fn delays_stop(task: &TaskState, index: usize) -> bool {
     pause(task) == Some(index) && (task.live.network.operation.is_some() || is_to_be_torn_down(task, index))
@@ -122,8 +154,17 @@ pub(super) fn next<'a>(state: &'a State, task: &'a TaskState, now: Timestamp) ->
         NetworkStatus::Up if is_another_run(task, pause) => {
             Next::End("the pause container was started again, and so the network of the task is lost")
         }
+        NetworkStatus::Up if is_process_missing(task, pause) => Next::Inspect,
         NetworkStatus::Up | NetworkStatus::TornDown => Next::Nothing,
     }
+}
+
+/// Something must be mounted in the network, and the process that leads there is not known after a restart of the agent.
+fn is_process_missing(task: &TaskState, pause: usize) -> bool {
+    let is_unknown = task.containers[pause].state.live.process.is_none() && !task.live.network.inspected;
+    let is_to_be_mounted =
+        |it: &Resource| it.spec.kind.is_mounted_in_network() && it.state.known == ResourceStatus::None;
+    is_unknown && is_settled_and_runs(task, pause) && task.resources.iter().any(is_to_be_mounted)
 }
 
 fn next_toward_running<'a>(state: &'a State, task: &'a TaskState, pause: usize, now: Timestamp) -> Next<'a> {
@@ -261,7 +302,8 @@ fn begin(task: &mut TaskState, kind: NetworkOperationKind, planning: &mut Planni
     });
     let live = &mut task.live.network;
     if live.last.replace(kind) != Some(kind) {
-        live.retry = Retry::default(); // failures of another operation do not delay this one
+        // Failures of another operation do not delay this one.
+        (live.retry, live.since) = (Retry::default(), planning.now);
     }
     live.operation = Some(PendingNetworkOperation { id, kind, since: planning.now, run });
     let operation = match kind {
@@ -320,8 +362,16 @@ fn failed(
 ) {
     let is_unknown = matches!(error, OpError::Unknown(_));
     let failure = error.into_failure();
-    backoff::ENGINE.again(&mut task.live.network.retry, now, &task.spec.arn.0);
-    let is_given_up = task.live.network.retry.attempts >= MAX_TRIES;
+    let live = &mut task.live.network;
+    if failure.kind != FailureKind::Busy {
+        backoff::ENGINE.again(&mut live.retry, now, &task.spec.arn.0);
+    } else if now < live.since + patience(kind) {
+        live.retry.not_before = now + BUSY_PAUSE; // it was no attempt
+        return;
+    } else {
+        live.retry.attempts = MAX_TRIES;
+    }
+    let is_given_up = live.retry.attempts >= MAX_TRIES;
     match kind {
         NetworkOperationKind::SetUp if (is_unknown || failure.kind == FailureKind::Retryable) && !is_given_up => {}
         // In the Go agent only the pause container has the reason, so ECS never receives it.

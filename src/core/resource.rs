@@ -1,7 +1,7 @@
 //! The next action for one resource of a task. All kinds are treated alike.
 //!
-//! A resource is created as soon as the task holds its share of the host, in parallel with the pulls. It exists before the
-//! containers that need it are created. A resource in the agent's memory is removed when no container needs it any more; the
+//! A resource is created as soon as the task holds its share of the host, in parallel with the pulls. A volume that is mounted in
+//! the network of its task waits for that network. A resource exists before the containers that need it are created. A resource in the agent's memory is removed when no container needs it any more; the
 //! others are removed with the task, after its containers. Creation and removal may be repeated: if there is nothing to do, that
 //! is success. Tickets are the exception: each creation yields new ones, so the last ones are kept until the removal. A resource
 //! that expires with the credentials that it was created with is renewed when new credentials arrive. Source: spec
@@ -11,6 +11,7 @@ use super::backoff;
 use super::desired;
 use super::effect::{Effect, Operation};
 use super::event::{Outcome, Output};
+use super::network;
 use super::planning::Planning;
 use super::state::{
     ContainerState, OperationKind, OperationOwner, PendingOperation, PendingResourceOperation, Resource,
@@ -65,6 +66,7 @@ fn start(task: &mut TaskState, index: usize, planning: &mut Planning<'_>, kind: 
         spec: task.resources[index].spec.clone(),
         execution_credentials: task.execution_credentials.clone(),
         role_id: task.spec.role_id.clone(),
+        pause_pid: network::pause_pid(task),
         tickets: task.resources[index].state.tickets.clone(),
     });
     planning.changed(task);
@@ -87,7 +89,8 @@ pub(super) fn may_exist(resource: &ResourceState) -> bool {
 
 /// The resource must be created, because a container that should run needs it.
 fn is_wanted(task: &TaskState, index: usize) -> bool {
-    task.admitted && task.desired == TaskStatus::Running && is_needed(task, index)
+    let is_due = task.admitted && task.desired == TaskStatus::Running && is_needed(task, index);
+    is_due && (!task.resources[index].spec.kind.is_mounted_in_network() || network::is_usable(task))
 }
 
 /// A container that should run still needs the resource, for its creation or its start.

@@ -6,7 +6,7 @@
 use super::Docker;
 use super::api::error::DockerError;
 use super::create::credentials_path;
-use ecs_core::model::resource::{ROLE_PATH, VolumeScope, VolumeSpec};
+use ecs_core::model::resource::{NAMESPACE_PATH, ROLE_PATH, VolumeScope, VolumeSpec};
 use ecs_core::model::{CredentialsId, Failure, OpError, TaskArn};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -16,7 +16,8 @@ const INSPECT_ERROR: &str = "CannotInspectVolumeError";
 impl Docker {
     /// Creates the volume of a task, or makes sure that a shared one exists. With `match_full`, an existing volume must have the
     /// requested labels and options (`ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`). If a volume with the name of a task's own volume
-    /// exists already, it is used. `role` is the id in the path of the task role's credentials.
+    /// exists already, it is used. `role` is the id in the path of the task role's credentials, `pause_pid` the process of the task's
+    /// pause container (0: it is not known).
     ///
     /// # Errors
     /// `ResourceInitializationError` if a shared volume differs from the request; otherwise the engine's error.
@@ -25,9 +26,10 @@ impl Docker {
         task: &TaskArn,
         spec: &VolumeSpec,
         role: Option<&CredentialsId>,
+        pause_pid: u32,
         match_full: bool,
     ) -> Result<(), OpError> {
-        let VolumeScope::Shared { autoprovision } = spec.scope else { return self.make(spec, role).await };
+        let VolumeScope::Shared { autoprovision } = spec.scope else { return self.make(spec, role, pause_pid).await };
         let (name, limit) = (&spec.runtime_name, self.settings.limits.volume);
         let found = match (self.reader.get(&["volumes", name], &[], limit).await, autoprovision) {
             (Ok(found), _) => found,
@@ -36,7 +38,7 @@ impl Docker {
                 return Err(OpError::Failed(uninitialised(task, &failure.message, &failure)));
             }
             // Compat: whatever error the inspection had, the volume is created. Docker leaves an existing one unchanged.
-            (Err(_), true) => return self.make(spec, role).await,
+            (Err(_), true) => return self.make(spec, role, pause_pid).await,
             (Err(error), false) => {
                 let failure = error.failure(INSPECT_ERROR, "inspecting volume");
                 let cause = format!(
@@ -53,8 +55,8 @@ impl Docker {
         }
     }
 
-    async fn make(&self, spec: &VolumeSpec, role: Option<&CredentialsId>) -> Result<(), OpError> {
-        let body = body(spec, role).map_err(OpError::Failed)?;
+    async fn make(&self, spec: &VolumeSpec, role: Option<&CredentialsId>, pause_pid: u32) -> Result<(), OpError> {
+        let body = body(spec, role, pause_pid).map_err(OpError::Failed)?;
         let answer = self.changer.post_json(&["volumes", "create"], &body, self.settings.limits.volume).await;
         answer.map_err(|error| error.to_change_error("CannotCreateVolumeError", "creating volume"))
     }
@@ -87,8 +89,8 @@ fn uninitialised(task: &TaskArn, cause: &str, found_by: &Failure) -> Failure {
 }
 
 /// The body of the create call. Empty members are left out: Docker would otherwise show them as empty instead of not at all.
-fn body(spec: &VolumeSpec, role: Option<&CredentialsId>) -> Result<Value, Failure> {
-    let VolumeSpec { runtime_name, driver, options, labels, scope: _, with_role } = spec;
+fn body(spec: &VolumeSpec, role: Option<&CredentialsId>, pause_pid: u32) -> Result<Value, Failure> {
+    let VolumeSpec { runtime_name, driver, options, labels, scope: _, with_role, in_network } = spec;
     let mut options = options.clone();
     if *with_role {
         // Without the path, the driver would mount with the rights of the instance.
@@ -96,6 +98,17 @@ fn body(spec: &VolumeSpec, role: Option<&CredentialsId>) -> Result<Value, Failur
             || Failure::permanent("CannotCreateVolumeError", "No credentials of a task role set for the task");
         let path = credentials_path(role.ok_or_else(no_role)?);
         options.values_mut().for_each(|value| *value = value.replace(ROLE_PATH, &path));
+    }
+    if *in_network {
+        // Without the path, the driver would mount over the instance's own interface, past the task's security groups.
+        if pause_pid == 0 {
+            return Err(Failure::permanent(
+                "CannotCreateVolumeError",
+                "the process of the pause container is not known",
+            ));
+        }
+        let path = format!("/proc/{pause_pid}/ns/net");
+        options.values_mut().for_each(|value| *value = value.replace(NAMESPACE_PATH, &path));
     }
     let members = [
         ("Name", json!(runtime_name), false),
@@ -160,6 +173,7 @@ mod tests {
             labels: map(&[("l", "1")]),
             scope: VolumeScope::Shared { autoprovision: true },
             with_role: false,
+            in_network: false,
         }
     }
 
@@ -168,9 +182,9 @@ mod tests {
         let full = VolumeSpec { driver: "d".to_owned(), ..shared() };
         let wanted = json!({"Name": "v", "Driver": "d", "Labels": {"l": "1"},
             "DriverOpts": {"type": "tmpfs", "device": "tmpfs"}});
-        assert_eq!(body(&full, None).unwrap(), wanted);
+        assert_eq!(body(&full, None, 0).unwrap(), wanted);
         let bare = VolumeSpec { options: BTreeMap::new(), labels: BTreeMap::new(), ..shared() };
-        assert_eq!(body(&bare, None).unwrap(), json!({"Name": "v"}));
+        assert_eq!(body(&bare, None, 0).unwrap(), json!({"Name": "v"}));
     }
 
     #[test]
@@ -178,12 +192,23 @@ mod tests {
         let options = map(&[("o", &format!("tls,iam,awscredsuri={ROLE_PATH},accesspoint=a")), ("type", "efs")]);
         let with_role = VolumeSpec { options: options.clone(), with_role: true, ..shared() };
         let id = CredentialsId::from("11111111-2222");
-        let made = body(&with_role, Some(&id)).unwrap();
+        let made = body(&with_role, Some(&id), 0).unwrap();
         let wanted = "tls,iam,awscredsuri=/v2/credentials/11111111-2222,accesspoint=a";
         assert_eq!(made["DriverOpts"], json!({"o": wanted, "type": "efs"}));
-        assert_eq!(body(&with_role, None).unwrap_err().message, "No credentials of a task role set for the task");
+        assert_eq!(body(&with_role, None, 0).unwrap_err().message, "No credentials of a task role set for the task");
         let without = VolumeSpec { with_role: false, ..with_role };
-        assert_eq!(body(&without, Some(&id)).unwrap()["DriverOpts"], json!(options), "somebody else's text");
+        assert_eq!(body(&without, Some(&id), 0).unwrap()["DriverOpts"], json!(options), "somebody else's text");
+    }
+
+    #[test]
+    fn the_path_of_the_tasks_network_is_filled_in() {
+        let options = map(&[("o", &format!("tls,netns={NAMESPACE_PATH}"))]);
+        let inside = VolumeSpec { options: options.clone(), in_network: true, ..shared() };
+        assert_eq!(body(&inside, None, 4711).unwrap()["DriverOpts"], json!({"o": "tls,netns=/proc/4711/ns/net"}));
+        let failure = body(&inside, None, 0).unwrap_err();
+        assert_eq!(failure.message, "the process of the pause container is not known");
+        let outside = VolumeSpec { in_network: false, ..inside };
+        assert_eq!(body(&outside, None, 4711).unwrap()["DriverOpts"], json!(options), "somebody else's text");
     }
 
     #[test]

@@ -145,6 +145,8 @@ pub struct Capabilities {
 pub struct TaskNetworks {
     /// The interfaces may be VLANs of a trunk interface (`ECS_ENABLE_HIGH_DENSITY_ENI`).
     pub trunking: bool,
+    /// The tasks may have a proxy.
+    pub proxy: bool,
     /// The tasks do not reach the instance metadata service (`ECS_AWSVPC_BLOCK_IMDS`).
     pub blocks_metadata: bool,
     /// Id of the VPC of the instance.
@@ -216,7 +218,7 @@ pub fn attributes(capabilities: &Capabilities) -> Vec<Attribute> {
     if capabilities.pause_image {
         names.push("ecs.capability.pid-ipc-namespace-sharing".to_owned());
     }
-    if capabilities.task_networks.is_some() {
+    if capabilities.task_networks.as_ref().is_some_and(|networks| networks.proxy) {
         names.push("ecs.capability.aws-appmesh".to_owned());
     }
     // Elastic Inference has ended; a task that still names such a device only needs to start.
@@ -378,6 +380,7 @@ mod tests {
         });
         let networks = TaskNetworks {
             trunking: true,
+            proxy: true,
             blocks_metadata: false,
             vpc_id: "vpc-0123456789abcdef0".to_owned(),
             subnet_id: "subnet-0123456789abcdef0".to_owned(),
@@ -406,6 +409,8 @@ mod tests {
         let less = TaskNetworks { trunking: false, blocks_metadata: true, ..networks };
         let wanted = ["task-eni", "task-eni.ipv6", "cni-plugin-version", "task-eni-block-instance-metadata"];
         assert_eq!(names(&less), [&wanted[..], &["aws-appmesh", "vpc-id", "subnet-id"]].concat());
+        let less = TaskNetworks { proxy: false, ..less };
+        assert_eq!(names(&less), [&wanted[..], &["vpc-id", "subnet-id"]].concat());
     }
 
     #[test]

@@ -326,17 +326,17 @@ pub(crate) mod tests {
     async fn attachments_are_reported_as_recorded() {
         let fake = Fake::start(|_| Answer::json(200, &json!({"acknowledgment": "ok"}))).await;
         let client = client(&fake.url());
-        let of_task = golden("awsvpc/attached_report");
+        let for_task = golden("awsvpc/attached_report");
         let records = golden("awsvpc/attachments")["trunk"]["records"].clone();
         let is_report = |record: &&Value| record["op"] == "SubmitAttachmentStateChanges";
-        let of_instance = records.as_array().unwrap().iter().find(is_report).unwrap()["body"].clone();
-        for body in [&of_task, &of_instance] {
+        let for_instance = records.as_array().unwrap().iter().find(is_report).unwrap()["body"].clone();
+        for body in [&for_task, &for_instance] {
             let attachment = body["attachments"][0]["attachmentArn"].as_str().unwrap().to_owned();
             let change = AttachmentChange { attachment, task: body["task"].as_str().map(Into::into) };
             submit_attachment(&client, &settings(), &change).await.unwrap();
         }
         let sent: Vec<Value> = fake.requests().iter().map(|request| request.json()).collect();
-        assert_eq!(sent, [of_task, of_instance]);
+        assert_eq!(sent, [for_task, for_instance]);
         let refused = Fake::start(|_| Answer::error(400, "InvalidParameterException", "expired")).await;
         let change = AttachmentChange { attachment: "a".to_owned(), task: None };
         let answer = submit_attachment(&self::client(&refused.url()), &settings(), &change).await;

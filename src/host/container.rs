@@ -99,6 +99,7 @@ fn inspect(places: &Places, engine: Option<i32>) -> Facts {
         has_own_network: has_own_network(&interfaces()),
         has_own_users: has_own_users(&read("/proc/self/uid_map")),
         has_own_processes: engine.map_or(processes != HOST_PROCESSES, |engine| engine == 0),
+        has_processes_of_host: Path::new("/host/proc/1").exists(),
         has_own_groups: is_root_of_groups(&groups),
         groups: seen_groups(&mounts),
         data: (data(&mounts, places, is_local), places.data.display().to_string()),
@@ -109,6 +110,15 @@ fn inspect(places: &Places, engine: Option<i32>) -> Facts {
             .filter(lacks_right)
             .map(|(_, name)| name)
             .collect(),
+        missing_network_rights: [
+            (CapabilitySet::NET_ADMIN, "NET_ADMIN"),
+            (CapabilitySet::SYS_ADMIN, "SYS_ADMIN"),
+            (CapabilitySet::SYS_PTRACE, "SYS_PTRACE"),
+        ]
+        .into_iter()
+        .filter(lacks_right)
+        .map(|(_, name)| name)
+        .collect(),
         missing_programs: Vec::new(),
         has_fixed_settings: fixed,
         is_host_set_up: route_localnet.trim() == "1" || Path::new(SETUP_RECORD).exists(),

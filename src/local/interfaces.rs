@@ -50,6 +50,15 @@ pub(super) struct Link {
     pub(super) address: Ipv4Addr,
 }
 
+/// Work on the link of one task.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// The task with this ARN needs its link.
+    Make(String, Link),
+    /// The link is not needed any more.
+    Remove(Link),
+}
+
 impl InterfaceStatus {
     fn as_str(self) -> &'static str {
         match self {
@@ -133,7 +142,7 @@ impl TaskInterface {
     }
 
     /// The interface as a container of the task shows it.
-    pub(super) fn of_container(&self) -> Value {
+    pub(super) fn for_container(&self) -> Value {
         json!({"attachmentId": self.attachment_id, "privateIpv4Address": self.link.address.to_string()})
     }
 }

@@ -5,7 +5,7 @@
 //! process that was killed has left, the next one removes.
 
 use super::ids::new_id;
-use super::interfaces::{GATEWAY, Link, NETWORK, WAIT};
+use super::interfaces::{GATEWAY, Link, NETWORK, WAIT, Work};
 use super::shared::Shared;
 use super::state::MAX_TASKS;
 use ecs_netlink::{
@@ -46,15 +46,6 @@ const PROGRAM_PAUSE: Duration = Duration::from_millis(5);
 const MARK: &str = "ecs-local-links-";
 /// The kernel's list of local sockets in this network namespace.
 const SOCKETS: &str = "/proc/thread-self/net/unix";
-
-/// Work on the link of one task.
-#[derive(Debug)]
-pub(super) enum Work {
-    /// The task with this ARN needs its link.
-    Make(String, Link),
-    /// The link is not needed any more.
-    Remove(Link),
-}
 
 /// The thread that makes links.
 #[derive(Debug)]

@@ -284,7 +284,7 @@ impl TaskContainer {
             "exitCode": self.exit_code,
             "reason": self.reason,
             "networkBindings": self.network_bindings,
-            "networkInterfaces": interface.map(TaskInterface::of_container).into_iter().collect::<Vec<_>>(),
+            "networkInterfaces": interface.map(TaskInterface::for_container).into_iter().collect::<Vec<_>>(),
             "healthStatus": self.health_status,
             "cpu": self.cpu,
             "memory": self.memory,

@@ -44,7 +44,7 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub fn addresses(&self) -> Result<Vec<Address>> {
-        self.list(&Message::new(RTM_GETADDR, 0, &fixed(AF_UNSPEC, 0, 0)), read)
+        self.list(&Message::new(RTM_GETADDR, 0, &fixed(AF_UNSPEC, 0, 0)), read).map(|(found, _)| found)
     }
 
     /// Adds an address to a link.

@@ -23,6 +23,7 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
@@ -55,6 +56,8 @@ pub struct Link {
     pub kind: String,
     /// The number of the link below a VLAN, or of the other end of a veth, in its namespace; `None`: there is none.
     pub parent: Option<u32>,
+    /// That link is in another namespace.
+    pub has_far_parent: bool,
     /// The number of the bridge that it is a port of; `None`: it is no port.
     pub master: Option<u32>,
     /// The id of a VLAN; `None`: it is none.
@@ -66,7 +69,7 @@ pub struct Link {
 /// Changes of a link. What is `None` or false stays as it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinkChange<'a> {
-    /// A new name.
+    /// A new name. A link that moves gets it in the new namespace, where its earlier name may be taken.
     pub name: Option<&'a str>,
     /// Switches it on or off.
     pub is_up: Option<bool>,
@@ -114,6 +117,14 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub fn links(&self) -> Result<Vec<Link>> {
+        self.list(&all_links(), read).map(|(links, _)| links)
+    }
+
+    /// The same; and whether the list is whole, so that a link that is not in it does not exist.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn links_if_whole(&self) -> Result<(Vec<Link>, bool)> {
         self.list(&all_links(), read)
     }
 
@@ -149,7 +160,8 @@ impl Socket {
     /// Changes a link.
     ///
     /// # Errors
-    /// The kernel's: `EEXIST`: the name is taken, there or in the new namespace. `EBUSY`: a link that is up keeps its name.
+    /// The kernel's: `EEXIST`: the name is taken, there or in the new namespace; a link that moves may have moved all the same. `EBUSY`: a
+    /// link that is up keeps its name, unless it moves.
     pub fn change_link(&self, index: u32, change: &LinkChange<'_>) -> Result<()> {
         let mut message = Message::new(RTM_NEWLINK, 0, &fixed(index, change.is_up));
         if let Some(namespace) = change.namespace {
@@ -262,6 +274,7 @@ pub(crate) fn read(message: &Received<'_>) -> Option<Link> {
             IFLA_ADDRESS => link.mac = value.try_into().ok(),
             IFLA_IFNAME => link.name = text(value),
             IFLA_LINK => link.parent = u32_at(value, 0),
+            IFLA_LINK_NETNSID => link.has_far_parent = true,
             IFLA_MASTER => link.master = u32_at(value, 0),
             IFLA_LINKINFO => read_info(value, &mut link),
             _ => {}
@@ -283,9 +296,8 @@ fn read_info(info: &[u8], link: &mut Link) {
     }
 }
 
-/// Whether the error means that there is no such link any more.
 impl Error {
-    /// There is no such link.
+    /// The error means that there is no such link (any more).
     pub fn is_missing_link(&self) -> bool {
         self.is(Errno::NODEV) || self.is(Errno::NXIO)
     }

@@ -4,7 +4,7 @@
 
 use crate::address::octets;
 use crate::error::{Error, Result};
-use crate::message::{AF_INET, Message, NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST};
+use crate::message::{AF_INET, Message, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST};
 use crate::route::Network;
 use crate::socket::Socket;
 use rustix::io::Errno;
@@ -16,7 +16,6 @@ const NFT_MSG_NEWTABLE: u16 = 0;
 const NFT_MSG_DELTABLE: u16 = 2;
 const NFT_MSG_NEWCHAIN: u16 = 3;
 const NFT_MSG_NEWRULE: u16 = 6;
-const NLM_F_APPEND: u16 = 0x800;
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
@@ -53,6 +52,8 @@ pub enum Hook {
     Outgoing,
     /// It is about to leave.
     Leaving,
+    /// A process of this namespace is about to receive it.
+    Arriving,
 }
 
 impl Hook {
@@ -62,6 +63,7 @@ impl Hook {
             Self::Incoming => ("incoming", 0, -100),
             Self::Outgoing => ("outgoing", 3, -100),
             Self::Leaving => ("leaving", 4, 100),
+            Self::Arriving => ("arriving", 1, 100),
         }
     }
 }

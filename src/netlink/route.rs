@@ -2,7 +2,9 @@
 
 use crate::address::{ip, octets};
 use crate::error::Result;
-use crate::message::{AF_INET, AF_INET6, Message, NLM_F_CREATE, NLM_F_EXCL, Received, attributes, u32_at};
+use crate::message::{
+    AF_INET, AF_INET6, Message, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, Received, attributes, u32_at,
+};
 use crate::socket::Socket;
 use std::net::IpAddr;
 
@@ -17,6 +19,7 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_TABLE: u16 = 15;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
+const RTPROT_RA: u8 = 9;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
@@ -105,9 +108,18 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub fn routes(&self, address: IpAddr) -> Result<Vec<Route>> {
-        let mut fixed = [0; FIXED];
-        fixed[0] = family(address);
-        self.list(&Message::new(RTM_GETROUTE, 0, &fixed), read)
+        self.list(&all_routes(family(address)), read).map(|(found, _)| found)
+    }
+
+    /// Whether a router has announced itself as the gateway to all of IPv6.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn has_router(&self) -> Result<bool> {
+        let is_router =
+            |message: &Received<'_>| (message.body.get(5) == Some(&RTPROT_RA)).then(|| read(message)).flatten();
+        let (found, _) = self.list(&all_routes(AF_INET6), is_router)?;
+        Ok(found.iter().any(|route| route.to.length == 0))
     }
 
     /// Adds a route.
@@ -119,6 +131,14 @@ impl Socket {
         self.change(message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route))
     }
 
+    /// Adds a route of IPv6 beside others to the same network.
+    ///
+    /// # Errors
+    /// As for [`Self::add_route`]. `EEXIST`: there is this very route already.
+    pub fn add_route_beside(&self, route: &Route) -> Result<()> {
+        self.change(message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, route))
+    }
+
     /// Removes a route.
     ///
     /// # Errors
@@ -126,6 +146,12 @@ impl Socket {
     pub fn delete_route(&self, route: &Route) -> Result<()> {
         self.change(message(RTM_DELROUTE, 0, route))
     }
+}
+
+fn all_routes(family: u8) -> Message {
+    let mut fixed = [0; FIXED];
+    fixed[0] = family;
+    Message::new(RTM_GETROUTE, 0, &fixed)
 }
 
 fn family(address: IpAddr) -> u8 {

@@ -89,15 +89,19 @@ impl Socket {
         Ok(found)
     }
 
-    /// Asks for a list. If it changes while it is read, it is read again, for a while; then an object that came or went meanwhile may
-    /// be missing.
-    pub(crate) fn list<T>(&self, message: &Message, read: impl Fn(&Received<'_>) -> Option<T>) -> Result<Vec<T>> {
+    /// Asks for a list. If it changes while it is read, it is read again, for a while; then it is not whole: an object that came or went
+    /// meanwhile may be missing.
+    pub(crate) fn list<T>(
+        &self,
+        message: &Message,
+        read: impl Fn(&Received<'_>) -> Option<T>,
+    ) -> Result<(Vec<T>, bool)> {
         let mut repeats = 0;
         loop {
             let (found, is_whole) = self.list_once(message, &read)?;
             repeats += 1;
             if is_whole || repeats >= MAX_REPEATS {
-                return Ok(found);
+                return Ok((found, is_whole));
             }
         }
     }

@@ -11,14 +11,16 @@ use ecs_netlink::{AddressFlags, Errno, Link, LinkChange, Network, Route, RouteKi
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 /// The addresses of the instance metadata service.
 const METADATA: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254))];
 /// Each link is in this network.
 const LINK_LOCAL: Network = Network { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), length: 10 };
-/// Kinds of links on top of others, whose hardware address they may have.
-const STACKED: [&str; 8] = ["vlan", "bridge", "bond", "team", "macvlan", "macvtap", "ipvlan", "ipvtap"];
+/// How long to wait until the kernel has removed the VLAN of an earlier task, whose namespace has ended.
+const REMOVAL: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Brings an interface of the task into its namespace. The first one, with number 0, is `eth0`, and it has the default route.
 ///
@@ -57,11 +59,11 @@ pub(super) fn attach(job: &Job, places: &Places, number: usize, interface: &Inte
 /// The link of the interface, in the task's namespace and under this name.
 fn bring(job: &Job, places: &Places, name: &str, interface: &Interface) -> Done<Link> {
     let mac = interface.mac;
-    let look = || Ok(places.task.find_link(|links| find(links, interface))?);
+    let look = || Ok(places.task.find_link(|links| find(links, interface, name))?);
     match (job.steps.take(format!("look for {mac} in the task's namespace"), look)?, interface.kind) {
         (Some(link), _) if link.name == name => return Ok(link),
         (Some(_), _) => {} // it has come here, and not got its name
-        (None, InterfaceKind::Standard) => bring_device(job, places, mac)?,
+        (None, InterfaceKind::Standard) => bring_device(job, places, name, interface)?,
         (None, InterfaceKind::Branch { vlan, trunk }) => bring_branch(job, places, name, &Branch { mac, vlan, trunk })?,
     }
     job.steps.take(format!("name the interface {mac} {name}"), || {
@@ -77,11 +79,22 @@ fn gone(mac: impl fmt::Display) -> Cause {
     Cause::Text(format!("there is no interface {mac} in the task's namespace any more"))
 }
 
-fn bring_device(job: &Job, places: &Places, mac: MacAddress) -> Done {
+/// Moves the device, which gets its name on the way: the task may have another interface under the name that it has on the host.
+fn bring_device(job: &Job, places: &Places, name: &str, interface: &Interface) -> Done {
+    let mac = interface.mac;
     let link = job.steps.take(format!("find the interface {mac}"), || find_device(&places.host, mac))?;
-    let change = LinkChange { namespace: Some(places.task_namespace.as_fd()), ..LinkChange::default() };
+    let change =
+        LinkChange { namespace: Some(places.task_namespace.as_fd()), name: Some(name), ..LinkChange::default() };
     job.steps.take(format!("move {} ({mac}) to the task's namespace", link.name), || {
-        Ok(places.host.change_link(link.index, &change)?)
+        match places.host.change_link(link.index, &change) {
+            // It has moved, and its new name is taken. The next step says so.
+            Err(error)
+                if error.is(Errno::EXIST) && places.task.find_link(|links| find(links, interface, name))?.is_some() =>
+            {
+                Ok(())
+            }
+            moved => Ok(moved?),
+        }
     })
 }
 
@@ -110,24 +123,34 @@ fn bring_branch(job: &Job, places: &Places, name: &str, branch: &Branch) -> Done
     }
     steps.take(format!("make VLAN {vlan} of {} in the task's namespace", trunk.name), || {
         // The Go agent makes it on the host first, where it stays if the agent is killed.
-        let left = host.links()?.into_iter().find(|link| branch.is(link, &trunk) && link.mac == Some(mac.0));
-        if let Some(left) = left {
+        let is_left = |link: &Link| branch.is(link, &trunk) && link.mac == Some(mac.0);
+        if let Some(left) = host.find_link(|links| links.into_iter().find(is_left))? {
             host.delete_link(left.index)?;
         }
         let namespace = places.task_namespace.as_fd();
-        Ok(host.create_vlan(&Vlan { name, parent: trunk.index, id: *vlan, mac: mac.0, namespace })?)
+        let vlan = Vlan { name, parent: trunk.index, id: *vlan, mac: mac.0, namespace };
+        let until = Instant::now() + REMOVAL;
+        loop {
+            match host.create_vlan(&vlan) {
+                // The kernel removes it some time after its namespace has ended.
+                Err(error) if error.is(Errno::EXIST) && Instant::now() < until => std::thread::sleep(PAUSE),
+                created => return Ok(created?),
+            }
+        }
     })
 }
 
-/// The link of the interface in its task's namespace.
-pub(super) fn find(links: Vec<Link>, interface: &Interface) -> Option<Link> {
+/// The link of the interface in its task's namespace, where it has this name, or gets it.
+///
+/// A task with `NET_ADMIN` can give a link of its own making the same hardware address. Only what the host has made counts: a device,
+/// or the end of a veth that leads out of the task.
+fn find(links: Vec<Link>, interface: &Interface, name: &str) -> Option<Link> {
+    let is_kind = |link: &Link| match interface.kind {
+        InterfaceKind::Branch { vlan, .. } => link.kind == "vlan" && link.vlan == Some(vlan),
+        InterfaceKind::Standard => link.kind != "veth" || link.has_far_parent,
+    };
     let is_branch = interface.kind != InterfaceKind::Standard;
-    let is_kind = |link: &Link| if is_branch { link.kind == "vlan" } else { !is_stacked(link) };
-    links.into_iter().find(|link| link.mac == Some(interface.mac.0) && is_kind(link))
-}
-
-fn is_stacked(link: &Link) -> bool {
-    STACKED.contains(&link.kind.as_str())
+    choose(links.into_iter().filter(is_kind), interface.mac, is_branch, |link| usize::from(link.name != name))
 }
 
 /// The device of the host with this hardware address: links on top of it may have the same one.
@@ -136,8 +159,22 @@ fn find_device(host: &Socket, mac: MacAddress) -> Result<Link, Cause> {
 }
 
 pub(super) fn device(links: Vec<Link>, mac: MacAddress) -> Option<Link> {
-    let candidates = links.into_iter().filter(|link| link.mac == Some(mac.0) && !is_stacked(link));
-    candidates.min_by_key(|link| (!link.kind.is_empty(), link.name.len(), link.index))
+    choose(links.into_iter(), mac, false, |link| link.name.len())
+}
+
+/// Chooses a link with this hardware address: a device, or else a veth, which plays one where there are none; or a branch. Among
+/// several, the one with the lowest `rank`.
+fn choose(
+    links: impl Iterator<Item = Link>,
+    mac: MacAddress,
+    is_branch: bool,
+    rank: impl Fn(&Link) -> usize,
+) -> Option<Link> {
+    let kinds: &[&str] = if is_branch { &["vlan"] } else { &["", "veth"] };
+    let place = |link: &Link| kinds.iter().position(|kind| *kind == link.kind);
+    let candidates = links.filter(|link| link.mac == Some(mac.0));
+    let candidates = candidates.filter_map(|link| Some(((place(&link)?, rank(&link), link.index), link)));
+    candidates.min_by_key(|(key, _)| *key).map(|(_, link)| link)
 }
 
 fn metadata_routes() -> [Route; 2] {
@@ -156,9 +193,10 @@ fn block_metadata(job: &Job, places: &Places) -> Done {
 }
 
 /// Gives an interface back to the host. It is no error if it is not in the task's namespace.
-pub(super) fn give_back(job: &Job, places: &Places, interface: &Interface) -> Done {
+pub(super) fn give_back(job: &Job, places: &Places, number: usize, interface: &Interface) -> Done {
     let (mac, task, steps) = (interface.mac, &places.task, &job.steps);
-    let look = || Ok(task.find_link(|links| find(links, interface))?);
+    let own = format!("eth{number}");
+    let look = || Ok(task.find_link(|links| find(links, interface, &own))?);
     let Some(link) = steps.take_anyway(format!("look for {mac} in the task's namespace"), look)? else { return Ok(()) };
     if interface.kind != InterfaceKind::Standard {
         return steps.take_anyway(format!("remove the VLAN interface {}", link.name), || {
@@ -166,8 +204,8 @@ pub(super) fn give_back(job: &Job, places: &Places, interface: &Interface) -> Do
         });
     }
     let name = host_name(mac);
-    let rename = LinkChange { is_up: Some(false), ..LinkChange::default() };
-    steps.take_anyway(format!("switch off {}", link.name), || may_be_gone(task.change_link(link.index, &rename)))?;
+    let off = LinkChange { is_up: Some(false), ..LinkChange::default() };
+    steps.take_anyway(format!("switch off {}", link.name), || may_be_gone(task.change_link(link.index, &off)))?;
     let rename = LinkChange { name: Some(&name), ..LinkChange::default() };
     steps.take_anyway(format!("name {} {name}", link.name), || may_be_gone(task.change_link(link.index, &rename)))?;
     let change = LinkChange { namespace: Some(places.host_namespace.as_fd()), ..LinkChange::default() };

@@ -20,17 +20,31 @@ pub(super) fn add_address(socket: &Socket, link: u32, added: Network, how: Addre
     }
 }
 
-/// Adds a route that may be there already. Another route to the same network is an error.
+/// Adds a route that may be there already. Another route to the same network is an error, unless a router has announced it.
 pub(super) fn add_route(socket: &Socket, route: &Route) -> Result<(), Cause> {
+    if add_first_route(socket, route)? {
+        return Ok(());
+    }
+    let is_default = route.to.length == 0 && route.to.address.is_ipv6();
+    if is_default && socket.has_router()? {
+        // The router was heard before this step. After it, the kernel has both routes, too.
+        return match socket.add_route_beside(route) {
+            Err(error) if error.is(Errno::EXIST) => Ok(()),
+            added => Ok(added?),
+        };
+    }
+    let error = Error::from(Errno::EXIST);
+    Err(Cause::Text(format!("{error}: there is another route to the same network")))
+}
+
+/// The same; but another route to the same network stays, and then it returns false.
+pub(super) fn add_first_route(socket: &Socket, route: &Route) -> Result<bool, Cause> {
     match socket.add_route(route) {
         Err(error) if error.is(Errno::EXIST) => {
             let same = Route { to: route.to.first(), ..*route };
-            if socket.routes(route.to.address)?.contains(&same) {
-                return Ok(());
-            }
-            Err(Cause::Text(format!("{error}: there is another route to the same network")))
+            Ok(socket.routes(route.to.address)?.contains(&same))
         }
-        added => Ok(added?),
+        added => Ok(added.map(|()| true)?),
     }
 }
 

@@ -9,13 +9,15 @@
 use super::check::{AGENT, HOST, LOCAL, network};
 use super::host;
 use super::job::Job;
-use super::kernel::{add_address, add_route, give, may_be_gone, without_link_local};
+use super::kernel::{add_address, add_first_route, add_route, give, may_be_gone, without_link_local};
 use super::names::{mac, port};
 use super::place::Places;
 use super::steps::{Cause, Done};
 use ecs_core::model::interface::Prefix;
 use ecs_netlink::{AddressFlags, Errno, Link, LinkChange, Mac, Network, Route, RouteKind, Veth};
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 /// The task's end.
@@ -38,12 +40,27 @@ pub(super) fn connect(job: &Job, places: &Places) -> Done {
     steps.take(give(NAME, address), || add_address(task, link, address, how))?;
     let host = Route { to: Network::host(HOST.into()), kind: RouteKind::Link(link) };
     steps.take(format!("route {HOST} over {NAME}"), || add_route(task, &host))?;
-    let agent = [Prefix { address: AGENT, length: 32 }];
-    for to in agent.iter().chain(&job.settings.additional_routes) {
-        let route = Route { to: network(*to), kind: RouteKind::Via(HOST.into(), link) };
-        steps.take(format!("route {to} over {NAME}"), || add_route(task, &route))?;
+    let via_host = |to: Prefix<Ipv4Addr>| Route { to: network(to), kind: RouteKind::Via(HOST.into(), link) };
+    let agent = Prefix { address: AGENT, length: 32 };
+    steps.take(format!("route {agent} over {NAME}"), || add_route(task, &via_host(agent)))?;
+    for to in &job.settings.additional_routes {
+        if !steps.take(format!("route {to} over {NAME}"), || add_first_route(task, &via_host(*to)))? {
+            own_route_stays(*to);
+        }
     }
     Ok(())
+}
+
+/// As with the Go agent's plug-in, a network that the task's own interfaces lead to stays theirs.
+fn own_route_stays(to: Prefix<Ipv4Addr>) {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            network = %to,
+            "ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES has no effect for this network: tasks have a route to it over their own interface, which \
+             takes precedence"
+        );
+    });
 }
 
 /// The number of the task's end of the connection.

@@ -4,7 +4,7 @@
 //! not taken for it.
 
 use super::job::Job;
-use super::steps::{Cause, Done};
+use super::steps::{Cause, Done, StepFailure};
 use ecs_core::model::RuntimeId;
 use ecs_netlink::{Errno, Error, Namespace, Protocol, Socket};
 use rustix::fs::{Mode, OFlags, open, openat};
@@ -25,12 +25,33 @@ pub(super) struct Places {
     pub(super) task: Socket,
 }
 
+/// Whose process has the number of the pause container's.
+enum Process {
+    /// That of the pause container, with its network.
+    Pause(Namespace),
+    /// There is none with this number.
+    None,
+    /// Another one.
+    Other,
+}
+
+/// Why a set-up cannot begin.
+pub(super) fn no_pause(job: &Job) -> StepFailure {
+    let pid = job.request.pause_pid;
+    let is_other = host(job).is_ok_and(|(host, _)| matches!(task_namespace(job, &host), Ok(Process::Other)));
+    let cause = match is_other {
+        true => format!("process {pid} is not that of the pause container, which has ended"),
+        false => format!("its process {pid} has ended"),
+    };
+    StepFailure { step: "open the network namespace of the pause container".to_owned(), cause }
+}
+
 impl Places {
     /// Opens them. `None`: the pause container does not run any more.
     pub(super) fn open(job: &Job) -> Done<Option<Self>> {
         let (host_namespace, host) = host(job)?;
         job.steps.take_anyway("open the network namespace of the pause container", || {
-            let Some(task_namespace) = task_namespace(job, &host_namespace)? else { return Ok(None) };
+            let Process::Pause(task_namespace) = task_namespace(job, &host_namespace)? else { return Ok(None) };
             let task = task_namespace.socket(Protocol::Route).map_err(|error| lacks(error, "CAP_SYS_ADMIN"))?;
             let task = task.with_fault(job.planted.fault.clone());
             Ok(Some(Self { host_namespace, host, task_namespace, task }))
@@ -55,28 +76,28 @@ pub(super) fn host(job: &Job) -> Done<(Arc<Namespace>, Socket)> {
     })
 }
 
-fn task_namespace(job: &Job, host: &Namespace) -> Result<Option<Namespace>, Cause> {
+fn task_namespace(job: &Job, host: &Namespace) -> Result<Process, Cause> {
     let (pid, kernel) = (job.request.pause_pid, |errno: Errno| Cause::Kernel(errno.into()));
     if pid == 0 {
-        return Ok(None);
+        return Ok(Process::None);
     }
     // An open directory of a process stays that of this process, whoever has its number later.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let path = job.settings.processes.join(pid.to_string());
     let process = match open(&path, flags | OFlags::DIRECTORY, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT) => return Ok(Process::None),
         opened => opened.map_err(kernel)?,
     };
     let namespace = match openat(&process, "ns/net", flags, Mode::empty()) {
         // A process that has ended and was not waited for has no namespace.
-        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+        Err(Errno::NOENT | Errno::SRCH) => return Ok(Process::None),
         // The container may have another user, or capabilities that this process does not have.
         Err(error @ (Errno::ACCESS | Errno::PERM)) => return Err(lacks(error.into(), "CAP_SYS_PTRACE")),
         opened => Namespace::from(opened.map_err(kernel)?),
     };
     let is_host = namespace.id()? == host.id()? || namespace.id()? == Namespace::current()?.id()?;
     let is_other = is_host || is_in_another_container(&process, &job.request.pause);
-    Ok((!is_other).then_some(namespace))
+    Ok(if is_other { Process::Other } else { Process::Pause(namespace) })
 }
 
 fn lacks(error: Error, capability: &str) -> Cause {

@@ -1,14 +1,15 @@
 //! The redirection of a task's connections through its proxy container (App Mesh; spec `networking.md` §10).
 //!
 //! One table of nf_tables in the task's namespace, for IPv4, as the Go agent configures it. The Go agent's plug-in runs `iptables` and
-//! ignores all ports after the fifteenth; here each port has a rule.
+//! ignores all ports after the fifteenth; here each port has a rule. There is no fall-back on `iptables`: where the kernel has no nf_tables
+//! (since Linux 3.13), the agent does not offer App Mesh.
 
-use super::check::network;
+use super::check::{AGENT, network};
 use super::job::Job;
 use super::place::Places;
 use super::steps::{Cause, Done};
-use ecs_core::model::interface::ProxyRules;
-use ecs_netlink::{Batch, Errno, Hook, Match, Verdict};
+use ecs_core::model::interface::{Prefix, ProxyRules};
+use ecs_netlink::{Batch, Errno, Error, Hook, Match, Protocol, Socket, Verdict};
 
 /// The name of the table.
 const TABLE: &str = "ecs-proxy";
@@ -16,22 +17,40 @@ const TABLE: &str = "ecs-proxy";
 /// Makes the rules. They take the place of earlier ones.
 pub(super) fn redirect(job: &Job, places: &Places, rules: &ProxyRules) -> Done {
     job.steps.take(format!("redirect connections to the proxy at port {}", rules.egress_port), || {
-        let sent = places.netfilter(job).and_then(|socket| table(rules).send(&socket));
-        sent.map_err(|error| {
-            if error.is_without_nf_tables() {
-                Cause::Text(format!("{error}: the kernel has no nf_tables"))
-            } else if error.is(Errno::NOENT) {
-                Cause::Text(format!("{error}: the kernel lacks a part of nf_tables"))
-            } else {
-                error.into()
-            }
-        })
+        places.netfilter(job).and_then(|socket| table(rules).send(&socket)).map_err(why)
     })
+}
+
+fn why(error: Error) -> Cause {
+    if error.is_without_nf_tables() {
+        Cause::Text(format!("{error}: the kernel has no nf_tables"))
+    } else if error.is(Errno::NOENT) {
+        Cause::Text(format!("{error}: the kernel lacks a part of nf_tables"))
+    } else {
+        error.into()
+    }
+}
+
+/// Makes rules of every kind in the namespace of this thread, which must be one of its own: so it shows whether the kernel can, and
+/// has it load its modules before the first task needs them.
+pub(super) fn probe() -> Result<(), Cause> {
+    let rules = ProxyRules {
+        ignored_uid: Some(1),
+        ignored_gid: Some(1),
+        ingress_port: Some(1),
+        egress_port: 2,
+        app_ports: vec![3],
+        ignored_ports: vec![4],
+        ignored_networks: vec![Prefix { address: AGENT.into(), length: 32 }],
+    };
+    Socket::open(Protocol::Netfilter).and_then(|socket| table(&rules).send(&socket)).map_err(why)
 }
 
 fn table(rules: &ProxyRules) -> Batch {
     use Match::{FromElsewhere, Group, Port, Tcp, To, ToElsewhere, User};
-    let mut batch = Batch::replacing(TABLE).chain(Hook::Incoming).chain(Hook::Outgoing);
+    // Linux before 4.18 translates answers back only if the chains of their hooks are there, too, even without rules.
+    let mut batch = Batch::replacing(TABLE).chain(Hook::Incoming).chain(Hook::Outgoing).chain(Hook::Leaving);
+    batch = batch.chain(Hook::Arriving);
     for (port, ingress) in rules.app_ports.iter().filter_map(|port| Some((*port, rules.ingress_port?))) {
         batch = batch.rule(Hook::Incoming, &[Tcp, Port(port), FromElsewhere], Verdict::RedirectTo(ingress));
     }

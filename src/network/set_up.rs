@@ -1,8 +1,8 @@
 //! The set-up of a task's network.
 
 use super::job::{Job, NetworkError};
-use super::place::Places;
-use super::steps::{Done, StepFailure};
+use super::place::{Places, no_pause};
+use super::steps::Done;
 use super::{check, interface, local_link, proxy, tear_down};
 
 /// Sets up everything, or undoes what was done.
@@ -12,13 +12,6 @@ pub(super) fn run(job: &Job) -> Result<(), NetworkError> {
     let places = Places::open(job).and_then(|places| places.ok_or_else(|| no_pause(job))).map_err(nothing_done)?;
     provide(job, &places)
         .map_err(|failure| NetworkError::Step { failure, not_undone: tear_down::give_back(job, &places) })
-}
-
-fn no_pause(job: &Job) -> StepFailure {
-    StepFailure {
-        step: "open the network namespace of the pause container".to_owned(),
-        cause: format!("its process {} has ended", job.request.pause_pid),
-    }
 }
 
 /// Images may be pulled and containers may start only after all of this.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A step that failed: `give eth0 the address 10.0.1.100/24: File exists (EEXIST)`.
+/// A step that failed: `name the interface 06:00:00:00:01:01 eth0: File exists (EEXIST)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepFailure {
     /// What was to be done, as a request.

@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// The time between two readings of all links, as in the Go agent (spec `networking.md` §3.3).
 const PERIOD: Duration = Duration::from_secs(30);
+/// The same after a reading during which the links changed all the time.
+const SOON: Duration = Duration::from_secs(1);
 const LANE: lane::Settings = lane::Settings { threads: 1, spare: 1, limit: Duration::from_secs(10) };
 
 /// Why the links are not known.
@@ -113,11 +115,19 @@ impl Watch {
     /// Events that came before the reading are applied after it: the last event of a link is right in any case.
     async fn read_all(&mut self) -> Result<(), WatchError> {
         let namespace = Arc::clone(&self.namespace);
-        let read = move || namespace.socket(Protocol::Route).and_then(|socket| socket.links());
-        let links = self.lane.run("the list of network interfaces", read).await??;
-        self.links = links.iter().filter_map(|link| Some((link.index, address(link)?))).collect();
-        self.due = Some(Instant::now() + PERIOD);
+        let read = move || namespace.socket(Protocol::Route).and_then(|socket| socket.links_if_whole());
+        let (links, is_whole) = self.lane.run("the list of network interfaces", read).await??;
+        self.take_links(&links, is_whole);
         Ok(())
+    }
+
+    /// A link that is missing in a list that is not whole may be there all the same.
+    pub(super) fn take_links(&mut self, links: &[Link], is_whole: bool) {
+        if is_whole {
+            self.links.clear();
+        }
+        self.links.extend(links.iter().filter_map(|link| Some((link.index, address(link)?))));
+        self.due = Some(Instant::now() + if is_whole { PERIOD } else { SOON });
     }
 
     fn take_events(&mut self) -> Result<(), WatchError> {

@@ -212,6 +212,7 @@ mod tests {
             spec: ResourceSpec { name: "firelens".to_owned(), needed_by: Vec::new(), kind },
             execution_credentials: None,
             role_id: None,
+            pause_pid: 0,
             tickets: None,
         }
     }

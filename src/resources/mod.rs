@@ -316,6 +316,7 @@ mod tests {
             spec,
             execution_credentials: None,
             role_id: None,
+            pause_pid: 0,
             tickets: None,
         };
         for _ in 0..2 {

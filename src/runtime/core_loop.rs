@@ -216,7 +216,11 @@ impl CoreLoop {
         for event in batch {
             let ended = self.trace.event(&event);
             self.timing.event(&event, now);
+            let is_announcement = matches!(event, Event::Attachments { .. });
             let step = ecs_core::step(&mut self.state, now, event);
+            if is_announcement && !self.state.host.lost {
+                Trace::announced(&step.effects);
+            }
             self.timing.note(&self.state, &step.changed, now);
             Trace::taken(ended, &self.state, now);
             combined.effects.extend(step.effects);

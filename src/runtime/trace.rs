@@ -8,7 +8,7 @@ use ecs_core::model::attachment::{Attachment, Device};
 use ecs_core::model::view::View;
 use ecs_core::model::{ContainerStatus, Health, RuntimeId, TaskArn, TaskStatus, Timestamp};
 use ecs_core::state::{ContainerState, NoRestart, TaskState};
-use ecs_core::{Effect, Event, Key, PayloadTask, State};
+use ecs_core::{Effect, Event, Key, Message, PayloadTask, State};
 pub(crate) use labels::Labels;
 use operations::{Ended, Operations};
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,6 +115,15 @@ impl Trace {
             Event::Completed { .. } | Event::Tick => {}
         }
         self.operations.ended(event)
+    }
+
+    /// Logs that the core did not take an announcement. `effects` are those of the step that judged it.
+    pub(crate) fn announced(effects: &[Effect]) {
+        if !effects.iter().any(|effect| matches!(effect, Effect::Send(Message::Ack(_)))) {
+            tracing::warn!(
+                "too many attachments are under way; ECS gets no acknowledgement and sends its message again later"
+            );
+        }
     }
 
     /// Logs the end of an operation. `state` is the one after the step that took its outcome.

@@ -138,7 +138,15 @@ fn short(endpoint: &str) -> ecs_agent::docker::Settings {
 
 fn volume(scope: VolumeScope) -> VolumeSpec {
     let (options, labels) = Default::default();
-    VolumeSpec { runtime_name: "v".to_owned(), driver: String::new(), options, labels, scope, with_role: false }
+    VolumeSpec {
+        runtime_name: "v".to_owned(),
+        driver: String::new(),
+        options,
+        labels,
+        scope,
+        with_role: false,
+        in_network: false,
+    }
 }
 
 fn main_container() -> CreateRequest {
@@ -218,10 +226,10 @@ async fn every_call_to_a_daemon_that_hangs_ends_at_its_own_limit() {
         assert_eq!(outcome(edge.start("main").await), ("unknown", timed_out("started", 320)));
         let task = main_container().task;
         let (own, found) = (volume(VolumeScope::Task), volume(VolumeScope::Shared { autoprovision: false }));
-        let made = edge.create_volume(&task, &own, None, false).await;
+        let made = edge.create_volume(&task, &own, None, 0, false).await;
         assert_eq!(outcome(made), ("unknown", timed_out("creating volume", 350)));
         assert_eq!(outcome(edge.remove_volume(&own).await), ("unknown", timed_out("removing volume", 350)));
-        let (kind, text) = outcome(edge.create_volume(&task, &found, None, false).await);
+        let (kind, text) = outcome(edge.create_volume(&task, &found, None, 0, false).await);
         assert!(kind == "failed" && text.ends_with("inspecting volume; timed out after waiting 350ms"), "{text}");
         assert_eq!(outcome(edge.cgroup_driver().await), ("failed", timed_out("info", 360)));
         assert_eq!(outcome(edge.volume_drivers().await), ("failed", timed_out("listing plugins", 370)));
@@ -289,7 +297,7 @@ async fn errors_of_megabytes_are_cut_and_cleaned() {
         };
         let mut texts = vec![
             outcome(edge.inspect("main").await).1,
-            outcome(edge.create_volume(&main_container().task, &volume(VolumeScope::Task), None, false).await).1,
+            outcome(edge.create_volume(&main_container().task, &volume(VolumeScope::Task), None, 0, false).await).1,
             edge.ping().await.unwrap_err().to_string(),
         ];
         // These calls retry until their time limit; meanwhile the failure of the last attempt is shown.
@@ -374,7 +382,7 @@ async fn a_change_that_is_answered_with_nonsense_may_have_happened() {
             ("remove", edge.remove("main").await),
             (
                 "make a volume",
-                edge.create_volume(&main_container().task, &volume(VolumeScope::Task), None, false).await,
+                edge.create_volume(&main_container().task, &volume(VolumeScope::Task), None, 0, false).await,
             ),
             ("remove a volume", edge.remove_volume(&volume(VolumeScope::Task)).await),
         ] {

@@ -283,10 +283,10 @@ mod tests {
         // The gateway of a family that the interface does not need is not checked.
         let dual = changed(|interface| interface["subnetGatewayIpv6Address"] = json!("none")).unwrap();
         assert_eq!(dual.gateway_ipv6, None);
-        let one = golden("dual_stack")["interfaces"][0].clone();
-        let text = translated(&json!([one, one])).unwrap_err().0;
+        let first = golden("dual_stack")["interfaces"][0].clone();
+        let text = translated(&json!([first, first])).unwrap_err().0;
         assert!(text.ends_with("two network interfaces have the mac address 06:00:00:00:01:01"), "{text}");
-        let many: Vec<_> = (0..=MAX_INTERFACES).map(|_| &one).collect();
+        let many: Vec<_> = (0..=MAX_INTERFACES).map(|_| &first).collect();
         assert!(translated(&json!(many)).unwrap_err().0.contains("17 network interfaces, more than 16"));
     }
 }

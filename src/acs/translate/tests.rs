@@ -239,8 +239,8 @@ fn the_recorded_task_with_an_interface_is_translated() {
     assert_eq!(names, ["web", "side", "~internal~ecs~pause"]);
     let mut with_files = task.clone();
     with_files["volumes"] = json!([{"name": "v", "type": "efs", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}]);
-    let ReceivedTask::Refused(refusal) = with_networks(&with_files) else { panic!("it is not refused") };
-    assert!(refusal.reason.starts_with("UnsupportedTaskError: a volume of EFS or S3 Files in network mode awsvpc"));
+    let ReceivedTask::Run(spec) = with_networks(&with_files) else { panic!("{:?}", with_networks(&with_files)) };
+    assert!(!spec.resources.iter().any(|it| it.kind.is_mounted_in_network()), "Docker mounts it without the plugin");
     task["proxyConfiguration"] = json!({"type": "APPMESH", "containerName": "side", "properties": {
         "IgnoredUID": "1337", "ProxyEgressPort": "15001",
     }});

@@ -60,7 +60,7 @@ pub async fn zone_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
 /// # Errors
 /// Fails if IMDS gives no answer, an error status other than 404, or a text that is not an id.
 pub async fn vpc_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
-    of_first_interface(imds, "vpc-id").await
+    at_first_interface(imds, "vpc-id").await
 }
 
 /// The id of the subnet of the instance's first network interface; `None` if the instance is in none.
@@ -68,10 +68,10 @@ pub async fn vpc_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
 /// # Errors
 /// Fails if IMDS gives no answer, an error status other than 404, or a text that is not an id.
 pub async fn subnet_id(imds: &Imds) -> Result<Option<String>, ImdsError> {
-    of_first_interface(imds, "subnet-id").await
+    at_first_interface(imds, "subnet-id").await
 }
 
-async fn of_first_interface(imds: &Imds, name: &str) -> Result<Option<String>, ImdsError> {
+async fn at_first_interface(imds: &Imds, name: &str) -> Result<Option<String>, ImdsError> {
     let Some(mac) = present(imds.get("meta-data/mac").await)? else { return Ok(None) };
     if !mac.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':') {
         return Err(ImdsError::Nonsense); // it becomes a part of a path

@@ -115,7 +115,7 @@ fn the_fields_of_the_configuration_are_the_rows_that_work() {
 #[test]
 fn the_settings_of_task_interfaces_are_typed() {
     let defaults = config(&[]);
-    assert!(!defaults.task_eni && !defaults.eni_trunking && !defaults.awsvpc_block_imds);
+    assert!(!defaults.task_eni && defaults.eni_trunking && !defaults.awsvpc_block_imds);
     assert_eq!((defaults.awsvpc_local_routes, defaults.awsvpc_local_address), (Vec::new(), None));
     assert_eq!(defaults.pause_cleanup_delay, Span::secs(0));
     let variables = [

@@ -244,6 +244,42 @@ fn the_number_of_records_is_limited() {
     assert!(is_acknowledged(&announce(&mut state, NOW, vec![task_interface("0", NOW + WAIT)])), "it is known");
 }
 
+/// 14 tasks of two minutes at a time leave 1,260 records in the three hours until they are cleaned up.
+#[test]
+fn reported_attachments_make_room_for_new_ones() {
+    let mut state = state(Policy::default());
+    let at = |nth: usize| NOW + Span::secs(nth as u64);
+    let task = |nth: usize| format!("arn:x:task/c/{nth}");
+    let of_task = |nth: usize| {
+        attachment(&format!("{nth:04}"), AttachmentKind::TaskInterface(task(nth).as_str().into()), MAC, at(nth) + WAIT)
+    };
+    for nth in 0..MAX_RECORDS {
+        assert!(is_acknowledged(&announce(&mut state, at(nth), vec![of_task(nth)])));
+        let record = state.host.attachments.get_mut(&format!("{nth:04}")).unwrap();
+        record.status = AttachmentStatus::Reported;
+    }
+    // The first task still runs, so its attachment is kept.
+    let first = crate::state::TaskState::new(spec(&task(0), vec![container("web", &[])]), 1, NOW);
+    state.tasks.insert(first.spec.arn.clone(), Box::new(first));
+    let step = announce(&mut state, at(MAX_RECORDS), vec![of_task(MAX_RECORDS)]);
+    assert!(is_acknowledged(&step) && step.changed.contains(&Key::Host));
+    assert_eq!(state.host.attachments.len(), MAX_RECORDS);
+    let has = |arn: &str| state.host.attachments.contains_key(arn);
+    assert!(has("0000") && !has("0001") && has("0002") && has("1000"));
+}
+
+#[test]
+fn what_a_refused_message_added_is_looked_for_at_once() {
+    let mut state = state(Policy::default());
+    let fill = (1..MAX_RECORDS)
+        .map(|nth| attachment(&format!("{nth}"), AttachmentKind::InstanceInterface, MacAddress([1; 6]), NOW + WAIT));
+    announce(&mut state, NOW, fill.collect());
+    appear(&mut state, NOW, &[MAC]);
+    let step = announce(&mut state, NOW, vec![task_interface("a", NOW + WAIT), task_interface("b", NOW + WAIT)]);
+    assert!(!is_acknowledged(&step), "there is no room for the second");
+    assert_eq!(reports(&step)[0].1.attachment, "a", "its device is there");
+}
+
 #[test]
 fn a_document_without_attachments_can_be_read() {
     let old = r#"{"seq":3,"arrivals":1,"pulled_images":[]}"#;

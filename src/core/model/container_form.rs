@@ -35,8 +35,10 @@ pub struct Facts {
     pub has_own_network: bool,
     /// The users are not the host's: root in the container is nobody on the host.
     pub has_own_users: bool,
-    /// The host's processes are not visible.
+    /// The host's processes are not visible at `/proc`.
     pub has_own_processes: bool,
+    /// The host's processes are visible at `/host/proc`.
+    pub has_processes_of_host: bool,
     /// The control group of the container is shown as the root of all groups.
     pub has_own_groups: bool,
     /// Groups of other containers are not visible, or none can be made.
@@ -49,6 +51,8 @@ pub struct Facts {
     pub lost_logs: Vec<String>,
     /// The capabilities for changes of the network that are missing, without `CAP_`.
     pub missing_rights: Vec<&'static str>,
+    /// The capabilities for the networks of tasks that are missing, without `CAP_`.
+    pub missing_network_rights: Vec<&'static str>,
     /// The programs for changes of the network that are missing, where the host's are not mounted.
     pub missing_programs: Vec<&'static str>,
     /// Settings of the kernel cannot be changed.
@@ -90,4 +94,6 @@ pub struct Wanted {
     pub gpus: bool,
     /// Tasks may use Kerberos tickets.
     pub gmsa: bool,
+    /// Tasks may have network interfaces of their own.
+    pub networks: bool,
 }

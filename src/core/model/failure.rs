@@ -26,6 +26,8 @@ pub enum FailureKind {
     Permanent,
     /// A later repetition may succeed (throttled, unreachable, 5xx).
     Retryable,
+    /// The operation was not attempted, because an earlier one on the same object has not ended. A later repetition may succeed.
+    Busy,
     /// The container cannot be created because its image is not on this host.
     ImageMissing,
     /// Something that the whole task needs is not available: the task stops, and the message is its reason.
@@ -77,6 +79,11 @@ impl Failure {
     pub fn retryable(name: &str, message: impl Into<String>) -> Self {
         Self { name: name.to_owned(), message: reason(message), kind: FailureKind::Retryable }
     }
+
+    /// An operation that was not attempted, because an earlier one on the same object has not ended.
+    pub fn busy(name: &str, message: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), message: reason(message), kind: FailureKind::Busy }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -120,6 +127,7 @@ mod tests {
         let made = [
             Failure::permanent("N", text.clone()),
             Failure::retryable("N", text.clone()),
+            Failure::busy("N", text.clone()),
             Failure::ends_task(text.clone()),
             Failure::permanent("N", "x").with_message(text.clone()),
         ];

@@ -80,6 +80,7 @@ impl ResourceKind {
                 labels: BTreeMap::new(),
                 scope: volume.scope,
                 with_role: volume.with_role,
+                in_network: volume.in_network,
             })),
             Self::LogRouter(router) => {
                 Some(Self::LogRouter(LogRouterSpec { external: None, outputs: Vec::new(), ..router.clone() }))
@@ -100,6 +101,11 @@ impl ResourceKind {
             }
             Self::Cgroup(_) | Self::Volume(_) => false,
         }
+    }
+
+    /// The resource is mounted in the network of the task, so its creation must wait for that network.
+    pub fn is_mounted_in_network(&self) -> bool {
+        matches!(self, Self::Volume(volume) if volume.in_network)
     }
 
     /// The task role is used whenever a container is created or started, because that mounts the resource.
@@ -144,7 +150,7 @@ pub struct VolumeSpec {
     /// Volume driver; empty: Docker's default.
     pub driver: String,
     /// Options of the driver, which may include credentials. If the volume is mounted with the task role, [`ROLE_PATH`] in a value
-    /// stands for the path of the role's credentials.
+    /// stands for the path of the role's credentials; if it is mounted in the task's network, [`NAMESPACE_PATH`] for the path of that.
     pub options: BTreeMap<String, String>,
     /// Labels of the volume.
     pub labels: BTreeMap<String, String>,
@@ -153,16 +159,22 @@ pub struct VolumeSpec {
     /// True: the driver mounts the volume with the credentials of the task role.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub with_role: bool,
+    /// True: the driver mounts the volume in the network namespace of the task.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_network: bool,
 }
 
 /// In options of a volume, the place of the path of the task role's credentials. The path has the id of the credentials, which
 /// changes, so it is filled in when the volume is created.
 pub const ROLE_PATH: &str = "{path of the credentials of the task role}";
 
+/// In options of a volume, the place of the path of the task's network namespace. It is filled in when the volume is created.
+pub const NAMESPACE_PATH: &str = "{path of the network namespace of the task}";
+
 /// `Debug` leaves out the values of options.
 impl fmt::Debug for VolumeSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { runtime_name, driver, options, labels: _, scope, with_role: _ } = self;
+        let Self { runtime_name, driver, options, labels: _, scope, with_role: _, in_network: _ } = self;
         write!(f, "VolumeSpec({runtime_name} {driver:?} {scope:?} {:?})", options.keys())
     }
 }
@@ -317,6 +329,9 @@ pub struct ResourceRequest {
     pub execution_credentials: Option<super::CredentialsId>,
     /// Id in the path of the task role's credentials, as in the task's containers; `None` if the task has no such role.
     pub role_id: Option<super::CredentialsId>,
+    /// The process of the task's pause container in the host's process namespace, which leads to the task's network; 0: it is not
+    /// known, or the task has no network of its own.
+    pub pause_pid: u32,
     /// The tickets that the resource's creation yielded, for a renewal or a removal; `None` if there are none.
     pub tickets: Option<Tickets>,
 }

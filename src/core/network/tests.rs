@@ -8,6 +8,9 @@ use crate::sample::{NOW, container, done, run, seen, spec, state};
 use crate::state::HostState;
 use crate::{Event, Output, PayloadTask, Step, recover, step};
 
+mod busy;
+mod volumes;
+
 const MAC: MacAddress = MacAddress([6, 0, 0, 0, 1, 1]);
 const PAUSE: &str = NETWORK_PAUSE_NAME;
 
@@ -162,6 +165,7 @@ fn name(operation: &Operation) -> String {
         Operation::SetUpNetwork(_) => "set up".to_owned(),
         Operation::TearDownNetwork(_) => "tear down".to_owned(),
         Operation::Report(_) => "report".to_owned(),
+        Operation::CreateResource(_) => "create volume".to_owned(),
         Operation::Inventory => "inventory".to_owned(),
         other => format!("{other:?}"),
     }

@@ -194,7 +194,15 @@ fn resources_that_may_be_gone_are_made_again_on_restart() {
 fn shared_volume() -> VolumeSpec {
     let scope = VolumeScope::Shared { autoprovision: true };
     let (runtime_name, driver) = ("volume".to_owned(), String::new());
-    VolumeSpec { runtime_name, driver, options: BTreeMap::new(), labels: BTreeMap::new(), scope, with_role: false }
+    VolumeSpec {
+        runtime_name,
+        driver,
+        options: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        scope,
+        with_role: false,
+        in_network: false,
+    }
 }
 
 /// A reboot removes control groups, and Docker would start a container without the limits of its task.

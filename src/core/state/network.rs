@@ -41,6 +41,8 @@ pub struct LiveNetwork {
     pub operation: Option<PendingNetworkOperation>,
     /// The kind of the last operation; `None` before the first. `retry` counts its failures only.
     pub last: Option<NetworkOperationKind>,
+    /// When the first operation of this kind was requested.
+    pub since: Timestamp,
     /// Consecutive failures, and when to try again.
     pub retry: Retry,
     /// The pause container was inspected because its process was not known.

@@ -4,7 +4,7 @@
 //! metadata endpoint (v2 to v4) spells statuses differently. Invariant: a value that the engine has not given yet is left out,
 //! never invented.
 
-use crate::http::task_metadata::{Addresses, of_task};
+use crate::http::task_metadata::{Addresses, task_addresses};
 use ecs_core::model::observation::Mount;
 use ecs_core::model::view::{ContainerView, TaskView};
 use ecs_core::model::{ContainerKind, PortBinding, TaskStatus};
@@ -114,7 +114,7 @@ impl<'a> Container<'a> {
             created_at: moment(container.created_at.as_deref()),
             started_at: moment(container.started_at.as_deref()),
             ports: container.ports.iter().map(Port::new).collect(),
-            networks: of_task(task, false),
+            networks: task_addresses(task, false),
             volumes: container.mounts.iter().map(Volume::new).collect(),
         })
     }

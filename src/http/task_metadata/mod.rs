@@ -47,7 +47,7 @@ mod version;
 pub use audit::{Audit, AuditSink};
 pub use counts::Requests;
 pub use limiter::Rates;
-pub(super) use network::{Addresses, of_task};
+pub(super) use network::{Addresses, task_addresses};
 pub use peer_check::PeerCheckMode;
 pub use place::{Metadata, Place, Wall};
 pub use requests::{FaultInjector, TaskProtection, Work};

@@ -53,21 +53,21 @@ struct Properties<'a> {
 pub(super) fn networks<'a>(task: &'a TaskView, container: &'a ContainerView, version: Version) -> Vec<Addresses<'a>> {
     let is_v4 = version == Version::V4;
     match task.network {
-        NetworkMode::Awsvpc => of_task(task, is_v4),
+        NetworkMode::Awsvpc => task_addresses(task, is_v4),
         NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None => {
-            container.networks.iter().map(|network| Addresses::of_docker(network, is_v4)).collect()
+            container.networks.iter().map(|network| Addresses::from_docker(network, is_v4)).collect()
         }
     }
 }
 
 /// The network of a task with an interface of its own; empty for any other task.
-pub(in crate::http) fn of_task(task: &TaskView, with_properties: bool) -> Vec<Addresses<'_>> {
+pub(in crate::http) fn task_addresses(task: &TaskView, with_properties: bool) -> Vec<Addresses<'_>> {
     let interface = task.interfaces.first().filter(|_| task.network == NetworkMode::Awsvpc);
-    interface.map(|interface| Addresses::of_interface(interface, with_properties)).into_iter().collect()
+    interface.map(|interface| Addresses::from_interface(interface, with_properties)).into_iter().collect()
 }
 
 impl<'a> Addresses<'a> {
-    fn of_docker(network: &'a Network, with_ipv6: bool) -> Self {
+    fn from_docker(network: &'a Network, with_ipv6: bool) -> Self {
         let ipv6 = Some(network.ipv6.as_str()).filter(|address| with_ipv6 && !address.is_empty());
         Self {
             network_mode: &network.name,
@@ -77,7 +77,7 @@ impl<'a> Addresses<'a> {
         }
     }
 
-    fn of_interface(interface: &'a Interface, with_properties: bool) -> Self {
+    fn from_interface(interface: &'a Interface, with_properties: bool) -> Self {
         let gateway_ipv6 = interface.gateway_ipv6.filter(|_| interface.is_ipv6_only());
         let properties = || Properties {
             attachment_index: 0,
@@ -176,6 +176,6 @@ mod tests {
             shown(Version::V4),
             r#"[{"NetworkMode":"bridge","IPv4Addresses":[""],"IPv6Addresses":["fd00::2"]}]"#
         );
-        assert!(of_task(&task, true).is_empty());
+        assert!(task_addresses(&task, true).is_empty());
     }
 }

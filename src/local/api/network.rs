@@ -51,7 +51,7 @@ mod tests {
     use super::super::ecs;
     use super::*;
     use crate::instances::{Attribute, Instance};
-    use crate::links::Work;
+    use crate::interfaces::Work;
     use crate::site::Site;
     use serde_json::json;
     use std::sync::mpsc::{Receiver, sync_channel};
@@ -115,9 +115,9 @@ mod tests {
         assert_eq!((kind.as_str(), &payload["tasks"][0]["elasticNetworkInterfaces"][0]), ("PayloadMessage", interface));
         let shown = described(&mut state, &arn);
         assert_eq!((&shown["lastStatus"], &shown["attachments"][0]["status"]), (&json!("PENDING"), &json!("ATTACHED")));
-        let of_container = &shown["containers"][0]["networkInterfaces"][0];
-        assert_eq!(of_container["privateIpv4Address"], json!(link.address.to_string()));
-        assert_eq!(of_container["attachmentId"], shown["attachments"][0]["id"]);
+        let for_container = &shown["containers"][0]["networkInterfaces"][0];
+        assert_eq!(for_container["privateIpv4Address"], json!(link.address.to_string()));
+        assert_eq!(for_container["attachmentId"], shown["attachments"][0]["id"]);
         ecs(&mut state, "SubmitTaskStateChange", &json!({"task": arn, "status": "STOPPED"})).unwrap();
         assert!(matches!(work.try_recv(), Ok(Work::Remove(removed)) if removed == link));
         assert_eq!(described(&mut state, &arn)["attachments"][0]["status"], "DELETED");

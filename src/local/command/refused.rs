@@ -64,7 +64,7 @@ fn without_counterpart(definition: &Value, machine: &Machine) -> Vec<Refused> {
     if launch_types.is_some_and(|list| is_elsewhere(list)) {
         found.push((
             "requiresCompatibilities",
-            "requiresCompatibilities: tasks run on this machine, as on EC2: remove it, and use networkMode bridge",
+            "requiresCompatibilities: tasks run on this machine, as on EC2: remove it",
         ));
     }
     if definition["networkMode"] == "awsvpc" && !machine.has_networks {

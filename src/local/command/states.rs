@@ -43,7 +43,9 @@ impl Shown {
             // The agent reports an exit code for a container that never started, as the Go agent does.
             let code = container.exit_code.filter(|_| has_run(container));
             let code = code.map(|code| format!(", exit code {code}")).unwrap_or_default();
-            let addresses: String = addresses(container).iter().map(|address| format!(", {address}")).collect();
+            let mut open = addresses(container);
+            open.extend(own_addresses(task, container));
+            let addresses: String = open.iter().map(|address| format!(", {address}")).collect();
             let cause = not_started::cause(task, container);
             // If the task ends with it, `not_started` says it then, once for all containers.
             let is_explained = cause.is_some() && task.desired_status == TaskStatus::Stopped;
@@ -121,6 +123,24 @@ fn addresses(container: &TaskContainer) -> BTreeSet<String> {
     bindings.map(address).collect()
 }
 
+/// The ports of a running container whose task has an interface of its own: no port is published, each has the interface's address.
+fn own_addresses(task: &Task, container: &TaskContainer) -> Vec<String> {
+    let is_running = container.last_status == TaskStatus::Running;
+    let Some(interface) = task.interface.as_ref().filter(|_| is_running) else { return Vec::new() };
+    let defined = task.payload["containers"].as_array().into_iter().flatten();
+    let defined = defined.filter(|defined| defined["name"] == container.name.as_str());
+    let ports = defined.flat_map(|defined| defined["portMappings"].as_array().into_iter().flatten());
+    let address = |port: &Value| {
+        let (port, protocol) = (port["containerPort"].as_u64()?, port["protocol"].as_str());
+        let host = interface.link.address;
+        Some(match protocol {
+            Some("udp") => format!("{host}:{port}/udp"),
+            _ => format!("{}{host}:{port}", scheme(Some(port))),
+        })
+    };
+    ports.filter_map(address).collect()
+}
+
 /// How the address of a TCP port begins, from the port inside the container: most speak HTTP, some are known not to.
 fn scheme(port: Option<u64>) -> &'static str {
     match port {
@@ -139,6 +159,7 @@ fn scheme(port: Option<u64>) -> &'static str {
 mod tests {
     use super::super::exit_code::tests::task;
     use super::*;
+    use crate::interfaces::TaskInterface;
     use serde_json::json;
 
     #[test]
@@ -219,5 +240,23 @@ mod tests {
             "localhost:53/udp -> 53",
         ];
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn ports_of_a_task_with_an_interface_have_its_address() {
+        let mut shown = task(&[("a", true, None), ("b", false, None)]);
+        let ports = json!([{"containerPort": 8080, "protocol": "tcp"}, {"containerPort": 53, "protocol": "udp"}]);
+        shown.payload =
+            json!({"containers": [{"name": "a", "portMappings": ports}, {"name": "b", "portMappings": []}]});
+        let running = |task: &mut Task| task.containers.iter_mut().for_each(|c| c.last_status = TaskStatus::Running);
+        let found =
+            |task: &Task| task.containers.iter().map(|container| own_addresses(task, container)).collect::<Vec<_>>();
+        running(&mut shown);
+        assert_eq!(found(&shown), [vec![], Vec::<String>::new()], "it has no interface");
+        shown.interface = TaskInterface::new("subnet-1", |_| true);
+        let address = shown.interface.as_ref().unwrap().link.address;
+        assert_eq!(found(&shown), [vec![format!("http://{address}:8080"), format!("{address}:53/udp")], vec![]]);
+        shown.containers[0].last_status = TaskStatus::Pending;
+        assert_eq!(found(&shown), [vec![], Vec::<String>::new()], "it does not run yet");
     }
 }

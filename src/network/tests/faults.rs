@@ -84,7 +84,7 @@ async fn a_refused_change_is_undone_and_named() {
     task.moments(false).await;
     task.assert_nothing_left("a whole life");
     // The interfaces have the names of their return now, and no address.
-    assert!(moments >= 2 * 25, "{moments}");
+    assert!(moments >= 2 * 23, "{moments}");
     let mut steps = Vec::new();
     for number in 0..moments {
         task.forget_bridge();
@@ -179,10 +179,39 @@ async fn a_process_of_the_host_is_not_the_pause() {
     let mut request = task.request.clone();
     request.pause_pid = task.rig.host.id();
     let before = task.rig.host.shell("ip addr; ip route");
-    assert!(text(task.rig.network.set_up(&request).await).ends_with("has ended"));
+    let error = text(task.rig.network.set_up(&request).await);
+    let end = format!("process {} is not that of the pause container, which has ended", request.pause_pid);
+    assert!(error.ends_with(&end), "{error}");
     request.interfaces.clear();
     task.rig.network.tear_down(&request).await.unwrap();
     assert_eq!(task.rig.host.shell("ip addr; ip route"), before);
+}
+
+/// A task with `NET_ADMIN` makes links with the hardware address of its interface, and gives the interface another one.
+#[tokio::test]
+async fn links_of_a_task_do_not_get_to_the_host() {
+    let Some(rig) = Rig::new("links_of_a_task_do_not_get_to_the_host") else { return };
+    // The device gets a higher number than the task's own link, which so comes first in the list.
+    rig.host.shell("ip link add f1 type veth peer name f2; ip link del f1");
+    rig.attach(1);
+    let back = "ecs060000000101 DOWN 06:00:00:00:01:01 <BROADCAST,MULTICAST>";
+    let hide = "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:07";
+    for (kind, hide, expected) in [
+        ("dummy", "true", vec![back]),
+        ("veth peer name other", "true", vec![back]),
+        ("veth peer name other", hide, vec![]),
+    ] {
+        let pause = rig.pause(false);
+        if pause.shell(&format!("ip link add own type {kind} && ip link del own && echo yes || true")).is_empty() {
+            continue; // the kernel of the emulated machine has no `dummy`
+        }
+        let request = request(1, &pause, vec![interface(1)]);
+        rig.network.set_up(&request).await.unwrap();
+        pause.shell(&format!("{hide}; ip link add own index 2 address 06:00:00:00:01:01 type {kind}"));
+        rig.network.tear_down(&request).await.unwrap();
+        assert_eq!(rig.host_links(), expected, "{kind}");
+        assert!(pause.shell("ip -br link").contains("own"), "{kind}");
+    }
 }
 
 /// The kernel's lock of the network configuration may be held for long.
@@ -209,4 +238,27 @@ async fn a_step_without_an_answer_is_given_up() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     task.assert_nothing_left("the end of the thread");
+}
+
+/// Four tasks wait for the kernel. A fifth one waits for its turn, without being given up, and goes on after them.
+#[tokio::test]
+async fn a_task_waits_for_its_turn() {
+    let Some(rig) = Rig::new("a_task_waits_for_its_turn") else { return };
+    let held = Arc::new(Mutex::new(()));
+    let gate = Arc::clone(&held);
+    let (fault, _) = planted(move |_, _| {
+        drop(gate.lock());
+        Ok(())
+    });
+    let agent = Network { step_limit: Duration::from_secs(1), ..rig.agent(Some(fault)) };
+    let pauses: Vec<Space> = (0..5).map(|_| rig.pause(false)).collect();
+    let tasks: Vec<_> = (1..).zip(&pauses).map(|(number, pause)| request(number, pause, Vec::new())).collect();
+    let guard = held.lock().unwrap();
+    let four = futures_util::future::join_all(tasks[..4].iter().map(|task| agent.set_up(task))).await;
+    assert!(four.iter().all(|done| matches!(done, Err(NetworkError::Hangs { .. }))), "{four:?}");
+    let mut fifth = std::pin::pin!(agent.set_up(&tasks[4]));
+    assert!(tokio::time::timeout(Duration::from_secs(2), &mut fifth).await.is_err());
+    drop(guard);
+    fifth.await.unwrap();
+    assert_eq!(pauses[4].ask("169.254.170.2:80"), "agent");
 }

@@ -1,10 +1,11 @@
 //! Many tasks: at once, one after the other, and how long each takes.
 
 use super::rig::{Rig, Space, request};
-use ecs_core::model::interface::{Interface, MacAddress, NetworkRequest, Prefix};
+use ecs_core::model::interface::{Interface, MacAddress, NetworkRequest, Prefix, ProxyRules};
 use futures_util::StreamExt;
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Devices with the numbers 0 to `count - 1`, made at once.
 fn attach(rig: &Rig, count: u16) {
@@ -63,46 +64,64 @@ async fn a_hundred_and_twenty_tasks_start_at_once() {
     assert_eq!(rig.host.shell("ip -br link show master ecs-bridge"), "");
 }
 
-/// The links, addresses and routes of the host and of the pause container; the files and threads of this process are counted.
+/// The links, addresses and routes of the host and of the pause container.
 fn state(rig: &Rig, pause: &Space) -> [String; 2] {
     let lines =
         "ip -br link; ip -br addr; ip route show table all; ip -6 route show table all; ip neigh show nud permanent";
     [rig.host.shell(lines), pause.shell(lines)]
 }
 
-fn count(folder: &str) -> usize {
-    std::fs::read_dir(folder).unwrap().count()
+/// The open files and the threads of this process.
+fn resources() -> [usize; 2] {
+    ["/proc/self/fd", "/proc/self/task"].map(|folder| std::fs::read_dir(folder).unwrap().count())
 }
 
-/// `NETWORK_CYCLES` sets another number, such as 1000.
+/// The set-up and tear-down of a task with a proxy, a set-up that fails, and the end of a task whose pause container has ended.
+async fn cycle(rig: &Rig, pause: &Space) {
+    let mut task = task(0, pause);
+    task.proxy = Some(ProxyRules { egress_port: 15001, ..ProxyRules::default() });
+    rig.network.set_up(&task).await.unwrap();
+    rig.network.tear_down(&task).await.unwrap();
+    let missing = Interface { id: "eni-9".to_owned(), mac: mac(9), ..Interface::default() };
+    let more = NetworkRequest { interfaces: vec![task.interfaces[0].clone(), missing], ..task.clone() };
+    rig.network.set_up(&more).await.unwrap_err();
+    rig.network.tear_down(&NetworkRequest { pause_pid: 0, ..task }).await.unwrap();
+}
+
+/// In a process of its own, so that all its files and threads are counted. `NETWORK_CYCLES` sets another number, such as 1000.
 #[tokio::test]
 async fn many_cycles_leave_nothing() {
+    const ALONE: &str = "NETWORK_CYCLES_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        let mut alone = Command::new(std::env::current_exe().unwrap());
+        let output = alone.args(["--exact", &test, "--nocapture"]).env(ALONE, "yes").output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && shown.contains("1 passed"), "{shown}");
+        return;
+    }
     let Some(rig) = Rig::new("many_cycles_leave_nothing") else { return };
-    let cycles = usize::try_from(ecs_testing::dice::count("NETWORK_CYCLES", 200)).unwrap();
     attach(&rig, 1);
     let pause = Space::new().unwrap();
-    let cycle = async || {
-        let task = task(0, &pause);
-        rig.network.set_up(&task).await.unwrap();
-        rig.network.tear_down(&task).await.unwrap();
-    };
     // The first one makes the bridge, and gives the device its name.
-    cycle().await;
-    let before = state(&rig, &pause);
-    // Other tests of this process open files and start threads, but not as many.
-    let files = (count("/proc/self/fd"), count("/proc/self/task"));
-    for _ in 0..cycles {
-        cycle().await;
+    for _ in 0..3 {
+        cycle(&rig, &pause).await;
     }
-    let after = (count("/proc/self/fd"), count("/proc/self/task"));
-    assert!(
-        after.0 < files.0 + cycles / 2 && after.1 < files.1 + cycles / 2,
-        "files and threads: {files:?}, then {after:?}"
-    );
-    assert_eq!(state(&rig, &pause), before);
+    let before = (state(&rig, &pause), resources());
+    for _ in 0..ecs_testing::dice::count("NETWORK_CYCLES", 60) {
+        cycle(&rig, &pause).await;
+    }
+    // A thread that has ended is listed for a moment.
+    let until = Instant::now() + Duration::from_secs(5);
+    while resources() != before.1 && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!((state(&rig, &pause), resources()), before);
 }
 
-/// 200 tasks, four at once. The number is for people: the machine may be busy.
+/// 200 tasks, four at once. The kernel changes one thing at a time: half of the time is that of the move of the device, during which it
+/// waits for all processors several times. On an idle virtual machine with two processors the median was MEDIAN ms and p99 P99 ms; the
+/// same links made by one `ip -batch` for each namespace took HAND ms a task.
 #[tokio::test]
 async fn the_steps_of_a_task_are_quick() {
     const COUNT: u16 = 200;
@@ -119,5 +138,6 @@ async fn the_steps_of_a_task_are_quick() {
     times.sort_unstable();
     let at = |percent: usize| times[times.len() * percent / 100];
     eprintln!("all network steps of a task: median {:?}, p99 {:?}, last {:?}", at(50), at(99), times[times.len() - 1]);
-    assert!(at(99).as_secs() < 5, "{times:?}");
+    // The machine may be busy; how the times are spread shows whether a task waits for others for long.
+    assert!(at(99) <= 10 * at(50), "{times:?}");
 }

@@ -4,10 +4,11 @@ use super::super::{Network, NetworkError, Planted, Settings};
 use ecs_core::model::TaskArn;
 use ecs_core::model::interface::{Interface, MacAddress, NetworkRequest, Prefix};
 use ecs_netlink::{Fault, Namespace};
+use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sockopt};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -83,6 +84,20 @@ impl Space {
             }
             answer
         })
+    }
+
+    /// Announces this namespace on a link as a router of IPv6 to everything, for half an hour.
+    pub(super) fn advertise(&self, link: &'static str) {
+        self.inside(move || {
+            let family = AddressFamily::INET6;
+            let socket = rustix::net::socket(family, SocketType::RAW, Some(ipproto::ICMPV6)).unwrap();
+            // Those from further away are ignored.
+            sockopt::set_ipv6_multicast_hops(&socket, 255).unwrap();
+            let index = rustix::net::netdevice::name_to_index(&socket, link).unwrap();
+            let advertisement = [134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
+            let all = SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, index);
+            rustix::net::sendto(&socket, &advertisement, SendFlags::empty(), &all).unwrap();
+        });
     }
 
     /// Ends the process, and with it the namespace.

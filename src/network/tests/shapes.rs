@@ -119,6 +119,110 @@ async fn both_interfaces_of_a_task_have_addresses() {
     );
 }
 
+/// On the host, the second device has the name of the task's first one.
+#[tokio::test]
+async fn devices_get_their_names_on_the_way() {
+    let Some(rig) = Rig::new("devices_get_their_names_on_the_way") else { return };
+    rig.attach(1);
+    rig.attach(2);
+    rig.host
+        .shell("ip link set ens1 down; ip link set ens2 down; ip link set ens1 name eth1; ip link set ens2 name eth0");
+    let pause = rig.pause(false);
+    let request = request(1, &pause, vec![interface(1), interface(2)]);
+    rig.network.set_up(&request).await.unwrap();
+    let addresses = pause.shell("ip -4 -br addr");
+    let has = |name: &str, address: &str| {
+        addresses.lines().any(|line| line.starts_with(&format!("{name}@")) && line.contains(address))
+    };
+    assert!(has("eth0", "10.0.1.100/24") && has("eth1", "10.0.1.101/24"), "{addresses}");
+}
+
+/// The agent was killed before it made the gateway, and a router was heard since.
+#[tokio::test]
+async fn a_router_that_was_heard_first_does_no_harm() {
+    let Some(rig) = Rig::new("a_router_that_was_heard_first_does_no_harm") else { return };
+    rig.attach(1);
+    rig.subnet.shell("ip addr add fe80::77/64 dev subnet nodad");
+    let pause = rig.pause(true);
+    let request = request(1, &pause, vec![ipv6_only(1)]);
+    rig.network.set_up(&request).await.unwrap();
+    settle(&pause);
+    pause.shell("ip -6 route del default");
+    let gateways = || {
+        let routes = pause.shell("ip -6 route show default");
+        let mut gateways: Vec<_> =
+            routes.lines().filter_map(|line| line.split(' ').nth(2).map(str::to_owned)).collect();
+        gateways.sort_unstable();
+        gateways
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    while !gateways().iter().any(|gateway| gateway.starts_with("fe80::")) {
+        assert!(Instant::now() < until, "{:?}", gateways());
+        rig.subnet.advertise("subnet");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for _ in 0..2 {
+        rig.network.set_up(&request).await.unwrap();
+        let gateways = gateways();
+        assert!(gateways.len() >= 2 && gateways.contains(&"fd00:1::1".to_owned()), "{gateways:?}");
+    }
+    // Somebody else's is still an error.
+    pause.shell("ip -6 route flush default; ip -6 route add default via fe80::99 dev eth0 metric 1024");
+    let error = text(rig.network.set_up(&request).await);
+    let expected =
+        "make fd00:1::1 the gateway of eth0: File exists (EEXIST): there is another route to the same network";
+    assert_eq!(error, expected);
+}
+
+/// As with the Go agent, the route of the task's own interface takes precedence.
+#[tokio::test]
+async fn additional_routes_leave_those_of_the_task_alone() {
+    let routes = [(Ipv4Addr::new(10, 0, 1, 0), 24), (Ipv4Addr::UNSPECIFIED, 0), (Ipv4Addr::new(10, 0, 15, 0), 24)];
+    let additional_routes = routes.map(|(address, length)| Prefix { address, length }).to_vec();
+    let settings = Settings { additional_routes, ..Settings::default() };
+    let Some(rig) = Rig::with("additional_routes_leave_those_of_the_task_alone", settings) else { return };
+    rig.attach(1);
+    let pause = rig.pause(false);
+    rig.network.set_up(&request(1, &pause, vec![interface(1)])).await.unwrap();
+    let routes = pause.shell("ip route | sed 's/ linkdown//'");
+    assert_eq!(
+        routes.lines().map(str::trim).collect::<Vec<_>>(),
+        [
+            "default via 10.0.1.1 dev eth0",
+            "10.0.1.0/24 dev eth0 proto kernel scope link src 10.0.1.100",
+            "10.0.15.0/24 via 169.254.172.1 dev ecs-eth0",
+            "169.254.170.2 via 169.254.172.1 dev ecs-eth0",
+            "169.254.172.1 dev ecs-eth0 scope link",
+        ]
+    );
+}
+
+/// As many entries as the translation of a message lets through.
+#[tokio::test]
+async fn the_longest_lists_of_a_proxy_fit() {
+    let Some(rig) = Rig::new("the_longest_lists_of_a_proxy_fit") else { return };
+    let pause = rig.pause(false);
+    let network = |last: u8| Prefix { address: Ipv4Addr::new(10, 9, 0, last).into(), length: 32 };
+    let rules = ProxyRules {
+        ignored_uid: Some(1337),
+        ignored_gid: Some(1338),
+        ingress_port: Some(15000),
+        egress_port: 15001,
+        app_ports: (8000..8100).collect(),
+        ignored_ports: (2000..2100).collect(),
+        ignored_networks: (0..100).map(network).collect(),
+    };
+    let mut request = request(1, &pause, Vec::new());
+    request.proxy = Some(rules);
+    rig.network.set_up(&request).await.unwrap();
+    let rules = pause.shell("nft list ruleset");
+    assert_eq!(rules.lines().filter(|line| line.contains("counter")).count(), 303, "{rules}");
+    // Linux before 4.18 needs all four for the way back.
+    for hook in ["prerouting", "input", "output", "postrouting"] {
+        assert!(rules.contains(&format!("type nat hook {hook} ")), "{hook}: {rules}");
+    }
+}
+
 /// A gateway that is in no network of the interface.
 #[tokio::test]
 async fn a_gateway_outside_of_the_subnet_is_used() {

@@ -61,6 +61,20 @@ async fn an_interface_comes_back_from_a_dead_namespace() {
     }
 }
 
+/// Most of the interfaces were detached meanwhile.
+#[tokio::test]
+async fn the_end_of_a_task_looks_after_each_interface() {
+    let Some(rig) = Rig::new("the_end_of_a_task_looks_after_each_interface") else { return };
+    rig.attach(7);
+    rig.host.shell("ip link set ens7 down");
+    let mut request = request(1, &rig.pause(false), (1..=7).map(interface).collect());
+    request.pause_pid = 0;
+    let began = Instant::now();
+    rig.network.tear_down(&request).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "it waits once, not for each: {:?}", began.elapsed());
+    assert!(rig.host.shell("ip -br link").contains("ecs060000000107"));
+}
+
 #[tokio::test]
 async fn set_up_says_which_device_is_missing() {
     let Some(rig) = Rig::new("set_up_says_which_device_is_missing") else { return };

@@ -26,6 +26,22 @@ async fn a_device_is_seen_when_it_comes_and_goes() {
     assert_eq!(timeout(PATIENCE, watch.next()).await.unwrap().unwrap(), BTreeSet::from([mac(2)]));
 }
 
+/// A list that changed all the time takes nothing away, and is read again soon.
+#[tokio::test]
+async fn a_partial_list_takes_nothing_away() {
+    let Some(rig) = Rig::new("a_partial_list_takes_nothing_away") else { return };
+    let mut watch = Watch::inside(Arc::new(rig.host.namespace())).unwrap();
+    rig.attach(1);
+    assert_eq!(watch.next().await.unwrap(), BTreeSet::from([mac(1)]));
+    watch.take_links(&[], false);
+    let soon = tokio::time::Instant::now() + Duration::from_secs(2);
+    assert!(watch.due.is_some_and(|due| due < soon));
+    watch.request().notify_one();
+    assert_eq!(timeout(PATIENCE, watch.next()).await.unwrap().unwrap(), BTreeSet::from([mac(1)]));
+    watch.take_links(&[], true);
+    assert!(watch.due.is_some_and(|due| due > soon));
+}
+
 #[tokio::test]
 async fn lost_events_are_made_up_for() {
     let Some(rig) = Rig::new("lost_events_are_made_up_for") else { return };

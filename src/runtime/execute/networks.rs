@@ -2,6 +2,7 @@
 
 use super::edges::Edges;
 use crate::ecs::report::{self, SubmitError};
+use crate::lane::LaneError;
 use crate::metrics::ReportOutcome;
 use crate::network::NetworkError;
 use ecs_core::Output;
@@ -33,7 +34,9 @@ fn failure(what: &str, error: &NetworkError) -> OpError {
         NetworkError::Step { .. } => Failure::permanent(NAME, text).into(),
         // The steps go on, so their outcome is not known.
         NetworkError::Hangs { .. } => OpError::Unknown(Failure::retryable(NAME, text)),
-        NetworkError::Busy { .. } | NetworkError::Lane(_) => Failure::retryable(NAME, text).into(),
+        NetworkError::Busy { .. } => Failure::busy(NAME, text).into(),
+        NetworkError::Lane(LaneError::StillHangs { .. } | LaneError::Full { .. }) => Failure::busy(NAME, text).into(),
+        NetworkError::Lane(_) => Failure::retryable(NAME, text).into(),
     }
 }
 
@@ -53,6 +56,7 @@ pub(super) async fn report(edges: &Edges, change: &AttachmentChange) -> Result<O
 mod tests {
     use super::*;
     use crate::network::StepFailure;
+    use ecs_core::model::FailureKind;
     use std::time::Duration;
 
     #[test]
@@ -67,7 +71,15 @@ mod tests {
         assert_eq!(found.to_string(), text);
         let hangs = NetworkError::Hangs { step: "x".to_owned(), since: Duration::from_secs(10) };
         assert!(matches!(failure("failed", &hangs), OpError::Unknown(_)));
-        let busy = NetworkError::Busy { step: "x".to_owned(), since: Duration::from_secs(10) };
-        assert!(matches!(failure("failed", &busy), OpError::Failed(_)));
+        // What was not attempted does not count as an attempt.
+        let since = Duration::from_secs(10);
+        let not_begun = [
+            NetworkError::Busy { step: "x".to_owned(), since },
+            NetworkError::Lane(LaneError::StillHangs { what: "x".to_owned(), since }),
+        ];
+        for error in not_begun {
+            let OpError::Failed(found) = failure("failed", &error) else { panic!("{error}") };
+            assert_eq!(found.kind, FailureKind::Busy, "{found}");
+        }
     }
 }

@@ -13,7 +13,7 @@ pub(crate) async fn create(edges: &Edges, request: &ResourceRequest) -> Result<O
         ResourceKind::Cgroup(spec) => edges.cgroups.create(&request.task, spec).await.map(|()| Output::Nothing),
         ResourceKind::Volume(spec) => {
             let (task, role, match_full) = (&request.task, request.role_id.as_ref(), edges.match_shared_volumes);
-            let made = edges.docker.create_volume(task, spec, role, match_full).await;
+            let made = edges.docker.create_volume(task, spec, role, request.pause_pid, match_full).await;
             made.map(|()| Output::Nothing)
         }
         ResourceKind::Secrets(_) | ResourceKind::EnvironmentFiles(_) | ResourceKind::LogRouter(_) => {

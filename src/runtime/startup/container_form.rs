@@ -39,6 +39,11 @@ impl ContainerForm {
         self.0.as_ref().is_some_and(|lacks| lacks.network)
     }
 
+    /// The processes of the host cannot be seen at `/proc`.
+    pub(crate) fn has_own_processes(&self) -> bool {
+        self.0.as_ref().is_some_and(|lacks| lacks.processes)
+    }
+
     /// The rules of the firewall can be neither made nor checked.
     pub(crate) fn lacks_rules(&self) -> bool {
         self.0.as_ref().is_some_and(|lacks| lacks.rules)
@@ -67,5 +72,6 @@ fn wanted(config: &Config) -> Wanted {
         faults: !config.external,
         gpus: config.gpus,
         gmsa: config.gmsa,
+        networks: config.task_eni && !config.external,
     }
 }

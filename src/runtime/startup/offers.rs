@@ -6,7 +6,7 @@
 
 use super::container_form::ContainerForm;
 use super::instance::Instance;
-use super::settings::cgroups;
+use super::settings::{self, cgroups};
 use crate::backoff::{Backoff, Shape};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::config::Config;
@@ -62,10 +62,19 @@ pub(crate) struct Offers {
     pub(crate) credentials_fetcher: bool,
     /// Tasks may start network faults.
     pub(crate) fault_injection: bool,
-    /// Tasks may have network interfaces of their own.
-    pub(crate) task_networks: bool,
+    /// What tasks may have of a network of their own.
+    pub(crate) networks: Networks,
+}
+
+/// What tasks may have of a network of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Networks {
+    /// Network interfaces. Without them there is none of the rest.
+    pub(crate) any: bool,
     /// These may be VLANs of a trunk interface.
     pub(crate) trunking: bool,
+    /// A proxy (App Mesh).
+    pub(crate) proxy: bool,
 }
 
 impl Host {
@@ -89,7 +98,7 @@ impl Host {
         // What the container lacks for limits is logged already; an operator who requires them gets the error.
         let is_known = form.lacks_limits() && config.task_limits.is_none();
         let task_limits = !is_known && limits(config, docker, &cgroups).await?;
-        let networks = task_networks(config, docker, instance, form.has_own_network()).await;
+        let networks = task_networks(config, docker, instance, form).await;
         Ok(Self { cgroups, offers: Offers::with(task_limits, networks, config, docker).await? })
     }
 }
@@ -100,23 +109,20 @@ impl Offers {
     /// # Errors
     /// The list of GPUs cannot be read.
     pub(crate) async fn assumed(config: &Config, docker: &Docker, instance: &Instance) -> Result<Self, Fatal> {
-        let networks = task_networks(config, docker, instance, false).await;
+        let networks = task_networks(config, docker, instance, &ContainerForm::default()).await;
         let task_limits = config.task_limits != Some(false) && supports(docker, MIN_API_FOR_LIMITS);
         Self::with(task_limits, networks, config, docker).await
     }
 
-    /// `networks`: whether tasks may have network interfaces of their own, and whether these may be VLANs.
-    async fn with(task_limits: bool, networks: [bool; 2], config: &Config, docker: &Docker) -> Result<Self, Fatal> {
+    async fn with(task_limits: bool, networks: Networks, config: &Config, docker: &Docker) -> Result<Self, Fatal> {
         // While Docker answers, the programs for faults do.
         let (volume_drivers, fault_injection) = tokio::join!(volume_drivers(docker), can_inject_faults(config));
-        let [task_networks, trunking] = networks;
         Ok(Self {
             docker_api_versions: docker.api_versions(),
             task_limits,
             volume_drivers,
             fault_injection,
-            task_networks,
-            trunking,
+            networks,
             gpus: gpus(config).await?,
             docker_version: docker.server_version(),
             pause_archive: exists(&config.pause_archive).await,
@@ -155,33 +161,45 @@ fn supports(docker: &Docker, api_version: &str) -> bool {
     docker.api_versions().iter().any(|version| version == api_version)
 }
 
-/// Whether tasks may have network interfaces of their own, and whether these may be VLANs. Compat: where the instance is in no VPC,
-/// they may not. If something else is missing, the Go agent does not start; this agent runs the other tasks. `is_apart`: the agent does
-/// not see the host's interfaces.
-async fn task_networks(config: &Config, docker: &Docker, instance: &Instance, is_apart: bool) -> [bool; 2] {
+/// What tasks may have of a network of their own. Compat: where the instance is in no VPC, that is nothing. If something else is
+/// missing, the Go agent does not start; this agent runs the other tasks.
+async fn task_networks(config: &Config, docker: &Docker, instance: &Instance, form: &ContainerForm) -> Networks {
     if !config.task_eni {
-        return [false; 2];
+        return Networks::default();
     }
     let mut found = network::Obstacles::default();
+    let processes = settings::network(config).processes;
     let has_pause_image = docker::can_build_pause_image() || exists(&config.pause_archive).await;
     let obstacle = match instance {
         _ if config.external => Some("this host is not an EC2 instance".to_owned()),
         Instance { vpc_id, .. } if vpc_id.is_empty() => Some("this instance is not in a VPC".to_owned()),
         Instance { subnet_id, .. } if subnet_id.is_empty() => Some("the subnet of this instance is unknown".to_owned()),
-        _ if is_apart => Some("the agent's container has a network of its own, without --network=host".to_owned()),
+        _ if form.has_own_network() => {
+            Some("the agent's container has a network of its own, without --network=host".to_owned())
+        }
+        _ if form.has_own_processes() && processes == Path::new("/proc") => Some(
+            "the agent's container has processes of its own, without --pid=host or --volume=/proc:/host/proc:ro"
+                .to_owned(),
+        ),
         _ if !has_pause_image => Some("there is no image for the pause container".to_owned()),
         _ if !supports(docker, MIN_API_FOR_NETWORKS) => Some(format!("it needs Docker's API {MIN_API_FOR_NETWORKS}")),
         _ => {
-            found = network::obstacles().await;
+            found = network::obstacles(processes).await;
             found.any.take()
         }
     };
     if let Some(reason) = &obstacle {
         tracing::warn!(reason, "tasks in network mode awsvpc (ECS_ENABLE_TASK_ENI) will not be placed here");
-    } else if let Some(reason) = found.vlan.as_ref().filter(|_| config.eni_trunking) {
+    }
+    if let Some(reason) = found.vlan.as_ref().filter(|_| config.eni_trunking) {
         tracing::warn!(reason, "the interfaces of tasks cannot be VLANs (ECS_ENABLE_HIGH_DENSITY_ENI)");
     }
-    [obstacle.is_none(), obstacle.is_none() && config.eni_trunking && found.vlan.is_none()]
+    if let Some(reason) = &found.proxy {
+        tracing::warn!(reason, "tasks with a proxy (App Mesh) will not be placed here");
+    }
+    let any = obstacle.is_none();
+    let trunking = any && config.eni_trunking && found.vlan.is_none();
+    Networks { any, trunking, proxy: any && found.proxy.is_none() }
 }
 
 async fn volume_drivers(docker: &Docker) -> Vec<String> {

@@ -90,8 +90,9 @@ pub(crate) fn capabilities(config: &Config, offers: &Offers, instance: &Instance
         gmsa: config.gmsa_in_domain(),
         gmsa_domainless: config.gmsa && offers.credentials_fetcher,
         fault_injection: offers.fault_injection,
-        task_networks: offers.task_networks.then(|| TaskNetworks {
-            trunking: offers.trunking,
+        task_networks: offers.networks.any.then(|| TaskNetworks {
+            trunking: offers.networks.trunking,
+            proxy: offers.networks.proxy,
             blocks_metadata: config.awsvpc_block_imds,
             vpc_id: instance.vpc_id.clone(),
             subnet_id: instance.subnet_id.clone(),

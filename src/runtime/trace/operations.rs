@@ -293,7 +293,7 @@ impl Subject {
             OpError::Unknown(failure) => (Some("unknown: it may have been done"), failure),
         };
         let retry = self.owner.as_ref().and_then(|owner| retry(state, owner));
-        let retry = retry.filter(|retry| retry.attempts > 0 && retry.not_before > now);
+        let retry = retry.filter(|retry| retry.not_before > now);
         let retry_in_s = retry.map(|retry| retry.not_before.since(now).0 as f64 / 1000.0);
         // As the core decides: an unknown outcome is tried again, whatever the kind of the failure.
         let is_final = is_report && outcome.is_none() && failure.kind != FailureKind::Retryable;
@@ -303,8 +303,10 @@ impl Subject {
         let attempt = has_attempts.then_some(self.attempt);
         // The agent's own lists of containers and images concern no task. While Docker is away they fail again and again.
         let is_own = [&raw const INVENTORY, &raw const IMAGES].iter().any(|texts| std::ptr::eq(self.texts, *texts));
-        if is_own && !self.attempt.is_power_of_two() {
-            tracing::debug!(attempt, outcome, error, retry_in_s, "{text}");
+        // An operation that was not attempted is requested again each second. The earlier one had its line.
+        let is_busy = failure.kind == FailureKind::Busy && retry.is_some();
+        if is_busy || is_own && !self.attempt.is_power_of_two() {
+            tracing::debug!(task, attempt, outcome, error, retry_in_s, "{text}");
             return;
         }
         tracing::warn!(

@@ -23,5 +23,6 @@ pub(super) fn task_volume(
         labels: BTreeMap::new(),
         scope: VolumeScope::Task,
         with_role: false,
+        in_network: false,
     }
 }

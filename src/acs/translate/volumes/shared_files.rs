@@ -1,13 +1,14 @@
 //! Volumes of EFS and of S3 Files, which the volume plugin of ecs-init mounts (spec `resources.md` §3.1, §3.2).
 //!
-//! Owns the options for the plugin and, for EFS without it, for NFS. The invariant: a volume that is mounted with the task role is
-//! refused if the task has none; the plugin would mount it with the rights of the instance.
+//! Owns the options for the plugin and, for EFS without it, for NFS. The invariants: a volume that is mounted with the task role is
+//! refused if the task has none; the plugin would mount it with the rights of the instance. The plugin mounts the volumes of a task
+//! with a network of its own in that network.
 
 use super::own::{LOCAL, task_volume};
 use crate::acs::host::HostFacts;
 use crate::acs::translate::reason::TaskError;
 use crate::acs::wire;
-use ecs_core::model::resource::{ROLE_PATH, VolumeSpec};
+use ecs_core::model::resource::{NAMESPACE_PATH, ROLE_PATH, VolumeSpec};
 use std::collections::BTreeMap;
 
 /// The volume plugin of ecs-init, which mounts with `mount.efs` and `mount.s3files`.
@@ -39,6 +40,8 @@ pub(super) fn efs(
                 &volume.name,
             ));
         }
+        // Compat: also for a task with a network of its own. Docker mounts the volume when a container starts, and only in the
+        // network of the host.
         let address = format!("{id}.efs.{}.{}", host.region, dns_suffix(&host.region));
         let options = options("nfs", format!(":{root}"), format!("addr={address},{NFS_OPTIONS}"));
         return Ok(task_volume(task, &volume.name, LOCAL, options));
@@ -112,6 +115,7 @@ struct Mount<'a> {
 impl Mount<'_> {
     /// The spec of the volume, with the mount options in the order of the Go agent.
     fn volume(&self, task: &wire::Task, name: &str, kind: &str, device: String) -> VolumeSpec {
+        let in_network = task.network_mode == "awsvpc";
         let credentials = self.with_role.then(|| format!("iam,awscredsuri={ROLE_PATH}"));
         let access_point = Some(self.access_point).filter(|point| !point.is_empty());
         let mount_options = [
@@ -119,10 +123,11 @@ impl Mount<'_> {
             self.port.map(|port| format!("tlsport={port}")),
             credentials,
             access_point.map(|point| format!("accesspoint={point}")),
+            in_network.then(|| format!("netns={NAMESPACE_PATH}")),
         ];
         let mount_options = mount_options.into_iter().flatten().collect::<Vec<_>>().join(",");
         let volume = task_volume(task, name, PLUGIN, options(kind, device, mount_options));
-        VolumeSpec { with_role: self.with_role, ..volume }
+        VolumeSpec { with_role: self.with_role, in_network, ..volume }
     }
 }
 

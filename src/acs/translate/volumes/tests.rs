@@ -1,6 +1,6 @@
 use super::shared_files::{EFS_AUTH, NFS_OPTIONS, PLUGIN, dns_suffix};
 use super::*;
-use ecs_core::model::resource::{ROLE_PATH, volume_name};
+use ecs_core::model::resource::{NAMESPACE_PATH, ROLE_PATH, volume_name};
 use serde_json::{Value, json};
 
 const ARN: &str = "arn:aws:ecs:eu-west-1:1:task/c/t";
@@ -111,9 +111,10 @@ fn the_plugin_is_asked_for_what_was_recorded() {
     let recorded: Value = serde_json::from_str(include_str!("../../../../tests/golden/efs/volumes.json")).unwrap();
     let recorded = recorded.as_object().unwrap();
     assert_eq!(recorded.len(), 4);
-    for (name, case) in recorded {
+    for (name, case, mode) in recorded.iter().flat_map(|(name, case)| [(name, case, "bridge"), (name, case, "awsvpc")])
+    {
         let task = json!({
-            "arn": ARN, "family": "f", "version": "7", "volumes": case["volumes"],
+            "arn": ARN, "family": "f", "version": "7", "networkMode": mode, "volumes": case["volumes"],
             "attachments": case.get("attachments").cloned().unwrap_or(json!([])),
             "containers": [{"name": "a", "mountPoints": [{"sourceVolume": "data"}]}, {"name": "b"}],
             "roleCredentials": {"credentialsId": "11111111-2222-3333-4444-555555555555", "roleArn": "r"},
@@ -123,10 +124,17 @@ fn the_plugin_is_asked_for_what_was_recorded() {
         let ResourceKind::Volume(spec) = &resource.kind else { panic!("{name}: {resource:?}") };
         assert_eq!(resource.needed_by, ["a".into()]);
         assert_eq!((spec.driver.as_str(), volumes.source("data")), (PLUGIN, Some(spec.runtime_name.as_str())));
-        let asked = &case["plugin_calls"][0]["body"]["Opts"];
+        // The Go agent was recorded without networks of tasks. For those it adds an option at the end.
+        let mut asked = case["plugin_calls"][0]["body"]["Opts"].clone();
+        if mode == "awsvpc" {
+            let comma = if asked["o"] == "" { "" } else { "," };
+            asked["o"] = json!(format!("{}{comma}netns=/proc/4711/ns/net", asked["o"].as_str().unwrap()));
+        }
         let path = "/v2/credentials/11111111-2222-3333-4444-555555555555";
         let text = serde_json::to_string(&spec.options).unwrap().replace(ROLE_PATH, path);
-        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), *asked, "{name}");
+        let text = text.replace(NAMESPACE_PATH, "/proc/4711/ns/net");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), asked, "{name}");
+        assert_eq!(spec.in_network, mode == "awsvpc");
         assert_eq!(spec.with_role, asked["o"].as_str().unwrap().contains("awscredsuri"), "{name}");
     }
 }

@@ -326,6 +326,7 @@ fn volume() -> VolumeSpec {
         labels: BTreeMap::new(),
         scope: VolumeScope::Task,
         with_role: false,
+        in_network: false,
     }
 }
 

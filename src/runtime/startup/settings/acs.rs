@@ -65,6 +65,6 @@ pub(crate) fn host_facts(config: &Config, region: &str, host: &Host) -> HostFact
         gpus: config.gpus,
         inferentia: config.inferentia,
         credential_specs: config.gmsa,
-        task_networks: host.offers.task_networks,
+        task_networks: host.offers.networks.any,
     }
 }
