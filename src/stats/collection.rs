@@ -45,7 +45,8 @@ struct Container {
     family: String,
     version: String,
     name: ContainerName,
-    kind: ContainerKind,
+    /// It only holds the interfaces of the others.
+    is_network_pause: bool,
     /// `None`: the container is between two runs.
     process: Option<Process>,
     restarts: Option<u32>,
@@ -124,8 +125,8 @@ impl Collection {
         let mut tasks: BTreeMap<&TaskArn, TaskStats> = BTreeMap::new();
         for container in self.containers.values() {
             let Some(mut stats) = container.history.report(&container.name) else { continue };
-            if container.kind == ContainerKind::Pause {
-                // Its interfaces are those of the other containers, which report them (spec `stats.md` §5).
+            if container.is_network_pause {
+                // The other containers report them (spec `stats.md` §5).
                 stats.network = None;
             }
             let task = tasks.entry(&container.task).or_insert_with(|| TaskStats {
@@ -169,7 +170,7 @@ impl Container {
             family: task.family.clone(),
             version: task.version.clone(),
             name: container.name.clone(),
-            kind: container.kind,
+            is_network_pause: container.kind == ContainerKind::Pause && task.network == NetworkMode::Awsvpc,
             process: container.process.clone(),
             restarts: container.restarts,
             history,

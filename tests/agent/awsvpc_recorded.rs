@@ -70,7 +70,10 @@ fn compare_side(scene: &Scene, task: &Running, name: &str) {
     let inspected = scene.dockerd.docker(&["inspect", &task.side]).unwrap();
     let inspected = serde_json::from_str::<Value>(&inspected).unwrap()[0].clone();
     for field in FIELDS {
-        assert_eq!(inspected["HostConfig"][field], recorded["HostConfig"][field], "{field}");
+        // (An empty object of the Go agent is left out here.)
+        let asked =
+            |container: &Value| Some(container["HostConfig"][field].clone()).filter(|asked| *asked != json!({}));
+        assert_eq!(asked(&inspected).unwrap_or_default(), asked(&recorded).unwrap_or_default(), "{field}");
     }
     let pause = scene.dockerd.docker(&["ps", "-q", "--no-trunc", "--filter", "name=internalecspause"]).unwrap();
     assert_eq!(inspected["HostConfig"]["NetworkMode"], format!("container:{}", pause.trim()));
@@ -99,6 +102,13 @@ fn compare_messages(scene: &Scene) {
     let recorded =
         recorded.filter_map(|record| Some((kind(record["op"].as_str()?, &record["body"])?, record["body"].clone())));
     let recorded: Vec<_> = recorded.collect();
+    // Acknowledgements and reports leave over two connections. (Here the device is there when the message comes, so it is reported at the
+    // moment of the acknowledgement.)
+    let split = |list: Vec<(String, Value)>| -> Vec<(String, Value)> {
+        let (first, second): (Vec<_>, Vec<_>) = list.into_iter().partition(|(kind, _)| kind == "acknowledgement");
+        [first, second].concat()
+    };
+    let (sent, recorded) = (split(sent), split(recorded));
     let kinds = |list: &[(String, Value)]| list.iter().map(|(kind, _)| kind.clone()).collect::<Vec<_>>();
     assert_eq!(kinds(&sent), kinds(&recorded));
     for ((kind, sent), (_, recorded)) in sent.iter().zip(&recorded) {
@@ -122,7 +132,7 @@ async fn a_task_with_an_interface_lives_as_recorded() {
     // Instance metadata is reached over the interface, unless ECS_AWSVPC_BLOCK_IMDS is set.
     serve_metadata();
     for (url, recorded) in golden("imds_open").as_object().unwrap() {
-        let shown = scene.exec(&task.main, &format!("wget -T 9 -qO- {url}"));
+        let shown = scene.exec(&task.main, &format!("wget -qO- {url}"));
         assert_eq!(shown.trim_end(), recorded["body"].as_str().unwrap().trim_end());
     }
     scene.rig.server.stop_task(&task.arn, "end").unwrap();
@@ -172,7 +182,12 @@ async fn a_pause_that_ended_meanwhile_ends_its_task() {
     let recorded = golden("restart");
     let running = &recorded["restarted_with_running_task"];
 
-    // An agent that starts again reports nothing, and knows the task by its address.
+    // An agent that starts again reports nothing, and knows the task by its address. (It reports again what was not answered.)
+    let settled = until("the answers to all reports", LIMIT, async || {
+        let shown = scene.rig.introspect("/v1/debug/tasks").await;
+        Some(()).filter(|()| shown["Tasks"][0]["Waits"] == json!([]))
+    });
+    settled.await;
     scene.rig.kill();
     let before = scene.rig.reports(&arn).len();
     scene.rig.start_agent();
