@@ -317,9 +317,20 @@ mod tests {
     /// A fact, the work, the words that must be in the text, and the flags.
     type Row<'a> = (Facts, Wanted, &'a str, &'a str);
 
+    const PROGRAM_VOLUMES: &str = "--volume=/usr:/usr:ro --volume=/etc/alternatives:/etc/alternatives:ro";
+
+    fn assert_rows(rows: &[Row<'_>]) {
+        for (facts, wanted, words, flags) in rows {
+            let lacks = lacks(facts, *wanted);
+            assert_eq!(lacks.flags(), *flags, "{facts:?}");
+            let text = lacks.text().unwrap_or_default();
+            assert!(text.contains(words) && text.is_empty() == words.is_empty(), "{text}");
+        }
+    }
+
     #[test]
     fn each_fact_has_its_own_words_and_flags() {
-        let programs = "--volume=/usr:/usr:ro --volume=/etc/alternatives:/etc/alternatives:ro";
+        let programs = PROGRAM_VOLUMES;
         let socket = || "/run/podman/podman.sock".to_owned();
         let no_rules = Facts { missing_rights: vec!["NET_ADMIN"], missing_programs: vec!["iptables"], ..data() };
         let fixed = Facts { has_fixed_settings: true, ..data() };
@@ -361,6 +372,14 @@ mod tests {
                 "a writable /proc/sys: the agent neither",
                 "--security-opt=systempaths=unconfined --security-opt=apparmor=unconfined",
             ),
+        ];
+        assert_rows(table);
+    }
+
+    #[test]
+    fn features_have_their_own_words_and_flags() {
+        let programs = PROGRAM_VOLUMES;
+        let table: &[Row<'_>] = &[
             (Facts { missing_programs: vec!["tc"], ..data() }, ALL, "tc: tasks cannot start network faults", programs),
             (Facts { missing_programs: vec!["tc"], ..data() }, NOTHING, "", ""),
             (Facts { groups: Groups::ReadOnly, ..data() }, ALL, "without CPU and memory limits", GROUPS),
@@ -395,12 +414,7 @@ mod tests {
             (Facts { lacks_gpus: true, lacks_fetcher: Some("/x".to_owned()), ..data() }, NOTHING, "", ""),
             (Facts { lacks_precedence: true, ..data() }, NOTHING, "wait longer", "--ulimit=nice=35"),
         ];
-        for (facts, wanted, words, flags) in table {
-            let lacks = lacks(facts, *wanted);
-            assert_eq!(lacks.flags(), *flags, "{facts:?}");
-            let text = lacks.text().unwrap_or_default();
-            assert!(text.contains(words) && text.is_empty() == words.is_empty(), "{text}");
-        }
+        assert_rows(table);
     }
 
     #[test]

@@ -195,7 +195,7 @@ fn the_network_comes_before_all_other_containers() {
 
 /// Docker pulls in the network of the host, and a container can be created in a namespace whose network is not there yet.
 #[test]
-fn containers_are_pulled_and_created_while_the_network_is_set_up() {
+fn containers_are_created_while_the_network_is_set_up() {
     let mut scene = Scene::new(Policy::default());
     scene.feed(run(awsvpc()));
     assert!(scene.is_requested("pull") && scene.is_requested("create pause"));

@@ -139,8 +139,8 @@ async fn devices_get_their_names_on_the_way() {
 
 /// The agent was killed before it made the gateway, and a router was heard since.
 #[tokio::test]
-async fn a_router_that_was_heard_first_does_no_harm() {
-    let Some(rig) = Rig::new("a_router_that_was_heard_first_does_no_harm") else { return };
+async fn an_earlier_route_of_a_router_does_no_harm() {
+    let Some(rig) = Rig::new("an_earlier_route_of_a_router_does_no_harm") else { return };
     rig.attach(1);
     rig.subnet.shell("ip addr add fe80::77/64 dev subnet nodad");
     let pause = rig.pause(true);

@@ -97,7 +97,7 @@ pub(super) async fn build(
         report: settings::report(config, &identity),
         clock: clock.clone(),
         stop_timeout: config.container_stop_timeout,
-        network: Network::new(settings::network(config)),
+        network: Network::new(settings::networks::settings(config)),
         cgroups: host.cgroups.clone(),
         match_shared_volumes: config.shared_volume_match_full_config,
         ownership,

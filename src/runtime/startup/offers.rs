@@ -6,7 +6,7 @@
 
 use super::container_form::ContainerForm;
 use super::instance::Instance;
-use super::settings::{self, cgroups};
+use super::settings::{cgroups, networks};
 use crate::backoff::{Backoff, Shape};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::config::Config;
@@ -168,7 +168,7 @@ async fn task_networks(config: &Config, docker: &Docker, instance: &Instance, fo
         return Networks::default();
     }
     let mut found = network::Obstacles::default();
-    let processes = settings::network(config).processes;
+    let processes = networks::settings(config).processes;
     let has_pause_image = docker::can_build_pause_image() || exists(&config.pause_archive).await;
     let obstacle = match instance {
         _ if config.external => Some("this host is not an EC2 instance".to_owned()),

@@ -6,6 +6,7 @@
 pub(crate) mod acs;
 pub(crate) mod aws;
 pub(crate) mod cgroups;
+pub(crate) mod networks;
 pub(crate) mod traces;
 
 use super::instance::Instance;
@@ -17,7 +18,6 @@ use crate::ecs::register::{self, HostResources};
 use crate::ecs::report;
 use crate::host::gpu::Gpus;
 use crate::host::kernel;
-use crate::network;
 use crate::resources;
 use crate::runtime::Fatal;
 use crate::store::Identity;
@@ -25,7 +25,6 @@ use crate::version;
 use ecs_core::model::{Owners, Span, with_causes};
 use ecs_core::{Capacity, ImagePolicy, Policy, PullBehavior, UntrackedPolicy};
 use std::ops::RangeInclusive;
-use std::path::Path;
 
 /// The cluster of an instance whose operator names none.
 const DEFAULT_CLUSTER: &str = "default";
@@ -97,21 +96,6 @@ pub(crate) fn capabilities(config: &Config, offers: &Offers, instance: &Instance
             vpc_id: instance.vpc_id.clone(),
             subnet_id: instance.subnet_id.clone(),
         }),
-    }
-}
-
-/// The processes of the host, as an agent in a container of ecs-init sees them.
-const PROCESSES_OF_HOST: &str = "/host/proc";
-
-/// Settings of the networks of tasks.
-pub(crate) fn network(config: &Config) -> network::Settings {
-    let defaults = network::Settings::default();
-    let mounted = Path::new(PROCESSES_OF_HOST);
-    network::Settings {
-        block_metadata: config.awsvpc_block_imds,
-        additional_routes: config.awsvpc_local_routes.clone(),
-        processes: if mounted.join("1").exists() { mounted.to_owned() } else { defaults.processes.clone() },
-        ..defaults
     }
 }
 
