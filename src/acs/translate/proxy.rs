@@ -196,7 +196,7 @@ mod tests {
         }
         let many = vec!["1"; MAX_PROXY_ENTRIES + 1].join(",");
         let properties = [("IgnoredUID", "1"), ("ProxyEgressPort", "1"), ("EgressIgnoredPorts", many.as_str())];
-        assert!(read("APPMESH", &properties).unwrap_err().0.contains("has more than 1000 entries"));
+        assert!(read("APPMESH", &properties).unwrap_err().0.contains("has more than 100 entries"));
         let (reason, is_malformed) = read("ENVOY", &[]).unwrap_err();
         assert!(reason.ends_with("agent does not support proxy type other than app mesh") && is_malformed);
     }
