@@ -7,17 +7,19 @@ use ecs_netlink::{Fault, Namespace};
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sockopt};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Enough for a connection inside this machine, whose first packet may be lost and sent again after 1 s and 3 s: the kernel takes up to a
-/// second to use a link that was switched on. What is dropped costs this long.
-const PATIENCE: Duration = Duration::from_millis(3500);
+/// Enough for a connection inside this machine, whose first packets may be lost: the kernel takes up to a second to use a link whose
+/// other end was switched on, and longer while other tests change links. What is dropped costs this long.
+const PATIENCE: Duration = Duration::from_secs(9);
+/// After this long, a connection without an answer is tried anew: the kernel itself would try again after 1, 3 and 7 s only.
+const ATTEMPT: Duration = Duration::from_millis(900);
 
 /// A network namespace, and the process that keeps it.
 pub(super) struct Space(Child);
@@ -78,8 +80,16 @@ impl Space {
     pub(super) fn ask(&self, address: &str) -> String {
         let address: SocketAddr = address.parse().unwrap();
         self.inside(move || {
-            let mut answer = String::new();
-            if let Ok(mut stream) = TcpStream::connect_timeout(&address, PATIENCE) {
+            let (mut answer, begun) = (String::new(), Instant::now());
+            let connect = || TcpStream::connect_timeout(&address, ATTEMPT);
+            let mut connected = connect();
+            // The second: nobody has said for three seconds which hardware address it is.
+            let is_silent =
+                |error: &std::io::Error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable);
+            while connected.as_ref().is_err_and(is_silent) && begun.elapsed() < PATIENCE {
+                connected = connect();
+            }
+            if let Ok(mut stream) = connected {
                 let _ = stream.set_read_timeout(Some(PATIENCE));
                 let _ = stream.read_to_string(&mut answer);
             }
