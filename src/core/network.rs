@@ -15,15 +15,15 @@ use super::effect::{Effect, Operation};
 use super::event::Outcome;
 use super::planning::Planning;
 use super::state::{
-    AttachmentRecord, Key, NetworkOperationKind, NetworkStatus, OperationKind, OperationOwner, PendingNetworkOperation,
-    Resource, Retry, State, TaskState, is_earlier,
+    AttachmentRecord, ContainerState, Key, NetworkOperationKind, NetworkStatus, OperationKind, OperationOwner,
+    PendingNetworkOperation, Resource, Retry, State, TaskState, is_earlier,
 };
 use super::step::Step;
 use super::{attachments, local_address};
 use crate::model::task::{ContainerKind, NetworkMode};
 use crate::model::{
-    ContainerNetwork, FailureKind, NetworkRequest, OpError, ResourceStatus, RunState, Span, TaskArn, TaskStatus,
-    Timestamp,
+    ContainerNetwork, ContainerStatus, FailureKind, NetworkRequest, OpError, ResourceStatus, RunState, Span, TaskArn,
+    TaskStatus, Timestamp,
 };
 use std::collections::BTreeSet;
 
@@ -95,16 +95,20 @@ pub(super) fn is_ready_for(task: &TaskState, index: usize, wanted: OperationKind
         OperationKind::ResolveDigest | OperationKind::Pull => true,
         _ if pause == index => task.network.local_address.is_some(),
         OperationKind::Create => task.containers[pause].state.runtime_id.is_some(),
-        _ => task.network.status == NetworkStatus::Up,
+        _ => task.network.status == NetworkStatus::Up && is_run_known(task, pause),
     }
+}
+
+/// It is known which run of the pause container this is, or it was looked for in vain.
+fn is_run_known(task: &TaskState, pause: usize) -> bool {
+    task.live.network.inspected || run(task, pause).is_some()
 }
 
 /// Something may be mounted in the network: it is up, and the process of the pause container, which leads to it, is known, or was
 /// looked for in vain.
 pub(super) fn is_usable(task: &TaskState) -> bool {
-    let is_found = |pause: usize| task.live.network.inspected || task.containers[pause].state.live.process.is_some();
     let is_up = task.network.status == NetworkStatus::Up;
-    pause(task).is_some_and(|pause| is_up && is_settled_and_runs(task, pause) && is_found(pause))
+    pause(task).is_some_and(|pause| is_up && is_settled_and_runs(task, pause) && is_run_known(task, pause))
 }
 
 /// The process of the pause container; 0 if it is not known, or if there is no such container.
@@ -157,17 +161,21 @@ pub(super) fn next<'a>(state: &'a State, task: &'a TaskState, now: Timestamp) ->
         NetworkStatus::Up if is_another_run(task, pause) => {
             Next::End("the pause container was started again, and so the network of the task is lost")
         }
-        NetworkStatus::Up if is_process_missing(task, pause) => Next::Inspect,
+        NetworkStatus::Up if is_run_missing(task, pause) => Next::Inspect,
         NetworkStatus::Up | NetworkStatus::TornDown => Next::Nothing,
     }
 }
 
-/// Something must be mounted in the network, and the process that leads there is not known after a restart of the agent.
-fn is_process_missing(task: &TaskState, pause: usize) -> bool {
-    let is_unknown = task.containers[pause].state.live.process.is_none() && !task.live.network.inspected;
+/// Something must be mounted in the network or started there, and after a restart of the agent it is not known whether the pause
+/// container still runs as it did when the network was set up.
+fn is_run_missing(task: &TaskState, pause: usize) -> bool {
     let is_to_be_mounted =
         |it: &Resource| it.spec.kind.is_mounted_in_network() && it.state.known == ResourceStatus::None;
-    is_unknown && is_settled_and_runs(task, pause) && task.resources.iter().any(is_to_be_mounted)
+    let is_to_be_started =
+        |it: &ContainerState| !it.is_stopped() && (it.known < ContainerStatus::Running || it.restarts.due);
+    let is_needed =
+        || task.resources.iter().any(is_to_be_mounted) || task.containers.iter().any(|it| is_to_be_started(&it.state));
+    !is_run_known(task, pause) && is_settled_and_runs(task, pause) && is_needed()
 }
 
 fn next_toward_running<'a>(state: &'a State, task: &'a TaskState, pause: usize, now: Timestamp) -> Next<'a> {

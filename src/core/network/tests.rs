@@ -357,6 +357,23 @@ fn a_network_that_is_half_set_up_at_a_restart_is_set_up_again() {
     assert!(scene.is_requested("start web"));
 }
 
+/// While the agent was away, somebody may have started the pause container again: its namespace would be another one.
+#[test]
+fn nothing_starts_in_an_unknown_run_after_a_restart() {
+    for (started_at, goes_on) in [("run-1", true), ("run-2", false)] {
+        let mut scene = Scene::with_pause(Policy::default());
+        scene.succeed("set up");
+        let listed = Observation { pid: None, started_at: None, ..running(PAUSE) };
+        let mut scene = scene.restart(vec![seen("task", "web", "id-web", RunState::Created), listed]);
+        assert!(!scene.is_requested("start web"), "{:?}", scene.log);
+        let (op, _) = scene.take("inspect pause");
+        let found = Observation { started_at: Some(started_at.to_owned()), ..running(PAUSE) };
+        scene.feed(done(op, Output::Seen(Some(Box::new(found)))));
+        assert_eq!(scene.is_requested("start web"), goes_on, "{:?}", scene.log);
+        assert_eq!(scene.task().desired == TaskStatus::Running, goes_on);
+    }
+}
+
 #[test]
 fn a_kill_during_the_stop_goes_on_where_it_was() {
     let mut scene = Scene::running(Policy::default());
