@@ -27,7 +27,7 @@ pub(super) fn add_route(socket: &Socket, route: &Route) -> Result<(), Cause> {
     }
     let is_default = route.to.length == 0 && route.to.address.is_ipv6();
     if is_default && socket.has_router()? {
-        // The router was heard before this step. After it, the kernel has both routes, too.
+        // The router has announced itself before this step. After it, the kernel has both routes, too.
         return match socket.add_route_beside(route) {
             Err(error) if error.is(Errno::EXIST) => Ok(()),
             added => Ok(added?),

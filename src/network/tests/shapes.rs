@@ -137,7 +137,7 @@ async fn devices_get_their_names_on_the_way() {
     assert!(has("eth0", "10.0.1.100/24") && has("eth1", "10.0.1.101/24"), "{addresses}");
 }
 
-/// The agent was killed before it made the gateway, and a router was heard since.
+/// The agent was killed before it made the gateway, and a router has announced itself since.
 #[tokio::test]
 async fn an_earlier_route_of_a_router_does_no_harm() {
     let Some(rig) = Rig::new("an_earlier_route_of_a_router_does_no_harm") else { return };
