@@ -125,7 +125,7 @@ mod tests {
             ("com.amazonaws.ecs.capability.logging-driver.splunk", "[\"json-file\",\"splunk\"]"),
             ("com.amazonaws.ecs.capability.logging-driver.awslogs", "it needs AWS credentials in dockerd"),
             ("com.amazonaws.ecs.capability.task-iam-role-network-host", "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=true"),
-            ("ecs.capability.task-eni", "use bridge, host or none"),
+            ("ecs.capability.task-eni", "use network mode bridge, host or none"),
             ("ecs.capability.docker-plugin.rexray", "install the volume plugin rexray"),
             ("ecs.capability.secrets.asm.environment-variables", "`secrets`"),
             ("ecs.capability.unheard-of", "does not offer ecs.capability.unheard-of"),
