@@ -172,7 +172,7 @@ install_aws_venv() {
 # and says so.
 moto_version=5.2.5
 install_moto() {
-    "$tools/moto/bin/pip" show moto 2>/dev/null | grep -qx "Version: $moto_version" && have moto_server && return
+    "$tools/moto/bin/pip" show moto 2>/dev/null | grep -x "Version: $moto_version" >/dev/null && have moto_server && return
     if ! { have python3 && python3 -c 'import ensurepip, venv'; } 2>/dev/null; then
         packages "Python" "python3 python3-venv" "python3 python3-pip"
     fi
@@ -188,7 +188,7 @@ install_moto_venv() {
 # The original gRPC implementation, for tests/grpc, in a virtual environment. Optional: without it that test is skipped.
 grpc_version=1.85.1
 install_grpc() {
-    "$tools/grpc/bin/pip" show grpcio-tools 2>/dev/null | grep -qx "Version: $grpc_version" && return
+    "$tools/grpc/bin/pip" show grpcio-tools 2>/dev/null | grep -x "Version: $grpc_version" >/dev/null && return
     say "    installing grpcio (into target/tools)"
     { python3 -m venv "$tools/grpc" && "$tools/grpc/bin/pip" install -q "grpcio==$grpc_version" "grpcio-tools==$grpc_version"; } \
         >>"$log" 2>&1 || say "    grpcio cannot be installed (see $log): tests/grpc will be skipped"
