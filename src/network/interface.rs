@@ -20,7 +20,8 @@ const METADATA: [IpAddr; 2] =
 const LINK_LOCAL: Network = Network { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), length: 10 };
 /// How long to wait until the kernel has removed the VLAN of an earlier task, whose namespace has ended.
 const REMOVAL: Duration = Duration::from_secs(3);
-const PAUSE: Duration = Duration::from_millis(10);
+/// The time between two attempts to make the VLAN meanwhile.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Brings an interface of the task into its namespace. The first one, with number 0, is `eth0`, and it has the default route.
 ///
@@ -133,7 +134,7 @@ fn bring_branch(job: &Job, places: &Places, name: &str, branch: &Branch) -> Done
         loop {
             match host.create_vlan(&vlan) {
                 // The kernel removes it some time after its namespace has ended.
-                Err(error) if error.is(Errno::EXIST) && Instant::now() < until => std::thread::sleep(PAUSE),
+                Err(error) if error.is(Errno::EXIST) && Instant::now() < until => std::thread::sleep(RETRY),
                 created => return Ok(created?),
             }
         }

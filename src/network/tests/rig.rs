@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// Enough for a connection inside this machine, whose first packets may be lost: the kernel takes up to a second to use a link whose
 /// other end was switched on, and longer while other tests change links. What is dropped costs this long.
 const PATIENCE: Duration = Duration::from_secs(9);
-/// After this long, a connection without an answer is tried anew: the kernel itself would try again after 1, 3 and 7 s only.
+/// A connection without an answer is tried again after this long. The kernel itself tries again only after 1, 3 and 7 s.
 const ATTEMPT: Duration = Duration::from_millis(900);
 
 /// A network namespace, and the process that keeps it.

@@ -91,7 +91,7 @@ impl Agent {
         self.step(Event::Tick);
     }
 
-    /// Killed, and started again. The devices are looked up anew.
+    /// Killed and started again. The devices are looked up again.
     fn restart(&mut self) {
         let text = serde_json::to_string(&self.state.host).unwrap();
         self.state = recover(Policy::default(), serde_json::from_str(&text).unwrap(), []);
